@@ -1,0 +1,86 @@
+"""What can go wrong, as one tree.
+
+RehostError
+├── VisitError(reason)            about one image: becomes an Outcome, in pipeline/visit.py and nowhere else
+│   ├── Transient(retry_after)    a second try may cure it
+│   └── Permanent                 a second try cannot cure it
+└── OperatorError                 about the environment: ends the run with a sentence that says what to do
+    ├── SettingsError             usage or a setting                       exit status 2
+    ├── CatalogueError            the operator's table                     exit status 3
+    ├── LedgerError               our tables, the database as a whole      exit status 3
+    └── StoreError                the disk or bucket that holds the copies exit status 3
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rehost.model import Partial, Reason
+
+
+class RehostError(Exception):
+    """Anything that rehost raises on purpose."""
+
+
+class VisitError(RehostError):
+    """One image could not be had.
+
+    Attributes:
+        reason: the one word for the cause.
+        evidence: what was seen, for the operator: a status, a type, a size. No query strings.
+        partial: what has arrived so far, where a next attempt may go on from it.
+    """
+
+    def __init__(self, reason: Reason, evidence: str = "", *, partial: Partial | None = None) -> None:
+        super().__init__(f"{reason}: {evidence}" if evidence else str(reason))
+        self.reason = reason
+        self.evidence = evidence
+        self.partial = partial
+
+
+class Transient(VisitError):
+    """A second try may cure it.
+
+    Attributes:
+        retry_after: seconds that the origin asked us to wait (RFC 9110, section 10.2.3), or None.
+    """
+
+    def __init__(
+        self,
+        reason: Reason,
+        evidence: str = "",
+        *,
+        retry_after: float | None = None,
+        partial: Partial | None = None,
+    ) -> None:
+        super().__init__(reason, evidence, partial=partial)
+        self.retry_after = retry_after
+
+
+class Permanent(VisitError):
+    """A second try cannot cure it."""
+
+
+class OperatorError(RehostError):
+    """Something that only the operator can mend; the message says what, which and how."""
+
+    exit_status = 3
+
+
+class SettingsError(OperatorError):
+    """A setting, a file of settings or the command line is not usable."""
+
+    exit_status = 2
+
+
+class CatalogueError(OperatorError):
+    """The operator's table cannot be read or written."""
+
+
+class LedgerError(OperatorError):
+    """Our own tables, or the database that holds them, cannot be used."""
+
+
+class StoreError(OperatorError):
+    """The place of the copies cannot be used: full, read-only, not there, failing."""

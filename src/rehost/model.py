@@ -1,0 +1,243 @@
+"""The nouns, in the order in which an image meets them.
+
+A row's cell holds a Link; a worker leases it as a Task; its visit sends Requests and gets a Download, whose bytes
+prove to be an Image, which is at rest as a Copy; what came of it is an Outcome.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+
+class Reason(StrEnum):
+    """Why a link has no copy: one word per cause. `docs/reference/reasons.md` is made from the texts below."""
+
+    def __new__(cls, word: str, meaning: str) -> Reason:
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.meaning = meaning
+        return member
+
+    meaning: str
+
+    # the link
+    NOT_A_URL = "not-a-url", "The cell holds no http or https URL; nothing was requested."
+    ADDRESS_REFUSED = "address-refused", "The host resolves to an address that is not public (IMAGE_ALLOW_NETWORKS)."
+    PORT_REFUSED = "port-refused", "The port is one that browsers refuse too (Fetch standard, bad ports)."
+    ROBOTS_REFUSED = "robots-refused", "The origin's robots.txt or X-Robots-Tag asks not to, and it is obeyed here."
+    # the way to the origin
+    UNRESOLVED = "unresolved", "The host name has no address."
+    UNREACHABLE = "unreachable", "No connection could be made, or it broke before an answer."
+    TLS_FAILED = "tls-failed", "The certificate or the TLS handshake was not acceptable."
+    TIMED_OUT = "timed-out", "The attempt did not end within IMAGE_DOWNLOAD_TIMEOUT."
+    # the answer
+    GONE = "gone", "The origin says that there is no such picture (404, 410)."
+    HOTLINK_REFUSED = "hotlink-refused", "The origin refuses us (401, 403, 451, or a page in place of the picture)."
+    THROTTLED = "throttled", "The origin asks to come back later (429, 503 with Retry-After)."
+    ORIGIN_ERROR = "origin-error", "The origin failed to answer properly (408, 425, 5xx)."
+    UNEXPECTED_STATUS = "unexpected-status", "The origin answered with a status that is no picture."
+    TOO_MANY_REDIRECTS = "too-many-redirects", "More hops than IMAGE_MAX_REDIRECTS, or a circle."
+    MALFORMED = "malformed", "The answer breaks HTTP: framing, headers, an encoding, a range that was not asked for."
+    # the bytes
+    TRUNCATED = "truncated", "The picture ends before its end."
+    TOO_LARGE = "too-large", "More bytes, pixels, frames, decoding time or memory than the limits allow."
+    EMPTY = "empty", "The body has no bytes."
+    NOT_AN_IMAGE = "not-an-image", "The bytes are no picture of a format that can be proven."
+    SVG = "svg", "An SVG is a document that can run scripts; it is refused."
+    CORRUPT = "corrupt", "A decoder cannot read all of the picture."
+    DECOY = "decoy", "A notice that the origin sends in place of the picture."
+    # ourselves
+    BUG = "bug", "rehost itself failed at this picture; the log has the traceback."
+
+
+class State(StrEnum):
+    """Where a link stands in the ledger."""
+
+    WANTED = "wanted"  # no copy yet, or one to be replaced; due now
+    LEASED = "leased"  # a worker is at it, until its lease ends
+    HELD = "held"  # a whole copy is at rest and the row points at it
+    DEFERRED = "deferred"  # a cause that passes: due again within minutes to hours
+    REFUSED = "refused"  # a cause that stays: due again after weeks
+
+
+class Format(StrEnum):
+    """An image format that can be proven; the value is the extension in the store."""
+
+    def __new__(cls, extension: str, media_type: str) -> Format:
+        member = str.__new__(cls, extension)
+        member._value_ = extension
+        member.media_type = media_type
+        return member
+
+    media_type: str
+
+    JPEG = "jpg", "image/jpeg"
+    PNG = "png", "image/png"
+    GIF = "gif", "image/gif"
+    WEBP = "webp", "image/webp"
+    AVIF = "avif", "image/avif"
+    BMP = "bmp", "image/bmp"
+    TIFF = "tiff", "image/tiff"
+    ICO = "ico", "image/x-icon"
+    JPEG2000 = "jp2", "image/jp2"
+    HEIC = "heic", "image/heic"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One cell, or one element of a cell, that holds a remote image URL, exactly as the row has it."""
+
+    source: str
+    row_key: str
+    position: int
+    url: str
+    page_url: str | None
+    local_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Validator:
+    """What the origin said to recognise these bytes by (RFC 9110, section 8.8)."""
+
+    etag: str | None = None
+    last_modified: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A whole image at rest in the store."""
+
+    key: str  # name in the store, such as 297041/main_image.png
+    digest: str  # SHA-256, 64 lower-case hexadecimal digits
+    size: int  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A link that this worker has leased."""
+
+    entry: int  # the ledger's number for the link
+    fence: int  # grows with every lease; a settle with an older one is refused
+    link: Link
+    host: str  # as the ledger groups links for politeness
+    attempt: int  # visits so far, this one included
+    lease_until: datetime  # by the database's clock
+    validator: Validator | None = None
+    copy: Copy | None = None  # what is held for this link's row now, if anything
+    found: str | None = None  # key of a file that lies where this link's copy belongs, not in the ledger yet
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """The beginning of a body, kept for a validated range (RFC 9110, section 14)."""
+
+    spool: Path
+    size: int
+    validator: Validator  # a strong one
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One attempt: what to ask for, how, and where to put the body."""
+
+    url: str  # normalised: absolute, http or https, ASCII
+    spool: Path
+    referer: str | None = None
+    validator: Validator | None = None  # makes the request conditional
+    partial: Partial | None = None  # go on from here
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A complete body on disk, not trusted yet."""
+
+    spool: Path
+    size: int
+    digest: str
+    final_url: str
+    validator: Validator
+    status: int = 200
+    media_type: str | None = None  # as announced; only ever evidence
+
+
+@dataclass(frozen=True, slots=True)
+class NotModified:
+    """The origin says that what we hold is still right (304)."""
+
+    final_url: str
+    validator: Validator
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What the bytes proved to be."""
+
+    format: Format
+    width: int
+    height: int
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The link has a proven picture: in the spool, to be put at its key, or (spool None) already there."""
+
+    task: Task
+    copy: Copy
+    image: Image
+    spool: Path | None
+    final_url: str | None = None
+    validator: Validator | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """The held copy is still right."""
+
+    task: Task
+    validator: Validator | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """No picture now, for a cause that passes."""
+
+    task: Task
+    reason: Reason
+    evidence: str
+    wait_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """No picture, for a cause that stays."""
+
+    task: Task
+    reason: Reason
+    evidence: str
+    wait_seconds: float
+
+
+Outcome = Stored | Unchanged | Deferred | Refused
+
+
+class Referer(StrEnum):
+    """A rule for the Referer header, from the least revealing on; a fixed URL is a rule too."""
+
+    NONE = "none"
+    ORIGIN = "origin"  # the root of the link's own origin
+    SITE = "site"  # https://www.<registrable domain>/
+    PAGE = "page"  # the row's own page
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What an origin wants to see, and how we know."""
+
+    origin: str  # scheme://host[:port]
+    referer: str  # a Referer's value, or a fixed URL
+    evidence: str
+    learned_at: datetime
