@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NewType, Protocol
+from typing import Any, NewType, Protocol, TypeVar
 
+from rehost.errors import VisitError
 from rehost.model import Copy, Download, Image, Link, NotModified, Outcome, Request, Rule, Stored, Task
 
 LinkQuery = NewType("LinkQuery", object)
 """The operator's links as a selectable: columns row_key, position, url, page_url, local_url, host. Made by the
 catalogue, used by the ledger, opaque to everybody between them."""
+
+T = TypeVar("T")
 
 Transaction = Any
 """An open transaction, of whoever's `begin` made it; opaque here, passed on as it is."""
@@ -36,7 +38,7 @@ class Noted:
     new: int
     changed: int
     vanished: int  # links whose row or cell is no more
-    redo: bool = False  # the operator has thrown away every copy, or cleared the column in every row
+    redo: bool = False  # the column is cleared in every row of a held copy: the operator wants all anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Compared:
 
     lost: int  # held in the ledger, not in the store: wanted again
     found: int  # in the store, unknown to the ledger: to be proven and adopted
+    redo: bool = False  # every held copy is gone: the operator has deleted the folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,63 @@ class Share:
     slots: int  # requests in flight; 0 while paused, or while the other workers have them all
     paused_until: datetime | None = None
     proven: bool = False  # the host has given a proven picture at least once, ever
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """This host should be left alone by all workers."""
+
+    host: str
+    seconds: float
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """This host bears so many requests at once, over all workers."""
+
+    host: str
+    slots: int
+
+
+Change = Pause | Allowance
+"""What one worker's politeness found out and all workers should know."""
+
+
+class Politeness(Protocol):
+    """Which host may be asked now, by this worker. No I/O; hosts are named in lower case."""
+
+    def next_host(self, waiting: Collection[str]) -> str | None:
+        """Return the host of `waiting` that should be asked next and may be asked now; None if none may."""
+        ...
+
+    def next_time(self) -> float | None:
+        """Return the monotonic time at which a host that is held back now may be asked again, if one is."""
+        ...
+
+    def pause_seconds(self, host: str) -> float:
+        """Return for how long this host is still to be left alone; 0 if it is not."""
+        ...
+
+    def started(self, host: str) -> None:
+        """Count a request to this host as in flight."""
+        ...
+
+    def finished(self, host: str, error: VisitError | None) -> Change | None:
+        """Count the request as ended, learn from how it ended, and return what others should know of it."""
+        ...
+
+    def abandoned(self, host: str) -> None:
+        """Count the request as never sent."""
+        ...
+
+    def wanted(self) -> Mapping[str, int]:
+        """Return how many requests at once each host of late could use here, for `Origins.shares`."""
+        ...
+
+    def apply(self, shares: Mapping[str, Share]) -> None:
+        """Take what the ledger lets this worker have of each host."""
+        ...
 
 
 class Fetcher(Protocol):
@@ -149,8 +209,8 @@ class Catalogue(Protocol):
 
     name: str
 
-    def begin(self) -> AbstractAsyncContextManager[Transaction]:
-        """Open a transaction in the operator's database; commits at the end, rolls back on an error."""
+    async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """As Ledger.transact, in the operator's database."""
         ...
 
     def links(self) -> LinkQuery:
@@ -168,8 +228,15 @@ class Catalogue(Protocol):
 class Ledger(Protocol):
     """What we remember of every link. Every state change of a link is one of these methods."""
 
-    def begin(self) -> AbstractAsyncContextManager[Transaction]:
-        """Open a transaction in the ledger's database; commits at the end, rolls back on an error."""
+    async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run `work` in one transaction of the ledger's database and return its result.
+
+        After a short outage of the database it is run again from its start, so it must bear that: a commit whose
+        answer was lost may have happened.
+
+        Raises:
+            LedgerError: the database stayed away for longer than is waited.
+        """
         ...
 
     async def note(self, source: str, links: LinkQuery) -> Noted:
@@ -213,6 +280,11 @@ class Ledger(Protocol):
 
     async def confirm(self, transaction: Transaction, tasks: Sequence[Task]) -> set[int]:
         """Lock these entries to the transaction's end; return the numbers of those whose lease is still ours."""
+        ...
+
+    async def settled(self, transaction: Transaction, stored: Sequence[Stored]) -> set[int]:
+        """Return the entries that are held with the very digest of these outcomes: settled already, by a commit whose
+        answer was lost."""
         ...
 
     async def pend(self, transaction: Transaction, stored: Sequence[Stored]) -> None:
