@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NewType, Protocol, TypeVar
 
 from rehost.errors import VisitError
-from rehost.model import Copy, Download, Image, Link, NotModified, Outcome, Request, Rule, Stored, Task
+from rehost.events import RunEnded
+from rehost.model import Copy, Download, Image, Link, NotModified, Outcome, Reason, Request, Rule, Stored, Task
 
 LinkQuery = NewType("LinkQuery", object)
 """The operator's links as a selectable: columns row_key, position, url, page_url, local_url, host. Made by the
@@ -48,6 +49,17 @@ class Compared:
     lost: int  # held in the ledger, not in the store: wanted again
     found: int  # in the store, unknown to the ledger: to be proven and adopted
     redo: bool = False  # every held copy is gone: the operator has deleted the folder
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Where a source stands now, in links that the catalogue has."""
+
+    present: int
+    held: int
+    due: int  # wanted, or deferred and refused whose time has come, or leased by a worker that is no more
+    later: int  # deferred or refused, due at a later time
+    next_due_seconds: float | None = None  # until the first of the later ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +274,22 @@ class Ledger(Protocol):
         """Make deferred and refused links (of one reason, or all) due now; return how many."""
         ...
 
+    async def tally(self, source: str) -> Tally:
+        """Return where the source stands now."""
+        ...
+
+    async def defer_host(self, source: str, host: str, reason: Reason, evidence: str, wait_seconds: float) -> int:
+        """Defer all due links of one host, unvisited, set-wise; return how many."""
+        ...
+
+    async def begin_run(self, source: str) -> int:
+        """Record that a run starts, with who and where; return its number."""
+        ...
+
+    async def end_run(self, run: int, ended: RunEnded) -> None:
+        """Record how a run ended."""
+        ...
+
     async def hosts(self, source: str) -> Sequence[str]:
         """Return the hosts that have links due now."""
         ...
@@ -284,7 +312,8 @@ class Ledger(Protocol):
 
     async def settled(self, transaction: Transaction, stored: Sequence[Stored]) -> set[int]:
         """Return the entries that are held with the very digest of these outcomes: settled already, by a commit whose
-        answer was lost."""
+        answer was lost.
+        """
         ...
 
     async def pend(self, transaction: Transaction, stored: Sequence[Stored]) -> None:

@@ -1,0 +1,122 @@
+"""Who may send a request now: a bound over all hosts, fairness between them, and each host's own politeness.
+
+Only a request holds a turn. A visit that waits for its next attempt, or whose body is being proven, holds none: so a
+slow decoder, a retry or a hanging host never takes the place of a request that could be sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from rehost.clock import Clock
+from rehost.errors import RehostError, VisitError
+from rehost.ports import Change, Pause, Politeness
+
+
+class HostPaused(RehostError):
+    """The host is to be left alone for longer than a visit may wait; nothing is said about the link."""
+
+
+class Gate:
+    """Hands out turns, at most `concurrency` at a time (invariant 8)."""
+
+    def __init__(
+        self,
+        politeness: Politeness,
+        clock: Clock,
+        *,
+        concurrency: int,
+        patience_seconds: float,
+        changed: Callable[[Change], None],
+    ) -> None:
+        """Hold turns for pauses of up to `patience_seconds`; tell `changed` what the other workers should know."""
+        self._politeness = politeness
+        self._clock = clock
+        self._free = concurrency
+        self._patience = patience_seconds
+        self._changed = changed
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._alarm: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def turn(self, host: str) -> AsyncIterator[None]:
+        """Wait for a turn at `host`, hold it for one request, and learn from how that went.
+
+        Raises:
+            HostPaused: the host's pause is longer than a visit may wait.
+        """
+        await self._enter(host)
+        error: VisitError | None = None
+        try:
+            yield
+        except VisitError as caught:
+            error = caught
+            raise
+        finally:
+            self._leave(host, error)
+
+    def open(self) -> None:
+        """Let in whoever may enter now; to be called when shares or pauses have changed."""
+        while self._free > 0 and self._waiting:
+            host = self._politeness.next_host({host: len(queue) for host, queue in self._waiting.items()})
+            if host is None:
+                break
+            future = self._take(host)
+            if future.done():  # its visit was cancelled
+                continue
+            self._free -= 1
+            self._politeness.started(host)
+            future.set_result(None)
+        self._set_alarm()
+
+    def dismiss(self, host: str) -> None:
+        """Send away all who wait for this host."""
+        for future in self._waiting.pop(host, ()):
+            if not future.done():
+                future.set_exception(HostPaused(host))
+
+    async def _enter(self, host: str) -> None:
+        if self._politeness.pause_seconds(host) > self._patience:
+            raise HostPaused(host)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(host, deque()).append(future)
+        self.open()
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self._free += 1  # the turn came in the very moment in which the visit was cancelled
+                self._politeness.abandoned(host)
+            raise
+
+    def _leave(self, host: str, error: VisitError | None) -> None:
+        self._free += 1
+        change = self._politeness.finished(host, error)
+        if change is not None:
+            self._changed(change)
+            if isinstance(change, Pause) and change.seconds > self._patience:
+                self.dismiss(host)
+        self.open()
+
+    def _take(self, host: str) -> asyncio.Future[None]:
+        queue = self._waiting[host]
+        future = queue.popleft()
+        if not queue:
+            del self._waiting[host]
+        return future
+
+    def _set_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        due = self._politeness.next_time() if self._waiting and self._free > 0 else None
+        if due is not None:
+            self._alarm = asyncio.create_task(self._ring(due - self._clock.monotonic()))
+
+    async def _ring(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        self._alarm = None
+        self.open()

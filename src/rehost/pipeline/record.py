@@ -1,0 +1,90 @@
+"""Outcomes become durable, in groups: bytes first, then ledger and rows in one transaction (invariants 1, 2, 4).
+
+The order, and what a kill between two steps leaves behind:
+
+1. the spools are synced           spools: swept by whoever comes next
+2. digests that replace are noted  a promise in the ledger: the next visit finds either digest at the key
+3. spools get their names, synced  files without a row: found at their place, or fetched again over them
+4. ledger and rows, one commit     all is well; what was kept aside is let go of by whoever comes next
+5. what was kept aside goes, or, where a row had changed meanwhile, comes back
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rehost.events import Recorded
+from rehost.model import Deferred, Link, Outcome, Refused, Stored
+from rehost.pipeline.plan import Addresses
+from rehost.ports import Catalogue, Ledger, Placement, Store, Transaction, WriteBack
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Records groups of outcomes of one source."""
+
+    catalogue: Catalogue
+    ledger: Ledger
+    store: Store
+    addresses: Addresses
+    joint: bool  # catalogue and ledger are one database: one transaction serves both
+
+    async def record(self, run: int, outcomes: Sequence[Outcome]) -> Recorded:
+        """Make a group of outcomes durable and return what became of them.
+
+        Raises:
+            OperatorError: the store or the database cannot be used; nothing is recorded as failed for it.
+        """
+        stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
+        placed = [outcome for outcome in stored if outcome.spool is not None]
+        await self._place(placed)
+        written = await self._settle(run, outcomes, stored)
+        await self._tidy(placed, written)
+        failed = sum(isinstance(outcome, Deferred | Refused) for outcome in outcomes)
+        return Recorded(held=len(written), failed=failed, overtaken=len(stored) - len(written))
+
+    async def _place(self, placed: Sequence[Stored]) -> None:
+        """Make the spools durable and give them their names."""
+        if not placed:
+            return
+        await self.store.sync([outcome.spool for outcome in placed if outcome.spool])
+        replacing = [outcome for outcome in placed if outcome.task.copy and outcome.task.copy.key == outcome.copy.key]
+        if replacing:
+            await self.ledger.transact(lambda transaction: self.ledger.pend(transaction, replacing))
+        await self.store.place([Placement(outcome.spool, outcome.copy.key) for outcome in placed if outcome.spool])
+
+    async def _settle(self, run: int, outcomes: Sequence[Outcome], stored: Sequence[Stored]) -> set[int]:
+        """Record the outcomes and write the rows; return the entries whose rows point at their copies now."""
+
+        async def work(transaction: Transaction) -> set[int]:
+            already = await self.ledger.settled(transaction, stored)
+            ours = await self.ledger.confirm(transaction, [outcome.task for outcome in outcomes])
+            wanted = [outcome for outcome in stored if outcome.task.entry in ours]
+            before = await self._write_back(transaction, wanted)
+            await self.ledger.settle(transaction, run, [o for o in outcomes if o.task.entry in ours], before)
+            return already | {outcome.task.entry for outcome in wanted if outcome.task.link in before}
+
+        written = await self.ledger.transact(work)
+        if self.joint:
+            return written
+        changes = self._changes([outcome for outcome in stored if outcome.task.entry in written])
+        links = await self.catalogue.transact(lambda transaction: self.catalogue.write_back(transaction, changes))
+        return {outcome.task.entry for outcome in stored if outcome.task.link in links}
+
+    async def _write_back(self, transaction: Transaction, stored: Sequence[Stored]) -> Mapping[Link, str | None]:
+        """Return the links whose rows are, or (with a ledger of its own) are about to be, written; and what was there."""
+        if self.joint:
+            return await self.catalogue.write_back(transaction, self._changes(stored))
+        return {outcome.task.link: outcome.task.link.local_url for outcome in stored}
+
+    def _changes(self, stored: Sequence[Stored]) -> list[WriteBack]:
+        return [WriteBack(outcome.task.link, self.addresses.url(outcome.copy.key)) for outcome in stored]
+
+    async def _tidy(self, placed: Sequence[Stored], written: set[int]) -> None:
+        """Let go of what was kept aside, put back what a changed row still needs, remove what no row points at."""
+        kept = [outcome for outcome in placed if outcome.task.entry in written]
+        await self.store.keep([outcome.copy.key for outcome in kept])
+        await self.store.undo([outcome.copy.key for outcome in placed if outcome.task.entry not in written])
+        old = [outcome.task.copy.key for outcome in kept if outcome.task.copy]
+        await self.store.remove(sorted(set(old) - {outcome.copy.key for outcome in kept}))

@@ -1,0 +1,176 @@
+"""ONE image: fetch -> inspect -> stored. Read this first.
+
+A visit is one link's turn. It ends in an Outcome, whatever the origin did; here, and nowhere else, a VisitError becomes
+one. It changes nothing but its own spool: record.py makes outcomes durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Protocol
+
+from rehost.clock import Clock
+from rehost.errors import Transient, VisitError
+from rehost.events import Visited
+from rehost.model import (
+    Copy,
+    Deferred,
+    Download,
+    Format,
+    Image,
+    Link,
+    NotModified,
+    Outcome,
+    Partial,
+    Refused,
+    Request,
+    Stored,
+    Task,
+)
+from rehost.pipeline import backoff
+from rehost.ports import Fetcher, Inspector, Store
+
+
+class Turns(Protocol):
+    """Who says when a request may be sent (gate.py)."""
+
+    def turn(self, host: str) -> AbstractAsyncContextManager[None]:
+        """Wait for a turn and hold it for one request."""
+        ...
+
+
+class Prove(Protocol):
+    """Fetches a URL with one Referer and proves what came: a few attempts, one picture."""
+
+    async def __call__(self, url: str, referer: str | None) -> tuple[Download, Image]:
+        """Return the body and what it proved to be; the body's spool is the caller's to remove."""
+        ...
+
+
+class Hotlinks(Protocol):
+    """Who knows what each origin wants to see before it gives a picture (learn.py)."""
+
+    async def obtain(self, link: Link, prove: Prove) -> tuple[Download, Image]:
+        """Return a proven picture that is no decoy; raises VisitError."""
+        ...
+
+
+class Naming(Protocol):
+    """What a copy is called (store/layout.py)."""
+
+    def key(self, link: Link, format: Format) -> str:  # noqa: A002 - the field's word
+        """Return the copy's name in the store."""
+        ...
+
+
+@dataclass(slots=True)
+class _Trail:
+    """What a visit has cost so far."""
+
+    origin: str
+    attempts: int = 0
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Visits links, one call each; holds nothing between calls."""
+
+    fetcher: Fetcher
+    inspector: Inspector
+    store: Store
+    naming: Naming
+    hotlinks: Hotlinks
+    turns: Turns
+    clock: Clock
+    random: Random
+    attempts: int  # in all, at least one
+
+    async def visit(self, task: Task) -> Visited:
+        """Return what came of this link's turn.
+
+        Raises:
+            HostPaused: the host is to be left alone; the link was not asked for.
+            StoreError: the store cannot take a spool.
+        """
+        started = self.clock.monotonic()
+        trail = _Trail(task.host)
+        try:
+            outcome = await self._adopt(task) or await self._fetch(task, trail)
+        except VisitError as error:
+            outcome = self._failure(task, error)
+        return Visited(outcome, trail.origin, trail.size, self.clock.monotonic() - started, trail.attempts)
+
+    async def _adopt(self, task: Task) -> Stored | None:
+        """Return a file that lies at the link's place already, if it proves to be a picture; no request is sent."""
+        if task.found is None:
+            return None
+        path = self.store.path(task.found)
+        try:
+            image = await self.inspector.inspect(path)
+            digest, size = await asyncio.to_thread(_digest, path)
+        except (VisitError, FileNotFoundError):
+            return None
+        if self.naming.key(task.link, image.format) != task.found:
+            return None  # its name lies about its bytes: a fetch gives it the right one
+        return Stored(task, Copy(task.found, digest, size), image, spool=None)
+
+    async def _fetch(self, task: Task, trail: _Trail) -> Stored:
+        """Return the picture as the origin gives it now, in a spool."""
+
+        async def prove(url: str, referer: str | None) -> tuple[Download, Image]:
+            return await self._prove(task.host, url, referer, trail)
+
+        download, image = await self.hotlinks.obtain(task.link, prove)
+        copy = Copy(self.naming.key(task.link, image.format), download.digest, download.size)
+        return Stored(task, copy, image, download.spool, download.final_url, download.validator)
+
+    async def _prove(self, host: str, url: str, referer: str | None, trail: _Trail) -> tuple[Download, Image]:
+        """Fetch and inspect, again within seconds where that can help; a cut body goes on where it stopped."""
+        partial: Partial | None = None
+        attempt = 0
+        while True:
+            attempt += 1
+            trail.attempts += 1
+            try:
+                return await self._attempt(host, Request(url, self.store.spool(), referer, partial=partial), trail)
+            except Transient as error:
+                wait = backoff.attempt_wait(attempt, error, self.random)
+                if attempt >= self.attempts or wait is None:
+                    _discard(error.partial)
+                    raise
+                partial = error.partial
+                await self.clock.sleep(wait)
+
+    async def _attempt(self, host: str, request: Request, trail: _Trail) -> tuple[Download, Image]:
+        async with self.turns.turn(host):
+            download = await self.fetcher.fetch(request)
+        assert not isinstance(download, NotModified)  # nothing here makes a request conditional
+        trail.size += download.size
+        try:
+            return download, await self.inspector.inspect(download.spool)
+        except BaseException:
+            download.spool.unlink(missing_ok=True)
+            raise
+
+    def _failure(self, task: Task, error: VisitError) -> Outcome:
+        wait = backoff.visit_wait(task.attempt, error, self.random)
+        kind = Deferred if isinstance(error, Transient) else Refused
+        return kind(task, error.reason, error.evidence, wait)
+
+
+def _digest(path: Path) -> tuple[str, int]:
+    """Return the SHA-256 and the size of a file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        return digest.hexdigest(), file.tell()
+
+
+def _discard(partial: Partial | None) -> None:
+    if partial is not None:
+        partial.spool.unlink(missing_ok=True)
