@@ -90,7 +90,7 @@ class Postgres:
         data = self.folder / "data"
         done = subprocess.run(
             [self.binaries / "initdb", *options, "-D", data],
-            preexec_fn=_become(self.account),  # noqa: PLW1509 - as in _try_start
+            preexec_fn=_become(self.account),
             cwd=self.folder,
             capture_output=True,
             timeout=60,
