@@ -1,0 +1,1 @@
+"""Events as an operator sees them: a progress display, log lines, and the figures in both."""

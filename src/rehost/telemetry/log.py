@@ -1,0 +1,143 @@
+"""Log lines: one canonical line per visit, to stderr and to the file that the operator names."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from tqdm import tqdm
+
+from rehost.errors import SettingsError
+from rehost.events import Event, OriginLearned, OriginPaused, Planned, RunEnded, Visited
+from rehost.model import Deferred, Outcome, Reason, Refused, Stored, Unchanged
+from rehost.telemetry.plain import field
+
+FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s"
+DATE_FORMAT = "%Y-%m-%dT%H:%M:%S"
+
+_log = logging.getLogger(__name__)
+
+
+def log_event(event: Event) -> None:
+    """Log one event; a listener."""
+    match event:
+        case Visited():
+            level = logging.ERROR if _reason(event.outcome) is Reason.BUG else logging.INFO
+            _log.log(level, "%s", visit_line(event))
+        case OriginLearned():
+            _say("origin", origin=event.origin, referer=event.referer, evidence=event.evidence)
+        case OriginPaused():
+            _say("pause", logging.WARNING, host=event.host, seconds=f"{event.seconds:.1f}", evidence=event.evidence)
+        case Planned():
+            _say("plan", source=event.source, present=event.present, held=event.held, due=event.due, later=event.later)
+        case RunEnded():
+            failed = sum(event.failed.values())
+            counts = {"held": event.held, "unchanged": event.unchanged, "failed": failed, "bytes": event.size}
+            ended = "interrupted" if event.interrupted else "ended"
+            _say("run", source=event.source, **counts, seconds=f"{event.seconds:.1f}", state=ended)
+        case _:
+            pass
+
+
+def visit_line(event: Visited) -> str:
+    """Return the one line of a visit: `visit stored row=297041 origin=oss.adquan.com bytes=400869 ms=212 attempt=1`."""
+    link = event.outcome.task.link
+    fields: dict[str, str | int] = {
+        "row": f"{link.row_key}#{link.position}" if link.position else link.row_key,
+        "origin": _bare(event.origin),
+        "bytes": event.size,
+        "ms": round(event.seconds * 1000),
+        "attempt": event.attempts,
+    }
+    match event.outcome:
+        case Stored():
+            word = "stored"
+        case Unchanged():
+            word = "unchanged"
+        case Deferred() as outcome:
+            word = "deferred"
+            fields |= {"reason": outcome.reason, "evidence": outcome.evidence, "wait": round(outcome.wait_seconds)}
+        case Refused() as outcome:
+            word = "refused"
+            fields |= {"reason": outcome.reason, "evidence": outcome.evidence, "wait": round(outcome.wait_seconds)}
+    return f"visit {word} {_fields(fields)}"
+
+
+@contextmanager
+def logging_to(stream: TextIO, file: Path | None, *, verbose: bool) -> Iterator[None]:
+    """Let rehost's log go to a stream (warnings; with `verbose` every visit) and to a file (every visit).
+
+    Raises:
+        SettingsError: the file cannot be written.
+    """
+    logger = logging.getLogger("rehost")
+    handlers: list[logging.Handler] = [_StreamHandler(stream)]
+    handlers[0].setLevel(logging.INFO if verbose else logging.WARNING)
+    if file is not None:
+        handlers.append(_open(file))
+    formatter = logging.Formatter(FORMAT, DATE_FORMAT)
+    formatter.converter = time.gmtime
+    before = logger.level, logger.propagate
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    for handler in handlers:
+        handler.setFormatter(formatter)
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.level, logger.propagate = before
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
+
+
+def together(*listeners: Callable[[Event], None]) -> Callable[[Event], None]:
+    """Return one listener that tells all of these."""
+
+    def tell(event: Event) -> None:
+        for listener in listeners:
+            listener(event)
+
+    return tell
+
+
+class _StreamHandler(logging.Handler):
+    """Writes above a progress bar, where there is one."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            tqdm.write(self.format(record), file=self._stream)
+        except (OSError, ValueError):  # a closed stream, a broken pipe: logging never stops a run
+            self.handleError(record)
+
+
+def _open(file: Path) -> logging.Handler:
+    try:
+        return logging.FileHandler(file, encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"The log file {file} cannot be written ({error.strerror}); name another.") from error
+
+
+def _reason(outcome: Outcome) -> Reason | None:
+    return outcome.reason if isinstance(outcome, Deferred | Refused) else None
+
+
+def _bare(origin: str) -> str:
+    return origin.rpartition("://")[2]
+
+
+def _say(word: str, level: int = logging.INFO, **values: str | int) -> None:
+    _log.log(level, "%s", f"{word} {_fields(values)}")
+
+
+def _fields(values: dict[str, str | int]) -> str:
+    return " ".join(f"{name}={field(str(value))}" for name, value in values.items())

@@ -1,0 +1,137 @@
+"""How far a run is, while it runs: a bar on a terminal, a line every ten seconds anywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TextIO
+
+from tqdm import tqdm
+
+from rehost.clock import Clock
+from rehost.events import Event, Listener, OriginPaused, Planned, Visited
+from rehost.model import Deferred, Refused
+from rehost.telemetry import figures
+from rehost.telemetry.plain import plain
+
+LINE_SECONDS = 10.0
+BAR = "{percentage:3.0f}% {bar:24} {n_fmt}/{total_fmt}, {rate_fmt}, {postfix}, {remaining} left"
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has been visited so far."""
+
+    due: int = 0
+    visited: int = 0
+    failed: int = 0
+    size: int = 0
+
+    def add(self, event: Visited) -> None:
+        """Count one visit."""
+        self.visited += 1
+        self.size += event.size
+        self.failed += isinstance(event.outcome, Deferred | Refused)
+
+    def words(self) -> str:
+        """Return bytes and failures, as both displays show them."""
+        return f"{figures.size(self.size)}, {figures.count(self.failed)} failed"
+
+
+class Bar:
+    """A bar that redraws itself in place."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._tally = Tally()
+        self._bar: tqdm[None] | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        match event:
+            case Planned():
+                self._tally.due += event.due
+                self._open()
+            case Visited() if self._bar is not None:
+                self._tally.add(event)
+                self._bar.set_postfix_str(self._tally.words(), refresh=False)
+                self._bar.update()
+            case OriginPaused() if self._bar is not None:
+                tqdm.write(pause_line(event), file=self._stream)
+            case _:
+                pass
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _open(self) -> None:
+        if self._bar is None and self._tally.due:
+            tqdm.monitor_interval = 0  # no thread of tqdm's own: events come often enough
+            self._bar = tqdm(
+                total=self._tally.due,
+                file=self._stream,
+                unit=" pictures",
+                bar_format=BAR,
+                postfix=self._tally.words(),
+                dynamic_ncols=True,
+                smoothing=0.1,
+            )
+        elif self._bar is not None:
+            self._bar.total = self._tally.due
+            self._bar.refresh()
+
+
+class Lines:
+    """A line every ten seconds, for a stream that nobody redraws: a file, a journal, a pipe."""
+
+    def __init__(self, stream: TextIO, clock: Clock) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._tally = Tally()
+        self._started = self._said = clock.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        """Take in one event; say something where ten seconds have passed."""
+        match event:
+            case Planned():
+                self._tally.due += event.due
+            case Visited():
+                self._tally.add(event)
+                if self._clock.monotonic() - self._said >= LINE_SECONDS:
+                    self._said = self._clock.monotonic()
+                    print(self._line(), file=self._stream, flush=True)
+            case OriginPaused():
+                print(pause_line(event), file=self._stream, flush=True)
+            case _:
+                pass
+
+    def close(self) -> None:
+        """Say nothing more."""
+
+    def _line(self) -> str:
+        tally = self._tally
+        rate = tally.visited / max(self._clock.monotonic() - self._started, 1e-9)
+        left = figures.duration(max(0, tally.due - tally.visited) / rate)
+        done = f"{figures.count(tally.visited)}/{figures.count(tally.due)}"
+        return f"{figures.share(tally.visited, tally.due)} {done}, {rate:.1f} pictures/s, {tally.words()}, {left} left"
+
+
+def pause_line(event: OriginPaused) -> str:
+    """Return what is said of a host that is left alone for a while."""
+    return f"{plain(event.host)} is left alone for {figures.duration(event.seconds)}: {plain(event.evidence)}"
+
+
+@contextmanager
+def progress(stream: TextIO, clock: Clock, *, quiet: bool) -> Iterator[Listener]:
+    """Yield a listener that shows how far a run is, in the way that fits the stream."""
+    if quiet:
+        yield lambda _event: None
+        return
+    display = Bar(stream) if stream.isatty() else Lines(stream, clock)
+    try:
+        yield display
+    finally:
+        display.close()
