@@ -59,6 +59,7 @@ class Tally:
     held: int
     due: int  # wanted, or deferred and refused whose time has come, or leased by a worker that is no more
     later: int  # deferred or refused, due at a later time
+    leased: int = 0  # some worker is at them
     next_due_seconds: float | None = None  # until the first of the later ones
 
 
@@ -102,6 +103,7 @@ class Allowance:
 
     host: str
     slots: int
+    proven: bool = False  # it has given a proven picture
 
 
 Change = Pause | Allowance
@@ -121,6 +123,10 @@ class Politeness(Protocol):
 
     def pause_seconds(self, host: str) -> float:
         """Return for how long this host is still to be left alone; 0 if it is not."""
+        ...
+
+    def cause(self, host: str) -> tuple[Reason, str]:
+        """Return why this host is left alone, with the evidence."""
         ...
 
     def started(self, host: str) -> None:
@@ -311,9 +317,7 @@ class Ledger(Protocol):
         ...
 
     async def settled(self, transaction: Transaction, stored: Sequence[Stored]) -> set[int]:
-        """Return the entries that are held with the very digest of these outcomes: settled already, by a commit whose
-        answer was lost.
-        """
+        """Return the entries held with the very digests of these outcomes: a commit whose answer was lost."""
         ...
 
     async def pend(self, transaction: Transaction, stored: Sequence[Stored]) -> None:

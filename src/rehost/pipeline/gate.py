@@ -16,7 +16,7 @@ from rehost.errors import RehostError, VisitError
 from rehost.ports import Change, Pause, Politeness
 
 
-class HostPaused(RehostError):
+class HostPaused(RehostError):  # noqa: N818 - no error: the host rests
     """The host is to be left alone for longer than a visit may wait; nothing is said about the link."""
 
 

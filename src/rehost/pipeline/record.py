@@ -73,7 +73,7 @@ class Recorder:
         return {outcome.task.entry for outcome in stored if outcome.task.link in links}
 
     async def _write_back(self, transaction: Transaction, stored: Sequence[Stored]) -> Mapping[Link, str | None]:
-        """Return the links whose rows are, or (with a ledger of its own) are about to be, written; and what was there."""
+        """Return the links whose rows are written (or about to be, with a ledger of its own) and what was there."""
         if self.joint:
             return await self.catalogue.write_back(transaction, self._changes(stored))
         return {outcome.task.link: outcome.task.link.local_url for outcome in stored}

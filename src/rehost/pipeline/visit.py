@@ -101,7 +101,7 @@ class Visitor:
         started = self.clock.monotonic()
         trail = _Trail(task.host)
         try:
-            outcome = await self._adopt(task) or await self._fetch(task, trail)
+            outcome: Outcome = await self._adopt(task) or await self._fetch(task, trail)
         except VisitError as error:
             outcome = self._failure(task, error)
         return Visited(outcome, trail.origin, trail.size, self.clock.monotonic() - started, trail.attempts)

@@ -1,0 +1,80 @@
+"""The links that this worker has leased: those that wait for their visit, drawn fairly, and all that must be renewed."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+from rehost.model import Task
+from rehost.ports import Ledger, Politeness
+
+
+class Leases:
+    """Leases in batches, host by host; hands out one at a time, host after host (promise: nobody is held up)."""
+
+    def __init__(self, ledger: Ledger, source: str, politeness: Politeness, *, most: int) -> None:
+        """Keep about `most` tasks leased ahead of their visits."""
+        self._ledger = ledger
+        self._source = source
+        self._politeness = politeness
+        self._most = most
+        self._hosts: deque[str] = deque()  # in turn; those that may have due links
+        self._waiting: dict[str, deque[Task]] = {}
+        self._visiting: Counter[str] = Counter()
+        self.open: dict[int, Task] = {}  # everything leased here and not given back or recorded
+
+    async def look(self) -> bool:
+        """Look anew which hosts have due links; return whether one may be asked now."""
+        hosts = await self._ledger.hosts(self._source)
+        self._hosts = deque(hosts)
+        return any(not self._politeness.pause_seconds(host) for host in hosts)
+
+    async def resting(self) -> dict[str, float]:
+        """Return the hosts that have due links and are paused, with the seconds that are left of their pauses."""
+        hosts = await self._ledger.hosts(self._source)
+        return {host: seconds for host in hosts if (seconds := self._politeness.pause_seconds(host)) > 0}
+
+    async def fill(self) -> None:
+        """Lease more, of hosts that have nothing waiting here, up to the amount that is kept ahead."""
+        for host in list(self._hosts):
+            ahead = sum(map(len, self._waiting.values()))
+            if ahead >= self._most:
+                break
+            if self._waiting.get(host) or self._politeness.pause_seconds(host):
+                continue
+            tasks = await self._ledger.lease(self._source, host, max(2, self._most // len(self._hosts)))
+            if not tasks:
+                self._hosts.remove(host)
+                continue
+            self._waiting[host] = deque(tasks)
+            self.open.update((task.entry, task) for task in tasks)
+
+    def draw(self, most_per_host: int) -> Task | None:
+        """Return the next task to visit: of the next host in turn that has one and is not at its limit here."""
+        for _ in range(len(self._hosts)):
+            host = self._hosts[0]
+            self._hosts.rotate(-1)
+            waiting = self._waiting.get(host)
+            if waiting and self._visiting[host] < most_per_host:
+                self._visiting[host] += 1
+                return waiting.popleft()
+        return None
+
+    def visited(self, task: Task) -> None:
+        """Count the task's visit as over; its lease stays until it is recorded."""
+        self._visiting[task.host] -= 1
+
+    def close(self, tasks: list[Task]) -> None:
+        """Forget leases that are recorded or given back."""
+        for task in tasks:
+            self.open.pop(task.entry, None)
+
+    async def give_back(self, tasks: list[Task]) -> None:
+        """Release these leases, unvisited."""
+        if tasks:
+            await self._ledger.release(tasks)
+            self.close(tasks)
+
+    async def give_back_waiting(self, host: str | None = None) -> None:
+        """Release all that wait for their visit, of one host or of all."""
+        hosts = list(self._waiting) if host is None else [host]
+        await self.give_back([task for name in hosts for task in self._waiting.pop(name, ())])

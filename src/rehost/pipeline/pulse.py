@@ -1,0 +1,54 @@
+"""This worker's sign of life: leases renewed, shares of the hosts taken, what it found out told to the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from rehost.events import Listener, OriginPaused
+from rehost.model import Task
+from rehost.ports import Change, Ledger, Origins, Pause, Politeness
+
+
+@dataclass(slots=True)
+class Pulse:
+    """Beats whenever it is told to; between beats it only collects."""
+
+    ledger: Ledger
+    origins: Origins
+    politeness: Politeness
+    listen: Listener
+    _changes: list[Change] = field(default_factory=list)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def report(self, change: Change) -> None:
+        """Keep what the others should know for the next beat."""
+        if isinstance(change, Pause):
+            self.listen(OriginPaused(change.host, change.seconds, change.evidence))
+        self._changes.append(change)
+        self._news.set()
+
+    async def beat(self) -> None:
+        """Tell the others what was found out, and take this worker's shares."""
+        self._news.clear()
+        changes, self._changes = self._changes, []
+        for change in changes:
+            if isinstance(change, Pause):
+                await self.origins.pause(change.host, change.seconds, change.evidence)
+            else:
+                await self.origins.allow(change.host, change.slots, proven=change.proven)
+        self.politeness.apply(await self.origins.shares(self.politeness.wanted()))
+
+    async def rest(self, seconds: float) -> None:
+        """Wait for the next beat: `seconds`, or less where there is news to tell."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            return
+
+    async def renew(self, tasks: Collection[Task]) -> None:
+        """Move the ends of these leases on."""
+        if tasks:
+            await self.ledger.renew(list(tasks))

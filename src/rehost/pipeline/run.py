@@ -1,0 +1,281 @@
+"""MANY images: lease, visit within bounds, record in groups, stop gracefully.
+
+Three things go on at once until nothing is due: visits (each a task of its own), the recorder, and the pulse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+
+from rehost.clock import Clock
+from rehost.errors import OperatorError
+from rehost.events import Listener, Planned, RunEnded, Visited
+from rehost.model import Deferred, Outcome, Reason, Refused, Stored, Task, Unchanged
+from rehost.pipeline.gate import Gate, HostPaused
+from rehost.pipeline.leases import Leases
+from rehost.pipeline.plan import Planner
+from rehost.pipeline.pulse import Pulse
+from rehost.pipeline.record import Recorder
+from rehost.pipeline.visit import Visitor
+from rehost.ports import Allowance, Ledger, Politeness, Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of everything at once."""
+
+    concurrency: int  # requests in flight
+    visits: int  # visits begun and not ended: requests, waits between attempts, proofs
+    group: int = 200  # outcomes recorded together
+    group_seconds: float = 1.0  # how long a group may wait for its last one
+    beat_seconds: float = 2.0
+    renew_seconds: float = 30.0
+    patience_seconds: float = 20.0  # a pause up to this long is waited out
+    drain_seconds: float = 5.0  # what is in flight may take so long after a stop
+
+
+@dataclass(slots=True)
+class Sum:
+    """What a run has come to so far."""
+
+    held: int = 0
+    unchanged: int = 0
+    adopted: int = 0
+    overtaken: int = 0
+    size: int = 0
+    failed: Counter[Reason] = field(default_factory=Counter)
+
+    def add(self, visited: Visited) -> None:
+        """Count a visit."""
+        self.size += visited.size
+        match visited.outcome:
+            case Stored(spool=None):
+                self.adopted += 1
+            case Unchanged():
+                self.unchanged += 1
+            case Deferred(reason=reason) | Refused(reason=reason):
+                self.failed[reason] += 1
+
+
+class Run:
+    """One run over one source, by one process."""
+
+    def __init__(
+        self,
+        *,
+        planner: Planner,
+        visitor: Visitor,
+        recorder: Recorder,
+        ledger: Ledger,
+        politeness: Politeness,
+        gate: Gate,
+        pulse: Pulse,
+        store: Store,
+        clock: Clock,
+        listen: Listener,
+        limits: Limits,
+    ) -> None:
+        """Take the parts; nothing happens before `go`."""
+        self._planner = planner
+        self._visitor = visitor
+        self._recorder = recorder
+        self._ledger = ledger
+        self._politeness = politeness
+        self._gate = gate
+        self._pulse = pulse
+        self._store = store
+        self._clock = clock
+        self._listen = listen
+        self._limits = limits
+        self._source = planner.catalogue.name
+        self._leases = Leases(ledger, self._source, politeness, most=2 * limits.group)
+        self._sum = Sum()
+        self._outcomes: asyncio.Queue[Outcome] = asyncio.Queue(2 * limits.group)
+        self._visits: set[asyncio.Task[None]] = set()
+        self._proven: set[str] = set()
+        self._wake = asyncio.Event()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Begin nothing more; what is in flight is finished and recorded within seconds."""
+        self._stopping = True
+        self._wake.set()
+
+    async def go(self, *, retry: str | None = None, list_store: bool = True) -> RunEnded:
+        """Visit every due link once and return what came of it.
+
+        Raises:
+            OperatorError: the database or the store stopped the run; the next run goes on where this one was.
+        """
+        started = self._clock.monotonic()
+        run = await self._ledger.begin_run(self._source)
+        planned = await self._planner.plan(retry=retry, list_store=list_store)
+        self._listen(planned)
+        if planned.due:
+            await self._work(run)
+        ended = await self._summary(planned, self._clock.monotonic() - started)
+        await self._ledger.end_run(run, ended)
+        self._listen(ended)
+        return ended
+
+    async def _work(self, run: int) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                recording = group.create_task(self._record(run))
+                beating = group.create_task(self._beat())
+                await self._visit_all(group)
+                await self._drain()
+                await self._outcomes.join()
+                await self._leases.give_back(list(self._leases.open.values()))
+                recording.cancel()
+                beating.cancel()
+        except* OperatorError as caught:
+            raise caught.exceptions[0] from None
+
+    # --- visits
+
+    async def _visit_all(self, group: asyncio.TaskGroup) -> None:
+        """Start visits until nothing is due or we are to stop."""
+        await self._leases.look()
+        while not self._stopping:
+            self._wake.clear()
+            await self._leases.fill()
+            self._start_visits(group)
+            if self._visits:
+                await self._wake.wait()
+            elif not await self._more():
+                break
+
+    def _start_visits(self, group: asyncio.TaskGroup) -> None:
+        per_host = max(4, self._limits.visits // 4)
+        while len(self._visits) < self._limits.visits and (task := self._leases.draw(per_host)):
+            visit = group.create_task(self._visit(task))
+            self._visits.add(visit)
+            visit.add_done_callback(self._end_visit)
+
+    def _end_visit(self, visit: asyncio.Task[None]) -> None:
+        self._visits.discard(visit)
+        self._wake.set()
+
+    async def _visit(self, task: Task) -> None:
+        """Visit one link; a bug of ours costs this one image, and no more."""
+        try:
+            visited = await self._visitor.visit(task)
+        except HostPaused:
+            await self._leases.give_back([task])
+            return
+        except OperatorError:
+            raise
+        except Exception as error:
+            log.exception("visit failed row=%s", task.link.row_key)
+            outcome = Deferred(task, Reason.BUG, f"{type(error).__name__}", 86400.0)
+            visited = Visited(outcome, task.host, size=0, seconds=0.0, attempts=0)
+        finally:
+            self._leases.visited(task)
+        self._sum.add(visited)
+        self._listen(visited)
+        if isinstance(visited.outcome, Stored) and visited.outcome.spool and task.host not in self._proven:
+            self._proven.add(task.host)
+            self._pulse.report(Allowance(task.host, self._limits.concurrency, proven=True))
+        await self._outcomes.put(visited.outcome)
+
+    async def _more(self) -> bool:
+        """Return whether there is more to do, having waited for it where that is short; nothing is in flight here."""
+        if await self._leases.look():
+            return True
+        resting = await self._leases.resting()
+        for host, seconds in resting.items():
+            if seconds > self._limits.patience_seconds:
+                await self._give_up(host, seconds)
+        short = [seconds for seconds in resting.values() if seconds <= self._limits.patience_seconds]
+        if short:
+            await self._nap(min(short))
+            return True
+        tally = await self._ledger.tally(self._source)
+        if tally.leased > len(self._leases.open):
+            await self._nap(self._limits.beat_seconds)  # another worker is at them; should it die, they come to us
+            return True
+        return tally.due > 0
+
+    async def _give_up(self, host: str, seconds: float) -> None:
+        """Leave a host that is paused for long alone until its pause ends."""
+        await self._leases.give_back_waiting(host)
+        reason, evidence = self._politeness.cause(host)
+        self._sum.failed[reason] += await self._ledger.defer_host(self._source, host, reason, evidence, seconds)
+
+    async def _nap(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _drain(self) -> None:
+        """Give back what is not begun; let what is in flight end, for a while."""
+        await self._leases.give_back_waiting()
+        if self._visits:
+            _, late = await asyncio.wait(self._visits, timeout=self._limits.drain_seconds)
+            for visit in late:
+                visit.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    # --- recording
+
+    async def _record(self, run: int) -> None:
+        """Record outcomes in groups, for ever."""
+        while True:
+            group = await self._group()
+            recorded = await self._recorder.record(run, group)
+            self._leases.close([outcome.task for outcome in group])
+            self._sum.held += recorded.held
+            self._sum.overtaken += recorded.overtaken
+            self._listen(recorded)
+            for _ in group:
+                self._outcomes.task_done()
+
+    async def _group(self) -> list[Outcome]:
+        """Return the next outcomes: as many as a group takes, or as come within its time."""
+        group = [await self._outcomes.get()]
+        try:
+            async with asyncio.timeout(self._limits.group_seconds):
+                while len(group) < self._limits.group:
+                    group.append(await self._outcomes.get())
+        except TimeoutError:
+            pass
+        return group
+
+    async def _beat(self) -> None:
+        """Show that we live, for ever: at once when there is news, every few seconds otherwise."""
+        renewed = self._clock.monotonic()
+        while True:
+            await self._pulse.beat()
+            self._gate.open()
+            self._wake.set()
+            if self._clock.monotonic() - renewed >= self._limits.renew_seconds:
+                await self._pulse.renew(self._leases.open.values())
+                renewed = self._clock.monotonic()
+            await self._pulse.rest(self._limits.beat_seconds)
+
+    async def _summary(self, planned: Planned, seconds: float) -> RunEnded:
+        tally = await self._ledger.tally(self._source)
+        return RunEnded(
+            self._source,
+            held=self._sum.held,
+            unchanged=self._sum.unchanged,
+            adopted=self._sum.adopted,
+            failed=dict(self._sum.failed),
+            overtaken=self._sum.overtaken,
+            size=self._sum.size,
+            seconds=seconds,
+            later=tally.later,
+            next_due_seconds=tally.next_due_seconds,
+            free_bytes=await self._store.free_bytes(),
+            total_held=tally.held,
+            total_present=tally.present,
+            interrupted=self._stopping,
+        )
