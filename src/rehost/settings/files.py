@@ -1,0 +1,134 @@
+"""Where settings stand, from the strongest place to the weakest: flags, environment, `.env`, rehost.toml.
+
+Each place becomes a Layer of texts that know where they stand. Nothing is judged here but the form of the files.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rehost.errors import SettingsError
+from rehost.settings.sections import Table, plain_text
+
+_ASSIGNMENT = re.compile(
+    r"""
+    ^[^\S\n]* (?:export[^\S\n]+)? (?P<name>[A-Za-z_][A-Za-z0-9_.]*) [^\S\n]*=
+    (?: [^\S\n]*'(?P<single>[^']*)' | [^\S\n]*"(?P<double>(?:\\.|[^"\\])*)" | (?P<bare>[^\n]*) )
+    """,
+    re.VERBOSE | re.MULTILINE | re.DOTALL,
+)
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A setting's text and where it stands."""
+
+    text: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """All that one place says."""
+
+    values: Mapping[str, Given]
+
+
+@dataclass(frozen=True, slots=True)
+class TomlFile:
+    """rehost.toml: plain settings at its top, sections below."""
+
+    layer: Layer
+    path: Path
+    text: str = field(repr=False, default="")
+    sources: Mapping[str, Table] = field(default_factory=dict)
+    origins: Mapping[str, Table] = field(default_factory=dict)
+
+    def where(self, key: str, section: str = "") -> str:
+        """Return `file:line` of a key, as near as the text tells (tomllib keeps no lines)."""
+        return f"{self.path}:{_toml_line(self.text, section, key)}"
+
+
+def read_environment(environ: Mapping[str, str]) -> Layer:
+    """Return the environment's layer."""
+    return Layer({name: Given(text.strip(), "the environment") for name, text in environ.items()})
+
+
+def read_dotenv(path: Path) -> Layer:
+    """Return what a `.env` file says; an absent file says nothing. A later line wins over an earlier one.
+
+    Raises:
+        SettingsError: the file is there and cannot be read.
+    """
+    data = _read(path)
+    encoding = "utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig"
+    # Comments may be in any encoding: what is not UTF-8 spoils the setting it stands in, and no other.
+    text = data.decode(encoding, "surrogateescape" if encoding == "utf-8-sig" else "replace")
+    return Layer(dict(_assignments(text.replace("\r\n", "\n").replace("\r", "\n"), path)))
+
+
+def read_toml(path: Path) -> TomlFile:
+    """Return what rehost.toml says; an absent file says nothing.
+
+    Raises:
+        SettingsError: the file cannot be read or is no TOML.
+    """
+    try:
+        text = _read(path).decode("utf-8-sig")
+        document = tomllib.loads(text)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path} is no valid TOML: {error}") from error
+    plain = {
+        name: Given(words, f"{path}:{_toml_line(text, '', name)}")
+        for name, value in document.items()
+        if (words := plain_text(value)) is not None
+    }
+    return TomlFile(Layer(plain), path, text, _tables(document, "source", path), _tables(document, "origin", path))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}; make it a readable file.") from error
+
+
+def _assignments(text: str, path: Path) -> Iterator[tuple[str, Given]]:
+    for found in _ASSIGNMENT.finditer(text):
+        line = text.count("\n", 0, found.start("name")) + 1
+        yield found["name"], Given(_value(found), f"{path}:{line}")
+
+
+def _value(found: re.Match[str]) -> str:
+    if found["single"] is not None:
+        return found["single"]
+    if found["double"] is not None:
+        return re.sub(r"\\(.)", lambda escape: _ESCAPES.get(escape[1], escape[1]), found["double"], flags=re.DOTALL)
+    # A comment begins after white space, or is all there is: `a#b` and `#b` have none.
+    return re.sub(r"(^#(?=\s)|\s#).*", "", found["bare"]).strip()
+
+
+def _tables(document: Mapping[str, object], name: str, path: Path) -> Mapping[str, Table]:
+    sections = document.get(name, {})
+    if not isinstance(sections, dict) or not all(isinstance(each, dict) for each in sections.values()):
+        raise SettingsError(f'{path}: {name} must be sections such as [{name}."name"].')
+    return sections
+
+
+def _toml_line(text: str, section: str, key: str) -> int:
+    """Return the line of a key within a section (its heading where the key is not found), or 1."""
+    here, heading = "", 1
+    for number, line in enumerate(text.splitlines(), 1):
+        if found := re.match(r"\s*\[\s*([^\]]+?)\s*\]", line):
+            here = re.sub(r"[\"']", "", found[1])
+            heading = number if here == section else heading
+        elif here == section and key and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[=.]", line):
+            return number
+    return heading

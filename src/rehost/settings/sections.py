@@ -1,0 +1,168 @@
+"""The sections of rehost.toml: `[source.NAME]` for a table that holds links, `[origin."PATTERN"]` for an origin."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from rehost.settings.values import HEADER, REFERER, SWITCH, WORD, Kind, seconds, whole
+
+T = TypeVar("T")
+
+Table = Mapping[str, object]
+
+_NAME = Kind(str, "letters, digits, - and _")
+_PATTERN_TEXT = re.compile(r"[^\s/]+|https?://[^\s/]+")
+_FIELD = re.compile(r"\{([^{}]*)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSettings:
+    """One table of the operator's: of each row we read the link and write the local URL."""
+
+    name: str = "cases"
+    table: str = "ad_cases"  # may carry a schema: public.ad_cases
+    key: str = "case_id"  # column that names a row for ever
+    link: str = "main_image"  # column with the link, or with a JSON array of links
+    page: str | None = "source_url"  # column with the page that shows the picture, if there is one
+    local: str = "main_image_local"  # column that we write
+    path: str = "{key}/main_image.{ext}"  # name in the store; {position} too, for a column of several links
+
+
+@dataclass(frozen=True, slots=True)
+class OriginOverride:
+    """What the operator laid down for the hosts (or the one origin) that a pattern names; None leaves it as it is."""
+
+    pattern: str  # a host such as *.example.com, or scheme://host[:port]
+    referer: str | None = None
+    user_agent: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    cookies: tuple[tuple[str, str], ...] = ()
+    min_delay_seconds: float | None = None
+    daily_budget: int | None = None
+    robots: bool | None = None
+
+
+class SectionError(ValueError):
+    """A section says what it may not.
+
+    Attributes:
+        key: the key in question, or an empty string for the section's own name.
+        value: what stood there.
+        allowed: what would have been right.
+    """
+
+    def __init__(self, key: str, value: object, allowed: str) -> None:
+        super().__init__(f"{key}={value!r}, allowed is {allowed}")
+        self.key = key
+        self.value = value
+        self.allowed = allowed
+
+
+def parse_source(name: str, table: Table) -> SourceSettings:
+    """Return one `[source.NAME]` section; `table`, `key`, `link` and `local` must be given.
+
+    Raises:
+        SectionError: a key that is missing, unknown or wrong.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise SectionError("", name, _NAME.allowed)
+    _only(table, "table", "key", "link", "page", "local", "path")
+    given = {column: _needed(table, column) for column in ("table", "key", "link", "local")}
+    path = _optional(table, "path", WORD) or f"{{key}}/{given['link']}.{{ext}}"
+    _check_path(path)
+    return SourceSettings(name=name, page=_optional(table, "page", WORD), path=path, **given)
+
+
+def parse_origin(pattern: str, table: Table) -> OriginOverride:
+    """Return one `[origin."PATTERN"]` section.
+
+    Raises:
+        SectionError: a key that is unknown or wrong.
+    """
+    if not _PATTERN_TEXT.fullmatch(pattern):
+        raise SectionError("", pattern, "a host such as *.example.com, or scheme://host[:port]")
+    _only(table, "referer", "user_agent", "headers", "cookies", "min_delay", "daily_budget", "robots")
+    return OriginOverride(
+        pattern=pattern.lower(),
+        referer=_optional(table, "referer", REFERER),
+        user_agent=_optional(table, "user_agent", HEADER),
+        headers=_pairs(table, "headers"),
+        cookies=_pairs(table, "cookies"),
+        min_delay_seconds=_optional(table, "min_delay", seconds(0, 3600)),
+        daily_budget=_optional(table, "daily_budget", whole(0, 10**9)),
+        robots=_optional(table, "robots", SWITCH),
+    )
+
+
+def _check_path(path: str) -> None:
+    """Hold a path template to names that are unique for each row and stay within the store."""
+    allowed = "a relative path with {key}, perhaps {position}, that ends in .{ext}"
+    plain = _FIELD.sub("x", path)
+    parts = plain.split("/")
+    unknown = set(_FIELD.findall(path)) - {"key", "position", "ext"}
+    if unknown or "{key}" not in path or not path.endswith(".{ext}") or path.count("{ext}") != 1:
+        raise SectionError("path", path, allowed)
+    if not all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", part) for part in parts):
+        raise SectionError("path", path, allowed)
+
+
+def _only(table: Table, *known: str) -> None:
+    for key, value in table.items():
+        if key not in known:
+            raise SectionError(key, value, "one of the keys " + ", ".join(known))
+
+
+def _needed(table: Table, key: str) -> str:
+    value = table.get(key)
+    if not isinstance(value, str) or not value:
+        raise SectionError(key, "" if value is None else value, "a name; it must be given")
+    return value
+
+
+def _optional(table: Table, key: str, kind: Kind[T]) -> T | None:
+    value = table.get(key)
+    if value is None:
+        return None
+    text = plain_text(value)
+    if text is None:
+        raise SectionError(key, value, kind.allowed)
+    try:
+        return kind.parse(text)
+    except ValueError as error:
+        raise SectionError(key, value, kind.allowed) from error
+
+
+def _pairs(table: Table, key: str) -> tuple[tuple[str, str], ...]:
+    """Return a table of names and texts that are fit for a header."""
+    value = table.get(key, {})
+    if not isinstance(value, Mapping):
+        raise SectionError(key, value, "a table such as { Name = 'text' }")
+    return tuple((_token(key, name), _text_of(key, text, HEADER.parse)) for name, text in value.items())
+
+
+def _token(key: str, name: str) -> str:
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):  # RFC 9110, section 5.6.2
+        raise SectionError(key, name, "names of letters, digits and -")
+    return name
+
+
+def _text_of(key: str, value: object, parse: Callable[[str], str]) -> str:
+    if not isinstance(value, str):
+        raise SectionError(key, value, HEADER.allowed)
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise SectionError(key, value, HEADER.allowed) from error
+
+
+def plain_text(value: object) -> str | None:
+    """Return a TOML value as a setting's text: lists with spaces between; None for what no setting can be."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, list):
+        texts = [plain_text(each) for each in value]
+        return None if None in texts else " ".join(text for text in texts if text)
+    return str(value) if isinstance(value, str | int | float) else None

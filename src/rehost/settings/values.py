@@ -1,0 +1,195 @@
+"""What a setting's text may say: a Kind for each sort of value, parsed once, here.
+
+A parser gets text that is not blank (unless its kind allows that) and raises ValueError; `allowed` says in words what
+would have been right, for the error message and for the reference page alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+T = TypeVar("T")
+
+Network = IPv4Network | IPv6Network
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b|)", re.IGNORECASE)
+_UNITS = {"": 1, "b": 1}
+_UNITS |= {f"{letter}ib": 1024**power for power, letter in enumerate("kmgt", 1)}
+_UNITS |= {f"{letter}b": 1000**power for power, letter in enumerate("kmgt", 1)}
+_HEADER_TEXT = re.compile(r"[\x20-\x7e]+")
+_HOST_TEXT = re.compile(r"[^\s/:@?#\[\],]+")
+_CONNECT_TO = re.compile(r"(\[[^\]]*\]|[^:\[\]]*):(\d*):(\[[^\]]*\]|[^:\[\]]*):(\d*)")
+_LAST_PORT = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[T]):
+    """One sort of value."""
+
+    parse: Callable[[str], T]
+    allowed: str
+    blank: bool = False  # an empty value is a value of its own, not an absent setting
+
+
+class ConnectTo(NamedTuple):
+    """Where to connect in place of where a URL says, as curl's --connect-to."""
+
+    host: str  # lower-case, without brackets; `*` stands for any
+    port: int | None  # None stands for any
+    address: str  # an address or a name; empty keeps the URL's own
+    to_port: int | None  # None keeps the URL's own
+
+
+def whole(low: int, high: int) -> Kind[int]:
+    """Return the kind of whole numbers from `low` to `high`."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[+-]?[0-9]+", text):
+            raise ValueError(text)
+        return _within(int(text), low, high)
+
+    return Kind(parse, f"a whole number from {low} to {high}")
+
+
+def seconds(low: float, high: float) -> Kind[float]:
+    """Return the kind of numbers of seconds from `low` to `high`; a fraction is allowed."""
+
+    def parse(text: str) -> float:
+        if not re.fullmatch(r"\d+(\.\d*)?|\.\d+", text):
+            raise ValueError(text)
+        return _within(float(text), low, high)
+
+    return Kind(parse, f"a number of seconds from {low:g} to {high:g}")
+
+
+def size(low: int, high: int) -> Kind[int]:
+    """Return the kind of numbers of bytes: 1048576, 64MiB (1024 each), 64MB (1000 each)."""
+
+    def parse(text: str) -> int:
+        found = _SIZE.fullmatch(text)
+        if found is None:
+            raise ValueError(text)
+        return _within(int(float(found[1]) * _UNITS[found[2].lower()]), low, high)
+
+    return Kind(parse, f"a size such as 64MiB, 1GiB or plain bytes, from {size_text(low)} to {size_text(high)}")
+
+
+def size_text(count: int) -> str:
+    """Return bytes as `size` reads them, in the largest binary unit that divides them."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        factor = _UNITS[unit.lower()]
+        if count >= factor and count % factor == 0:
+            return f"{count // factor}{unit}"
+    return str(count)
+
+
+def choice(*words: str) -> Kind[str]:
+    """Return the kind of one word out of several."""
+
+    def parse(text: str) -> str:
+        if text.lower() not in words:
+            raise ValueError(text)
+        return text.lower()
+
+    return Kind(parse, " or ".join(words))
+
+
+def _parse_switch(text: str) -> bool:
+    if text.lower() in {"1", "true", "yes", "on"}:
+        return True
+    if text.lower() in {"0", "false", "no", "off"}:
+        return False
+    raise ValueError(text)
+
+
+def _parse_header(text: str) -> str:
+    if text and not _HEADER_TEXT.fullmatch(text):
+        raise ValueError(text)
+    return text
+
+
+def _parse_referer(text: str) -> str:
+    if text.lower() in {"auto", "none", "origin", "site", "page"}:
+        return text.lower()
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(text)
+    return _parse_header(text)
+
+
+def _parse_path(text: str) -> Path:
+    if "\0" in text:
+        raise ValueError(text)
+    return Path(text).expanduser()
+
+
+def _parse_prefix(text: str) -> str:
+    path = text.rstrip("/")
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path) or any(part in {".", ".."} for part in path.split("/")):
+        raise ValueError(text)
+    return path
+
+
+def _parse_networks(text: str) -> tuple[Network, ...]:
+    return tuple(ip_network(word) for word in _words(text))
+
+
+def _parse_connect_to(text: str) -> tuple[ConnectTo, ...]:
+    return tuple(_connect_to(word) for word in _words(text))
+
+
+def _connect_to(word: str) -> ConnectTo:
+    found = _CONNECT_TO.fullmatch(word)
+    if found is None:
+        raise ValueError(word)
+    host, port, address, to_port = found.groups()
+    return ConnectTo(_host(host) or "*", _port(port), _host(address), _port(to_port))
+
+
+def _host(text: str) -> str:
+    if text.startswith("["):
+        return str(ip_address(text[1:-1]))
+    if text and not _HOST_TEXT.fullmatch(text):
+        raise ValueError(text)
+    return text.lower()
+
+
+def _port(text: str) -> int | None:
+    return _within(int(text), 1, _LAST_PORT) if text else None
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in re.split(r"[\s,]+", text) if word]
+
+
+N = TypeVar("N", int, float)
+
+
+def _within(value: N, low: float, high: float) -> N:
+    if not low <= value <= high:
+        raise ValueError(value)
+    return value
+
+
+TEXT: Kind[str] = Kind(str, "any text", blank=True)
+WORD: Kind[str] = Kind(str, "any text")
+HEADER: Kind[str] = Kind(_parse_header, "printable ASCII", blank=True)
+SWITCH: Kind[bool] = Kind(_parse_switch, "on or off (also true/false, yes/no, 1/0)")
+PORT = whole(1, _LAST_PORT)
+PATH: Kind[Path] = Kind(_parse_path, "a path, absolute or from the folder of the settings")
+PREFIX: Kind[str] = Kind(_parse_prefix, "a path such as /static/images")
+REFERER: Kind[str] = Kind(_parse_referer, "auto, none, origin, site, page or a fixed http(s) URL")
+NETWORKS: Kind[tuple[Network, ...]] = Kind(
+    _parse_networks,
+    "networks such as 127.0.0.0/8 fd00::/8, without host bits, with commas or spaces between",
+    blank=True,
+)
+CONNECT_TO: Kind[tuple[ConnectTo, ...]] = Kind(
+    _parse_connect_to, "host:port:address:port, with * for any host, nothing for any port, [::1] for IPv6", blank=True
+)
