@@ -1,4 +1,4 @@
-"""The links that this worker has leased: those that wait for their visit, drawn fairly, and all that must be renewed."""
+"""The links that this worker has leased: some wait for their visit, drawn fairly; all must be renewed."""
 
 from __future__ import annotations
 

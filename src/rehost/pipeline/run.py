@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from rehost.clock import Clock
 from rehost.errors import OperatorError
-from rehost.events import Listener, Planned, RunEnded, Visited
+from rehost.events import Listener, RunEnded, Visited
 from rehost.model import Deferred, Outcome, Reason, Refused, Stored, Task, Unchanged
 from rehost.pipeline.gate import Gate, HostPaused
 from rehost.pipeline.leases import Leases
@@ -37,6 +37,20 @@ class Limits:
     renew_seconds: float = 30.0
     patience_seconds: float = 20.0  # a pause up to this long is waited out
     drain_seconds: float = 5.0  # what is in flight may take so long after a stop
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Who does what in a run; chosen by assembly.py."""
+
+    planner: Planner
+    visitor: Visitor
+    recorder: Recorder
+    ledger: Ledger
+    politeness: Politeness
+    gate: Gate
+    pulse: Pulse
+    store: Store
 
 
 @dataclass(slots=True)
@@ -65,35 +79,14 @@ class Sum:
 class Run:
     """One run over one source, by one process."""
 
-    def __init__(
-        self,
-        *,
-        planner: Planner,
-        visitor: Visitor,
-        recorder: Recorder,
-        ledger: Ledger,
-        politeness: Politeness,
-        gate: Gate,
-        pulse: Pulse,
-        store: Store,
-        clock: Clock,
-        listen: Listener,
-        limits: Limits,
-    ) -> None:
+    def __init__(self, parts: Parts, limits: Limits, clock: Clock, listen: Listener) -> None:
         """Take the parts; nothing happens before `go`."""
-        self._planner = planner
-        self._visitor = visitor
-        self._recorder = recorder
-        self._ledger = ledger
-        self._politeness = politeness
-        self._gate = gate
-        self._pulse = pulse
-        self._store = store
+        self._parts = parts
+        self._limits = limits
         self._clock = clock
         self._listen = listen
-        self._limits = limits
-        self._source = planner.catalogue.name
-        self._leases = Leases(ledger, self._source, politeness, most=2 * limits.group)
+        self._source = parts.planner.catalogue.name
+        self._leases = Leases(parts.ledger, self._source, parts.politeness, most=2 * limits.group)
         self._sum = Sum()
         self._outcomes: asyncio.Queue[Outcome] = asyncio.Queue(2 * limits.group)
         self._visits: set[asyncio.Task[None]] = set()
@@ -113,13 +106,13 @@ class Run:
             OperatorError: the database or the store stopped the run; the next run goes on where this one was.
         """
         started = self._clock.monotonic()
-        run = await self._ledger.begin_run(self._source)
-        planned = await self._planner.plan(retry=retry, list_store=list_store)
+        run = await self._parts.ledger.begin_run(self._source)
+        planned = await self._parts.planner.plan(retry=retry, list_store=list_store)
         self._listen(planned)
         if planned.due:
             await self._work(run)
-        ended = await self._summary(planned, self._clock.monotonic() - started)
-        await self._ledger.end_run(run, ended)
+        ended = await self._summary(self._clock.monotonic() - started)
+        await self._parts.ledger.end_run(run, ended)
         self._listen(ended)
         return ended
 
@@ -165,7 +158,7 @@ class Run:
     async def _visit(self, task: Task) -> None:
         """Visit one link; a bug of ours costs this one image, and no more."""
         try:
-            visited = await self._visitor.visit(task)
+            visited = await self._parts.visitor.visit(task)
         except HostPaused:
             await self._leases.give_back([task])
             return
@@ -181,7 +174,7 @@ class Run:
         self._listen(visited)
         if isinstance(visited.outcome, Stored) and visited.outcome.spool and task.host not in self._proven:
             self._proven.add(task.host)
-            self._pulse.report(Allowance(task.host, self._limits.concurrency, proven=True))
+            self._parts.pulse.report(Allowance(task.host, self._limits.concurrency, proven=True))
         await self._outcomes.put(visited.outcome)
 
     async def _more(self) -> bool:
@@ -196,7 +189,7 @@ class Run:
         if short:
             await self._nap(min(short))
             return True
-        tally = await self._ledger.tally(self._source)
+        tally = await self._parts.ledger.tally(self._source)
         if tally.leased > len(self._leases.open):
             await self._nap(self._limits.beat_seconds)  # another worker is at them; should it die, they come to us
             return True
@@ -205,8 +198,8 @@ class Run:
     async def _give_up(self, host: str, seconds: float) -> None:
         """Leave a host that is paused for long alone until its pause ends."""
         await self._leases.give_back_waiting(host)
-        reason, evidence = self._politeness.cause(host)
-        self._sum.failed[reason] += await self._ledger.defer_host(self._source, host, reason, evidence, seconds)
+        reason, evidence = self._parts.politeness.cause(host)
+        self._sum.failed[reason] += await self._parts.ledger.defer_host(self._source, host, reason, evidence, seconds)
 
     async def _nap(self, seconds: float) -> None:
         try:
@@ -230,7 +223,7 @@ class Run:
         """Record outcomes in groups, for ever."""
         while True:
             group = await self._group()
-            recorded = await self._recorder.record(run, group)
+            recorded = await self._parts.recorder.record(run, group)
             self._leases.close([outcome.task for outcome in group])
             self._sum.held += recorded.held
             self._sum.overtaken += recorded.overtaken
@@ -253,16 +246,16 @@ class Run:
         """Show that we live, for ever: at once when there is news, every few seconds otherwise."""
         renewed = self._clock.monotonic()
         while True:
-            await self._pulse.beat()
-            self._gate.open()
+            await self._parts.pulse.beat()
+            self._parts.gate.open()
             self._wake.set()
             if self._clock.monotonic() - renewed >= self._limits.renew_seconds:
-                await self._pulse.renew(self._leases.open.values())
+                await self._parts.pulse.renew(self._leases.open.values())
                 renewed = self._clock.monotonic()
-            await self._pulse.rest(self._limits.beat_seconds)
+            await self._parts.pulse.rest(self._limits.beat_seconds)
 
-    async def _summary(self, planned: Planned, seconds: float) -> RunEnded:
-        tally = await self._ledger.tally(self._source)
+    async def _summary(self, seconds: float) -> RunEnded:
+        tally = await self._parts.ledger.tally(self._source)
         return RunEnded(
             self._source,
             held=self._sum.held,
@@ -274,7 +267,7 @@ class Run:
             seconds=seconds,
             later=tally.later,
             next_due_seconds=tally.next_due_seconds,
-            free_bytes=await self._store.free_bytes(),
+            free_bytes=await self._parts.store.free_bytes(),
             total_held=tally.held,
             total_present=tally.present,
             interrupted=self._stopping,
