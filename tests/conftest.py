@@ -1,0 +1,93 @@
+"""What all tests share: --full and seeded samples, the outside material, PostgreSQL, and CI's ban on skipping."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import hypothesis
+import pytest
+
+T = TypeVar("T")
+
+pytest_plugins = ["tests.postgres"]
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+SEED = os.environ.get("REHOST_TEST_SEED") or str(secrets.randbelow(10**6))
+
+# What may be skipped in CI: the beginning of the reason, and why it is right that CI does without.
+SKIPS_ALLOWED_IN_CI = {
+    "../shared is not beside the checkout": "outside material, which is not ours to publish",
+}
+
+Sample = Callable[[Sequence[T], int], list[T]]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="all of every long test, in place of a seeded sample")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    hypothesis.settings.register_profile("fast", deadline=None)
+    hypothesis.settings.register_profile("full", deadline=None, max_examples=2000)
+    hypothesis.settings.load_profile("full" if config.getoption("full") else "fast")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    extent = "full" if config.getoption("full") else "a seeded sample of the long tests (--full runs all)"
+    return f"rehost: {extent}; repeat with REHOST_TEST_SEED={SEED}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "shared" in getattr(item, "fixturenames", ()):
+            item.add_marker("shared")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report = yield
+    _forbid_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    report = yield
+    _forbid_skip(report)
+    return report
+
+
+def _forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """In CI, turn a skip into a failure: there every tool is installed, and what is not run is not known."""
+    if os.environ.get("CI") != "true" or not report.skipped or hasattr(report, "wasxfail"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if not reason.removeprefix("Skipped: ").startswith(tuple(SKIPS_ALLOWED_IN_CI)):
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI: {reason}"
+
+
+@pytest.fixture
+def sample(request: pytest.FixtureRequest) -> Sample[object]:
+    """A callable: n of a sequence, in its order, chosen by the seed and the test's name; with --full all of it."""
+    dice = random.Random(f"{SEED} {request.node.nodeid}")
+
+    def choose(sequence: Sequence[T], n: int) -> list[T]:
+        if request.config.getoption("full") or len(sequence) <= n:
+            return list(sequence)
+        return [sequence[index] for index in sorted(dice.sample(range(len(sequence)), n))]
+
+    return choose
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of outside material beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip("../shared is not beside the checkout")
+    return SHARED
