@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NewType, Protocol, TypeVar
 
@@ -84,7 +83,8 @@ class Share:
     """What one worker may do to one host just now."""
 
     slots: int  # requests in flight; 0 while paused, or while the other workers have them all
-    paused_until: datetime | None = None
+    allowance: int = 0  # what the host bears over all workers together; 0 if nobody has said
+    pause_seconds: float = 0.0  # what is left of its pause, by the database's clock
     proven: bool = False  # the host has given a proven picture at least once, ever
 
 
@@ -95,6 +95,7 @@ class Pause:
     host: str
     seconds: float
     evidence: str
+    reason: Reason = Reason.THROTTLED  # what its links are deferred for, should the pause be long
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,10 @@ class Politeness(Protocol):
 
     def abandoned(self, host: str) -> None:
         """Count the request as never sent."""
+        ...
+
+    def heed(self, pause: Pause) -> None:
+        """Leave this host alone from now on; a pause that lasts longer already stays as it is."""
         ...
 
     def wanted(self) -> Mapping[str, int]:
