@@ -1,0 +1,97 @@
+"""Parts that keep the ports' promises in memory, for tests of what stands on them."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+from rehost.model import Rule
+from rehost.ports import Share
+
+
+class FakeClock:
+    """Time that stands still until it is moved, or until somebody sleeps alone.
+
+    `advance` wakes whoever sleeps in the order of their times. With `hurry`, a sleep moves the time on by itself, so
+    that a test of waits needs nobody to move it.
+    """
+
+    def __init__(self, *, hurry: bool = False) -> None:
+        self.time = 1000.0
+        self.epoch = datetime(2026, 1, 1, tzinfo=UTC)
+        self.slept: list[float] = []
+        self._hurry = hurry
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._numbers = count()
+
+    def now(self) -> datetime:
+        return self.epoch + timedelta(seconds=self.time)
+
+    def monotonic(self) -> float:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        if self._hurry or seconds <= 0:
+            self.time += max(0.0, seconds)
+            await asyncio.sleep(0)
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self.time + seconds, next(self._numbers), future))
+        await future
+
+    def advance(self, seconds: float) -> None:
+        end = self.time + seconds
+        while self._sleepers and self._sleepers[0][0] <= end:
+            due, _, future = heapq.heappop(self._sleepers)
+            self.time = max(self.time, due)
+            if not future.done():
+                future.set_result(None)
+        self.time = end
+
+
+class FakeOrigins:
+    """What was learned of each origin, by this process alone (ports.Origins)."""
+
+    def __init__(self) -> None:
+        self.rules: dict[str, Rule] = {}
+        self.forgotten: list[tuple[str, str]] = []
+        self.notices: dict[str, dict[str, str]] = {}  # origin -> digest of a decoy -> evidence
+        self.pauses: list[tuple[str, float, str]] = []
+        self.allowances: dict[str, int] = {}
+        self.proven: set[str] = set()
+
+    async def rule(self, origin: str) -> Rule | None:
+        return self.rules.get(origin)
+
+    async def learned(self, rule: Rule) -> None:
+        self.rules[rule.origin] = rule
+
+    async def forget_rule(self, origin: str, evidence: str) -> None:
+        self.rules.pop(origin, None)
+        self.forgotten.append((origin, evidence))
+
+    async def decoys(self, origin: str) -> frozenset[str]:
+        return frozenset(self.notices.get(origin, ()))
+
+    async def add_decoy(self, origin: str, digest: str, evidence: str) -> None:
+        self.notices.setdefault(origin, {})[digest] = evidence
+
+    async def shares(self, wanted: Mapping[str, int]) -> Mapping[str, Share]:
+        return {host: self._share(host, number) for host, number in wanted.items()}
+
+    async def pause(self, host: str, seconds: float, evidence: str) -> None:
+        self.pauses.append((host, seconds, evidence))
+
+    async def allow(self, host: str, allowance: int, *, proven: bool = False) -> None:
+        self.allowances[host] = allowance
+        if proven:
+            self.proven.add(host)
+
+    def _share(self, host: str, number: int) -> Share:
+        proven = host in self.proven
+        allowance = self.allowances.get(host, 1) if proven else 1
+        return Share(min(number, allowance), allowance, proven=proven)
