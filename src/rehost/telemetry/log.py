@@ -90,7 +90,8 @@ def logging_to(stream: TextIO, file: Path | None, *, verbose: bool) -> Iterator[
     try:
         yield
     finally:
-        logger.level, logger.propagate = before
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
         for handler in handlers:
             logger.removeHandler(handler)
             handler.close()

@@ -30,4 +30,4 @@ def field(text: str) -> str:
 
 
 def _escape(character: str) -> str:
-    return ascii(character)[1:-1]  # \\n, \\x1b, \\u202e, \\U000e0001
+    return ascii(character)[1:-1]  # \n, \x1b, \u202e, \U000e0001
