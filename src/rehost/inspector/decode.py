@@ -1,0 +1,118 @@
+"""A decoder reads all of a picture. Pillow's only home; runs in the processes of pool.py and nowhere else."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from collections.abc import Callable
+from typing import BinaryIO
+
+import PIL.Image
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    IcoImagePlugin,
+    ImageFile,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from rehost.errors import Permanent, Transient, VisitError
+from rehost.inspector.structure import Limits
+from rehost.model import Format, Reason
+
+# Asked directly: PIL.Image.open hides what they complain of, and imports all 40 when one gives up.
+_READERS: dict[Format, Callable[[BinaryIO], ImageFile.ImageFile]] = {
+    Format.JPEG: JpegImagePlugin.JpegImageFile,  # not its factory: the further pictures of an MPO are left alone
+    Format.PNG: PngImagePlugin.PngImageFile,
+    Format.GIF: GifImagePlugin.GifImageFile,
+    Format.WEBP: WebPImagePlugin.WebPImageFile,
+    Format.AVIF: AvifImagePlugin.AvifImageFile,
+    Format.BMP: BmpImagePlugin.BmpImageFile,
+    Format.TIFF: TiffImagePlugin.TiffImageFile,
+    Format.ICO: IcoImagePlugin.IcoImageFile,
+    Format.JPEG2000: Jpeg2KImagePlugin.Jpeg2KImageFile,
+}
+
+# What Pillow's plugins are known to raise on bytes that they cannot read. Anything else ends the process, which says the
+# same of the picture.
+_UNREADABLE = (
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError),
+    *(AttributeError, AssertionError, RuntimeError, struct.error),
+)
+
+_TEXT_BYTES = 16 << 20
+"""Of one compressed text or colour profile in a PNG: editors' histories in XMP come to megabytes, Pillow allows one."""
+
+
+def prepare(max_pixels: int) -> None:
+    """Set Pillow up for this process: strict, single-threaded, and silent about what is no part of the picture."""
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    PIL.Image.MAX_IMAGE_PIXELS = max_pixels
+    # Metadata that is damaged makes warnings, pictures that are damaged make errors.
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
+    PngImagePlugin.MAX_TEXT_CHUNK = _TEXT_BYTES
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # there is a process for every core
+    GifImagePlugin.LOADING_STRATEGY = GifImagePlugin.LoadingStrategy.RGB_AFTER_DIFFERENT_PALETTE_ONLY
+
+
+def decode(file: BinaryIO, found: Format, limits: Limits) -> int:
+    """Read every frame of the picture in `file`; return how many there are.
+
+    Raises:
+        VisitError: Permanent(CORRUPT) where the decoder gives up, Transient(TRUNCATED) where it misses bytes,
+            Permanent(TOO_LARGE) where it sees more pixels or frames than allowed.
+        MemoryError: it needs more than there is.
+    """
+    try:
+        with _READERS[found](file) as picture:
+            limits.area(*picture.size)  # the structure's was held to the limits: a decoder may see another
+            frames: int = getattr(picture, "n_frames", 1)
+            limits.count(frames)
+            if isinstance(picture, IcoImagePlugin.IcoImageFile):
+                _read_sizes(picture.ico)
+            elif isinstance(picture, JpegImagePlugin.JpegImageFile):
+                _read_scans(picture)
+            else:
+                _read_frames(picture, frames)
+            return frames
+    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
+        raise Permanent(Reason.TOO_LARGE, "more pixels than allowed, by its decoder") from error
+    except _UNREADABLE as error:
+        raise _verdict(found, error) from error
+
+
+def _read_scans(picture: JpegImagePlugin.JpegImageFile) -> None:
+    """Read a JPEG at an eighth of its size: every byte of every scan is read, most of the arithmetic is left out."""
+    picture.draft(None, (1, 1))
+    picture.load()
+
+
+def _read_sizes(icon: IcoImagePlugin.IcoFile) -> None:
+    """Read every size of an icon; opening it has read the first."""
+    for number in range(1, len(icon.entry)):
+        icon.frame(number).load()
+
+
+def _read_frames(picture: ImageFile.ImageFile, frames: int) -> None:
+    """Read every frame or page."""
+    for number in range(frames):
+        picture.seek(number)
+        picture.load()
+
+
+def _verdict(found: Format, error: Exception) -> VisitError:
+    """Return what a decoder's complaint means."""
+    evidence = f"{found.upper()}: {str(error) or type(error).__name__}"[:200]
+    if "memory" in evidence.lower():  # C libraries say so in their own ways
+        raise MemoryError(evidence) from error
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error  # the disk's fault, not the picture's
+    if "truncated" in evidence.lower():
+        return Transient(Reason.TRUNCATED, evidence)
+    return Permanent(Reason.CORRUPT, evidence)

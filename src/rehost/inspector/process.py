@@ -1,0 +1,116 @@
+"""The program that a decoder process runs: a path comes in, an answer goes out, one line each, until the input ends.
+
+Started by pool.py as `python -m rehost.inspector.process BOUNDS`. It bounds itself before it reads a picture: memory
+by RLIMIT_AS, each picture's processor time by a timer whose signal ends the process, even within C code. It writes no file,
+opens no socket, and ends with its parent, whose end of the pipe closes then.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import resource
+import signal
+import stat
+import sys
+from dataclasses import asdict, dataclass
+from typing import BinaryIO
+
+from rehost.errors import Permanent, VisitError
+from rehost.inspector.answer import Answer, Unreadable, to_line
+from rehost.inspector.structure import Limits, examine
+from rehost.model import Image, Reason
+
+READY = b"ready\n"
+OUT_OF_MEMORY = 77
+"""Exit status of a process that came to its limit of memory: what it has left is nothing to go on with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a decoder process may do; travels as JSON on its command line."""
+
+    decode: bool  # False: structure only, the decoder is not even imported
+    max_pixels: int
+    max_frames: int
+    memory_bytes: int
+    picture_seconds: float  # of processor time
+
+    def to_text(self) -> str:
+        """Return the bounds as JSON."""
+        return json.dumps(asdict(self))
+
+
+def main() -> None:
+    """Answer requests until standard input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent drains, and may want an answer while it does
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    bounds = Bounds(**json.loads(sys.argv[1]))
+    output = os.dup(1)
+    os.dup2(2, 1)  # whatever a C library prints must not end up between the answers
+    _confine(bounds.memory_bytes)
+    if bounds.decode:
+        from rehost.inspector.decode import prepare  # noqa: PLC0415 -- structure alone does without Pillow
+
+        prepare(bounds.max_pixels)
+    os.write(output, READY)
+    for line in sys.stdin.buffer:
+        signal.setitimer(signal.ITIMER_PROF, bounds.picture_seconds)
+        try:
+            answer = prove(json.loads(line), bounds)
+        except MemoryError:
+            os._exit(OUT_OF_MEMORY)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        os.write(output, to_line(answer))
+
+
+def _confine(memory_bytes: int) -> None:
+    """Bound this process for good."""
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def prove(path: str, bounds: Bounds) -> Answer:
+    """Return what the file at `path` proves to be.
+
+    Raises:
+        MemoryError: the picture needs more than there is.
+    """
+    try:
+        # O_NONBLOCK: a FIFO that lies in the store would never open
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(descriptor, "rb") as file:  # noqa: PTH123 -- a descriptor, no path
+            return _prove_open(file, bounds)
+    except VisitError as verdict:
+        return verdict
+    except OSError as error:
+        return Unreadable(error.strerror or str(error))
+
+
+def _prove_open(file: BinaryIO, bounds: Bounds) -> Image:
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        raise Permanent(Reason.NOT_AN_IMAGE, "not a regular file")
+    limits = Limits(bounds.max_pixels, bounds.max_frames)
+    if not status.st_size:
+        return examine(b"", limits).image
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        finding = examine(data, limits)
+    if bounds.decode:
+        from rehost.inspector.decode import decode  # noqa: PLC0415 -- imported by main already
+
+        frames = decode(file, finding.image.format, limits)
+        return finding.image if finding.doubt is None else _counted(finding.image, frames)
+    if finding.doubt is not None:
+        raise finding.doubt
+    return finding.image
+
+
+def _counted(image: Image, frames: int) -> Image:
+    return Image(image.format, image.width, image.height, frames)
+
+
+if __name__ == "__main__":
+    main()

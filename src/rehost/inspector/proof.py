@@ -1,0 +1,96 @@
+"""The inspector that the pipeline asks: a path in, a proven picture or the reason why not out."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from rehost.errors import Permanent, StoreError, Transient, VisitError
+from rehost.inspector.answer import Unreadable
+from rehost.inspector.pool import Died, Pool
+from rehost.inspector.process import OUT_OF_MEMORY, Bounds
+from rehost.model import Image, Reason
+
+
+class ProofInspector:
+    """Proves pictures in processes of their own; implements `ports.Inspector`.
+
+    Whatever is done to untrusted bytes (sniffing, walking, decoding) is done in those processes: this one only passes
+    paths on, and stays small. An async context manager; no process is started before the first picture.
+
+    Args:
+        verify: "decode" has a decoder read every frame; "structure" only walks the container to its end.
+        max_pixels: of one frame or page.
+        max_frames: frames, pages or icon sizes.
+        decode_memory_bytes: address space of each process, some 100 MB of Python and Pillow included.
+        decode_seconds: processor time for one picture.
+        processes: how many pictures are proven at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        verify: Literal["decode", "structure"],
+        max_pixels: int,
+        max_frames: int,
+        decode_memory_bytes: int,
+        decode_seconds: float,
+        processes: int,
+    ) -> None:
+        self._decode_seconds = decode_seconds
+        bounds = Bounds(verify == "decode", max_pixels, max_frames, decode_memory_bytes, decode_seconds)
+        self._pool = Pool(bounds, processes)
+
+    async def __aenter__(self) -> Self:
+        await self._pool.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._pool.__aexit__(kind, error, traceback)
+
+    async def inspect(self, path: Path) -> Image:
+        """Return what the bytes at `path` proved to be; the file is only read.
+
+        A process that dies is no verdict yet: an earlier picture may have hurt it. The picture is given to a fresh one,
+        and what that does is held against the picture.
+
+        Raises:
+            VisitError: Permanent for bytes that are no whole picture within the limits; Transient(TRUNCATED) for a
+                picture that is cut short.
+            StoreError: the file cannot be read.
+            OperatorError: no decoder process can be started.
+        """
+        try:
+            return await self._once(path)
+        except Died:
+            pass
+        try:
+            return await self._once(path, fresh=True)
+        except Died as death:
+            raise self._verdict(death) from death
+
+    async def _once(self, path: Path, *, fresh: bool = False) -> Image:
+        answer = await self._pool.ask(path, fresh=fresh)
+        if isinstance(answer, VisitError):
+            raise answer
+        if isinstance(answer, Unreadable):
+            raise StoreError(f"{path} cannot be read: {answer.what}.")
+        return answer
+
+    def _verdict(self, death: Died) -> VisitError:
+        """Return what the death of a process says of the picture that it had."""
+        match death.status:
+            case None:
+                return Transient(Reason.TOO_LARGE, "its decoder did not answer in time")
+            case status if status == OUT_OF_MEMORY:
+                return Permanent(Reason.TOO_LARGE, "more memory to decode than IMAGE_DECODE_MEMORY")
+            case status if status == -signal.SIGPROF:
+                return Permanent(Reason.TOO_LARGE, f"more than {self._decode_seconds:g} s to decode")
+            case status if status == -signal.SIGKILL:  # our own kills have no status: this one is the kernel's
+                return Permanent(Reason.TOO_LARGE, "its decoder was killed, probably for want of memory")
+            case _:
+                return Permanent(Reason.CORRUPT, f"its decoder died of it ({death})")

@@ -1,0 +1,117 @@
+"""What bytes are, by how they begin: never by a URL, never by a Content-Type. Pure."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from rehost.model import Format
+
+HEAD_BYTES = 4096
+"""How many bytes `sniff` wants to see: an SVG may begin with a prolog, comments and a DOCTYPE."""
+
+
+class Other(StrEnum):
+    """What bytes are that are no provable picture; the value reads as evidence."""
+
+    EMPTY = "no bytes"
+    SVG = "an SVG document"
+    HTML = "an HTML page"
+    XML = "an XML document"
+    JSON = "a JSON text"
+    TEXT = "a text"
+    PDF = "a PDF document"
+    ZIP = "a ZIP archive"
+    GZIP = "gzip data"
+    RAR = "a RAR archive"
+    SEVEN_ZIP = "a 7z archive"
+    VIDEO = "a video"
+    JPEG_XL = "a JPEG XL picture"
+    PHOTOSHOP = "a Photoshop picture"
+    CURSOR = "a Windows cursor"
+    UNKNOWN = "nothing known"
+
+
+_PICTURES: tuple[tuple[bytes, Format], ...] = (
+    (b"\xff\xd8\xff", Format.JPEG),
+    (b"\x89PNG\r\n\x1a\n", Format.PNG),
+    (b"GIF87a", Format.GIF),
+    (b"GIF89a", Format.GIF),
+    (b"BM", Format.BMP),
+    (b"II*\0", Format.TIFF),
+    (b"MM\0*", Format.TIFF),
+    (b"II+\0", Format.TIFF),  # BigTIFF
+    (b"MM\0+", Format.TIFF),
+    (b"\0\0\1\0", Format.ICO),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", Format.JPEG2000),
+    (b"\xff\x4f\xff\x51", Format.JPEG2000),  # a bare codestream
+)
+
+_OTHERS: tuple[tuple[bytes, Other], ...] = (
+    (b"%PDF-", Other.PDF),
+    (b"PK\3\4", Other.ZIP),
+    (b"PK\5\6", Other.ZIP),
+    (b"\x1f\x8b", Other.GZIP),
+    (b"Rar!\x1a\7", Other.RAR),
+    (b"7z\xbc\xaf\x27\x1c", Other.SEVEN_ZIP),
+    (b"\x1aE\xdf\xa3", Other.VIDEO),
+    (b"\xff\x0a", Other.JPEG_XL),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", Other.JPEG_XL),
+    (b"8BPS", Other.PHOTOSHOP),
+    (b"\0\0\2\0", Other.CURSOR),
+)
+
+# WHATWG MIME Sniffing, section 7.1: how HTML begins, after white space, in any case
+_HTML = (
+    *(b"<!doctype html", b"<html", b"<head", b"<script", b"<iframe", b"<h1", b"<div", b"<font", b"<table", b"<a "),
+    *(b"<style", b"<title", b"<b>", b"<body", b"<br", b"<p>", b"<meta", b"<center"),
+)
+
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})
+
+
+def sniff(head: bytes) -> Format | Other:
+    """Return what the bytes that begin with `head` (some HEAD_BYTES of them) claim to be."""
+    for magic, picture in _PICTURES:
+        if head.startswith(magic):
+            return picture
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return Format.WEBP
+    if head[4:8] == b"ftyp":
+        return _by_brand(head)
+    for magic, other in _OTHERS:
+        if head.startswith(magic):
+            return other
+    return _text(head)
+
+
+def _by_brand(head: bytes) -> Format | Other:
+    """Tell the pictures in ISO base media files from each other and from videos (ISO/IEC 14496-12, section 4.3)."""
+    size = int.from_bytes(head[:4], "big")
+    brands = [head[8:12], *(head[at : at + 4] for at in range(16, min(size, len(head)), 4))]
+    for brand in brands:
+        if brand in _AVIF_BRANDS:
+            return Format.AVIF
+        if brand in _HEIC_BRANDS:
+            return Format.HEIC
+    return Other.VIDEO
+
+
+def _text(head: bytes) -> Other:
+    """Tell documents from each other; SVG is looked for first, because a browser would run it as well."""
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        head = head.decode("utf-16", "ignore").encode()
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n\f").lower()
+    if not head:
+        return Other.EMPTY
+    if text.startswith(_HTML):
+        return Other.HTML
+    if text.startswith(b"<"):
+        if b"<svg" in text or b":svg" in text or b"<!doctype svg" in text:
+            return Other.SVG
+        return Other.HTML if b"<html" in text else Other.XML
+    if text.startswith((b"{", b"[")):
+        return Other.JSON
+    return (
+        Other.TEXT if text and not any(byte < 0x20 and byte not in b"\t\r\n\f\x1b" for byte in text) else Other.UNKNOWN
+    )

@@ -1,0 +1,66 @@
+"""Walks a container to its end: nothing missing, nothing announced that is too large. Pure and cheap; decodes nothing.
+
+One module per format, all with `walk(data, limits)`. Bytes after a picture's end are allowed: real files have them, and
+served with their picture's type and `nosniff` they do no harm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rehost.errors import Permanent, VisitError
+from rehost.inspector.sniff import HEAD_BYTES, Other, sniff
+from rehost.inspector.structure import avif, bmp, gif, ico, jpeg, jpeg2000, png, tiff, webp
+from rehost.inspector.structure.ground import Data, Limits
+from rehost.model import Format, Image, Reason
+
+_WALKERS = {
+    Format.JPEG: jpeg.walk,
+    Format.PNG: png.walk,
+    Format.GIF: gif.walk,
+    Format.WEBP: webp.walk,
+    Format.AVIF: avif.walk,
+    Format.BMP: bmp.walk,
+    Format.TIFF: tiff.walk,
+    Format.ICO: ico.walk,
+    Format.JPEG2000: jpeg2000.walk,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a walk found.
+
+    Attributes:
+        doubt: why the picture is whole only if a decoder reads every frame that was begun. GIFs without a trailer are
+            in the wild, and every viewer shows them; without a decoder they count as cut.
+    """
+
+    image: Image
+    doubt: VisitError | None = None
+
+
+def examine(data: Data, limits: Limits) -> Finding:
+    """Return what the bytes are, having walked their structure to its end.
+
+    Raises:
+        VisitError: Transient(TRUNCATED) for a picture that ends before its end; Permanent with EMPTY, SVG,
+            NOT_AN_IMAGE, TOO_LARGE or CORRUPT otherwise.
+    """
+    found = sniff(data[:HEAD_BYTES])
+    if isinstance(found, Other):
+        raise _refusal(found)
+    walk = _WALKERS.get(found)
+    if walk is None:
+        raise Permanent(Reason.NOT_AN_IMAGE, f"{found.upper()}, which no decoder here reads")
+    extent = walk(data, limits)
+    return Finding(Image(found, extent.width, extent.height, extent.frames), extent.doubt)
+
+
+def _refusal(found: Other) -> Permanent:
+    """Return the error for bytes that are no picture."""
+    reasons = {Other.EMPTY: Reason.EMPTY, Other.SVG: Reason.SVG}
+    return Permanent(reasons.get(found, Reason.NOT_AN_IMAGE), found)
+
+
+__all__ = ["Data", "Finding", "Limits", "examine"]

@@ -1,0 +1,115 @@
+"""TIFF and BigTIFF: the chain of directories, and whether the strips or tiles of each page are there (TIFF 6.0)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rehost.inspector.structure.ground import Data, Extent, Limits, broken, cut
+
+_WIDTH, _HEIGHT = 256, 257
+_BITS, _COLOUR_MAP = 258, 320
+# (offsets, byte counts): strips, tiles, and the one JPEG stream of old (section 22)
+_PLACES = ((273, 279), (324, 325), (513, 514))
+_NEEDED = frozenset({_WIDTH, _HEIGHT, _BITS, _COLOUR_MAP, *(tag for pair in _PLACES for tag in pair)})
+_NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # field types that are whole numbers (section 2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What differs between TIFF and BigTIFF, and between the byte orders."""
+
+    order: str
+    big: bool
+
+    @property
+    def word(self) -> str:
+        return "Q" if self.big else "I"
+
+    @property
+    def word_bytes(self) -> int:
+        return 8 if self.big else 4
+
+    @property
+    def count_bytes(self) -> int:
+        return 8 if self.big else 2
+
+    @property
+    def entry_bytes(self) -> int:
+        return 20 if self.big else 12
+
+    def number(self, raw: bytes) -> int:
+        return int.from_bytes(raw, "little" if self.order == "<" else "big")
+
+
+def walk(data: Data, limits: Limits) -> Extent:
+    """Return the extent of the first page, with the number of pages as frames.
+
+    Raises:
+        VisitError: Transient(TRUNCATED) where a directory, strip or tile is missing, Permanent otherwise.
+    """
+    order = "<" if data[:2] == b"II" else ">"
+    shape = _Shape(order, big=data[2:4] in (b"+\0", b"\0+"))
+    at, pages, seen = shape.number(_piece(data, 8 if shape.big else 4, shape.word_bytes)), [], set[int]()
+    while at and at not in seen:
+        seen.add(at)
+        limits.count(len(seen))
+        fields, at = _directory(data, at, shape)
+        pages.append(_page(data, fields, limits))
+    if not pages:
+        raise broken("a TIFF without a page")
+    return Extent(pages[0].width, pages[0].height, len(pages))
+
+
+def _directory(data: Data, at: int, shape: _Shape) -> tuple[dict[int, tuple[int, ...]], int]:
+    """Return the fields that matter here, and the place of the next directory (section 2)."""
+    count = shape.number(_piece(data, at, shape.count_bytes))
+    at += shape.count_bytes
+    end = at + count * shape.entry_bytes
+    raw = _piece(data, at, count * shape.entry_bytes + shape.word_bytes)
+    fields: dict[int, tuple[int, ...]] = {}
+    for entry in range(0, end - at, shape.entry_bytes):
+        tag, kind, values = struct.unpack_from(f"{shape.order}HH{shape.word}", raw, entry)
+        if tag in _NEEDED and kind in _NUMBERS and tag not in fields:
+            value = raw[entry + shape.entry_bytes - shape.word_bytes : entry + shape.entry_bytes]
+            fields[tag] = _values(data, kind, values, value, shape)
+    return fields, shape.number(raw[end - at :])
+
+
+def _values(data: Data, kind: int, count: int, value: bytes, shape: _Shape) -> tuple[int, ...]:
+    """Return a field's values, from within the entry where they fit, else from where it points."""
+    letter = _NUMBERS[kind]
+    size = struct.calcsize(letter) * count
+    raw = value[:size] if size <= shape.word_bytes else _piece(data, shape.number(value), size)
+    return struct.unpack(f"{shape.order}{count}{letter}", raw)
+
+
+def _page(data: Data, fields: dict[int, tuple[int, ...]], limits: Limits) -> Extent:
+    """Return a page's extent, having looked that its picture's bytes are there."""
+    try:
+        extent = Extent(fields[_WIDTH][0], fields[_HEIGHT][0])
+    except (KeyError, IndexError):
+        raise broken("a TIFF page without dimensions") from None
+    limits.area(extent.width, extent.height)
+    places = list(_places(fields))
+    if not places:
+        raise broken("a TIFF page without a picture")
+    end = max(offset + size for offset, size in places)
+    if end > len(data):
+        raise cut(data, f"a TIFF of {end} bytes")
+    return extent
+
+
+def _places(fields: dict[int, tuple[int, ...]]) -> Iterator[tuple[int, int]]:
+    """Yield offset and size of all strips and tiles; a count that is missing says nothing about the end."""
+    for offsets, counts in _PLACES:
+        if offsets in fields:
+            sizes = fields.get(counts, ())
+            yield from zip(fields[offsets], sizes + (0,) * (len(fields[offsets]) - len(sizes)), strict=False)
+
+
+def _piece(data: Data, at: int, size: int) -> bytes:
+    if at + size > len(data):
+        raise cut(data, "a TIFF directory or one of its fields")
+    return data[at : at + size]
