@@ -128,6 +128,7 @@ class Task:
     validator: Validator | None = None
     copy: Copy | None = None  # what is held for this link's row now, if anything
     found: str | None = None  # key of a file that lies where this link's copy belongs, not in the ledger yet
+    pending: str | None = None  # the digest that the file at `found` must have to be this link's: a run died at it
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,16 @@ class WriteBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Restore:
+    """A row's cell that is to be again as it was before a run wrote it."""
+
+    row_key: str
+    url: str  # the link that the row held then
+    before: str | None  # the local URL that is to come back
+    after: str | None  # the one that the run wrote
+
+
+@dataclass(frozen=True, slots=True)
 class Share:
     """What one worker may do to one host just now."""
 
@@ -247,6 +257,10 @@ class Catalogue(Protocol):
         """
         ...
 
+    async def restore(self, transaction: Transaction, changes: Sequence[Restore]) -> int:
+        """Put the local URL back where nobody has changed the row since; return how many rows that were."""
+        ...
+
 
 class Ledger(Protocol):
     """What we remember of every link. Every state change of a link is one of these methods."""
@@ -362,11 +376,15 @@ class Origins(Protocol):
         """Remember a digest as a decoy of this origin."""
         ...
 
-    async def shares(self, wanted: Mapping[str, int]) -> Mapping[str, Share]:
+    async def shares(
+        self, wanted: Mapping[str, int], in_flight: Mapping[str, int] | None = None
+    ) -> Mapping[str, Share]:
         """Tell that we live and how many requests each host could use here; return what we may have of each.
 
         Over all living workers the slots of a host never exceed its allowance; a host that has proven nothing yet has
         an allowance of one. To be called every second or two; a worker that stays away longer than a lease is dead.
+        A worker that is to have fewer slots than before is told at once, the others get them when its requests
+        `in_flight` (None: as many as it had slots and wants) have ended. Without wishes, all slots are given back.
         """
         ...
 
@@ -392,6 +410,7 @@ __all__ = [
     "Noted",
     "Origins",
     "Placement",
+    "Restore",
     "Share",
     "Store",
     "Transaction",
