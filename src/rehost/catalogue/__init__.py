@@ -1,0 +1,6 @@
+"""The operator's tables: we read links and write one column."""
+
+from rehost.catalogue.catalogue import TableCatalogue
+from rehost.catalogue.source import Source
+
+__all__ = ["Source", "TableCatalogue"]

@@ -1,0 +1,65 @@
+"""A source as the pipeline knows it (ports.Catalogue)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from rehost.catalogue.links import links_of
+from rehost.catalogue.source import Source, bind
+from rehost.catalogue.writeback import Writer
+from rehost.database import Connection, Database, LinkRows
+from rehost.errors import CatalogueError
+from rehost.model import Link
+from rehost.ports import LinkQuery, Restore, WriteBack
+
+T = TypeVar("T")
+
+
+class TableCatalogue:
+    """One table of the operator's; made by `open`."""
+
+    def __init__(self, database: Database, source: Source, writer: Writer) -> None:
+        self.name = source.name
+        self._database = database
+        self._writer = writer
+        self._links = LinkRows(database, links_of(writer.table, source))
+
+    @classmethod
+    async def open(cls, database: Database, source: Source) -> TableCatalogue:
+        """Return the source, its table and columns looked up.
+
+        Raises:
+            CatalogueError: the database cannot be reached, or has no such table or column; the sentence says which.
+        """
+        return cls(database, source, Writer(database, source, await bind(database, source)))
+
+    async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run `work` in one transaction of the operator's database, again after a short outage.
+
+        Raises:
+            CatalogueError: the database stayed away, or refuses.
+        """
+        return await self._database.transact(work, error=CatalogueError)
+
+    def links(self) -> LinkQuery:
+        """Return the operator's links as a selectable."""
+        return LinkQuery(self._links)
+
+    async def write_back(self, transaction: Connection, changes: Sequence[WriteBack]) -> dict[Link, str | None]:
+        """Set the local URL of every row that still holds its link's URL; return those links, with the value before.
+
+        Raises:
+            CatalogueError: the column cannot be written (no privilege, no such column any more).
+        """
+        with self._database.blaming(CatalogueError):
+            return await self._writer.write_back(transaction, changes)
+
+    async def restore(self, transaction: Connection, changes: Sequence[Restore]) -> int:
+        """Put the local URL back where nobody has changed the row since; return how many rows.
+
+        Raises:
+            CatalogueError: the column cannot be written.
+        """
+        with self._database.blaming(CatalogueError):
+            return await self._writer.restore(transaction, changes)

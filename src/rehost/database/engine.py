@@ -1,0 +1,280 @@
+"""The engine: connections, transactions that bear a short outage, and bulk statements, for PostgreSQL and SQLite.
+
+SQLite drops SKIP LOCKED without a word: there a transaction that writes takes the one write lock at its start
+(BEGIN IMMEDIATE), readers go on beside it (WAL).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from random import Random
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import URL, ColumnElement, FromClause, Select, Table, bindparam, cast, event, func, make_url, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.schema import CreateTable
+from sqlalchemy.types import BigInteger, TypeEngine
+
+from rehost.clock import Clock
+from rehost.database.expressions import host_of_text
+from rehost.database.faults import STARTING_UP, Place, code_of, is_passing, sentence
+from rehost.errors import LedgerError, OperatorError, SettingsError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection as SyncConnection
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+
+T = TypeVar("T")
+
+Connection = AsyncConnection
+Work = Callable[[AsyncConnection], Awaitable[T]]
+
+CONNECT_SECONDS = 10.0
+STATEMENT_SECONDS = 600.0
+BUSY_SECONDS = 30.0
+FIRST_WAIT = 0.05
+LONGEST_WAIT = 3.0
+
+_BEGIN = "rehost_begin"  # execution option: how a transaction begins on SQLite
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRows:
+    """The operator's links as a selectable: columns row_key, position, url, page_url, local_url, host."""
+
+    database: Database
+    select: Select[Any]
+
+
+class Database:
+    """One database, opened by `async with`."""
+
+    def __init__(
+        self, url: str, *, clock: Clock, random: Random, outage_seconds: float = 120.0, connections: int = 8
+    ) -> None:
+        """Take a URL of PostgreSQL or SQLite, with or without a driver in its scheme.
+
+        Args:
+            url: `postgresql://user:password@host:port/name` or `sqlite:///path`.
+            clock: for the waits while the database is away.
+            random: for their jitter.
+            outage_seconds: how long a database that was reached once may be away.
+            connections: how many are open at once.
+
+        Raises:
+            SettingsError: the URL is of no database that we know.
+        """
+        self._url = _with_driver(url)
+        self._clock = clock
+        self._random = random
+        self._outage_seconds = outage_seconds
+        self._connections = connections
+        self._was_reached = False
+        self._engine: AsyncEngine | None = None
+        self.is_sqlite = self._url.get_backend_name() == "sqlite"
+        self.place = Place(
+            host=None if self.is_sqlite else self._url.host or "localhost",
+            port=self._url.port or 5432,
+            database=self._url.database or "",
+            user=self._url.username,
+        )
+
+    async def __aenter__(self) -> Database:
+        self._engine = _make_engine(self._url, self._connections)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.dispose()
+
+    # --- transactions
+
+    async def transact(self, work: Work[T], *, error: type[OperatorError] = LedgerError) -> T:
+        """Run `work` in one transaction that may write, and return its result.
+
+        What passes by itself (a restart, a deadlock, a lock) is waited out, and `work` run again from its start.
+
+        Raises:
+            OperatorError: of the kind `error`, with a sentence.
+        """
+        return await self._persist(work, "IMMEDIATE", error)
+
+    async def read(self, work: Work[T], *, error: type[OperatorError] = LedgerError) -> T:
+        """Run `work` in one transaction that only reads; on SQLite it waits for nobody. Otherwise as `transact`."""
+        return await self._persist(work, "DEFERRED", error)
+
+    @contextmanager
+    def blaming(self, error: type[OperatorError]) -> Any:  # noqa: ANN401 - a context manager's own type
+        """Raise what cannot pass, within, as an error of this kind; what can pass is left to `transact`."""
+        try:
+            yield
+        except (SQLAlchemyError, OSError) as caught:
+            if is_passing(caught):
+                raise
+            raise error(sentence(caught, self.place)) from caught
+
+    async def _persist(self, work: Work[T], begin: str, error: type[OperatorError]) -> T:
+        started = self._clock.monotonic()
+        wait = FIRST_WAIT
+        while True:
+            try:
+                async with self._open().connect() as connection:
+                    self._was_reached = True
+                    await connection.execution_options(**{_BEGIN: begin})
+                    async with connection.begin():
+                        return await work(connection)
+            except Exception as caught:
+                if not self._is_ours(caught):
+                    raise
+                away = self._clock.monotonic() - started
+                may_wait = self._was_reached or code_of(caught) == STARTING_UP
+                if not (is_passing(caught) and may_wait and away < self._outage_seconds):
+                    raise error(sentence(caught, self.place)) from caught
+            await self._clock.sleep(wait * self._random.uniform(0.5, 1.5))
+            wait = min(LONGEST_WAIT, wait * 2)
+
+    @staticmethod
+    def _is_ours(error: Exception) -> bool:
+        """Tell whether an error came from the database; drivers raise some of theirs, and the system's, unwrapped."""
+        return isinstance(error, SQLAlchemyError | OSError) or type(error).__module__.startswith(("asyncpg", "sqlite3"))
+
+    def _open(self) -> AsyncEngine:
+        if self._engine is None:
+            raise RuntimeError("the database is used outside its `async with`")
+        return self._engine
+
+    async def lock(self, connection: AsyncConnection, name: str) -> None:
+        """Let one transaction at a time be past this point, for each name; on SQLite each transaction is alone."""
+        if not self.is_sqlite:
+            await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"rehost {name}", 0))))
+
+    # --- statements
+
+    def insert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
+        """Return an INSERT that knows ON CONFLICT."""
+        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+
+    def given(self, columns: Mapping[str, TypeEngine[Any]], rows: Sequence[Sequence[object]]) -> FromClause:
+        """Return rows of Python values as something to select from: one parameter a column, however many rows.
+
+        It has a further column `number`, from 1 on.
+        """
+        if self.is_sqlite:
+            each = func.json_each(json.dumps([list(row) for row in rows], ensure_ascii=False)).table_valued(
+                "key", "value"
+            )
+            picked: list[ColumnElement[Any]] = [
+                cast(func.json_extract(each.c.value, f"$[{index}]"), type_).label(name)
+                for index, (name, type_) in enumerate(columns.items())
+            ]
+            return select(*picked, (cast(each.c.key, BigInteger) + 1).label("number")).cte("given")
+        arrays = [
+            bindparam(None, [row[index] for row in rows], type_=postgresql.ARRAY(type_), unique=True)
+            for index, type_ in enumerate(columns.values())
+        ]
+        return (
+            func.unnest(*arrays)
+            .table_valued(
+                *[_column(name, type_) for name, type_ in columns.items()], with_ordinality="number", name="given"
+            )
+            .render_derived()
+        )
+
+    @asynccontextmanager
+    async def temporary(self, connection: AsyncConnection, table: Table) -> AsyncIterator[None]:
+        """Have a temporary table on this connection, for as long as the block lasts."""
+        schema = "temp" if self.is_sqlite else "pg_temp"
+        drop = f"DROP TABLE IF EXISTS {schema}.{table.name}"
+        await connection.exec_driver_sql(drop)
+        await connection.execute(CreateTable(table))
+        yield
+        await connection.exec_driver_sql(drop)
+
+    async def load(
+        self, connection: AsyncConnection, table: Table, groups: AsyncIterator[Iterable[Sequence[object]]]
+    ) -> None:
+        """Fill a table by groups of rows, each with a value for every column in the table's order; millions will do."""
+        names = [column.name for column in table.columns]
+        if self.is_sqlite:
+            marks = ", ".join("?" for _ in names)
+            async for group in groups:
+                if rows := [tuple(row) for row in group]:
+                    await connection.exec_driver_sql(f"INSERT INTO {table.name} VALUES ({marks})", rows)  # noqa: S608 - our own name
+            return
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        async for group in groups:
+            await driver.copy_records_to_table(table.name, records=group, columns=names)
+        await connection.exec_driver_sql(f"ANALYZE pg_temp.{table.name}")
+
+    async def stream(self, query: Select[Any], *, group: int = 5000) -> AsyncIterator[Sequence[Sequence[Any]]]:
+        """Yield a query's rows in groups, in bounded memory; without a second try."""
+        async with self._open().connect() as connection:
+            async with connection.stream(query.execution_options(yield_per=group)) as result:
+                async for rows in result.partitions():
+                    yield rows
+
+
+def _column(name: str, type_: TypeEngine[Any]) -> Any:  # noqa: ANN401 - SQLAlchemy's own overloads
+    from sqlalchemy import column
+
+    return column(name, type_)
+
+
+def _with_driver(text: str) -> URL:
+    try:
+        url = make_url(text)
+        backend = url.get_backend_name()
+    except SQLAlchemyError:
+        backend = None
+    if backend in {"postgresql", "postgres"}:
+        return url.set(drivername="postgresql+asyncpg")
+    if backend == "sqlite":
+        if not url.database or url.database == ":memory:":
+            raise SettingsError("DATABASE_URL names no file for SQLite: write sqlite:///path/to/file.db.")
+        return url.set(drivername="sqlite+aiosqlite")
+    raise SettingsError("DATABASE_URL must begin with postgresql:// or sqlite:///.")
+
+
+def _make_engine(url: URL, connections: int) -> AsyncEngine:
+    if url.get_backend_name() == "sqlite":
+        engine = create_async_engine(url, pool_size=connections, max_overflow=0, connect_args={"timeout": BUSY_SECONDS})
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        return engine
+    try:
+        return create_async_engine(
+            url,
+            pool_size=connections,
+            max_overflow=0,
+            connect_args={
+                "timeout": CONNECT_SECONDS,
+                "command_timeout": STATEMENT_SECONDS,
+                "server_settings": {"application_name": "rehost", "jit": "off"},
+            },
+        )
+    except ModuleNotFoundError as error:
+        raise SettingsError("PostgreSQL needs the package asyncpg: pip install 'rehost[postgresql]'.") from error
+
+
+def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:
+    connection.isolation_level = None  # we begin our transactions ourselves
+    connection.create_function("rehost_host", 1, host_of_text, deterministic=True)
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")  # a commit that is told is on the disk (invariant 1)
+    cursor.close()
+
+
+def _begin_sqlite(connection: SyncConnection) -> None:
+    begin = connection.get_execution_options().get(_BEGIN, "DEFERRED")
+    connection.exec_driver_sql(f"BEGIN {begin}")

@@ -1,0 +1,133 @@
+"""Expressions that PostgreSQL and SQLite spell differently.
+
+Time is always the database's own: workers on several machines agree on it (invariant 4).
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import TIMESTAMP, ColumnElement, Dialect, Float, String, Text, func, literal, or_, type_coerce
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+# scheme (or none), two slashes of either kind, user and password, then the host: as lax as browsers are with what they
+# are given, for this is only how links are grouped. PostgreSQL and Python read this expression alike.
+HOST = r"^\s*(?:[A-Za-z][A-Za-z0-9+.-]*:)?[/\\]{2}(?:[^/?#\\]*@)?(\[[^\]/?#]*\]|[^/?#:\\]*)"
+_HOST = re.compile(HOST)
+
+NEVER = datetime(9999, 12, 31, tzinfo=UTC)
+
+
+def host_of_text(url: str | None) -> str | None:
+    """Return the lower-cased host of a URL, or an empty text; what `host_of` is on SQLite."""
+    if url is None:
+        return None
+    match = _HOST.match(url)
+    return match[1].lower() if match else ""
+
+
+class Moment(TypeDecorator[datetime]):
+    """An instant, aware and in UTC; SQLite, which knows no time zones, keeps seconds since 1970."""
+
+    impl = TIMESTAMP(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Return the type that the database has for it."""
+        return dialect.type_descriptor(Float() if dialect.name == "sqlite" else TIMESTAMP(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:  # noqa: ANN401 - the driver's type
+        """Return the value as the driver takes it."""
+        return value.timestamp() if value is not None and dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ANN401 - the driver's type
+        """Return the driver's value as an instant."""
+        if value is None:
+            return None
+        return datetime.fromtimestamp(value, UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+class now(FunctionElement[datetime]):  # noqa: N801 - reads as the function that it is
+    """The database's time; the same all through a statement, so that indexes serve comparisons with it."""
+
+    type = Moment()
+    inherit_cache = True
+    name = "rehost_now"
+
+
+class after(FunctionElement[datetime]):  # noqa: N801 - reads as the function that it is
+    """The database's time, so many seconds from now."""
+
+    type = Moment()
+    inherit_cache = True
+    name = "rehost_after"
+
+    def __init__(self, seconds: float | ColumnElement[float]) -> None:
+        super().__init__(literal(seconds, Float) if isinstance(seconds, int | float) else seconds)
+
+
+class seconds_until(FunctionElement[float]):  # noqa: N801 - reads as the function that it is
+    """The seconds from now to an instant, by the database's time."""
+
+    type = Float()
+    inherit_cache = True
+    name = "rehost_seconds_until"
+
+
+class host_of(FunctionElement[str]):  # noqa: N801 - reads as the function that it is
+    """The lower-cased host of a column of URLs; an empty text where there is none."""
+
+    type = String()
+    inherit_cache = True
+    name = "rehost_host"
+
+
+def blank(column: ColumnElement[str | None]) -> ColumnElement[bool]:
+    """Return the condition that a column holds nothing, or nothing but spaces."""
+    return or_(column.is_(None), func.trim(type_coerce(column, Text)) == "")
+
+
+@compiles(now, "postgresql")
+def _now_postgresql(_element: now, _compiler: SQLCompiler, **_kwargs: Any) -> str:  # noqa: ANN401 - SQLAlchemy's hook
+    return "statement_timestamp()"
+
+
+@compiles(now, "sqlite")
+def _now_sqlite(_element: now, _compiler: SQLCompiler, **_kwargs: Any) -> str:  # noqa: ANN401 - SQLAlchemy's hook
+    return "((julianday('now') - 2440587.5) * 86400.0)"  # the Julian day of 1970-01-01
+
+
+@compiles(after, "postgresql")
+def _after_postgresql(element: after, compiler: SQLCompiler, **kwargs: Any) -> str:  # noqa: ANN401 - SQLAlchemy's hook
+    return f"(statement_timestamp() + make_interval(secs => {compiler.process(element.clauses, **kwargs)}))"
+
+
+@compiles(after, "sqlite")
+def _after_sqlite(element: after, compiler: SQLCompiler, **kwargs: Any) -> str:  # noqa: ANN401 - SQLAlchemy's hook
+    return f"((julianday('now') - 2440587.5) * 86400.0 + {compiler.process(element.clauses, **kwargs)})"
+
+
+@compiles(seconds_until, "postgresql")
+def _seconds_postgresql(element: seconds_until, compiler: SQLCompiler, **kwargs: Any) -> str:  # noqa: ANN401 - hook
+    return f"extract(epoch FROM {compiler.process(element.clauses, **kwargs)} - statement_timestamp())::float"
+
+
+@compiles(seconds_until, "sqlite")
+def _seconds_sqlite(element: seconds_until, compiler: SQLCompiler, **kwargs: Any) -> str:  # noqa: ANN401 - hook
+    return f"({compiler.process(element.clauses, **kwargs)} - (julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(host_of, "postgresql")
+def _host_postgresql(element: host_of, compiler: SQLCompiler, **kwargs: Any) -> str:  # noqa: ANN401 - SQLAlchemy's hook
+    url = compiler.process(element.clauses, **kwargs)
+    return f"coalesce(lower(substring({url} from '{HOST}')), '')"
+
+
+@compiles(host_of, "sqlite")
+def _host_sqlite(element: host_of, compiler: SQLCompiler, **kwargs: Any) -> str:  # noqa: ANN401 - SQLAlchemy's hook
+    return f"rehost_host({compiler.process(element.clauses, **kwargs)})"
