@@ -1,0 +1,66 @@
+"""What processes that are no more had kept aside: put back or let go, as the ledger says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rehost.store.digest import digest_of
+from rehost.store.names import Mark, Names, mark
+from rehost.store.walk import groups
+from rehost.store.workplace import Workplace
+
+_GROUP = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A file that had the name of `key` before a process that is no more gave it to another."""
+
+    key: str
+    kept: Path
+    digest: str
+    seen: Mark | None  # the file that has the name now
+
+
+def find(root: Path, left: Workplace, busy: Callable[[str], bool]) -> Iterator[list[Leftover]]:
+    """Yield what a left workplace has kept, in groups; what needs no question is settled on the way.
+
+    A key that is `busy`, because a living process has just placed something there, is left to another time.
+    """
+    for keys in groups(left.replaced, _GROUP):
+        found = (_look(root, left, key) for key in keys if not busy(key))
+        yield [leftover for leftover in found if leftover is not None]
+
+
+def _look(root: Path, left: Workplace, key: str) -> Leftover | None:
+    kept = left.replaced / key
+    seen = mark(root / key)
+    if seen is not None and seen == mark(kept):  # killed before the rename: one file with two names
+        kept.unlink()
+        return None
+    return Leftover(key, kept, digest_of(kept) or "", seen)
+
+
+def settle(names: Names, leftovers: Sequence[Leftover], held: Mapping[str, str]) -> set[Path]:
+    """Put back what the ledger holds, let go of the rest; return the folders that need a sync."""
+    folders: set[Path] = set()
+    for leftover in leftovers:
+        if held.get(leftover.key) == leftover.digest:
+            folders |= names.put_back(leftover.key, leftover.kept, leftover.seen)
+        leftover.kept.unlink(missing_ok=True)
+    return folders
+
+
+def busy_in(work: Path, left: Collection[Workplace]) -> Callable[[str], bool]:
+    """Return a test for keys of which a living process keeps something aside."""
+    theirs = {workplace.replaced for workplace in left}
+
+    def busy(key: str) -> bool:
+        return any(
+            os.path.lexists(folder / "replaced" / key) for folder in work.iterdir() if folder / "replaced" not in theirs
+        )
+
+    return busy

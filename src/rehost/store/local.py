@@ -1,0 +1,265 @@
+"""The store on a disk: spool beside the target, sync in groups, rename, sync the folders.
+
+What a kill leaves behind at each step of recording a group, and what becomes of it:
+
+- before `place`: spools in a workplace without a process. The next `open` removes them; every name has what it had.
+- in `place`, a file at a time: before the rename the old file has a second name in `replaced/`, which the next `open`
+  removes. After it, the name is the new file's and the old one is in `replaced/`, which is the same as
+- after `place`, before the commit: the row points at the name still, which has the new bytes, whole and synced. The
+  ledger holds the old digest (and expects the new one), the old bytes are in `replaced/`: `resolve` puts them back.
+  A name that nobody had has a file without a row: the listing finds it, it is proven and adopted, or fetched over.
+- after the commit, before `keep`: the ledger holds another digest than that of what is in `replaced/`: that goes.
+- after a commit that found the row changed, before `undo`: the ledger holds the old digest still: that comes back.
+
+So `resolve` needs one fact, the digest that the ledger holds for a key. Where nobody calls it, whatever has the name is
+a whole picture all the same. Nothing in `replaced/` needs a sync of its own: what a loss of power takes from it has no
+digest that the ledger holds.
+
+A worker whose lease has ended may place its file at the same name as its successor. Names change under one lock
+(names.py), and `undo` puts back only what its own `place` replaced, if its own file is still there: whoever commits,
+the name ends with that one's bytes, or, after a kill, with what `resolve` finds right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import ParamSpec, Self, TypeVar
+
+from rehost.clock import Clock
+from rehost.errors import StoreError
+from rehost.ports import Placement
+from rehost.store import leftovers, walk
+from rehost.store.digest import digest_of
+from rehost.store.durable import Durability
+from rehost.store.faults import faults
+from rehost.store.layout import is_key
+from rehost.store.names import Names, make_folders
+from rehost.store.workplace import HOME, Workplace, exclusive, settle_in, take_over
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+THREADS = 4
+LISTING_GROUP = 1000
+_FILE_MODE = 0o644  # less the umask: other servers read them
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What there is between `__aenter__` and `__aexit__`."""
+
+    durability: Durability
+    workplace: Workplace
+    left: list[Workplace]  # of processes that are no more, with something kept aside
+    names: Names
+
+
+class LocalStore:
+    """Copies in a folder; `async with` opens it. See ports.Store for what the methods promise."""
+
+    def __init__(self, root: Path, *, clock: Clock, min_free_bytes: int = 0) -> None:
+        """Hold copies below `root`, which is made if need be; hand out no spool below `min_free_bytes` of free disk."""
+        self._root = root.absolute()
+        self._home = self._root / HOME
+        self._clock = clock
+        self._min_free = min_free_bytes
+        self._mode = _FILE_MODE & ~_umask()
+        self._numbers = itertools.count(1)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
+        self._short: str | None = None  # why there are no spools any more
+        self._failed: StoreError | None = None  # a sync that cannot be tried again
+        self._opened: _Opened | None = None
+
+    async def __aenter__(self) -> Self:
+        """Make the folder and a workplace in it; clear up after processes that are no more."""
+        try:
+            self._opened = await self._run(self._open)
+        except BaseException:
+            self._threads.shutdown(wait=False)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave; spools go, what is kept aside stays for `resolve`."""
+        await self._run(self._close)
+        self._threads.shutdown(wait=False)
+        self._opened = None
+
+    def spool(self) -> Path:
+        """Return a fresh path for an untrusted body."""
+        if self._short is not None:
+            raise StoreError(self._short)
+        return self._parts.workplace.spools / str(next(self._numbers))
+
+    def path(self, key: str) -> Path:
+        """Return where the copy of that key lies.
+
+        Raises:
+            StoreError: the key would lead out of the store; no layout makes such a key.
+        """
+        if not is_key(key):
+            raise StoreError(f"{key!r} is no name in a store: something else has written it into the ledger.")
+        return self._root / key
+
+    async def keys(self) -> AsyncIterator[Sequence[str]]:
+        """Yield all keys, in groups of a thousand, in no order."""
+        groups = walk.groups(self._root, LISTING_GROUP)
+        while (group := await self._run(next, groups, None)) is not None:
+            yield group
+
+    async def sync(self, spools: Sequence[Path]) -> None:
+        """Return when these files' bytes are durable (and readable for whoever may read the store)."""
+        if spools:
+            await self._run(self._prepare, spools)
+            await self._sync(self._parts.durability.sync_files, spools)
+
+    async def place(self, placements: Sequence[Placement]) -> None:
+        """Give synced spools their names and make the names durable; on an error no name has changed."""
+        for placement in placements:
+            self.path(placement.key)
+        if placements:
+            await self._sync_folders(await self._run(self._parts.names.place, placements))
+
+    async def keep(self, keys: Sequence[str]) -> None:
+        """Let go of what `place` kept aside for these keys."""
+        if keys:
+            await self._run(self._parts.names.keep, keys)
+
+    async def undo(self, keys: Sequence[str]) -> None:
+        """Put back what `place` kept aside for these keys; remove what had nothing before it."""
+        if keys:
+            await self._sync_folders(await self._run(self._parts.names.undo, keys))
+
+    async def remove(self, keys: Sequence[str]) -> None:
+        """Remove copies and folders that are empty then."""
+        for key in keys:
+            self.path(key)
+        if keys:
+            await self._sync_folders(await self._run(self._parts.names.remove, keys))
+
+    async def quarantine(self, keys: Sequence[str]) -> None:
+        """Move copies below `.rehost/quarantine`, where the operator can look at them."""
+        for key in keys:
+            self.path(key)
+        if keys:
+            await self._sync_folders(await self._run(self._parts.names.move, keys, self._home / "quarantine"))
+
+    async def free_bytes(self) -> int:
+        """Return how many bytes an ordinary user may still write."""
+        return await self._run(_free_bytes, self._root)
+
+    async def digest(self, key: str) -> str | None:
+        """Return the SHA-256 of the copy at that key, None if there is none."""
+        return await self._run(digest_of, self.path(key))
+
+    async def resolve(self, held: Callable[[Collection[str]], Awaitable[Mapping[str, str]]]) -> None:
+        """Settle what killed processes had kept aside: once per run, before anything is placed.
+
+        Args:
+            held: returns the digests that the ledger holds for these keys, without those of which it holds nothing.
+        """
+        names = self._parts.names
+        for left in self._parts.left:
+            busy = leftovers.busy_in(self._home / "work", self._parts.left)
+            found = leftovers.find(self._root, left, busy)
+            while (group := await self._run(next, found, None)) is not None:
+                digests = await held([leftover.key for leftover in group]) if group else {}
+                await self._sync_folders(await self._run(leftovers.settle, names, group, digests))
+
+    @property
+    def _parts(self) -> _Opened:
+        assert self._opened is not None, "the store is not open"
+        return self._opened
+
+    def _open(self) -> _Opened:
+        made = [folder for folder in (self._root, *self._root.parents) if not folder.exists()]
+        make_folders(self._root)
+        make_folders(self._home, 0o700)
+        with exclusive(self._home / "lock"):
+            left = take_over(self._home, self._clock.now())
+            workplace = settle_in(self._home)
+        for place in left:
+            place.drop_spools()
+        self._measure()
+        kept = [place for place in left if not place.is_clear()]
+        for place in left:
+            if place not in kept:
+                place.close()
+        names = Names(self._root, self._home / "lock", workplace.replaced)
+        durability = Durability(self._root)
+        durability.sync_folders([self._home, self._root, *(folder.parent for folder in made)])
+        return _Opened(durability, workplace, kept, names)
+
+    def _close(self) -> None:
+        parts = self._parts
+        parts.workplace.drop_spools()
+        with exclusive(self._home / "lock"):
+            for place in (parts.workplace, *parts.left):
+                place.close()
+        parts.durability.close()
+
+    def _prepare(self, spools: Sequence[Path]) -> None:
+        """Give the files their mode, give a sign of life, and look how much the disk has left."""
+        for spool in spools:
+            if stat.S_IMODE(spool.stat().st_mode) != self._mode:
+                spool.chmod(self._mode)
+        self._parts.workplace.live()
+        self._measure()
+
+    def _measure(self) -> None:
+        """Note whether the disk has too little left for more spools; what is in flight is still recorded."""
+        free = _free_bytes(self._root)
+        self._short = None
+        if free < self._min_free:
+            self._short = (
+                f"The disk of the store {self._root} has {free:,} bytes left, less than IMAGE_MIN_FREE_BYTES "
+                f"({self._min_free:,}): free some space, or lower that setting."
+            )
+
+    async def _sync_folders(self, folders: Collection[Path]) -> None:
+        if folders:
+            await self._sync(self._parts.durability.sync_folders, list(folders))
+
+    async def _sync(self, one_by_one: Callable[[Sequence[Path]], None], paths: Sequence[Path]) -> None:
+        """Sync a group the cheaper way; after one failure never again (durable.py)."""
+        if self._failed is not None:
+            raise StoreError(str(self._failed)) from self._failed
+        try:
+            if self._parts.durability.is_whole(len(paths)):
+                await self._run(self._parts.durability.sync_all)
+            else:
+                await asyncio.gather(*(self._run(one_by_one, paths[start::THREADS]) for start in range(THREADS)))
+        except StoreError as error:
+            self._failed = error
+            raise
+
+    async def _run(self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        """Run blocking work in a thread; what the disk says becomes a StoreError."""
+        with faults(self._root):
+            return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*arguments, **named))
+
+
+def _free_bytes(root: Path) -> int:
+    state = os.statvfs(root)
+    return state.f_bavail * state.f_frsize
+
+
+def _umask() -> int:
+    """Return the process's umask, without changing it where the system can tell."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return next(int(line.split()[1], 8) for line in status.splitlines() if line.startswith("Umask:"))
+    except (OSError, StopIteration):
+        mask = os.umask(0o077)
+        os.umask(mask)
+        return mask

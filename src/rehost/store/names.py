@@ -1,0 +1,199 @@
+"""Who has which name in a store: giving names, keeping aside what had one, and giving it back. Blocking, for threads.
+
+Names change only under the store's lock, which other processes and machines take too. So what is kept aside is what the
+rename replaced, and a folder is not removed between its making and its use.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from rehost.ports import Placement
+from rehost.store.workplace import exclusive
+
+_FOLDER_MODE = 0o755  # less the umask: other servers read them
+_NO_SECOND_NAME = {errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}  # link(2); some file systems have none
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What one file is recognised by, whatever its name."""
+
+    device: int
+    inode: int
+    modified_ns: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    mark: Mark
+    aside: Path | None  # where the file is that had the name before
+
+
+def mark(path: Path) -> Mark | None:
+    """Return what the file of that name is recognised by, None if there is none."""
+    try:
+        state = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return Mark(state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size)
+
+
+class Names:
+    """The names below `root`, as one process changes them. Folders that need a sync are returned."""
+
+    def __init__(self, root: Path, lock: Path, replaced: Path) -> None:
+        """Change names below `root` under `lock`; keep aside in `replaced`."""
+        self._root = root
+        self._lock = lock
+        self._replaced = replaced
+        self._placed: dict[str, _Placed] = {}
+
+    def place(self, placements: Sequence[Placement]) -> set[Path]:
+        """Give files their names, all or none; what had a name is kept aside."""
+        folders: set[Path] = set()
+        with exclusive(self._lock):
+            try:
+                for placement in placements:
+                    folders |= self._place(placement)
+            except OSError:
+                with suppress(OSError):
+                    self._undo(placement.key for placement in placements)
+                raise
+        return folders
+
+    def keep(self, keys: Iterable[str]) -> None:
+        """Remove what is kept aside for these keys."""
+        for key in keys:
+            placed = self._placed.pop(key, None)
+            if placed is not None and placed.aside is not None:
+                self._drop(placed.aside)
+
+    def undo(self, keys: Iterable[str]) -> set[Path]:
+        """Give these names back to what had them, unless somebody else has given them away since."""
+        with exclusive(self._lock):
+            return self._undo(keys)
+
+    def remove(self, keys: Iterable[str]) -> set[Path]:
+        """Remove files, and folders that are empty then."""
+        with exclusive(self._lock):
+            return {self._unlink(self._root / key) for key in keys}
+
+    def move(self, keys: Iterable[str], aside: Path) -> set[Path]:
+        """Move files to the same names below another folder; what lies there already is not overwritten."""
+        folders: set[Path] = set()
+        with exclusive(self._lock):
+            for key in keys:
+                target = _free(aside / key)
+                make_folders(target.parent, 0o700)
+                with suppress(FileNotFoundError):
+                    (self._root / key).rename(target)
+                    folders |= {target.parent, prune((self._root / key).parent, self._root)}
+        return folders
+
+    def put_back(self, key: str, kept: Path, seen: Mark | None) -> set[Path]:
+        """Give a name to a file that was kept aside, if the name still has the file that was seen there."""
+        target = self._root / key
+        with exclusive(self._lock):
+            if mark(target) != seen:
+                return set()
+            make_folders(target.parent)
+            kept.rename(target)
+        return {target.parent, self._root}
+
+    def _place(self, placement: Placement) -> set[Path]:
+        target = self._root / placement.key
+        make_folders(target.parent)
+        ours = mark(placement.spool)
+        if ours is None:
+            raise FileNotFoundError(errno.ENOENT, "gone", str(placement.spool))
+        self._placed[placement.key] = _Placed(ours, self._keep_aside(target, placement.key))
+        placement.spool.rename(target)
+        # up to the root, whoever made the folders: theirs may not be synced yet
+        return {folder for folder in target.parents if folder.is_relative_to(self._root)}
+
+    def _keep_aside(self, target: Path, key: str) -> Path | None:
+        """Give the file that has the name a second one; return that, or None if there is no such file."""
+        if not os.path.lexists(target):
+            return None
+        if target.is_dir() and not target.is_symlink():
+            raise IsADirectoryError(errno.EISDIR, "a folder", str(target))
+        aside = self._replaced / key
+        make_folders(aside.parent, 0o700)
+        aside.unlink(missing_ok=True)  # of an earlier group, and settled since
+        try:
+            os.link(target, aside, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _NO_SECOND_NAME:
+                raise
+            shutil.copyfile(target, aside, follow_symlinks=False)
+        return aside
+
+    def _undo(self, keys: Iterable[str]) -> set[Path]:
+        folders: set[Path] = set()
+        for key in keys:
+            placed = self._placed.pop(key, None)
+            target = self._root / key
+            if placed is None:
+                continue
+            if mark(target) == placed.mark:
+                folders.add(self._give_back(target, placed.aside))
+            if placed.aside is not None:
+                self._drop(placed.aside)
+        return folders
+
+    def _give_back(self, target: Path, aside: Path | None) -> Path:
+        if aside is None:
+            return self._unlink(target)
+        aside.rename(target)
+        return target.parent
+
+    def _drop(self, aside: Path) -> None:
+        aside.unlink(missing_ok=True)
+        prune(aside.parent, self._replaced)
+
+    def _unlink(self, target: Path) -> Path:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            target.unlink()
+        return prune(target.parent, self._root)
+
+
+def make_folders(folder: Path, mode: int = _FOLDER_MODE) -> None:
+    """Make a folder and those above it that are missing."""
+    try:
+        folder.mkdir(mode)
+    except FileNotFoundError:
+        make_folders(folder.parent, mode)
+        make_folders(folder, mode)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+
+
+def prune(folder: Path, root: Path) -> Path:
+    """Remove a folder below `root` if it is empty, and those above it likewise; return the lowest that is left."""
+    while folder != root:
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            pass
+        except OSError:
+            break
+        folder = folder.parent
+    return folder
+
+
+def _free(path: Path) -> Path:
+    """Return a path of which nothing has the name yet."""
+    candidate, number = path, 1
+    while os.path.lexists(candidate):
+        number += 1
+        candidate = path.with_name(f"{path.name}.{number}")
+    return candidate

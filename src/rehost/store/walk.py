@@ -1,0 +1,44 @@
+"""Listing a store: every key, in groups, in bounded memory, without a stat per file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from rehost.store.layout import is_key
+
+_NOT_OURS = "lost+found"  # at the root of ext file systems, for root's eyes only
+
+
+def groups(root: Path, size: int) -> Iterator[list[str]]:
+    """Yield the keys below `root`, `size` at a time, in the order in which the disk has them."""
+    keys = walk(root)
+    while group := list(islice(keys, size)):
+        yield group
+
+
+def walk(root: Path) -> Iterator[str]:
+    """Yield the key of every file below `root`; a folder that vanishes meanwhile is no error.
+
+    One folder is open at each depth. The type of an entry comes with its name (d_type); only of a symbolic link it has
+    to be asked for: one to a file counts, one to a folder is not followed.
+    """
+    yield from _below(str(root), "")
+
+
+def _below(folder: str, prefix: str) -> Iterator[str]:
+    try:
+        entries = os.scandir(folder)
+    except FileNotFoundError:
+        return
+    with entries:
+        for entry in entries:
+            name = entry.name
+            if not is_key(name) or (name == _NOT_OURS and not prefix):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from _below(entry.path, f"{prefix}{name}/")
+            elif entry.is_file():
+                yield prefix + name

@@ -1,0 +1,139 @@
+"""What every store promises (ports.Store). A test class of each implementation inherits this and gives a `store`."""
+
+from rehost.model import Format
+from rehost.ports import Placement
+
+
+async def put(store, key, content):
+    """Write a spool and give it a name, as the recorder does."""
+    spool = store.spool()
+    spool.write_bytes(content)
+    await store.sync([spool])
+    await store.place([Placement(spool, key)])
+    return spool
+
+
+async def listing(store):
+    groups = store.keys()
+    return sorted([key async for group in groups for key in group])
+
+
+class StoreContract:
+    async def test_spools_are_fresh_paths(self, store):
+        spools = {store.spool() for _ in range(100)}
+
+        assert len(spools) == 100
+        assert not any(spool.exists() for spool in spools)
+
+    async def test_placed_file_has_its_name_and_its_bytes(self, store):
+        spool = await put(store, "1/main_image.png", b"picture")
+
+        assert store.path("1/main_image.png").read_bytes() == b"picture"
+        assert not spool.exists()
+
+    async def test_spool_is_no_key(self, store):
+        store.spool().write_bytes(b"untrusted")
+
+        assert await listing(store) == []
+
+    async def test_every_placed_file_is_listed(self, store):
+        keys = [f"{number}/main_image.{Format.PNG}" for number in range(25)] + ["a/b/c.jpg", "top.gif"]
+        for key in keys:
+            await put(store, key, b"picture")
+
+        assert await listing(store) == sorted(keys)
+
+    async def test_group_is_placed_at_once(self, store):
+        spools = [store.spool() for _ in range(40)]
+        for number, spool in enumerate(spools):
+            spool.write_bytes(b"%d" % number)
+
+        await store.sync(spools)
+        await store.place([Placement(spool, f"{number}/x.png") for number, spool in enumerate(spools)])
+
+        assert [store.path(f"{number}/x.png").read_bytes() for number in range(40)] == [b"%d" % n for n in range(40)]
+
+    async def test_undo_brings_back_what_had_the_name(self, store):
+        await put(store, "1/x.png", b"old")
+        await store.keep(["1/x.png"])
+        await put(store, "1/x.png", b"new")
+
+        await store.undo(["1/x.png"])
+
+        assert store.path("1/x.png").read_bytes() == b"old"
+
+    async def test_undo_removes_what_had_nothing_before_it(self, store):
+        await put(store, "1/x.png", b"new")
+
+        await store.undo(["1/x.png"])
+
+        assert await listing(store) == []
+
+    async def test_kept_file_is_not_undone(self, store):
+        await put(store, "1/x.png", b"old")
+        await store.keep(["1/x.png"])
+        await put(store, "1/x.png", b"new")
+        await store.keep(["1/x.png"])
+
+        await store.undo(["1/x.png"])
+
+        assert store.path("1/x.png").read_bytes() == b"new"
+
+    async def test_name_that_changed_hands_twice_gets_the_last_one_back(self, store):
+        for content in (b"first", b"second", b"third"):
+            await put(store, "1/x.png", content)
+
+        await store.undo(["1/x.png"])
+
+        assert store.path("1/x.png").read_bytes() == b"second"
+
+    async def test_removed_file_is_gone(self, store):
+        await put(store, "1/x.png", b"picture")
+        await put(store, "1/y.png", b"picture")
+
+        await store.remove(["1/x.png"])
+
+        assert await listing(store) == ["1/y.png"]
+
+    async def test_quarantined_file_is_no_key(self, store):
+        await put(store, "1/x.png", b"decoy")
+
+        await store.quarantine(["1/x.png"])
+
+        assert await listing(store) == []
+        assert not store.path("1/x.png").exists()
+
+    async def test_quarantine_takes_two_of_one_name(self, store):
+        for content in (b"decoy", b"another"):
+            await put(store, "1/x.png", content)
+            await store.quarantine(["1/x.png"])
+
+        assert await listing(store) == []
+
+    async def test_what_is_not_there_is_no_error(self, store):
+        await store.remove(["1/x.png", "2/y.png"])
+        await store.quarantine(["1/x.png"])
+        await store.keep(["1/x.png"])
+        await store.undo(["1/x.png"])
+
+        assert await listing(store) == []
+
+    async def test_empty_groups_do_nothing(self, store):
+        await store.sync([])
+        await store.place([])
+        await store.keep([])
+        await store.undo([])
+        await store.remove([])
+        await store.quarantine([])
+
+        assert await listing(store) == []
+
+    async def test_free_bytes_are_told(self, store):
+        assert await store.free_bytes() > 0
+
+    async def test_digest_is_that_of_the_bytes(self, store):
+        await put(store, "1/x.png", b"")
+
+        # SHA-256 of nothing (FIPS 180-4, as NIST's example values give it)
+        assert await store.digest("1/x.png") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        assert await store.digest("2/x.png") is None

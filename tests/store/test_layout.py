@@ -1,0 +1,163 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rehost.errors import SettingsError
+from rehost.model import Format, Link
+from rehost.store.layout import LONGEST_SEGMENT, Layout, is_key
+
+TEMPLATES = ["{key}/main_image", "{key}", "{key}/{position}", "{position}-{key}", "brand.logos/{key}_{position}/file"]
+
+row_keys = st.text(max_size=120) | st.text(alphabet="./=%\\\0 ~aA0-", max_size=400)
+
+
+def link(row_key, position=0):
+    return Link("cases", row_key, position, "https://origin.example/x", None, None)
+
+
+def test_whole_number_stays_as_it_is():
+    assert Layout().key(link("297041"), Format.PNG) == "297041/main_image.png"
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@given(row_key=row_keys, position=st.integers(0, 200), picture=st.sampled_from(Format))
+def test_key_is_read_back(template, row_key, position, picture):
+    layout = Layout(template)
+    position = position if "{position}" in template else 0
+
+    key = layout.key(link(row_key, position), picture)
+
+    assert layout.parse(key) == (row_key, position, picture)
+
+
+@given(row_key=row_keys)
+def test_key_is_a_safe_path_of_short_names(row_key):
+    key = Layout().key(link(row_key), Format.JPEG)
+
+    assert is_key(key)
+    assert key.isascii()
+    assert all(len(name) <= LONGEST_SEGMENT + 1 for name in key.split("/"))
+
+
+@given(row_key=row_keys)
+def test_url_leads_back_to_its_key(row_key):
+    layout = Layout(url_prefix="/static/images/")
+    key = layout.key(link(row_key), Format.WEBP)
+
+    url = layout.url(key)
+
+    assert "%" not in url  # nothing for a proxy to decode twice
+    assert layout.key_of_url(url) == layout.key_of_url(f"{url}?v=0123456789abcdef") == key
+
+
+@given(first=row_keys, second=row_keys)
+def test_two_row_keys_never_share_a_key(first, second):
+    layout = Layout("{key}-{position}")
+
+    same = layout.key(link(first, 1), Format.GIF) == layout.key(link(second, 1), Format.GIF)
+
+    assert same == (first == second)
+
+
+@pytest.mark.parametrize(
+    ("key", "picture"),
+    [
+        ("297041/main_image.jpeg", Format.JPEG),
+        ("297041/main_image.jpe", Format.JPEG),
+        ("297041/main_image.JPG", Format.JPEG),
+        ("297041/main_image.tif", Format.TIFF),
+        ("297041/main_image.heif", Format.HEIC),
+        ("297041/main_image.webp", Format.WEBP),
+    ],
+)
+def test_older_endings_are_understood(key, picture):
+    assert Layout().parse(key) == ("297041", 0, picture)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "297041/main_image",
+        "297041/main_image.html",
+        "297041/main_image.png.part",
+        "297041/other.png",
+        "297041/x/main_image.png",
+        "main_image.png",
+        "/main_image.png",
+        "../main_image.png",
+        "=41/main_image.png",  # A needs no escape: nobody's, or two names would mean one row
+        "=2f/main_image.png",
+        "=FF/main_image.png",
+        "=/main_image.png",
+        "a=/b/main_image.png",  # broken where it need not be
+        ".hidden/main_image.png",
+        "案例/main_image.png",
+    ],
+)
+def test_nobodys_key_is_none(key):
+    assert Layout().parse(key) is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/static/images",
+        "/static/images/",
+        "/static/imagesx/1/main_image.png",
+        "https://elsewhere.example/static/images/1/main_image.png",
+        "/static/images/../secret.png",
+        "/static/images/%2e%2e/secret.png",
+        "/static/images/1/%2Fetc/passwd",
+        "/static/images//1/main_image.png",
+        "/static/images/.rehost/lock",
+        "/static/images/1%5C..%5Cx.png",
+        "/static/images/1%00.png",
+        "",
+    ],
+)
+def test_nobodys_url_is_none(url):
+    assert Layout().key_of_url(url) is None
+
+
+@pytest.mark.parametrize("prefix", ["", "/", "https://cdn.example/pictures"])
+def test_any_prefix_is_read_back(prefix):
+    layout = Layout(url_prefix=prefix)
+
+    assert layout.key_of_url(layout.url("1/main_image.png")) == "1/main_image.png"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "",
+        "main_image",
+        "{key}/{key}",
+        "{key}{position}",
+        "{key}1{position}",
+        "{position}/{position}/{key}",
+        "/{key}",
+        "{key}/",
+        "a//{key}",
+        "../{key}",
+        ".{key}",
+        "a/.{key}",
+        "{key}/{name}",
+        "{key}/=",
+        "{key}\\x",
+        "{key}/\0",
+        "图/{key}",
+    ],
+)
+def test_template_that_could_collide_or_leave_is_refused(template):
+    with pytest.raises(SettingsError, match="path template"):
+        Layout(template)
+
+
+def test_position_without_a_place_is_refused():
+    with pytest.raises(ValueError, match="position"):
+        Layout().key(link("1", position=2), Format.PNG)
+
+
+def test_row_key_too_long_for_a_path_is_refused():
+    with pytest.raises(ValueError, match="too long"):
+        Layout().key(link("x" * 5000), Format.PNG)

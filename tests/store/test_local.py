@@ -1,0 +1,185 @@
+import os
+import stat
+
+import pytest
+from tests.contracts.store import StoreContract, listing, put
+
+from rehost.clock import SystemClock
+from rehost.errors import StoreError
+from rehost.ports import Placement
+from rehost.store.local import LocalStore
+
+
+class TestLocalStore(StoreContract):
+    pass
+
+
+async def test_missing_folders_are_made(root):
+    async with LocalStore(root, clock=SystemClock()):
+        pass
+
+    assert root.is_dir()
+
+
+async def test_nothing_of_ours_stays_after_a_clean_end(root):
+    async with LocalStore(root, clock=SystemClock()) as store:
+        await put(store, "1/x.png", b"old")
+        await put(store, "1/x.png", b"new")
+        await store.keep(["1/x.png"])
+        store.spool().write_bytes(b"abandoned")
+
+    assert {path for path in root.rglob("*") if path.is_file()} == {root / "1/x.png", root / ".rehost/lock"}
+    assert list((root / ".rehost/work").iterdir()) == []
+
+
+async def test_spool_lies_on_the_file_system_of_the_store(store, root):
+    store.spool().touch()
+
+    assert store.spool().parent.stat().st_dev == root.stat().st_dev
+
+
+@pytest.mark.parametrize(("umask", "file_mode", "folder_mode"), [(0o022, 0o644, 0o755), (0o027, 0o640, 0o750)])
+async def test_other_servers_may_read_as_the_umask_allows(root, umask, file_mode, folder_mode):
+    before = os.umask(umask)
+    try:
+        async with LocalStore(root, clock=SystemClock()) as store:
+            spool = store.spool()
+            spool.write_bytes(b"picture")
+            spool.chmod(0o600)
+            await store.sync([spool])
+            await store.place([Placement(spool, "a/1/x.png")])
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE((root / "a/1/x.png").stat().st_mode) == file_mode
+    assert stat.S_IMODE((root / "a/1").stat().st_mode) == folder_mode
+    assert stat.S_IMODE((root / "a").stat().st_mode) == folder_mode
+    assert stat.S_IMODE((root / ".rehost").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("key", ["../x.png", "/etc/x.png", ".rehost/lock", "a/../../x.png", "a//b.png", "a\0.png", ""])
+async def test_key_that_leads_out_is_refused(store, tmp_path, key):
+    spool = store.spool()
+    spool.write_bytes(b"picture")
+
+    with pytest.raises(StoreError, match="no name in a store"):
+        await store.place([Placement(spool, key)])
+    with pytest.raises(StoreError, match="no name in a store"):
+        await store.remove([key])
+
+    assert spool.exists()
+
+
+async def test_empty_folders_go_with_the_last_copy(store, root):
+    await put(store, "a/b/x.png", b"picture")
+
+    await store.remove(["a/b/x.png"])
+
+    assert not (root / "a").exists()
+
+
+async def test_folder_with_somebody_elses_file_stays(store, root):
+    await put(store, "1/x.png", b"picture")
+    (root / "1" / "notes.txt").write_text("mine")
+
+    await store.remove(["1/x.png"])
+
+    assert (root / "1" / "notes.txt").read_text() == "mine"
+
+
+async def test_listing_shows_no_dotfiles_and_follows_no_links_to_folders(store, root, tmp_path):
+    await put(store, "1/x.png", b"picture")
+    (root / "1" / ".x.png.part").touch()
+    (root / ".trash").mkdir()
+    (root / ".trash" / "y.png").touch()
+    (root / "lost+found").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "z.png").touch()
+    (root / "2").symlink_to(tmp_path / "elsewhere")
+    (root / "3").symlink_to(root)
+    (root / "gone.png").symlink_to(root / "missing.png")
+
+    assert await listing(store) == ["1/x.png"]
+
+
+async def test_listing_comes_in_bounded_groups(store, root):
+    for number in range(2500):
+        (root / f"{number}.png").touch()
+
+    groups = store.keys()
+
+    assert [len(group) async for group in groups] == [1000, 1000, 500]
+
+
+async def test_listing_given_up_early_leaves_nothing_open(store, root):
+    for number in range(1500):
+        (root / f"{number}.png").touch()
+
+    keys = store.keys()
+    await anext(keys)
+    await keys.aclose()  # an open folder would be a ResourceWarning, which is an error here
+
+
+async def test_quarantine_keeps_every_copy_for_the_operator(store, root):
+    for content in (b"decoy", b"another"):
+        await put(store, "1/x.png", content)
+        await store.quarantine(["1/x.png"])
+
+    found = sorted(path.read_bytes() for path in (root / ".rehost/quarantine").rglob("*") if path.is_file())
+    assert found == [b"another", b"decoy"]
+
+
+async def test_file_of_another_worker_is_not_undone(root):
+    async with LocalStore(root, clock=SystemClock()) as late, LocalStore(root, clock=SystemClock()) as owner:
+        await put(owner, "1/x.png", b"old")
+        await owner.keep(["1/x.png"])
+        await put(late, "1/x.png", b"late")
+        await put(owner, "1/x.png", b"new")
+
+        await late.undo(["1/x.png"])
+        await owner.keep(["1/x.png"])
+
+        assert owner.path("1/x.png").read_bytes() == b"new"
+
+
+async def test_late_workers_undo_brings_back_the_owners_file(root):
+    async with LocalStore(root, clock=SystemClock()) as late, LocalStore(root, clock=SystemClock()) as owner:
+        await put(owner, "1/x.png", b"old")
+        await owner.keep(["1/x.png"])
+        await put(owner, "1/x.png", b"new")
+        await put(late, "1/x.png", b"late")
+        await owner.keep(["1/x.png"])
+
+        await late.undo(["1/x.png"])
+
+        assert owner.path("1/x.png").read_bytes() == b"new"
+
+
+async def test_place_is_all_or_nothing(store, root):
+    await put(store, "1/x.png", b"old")
+    await store.keep(["1/x.png"])
+    (root / "2").write_text("a file in the place of a folder")
+    placements = [Placement(store.spool(), key) for key in ("0/x.png", "1/x.png", "2/x.png")]
+    for placement in placements:
+        placement.spool.write_bytes(b"new")
+    await store.sync([placement.spool for placement in placements])
+
+    with pytest.raises(StoreError, match="a file has the place of a folder"):
+        await store.place(placements)
+
+    assert store.path("1/x.png").read_bytes() == b"old"
+    assert await listing(store) == ["1/x.png", "2"]
+
+
+async def test_file_without_a_second_name_is_copied_aside(store, root, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(1, "no links here")
+
+    await put(store, "1/x.png", b"old")
+    await store.keep(["1/x.png"])
+    monkeypatch.setattr(os, "link", refuse)  # as FAT and some network file systems do
+    await put(store, "1/x.png", b"new")
+
+    await store.undo(["1/x.png"])
+
+    assert store.path("1/x.png").read_bytes() == b"old"
