@@ -53,7 +53,7 @@ CAMPAIGNS: tuple[Words, ...] = tuple(
         ("Small Lights", "小小的光"),
         ("Before the Rain", "下雨之前"),
         ("Made of Summer", "夏天做的"),
-        ("Hello, Neighbour", "邻居你好"),
+        ("Hello, Neighbour", "你好，邻居"),
         ("Half Past Blue", "蓝色过半"),
         ("Every Window Sings", "每扇窗都在唱"),
         ("Borrowed Sunshine", "借来的阳光"),
