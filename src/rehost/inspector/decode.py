@@ -38,8 +38,7 @@ _READERS: dict[Format, Callable[[BinaryIO], ImageFile.ImageFile]] = {
     Format.JPEG2000: Jpeg2KImagePlugin.Jpeg2KImageFile,
 }
 
-# What Pillow's plugins are known to raise on bytes that they cannot read. Anything else ends the process, which says the
-# same of the picture.
+# What plugins are known to raise on bytes that they cannot read. Anything else ends the process, which says the same.
 _UNREADABLE = (
     *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError),
     *(AttributeError, AssertionError, RuntimeError, struct.error),

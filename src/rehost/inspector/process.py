@@ -1,8 +1,8 @@
 """The program that a decoder process runs: a path comes in, an answer goes out, one line each, until the input ends.
 
 Started by pool.py as `python -m rehost.inspector.process BOUNDS`. It bounds itself before it reads a picture: memory
-by RLIMIT_AS, each picture's processor time by a timer whose signal ends the process, even within C code. It writes no file,
-opens no socket, and ends with its parent, whose end of the pipe closes then.
+by RLIMIT_AS, each picture's processor time by a timer whose signal ends the process, even within C code. It writes no
+file, opens no socket, and ends with its parent, whose end of the pipe closes then.
 """
 
 from __future__ import annotations

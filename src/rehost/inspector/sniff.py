@@ -66,6 +66,9 @@ _HTML = (
     *(b"<style", b"<title", b"<b>", b"<body", b"<br", b"<p>", b"<meta", b"<center"),
 )
 
+# section 7.2: bytes that no text has
+_BINARY = frozenset({*range(0x09), 0x0B, *range(0x0E, 0x1B), *range(0x1C, 0x20)})
+
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})
 
@@ -112,6 +115,4 @@ def _text(head: bytes) -> Other:
         return Other.HTML if b"<html" in text else Other.XML
     if text.startswith((b"{", b"[")):
         return Other.JSON
-    return (
-        Other.TEXT if text and not any(byte < 0x20 and byte not in b"\t\r\n\f\x1b" for byte in text) else Other.UNKNOWN
-    )
+    return Other.UNKNOWN if not text or _BINARY.intersection(text) else Other.TEXT

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import re
 
+from rehost.inspector.structure import mpf
 from rehost.inspector.structure.ground import Data, Extent, Limits, broken, cut, piece
 
-_SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
+_SOI, _EOI, _SOS, _APP2 = 0xD8, 0xD9, 0xDA, 0xE2
 _FILL = 0xFF
 _FRAME_HEADER = 6  # bytes before its components, of three each
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # TEM and restart markers: no length follows
-_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})  # sequential and progressive, Huffman and arithmetic coding
-_OTHER_FRAMES = frozenset({0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF})  # lossless and hierarchical
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; DHT, JPG and DAC lie between them
+_READ_FRAMES = frozenset(
+    {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
+)  # sequential and progressive; others are lossless, hierarchical
 # Within a scan FF 00 is a data byte, FF D0-D7 restarts, FF FF is fill: anything else ends the scan (section B.1.1.5).
 # A regular expression looks at 2.7 GB a second; a loop over bytes.find takes three times as long.
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
 def walk(data: Data, limits: Limits) -> Extent:
-    """Return the extent of the JPEG that begins at byte 0; what follows its end of image is ignored.
+    """Return the extent of the JPEG that begins at byte 0.
+
+    What follows its end of image is ignored, unless it is a further picture that breaks off: one that is not there at
+    all was taken out by whoever edited the file, who left the list as it was.
 
     Raises:
         VisitError: Transient(TRUNCATED) without an end of image, Permanent otherwise.
     """
-    extent, scans, at = None, 0, 2
+    extent, scans, at, further = None, 0, 2, list[tuple[int, int]]()
     while True:
         marker, at = _marker(data, at)
         if marker == _EOI:
@@ -32,16 +38,19 @@ def walk(data: Data, limits: Limits) -> Extent:
             continue
         length = int.from_bytes(piece(data, at, 2, "a JPEG segment"), "big")
         segment = piece(data, at + 2, max(length, 2) - 2, "a JPEG segment")
+        if marker == _APP2 and segment.startswith(mpf.SIGNATURE):
+            base = at + 2 + len(mpf.SIGNATURE)
+            further = [(base + offset, base + offset + size) for offset, size in mpf.pictures(segment)]
         at += length
         if marker in _FRAMES:
-            extent = _dimensions(segment, limits)
-        elif marker in _OTHER_FRAMES:
-            raise broken("a lossless or hierarchical JPEG, which viewers do not read")
+            extent = _dimensions(marker, segment, limits)
         elif marker == _SOS:
             scans += 1
             at = _skip_scan(data, at)
     if extent is None or not scans:
         raise broken("a JPEG without a picture in it")
+    if any(start < len(data) < end for start, end in further):
+        raise cut(data, "a further picture of a JPEG")
     return extent
 
 
@@ -67,8 +76,10 @@ def _skip_scan(data: Data, at: int) -> int:
     return end.start()
 
 
-def _dimensions(segment: bytes, limits: Limits) -> Extent:
+def _dimensions(marker: int, segment: bytes, limits: Limits) -> Extent:
     """Read a frame header (section B.2.2)."""
+    if marker not in _READ_FRAMES:
+        raise broken("a lossless or hierarchical JPEG, which viewers do not read")
     if len(segment) < _FRAME_HEADER or len(segment) < _FRAME_HEADER + 3 * segment[5]:
         raise broken("a JPEG frame header that is too short")
     height, width = int.from_bytes(segment[1:3], "big"), int.from_bytes(segment[3:5], "big")

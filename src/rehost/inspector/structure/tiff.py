@@ -9,11 +9,20 @@ from dataclasses import dataclass
 from rehost.inspector.structure.ground import Data, Extent, Limits, broken, cut
 
 _WIDTH, _HEIGHT = 256, 257
-_BITS, _COLOUR_MAP = 258, 320
 # (offsets, byte counts): strips, tiles, and the one JPEG stream of old (section 22)
 _PLACES = ((273, 279), (324, 325), (513, 514))
-_NEEDED = frozenset({_WIDTH, _HEIGHT, _BITS, _COLOUR_MAP, *(tag for pair in _PLACES for tag in pair)})
-_NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # field types that are whole numbers (section 2)
+# What makes the picture: dimensions, samples, compression, colours. Any other field may be damaged without harm to it.
+_NEEDED = frozenset(
+    {
+        *(_WIDTH, _HEIGHT, 258, 259, 262, 266, 277, 278, 284, 292, 293, 317, 320, 322, 323, 332, 338, 339, 347),
+        *range(512, 522),  # JPEG of old
+        *range(529, 533),  # YCbCr
+        *(tag for pair in _PLACES for tag in pair),
+    }
+)
+# field type -> bytes of a value (section 2; BigTIFF)
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # the types that are whole numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +80,17 @@ def _directory(data: Data, at: int, shape: _Shape) -> tuple[dict[int, tuple[int,
     fields: dict[int, tuple[int, ...]] = {}
     for entry in range(0, end - at, shape.entry_bytes):
         tag, kind, values = struct.unpack_from(f"{shape.order}HH{shape.word}", raw, entry)
-        if tag in _NEEDED and kind in _NUMBERS and tag not in fields:
+        if tag in _NEEDED and kind in _SIZES and tag not in fields:
             value = raw[entry + shape.entry_bytes - shape.word_bytes : entry + shape.entry_bytes]
             fields[tag] = _values(data, kind, values, value, shape)
     return fields, shape.number(raw[end - at :])
 
 
 def _values(data: Data, kind: int, count: int, value: bytes, shape: _Shape) -> tuple[int, ...]:
-    """Return a field's values, from within the entry where they fit, else from where it points."""
-    letter = _NUMBERS[kind]
-    size = struct.calcsize(letter) * count
+    """Return a field's values if they are numbers, from within the entry where they fit, else from where it points."""
+    size = _SIZES[kind] * count
     raw = value[:size] if size <= shape.word_bytes else _piece(data, shape.number(value), size)
-    return struct.unpack(f"{shape.order}{count}{letter}", raw)
+    return struct.unpack(f"{shape.order}{count}{_NUMBERS[kind]}", raw) if kind in _NUMBERS else ()
 
 
 def _page(data: Data, fields: dict[int, tuple[int, ...]], limits: Limits) -> Extent:
