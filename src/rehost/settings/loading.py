@@ -18,6 +18,7 @@ from rehost.settings.sections import OriginOverride, SectionError, SourceSetting
 T = TypeVar("T")
 
 _URL = re.compile(r"(postgresql|postgres|sqlite)(\+[a-z0-9]+)?://(.*)", re.DOTALL)
+_LONGEST_SHOWN = 200  # characters
 _DATABASE_ALLOWED = "postgresql://user:password@host:port/name or sqlite:///path"
 
 
@@ -86,7 +87,7 @@ class _Reader:
 
     def complain(self, name: str, value: object, where: str, allowed: str) -> None:
         """Remember that a value is bad."""
-        self.complaints.append(f"{name}={value} ({where}) is not usable; allowed is {allowed}.")
+        self.complaints.append(f"{name}={_shown(value)} ({where}) is not usable; allowed is {allowed}.")
 
     def _value(self, knob: Knob) -> object:
         found = self.given(knob.name, blank=knob.kind.blank)
@@ -96,9 +97,14 @@ class _Reader:
             found[1].text.encode()
             return knob.kind.parse(found[1].text)
         except ValueError:
-            shown = "(not shown)" if knob.secret else ascii(found[1].text)[1:-1]
-            self.complain(knob.name, shown, found[1].where, knob.kind.allowed)
+            self.complain(knob.name, "(not shown)" if knob.secret else found[1].text, found[1].where, knob.kind.allowed)
             return knob.default
+
+
+def _shown(value: object) -> str:
+    """Return a bad value as a message may show it: on one line, and not for ever."""
+    text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(value))
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def _flag_layer(flags: Mapping[str, object]) -> Layer:
@@ -193,6 +199,6 @@ def _sections(
             parsed.append(parse(name, table))
         except SectionError as error:
             where = toml.where(error.key, f"{kind}.{name}")
-            said = f"{error.key}={error.value}" if error.key else error.value
+            said = f"{error.key}={_shown(error.value)}" if error.key else _shown(error.value)
             complaints.append(f'[{kind}."{name}"] {said} ({where}) is not usable; allowed is {error.allowed}.')
     return parsed

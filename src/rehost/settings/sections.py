@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -25,10 +25,10 @@ class SourceSettings:
     name: str = "cases"
     table: str = "ad_cases"  # may carry a schema: public.ad_cases
     key: str = "case_id"  # column that names a row for ever
-    link: str = "main_image"  # column with the link, or with a JSON array of links
+    link: str = "main_image"  # column with the link
     page: str | None = "source_url"  # column with the page that shows the picture, if there is one
     local: str = "main_image_local"  # column that we write
-    path: str = "{key}/main_image.{ext}"  # name in the store; {position} too, for a column of several links
+    path: str = "{key}/main_image"  # template of a copy's name in the store, without its extension
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def parse_source(name: str, table: Table) -> SourceSettings:
         raise SectionError("", name, _NAME.allowed)
     _only(table, "table", "key", "link", "page", "local", "path")
     given = {column: _needed(table, column) for column in ("table", "key", "link", "local")}
-    path = _optional(table, "path", WORD) or f"{{key}}/{given['link']}.{{ext}}"
+    path = _optional(table, "path", WORD) or f"{{key}}/{given['link']}"
     _check_path(path)
     return SourceSettings(name=name, page=_optional(table, "page", WORD), path=path, **given)
 
@@ -98,15 +98,10 @@ def parse_origin(pattern: str, table: Table) -> OriginOverride:
 
 
 def _check_path(path: str) -> None:
-    """Hold a path template to names that are unique for each row and stay within the store."""
-    allowed = "a relative path with {key}, perhaps {position}, that ends in .{ext}"
-    plain = _FIELD.sub("x", path)
-    parts = plain.split("/")
-    unknown = set(_FIELD.findall(path)) - {"key", "position", "ext"}
-    if unknown or "{key}" not in path or not path.endswith(".{ext}") or path.count("{ext}") != 1:
-        raise SectionError("path", path, allowed)
-    if not all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", part) for part in parts):
-        raise SectionError("path", path, allowed)
+    """Hold a path template to the fields that there are; what else makes it fit for names, the store's layout knows."""
+    fields = _FIELD.findall(path)
+    if fields.count("key") != 1 or set(fields) - {"key", "position"}:
+        raise SectionError("path", path, "a relative path with {key}, perhaps {position}, without an extension")
 
 
 def _only(table: Table, *known: str) -> None:
@@ -140,7 +135,7 @@ def _pairs(table: Table, key: str) -> tuple[tuple[str, str], ...]:
     value = table.get(key, {})
     if not isinstance(value, Mapping):
         raise SectionError(key, value, "a table such as { Name = 'text' }")
-    return tuple((_token(key, name), _text_of(key, text, HEADER.parse)) for name, text in value.items())
+    return tuple((_token(key, name), _header_text(key, text)) for name, text in value.items())
 
 
 def _token(key: str, name: str) -> str:
@@ -149,13 +144,14 @@ def _token(key: str, name: str) -> str:
     return name
 
 
-def _text_of(key: str, value: object, parse: Callable[[str], str]) -> str:
+def _header_text(key: str, value: object) -> str:
+    wrong = SectionError(key, "(not shown)", HEADER.allowed)  # it may be a secret
     if not isinstance(value, str):
-        raise SectionError(key, value, HEADER.allowed)
+        raise wrong
     try:
-        return parse(value)
+        return HEADER.parse(value)
     except ValueError as error:
-        raise SectionError(key, value, HEADER.allowed) from error
+        raise wrong from error
 
 
 def plain_text(value: object) -> str | None:

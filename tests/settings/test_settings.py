@@ -1,0 +1,322 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from rehost.errors import SettingsError
+from rehost.settings import ConnectTo, OriginOverride, Settings, SourceSettings, load, size_text
+
+
+@pytest.fixture
+def base(tmp_path):
+    return tmp_path
+
+
+def from_dotenv(base: Path, text: str | bytes) -> Settings:
+    (base / ".env").write_bytes(text if isinstance(text, bytes) else text.encode())
+    return load(base, {}, {})
+
+
+def from_toml(base: Path, text: str) -> Settings:
+    (base / "rehost.toml").write_text(text)
+    return load(base, {}, {})
+
+
+def complaint(base: Path, **environ: str) -> str:
+    with pytest.raises(SettingsError) as raised:
+        load(base, environ, {})
+    return str(raised.value)
+
+
+def test_defaults_are_the_manuals(base):
+    settings = load(base, {}, {})
+
+    assert base / "data/images" == settings.storage_dir
+    assert (settings.concurrency, settings.timeout_seconds, settings.retry) == (10, 30, 3)
+    assert settings.static_url_prefix == "/static/images"
+    assert settings.database_url == "postgresql://postgres@localhost:5432/ad_case_db"
+    assert (SourceSettings(),) == settings.sources
+
+
+def test_flags_win_then_environment_then_dotenv_then_toml(base):
+    (base / ".env").write_text("IMAGE_DOWNLOAD_CONCURRENCY=3\nIMAGE_DOWNLOAD_RETRY=3\nIMAGE_MAX_REDIRECTS=3\n")
+    (base / "rehost.toml").write_text(
+        "IMAGE_DOWNLOAD_CONCURRENCY=4\nIMAGE_DOWNLOAD_RETRY=4\nIMAGE_MAX_REDIRECTS=4\nIMAGE_MAX_FRAMES=4\n"
+    )
+    environ = {"IMAGE_DOWNLOAD_CONCURRENCY": "2", "IMAGE_DOWNLOAD_RETRY": "2"}
+
+    settings = load(base, environ, {"concurrency": 1, "max_frames": None})
+
+    assert (settings.concurrency, settings.retry, settings.max_redirects, settings.max_frames) == (1, 2, 3, 4)
+
+
+def test_unknown_names_are_ignored(base):
+    (base / "rehost.toml").write_text('NEWS = "x"\n[tool.other]\nx = 1\n')
+
+    assert from_dotenv(base, "OPENAI_KEY=x\nnot a line\nTHIS IS=nothing\n") == load(base, {"LANG": "C"}, {})
+
+
+@pytest.mark.parametrize(
+    ("line", "folder"),
+    [
+        ("IMAGE_STORAGE_DIR=pictures", "pictures"),
+        ("IMAGE_STORAGE_DIR=data/pictures          # 图片存储目录", "data/pictures"),
+        ("  export IMAGE_STORAGE_DIR = pictures", "pictures"),
+        ("IMAGE_STORAGE_DIR='my pictures # 1'  # quoted", "my pictures # 1"),
+        ('IMAGE_STORAGE_DIR="my \\"pictures\\""', 'my "pictures"'),
+        ("IMAGE_STORAGE_DIR=a#b", "a#b"),
+        ("IMAGE_STORAGE_DIR=   # nothing", "data/images"),
+        ("IMAGE_STORAGE_DIR=", "data/images"),
+        ("# IMAGE_STORAGE_DIR=no", "data/images"),
+        ("IMAGE_STORAGE_DIR=a\nIMAGE_STORAGE_DIR=b", "b"),
+        ("NOTE='a\nIMAGE_STORAGE_DIR=inside\n'\nIMAGE_STORAGE_DIR=outside", "outside"),
+    ],
+)
+def test_dotenv_line(base, line, folder):
+    assert base / folder == from_dotenv(base, line).storage_dir
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        "\ufeffIMAGE_DOWNLOAD_RETRY=7\r\nDB_NAME=x\r\n".encode(),
+        "\ufeffIMAGE_DOWNLOAD_RETRY=7\r\n".encode("utf-16-le"),
+        "IMAGE_DOWNLOAD_RETRY=7  # 下载重试次数\n".encode("gbk"),
+    ],
+    ids=["BOM and CRLF", "UTF-16", "GBK in a comment"],
+)
+def test_dotenv_of_other_editors(base, encoded):
+    assert from_dotenv(base, encoded).retry == 7
+
+
+def test_empty_environment_variable_leaves_the_file_to_speak(base):
+    (base / ".env").write_text("IMAGE_DOWNLOAD_RETRY=5\nIMAGE_ALLOW_NETWORKS=10.0.0.0/8\n")
+
+    settings = load(base, {"IMAGE_DOWNLOAD_RETRY": "", "IMAGE_ALLOW_NETWORKS": ""}, {})
+
+    assert settings.retry == 5
+    assert settings.allow_networks == ()  # for a list, empty is a value
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1048576", 1 << 20),
+        ("64MiB", 64 << 20),
+        ("64 mib", 64 << 20),
+        ("1GiB", 1 << 30),
+        ("1.5KiB", 1536),
+        ("64MB", 64 * 10**6),
+    ],
+)
+def test_sizes(base, text, size):
+    assert size == load(base, {"IMAGE_MAX_BYTES": text}, {}).max_bytes
+
+
+@pytest.mark.parametrize(("size", "text"), [(64 << 20, "64MiB"), (1 << 30, "1GiB"), (1000, "1000"), (0, "0")])
+def test_size_text_is_read_back(size, text):
+    assert text == size_text(size)
+
+
+@pytest.mark.parametrize(("retry", "attempts"), [("0", 1), ("1", 1), ("3", 3)])
+def test_retry_counts_attempts_in_all(base, retry, attempts):
+    assert attempts == load(base, {"IMAGE_DOWNLOAD_RETRY": retry}, {}).attempts
+
+
+@pytest.mark.parametrize(
+    ("environ", "url"),
+    [
+        ({"DB_PASSWORD": "p@ss/w:rd #1%"}, "postgresql://postgres:p%40ss%2Fw%3Ard%20%231%25@localhost:5432/ad_case_db"),
+        ({"DB_PASSWORD": ""}, "postgresql://postgres@localhost:5432/ad_case_db"),
+        ({"DB_HOST": "::1", "DB_PORT": "6"}, "postgresql://postgres@[::1]:6/ad_case_db"),
+        ({"DB_HOST": "/run/pg"}, "postgresql://postgres@/ad_case_db?host=/run/pg&port=5432"),
+        ({"DATABASE_URL": "postgres://u:p@ss/w#d@h/n"}, "postgresql://u:p%40ss%2Fw%23d@h/n"),
+        ({"DATABASE_URL": "postgresql://u:p%40ss@h:1/n"}, "postgresql://u:p%40ss@h:1/n"),
+        ({"DATABASE_URL": "postgresql+asyncpg://u@h/n"}, "postgresql+asyncpg://u@h/n"),
+        ({"DATABASE_URL": "postgresql://h/n", "DB_HOST": "other"}, "postgresql://h/n"),
+        ({"DATABASE_URL": "sqlite:////var/a.db"}, "sqlite:////var/a.db"),
+    ],
+)
+def test_database_url(base, environ, url):
+    assert url == load(base, environ, {}).database_url
+
+
+def test_relative_sqlite_file_lies_in_the_base(base):
+    assert f"sqlite:///{base}/a.db" == load(base, {"DATABASE_URL": "sqlite:///a.db"}, {}).database_url
+
+
+def test_db_parts_of_a_stronger_place_win_over_a_weaker_url(base):
+    (base / ".env").write_text("DATABASE_URL=postgresql://file/n\nDB_NAME=from_file\n")
+
+    assert load(base, {"DB_HOST": "h"}, {}).database_url == "postgresql://postgres@h:5432/from_file"
+    assert load(base, {}, {}).database_url == "postgresql://file/n"
+
+
+def test_ledger_is_beside_the_table_unless_named(base):
+    assert load(base, {"DB_HOST": "a"}, {}).ledger_url == "postgresql://postgres@a:5432/ad_case_db"
+    assert load(base, {"REHOST_LEDGER_URL": "postgresql://b/l"}, {}).ledger_url == "postgresql://b/l"
+
+
+def test_secrets_are_never_shown(base):
+    settings = load(base, {"DB_PASSWORD": "hunter2", "REHOST_TOKEN": "hunter2"}, {})
+
+    assert "hunter2" not in repr(settings)
+    assert "hunter2" not in complaint(base, DATABASE_URL="mysql://u:hunter2@h/n")
+
+
+def test_networks(base):
+    settings = load(base, {"IMAGE_ALLOW_NETWORKS": "127.0.0.0/8, fd00::/8 10.0.0.1"}, {})
+
+    assert tuple(map(ip_network, ("127.0.0.0/8", "fd00::/8", "10.0.0.1/32"))) == settings.allow_networks
+
+
+def test_connect_to(base):
+    text = "*:443:127.0.0.1:8443, Example.com::[::1]:80 [2001:db8::1]:80:other: ::127.0.0.1:"
+
+    settings = load(base, {"IMAGE_CONNECT_TO": text}, {})
+
+    assert settings.connect_to == (
+        ConnectTo("*", 443, "127.0.0.1", 8443),
+        ConnectTo("example.com", None, "::1", 80),
+        ConnectTo("2001:db8::1", 80, "other", None),
+        ConnectTo("*", None, "127.0.0.1", None),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("IMAGE_DOWNLOAD_CONCURRENCY", "0"),
+        ("IMAGE_DOWNLOAD_CONCURRENCY", "ten"),
+        ("IMAGE_DOWNLOAD_CONCURRENCY", "1_0"),
+        ("IMAGE_DOWNLOAD_TIMEOUT", "nan"),
+        ("IMAGE_DOWNLOAD_TIMEOUT", "-1"),
+        ("IMAGE_DOWNLOAD_RETRY", "3.5"),
+        ("IMAGE_MAX_BYTES", "64 pages"),
+        ("IMAGE_ALLOW_NETWORKS", "10.1.2.3/8"),
+        ("IMAGE_CONNECT_TO", "a:b:c:d"),
+        ("IMAGE_CONNECT_TO", "a:1:b:99999"),
+        ("IMAGE_CONNECT_TO", "[nonsense]:1:b:2"),
+        ("IMAGE_STATIC_URL_PREFIX", "static"),
+        ("IMAGE_STATIC_URL_PREFIX", "/"),
+        ("IMAGE_STATIC_URL_PREFIX", "/a/../b"),
+        ("IMAGE_VERIFY", "hope"),
+        ("IMAGE_REFERER", "ftp://x/"),
+        ("IMAGE_USER_AGENT", "a\r\nb"),
+        ("IMAGE_ROBOTS", "perhaps"),
+        ("API_PORT", "65536"),
+    ],
+)
+def test_bad_value_is_named_with_its_place_and_what_is_allowed(base, name, value):
+    message = complaint(base, **{name: value})
+
+    assert message.startswith(
+        f"{name}={value.encode('unicode_escape').decode()} (the environment) is not usable; allowed is "
+    )
+
+
+def test_place_of_a_bad_value_in_a_file_is_its_line(base):
+    (base / ".env").write_text("# one\nIMAGE_DOWNLOAD_RETRY=x\n")
+    (base / "rehost.toml").write_text('[source.a]\ntable="t"\n\n[origin."x.com"]\nreferer = "nonsense"\n')
+
+    message = complaint(base)
+
+    assert f"({base}/.env:2)" in message
+    assert f"({base}/rehost.toml:5)" in message
+    assert '[source."a"] key= ' in message  # all that is wrong is said at once
+
+
+def test_unreadable_files_are_named(base):
+    (base / ".env").mkdir()
+
+    assert f"{base}/.env cannot be read" in complaint(base)
+
+
+def test_toml_that_is_none_is_named(base):
+    (base / "rehost.toml").write_text("a = = b")
+
+    assert f"{base}/rehost.toml is no valid TOML" in complaint(base)
+
+
+def test_sources(base):
+    settings = from_toml(base, '[source.goods]\ntable="shop.goods"\nkey="sku"\nlink="photo"\nlocal="photo_local"\n')
+
+    assert settings.sources == (
+        SourceSettings("goods", "shop.goods", "sku", "photo", None, "photo_local", "{key}/photo"),
+    )
+
+
+def test_two_sources_may_not_share_their_names_in_the_store(base):
+    section = 'table="t"\nkey="id"\nlink="photo"\nlocal="l"\n'
+
+    with pytest.raises(SettingsError, match="two sources"):
+        from_toml(base, f"[source.a]\n{section}[source.b]\n{section}")
+
+
+def test_origins(base):
+    settings = from_toml(
+        base,
+        """
+        [origin."*.Example.com"]
+        referer = "https://example.com/"
+        headers = { "Accept-Language" = "zh" }
+        cookies = { a = "b" }
+        min_delay = 0.5
+        daily_budget = 100
+        """,
+    )
+
+    assert settings.origins == (
+        OriginOverride(
+            "*.example.com",
+            referer="https://example.com/",
+            headers=(("Accept-Language", "zh"),),
+            cookies=(("a", "b"),),
+            min_delay_seconds=0.5,
+            daily_budget=100,
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'refferer = "auto"',
+        'headers = "x"',
+        'headers = { "bad name" = "x" }',
+        'headers = { a = "x\\r\\nb: y" }',
+        "min_delay = -1",
+        "referer = [{}]",
+    ],
+)
+def test_bad_line_of_an_origin_is_named(base, line):
+    with pytest.raises(SettingsError, match=rf'\[origin."x.com"\] {line.split()[0]}=.*rehost.toml:2'):
+        from_toml(base, f'[origin."x.com"]\n{line}\n')
+
+
+def test_toml_values_of_every_type(base):
+    settings = from_toml(
+        base, 'IMAGE_ROBOTS=true\nIMAGE_ALLOW_NETWORKS=["127.0.0.1", "::1"]\nIMAGE_DOWNLOAD_TIMEOUT=1.5'
+    )
+
+    assert settings.robots is True
+    assert len(settings.allow_networks) == 2
+    assert settings.timeout_seconds == 1.5
+
+
+def test_user_agent_carries_the_contact(base):
+    assert load(base, {"IMAGE_CONTACT": "me@example.com"}, {}).user_agent.endswith(" (me@example.com)")
+    assert load(base, {"IMAGE_USER_AGENT": "x/1"}, {}).user_agent == "x/1"
+
+
+def test_loading_imports_nothing_heavy():
+    heavy = ("asyncio", "aiohttp", "sqlalchemy", "PIL")
+    code = f"import sys, rehost.settings; print([name for name in {heavy} if name in sys.modules])"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
