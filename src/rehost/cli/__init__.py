@@ -1,0 +1,1 @@
+"""The command `rehost`: verbs, and how their results look."""

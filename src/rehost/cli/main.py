@@ -1,0 +1,104 @@
+"""The command `rehost`: finds the verb, and turns whatever ends it into an exit status.
+
+Nothing but click is imported here: a verb's own module comes when the verb is asked for (`rehost --help` is quick).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from rehost import __version__
+from rehost.errors import OperatorError
+
+INTERRUPTED = 130
+
+VERBS = {  # verb -> what it does; its module in rehost.cli has a click command of the name `command`
+    "run": "Copy every picture that is wanted and not held.",
+    "status": "Show what is held, what is not, and why.",
+    "plan": "Show what a run would do, without a request.",
+    "undo": "Put the column back as it was before a run.",
+    "origins": "Show what was learned of the hosts that pictures come from.",
+    "serve": "Serve the copies over HTTP.",
+    "demo": "Play it all on this machine, with made-up hosts.",
+}
+
+EPILOG = """\b
+Exit status:
+  0    every due link was visited and none of them failed
+  1    the run ended; some due link was refused or deferred in it
+  2    usage or settings
+  3    the environment stopped it: database, disk
+  130  interrupted from the keyboard; 143 by SIGTERM
+
+\b
+Examples:
+  rehost demo                          see it work, without any server
+  rehost plan                          what would be done
+  rehost run --log-file rehost.log     do it
+  rehost status                        how things stand
+"""
+
+
+class Verbs(click.Group):
+    """Imports a verb's module when it is asked for, not before."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the verbs in the order in which they are met."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
+        """Return the command of a verb."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = import_module(f"rehost.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
+        """List the verbs without importing them."""
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=EPILOG,
+    no_args_is_help=True,
+)
+@click.version_option(__version__, prog_name="rehost")
+def rehost() -> None:
+    """Copy every remote image that a database's rows link to onto your own storage, and keep the copies right.
+
+    `rehost VERB --help` explains a verb, with examples.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status (house rules: 0, 1, 2, 3, 130, 143)."""
+    try:
+        status = rehost.main(args=None if argv is None else list(argv), prog_name="rehost", standalone_mode=False)
+        sys.stdout.flush()
+    except OperatorError as error:
+        return _complain(str(error), error.exit_status)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:  # `rehost status | head`: nobody reads on; nothing is left to be flushed at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status if isinstance(status, int) else 0
+
+
+def _complain(message: str, status: int) -> int:
+    from rehost.telemetry.plain import plain  # noqa: PLC0415 - only a failure needs it
+
+    for line in message.splitlines():
+        print(f"rehost: {plain(line)}", file=sys.stderr)  # noqa: T201 - the command line's own voice
+    return status
