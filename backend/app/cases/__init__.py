@@ -1,0 +1,1 @@
+"""The cases of ad_cases as the front end reads them."""

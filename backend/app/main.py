@@ -1,0 +1,15 @@
+"""The application for a server that is started by hand: `uvicorn app.main:app`."""
+
+import checkout
+
+checkout.enter()
+
+import os
+
+import rehost
+from app.site import create_app
+
+try:
+    app = create_app(rehost.load_settings(checkout.BACKEND, os.environ, {}))
+except rehost.OperatorError as error:
+    raise SystemExit(str(error)) from error

@@ -1,0 +1,65 @@
+"""The whole site, put together from settings."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+import rehost
+from app.answers import Answer, Refusal
+from app.cases.library import Library
+from app.cases.routes import case_routes
+from app.database import Database
+from app.faults import answer_errors
+from app.query_string import PlainQueryString
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+class Health(BaseModel):
+    """That all is well."""
+
+    status: str = "ok"
+    database: str = "reachable"
+
+
+class Name(BaseModel):
+    """What answers here."""
+
+    name: str = "rehost backend"
+    version: str = rehost.__version__
+    documentation: str = "/docs"
+
+
+def create_app(settings: rehost.Settings) -> FastAPI:
+    """Return the application: the case API, the copies under their prefix, health. It starts without the database."""
+    database = Database(settings.database_url)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with database:
+            yield
+
+    refusals: dict[int | str, dict[str, Any]] = {422: {"model": Refusal}, 503: {"model": Refusal}}
+    app = FastAPI(title="Advertising cases", version=rehost.__version__, lifespan=lifespan, responses=refusals)
+    answer_errors(app)
+    app.add_middleware(PlainQueryString)
+    app.include_router(case_routes(Library(database)))
+
+    @app.get("/", tags=["server"])
+    async def name() -> Answer[Name]:
+        """Say what answers here."""
+        return Answer(data=Name())
+
+    @app.get("/health", tags=["server"])
+    async def health() -> Answer[Health]:
+        """Say whether the server can do its work; 503 where the database cannot be reached."""
+        await database.fetch("SELECT 1")
+        return Answer(data=Health())
+
+    app.mount(settings.static_url_prefix, rehost.files(settings))
+    return app

@@ -1,0 +1,59 @@
+"""Where this folder lies, and how its programs come to rehost.
+
+Everything here runs before any package is needed, and on any Python 3.7 or later, so that it can say what is missing.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+BACKEND = Path(__file__).resolve().parent
+"""The folder that `.env` and data/images belong to."""
+
+OLDEST_PYTHON = (3, 11)
+
+_REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?:\[[^\]]*\])?>=(?P<least>[0-9.]+)[^;]*$")
+
+
+def enter() -> None:
+    """Make `import rehost` work: from the checkout around this folder where it is not installed.
+
+    Raises:
+        SystemExit: Python is too old or packages are missing; the message is one sentence with the command to run.
+    """
+    if sys.version_info < OLDEST_PYTHON:
+        version = ".".join(map(str, sys.version_info[:2]))
+        raise SystemExit(f"Python 3.11 or newer is needed and this is {version}: make a virtual environment of it.")
+    if find_spec("rehost") is None:
+        sys.path.append(str(BACKEND.parent / "src"))
+    if missing := absent(BACKEND / "requirements.txt"):
+        names = ", ".join(missing)
+        raise SystemExit(
+            f"Packages are missing or too old ({names}): run `pip install -r requirements.txt` in {BACKEND}"
+        )
+
+
+def absent(requirements: Path) -> list[str]:
+    """Return the names in a requirements file whose package is not installed, or older than its lower bound.
+
+    Lines with a marker are passed over: such a package is not needed everywhere.
+    """
+    lines = (line.split(" #")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines())
+    found = (_REQUIREMENT.match(line) for line in lines)
+    return [each["name"] for each in found if each and _installed(each["name"]) < _numbers(each["least"])]
+
+
+def _installed(name: str) -> tuple[int, ...]:
+    try:
+        return _numbers(importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return ()
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    release = re.match(r"[0-9.]*", version)
+    return tuple(int(part) for part in release[0].split(".") if part) if release else ()

@@ -1,0 +1,1 @@
+"""From a file of cases to rows of ad_cases."""

@@ -1,0 +1,22 @@
+"""Starts the backend on API_HOST:API_PORT: `python run.py`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import checkout
+
+checkout.enter()
+
+import uvicorn
+
+import rehost
+
+if __name__ == "__main__":
+    try:
+        settings = rehost.load_settings(checkout.BACKEND, os.environ, {})
+    except rehost.OperatorError as error:
+        sys.exit(str(error))
+    sys.path.insert(0, str(checkout.BACKEND))
+    uvicorn.run("app.main:app", host=settings.api_host, port=settings.api_port)

@@ -1,0 +1,16 @@
+"""Copies the main_image of every case onto this machine: `python scripts/download_all_images.py`, `--help` for more."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import checkout
+
+checkout.enter()
+
+import rehost
+
+if __name__ == "__main__":  # decoder processes import this file too
+    sys.exit(rehost.main(["run", "--base", str(checkout.BACKEND), "--log-file", "download_images.log", *sys.argv[1:]]))
