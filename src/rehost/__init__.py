@@ -1,3 +1,46 @@
-"""rehost copies the remote images that a database's rows link to onto the operator's own storage."""
+"""rehost copies the remote images that a database's rows link to onto the operator's own storage.
+
+This is the front door; a name's part is imported when the name is first used, so that each command loads what it needs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rehost.assembly import files
+    from rehost.cli.main import main
+    from rehost.errors import OperatorError, RehostError, SettingsError
+    from rehost.settings import Settings
+    from rehost.settings import load as load_settings
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "OperatorError",
+    "RehostError",
+    "Settings",
+    "SettingsError",
+    "files",
+    "load_settings",
+    "main",
+]
+
+_HOMES = {
+    "OperatorError": ("rehost.errors", "OperatorError"),
+    "RehostError": ("rehost.errors", "RehostError"),
+    "Settings": ("rehost.settings", "Settings"),
+    "SettingsError": ("rehost.errors", "SettingsError"),
+    "files": ("rehost.assembly", "files"),
+    "load_settings": ("rehost.settings", "load"),
+    "main": ("rehost.cli.main", "main"),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Return a public name from the part where it lives (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    return getattr(import_module(module), attribute)
