@@ -9,11 +9,16 @@ from typing import Any, TypeVar
 
 import click
 
-from rehost.settings import Settings, knobs, load
+from rehost.settings import Settings, knobs, load, size_text
 
 F = TypeVar("F", bound=Callable[..., object])
 
-FLAG_NAMES = {"retry": "attempts"}  # where --NAME means something else already
+FLAG_NAMES = {  # where --ATTRIBUTE means something else already, or would be long
+    "retry": "attempts",
+    "timeout_seconds": "timeout",
+    "min_delay_seconds": "min-delay",
+    "decode_memory_bytes": "decode-memory",
+}
 
 
 class SettingsCommand(click.Command):
@@ -44,13 +49,16 @@ def settings_flags(*attributes: str) -> Callable[[F], F]:
         for knob in reversed(list(knobs(Settings))):
             if knob.secret or (attributes and knob.attribute not in attributes):
                 continue
-            name = FLAG_NAMES.get(knob.attribute, knob.attribute.removesuffix("_seconds")).replace("_", "-")
+            name = FLAG_NAMES.get(knob.attribute, knob.attribute.replace("_", "-"))
+            default = (
+                size_text(knob.default) if isinstance(knob.default, int) and knob.unit == "bytes" else knob.default
+            )
             function = click.option(
                 f"--{name}",
                 f"setting_{knob.attribute}",
                 cls=SettingOption,
                 metavar=(knob.unit or "VALUE").upper(),
-                help=f"{knob.help} [{knob.name}; {knob.says or knob.default}]",
+                help=f"{knob.help} [{knob.name}; {knob.says or default}]",
             )(function)
         return function
 

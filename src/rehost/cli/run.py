@@ -1,0 +1,165 @@
+"""`rehost run`: the main job."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rehost.cli import render
+from rehost.cli.options import (
+    SettingsCommand,
+    base_option,
+    json_option,
+    read_settings,
+    settings_flags,
+    source_option,
+)
+from rehost.cli.signals import stopping
+from rehost.events import Event, Planned, RunEnded
+from rehost.model import Reason
+from rehost.settings import Settings
+
+FAILED = 1
+
+EPILOG = """\b
+Examples:
+  rehost run                           every due link, by the settings in .env
+  rehost run --retry all               those that wait for a later turn as well
+  rehost run --retry timed-out         only those of one reason, besides what is due
+  rehost run --concurrency 20 --log-file rehost.log
+
+Running it again asks the origins for nothing that is held. Running it on several machines at once, against one
+database and one store, shares the work. The first Ctrl-C or SIGTERM ends it well within seconds; a second one at
+once, and the next run goes on from there.
+
+\b
+Exit status:
+  0    every due link was visited and none of them failed
+  1    the run ended; some due link was refused or deferred in it
+  2    usage or settings          3  the environment stopped it: database, disk
+  130  interrupted from the keyboard; 143 by SIGTERM
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the command line asks of a run, besides the settings."""
+
+    source: str | None = None
+    retry: str | None = None
+    log_file: Path | None = None
+    is_quiet: bool = False
+    is_verbose: bool = False
+
+
+def check_retry(_context: click.Context, _parameter: click.Parameter, word: str | None) -> str | None:
+    """Return the word if it is a reason or `all`."""
+    if word is not None and word != "all" and word not in set(Reason):
+        raise click.BadParameter(f"{word!r} is no reason; say all, or one of: {', '.join(Reason)}.")
+    return word
+
+
+@click.command(cls=SettingsCommand, epilog=EPILOG, short_help="Copy every picture that is wanted and not held.")
+@click.option(
+    "--retry",
+    metavar="REASON|all",
+    callback=check_retry,
+    help="Visit links now that failed before and wait for a later turn: of one reason, or all.",
+)
+@click.option("--workers", type=click.IntRange(1, 64), metavar="N", help="Processes on this machine. [1]")
+@source_option
+@base_option
+@click.option(
+    "--log-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Append a line per visit to this file. It starts from the working folder.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="No progress and no summary; warnings and errors only.")
+@click.option("--verbose", "-v", is_flag=True, help="A line per visit on stderr as well.")
+@json_option
+@settings_flags()
+def command(
+    *,
+    retry: str | None,
+    workers: int | None,
+    source: str | None,
+    base: Path,
+    log_file: Path | None,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+    **settings_given: Any,  # noqa: ANN401 - click passes one argument per setting
+) -> int:
+    """Copy every picture that is wanted and not held; write the local URL back into its row.
+
+    New rows, changed links, files that are gone and cleared columns are each noticed, and mended with only the requests
+    that need to be made. Links that failed before wait for their next turn (minutes to weeks, by reason).
+    """
+    settings = read_settings(base, settings_given)
+    wish = Wish(source, retry, log_file, is_quiet=quiet or as_json, is_verbose=verbose)
+    ended, status = start(settings, wish, workers or 1)
+    if as_json:
+        click.echo(summary_json(ended))
+    elif not quiet:
+        click.echo(render.summary(ended, render.Style.of(sys.stdout)))
+    return status
+
+
+def start(settings: Settings, wish: Wish, workers: int = 1) -> tuple[RunEnded, int]:
+    """Run in this process, or in several; return the summary and the exit status."""
+    if workers > 1:
+        from rehost.cli.crew import run_crew  # noqa: PLC0415 - one process needs none of it
+
+        return run_crew(settings, wish, workers)
+    from rehost.cli.loop import run_loop  # noqa: PLC0415 - uvloop takes its time
+
+    return run_loop(conduct(settings, wish))
+
+
+async def conduct(settings: Settings, wish: Wish) -> tuple[RunEnded, int]:
+    """Run once, with progress, log and signals; return the summary and the exit status."""
+    from rehost import assembly  # noqa: PLC0415 - brings everything; --help needs none of it
+    from rehost.clock import SystemClock  # noqa: PLC0415 - as above
+    from rehost.telemetry.log import log_event, logging_to, together  # noqa: PLC0415 - as above
+    from rehost.telemetry.progress import progress  # noqa: PLC0415 - as above
+
+    with (
+        logging_to(sys.stderr, wish.log_file, verbose=wish.is_verbose),
+        progress(sys.stderr, SystemClock(), quiet=wish.is_quiet) as show,
+    ):
+        listen = together(show, log_event, _announce if not wish.is_quiet else _ignore)
+        async with assembly.open_run(settings, source=wish.source, listen=listen) as run:
+            with stopping(run.stop, tell) as received:
+                ended = await run.go(retry=wish.retry)
+    return ended, received.exit_status(status_of(ended))
+
+
+def status_of(ended: RunEnded) -> int:
+    """Return the exit status of a run that came to its end."""
+    return FAILED if ended.failed else 0
+
+
+def summary_json(ended: RunEnded) -> str:
+    """Return the summary as one JSON object."""
+    import json  # noqa: PLC0415 - only --json needs it
+    from dataclasses import asdict  # noqa: PLC0415 - as above
+
+    return json.dumps(asdict(ended), ensure_ascii=False)
+
+
+def tell(sentence: str) -> None:
+    """Say a sentence on stderr, below a progress bar where there is one."""
+    click.echo(f"\n{sentence}", err=True)
+
+
+def _announce(event: Event) -> None:
+    if isinstance(event, Planned):
+        click.echo(render.planned_words(event), err=True)
+
+
+def _ignore(_event: Event) -> None:
+    pass
