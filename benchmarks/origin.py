@@ -1,0 +1,89 @@
+"""The origin of a benchmark: nginx with one worker on loopback, plain and over TLS."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import trustme
+
+HOST = "127.0.0.1"
+
+CONFIGURATION = """
+daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log; user root;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000; client_body_temp_path {folder}/body;
+    types {{ image/jpeg jpg; image/png png; image/gif gif; image/webp webp; }}
+    server {{
+        listen 127.0.0.1:{plain}; listen 127.0.0.1:{tls} ssl; root {root};
+        ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem; ssl_session_cache shared:s:1m;
+    }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A running nginx."""
+
+    plain_port: int
+    tls_port: int
+    authority: Path  # the CA to trust
+
+    def url(self, path: str, *, tls: bool) -> str:
+        """Return the address of a file."""
+        return f"{'https' if tls else 'http'}://{HOST}:{self.port(tls=tls)}/{path}"
+
+    def port(self, *, tls: bool) -> int:
+        """Return the port of one of the two."""
+        return self.tls_port if tls else self.plain_port
+
+
+@contextmanager
+def serving(root: Path) -> Iterator[Origin]:
+    """Serve a folder until the end of the block."""
+    program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+    if program is None:
+        raise SystemExit("nginx plays the origin and is missing: apt install nginx-light")
+    folder = Path(tempfile.mkdtemp(prefix="rehost-bench-origin-"))
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    certificate = authority.issue_cert(HOST)
+    (folder / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    certificate.private_key_pem.write_to_path(folder / "key.pem")
+    plain, tls = _free_ports()
+    (folder / "nginx.conf").write_text(CONFIGURATION.format(folder=folder, root=root, plain=plain, tls=tls))
+    process = subprocess.Popen([program, "-c", folder / "nginx.conf", "-p", folder, "-e", folder / "error.log"])
+    try:
+        _await(plain)
+        yield Origin(plain, tls, folder / "ca.pem")
+    finally:
+        process.send_signal(signal.SIGQUIT)
+        process.wait(10)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_ports() -> tuple[int, int]:
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("127.0.0.1", 0))
+        two.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], two.getsockname()[1]
+
+
+def _await(port: int) -> None:
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise SystemExit("nginx did not come up")
