@@ -10,7 +10,7 @@ from rehost.catalogue.source import Source
 from rehost.database import blank, host_of
 
 
-def links_of(table: Table, source: Source) -> Select[Any]:
+def links_of(table: Table, source: Source) -> Select[*tuple[Any, ...]]:
     """Return a query for every cell that holds a link; a blank one holds none, any other text does."""
     url = table.c[source.link]
     page = table.c[source.page] if source.page else null()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Column, Integer, MetaData, Table, Text, text
 from sqlalchemy.types import TypeEngine, UserDefinedType
@@ -30,7 +31,7 @@ class Source:
     path: str = "{key}/main_image"  # template of a copy's name in the store, without its extension
 
 
-class KeyType(UserDefinedType[object]):
+class KeyType(UserDefinedType[Any]):
     """A column type by the name that the database has for it, to cast keys back to."""
 
     cache_ok = True
@@ -59,14 +60,17 @@ async def bind(database: Database, source: Source) -> Table:
         if column not in types:
             raise CatalogueError(f"The table {source.table} has no column {column}: {_advice(source, column)}")
     schema, _, name = source.table.rpartition(".")
-    columns = [Column(source.key, KeyType(types[source.key]), primary_key=True), Column(source.link, Text)]
+    columns: list[Column[Any]] = [
+        Column(source.key, KeyType(types[source.key]), primary_key=True),
+        Column(source.link, Text),
+    ]
     if source.page is not None and source.page not in (source.key, source.link):
         columns.append(Column(source.page, Text))
     return Table(name, MetaData(), *columns, Column(source.local, Text), schema=schema or None)
 
 
 def _advice(source: Source, column: str) -> str:
-    if column == source.local == Source.local:
+    if column == source.local == Source().local:
         return f"run {MIGRATION} in that database."
     if column == source.local:
         return f"add it with ALTER TABLE {source.table} ADD COLUMN {column} TEXT."
@@ -88,7 +92,7 @@ async def _types(connection: Connection, database: Database, source: Source) -> 
     return {row[0]: row[1] or "TEXT" for row in await connection.execute(query)}
 
 
-def key_type(table: Table, source: Source) -> TypeEngine[object]:
+def key_type(table: Table, source: Source) -> TypeEngine[Any]:
     """Return the type to cast a row key back to; on SQLite what has INT in its name is a number."""
     kind = table.c[source.key].type
     assert isinstance(kind, KeyType)

@@ -1,7 +1,7 @@
 """The one column that we write, row by row only where the row still is as we know it (invariant 2).
 
-Rows are locked first, in the order of their keys, and then written: so the value before is exact, and two workers never
-wait for each other crosswise. Nothing but the one column is touched (`updated_at` is the operator's triggers' business).
+Rows are locked first, in the order of their keys, and then written: so the value before is exact, and two workers
+never wait for each other crosswise. Nothing but the one column is touched; `updated_at` is the operator's business.
 """
 
 from __future__ import annotations

@@ -1,14 +1,16 @@
 """Databases: the engine, transactions that bear outages, and the only place where dialects differ."""
 
-from rehost.database.engine import Connection, Database, LinkRows
+from rehost.database.engine import Columns, Connection, Database, LinkRows, Session
 from rehost.database.expressions import NEVER, Moment, after, blank, host_of, now, seconds_until
 
 __all__ = [
     "NEVER",
+    "Columns",
     "Connection",
     "Database",
     "LinkRows",
     "Moment",
+    "Session",
     "after",
     "blank",
     "host_of",

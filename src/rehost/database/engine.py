@@ -12,9 +12,22 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from random import Random
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from sqlalchemy import URL, ColumnElement, FromClause, Select, Table, bindparam, cast, event, func, make_url, select
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    FromClause,
+    Select,
+    Table,
+    bindparam,
+    cast,
+    column,
+    event,
+    func,
+    make_url,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -49,7 +62,25 @@ class LinkRows:
     """The operator's links as a selectable: columns row_key, position, url, page_url, local_url, host."""
 
     database: Database
-    select: Select[Any]
+    select: Select[*tuple[Any, ...]]
+
+
+Columns = Mapping[str, TypeEngine[Any]]
+"""What `Database.given` takes: the names and types of its columns, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One connection."""
+
+    connection: AsyncConnection
+
+    @asynccontextmanager
+    async def begin(self, *, writing: bool) -> AsyncIterator[AsyncConnection]:
+        """Open a transaction; commits at the end, rolls back on an error."""
+        await self.connection.execution_options(**{_BEGIN: "IMMEDIATE" if writing else "DEFERRED"})
+        async with self.connection.begin():
+            yield self.connection
 
 
 class Database:
@@ -85,7 +116,7 @@ class Database:
             user=self._url.username,
         )
 
-    async def __aenter__(self) -> Database:
+    async def __aenter__(self) -> Self:
         self._engine = _make_engine(self._url, self._connections)
         return self
 
@@ -163,7 +194,7 @@ class Database:
         """Return an INSERT that knows ON CONFLICT."""
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
 
-    def given(self, columns: Mapping[str, TypeEngine[Any]], rows: Sequence[Sequence[object]]) -> FromClause:
+    def given(self, columns: Columns, rows: Sequence[Sequence[object]]) -> FromClause:
         """Return rows of Python values as something to select from: one parameter a column, however many rows.
 
         It has a further column `number`, from 1 on.
@@ -184,7 +215,7 @@ class Database:
         return (
             func.unnest(*arrays)
             .table_valued(
-                *[_column(name, type_) for name, type_ in columns.items()], with_ordinality="number", name="given"
+                *[column(name, type_) for name, type_ in columns.items()], with_ordinality="number", name="given"
             )
             .render_derived()
         )
@@ -192,18 +223,41 @@ class Database:
     @asynccontextmanager
     async def temporary(self, connection: AsyncConnection, table: Table) -> AsyncIterator[None]:
         """Have a temporary table on this connection, for as long as the block lasts."""
-        schema = "temp" if self.is_sqlite else "pg_temp"
-        drop = f"DROP TABLE IF EXISTS {schema}.{table.name}"
-        await connection.exec_driver_sql(drop)
-        await connection.execute(CreateTable(table))
+        await self.make_temporary(connection, table)
         yield
-        await connection.exec_driver_sql(drop)
+        await self.drop_temporary(connection, table)
+
+    async def make_temporary(self, connection: AsyncConnection, table: Table) -> None:
+        """Make a temporary table on this connection, in place of what an earlier user of it may have left."""
+        await self.drop_temporary(connection, table)
+        await connection.execute(CreateTable(table))
+
+    async def drop_temporary(self, connection: AsyncConnection, table: Table) -> None:
+        """Drop a temporary table, if it is there."""
+        schema = "temp" if self.is_sqlite else "pg_temp"
+        await connection.exec_driver_sql(f"DROP TABLE IF EXISTS {schema}.{table.name}")
+
+    @asynccontextmanager
+    async def session(self, *, error: type[OperatorError] = LedgerError) -> AsyncIterator[Session]:
+        """Hold one connection over several transactions, for temporary tables; an outage ends it.
+
+        Raises:
+            OperatorError: of the kind `error`, with a sentence.
+        """
+        try:
+            async with self._open().connect() as connection:
+                self._was_reached = True
+                yield Session(connection)
+        except Exception as caught:
+            if not self._is_ours(caught):
+                raise
+            raise error(sentence(caught, self.place)) from caught
 
     async def load(
         self, connection: AsyncConnection, table: Table, groups: AsyncIterator[Iterable[Sequence[object]]]
     ) -> None:
         """Fill a table by groups of rows, each with a value for every column in the table's order; millions will do."""
-        names = [column.name for column in table.columns]
+        names = [each.name for each in table.columns]
         if self.is_sqlite:
             marks = ", ".join("?" for _ in names)
             async for group in groups:
@@ -216,18 +270,14 @@ class Database:
             await driver.copy_records_to_table(table.name, records=group, columns=names)
         await connection.exec_driver_sql(f"ANALYZE pg_temp.{table.name}")
 
-    async def stream(self, query: Select[Any], *, group: int = 5000) -> AsyncIterator[Sequence[Sequence[Any]]]:
+    async def stream(
+        self, query: Select[*tuple[Any, ...]], *, group: int = 5000
+    ) -> AsyncIterator[Sequence[Sequence[Any]]]:
         """Yield a query's rows in groups, in bounded memory; without a second try."""
-        async with self._open().connect() as connection:
-            async with connection.stream(query.execution_options(yield_per=group)) as result:
-                async for rows in result.partitions():
-                    yield rows
-
-
-def _column(name: str, type_: TypeEngine[Any]) -> Any:  # noqa: ANN401 - SQLAlchemy's own overloads
-    from sqlalchemy import column
-
-    return column(name, type_)
+        query = query.execution_options(yield_per=group)
+        async with self._open().connect() as connection, connection.stream(query) as result:
+            async for rows in result.partitions():
+                yield rows
 
 
 def _with_driver(text: str) -> URL:

@@ -1,0 +1,8 @@
+"""What we remember: of every link, every origin and every run."""
+
+from rehost.ledger.entries import SqlLedger
+from rehost.ledger.migrations import migrate
+from rehost.ledger.origins import SqlOrigins
+from rehost.ledger.runs import Runs, Undone, Worker
+
+__all__ = ["Runs", "SqlLedger", "SqlOrigins", "Undone", "Worker", "migrate"]

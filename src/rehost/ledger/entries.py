@@ -1,0 +1,121 @@
+"""The ledger as the pipeline knows it (ports.Ledger): every state change of a link is behind one of these methods.
+
+`noting.py` and `comparing.py` hold the ledger against the catalogue and the store, `leasing.py` hands links out,
+`settling.py` takes outcomes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar, cast
+
+from rehost.database import Connection, Database, LinkRows
+from rehost.events import RunEnded
+from rehost.ledger import comparing, leasing, noting, pointing, settling, waiting
+from rehost.ledger.runs import Runs, Worker
+from rehost.model import Copy, Link, Outcome, Reason, Stored, Task
+from rehost.ports import Compared, Found, LinkQuery, Noted, Tally
+
+T = TypeVar("T")
+
+
+class SqlLedger:
+    """The ledger in one database, as one worker sees it; the tables are there (`migrate`)."""
+
+    def __init__(self, database: Database, *, worker: Worker, lease_seconds: float, url: Callable[[str], str]) -> None:
+        """Take what a lease lasts, and how a copy's key becomes its public URL (`url("")` is what all begin with)."""
+        self._database = database
+        self._runs = Runs(database, worker)
+        self._leases = leasing.Leases(database, worker.name, lease_seconds)
+        self._settling = settling.Settling(database, url)
+        self._url = url
+
+    async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run `work` in one transaction of the ledger's database, again from its start after a short outage.
+
+        Raises:
+            LedgerError: the database stayed away for longer than is waited, or refuses.
+        """
+        return await self._database.transact(work)
+
+    # --- the catalogue, the store and the ledger against each other
+
+    async def note(self, source: str, links: LinkQuery) -> Noted:
+        """Take in the catalogue's links, set-wise: new ones are wanted, changed ones are wanted anew and at once."""
+        rows = cast("LinkRows", links)
+        return await self.transact(lambda connection: noting.note(connection, self._database, source, rows))
+
+    async def compare(self, source: str, listing: AsyncIterator[Sequence[Found]]) -> Compared:
+        """Hold the store's listing against the ledger, set-wise and in bounded memory."""
+        return await comparing.compare(self._database, source, listing)
+
+    def unpointed(self, source: str, links: LinkQuery) -> AsyncIterator[Sequence[tuple[Link, Copy]]]:
+        """Yield, in groups, held links whose row points at nothing, or at what we wrote under another prefix.
+
+        A group counts as mended when the next one is asked for.
+        """
+        return pointing.unpointed(self._database, source, cast("LinkRows", links), self._url)
+
+    # --- what is due
+
+    async def forget_waits(self, source: str, reason: str | None = None) -> int:
+        """Make deferred and refused links (of one reason, or all) due now; return how many."""
+        return await self.transact(lambda connection: waiting.forget_waits(connection, source, reason))
+
+    async def tally(self, source: str) -> Tally:
+        """Return where the source stands now."""
+        return await self._database.read(lambda connection: waiting.tally(connection, source))
+
+    async def defer_host(self, source: str, host: str, reason: Reason, evidence: str, wait_seconds: float) -> int:
+        """Defer all due links of one host, unvisited, set-wise; return how many."""
+        return await self.transact(
+            lambda connection: waiting.defer_host(connection, source, host, reason, evidence, wait_seconds)
+        )
+
+    async def hosts(self, source: str) -> Sequence[str]:
+        """Return the hosts that have links due now."""
+        return await self._database.read(lambda connection: waiting.hosts(connection, source))
+
+    # --- leases
+
+    async def lease(self, source: str, host: str, limit: int) -> Sequence[Task]:
+        """Lease up to `limit` due links of one host; those whose lease has ended are due too."""
+        return await self._leases.lease(source, host, limit)
+
+    async def renew(self, tasks: Sequence[Task]) -> None:
+        """Move the end of these leases on, where they are still ours."""
+        await self._leases.renew(tasks)
+
+    async def release(self, tasks: Sequence[Task]) -> None:
+        """Give these leases back unvisited, where they are still ours."""
+        await self._leases.release(tasks)
+
+    async def confirm(self, transaction: Connection, tasks: Sequence[Task]) -> set[int]:
+        """Lock these entries to the transaction's end; return the numbers of those whose lease is still ours."""
+        return await self._leases.confirm(transaction, tasks)
+
+    # --- outcomes
+
+    async def settled(self, transaction: Connection, stored: Sequence[Stored]) -> set[int]:
+        """Return the entries held with the very digests of these outcomes: a commit whose answer was lost."""
+        return await self._settling.settled(transaction, stored)
+
+    async def pend(self, transaction: Connection, stored: Sequence[Stored]) -> None:
+        """Remember the digests that are about to take the place of held copies at the same keys."""
+        await self._settling.pend(transaction, stored)
+
+    async def settle(
+        self, transaction: Connection, run: int, outcomes: Sequence[Outcome], written: Mapping[Link, str | None]
+    ) -> None:
+        """Record confirmed outcomes; a Stored whose link is not in `written` is wanted again when noted anew."""
+        await self._settling.settle(transaction, run, outcomes, written)
+
+    # --- runs
+
+    async def begin_run(self, source: str) -> int:
+        """Record that a run starts, with who and where; return its number."""
+        return await self._runs.begin(source)
+
+    async def end_run(self, run: int, ended: RunEnded) -> None:
+        """Record how a run ended."""
+        await self._runs.end(run, ended)

@@ -1,0 +1,134 @@
+"""The numbered steps that make and change our tables; applied by the first command that needs them, under a lock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, inspect, select
+from sqlalchemy.exc import DBAPIError
+
+from rehost.database import Connection, Database, now
+from rehost.errors import LedgerError
+from rehost.ledger import schema
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step. `{moment}`, `{serial}` and `{real}` stand for what each database calls them. Never changed later."""
+
+    number: int
+    name: str
+    statements: tuple[str, ...]
+
+
+MIGRATIONS = (
+    Migration(
+        1,
+        "first tables",
+        (
+            """CREATE TABLE rehost_links (
+                entry {serial},
+                source text NOT NULL, row_key text NOT NULL, position integer NOT NULL,
+                url text NOT NULL, page_url text, host text NOT NULL, present boolean NOT NULL DEFAULT true,
+                state text NOT NULL DEFAULT 'wanted', due_at {moment} NOT NULL, fence bigint NOT NULL DEFAULT 0,
+                worker text, attempts integer NOT NULL DEFAULT 0, reason text, evidence text,
+                noted_at {moment} NOT NULL, changed_at {moment}, visited_at {moment},
+                found text, pending_digest text, pending_url text,
+                key text, digest text, size bigint, held_url text, final_url text, local_url text,
+                format text, width integer, height integer, frames integer, etag text, last_modified text,
+                held_at {moment},
+                UNIQUE (source, row_key, position)
+            )""",
+            "CREATE INDEX rehost_links_open ON rehost_links (source, host, due_at) WHERE state <> 'held' AND present",
+            "CREATE INDEX rehost_links_digest ON rehost_links (digest) WHERE digest IS NOT NULL",
+            """CREATE TABLE rehost_runs (
+                run {serial},
+                source text NOT NULL, worker text NOT NULL, host text NOT NULL, pid integer NOT NULL,
+                os_user text NOT NULL, version text NOT NULL, started_at {moment} NOT NULL, ended_at {moment},
+                held integer, unchanged integer, adopted integer, failed integer, overtaken integer, size bigint,
+                seconds {real}, interrupted boolean, reasons text, undone_at {moment}
+            )""",
+            """CREATE TABLE rehost_changes (
+                change {serial},
+                run bigint NOT NULL, source text NOT NULL, row_key text NOT NULL, position integer NOT NULL,
+                url text NOT NULL, before_url text, after_url text, changed_at {moment} NOT NULL
+            )""",
+            "CREATE INDEX rehost_changes_run ON rehost_changes (run, change)",
+            "CREATE INDEX rehost_changes_row ON rehost_changes (source, row_key, position)",
+            """CREATE TABLE rehost_origins (
+                origin text PRIMARY KEY, referer text NOT NULL, evidence text NOT NULL, learned_at {moment} NOT NULL
+            )""",
+            """CREATE TABLE rehost_decoys (
+                origin text NOT NULL, digest text NOT NULL, evidence text NOT NULL, learned_at {moment} NOT NULL,
+                PRIMARY KEY (origin, digest)
+            )""",
+            """CREATE TABLE rehost_hosts (
+                host text PRIMARY KEY, allowance integer NOT NULL DEFAULT 0, proven boolean NOT NULL DEFAULT false,
+                paused_until {moment}, evidence text
+            )""",
+            "CREATE TABLE rehost_workers (worker text PRIMARY KEY, alive_until {moment} NOT NULL)",
+            """CREATE TABLE rehost_shares (
+                worker text NOT NULL, host text NOT NULL, wanted integer NOT NULL, slots integer NOT NULL,
+                reserved integer NOT NULL, PRIMARY KEY (worker, host)
+            )""",
+        ),
+    ),
+)
+
+_JOURNAL = "CREATE TABLE IF NOT EXISTS rehost_migrations (number integer PRIMARY KEY, name text, applied_at {moment})"
+_POSTGRESQL = {
+    "moment": "timestamptz",
+    "serial": "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    "real": "double precision",
+}
+_SQLITE = {"moment": "real", "serial": "integer PRIMARY KEY", "real": "real"}
+
+
+async def version(database: Database) -> int:
+    """Return the number of the last migration that was applied here; 0 where our tables are not."""
+    return await database.read(_version)
+
+
+async def migrate(database: Database) -> None:
+    """Bring our tables up to date; nothing happens where they are.
+
+    Raises:
+        LedgerError: the tables may not be made here, or are of a later version of rehost.
+    """
+    there = await version(database)
+    latest = MIGRATIONS[-1].number
+    if there > latest:
+        raise LedgerError(
+            f"{database.place.place} was last used by a later rehost (its tables are number {there}, we know {latest}):"
+            " install that version."
+        )
+    if there < latest:
+        await database.transact(lambda connection: _apply(connection, database))
+
+
+async def _version(connection: Connection) -> int:
+    if not await connection.run_sync(lambda sync: inspect(sync).has_table(schema.migrations.name)):
+        return 0
+    return int(await connection.scalar(select(func.coalesce(func.max(schema.migrations.c.number), 0))) or 0)
+
+
+async def _apply(connection: Connection, database: Database) -> None:
+    await database.lock(connection, "migrations")
+    words = _SQLITE if database.is_sqlite else _POSTGRESQL
+    there = await _version(connection)
+    try:
+        await connection.exec_driver_sql(_JOURNAL.format(**words))
+        for migration in MIGRATIONS:
+            if migration.number > there:
+                for statement in migration.statements:
+                    await connection.exec_driver_sql(statement.format(**words))
+                await connection.execute(
+                    schema.migrations.insert().values(number=migration.number, name=migration.name, applied_at=now())
+                )
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) == "42501":  # insufficient_privilege
+            raise LedgerError(
+                f"{database.place.place} does not let the user {database.place.user} create tables: GRANT CREATE ON"
+                " SCHEMA public, or name a database for rehost's own tables in REHOST_LEDGER_URL."
+            ) from error
+        raise

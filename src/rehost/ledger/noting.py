@@ -1,0 +1,199 @@
+"""The catalogue against the ledger, set-wise: what is new, changed or gone, in a few statements however many rows.
+
+What differs is found first (a temporary table), then applied: where nothing differs, nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    FromClause,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    and_,
+    case,
+    exists,
+    func,
+    insert,
+    literal,
+    not_,
+    null,
+    or_,
+    select,
+    true,
+    update,
+)
+
+from rehost.database import Connection, Database, LinkRows, after, blank, now
+from rehost.ledger.schema import links
+from rehost.ledger.waiting import is_open
+from rehost.model import State
+from rehost.ports import Noted
+
+_MANY = 10_000  # rows, from which on the database should look at the table anew before it plans
+_CLOCK_JUMPED = 86_400.0  # seconds; no lease is so long
+_CLOCK_LEAPT = 180 * 86_400.0  # no wait is so long
+
+_columns: list[Column[Any]] = [
+    Column("row_key", String),
+    Column("position", Integer),
+    Column("url", String),
+    Column("page_url", String),
+    Column("local_url", String),
+    Column("host", String),
+]
+_offered = Table("rehost_offered", MetaData(), *_columns, prefixes=["TEMPORARY"])
+_differing = Table(
+    "rehost_differing",
+    MetaData(),
+    Column("entry", BigInteger),
+    Column("row_key", String),
+    Column("position", Integer),
+    Column("url", String),
+    Column("page_url", String),
+    Column("host", String),
+    prefixes=["TEMPORARY"],
+)
+
+
+@asynccontextmanager
+async def at_hand(connection: Connection, database: Database, rows: LinkRows) -> AsyncIterator[FromClause]:
+    """Have the operator's links to join with: as they are in the same database, streamed here from another one."""
+    if rows.database is database:
+        yield rows.select.subquery("offered")
+        return
+    async with database.temporary(connection, _offered):
+        await database.load(connection, _offered, rows.database.stream(rows.select))
+        yield select(_offered).subquery("offered")
+
+
+def same_place(offered: FromClause, source: str) -> ColumnElement[bool]:
+    """Return the condition that a link of the catalogue and an entry of the ledger are one cell."""
+    return and_(
+        links.c.source == source,
+        links.c.row_key == offered.c.row_key,
+        links.c.position == offered.c.position,
+    )
+
+
+async def note(connection: Connection, database: Database, source: str, rows: LinkRows) -> Noted:
+    """Take in the catalogue's links."""
+    await database.lock(connection, f"plan {source}")
+    async with at_hand(connection, database, rows) as offered:
+        async with database.temporary(connection, _differing):
+            await _find_differing(connection, source, offered)
+            new = await _add_new(connection, database, source)
+            changed = await _change(connection)
+            await _refresh(connection)
+        vanished = await _mark_vanished(connection, source, offered)
+        redo = await _is_redo(connection, source, offered)
+    await _correct_dues(connection, source)
+    if new > _MANY:
+        await connection.exec_driver_sql(f"ANALYZE {links.name}")
+    present = await connection.scalar(
+        select(func.count()).select_from(links).where(links.c.source == source, links.c.present)
+    )
+    return Noted(present or 0, new, changed, vanished, redo)
+
+
+async def _find_differing(connection: Connection, source: str, offered: FromClause) -> None:
+    differs = or_(
+        links.c.entry.is_(None),
+        not_(links.c.present),
+        links.c.url != offered.c.url,
+        links.c.page_url.is_distinct_from(offered.c.page_url),
+    )
+    columns = [offered.c[name] for name in ("row_key", "position", "url", "page_url", "host")]
+    query = (
+        select(links.c.entry, *columns)
+        .select_from(offered)
+        .join(links, same_place(offered, source), isouter=True)
+        .where(differs)
+    )
+    await connection.execute(insert(_differing).from_select([column.name for column in _differing.columns], query))
+
+
+async def _add_new(connection: Connection, database: Database, source: str) -> int:
+    columns = ["row_key", "position", "url", "page_url", "host"]
+    query = select(
+        literal(source), *(_differing.c[name] for name in columns), true(), literal(State.WANTED.value), now(), now()
+    ).where(_differing.c.entry.is_(None))
+    adding = database.insert(links).from_select(
+        ["source", *columns, "present", "state", "due_at", "noted_at"], query, include_defaults=False
+    )
+    return (await connection.execute(adding.on_conflict_do_nothing())).rowcount
+
+
+async def _change(connection: Connection) -> int:
+    """Want changed links anew, with no wait left over; one changed back to what its copy came from is held again."""
+    is_back = and_(links.c.held_url == _differing.c.url, links.c.key.is_not(None), links.c.pending_digest.is_(None))
+    return await _apply(
+        connection,
+        links.c.url != _differing.c.url,
+        url=_differing.c.url,
+        page_url=_differing.c.page_url,
+        host=_differing.c.host,
+        present=True,
+        state=case((is_back, State.HELD.value), else_=State.WANTED.value),
+        due_at=now(),
+        fence=links.c.fence + 1,
+        attempts=0,
+        reason=null(),
+        evidence=null(),
+        found=null(),
+        changed_at=now(),
+    )
+
+
+async def _refresh(connection: Connection) -> None:
+    """Take in what differs beside the link: the row's page, or that the row is back."""
+    await _apply(connection, links.c.url == _differing.c.url, page_url=_differing.c.page_url, present=True)
+
+
+async def _apply(connection: Connection, condition: ColumnElement[bool], **values: Any) -> int:  # noqa: ANN401 - columns
+    changing = update(links).values(values).where(links.c.entry == _differing.c.entry, condition)
+    return (await connection.execute(changing)).rowcount
+
+
+async def _mark_vanished(connection: Connection, source: str, offered: FromClause) -> int:
+    gone = (
+        select(links.c.entry)
+        .join(offered, same_place(offered, source), isouter=True)
+        .where(links.c.source == source, links.c.present, offered.c.row_key.is_(None))
+    )
+    marking = update(links).values(present=False).where(links.c.entry.in_(gone))
+    return (await connection.execute(marking)).rowcount
+
+
+async def _is_redo(connection: Connection, source: str, offered: FromClause) -> bool:
+    """Tell whether the column is cleared in every row of a held copy."""
+    is_held = and_(links.c.source == source, links.c.present, links.c.state == State.HELD.value)
+    if not await connection.scalar(select(exists().where(is_held))):
+        return False
+    pointing = (
+        select(links.c.entry)
+        .join(offered, same_place(offered, source))
+        .where(is_held, not_(blank(offered.c.local_url)))
+        .limit(1)
+    )
+    return await connection.scalar(pointing) is None
+
+
+async def _correct_dues(connection: Connection, source: str) -> None:
+    """Make due now what waits for this noting, and what a clock that jumped has put far into the future."""
+    overdue = or_(
+        and_(links.c.state == State.WANTED.value, links.c.due_at > now()),
+        and_(links.c.state == State.LEASED.value, links.c.due_at > after(_CLOCK_JUMPED)),
+        and_(links.c.state != State.WANTED.value, links.c.due_at > after(_CLOCK_LEAPT)),
+    )
+    await connection.execute(
+        update(links).values(due_at=now()).where(links.c.source == source, is_open(links), overdue)
+    )

@@ -1,0 +1,83 @@
+"""What we learned of each origin, and each worker's share of each host, over all workers (ports.Origins)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import delete, or_, select
+
+from rehost.database import Connection, Database, after, now
+from rehost.ledger.schema import decoys, hosts, origins
+from rehost.ledger.sharing import Sharing
+from rehost.model import Rule
+from rehost.ports import Share
+
+
+class SqlOrigins:
+    """Origins as one worker sees and tells them."""
+
+    def __init__(self, database: Database, *, worker: str, concurrency: int, lease_seconds: float) -> None:
+        """Take this worker's name, what any host may bear at most, and how long a silent worker counts as alive."""
+        self._database = database
+        self._sharing = Sharing(database, worker, concurrency, lease_seconds)
+
+    async def rule(self, origin: str) -> Rule | None:
+        """Return the Referer rule of an origin, if one is learned."""
+
+        async def work(connection: Connection) -> Rule | None:
+            row = (await connection.execute(select(origins).where(origins.c.origin == origin))).one_or_none()
+            return Rule(row.origin, row.referer, row.evidence, row.learned_at) if row else None
+
+        return await self._database.read(work)
+
+    async def learned(self, rule: Rule) -> None:
+        """Remember a rule, in place of an older one."""
+        values = {"referer": rule.referer, "evidence": rule.evidence, "learned_at": rule.learned_at}
+        adding = self._database.insert(origins).values(origin=rule.origin, **values)
+        adding = adding.on_conflict_do_update(index_elements=[origins.c.origin], set_=values)
+        await self._database.transact(lambda connection: connection.execute(adding))
+
+    async def forget_rule(self, origin: str, evidence: str) -> None:  # noqa: ARG002 - the caller logs it
+        """Drop a rule that no longer holds."""
+        forgetting = delete(origins).where(origins.c.origin == origin)
+        await self._database.transact(lambda connection: connection.execute(forgetting))
+
+    async def decoys(self, origin: str) -> frozenset[str]:
+        """Return the digests known to be decoys of this origin."""
+
+        async def work(connection: Connection) -> frozenset[str]:
+            return frozenset(await connection.scalars(select(decoys.c.digest).where(decoys.c.origin == origin)))
+
+        return await self._database.read(work)
+
+    async def add_decoy(self, origin: str, digest: str, evidence: str) -> None:
+        """Remember a digest as a decoy of this origin."""
+        adding = self._database.insert(decoys).values(origin=origin, digest=digest, evidence=evidence, learned_at=now())
+        await self._database.transact(lambda connection: connection.execute(adding.on_conflict_do_nothing()))
+
+    async def shares(
+        self, wanted: Mapping[str, int], in_flight: Mapping[str, int] | None = None
+    ) -> Mapping[str, Share]:
+        """Tell that we live and how many requests each host could use here; return what we may have of each."""
+        return await self._database.transact(lambda connection: self._sharing.share(connection, wanted, in_flight))
+
+    async def pause(self, host: str, seconds: float, evidence: str) -> None:
+        """Let nobody ask this host for `seconds` from now; never shortens a pause."""
+        adding = self._database.insert(hosts).values(
+            host=host, allowance=0, proven=False, paused_until=after(seconds), evidence=evidence
+        )
+        pausing = adding.on_conflict_do_update(
+            index_elements=[hosts.c.host],
+            set_={"paused_until": adding.excluded.paused_until, "evidence": adding.excluded.evidence},
+            where=or_(hosts.c.paused_until.is_(None), hosts.c.paused_until < adding.excluded.paused_until),
+        )
+        await self._database.transact(lambda connection: connection.execute(pausing))
+
+    async def allow(self, host: str, allowance: int, *, proven: bool = False) -> None:
+        """Remember how many requests at once this host bears, over all workers; proven once is proven for ever."""
+        adding = self._database.insert(hosts).values(host=host, allowance=allowance, proven=proven)
+        allowing = adding.on_conflict_do_update(
+            index_elements=[hosts.c.host],
+            set_={"allowance": allowance, "proven": or_(hosts.c.proven, adding.excluded.proven)},
+        )
+        await self._database.transact(lambda connection: connection.execute(allowing))

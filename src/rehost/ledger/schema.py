@@ -1,0 +1,145 @@
+"""Our tables, all named rehost_*; `migrations.py` makes them. Nothing else in the operator's database is touched.
+
+Instants are the database's own. `due_at` says when a link's next turn is: now or earlier for a wanted one, the end of
+its lease for a leased one, the next attempt for a deferred or refused one. So one partial index over what is not held
+finds all there is to do, and a million held links cost nothing.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, MetaData, String, Table, Text
+
+from rehost.database import Moment
+
+metadata = MetaData()
+
+migrations = Table(
+    "rehost_migrations",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("name", String),
+    Column("applied_at", Moment),
+)
+
+links = Table(
+    "rehost_links",
+    metadata,
+    Column("entry", BigInteger, primary_key=True),
+    Column("source", String),
+    Column("row_key", String),
+    Column("position", Integer),
+    Column("url", String),
+    Column("page_url", String),
+    Column("host", String),
+    Column("present", Boolean),  # the catalogue has it
+    Column("state", String),  # model.State
+    Column("due_at", Moment),
+    Column("fence", BigInteger),  # grows with every lease and every change of the link
+    Column("worker", String),  # who leased it last
+    Column("attempts", Integer),  # visits since it was wanted
+    Column("reason", String),  # model.Reason, of the last visit without a picture
+    Column("evidence", String),
+    Column("noted_at", Moment),
+    Column("changed_at", Moment),  # when its URL changed last, if it ever did
+    Column("visited_at", Moment),
+    Column("found", String),  # key of a file that lies at its place, to be proven
+    Column("pending_digest", String),  # bytes that were about to take the place of the held copy's, under its key
+    Column("pending_url", String),
+    # the copy at rest, of whichever URL; the row points at it
+    Column("key", String),
+    Column("digest", String),
+    Column("size", BigInteger),
+    Column("held_url", String),  # the link's URL that it came from
+    Column("final_url", String),
+    Column("local_url", String),  # what was written into the row for it
+    Column("format", String),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("frames", Integer),
+    Column("etag", String),
+    Column("last_modified", String),
+    Column("held_at", Moment),
+)
+
+runs = Table(
+    "rehost_runs",
+    metadata,
+    Column("run", BigInteger, primary_key=True),
+    Column("source", String),
+    Column("worker", String),
+    Column("host", String),
+    Column("pid", Integer),
+    Column("os_user", String),
+    Column("version", String),
+    Column("started_at", Moment),
+    Column("ended_at", Moment),
+    Column("held", Integer),
+    Column("unchanged", Integer),
+    Column("adopted", Integer),
+    Column("failed", Integer),
+    Column("overtaken", Integer),
+    Column("size", BigInteger),
+    Column("seconds", Float),
+    Column("interrupted", Boolean),
+    Column("reasons", Text),  # JSON: reason -> how many
+    Column("undone_at", Moment),
+)
+
+changes = Table(
+    "rehost_changes",
+    metadata,
+    Column("change", BigInteger, primary_key=True),
+    Column("run", BigInteger),
+    Column("source", String),
+    Column("row_key", String),
+    Column("position", Integer),
+    Column("url", String),
+    Column("before_url", String),
+    Column("after_url", String),
+    Column("changed_at", Moment),
+)
+
+origins = Table(
+    "rehost_origins",
+    metadata,
+    Column("origin", String, primary_key=True),
+    Column("referer", String),
+    Column("evidence", String),
+    Column("learned_at", Moment),
+)
+
+decoys = Table(
+    "rehost_decoys",
+    metadata,
+    Column("origin", String, primary_key=True),
+    Column("digest", String, primary_key=True),
+    Column("evidence", String),
+    Column("learned_at", Moment),
+)
+
+hosts = Table(
+    "rehost_hosts",
+    metadata,
+    Column("host", String, primary_key=True),
+    Column("allowance", Integer),  # requests at once, over all workers; 0 if nobody has said
+    Column("proven", Boolean),  # it has given a proven picture
+    Column("paused_until", Moment),
+    Column("evidence", String),
+)
+
+workers = Table(
+    "rehost_workers",
+    metadata,
+    Column("worker", String, primary_key=True),
+    Column("alive_until", Moment),
+)
+
+shares = Table(
+    "rehost_shares",
+    metadata,
+    Column("worker", String, primary_key=True),
+    Column("host", String, primary_key=True),
+    Column("wanted", Integer),
+    Column("slots", Integer),  # what the worker was told
+    Column("reserved", Integer),  # what it may have in flight still: never less than its slots
+)

@@ -1,0 +1,136 @@
+"""How the workers share out what each host bears.
+
+All of it happens in one transaction at a time. A worker that is to have fewer slots may have more requests in flight
+for a while: until they have ended they stay reserved for it, so the origin never sees more than it bears.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Integer, Text, delete, select
+
+from rehost.database import Columns, Connection, Database, after, now, seconds_until
+from rehost.ledger.schema import hosts, shares, workers
+from rehost.ports import Share
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a worker has of a host."""
+
+    wanted: int
+    slots: int
+    reserved: int
+
+
+def fair_slots(worker: str, wishes: Mapping[str, int], allowance: int) -> int:
+    """Return this worker's part: the slots go round, one at a time, to who still wishes for one, by name. Pure."""
+    given = dict.fromkeys(sorted(wishes), 0)
+    left = allowance
+    while left > 0:
+        asking = [name for name in given if given[name] < wishes[name]]
+        if not asking:
+            break
+        for name in asking[:left]:
+            given[name] += 1
+        left -= len(asking[:left])
+    return given.get(worker, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """One worker's part in it."""
+
+    database: Database
+    worker: str
+    concurrency: int  # the most that any host may bear
+    alive_seconds: float
+
+    async def share(
+        self, connection: Connection, wanted: Mapping[str, int], in_flight: Mapping[str, int] | None
+    ) -> Mapping[str, Share]:
+        """Show that we live, and take what is free and fair of each host."""
+        await self.database.lock(connection, "shares")
+        await self._show_life(connection)
+        held = await self._held(connection, sorted({*wanted, *(in_flight or {})}))
+        borne = await self._borne(connection, sorted(wanted))
+        mine, result = {}, {}
+        for host in sorted({*wanted, *(in_flight or {})}):
+            others = {name: each for name, each in held[host].items() if name != self.worker}
+            before = held[host].get(self.worker, Held(0, 0, 0))
+            wish = max(0, wanted.get(host, 0))
+            share = borne.get(host, Share(0))
+            slots = 0 if share.pause_seconds > 0 else self._slots(wish, others, self._limit(share))
+            flying = min(before.slots, wish) if in_flight is None else in_flight.get(host, 0)
+            mine[host] = Held(wish, slots, max(slots, before.slots if in_flight is not None else flying, flying))
+            if host in wanted:
+                result[host] = Share(slots, share.allowance, share.pause_seconds, share.proven)
+        await self._write(connection, mine)
+        return result
+
+    def _limit(self, share: Share) -> int:
+        """Return what a host bears over all workers: one request, until it has given a picture."""
+        if not share.proven:
+            return 1
+        return min(self.concurrency, share.allowance or self.concurrency)
+
+    def _slots(self, wish: int, others: Mapping[str, Held], limit: int) -> int:
+        wishes = {name: each.wanted for name, each in others.items()} | {self.worker: wish}
+        free = limit - sum(each.reserved for each in others.values())
+        return max(0, min(fair_slots(self.worker, wishes, limit), free))
+
+    async def _show_life(self, connection: Connection) -> None:
+        """Move our end on, and let go of what the dead have held."""
+        until = after(self.alive_seconds)
+        living = self.database.insert(workers).values(worker=self.worker, alive_until=until)
+        living = living.on_conflict_do_update(index_elements=[workers.c.worker], set_={"alive_until": until})
+        await connection.execute(living)
+        dead = select(workers.c.worker).where(workers.c.alive_until < now())
+        await connection.execute(delete(shares).where(shares.c.worker.in_(dead)))
+        await connection.execute(delete(workers).where(workers.c.alive_until < now()))
+
+    async def _held(self, connection: Connection, names: list[str]) -> Mapping[str, dict[str, Held]]:
+        result: defaultdict[str, dict[str, Held]] = defaultdict(dict)
+        for row in await self._rows(connection, shares, names):
+            result[row.host][row.worker] = Held(row.wanted, row.slots, row.reserved)
+        return result
+
+    async def _borne(self, connection: Connection, names: list[str]) -> Mapping[str, Share]:
+        given = self.database.given({"host": Text()}, [[name] for name in names])
+        query = select(
+            hosts.c.host, hosts.c.allowance, hosts.c.proven, seconds_until(hosts.c.paused_until).label("pause_seconds")
+        ).join(given, given.c.host == hosts.c.host)
+        return {
+            row.host: Share(0, row.allowance, max(0.0, row.pause_seconds or 0.0), bool(row.proven))
+            for row in await connection.execute(query)
+        }
+
+    async def _rows(self, connection: Connection, table: Any, names: list[str]) -> Any:  # noqa: ANN401 - SQLAlchemy's
+        given = self.database.given({"host": Text()}, [[name] for name in names])
+        return await connection.execute(select(table).join(given, given.c.host == table.c.host))
+
+    async def _write(self, connection: Connection, mine: Mapping[str, Held]) -> None:
+        """Write our shares in place of those before."""
+        await connection.execute(delete(shares).where(shares.c.worker == self.worker))
+        rows = [
+            (self.worker, host, each.wanted, each.slots, each.reserved)
+            for host, each in mine.items()
+            if each.wanted or each.reserved
+        ]
+        if not rows:
+            return
+        columns: Columns = {
+            "worker": Text(),
+            "host": Text(),
+            "wanted": Integer(),
+            "slots": Integer(),
+            "reserved": Integer(),
+        }
+        given = self.database.given(columns, rows)
+        await connection.execute(
+            shares.insert().from_select(list(columns), select(*(given.c[name] for name in columns)))
+        )

@@ -1,0 +1,144 @@
+"""Databases of both kinds for tests that must hold on either, and an operator's table in them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import pytest
+from sqlalchemy import text
+
+from rehost.catalogue import Source, TableCatalogue
+from rehost.clock import SystemClock
+from rehost.database import Database
+from rehost.ledger import SqlLedger, Worker, migrate
+from rehost.model import Copy, Format, Image, Stored, Task
+from rehost.ports import Found, WriteBack
+
+PREFIX = "/static/images/"
+CASES = """CREATE TABLE ad_cases (
+    case_id INTEGER PRIMARY KEY, source_url TEXT NOT NULL, title TEXT NOT NULL, main_image TEXT, main_image_local TEXT
+)"""
+IMAGE = Image(Format.PNG, 4, 3, 1)
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a fresh, empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/test.db"
+    server = request.getfixturevalue("postgres")
+    return server.url(request.getfixturevalue("postgres_database"))
+
+
+def open_database(url: str, **options: float) -> Database:
+    return Database(url, clock=SystemClock(), random=Random(1), **options)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """An open database with the operator's table and ours, both empty."""
+    async with open_database(database_url) as opened:
+        await execute(opened, CASES)
+        await migrate(opened)
+        yield opened
+
+
+async def execute(database: Database, sql: str, **values: object) -> list[tuple[object, ...]]:
+    async def work(connection):
+        result = await connection.execute(text(sql).bindparams(**values))
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+    return await database.transact(work)
+
+
+async def add_cases(database: Database, links: Sequence[str | None], first: int = 1) -> None:
+    for number, link in enumerate(links, first):
+        await execute(
+            database,
+            "INSERT INTO ad_cases VALUES (:id, :page, 'title', CAST(:link AS TEXT), NULL)",
+            id=number,
+            page=f"https://www.example.com/{number}",
+            link=link,
+        )
+
+
+def url_of(key: str) -> str:
+    return PREFIX + key
+
+
+def make_ledger(database: Database, name: str = "worker", lease_seconds: float = 120.0) -> SqlLedger:
+    worker = Worker(name, "machine", 1, "operator", "0.0.0")
+    return SqlLedger(database, worker=worker, lease_seconds=lease_seconds, url=url_of)
+
+
+def stored(task: Task, digest: str = "d" * 64, extension: str = "png") -> Stored:
+    key = f"{task.link.row_key}/main_image.{extension}"
+    return Stored(task, Copy(key, digest, 5), IMAGE, spool=None, final_url=task.link.url)
+
+
+@dataclass
+class Desk:
+    """One worker's catalogue and ledger, and the steps that the pipeline makes of them."""
+
+    database: Database
+    catalogue: TableCatalogue
+    ledger: SqlLedger
+
+    async def note(self):
+        return await self.ledger.note("cases", self.catalogue.links())
+
+    async def lease_all(self, limit: int = 1000) -> list[Task]:
+        return [task for host in await self.ledger.hosts("cases") for task in await self.ledger.lease("cases", host, limit)]
+
+    async def record(self, run: int, outcomes) -> set[int]:
+        async def work(transaction):
+            ours = await self.ledger.confirm(transaction, [outcome.task for outcome in outcomes])
+            confirmed = [outcome for outcome in outcomes if outcome.task.entry in ours]
+            changes = [
+                WriteBack(outcome.task.link, url_of(outcome.copy.key))
+                for outcome in confirmed
+                if isinstance(outcome, Stored)
+            ]
+            written = await self.catalogue.write_back(transaction, changes)
+            await self.ledger.settle(transaction, run, confirmed, written)
+            return ours
+
+        return await self.ledger.transact(work)
+
+    async def hold_all(self, run: int = 1) -> list[Task]:
+        tasks = await self.lease_all()
+        await self.record(run, [stored(task) for task in tasks])
+        return tasks
+
+    async def compare(self, keys: Sequence[str]):
+        async def listing():
+            yield [Found(key.split("/")[0], 0, key) for key in keys]
+
+        return await self.ledger.compare("cases", listing())
+
+    async def unpointed(self):
+        groups = [group async for group in self.ledger.unpointed("cases", self.catalogue.links())]
+        return [pair for group in groups for pair in group]
+
+    async def locals(self) -> dict[object, object]:
+        return dict(await execute(self.database, "SELECT case_id, main_image_local FROM ad_cases ORDER BY case_id"))
+
+
+async def open_desk(database: Database, name: str = "worker", lease_seconds: float = 120.0) -> Desk:
+    return Desk(database, await TableCatalogue.open(database, Source()), make_ledger(database, name, lease_seconds))
+
+
+@asynccontextmanager
+async def another_desk(url: str, name: str, lease_seconds: float = 120.0) -> AsyncIterator[Desk]:
+    """A worker with connections of its own, as another process would have."""
+    async with open_database(url) as database:
+        yield await open_desk(database, name, lease_seconds)
+
+
+@pytest.fixture
+async def desk(database: Database) -> Desk:
+    return await open_desk(database)
