@@ -232,6 +232,10 @@ class Store(Protocol):
         """Move copies aside, where they are never served; a key that is not there is no error."""
         ...
 
+    async def resolve(self, held: Callable[[Collection[str]], Awaitable[Mapping[str, str]]]) -> None:
+        """Settle what killed processes had kept aside, by the digests that are held; before anything is placed."""
+        ...
+
     async def free_bytes(self) -> int:
         """Return how many bytes may still be written."""
         ...
@@ -297,6 +301,18 @@ class Ledger(Protocol):
 
     async def forget_waits(self, source: str, reason: str | None = None) -> int:
         """Make deferred and refused links (of one reason, or all) due now; return how many."""
+        ...
+
+    async def held(self, keys: Collection[str]) -> Mapping[str, str]:
+        """Return the digests that the ledger holds for these keys, without those of which it holds nothing."""
+        ...
+
+    async def leftovers(self, source: str) -> Sequence[str]:
+        """Return keys of files that a commit has put out of use and that are to be removed."""
+        ...
+
+    async def forget_leftovers(self, source: str, keys: Sequence[str]) -> None:
+        """Take it that these files are removed."""
         ...
 
     async def tally(self, source: str) -> Tally:

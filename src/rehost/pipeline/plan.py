@@ -40,6 +40,7 @@ class Planner:
             list_store: look which files are there; without it, lost ones go unnoticed until the next time.
         """
         source = self.catalogue.name
+        await self._clear_up(source)
         noted = await self.ledger.note(source, self.catalogue.links())
         compared = Compared(lost=0, found=0)
         if list_store:
@@ -63,6 +64,13 @@ class Planner:
             found=compared.found,
             mended=mended,
         )
+
+    async def _clear_up(self, source: str) -> None:
+        """Mend what killed runs have left: names with the wrong bytes, files that nothing points at any more."""
+        await self.store.resolve(self.ledger.held)
+        if leftovers := await self.ledger.leftovers(source):
+            await self.store.remove(leftovers)
+            await self.ledger.forget_leftovers(source, leftovers)
 
     async def _listing(self) -> AsyncIterator[Sequence[Found]]:
         """Yield the store's files that lie where a link's copy belongs."""

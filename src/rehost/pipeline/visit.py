@@ -118,6 +118,8 @@ class Visitor:
             return None
         if self.naming.key(task.link, image.format) != task.found:
             return None  # its name lies about its bytes: a fetch gives it the right one
+        if task.pending is not None and digest != task.pending:
+            return None  # a run died before the new bytes had the name: these are of the former link
         return Stored(task, Copy(task.found, digest, size), image, spool=None)
 
     async def _fetch(self, task: Task, trail: _Trail) -> Stored:
