@@ -1,0 +1,1 @@
+"""Bytes from an origin: politely, safely, bounded."""

@@ -1,0 +1,223 @@
+"""One GET, its redirects, ranges and limits: a complete body on disk, or the reason why there is none.
+
+wire.py sends each hop. Here is what one attempt may do with its answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Self
+
+from rehost.clock import Clock
+from rehost.errors import Permanent, Transient
+from rehost.fetcher import condition, verdict, wire
+from rehost.fetcher.coding import decoder_for
+from rehost.fetcher.guard import Guard
+from rehost.fetcher.lookup import Detour, Detours, Lookup, SystemLookup
+from rehost.fetcher.proxy import Proxies
+from rehost.fetcher.spool import Spool
+from rehost.fetcher.url import next_hop
+from rehost.model import Download, NotModified, Partial, Reason, Request, Validator
+
+_DRAIN_BYTES = 64 * 1024  # an error page of this size is read, so that its connection can be used again
+_DRAIN_SECONDS = 0.5
+_PARTIAL_CONTENT, _NOT_MODIFIED, _RANGE_NOT_SATISFIABLE = 206, 304, 416
+
+
+@dataclass(slots=True)
+class _Body:
+    """What this attempt has on disk, and what allows a later one to go on from it."""
+
+    spool: Spool
+    kept: Partial | None = None  # an earlier attempt's, not read yet
+    validator: Validator | None = None  # a strong one, of what is being received
+
+    def partial(self) -> Partial | None:
+        """Return the beginning of a body that a next attempt may go on from."""
+        if self.kept is not None:
+            return self.kept
+        if self.validator is not None and self.spool.size:
+            return Partial(self.spool.path, self.spool.size, self.validator)
+        return None
+
+
+class Client:
+    """Fetches; implements ports.Fetcher. An async context manager, for one event loop."""
+
+    def __init__(  # noqa: PLR0913 - each limit is a setting of its own, given by name
+        self,
+        guard: Guard,
+        *,
+        clock: Clock,
+        timeout_seconds: float,
+        max_bytes: int,
+        max_redirects: int,
+        user_agent: str,
+        concurrency: int,
+        connect_to: Sequence[Detour] = (),
+        proxies: Proxies | None = None,
+        headers_for: Callable[[str], Mapping[str, str]] | None = None,
+        lookup: Lookup | None = None,
+    ) -> None:
+        """Take parts and limits; nothing is opened yet.
+
+        Args:
+            guard: says which addresses may be connected to.
+            clock: tells what a Retry-After date means.
+            timeout_seconds: for one attempt in all, its redirects included.
+            max_bytes: of a body, after its coding is undone.
+            max_redirects: hops that are followed.
+            user_agent: what we call ourselves.
+            concurrency: connections at once, idle ones included.
+            connect_to: host, port, address, port; a detour is taken directly, never through a proxy.
+            proxies: what the environment says of them.
+            headers_for: gives an origin's own header fields (User-Agent, Cookie, ...), which no other one gets to see.
+            lookup: finds the addresses of names; the machine's resolver if None.
+        """
+        self._clock = clock
+        self._timeout_seconds = timeout_seconds
+        self._max_bytes = max_bytes
+        self._max_redirects = max_redirects
+        self._fields = {"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
+        self._wire = wire.Wire(
+            guard,
+            lookup or SystemLookup(),
+            Detours(connect_to),
+            proxies or Proxies(),
+            headers_for or (lambda _origin: {}),
+            concurrency,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._wire.__aenter__()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._wire.__aexit__(*exception)
+
+    async def fetch(self, request: Request) -> Download | NotModified:
+        """Return a complete body in `request.spool`, or that nothing has changed; see ports.Fetcher."""
+        body = _Body(Spool(request.spool, self._max_bytes))
+        try:
+            return await self._bounded(request, body)
+        except Transient as error:
+            body.spool.close()
+            partial = body.partial()
+            if partial is None:
+                body.spool.remove()
+            raise Transient(error.reason, error.evidence, retry_after=error.retry_after, partial=partial) from error
+        except BaseException:
+            body.spool.remove()
+            raise
+
+    async def _bounded(self, request: Request, body: _Body) -> Download | NotModified:
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await self._attempt(request, body)
+        except TimeoutError as error:
+            evidence = f"{body.spool.size} bytes in {self._timeout_seconds:g} s"
+            raise Transient(Reason.TIMED_OUT, evidence) from error
+        except wire.FAULTS as error:
+            raise wire.failure(error, body.spool.size) from error
+
+    async def _attempt(self, request: Request, body: _Body) -> Download | NotModified:
+        """Ask for what is missing; where the origin's rest does not fit what we have, for the whole, at once."""
+        if request.partial is not None:
+            body.spool.take_over(request.partial.spool)
+            body.kept = replace(request.partial, spool=request.spool)
+        url, answer = await self._final(request)
+        async with answer:
+            if body.kept is None or answer.status not in {_PARTIAL_CONTENT, _RANGE_NOT_SATISFIABLE}:
+                return await self._take(url, answer, request, body)
+            if await self._fits(answer, body.kept, body):
+                return await self._receive(url, answer, body)
+        body.kept = None
+        request = replace(request, partial=None)
+        url, answer = await self._final(request)
+        async with answer:
+            return await self._take(url, answer, request, body)
+
+    async def _fits(self, answer: wire.Answer, kept: Partial, body: _Body) -> bool:
+        """Return whether the answer is the rest of what we have; if so the spool is ready to take it."""
+        if answer.status != _PARTIAL_CONTENT:
+            return False
+        if condition.misfit(answer.headers, kept.size, kept.validator.etag) is not None:
+            return False
+        if not await body.spool.reread(kept.size):
+            return False
+        body.kept, body.validator = None, kept.validator
+        return True
+
+    async def _take(self, url: str, answer: wire.Answer, request: Request, body: _Body) -> Download | NotModified:
+        """Judge a final answer and receive its body from the first byte on."""
+        if answer.status == _NOT_MODIFIED and request.validator is not None and request.partial is None:
+            return NotModified(url, condition.validator_of(answer.headers))
+        if answer.status in {_PARTIAL_CONTENT, _NOT_MODIFIED}:
+            raise Permanent(Reason.MALFORMED, f"status {answer.status}, which was not asked for")
+        wait = verdict.retry_after_seconds(
+            answer.headers.get("Retry-After"), answer.headers.get("Date"), self._clock.now()
+        )
+        error = verdict.of_status(answer.status, wait)
+        if error is not None:
+            await _drain(answer)
+            raise error
+        body.kept = None
+        body.spool.start()
+        return await self._receive(url, answer, body)
+
+    async def _receive(self, url: str, answer: wire.Answer, body: _Body) -> Download:
+        """Write the body, as it comes, to the end."""
+        spool, content = body.spool, answer.content
+        decoder = decoder_for(answer.headers.get("Content-Encoding"))
+        validator = body.validator or condition.validator_of(answer.headers)
+        if decoder is None:
+            if spool.size + (answer.content_length or 0) > self._max_bytes:
+                raise Permanent(Reason.TOO_LARGE, f"{answer.content_length} bytes announced")
+            # An encoded body is never gone on with: its bytes are not those of the range.
+            body.validator = validator if condition.is_strong(validator) else None
+            while chunk := await content.readany():
+                spool.write(chunk)
+        else:
+            while chunk := await content.readany():
+                for piece in decoder.feed(chunk):
+                    spool.write(piece)
+            if spool.size:
+                decoder.finish()
+        if not spool.size:
+            raise Permanent(Reason.EMPTY, "no bytes in the body")
+        spool.close()
+        return Download(
+            spool.path, spool.size, spool.digest, url, validator, answer.status, condition.media_type(answer.headers)
+        )
+
+    async def _final(self, request: Request) -> tuple[str, wire.Answer]:
+        """Follow redirects, each hop guarded anew; return the last answer, which the caller closes, and its URL."""
+        url = request.url
+        fields = self._fields | condition.fields_for(request)
+        if request.referer is not None:
+            fields["Referer"] = request.referer
+        seen = {url}
+        while True:
+            answer = await self._wire.get(url, fields)
+            location = answer.headers.get("Location") if answer.status in verdict.REDIRECTS else None
+            if not location:
+                return url, answer
+            async with answer:
+                await _drain(answer)
+            url = next_hop(url, location)
+            if url in seen:  # without cookies the same question gets the same answer
+                raise Permanent(Reason.TOO_MANY_REDIRECTS, "a circle")
+            if len(seen) > self._max_redirects:
+                raise Permanent(Reason.TOO_MANY_REDIRECTS, f"more than {self._max_redirects}")
+            seen.add(url)
+
+
+async def _drain(answer: wire.Answer) -> None:
+    """Read a small body that nobody wants, so that the connection can be used again; never for long."""
+    if answer.content_length is not None and answer.content_length <= _DRAIN_BYTES:
+        with suppress(TimeoutError, *wire.FAULTS):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                await answer.read()

@@ -1,0 +1,74 @@
+"""Content codings (RFC 9110, section 8.4) that an origin applies unasked, undone in pieces. Pure.
+
+gzip and deflate are undone; what the standard library cannot read (br, zstd) and chains of codings are refused.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from typing import Protocol
+
+from rehost.errors import Permanent, Transient
+from rehost.model import Reason
+
+PIECE_BYTES = 256 * 1024
+"""The most that one piece of decoded body holds, whatever the coding blows it up to."""
+
+_GZIP = 16 + zlib.MAX_WBITS
+_RAW = -zlib.MAX_WBITS
+_ZLIB_METHOD = 8  # RFC 1950, section 2.2: the lower half of the first byte
+
+
+class Decoder(Protocol):
+    """Undoes one coding."""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield the pieces that these bytes decode to."""
+        ...
+
+    def finish(self) -> None:
+        """Return if the coded body has come to its end."""
+        ...
+
+
+def decoder_for(content_encoding: str | None) -> Decoder | None:
+    """Return what undoes the coding that this field names; None where there is none.
+
+    Raises:
+        Permanent: MALFORMED, where it is none that can be undone.
+    """
+    names = [name for name in (part.strip().lower() for part in (content_encoding or "").split(",")) if name]
+    names = [name for name in names if name not in {"identity", "none"}]
+    if not names:
+        return None
+    if len(names) > 1 or names[0] not in {"gzip", "x-gzip", "deflate"}:
+        raise Permanent(Reason.MALFORMED, f"content encoding {ascii(', '.join(names)[:40])[1:-1]}")
+    return _Inflater(names[0])
+
+
+class _Inflater:
+    """gzip (RFC 1952) and deflate (RFC 1950; without its header too, as some servers have it)."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._inflate = zlib.decompressobj(_GZIP) if name != "deflate" else None
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        if self._inflate is None:
+            self._inflate = zlib.decompressobj(zlib.MAX_WBITS if data[0] & 0x0F == _ZLIB_METHOD else _RAW)
+        if self._inflate.eof:
+            raise Permanent(Reason.MALFORMED, f"bytes after the end of the {self._name} body")
+        while data:
+            try:
+                yield self._inflate.decompress(data, PIECE_BYTES)
+            except zlib.error as error:
+                raise Permanent(Reason.MALFORMED, f"not {self._name}: {error}") from error
+            data = self._inflate.unconsumed_tail
+        if self._inflate.unused_data:
+            raise Permanent(Reason.MALFORMED, f"bytes after the end of the {self._name} body")
+
+    def finish(self) -> None:
+        # A gzip body that is cut inside a matching Content-Length is framed well: only its own end tells.
+        if self._inflate is None or not self._inflate.eof:
+            raise Transient(Reason.TRUNCATED, f"the {self._name} body ends before its end")

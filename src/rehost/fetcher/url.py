@@ -1,0 +1,112 @@
+"""Links as found in the wild -> the URL that is asked for. Pure; the row keeps the link as it is.
+
+URLs are read as browsers read them (WHATWG URL standard): what showed in the operator's pages is what we fetch.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ada_url import URL, HostType
+
+from rehost.errors import Permanent
+from rehost.model import Reason
+
+MAX_CHARACTERS = 32_768
+"""No server takes a longer request line; a cell that holds more is no link."""
+
+# Fetch standard, section 2.9, "bad port".
+BAD_PORTS = frozenset(
+    {
+        *(0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95),
+        *(101, 102, 103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179),
+        *(389, 427, 465, 512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601),
+        *(636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000),
+        *(6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080),
+    }
+)
+
+_RAW_BYTE = re.compile(r"[\udc80-\udcff]")  # of a Location in GBK, say: such origins expect the bytes back
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Names that DNS can carry (RFC 1035, section 2.3.4), and the underscore that real hosts use.
+_NAME = re.compile(r"(?=.{1,254}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
+
+
+def normalise(link: str, base: str | None = None) -> str:
+    """Return the absolute http or https URL, all ASCII, that a link stands for.
+
+    White space around it and the fragment are dropped, what is not ASCII is encoded (host names by UTS #46). A link
+    that begins with `//` and has no base means https. Credentials in a link are dropped: rehost sends only those that
+    the operator has set for an origin, so that none can leak to another one.
+
+    Args:
+        link: as the row has it, or the Location of a redirect.
+        base: the URL that a relative link starts from; without one, a relative link is refused.
+
+    Raises:
+        Permanent: NOT_A_URL or PORT_REFUSED; nothing else is ever raised.
+    """
+    text = link.strip()
+    if not text:
+        raise Permanent(Reason.NOT_A_URL, "the cell is blank")
+    if len(text) > MAX_CHARACTERS:
+        raise Permanent(Reason.NOT_A_URL, f"{len(text)} characters")
+    if _CONTROL.search(text):
+        # A browser would drop line breaks silently; who wrote them into a link meant to smuggle something.
+        raise Permanent(Reason.NOT_A_URL, "a control character in the link")
+    if base is None and text.startswith(("//", "\\\\")):
+        text = f"https:{text}"
+    try:
+        url = URL(text, base) if base else URL(text)
+    except ValueError:
+        raise Permanent(Reason.NOT_A_URL, "it cannot be read as a URL") from None
+    return _checked(url)
+
+
+def _checked(url: URL) -> str:
+    scheme = str(url.protocol)
+    if scheme not in {"http:", "https:"}:
+        raise Permanent(Reason.NOT_A_URL, f"its scheme is {ascii(scheme[:20])[1:-1]}")
+    if url.host_type == HostType.DEFAULT and not _NAME.fullmatch(str(url.hostname)):
+        raise Permanent(Reason.NOT_A_URL, "its host can be no host name")
+    if url.port and int(url.port) in BAD_PORTS:
+        raise Permanent(Reason.PORT_REFUSED, f"port {url.port}")
+    url.username = url.password = url.hash = ""
+    href = str(url.href).removesuffix("#")
+    if len(href) > MAX_CHARACTERS:
+        raise Permanent(Reason.NOT_A_URL, f"{len(href)} characters when encoded")
+    return href
+
+
+def next_hop(url: str, location: str) -> str:
+    """Return where a redirect from a normalised URL leads.
+
+    Args:
+        url: that was asked for.
+        location: the field as it came, raw bytes beyond ASCII as UTF-8 with surrogate escapes.
+
+    Raises:
+        Permanent: MALFORMED where it leads to no http or https URL, PORT_REFUSED.
+    """
+    try:
+        return normalise(_RAW_BYTE.sub(lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", location), url)
+    except Permanent as error:
+        if error.reason is Reason.PORT_REFUSED:
+            raise
+        raise Permanent(Reason.MALFORMED, f"a redirect: {error.evidence}") from error
+
+
+def origin_of(url: str) -> str:
+    """Return scheme://host[:port] of a normalised URL, the port only where it is not the scheme's own."""
+    return str(URL(url).origin)
+
+
+def host_of(url: str) -> str:
+    """Return the host of a normalised URL: a name in lower case, or an address (IPv6 without brackets)."""
+    return str(URL(url).hostname).strip("[]")
+
+
+def port_of(url: str) -> int:
+    """Return the port that a normalised URL leads to."""
+    parsed = URL(url)
+    return int(parsed.port) if parsed.port else {"http:": 80, "https:": 443}[str(parsed.protocol)]
