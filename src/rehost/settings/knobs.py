@@ -13,6 +13,7 @@ from typing import TypeVar
 from rehost.settings.sections import OriginOverride, SourceSettings
 from rehost.settings.values import (
     CONNECT_TO,
+    DATABASE,
     HEADER,
     NETWORKS,
     PATH,
@@ -76,16 +77,15 @@ class Settings:
     database_url: str = _knob(
         "DATABASE_URL",
         "",
-        WORD,
-        "The database with the table of links: postgresql://user:password@host:port/name or sqlite:///path."
-        " It holds in place of DB_*, unless those stand in a stronger place.",
+        DATABASE,
+        "The database with the table of links; holds in place of DB_*, unless those stand in a stronger place.",
         says="made of DB_*",
         secret=True,
     )
     ledger_url: str = _knob(
         "REHOST_LEDGER_URL",
         "",
-        WORD,
+        DATABASE,
         "The database for rehost's own tables, where they may not stand beside the table.",
         says="the same database",
         secret=True,
@@ -129,6 +129,7 @@ class Settings:
         "IMAGE_CONNECT_TO",
         (),
         CONNECT_TO,
+        DATABASE,
         "Where to connect in place of where a link says, as curl's --connect-to; the address is judged all the same.",
         says="(none)",
     )

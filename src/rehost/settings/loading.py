@@ -14,12 +14,12 @@ from rehost.errors import SettingsError
 from rehost.settings.files import Given, Layer, TomlFile, read_dotenv, read_environment, read_toml
 from rehost.settings.knobs import DatabaseParts, Knob, Settings, knobs
 from rehost.settings.sections import OriginOverride, SectionError, SourceSettings, Table, parse_origin, parse_source
+from rehost.settings.values import DATABASE
 
 T = TypeVar("T")
 
 _URL = re.compile(r"(postgresql|postgres|sqlite)(\+[a-z0-9]+)?://(.*)", re.DOTALL)
 _LONGEST_SHOWN = 200  # characters
-_DATABASE_ALLOWED = "postgresql://user:password@host:port/name or sqlite:///path"
 
 
 def load(base: Path, environ: Mapping[str, str], flags: Mapping[str, object]) -> Settings:
@@ -82,7 +82,7 @@ class _Reader:
         try:
             return parse(found[1].text)
         except ValueError:
-            self.complain(name, "(not shown)", found[1].where, _DATABASE_ALLOWED)
+            self.complain(name, "(not shown)", found[1].where, DATABASE.allowed)
             return ""
 
     def complain(self, name: str, value: object, where: str, allowed: str) -> None:

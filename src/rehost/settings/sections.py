@@ -36,13 +36,13 @@ class OriginOverride:
     """What the operator laid down for the hosts (or the one origin) that a pattern names; None leaves it as it is."""
 
     pattern: str  # a host such as *.example.com, or scheme://host[:port]
-    referer: str | None = None
-    user_agent: str | None = None
-    headers: tuple[tuple[str, str], ...] = ()
-    cookies: tuple[tuple[str, str], ...] = ()
-    min_delay_seconds: float | None = None
-    daily_budget: int | None = None
-    robots: bool | None = None
+    referer: str | None = None  # as IMAGE_REFERER
+    user_agent: str | None = None  # as IMAGE_USER_AGENT
+    headers: tuple[tuple[str, str], ...] = ()  # further request headers, such as { Accept-Language = "zh-CN" }
+    cookies: tuple[tuple[str, str], ...] = ()  # such as { session = "..." }
+    min_delay_seconds: float | None = None  # as IMAGE_MIN_DELAY
+    daily_budget: int | None = None  # as IMAGE_DAILY_BUDGET
+    robots: bool | None = None  # as IMAGE_ROBOTS
 
 
 class SectionError(ValueError):

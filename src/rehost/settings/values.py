@@ -179,6 +179,7 @@ def _within(value: N, low: float, high: float) -> N:
 
 TEXT: Kind[str] = Kind(str, "any text", blank=True)
 WORD: Kind[str] = Kind(str, "any text")
+DATABASE: Kind[str] = Kind(str, "postgresql://user:password@host:port/name or sqlite:///path")
 HEADER: Kind[str] = Kind(_parse_header, "printable ASCII", blank=True)
 SWITCH: Kind[bool] = Kind(_parse_switch, "on or off (also true/false, yes/no, 1/0)")
 PORT = whole(1, _LAST_PORT)
