@@ -129,7 +129,6 @@ class Settings:
         "IMAGE_CONNECT_TO",
         (),
         CONNECT_TO,
-        DATABASE,
         "Where to connect in place of where a link says, as curl's --connect-to; the address is judged all the same.",
         says="(none)",
     )
