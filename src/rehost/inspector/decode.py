@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 import warnings
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from PIL import (
 
 from rehost.errors import Permanent, Transient, VisitError
 from rehost.inspector.structure import Limits
-from rehost.model import Format, Reason
+from rehost.model import Format, Image, Reason
 
 # Asked directly: PIL.Image.open hides what they complain of, and imports all 40 when one gives up.
 _READERS: dict[Format, Callable[[BinaryIO], ImageFile.ImageFile]] = {
@@ -44,6 +45,9 @@ _UNREADABLE = (
     *(AttributeError, AssertionError, RuntimeError, struct.error),
 )
 
+# What the decoders that are silent about it were seen to take, rounded up (24 and 48 megapixels, 8 bits a channel).
+_BYTES_PER_PIXEL = {Format.JPEG: 8, Format.WEBP: 18, Format.AVIF: 12, Format.JPEG2000: 20}
+
 _TEXT_BYTES = 16 << 20
 """Of one compressed text or colour profile in a PNG: editors' histories in XMP come to megabytes, Pillow allows one."""
 
@@ -60,7 +64,7 @@ def prepare(max_pixels: int) -> None:
     GifImagePlugin.LOADING_STRATEGY = GifImagePlugin.LoadingStrategy.RGB_AFTER_DIFFERENT_PALETTE_ONLY
 
 
-def decode(file: BinaryIO, found: Format, limits: Limits) -> int:
+def decode(file: BinaryIO, found: Image, limits: Limits) -> int:
     """Read every frame of the picture in `file`; return how many there are.
 
     Raises:
@@ -69,7 +73,7 @@ def decode(file: BinaryIO, found: Format, limits: Limits) -> int:
         MemoryError: it needs more than there is.
     """
     try:
-        with _READERS[found](file) as picture:
+        with _READERS[found.format](file) as picture:
             limits.area(*picture.size)  # the structure's was held to the limits: a decoder may see another
             frames: int = getattr(picture, "n_frames", 1)
             limits.count(frames)
@@ -105,13 +109,27 @@ def _read_frames(picture: ImageFile.ImageFile, frames: int) -> None:
         picture.load()
 
 
-def _verdict(found: Format, error: Exception) -> VisitError:
-    """Return what a decoder's complaint means."""
-    evidence = f"{found.upper()}: {str(error) or type(error).__name__}"[:200]
-    if "memory" in evidence.lower():  # C libraries say so in their own ways
-        raise MemoryError(evidence) from error
+def _verdict(found: Image, error: Exception) -> VisitError:
+    """Return what a decoder's complaint means.
+
+    Raises:
+        MemoryError: it may mean no more than that.
+        OSError: it is the disk's fault, not the picture's.
+    """
+    evidence = f"{found.format.upper()}: {str(error) or type(error).__name__}"[:200]
     if isinstance(error, OSError) and error.errno is not None:
-        raise error  # the disk's fault, not the picture's
+        raise error
     if "truncated" in evidence.lower():
         return Transient(Reason.TRUNCATED, evidence)
+    if "memory" in evidence.lower() or _is_short_of_memory(found):
+        raise MemoryError(evidence) from error
     return Permanent(Reason.CORRUPT, evidence)
+
+
+def _is_short_of_memory(found: Image) -> bool:
+    """Return whether less is left than a picture like this takes: most C libraries do not say why they gave up."""
+    try:
+        mmap.mmap(-1, found.width * found.height * _BYTES_PER_PIXEL.get(found.format, 0) + 1).close()
+    except OSError:
+        return True
+    return False

@@ -21,31 +21,36 @@ from rehost.inspector.answer import Answer, from_line
 from rehost.inspector.process import READY, Bounds
 
 _START_SECONDS = 60  # Python, Pillow and a machine that is busy with other things
-_WALL_FACTOR = 4  # a picture's processor time, on a machine that others use as well
-_WALL_GRACE_SECONDS = 15
 
 
-class Died(Exception):  # noqa: N818 -- said of a process, in the pool and its caller
+class Died(Exception):  # noqa: N818 -- said of a process, between the pool and whoever asks it
     """The process ended, or had to be ended, before it had answered.
 
     Attributes:
-        status: as it exited; negative for the signal that ended it; None where we ended it, for its time was up or its
-            answer made no sense.
+        status: as it exited, negative for the signal that ended it; None where we ended it.
     """
 
-    def __init__(self, status: int | None) -> None:
-        super().__init__(signal.Signals(-status).name if status and status < 0 else f"exit status {status}")
+    def __init__(self, status: int | None, how: str) -> None:
+        super().__init__(how)
         self.status = status
 
 
 class Pool:
-    """Up to `processes` decoder processes; a context manager that leaves none behind."""
+    """Up to `processes` decoder processes; a context manager that leaves none behind.
 
-    def __init__(self, bounds: Bounds, processes: int) -> None:
+    Args:
+        bounds: what each of them may do.
+        processes: how many there may be.
+        wall_seconds: after how long without an answer a process is killed. Its own timer counts processor time only.
+    """
+
+    def __init__(self, bounds: Bounds, processes: int, wall_seconds: float) -> None:
         self._bounds = bounds
+        self._wall_seconds = wall_seconds
         self._turns = asyncio.Semaphore(processes)
         self._idle: list[_Decoder] = []  # the last one used is used first: a quiet run starts few
         self._all: set[_Decoder] = set()
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -53,24 +58,25 @@ class Pool:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._closed = True
         await asyncio.gather(*(decoder.end() for decoder in self._all))
-        self._all.clear()
-        self._idle.clear()
 
     async def ask(self, path: Path, *, fresh: bool = False) -> Answer:
         """Return what a process (a new one if `fresh`) says of the file; a cancelled question ends its process.
 
         Raises:
-            Died: the process is gone, and was replaced.
+            Died: the process is gone; the next question starts another.
             OperatorError: no process can be started.
         """
         async with self._turns:
+            if self._closed:
+                raise OperatorError("The decoder processes were stopped while a picture was still to be proven.")
             decoder = self._idle.pop() if self._idle else None
             if decoder is not None and fresh:
                 await self._drop(decoder)
                 decoder = None
             if decoder is None:
-                decoder = await _Decoder.start(self._bounds)
+                decoder = await _Decoder.start(self._bounds, self._wall_seconds)
                 self._all.add(decoder)
             try:
                 answer = await decoder.ask(path)
@@ -93,7 +99,7 @@ class _Decoder:
         self._wall_seconds = wall_seconds
 
     @classmethod
-    async def start(cls, bounds: Bounds) -> Self:
+    async def start(cls, bounds: Bounds, wall_seconds: float) -> Self:
         """Start a process and wait until it is ready.
 
         Raises:
@@ -102,9 +108,9 @@ class _Decoder:
         # It finds the modules that we find, and gets nothing else of our environment: no database's password is within
         # reach of a decoder. One arena keeps malloc's reservations out of RLIMIT_AS.
         environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "MALLOC_ARENA_MAX": "1"}
-        environment |= {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "HOME") if name in os.environ}
+        if "LD_LIBRARY_PATH" in os.environ:
+            environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
         command = (sys.executable, "-P", "-m", "rehost.inspector.process", bounds.to_text())
-        wall_seconds = bounds.picture_seconds * _WALL_FACTOR + _WALL_GRACE_SECONDS
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
@@ -118,7 +124,8 @@ class _Decoder:
             raise OperatorError(f"No decoder process can be started: {error}.") from error
         decoder = cls(process, wall_seconds)
         try:
-            ready = await asyncio.wait_for(decoder._line(), _START_SECONDS)
+            async with asyncio.timeout(_START_SECONDS):
+                ready = await decoder._line()
         except (Died, TimeoutError):
             ready = b""
         except BaseException:
@@ -143,16 +150,19 @@ class _Decoder:
         assert stdin is not None
         stdin.write(json.dumps(os.fspath(path)).encode() + b"\n")
         try:
-            return from_line(await asyncio.wait_for(self._line(), self._wall_seconds))
+            async with asyncio.timeout(self._wall_seconds):
+                return from_line(await self._line())
         except TimeoutError:
-            raise Died(None) from None
+            raise Died(None, "no answer in time") from None
         except (ValueError, KeyError) as error:  # a decoder taken over by its picture may write anything
-            raise Died(None) from error
+            raise Died(0, "an answer that is none") from error
 
     async def end(self) -> None:
         """Kill the process and wait until it is gone."""
         with suppress(ProcessLookupError):
             self._process.kill()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         await self._process.wait()
 
     async def _line(self) -> bytes:
@@ -162,4 +172,5 @@ class _Decoder:
         line = await stdout.readline()
         if line.endswith(b"\n"):
             return line
-        raise Died(await self._process.wait())
+        status = await self._process.wait()
+        raise Died(status, signal.Signals(-status).name if status < 0 else f"exit status {status}")

@@ -7,6 +7,7 @@ file, opens no socket, and ends with its parent, whose end of the pipe closes th
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
@@ -17,7 +18,7 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
-from rehost.errors import Permanent, VisitError
+from rehost.errors import Permanent, Transient, VisitError
 from rehost.inspector.answer import Answer, Unreadable, to_line
 from rehost.inspector.structure import Limits, examine
 from rehost.model import Image, Reason
@@ -86,6 +87,10 @@ def prove(path: str, bounds: Bounds) -> Answer:
     except VisitError as verdict:
         return verdict
     except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise MemoryError from error
+        if error.errno == errno.ENOENT:
+            return Transient(Reason.EMPTY, "the file is not there any more")
         return Unreadable(error.strerror or str(error))
 
 
@@ -101,7 +106,7 @@ def _prove_open(file: BinaryIO, bounds: Bounds) -> Image:
     if bounds.decode:
         from rehost.inspector.decode import decode  # noqa: PLC0415 -- imported by main already
 
-        frames = decode(file, finding.image.format, limits)
+        frames = decode(file, finding.image, limits)
         return finding.image if finding.doubt is None else _counted(finding.image, frames)
     if finding.doubt is not None:
         raise finding.doubt

@@ -13,6 +13,11 @@ from rehost.inspector.pool import Died, Pool
 from rehost.inspector.process import OUT_OF_MEMORY, Bounds
 from rehost.model import Image, Reason
 
+# A picture is held to processor time, so that a busy machine judges as an idle one does; a decoder that makes no
+# progress at all, on a disk that hangs, is ended by the clock.
+_WALL_FACTOR = 4
+_WALL_GRACE_SECONDS = 15
+
 
 class ProofInspector:
     """Proves pictures in processes of their own; implements `ports.Inspector`.
@@ -41,7 +46,7 @@ class ProofInspector:
     ) -> None:
         self._decode_seconds = decode_seconds
         bounds = Bounds(verify == "decode", max_pixels, max_frames, decode_memory_bytes, decode_seconds)
-        self._pool = Pool(bounds, processes)
+        self._pool = Pool(bounds, processes, decode_seconds * _WALL_FACTOR + _WALL_GRACE_SECONDS)
 
     async def __aenter__(self) -> Self:
         await self._pool.__aenter__()
@@ -66,8 +71,9 @@ class ProofInspector:
         """
         try:
             return await self._once(path)
-        except Died:
-            pass
+        except Died as death:
+            if death.status is None or death.status == -signal.SIGPROF:  # its time says nothing of earlier pictures
+                raise self._verdict(death) from death
         try:
             return await self._once(path, fresh=True)
         except Died as death:

@@ -9,6 +9,16 @@ from rehost.errors import VisitError
 from rehost.inspector.structure.ground import Data, broken, cut
 
 
+_HEAD = 8  # bytes: size and type
+_OUTERMOST = frozenset(
+    {
+        *(b"ftyp", b"styp", b"meta", b"mdat", b"idat", b"moov", b"moof", b"mfra", b"sidx", b"free", b"skip", b"wide"),
+        *(b"uuid", b"jP  ", b"jp2h", b"jp2c", b"jp2i", b"xml ", b"uinf", b"asoc", b"rreq", b"jpch", b"jplh", b"ftbl"),
+    }
+)
+"""Types of boxes that stand behind others in a file; what has another is taken for trailing bytes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Box:
     """One box: its type and where its content lies."""
@@ -27,11 +37,12 @@ def boxes(data: Data, start: int, end: int) -> Iterator[Box]:
     """
     at = start
     while at < end:
-        if at + 8 > end:
-            raise _behind(data, end, "the head of a box")
-        size, kind, content = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], at + 8
-        if end == len(data) and at and not (kind.isascii() and kind.decode().isprintable()):
+        head = data[at : min(at + _HEAD, end)]
+        if at and end == len(data) and not _may_begin(head):
             return
+        if len(head) < _HEAD:
+            raise _behind(data, end, "the head of a box")
+        size, kind, content = int.from_bytes(head[:4], "big"), head[4:], at + _HEAD
         if size == 1:
             size, content = int.from_bytes(data[at + 8 : at + 16], "big"), at + 16
         elif size == 0:  # to the end of the file
@@ -52,6 +63,11 @@ def first(data: Data, parent: Box, kind: bytes, skip: int = 0) -> Box | None:
 def every(data: Data, parent: Box, kind: bytes, skip: int = 0) -> list[Box]:
     """Return all boxes of that type in a parent whose own fields take `skip` bytes."""
     return [box for box in boxes(data, parent.start + skip, parent.end) if box.kind == kind]
+
+
+def _may_begin(head: bytes) -> bool:
+    """Return whether this is how a box begins that stands behind others in a file, or the first bytes of one."""
+    return head[4:] in _OUTERMOST if len(head) == _HEAD else head[0] == 0
 
 
 def _behind(data: Data, end: int, what: str) -> VisitError:

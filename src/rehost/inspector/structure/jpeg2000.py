@@ -8,9 +8,8 @@ from rehost.inspector.structure.boxes import boxes
 from rehost.inspector.structure.ground import Data, Extent, Limits, broken, cut, piece
 
 _SOC_SIZ = b"\xff\x4f\xff\x51"
-_FIRST_MARKER, _SOT = 0xFF30, 0xFF90
+_FIRST_MARKER, _SOT, _EOC = 0xFF30, 0xFF90, 0xFFD9
 _SOT_SEGMENT = 12  # bytes, its marker included
-_EOC = b"\xff\xd9"
 
 
 def walk(data: Data, limits: Limits) -> Extent:
@@ -37,7 +36,7 @@ def _codestream(data: Data, start: int, end: int, limits: Limits) -> Extent:
     extent = _size(piece(data, start + 4, 38, "a JPEG 2000 codestream's size"), limits)
     at, tiles = start + 2, 0
     while True:
-        marker, length = struct.unpack(">HH", piece(data, at, 4, "a JPEG 2000 header")) if at + 4 <= end else (0, 0)
+        marker = int.from_bytes(piece(data, at, 2, "a JPEG 2000 codestream"), "big")
         if marker == _SOT:
             tiles += 1
             at = _tile_part(data, at, end)
@@ -46,8 +45,8 @@ def _codestream(data: Data, start: int, end: int, limits: Limits) -> Extent:
         elif marker < _FIRST_MARKER:
             raise broken("a JPEG 2000 header with something between its segments")
         else:
-            at += 2 + max(length, 2)
-    if piece(data, at, 2, "a JPEG 2000 before its end of codestream") != _EOC:
+            at += 2 + max(2, int.from_bytes(piece(data, at + 2, 2, "a JPEG 2000 header"), "big"))
+    if marker != _EOC:
         raise broken("a JPEG 2000 without its end of codestream")
     return extent
 
@@ -56,7 +55,7 @@ def _tile_part(data: Data, at: int, end: int) -> int:
     """Return the place behind a tile-part; one of length 0 goes on to the end of the codestream (section A.4.2)."""
     length = int.from_bytes(piece(data, at + 6, 4, "a JPEG 2000 tile-part's head"), "big")
     if length == 0:
-        if data[end - 2 : end] != _EOC:
+        if data[end - 2 : end] != _EOC.to_bytes(2, "big"):
             raise cut(data, "the last tile-part of a JPEG 2000")
         return end - 2
     if length < _SOT_SEGMENT:
