@@ -23,12 +23,12 @@ the name ends with that one's bytes, or, after a kill, with what `resolve` finds
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
@@ -72,7 +72,7 @@ class LocalStore:
         self._clock = clock
         self._min_free = min_free_bytes
         self._mode = _FILE_MODE & ~_umask()
-        self._numbers = itertools.count(1)
+        self._numbers = count(1)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
         self._short: str | None = None  # why there are no spools any more
         self._failed: StoreError | None = None  # a sync that cannot be tried again
@@ -112,7 +112,7 @@ class LocalStore:
         return self._root / key
 
     async def keys(self) -> AsyncIterator[Sequence[str]]:
-        """Yield all keys, in groups of a thousand, in no order."""
+        """Yield all keys, in groups of up to a thousand, in no order."""
         groups = walk.groups(self._root, LISTING_GROUP)
         while (group := await self._run(next, groups, None)) is not None:
             yield group

@@ -1,0 +1,169 @@
+import hashlib
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests.contracts.store import listing
+
+from rehost.clock import SystemClock
+from rehost.ports import Placement
+from rehost.store.local import LocalStore
+
+KEYS = [f"{number}/x.png" for number in range(3)]
+
+
+def digests_of(content):
+    async def held(keys):
+        return {key: hashlib.sha256(content).hexdigest() for key in keys}
+
+    return held
+
+
+async def nothing_held(keys):
+    return {}
+
+
+def contents(root):
+    return [(root / key).read_bytes() for key in KEYS]
+
+
+def files_of_ours(root):
+    """Return what lies in the store's own folder, its lock aside."""
+    home = root / ".rehost"
+    return [path for path in home.rglob("*") if path.is_file() and path != home / "lock" and path.name != "lock"]
+
+
+async def recover(root, held):
+    async with LocalStore(root, clock=SystemClock()) as store:
+        await store.resolve(held)
+        return await listing(store)
+
+
+@pytest.fixture
+def held_copies(one_group, root):
+    """Three copies at rest."""
+    ended = one_group(len(KEYS), "old")
+    assert ended.returncode == 0, ended.stderr
+    assert contents(root) == [b"old"] * 3
+
+
+@pytest.mark.usefixtures("held_copies")
+@pytest.mark.parametrize("step", ["spool", "sync"])
+async def test_kill_before_place_changes_nothing(one_group, root, step):
+    one_group(3, "new", step)
+
+    keys = await recover(root, digests_of(b"old"))
+
+    assert sorted(keys) == KEYS
+    assert contents(root) == [b"old"] * 3
+    assert files_of_ours(root) == []
+
+
+@pytest.mark.usefixtures("held_copies")
+async def test_kill_between_place_and_commit_brings_the_old_bytes_back(one_group, root):
+    one_group(3, "new", "place")
+    assert contents(root) == [b"new"] * 3
+
+    await recover(root, digests_of(b"old"))
+
+    assert contents(root) == [b"old"] * 3
+    assert files_of_ours(root) == []
+
+
+@pytest.mark.usefixtures("held_copies")
+async def test_kill_after_commit_keeps_the_new_bytes(one_group, root):
+    one_group(3, "new", "commit")
+
+    await recover(root, digests_of(b"new"))
+
+    assert contents(root) == [b"new"] * 3
+    assert files_of_ours(root) == []
+
+
+@pytest.mark.usefixtures("held_copies")
+async def test_what_the_ledger_does_not_hold_is_let_go(one_group, root):
+    one_group(3, "new", "place")
+
+    await recover(root, nothing_held)
+
+    assert contents(root) == [b"new"] * 3
+    assert files_of_ours(root) == []
+
+
+async def test_new_name_without_a_row_is_whole_and_listed(one_group, root):
+    one_group(3, "new", "place")
+
+    keys = await recover(root, nothing_held)
+
+    assert keys == KEYS
+    assert contents(root) == [b"new"] * 3
+
+
+@pytest.mark.usefixtures("held_copies")
+@pytest.mark.parametrize("call", ["linkat", "rename", "unlink"])
+@pytest.mark.parametrize("number", [1, 2, 3])
+async def test_kill_at_a_system_call_leaves_whole_files_and_converges(one_group, strace, root, call, number):
+    kill = strace(f"inject={call}:signal=KILL:when={number}", calls=call)
+
+    ended = one_group(3, "new", under=kill)
+
+    assert ended.returncode == -9
+    assert set(contents(root)) <= {b"old", b"new"}
+    committed = b"new" if "committed" in ended.stdout else b"old"
+    await recover(root, digests_of(committed))
+    assert contents(root) == [committed] * 3
+    assert files_of_ours(root) == []
+
+
+@pytest.mark.usefixtures("held_copies")
+async def test_what_is_not_resolved_waits_for_the_next_run(one_group, root):
+    one_group(3, "new", "place")
+
+    async with LocalStore(root, clock=SystemClock()):
+        pass  # a run that ends before it asks the ledger
+
+    await recover(root, digests_of(b"old"))
+    assert contents(root) == [b"old"] * 3
+
+
+@pytest.mark.usefixtures("held_copies")
+async def test_living_process_is_left_alone(one_group, root):
+    async with LocalStore(root, clock=SystemClock()) as living:
+        spool = living.spool()
+        spool.write_bytes(b"in flight")
+
+        await recover(root, nothing_held)
+
+        assert spool.read_bytes() == b"in flight"
+
+
+@pytest.mark.usefixtures("held_copies")
+async def test_key_that_a_living_process_has_just_placed_is_left_to_it(one_group, root):
+    one_group(3, "dead", "place")
+    async with LocalStore(root, clock=SystemClock()) as resolving, LocalStore(root, clock=SystemClock()) as living:
+        spool = living.spool()
+        spool.write_bytes(b"living")
+        await living.sync([spool])
+        await living.place([Placement(spool, KEYS[0])])
+
+        await resolving.resolve(digests_of(b"old"))
+
+        assert contents(root) == [b"living", b"old", b"old"]
+
+
+class LaterClock(SystemClock):
+    def __init__(self, later):
+        self.later = later
+
+    def now(self):
+        return datetime.now(UTC) + self.later
+
+
+@pytest.mark.usefixtures("held_copies")
+@pytest.mark.parametrize(("later", "swept"), [(timedelta(hours=1), False), (timedelta(days=2), True)])
+async def test_process_of_another_machine_is_given_a_day(one_group, root, later, swept):
+    one_group(3, "new", "sync")
+    (workplace,) = (root / ".rehost/work").iterdir()
+    abroad = workplace.rename(workplace.with_name("elsewhere.0123456789abcdef.1.00000000"))
+
+    async with LocalStore(root, clock=LaterClock(later)):
+        assert abroad.exists() is not swept
