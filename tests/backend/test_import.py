@@ -1,0 +1,277 @@
+"""scripts/import_cases.py as a process: every form of file, bad rows, a second time."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.backend.conftest import BACKEND, plain_environment
+from tests.postgres import Postgres
+
+CASES = [
+    {
+        "case_id": "14178",
+        "title": "当以前的她邂逅现在的他",
+        "source_url": "https://m.adquan.example/creative/detail/14178",
+        "publish_time": "2018-12-19",
+        "main_image": "https://img.example/a b.png",
+        "images": '["https://img.example/1.png", "https://img.example/2.png"]',
+    },
+    {
+        "case_id": "2",
+        "title": 'He said "hi",\nthen left',
+        "source_url": "",
+        "publish_time": "",
+        "main_image": "",
+        "images": "[]",
+    },
+]
+SHOWN = (
+    "SELECT string_agg(concat_ws('|', case_id, title, source_url, publish_time, coalesce(main_image, 'null'), images), "
+    "E'\\n' ORDER BY case_id) FROM ad_cases"
+)
+
+
+def as_csv(rows: list[dict[str, str]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def as_objects(rows: list[dict[str, str]]) -> list[dict[str, object]]:
+    return [{**row, "case_id": int(row["case_id"]), "images": json.loads(row["images"])} for row in rows]
+
+
+FORMS = {
+    "csv": as_csv(CASES),
+    "csv with a byte order mark": b"\xef\xbb\xbf" + as_csv(CASES),
+    "csv.gz": gzip.compress(as_csv(CASES)),
+    "json array": json.dumps(as_objects(CASES), indent=2).encode(),
+    "json lines": "\n".join(json.dumps(each, ensure_ascii=False) for each in as_objects(CASES)).encode(),
+    "json lines.gz": gzip.compress("\n".join(json.dumps(each) for each in as_objects(CASES)).encode()),
+}
+
+
+class Import:
+    """Runs the script on bytes against one database."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url = url
+        self.folder = folder
+
+    def __call__(self, content: bytes, **settings: str) -> subprocess.CompletedProcess[str]:
+        file = self.folder / "cases"
+        file.write_bytes(content)
+        return self.run(str(file), **settings)
+
+    def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, BACKEND / "scripts/import_cases.py", *arguments],
+            cwd=self.folder,
+            env=plain_environment(**{"DATABASE_URL": self.url, **settings}),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+
+@pytest.fixture
+def import_cases(postgres: Postgres, cases_database: str, tmp_path: Path) -> Import:
+    return Import(postgres.url(cases_database), tmp_path)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_same_rows(
+    import_cases: Import, postgres: Postgres, cases_database: str, form: str
+) -> None:
+    done = import_cases(FORMS[form])
+
+    assert (done.returncode, done.stdout) == (0, "2 cases added, 0 updated, 0 bad rows left out.\n"), done.stderr
+    assert postgres.run(SHOWN, cases_database).splitlines() == [
+        '2|He said "hi",',
+        "then left||null|[]",
+        "14178|当以前的她邂逅现在的他|https://m.adquan.example/creative/detail/14178|2018-12-19|"
+        + 'https://img.example/a b.png|["https://img.example/1.png", "https://img.example/2.png"]',
+    ]
+
+
+def test_second_import_updates_and_leaves_the_local_url(
+    import_cases: Import, postgres: Postgres, cases_database: str
+) -> None:
+    import_cases(FORMS["csv"])
+    postgres.run(
+        "UPDATE ad_cases SET main_image_local = '/static/x.png', brand_name = 'kept', source_url = 'https://page.example'",
+        cases_database,
+    )
+
+    done = import_cases(b"case_id,title,source_url\n2,New,\n14178,New too,https://other.example\n3,Third,\n")
+
+    assert done.stdout.startswith("1 cases added, 2 updated")
+    shown = postgres.run(
+        "SELECT concat_ws('|', case_id, title, source_url, main_image_local, brand_name) FROM ad_cases ORDER BY 1",
+        cases_database,
+    )
+    assert shown.splitlines() == [
+        "14178|New too|https://other.example|/static/x.png|kept",
+        "2|New|https://page.example|/static/x.png|kept",
+        "3|Third|",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        (b"0,t,,", "case_id must be from 1 to 2147483647"),
+        (b"2147483648,t,,", "case_id must be from 1 to 2147483647"),
+        (b"x,t,,", "case_id is no whole number"),
+        (b",t,,", "case_id is missing"),
+        (b"5,,,", "title is missing"),
+        (b"5," + b"x" * 501 + b",,", "title has 501 characters where 500 fit"),
+        (b"5,\xff,,", "title is not in UTF-8"),
+        (b"5,a\x00b,,", "title holds a NUL character"),
+        (b"5,t,1.5,", "score is no whole number"),
+        (b"5,t,1e999,", "score is no whole number"),
+        (b"5,t,,{}", "tags is no JSON array"),
+        (b"5,t,,[", "tags is no JSON"),
+        (b"5,t", "2 fields where the first line names 4"),
+        (b'"5"x,t,,', "no CSV"),
+    ],
+)
+def test_bad_row_is_named_and_the_others_are_kept(
+    import_cases: Import, postgres: Postgres, cases_database: str, row: bytes, why: str
+) -> None:
+    done = import_cases(b"case_id,title,score,tags\n1,first,,\n" + row + b'\n9,last,7,"[""a""]"\n')
+
+    assert done.returncode == 1
+    assert f"line 3: {why}" in done.stderr
+    assert done.stdout == "2 cases added, 0 updated, 1 bad rows left out.\n"
+    assert postgres.run("SELECT string_agg(case_id::text, ' ' ORDER BY case_id) FROM ad_cases", cases_database) == "1 9"
+
+
+def test_row_that_only_the_table_refuses_is_named(
+    import_cases: Import, postgres: Postgres, cases_database: str
+) -> None:
+    postgres.run("ALTER TABLE ad_cases ADD CHECK (title <> 'unwanted')", cases_database)
+
+    done = import_cases(b"case_id,title\n1,a\n2,unwanted\n3,c\n")
+
+    assert done.returncode == 1
+    assert "line 3: new row" in done.stderr
+    assert done.stdout == "2 cases added, 0 updated, 1 bad rows left out.\n"
+
+
+def test_later_of_two_rows_with_one_case_id_holds(
+    import_cases: Import, postgres: Postgres, cases_database: str
+) -> None:
+    import_cases(b"case_id,title,score\n1,first,5\n1,second,\n")
+
+    assert postgres.run("SELECT title, score FROM ad_cases", cases_database) == "second|"
+
+
+def test_column_that_the_table_lacks_is_left_out_and_said(
+    import_cases: Import, postgres: Postgres, cases_database: str
+) -> None:
+    postgres.run("ALTER TABLE ad_cases DROP COLUMN brand_name", cases_database)
+
+    done = import_cases(b"case_id,title,brand_name,colour\n1,t,b,red\n")
+
+    assert done.returncode == 0
+    assert "lacks these columns, they were left out: brand_name" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (gzip.compress(FORMS["csv"] * 100)[:-30], "cut short"),
+        (b"", "case_id"),
+        (b"name,title\n1,t\n", "case_id"),
+        (b'[{"case_id": 1, "title": "t"}, {"case_id": 2, oops', "Line 1"),
+        (b'[{"case_id": 1, "title": "t"}', "does not end"),
+        (b'[{"case_id": 1, "title": "t"} {', "what follows is not read"),
+    ],
+)
+def test_file_that_cannot_be_read_on_is_status_3(import_cases: Import, content: bytes, why: str) -> None:
+    done = import_cases(content)
+
+    assert done.returncode == 3
+    assert why in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_rows_before_a_fault_are_in_the_table(import_cases: Import, postgres: Postgres, cases_database: str) -> None:
+    import_cases(b'[{"case_id": 1, "title": "t"}, {"case_id": 2, oops')
+
+    assert postgres.run("SELECT count(*) FROM ad_cases", cases_database) == "1"
+
+
+def test_missing_file_and_unreachable_database_are_said(import_cases: Import) -> None:
+    missing = import_cases.run("no-such-file")
+    unreachable = import_cases(FORMS["csv"], DATABASE_URL="postgresql://nobody@127.0.0.1:1/x")
+
+    assert (missing.returncode, unreachable.returncode) == (3, 3)
+    assert missing.stderr == "no-such-file cannot be read: No such file or directory\n"
+    assert "DB_HOST" in unreachable.stderr
+
+
+def test_missing_table_is_said(postgres: Postgres, postgres_database: str, tmp_path: Path) -> None:
+    done = Import(postgres.url(postgres_database), tmp_path)(FORMS["csv"])
+
+    assert (done.returncode, done.stderr) == (
+        3,
+        "The database has no table ad_cases: run database/init.sql first\n",
+    )
+
+
+def test_help_says_what_the_file_may_be(import_cases: Import) -> None:
+    done = import_cases.run("--help")
+
+    assert done.returncode == 0
+    assert "JSON Lines" in done.stdout
+
+
+def test_memory_does_not_grow_with_the_file(import_cases: Import, tmp_path: Path) -> None:
+    """100 MB of text pass through a process that never has that much."""
+    program = (
+        "import resource, sys; sys.argv[0] = 'import_cases.py'; sys.path.insert(0, sys.argv.pop(1));"
+        "import checkout; checkout.enter(); import importing.command; status = importing.command.main();"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(status)"
+    )
+    file = tmp_path / "large.jsonl.gz"
+    with gzip.open(file, "wt", compresslevel=1) as lines:
+        for number in range(1, 50_001):
+            lines.write(json.dumps({"case_id": number, "title": "t", "description": "x" * 2000}) + "\n")
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, BACKEND, file],
+        env=plain_environment(DATABASE_URL=import_cases.url),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) < 100 * 1024  # KiB
+
+
+def test_the_real_catalogue_is_taken_in_whole(
+    import_cases: Import, postgres: Postgres, cases_database: str, shared: Path
+) -> None:
+    done = import_cases.run(str(shared / "catalogue/adquan_cases.csv.gz"))
+
+    assert done.stdout == "11133 cases added, 0 updated, 0 bad rows left out.\n"
+    counts = postgres.run(
+        "SELECT count(main_image), sum(jsonb_array_length(images)), count(*) FILTER (WHERE source_url = '') "
+        "FROM ad_cases",
+        cases_database,
+    )
+    assert counts == "8446|36791|1893"
