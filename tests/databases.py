@@ -92,7 +92,9 @@ class Desk:
         return await self.ledger.note("cases", self.catalogue.links())
 
     async def lease_all(self, limit: int = 1000) -> list[Task]:
-        return [task for host in await self.ledger.hosts("cases") for task in await self.ledger.lease("cases", host, limit)]
+        return [
+            task for host in await self.ledger.hosts("cases") for task in await self.ledger.lease("cases", host, limit)
+        ]
 
     async def record(self, run: int, outcomes) -> set[int]:
         async def work(transaction):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.databases import add_cases, another_desk, execute, stored
 
 from rehost.model import Deferred, Reason, Refused, Unchanged, Validator
 from rehost.ports import Compared, Noted
-from tests.databases import another_desk, add_cases, execute, stored
 
 A = "https://a.example/1.png"
 B = "https://b.example:8443/2.png"

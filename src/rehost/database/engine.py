@@ -12,49 +12,27 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from random import Random
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
-from sqlalchemy import (
-    URL,
-    ColumnElement,
-    FromClause,
-    Select,
-    Table,
-    bindparam,
-    cast,
-    column,
-    event,
-    func,
-    make_url,
-    select,
-)
+from sqlalchemy import ColumnElement, FromClause, Select, Table, bindparam, cast, column, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.schema import CreateTable
 from sqlalchemy.types import BigInteger, TypeEngine
 
 from rehost.clock import Clock
-from rehost.database.expressions import host_of_text
 from rehost.database.faults import STARTING_UP, Place, code_of, is_passing, sentence
-from rehost.errors import LedgerError, OperatorError, SettingsError
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection as SyncConnection
-    from sqlalchemy.engine.interfaces import DBAPIConnection
+from rehost.database.opening import BEGIN, make_engine, with_driver
+from rehost.errors import LedgerError, OperatorError
 
 T = TypeVar("T")
 
 Connection = AsyncConnection
 Work = Callable[[AsyncConnection], Awaitable[T]]
 
-CONNECT_SECONDS = 10.0
-STATEMENT_SECONDS = 600.0
-BUSY_SECONDS = 30.0
 FIRST_WAIT = 0.05
 LONGEST_WAIT = 3.0
-
-_BEGIN = "rehost_begin"  # execution option: how a transaction begins on SQLite
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +56,7 @@ class Session:
     @asynccontextmanager
     async def begin(self, *, writing: bool) -> AsyncIterator[AsyncConnection]:
         """Open a transaction; commits at the end, rolls back on an error."""
-        await self.connection.execution_options(**{_BEGIN: "IMMEDIATE" if writing else "DEFERRED"})
+        await self.connection.execution_options(**{BEGIN: "IMMEDIATE" if writing else "DEFERRED"})
         async with self.connection.begin():
             yield self.connection
 
@@ -101,7 +79,7 @@ class Database:
         Raises:
             SettingsError: the URL is of no database that we know.
         """
-        self._url = _with_driver(url)
+        self._url = with_driver(url)
         self._clock = clock
         self._random = random
         self._outage_seconds = outage_seconds
@@ -117,7 +95,7 @@ class Database:
         )
 
     async def __aenter__(self) -> Self:
-        self._engine = _make_engine(self._url, self._connections)
+        self._engine = make_engine(self._url, self._connections)
         return self
 
     async def __aexit__(
@@ -160,7 +138,7 @@ class Database:
             try:
                 async with self._open().connect() as connection:
                     self._was_reached = True
-                    await connection.execution_options(**{_BEGIN: begin})
+                    await connection.execution_options(**{BEGIN: begin})
                     async with connection.begin():
                         return await work(connection)
             except Exception as caught:
@@ -278,53 +256,3 @@ class Database:
         async with self._open().connect() as connection, connection.stream(query) as result:
             async for rows in result.partitions():
                 yield rows
-
-
-def _with_driver(text: str) -> URL:
-    try:
-        url = make_url(text)
-        backend = url.get_backend_name()
-    except SQLAlchemyError:
-        backend = None
-    if backend in {"postgresql", "postgres"}:
-        return url.set(drivername="postgresql+asyncpg")
-    if backend == "sqlite":
-        if not url.database or url.database == ":memory:":
-            raise SettingsError("DATABASE_URL names no file for SQLite: write sqlite:///path/to/file.db.")
-        return url.set(drivername="sqlite+aiosqlite")
-    raise SettingsError("DATABASE_URL must begin with postgresql:// or sqlite:///.")
-
-
-def _make_engine(url: URL, connections: int) -> AsyncEngine:
-    if url.get_backend_name() == "sqlite":
-        engine = create_async_engine(url, pool_size=connections, max_overflow=0, connect_args={"timeout": BUSY_SECONDS})
-        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-        event.listen(engine.sync_engine, "begin", _begin_sqlite)
-        return engine
-    try:
-        return create_async_engine(
-            url,
-            pool_size=connections,
-            max_overflow=0,
-            connect_args={
-                "timeout": CONNECT_SECONDS,
-                "command_timeout": STATEMENT_SECONDS,
-                "server_settings": {"application_name": "rehost", "jit": "off"},
-            },
-        )
-    except ModuleNotFoundError as error:
-        raise SettingsError("PostgreSQL needs the package asyncpg: pip install 'rehost[postgresql]'.") from error
-
-
-def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:
-    connection.isolation_level = None  # we begin our transactions ourselves
-    connection.create_function("rehost_host", 1, host_of_text, deterministic=True)
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")  # a commit that is told is on the disk (invariant 1)
-    cursor.close()
-
-
-def _begin_sqlite(connection: SyncConnection) -> None:
-    begin = connection.get_execution_options().get(_BEGIN, "DEFERRED")
-    connection.exec_driver_sql(f"BEGIN {begin}")

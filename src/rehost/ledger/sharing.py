@@ -65,12 +65,18 @@ class Sharing:
             wish = max(0, wanted.get(host, 0))
             share = borne.get(host, Share(0))
             slots = 0 if share.pause_seconds > 0 else self._slots(wish, others, self._limit(share))
-            flying = min(before.slots, wish) if in_flight is None else in_flight.get(host, 0)
-            mine[host] = Held(wish, slots, max(slots, before.slots if in_flight is not None else flying, flying))
+            mine[host] = Held(wish, slots, max(slots, self._flying(before, wish, host, in_flight)))
             if host in wanted:
                 result[host] = Share(slots, share.allowance, share.pause_seconds, share.proven)
         await self._write(connection, mine)
         return result
+
+    @staticmethod
+    def _flying(before: Held, wish: int, host: str, in_flight: Mapping[str, int] | None) -> int:
+        """Return how many requests there may be: those begun between the count and our answer have a slot of before."""
+        if in_flight is None:
+            return min(before.reserved, wish)
+        return max(before.slots, in_flight.get(host, 0))
 
     def _limit(self, share: Share) -> int:
         """Return what a host bears over all workers: one request, until it has given a picture."""
@@ -89,9 +95,8 @@ class Sharing:
         living = self.database.insert(workers).values(worker=self.worker, alive_until=until)
         living = living.on_conflict_do_update(index_elements=[workers.c.worker], set_={"alive_until": until})
         await connection.execute(living)
-        dead = select(workers.c.worker).where(workers.c.alive_until < now())
-        await connection.execute(delete(shares).where(shares.c.worker.in_(dead)))
         await connection.execute(delete(workers).where(workers.c.alive_until < now()))
+        await connection.execute(delete(shares).where(shares.c.worker.not_in(select(workers.c.worker))))
 
     async def _held(self, connection: Connection, names: list[str]) -> Mapping[str, dict[str, Held]]:
         result: defaultdict[str, dict[str, Held]] = defaultdict(dict)

@@ -1,0 +1,78 @@
+"""Engines for the two kinds of database, each set up so that a commit that is told is kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import URL, event, make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from rehost.database.expressions import host_of_text
+from rehost.errors import SettingsError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+
+BEGIN = "rehost_begin"  # execution option: how a transaction begins on SQLite
+CONNECT_SECONDS = 10.0
+STATEMENT_SECONDS = 600.0
+BUSY_SECONDS = 30.0
+
+
+def with_driver(text: str) -> URL:
+    """Return a URL with the driver that we use, whatever driver it names; libpq's `sslmode` becomes asyncpg's `ssl`.
+
+    Raises:
+        SettingsError: the URL is of no database that we know.
+    """
+    try:
+        url = make_url(text)
+        backend = url.get_backend_name()
+    except SQLAlchemyError:
+        backend = None
+    if backend in {"postgresql", "postgres"}:
+        query = {"ssl" if name == "sslmode" else name: value for name, value in url.query.items()}
+        return url.set(drivername="postgresql+asyncpg", query=query)
+    if backend == "sqlite":
+        if not url.database or url.database == ":memory:":
+            raise SettingsError("DATABASE_URL names no file for SQLite: write sqlite:///path/to/file.db.")
+        return url.set(drivername="sqlite+aiosqlite")
+    raise SettingsError("DATABASE_URL must begin with postgresql:// or sqlite:///.")
+
+
+def make_engine(url: URL, connections: int) -> AsyncEngine:
+    """Return an engine; nothing is connected yet."""
+    if url.get_backend_name() == "sqlite":
+        engine = create_async_engine(url, pool_size=connections, max_overflow=0, connect_args={"timeout": BUSY_SECONDS})
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        return engine
+    try:
+        return create_async_engine(
+            url,
+            pool_size=connections,
+            max_overflow=0,
+            connect_args={
+                "timeout": CONNECT_SECONDS,
+                "command_timeout": STATEMENT_SECONDS,
+                "server_settings": {"application_name": "rehost", "jit": "off"},
+            },
+        )
+    except ModuleNotFoundError as error:
+        raise SettingsError("PostgreSQL needs the package asyncpg: pip install 'rehost[postgresql]'.") from error
+
+
+def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:
+    connection.isolation_level = None  # we begin our transactions ourselves
+    connection.create_function("rehost_host", 1, host_of_text, deterministic=True)
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")  # a commit that is told is on the disk (invariant 1)
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    begin = connection.get_execution_options().get(BEGIN, "DEFERRED")
+    connection.exec_driver_sql(f"BEGIN {begin}")

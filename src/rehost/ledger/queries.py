@@ -1,0 +1,206 @@
+"""What status, API and page show of the ledger; read-only.
+
+Pages of links are cut by the number of the last entry shown (keyset): page a thousand costs what page one does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, and_, case, func, or_, select
+
+from rehost.database import Connection, Database, now, seconds_until
+from rehost.ledger.schema import changes, decoys, hosts, links, origins, runs
+from rehost.ledger.standings import Change, HostStanding, LinkStanding, Page, RunStanding, Standing, Wanted
+from rehost.ledger.waiting import is_due
+from rehost.model import Format, Reason, Rule, State
+
+MOST = 1000  # rows of one answer
+
+
+_REASONS = {reason.value: reason for reason in Reason}
+_FORMATS = {format_.value: format_ for format_ in Format}
+_LINK = [links.c[name] for name in LinkStanding.__dataclass_fields__]
+_RUN = [runs.c[name] for name in RunStanding.__dataclass_fields__]
+_FAILED = links.c.state.in_((State.DEFERRED.value, State.REFUSED.value))
+_HELD = links.c.state == State.HELD.value
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """Questions to the ledger."""
+
+    database: Database
+
+    async def sources(self) -> Sequence[str]:
+        """Return the names of all sources that were ever noted."""
+        return [row.source for row in await self._all(select(links.c.source).distinct().order_by(links.c.source))]
+
+    async def standing(self, source: str) -> Standing:
+        """Return where a source stands."""
+        is_later = and_(_FAILED, links.c.due_at > now())
+        query = (
+            select(
+                links.c.state,
+                case((_FAILED, links.c.reason)).label("reason"),
+                func.count().label("number"),
+                func.count().filter(is_due(links)).label("due"),
+                func.count().filter(is_later).label("later"),
+                seconds_until(func.min(links.c.due_at).filter(is_later)).label("next_due"),
+                func.coalesce(func.sum(links.c.size).filter(_HELD), 0).label("size"),
+            )
+            .where(links.c.source == source, links.c.present)
+            .group_by(links.c.state, "reason")
+        )
+        rows = await self._all(query)
+        waits = [row.next_due for row in rows if row.next_due is not None]
+        return Standing(
+            source,
+            states={state: sum(row.number for row in rows if row.state == state) for state in State},
+            reasons=_by_reason(rows),
+            due=sum(row.due for row in rows),
+            later=sum(row.later for row in rows),
+            next_due_seconds=min(waits, default=None),
+            size=int(sum(row.size for row in rows)),
+        )
+
+    async def hosts(self, source: str, limit: int = 100) -> Sequence[HostStanding]:
+        """Return the hosts of a source, those with most links first."""
+        query = (
+            select(
+                links.c.host,
+                func.count().label("present"),
+                func.count().filter(_HELD).label("held"),
+                func.count().filter(_FAILED).label("failed"),
+                func.count().filter(is_due(links)).label("due"),
+            )
+            .where(links.c.source == source, links.c.present)
+            .group_by(links.c.host)
+            .order_by(func.count().desc(), links.c.host)
+            .limit(min(limit, MOST))
+            .subquery()
+        )
+        pause = seconds_until(hosts.c.paused_until).label("pause")
+        known = select(query, hosts.c.allowance, hosts.c.proven, hosts.c.evidence, pause)
+        rows = await self._all(
+            known.join_from(query, hosts, hosts.c.host == query.c.host, isouter=True).order_by(
+                query.c.present.desc(), query.c.host
+            )
+        )
+        return [
+            HostStanding(
+                row.host,
+                row.present,
+                row.held,
+                row.failed,
+                row.due,
+                row.allowance or 0,
+                bool(row.proven),
+                max(0.0, row.pause or 0.0),
+                row.evidence,
+            )
+            for row in rows
+        ]
+
+    async def rules(self) -> Sequence[Rule]:
+        """Return what was learned of each origin."""
+        query = select(origins).order_by(origins.c.origin).limit(MOST)
+        return [Rule(row.origin, row.referer, row.evidence, row.learned_at) for row in await self._all(query)]
+
+    async def decoys(self) -> Mapping[str, int]:
+        """Return how many decoys are known of each origin."""
+        query = select(decoys.c.origin, func.count().label("number")).group_by(decoys.c.origin)
+        return {row.origin: row.number for row in await self._all(query)}
+
+    async def runs(
+        self, source: str | None = None, limit: int = 20, before: int | None = None
+    ) -> Sequence[RunStanding]:
+        """Return the last runs, the latest first; older ones than `before` for the next page."""
+        query = select(*_RUN).order_by(runs.c.run.desc()).limit(min(limit, MOST))
+        if source is not None:
+            query = query.where(runs.c.source == source)
+        if before is not None:
+            query = query.where(runs.c.run < before)
+        return [_run(row) for row in await self._all(query)]
+
+    async def links(self, wanted: Wanted, after: int = 0, limit: int = 100) -> Page:
+        """Return links in the order in which they were noted, from the one after `after` on."""
+        size = max(1, min(limit, MOST))
+        query = (
+            select(*_LINK)
+            .where(links.c.present, links.c.entry > after, *_conditions(wanted))
+            .order_by(links.c.entry)
+            .limit(size + 1)
+        )
+        rows = await self._all(query)
+        found = [_link(row) for row in rows[:size]]
+        return Page(found, found[-1].entry if len(rows) > size else None)
+
+    async def link(self, source: str, row_key: str, position: int = 0) -> LinkStanding | None:
+        """Return one link, if it was ever noted."""
+        query = select(*_LINK).where(links.c.source == source, links.c.row_key == row_key, links.c.position == position)
+        rows = await self._all(query)
+        return _link(rows[0]) if rows else None
+
+    async def history(self, source: str, row_key: str, position: int = 0) -> Sequence[Change]:
+        """Return what was written into a row's column, the latest first."""
+        columns = [changes.c[name] for name in Change.__dataclass_fields__]
+        query = (
+            select(*columns)
+            .where(changes.c.source == source, changes.c.row_key == row_key, changes.c.position == position)
+            .order_by(changes.c.change.desc())
+            .limit(MOST)
+        )
+        return [Change(*row) for row in await self._all(query)]
+
+    async def _all(self, query: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:
+        async def work(connection: Connection) -> Sequence[Row[*tuple[Any, ...]]]:
+            return (await connection.execute(query)).all()
+
+        return await self.database.read(work)
+
+
+def _by_reason(rows: Sequence[Row[*tuple[Any, ...]]]) -> Mapping[Reason, int]:
+    """Return the sums by reason: one may be of deferred and of refused links."""
+    sums: Counter[str] = Counter()
+    for row in rows:
+        if row.reason:
+            sums[row.reason] += row.number
+    return {_REASONS[word]: number for word, number in sums.most_common()}
+
+
+def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
+    exact = {
+        links.c.source: wanted.source,
+        links.c.state: wanted.state,
+        links.c.reason: wanted.reason,
+        links.c.host: wanted.host,
+    }
+    conditions: list[ColumnElement[bool]] = [
+        column == str(value) for column, value in exact.items() if value is not None
+    ]
+    if wanted.text:
+        conditions.append(
+            or_(*(column.icontains(wanted.text, autoescape=True) for column in (links.c.row_key, links.c.url)))
+        )
+    return conditions
+
+
+def _link(row: Row[*tuple[Any, ...]]) -> LinkStanding:
+    values = row._asdict()
+    reason, format_ = values.pop("reason"), values.pop("format")
+    return LinkStanding(
+        **{**values, "state": State(values["state"])},
+        reason=_REASONS[reason] if reason else None,
+        format=_FORMATS[format_] if format_ else None,
+    )
+
+
+def _run(row: Row[*tuple[Any, ...]]) -> RunStanding:
+    values = row._asdict()
+    reasons = json.loads(values.pop("reasons") or "{}")
+    return RunStanding(**values, reasons={_REASONS[word]: number for word, number in reasons.items()})

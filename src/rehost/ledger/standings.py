@@ -1,0 +1,124 @@
+"""What the ledger tells about links, hosts and runs, as data (`queries.py` asks for it)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from rehost.model import Format, Reason, State
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a source stands, in links that the catalogue has."""
+
+    source: str
+    states: Mapping[State, int]
+    reasons: Mapping[Reason, int]  # of deferred and refused links
+    due: int
+    later: int
+    next_due_seconds: float | None
+    size: int  # bytes of all held copies
+
+
+@dataclass(frozen=True, slots=True)
+class HostStanding:
+    """Where one host stands, over all workers."""
+
+    host: str
+    present: int
+    held: int
+    failed: int  # deferred or refused
+    due: int
+    allowance: int  # requests at once; 0 if nobody has said
+    proven: bool
+    pause_seconds: float
+    evidence: str | None  # of the pause
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStanding:
+    """All that is known of one link now."""
+
+    entry: int
+    source: str
+    row_key: str
+    position: int
+    url: str
+    page_url: str | None
+    host: str
+    present: bool
+    state: State
+    attempts: int
+    reason: Reason | None
+    evidence: str | None
+    due_at: datetime
+    noted_at: datetime
+    changed_at: datetime | None
+    visited_at: datetime | None
+    key: str | None
+    digest: str | None
+    size: int | None
+    held_url: str | None
+    final_url: str | None
+    local_url: str | None
+    format: Format | None
+    width: int | None
+    height: int | None
+    frames: int | None
+    held_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One writing of a row's column."""
+
+    run: int
+    url: str
+    before_url: str | None
+    after_url: str | None
+    changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunStanding:
+    """One run; what is None is not known yet, or never was: the run was killed."""
+
+    run: int
+    source: str
+    host: str
+    pid: int
+    os_user: str
+    version: str
+    started_at: datetime
+    ended_at: datetime | None
+    undone_at: datetime | None
+    held: int | None
+    unchanged: int | None
+    adopted: int | None
+    failed: int | None
+    overtaken: int | None
+    size: int | None
+    seconds: float | None
+    interrupted: bool | None
+    reasons: Mapping[Reason, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which links to show; None asks for any."""
+
+    source: str | None = None
+    state: State | None = None
+    reason: Reason | None = None
+    host: str | None = None
+    text: str | None = None  # part of the row's key or of the link, upper or lower case
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some links, and where the next page begins."""
+
+    links: Sequence[LinkStanding]
+    next: int | None  # to be given as `after`; None at the end

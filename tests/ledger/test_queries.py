@@ -1,0 +1,97 @@
+"""What status, API and page are told."""
+
+from __future__ import annotations
+
+import pytest
+from tests.databases import add_cases, stored
+
+from rehost.ledger import Queries, SqlOrigins
+from rehost.ledger.standings import Wanted
+from rehost.model import Deferred, Format, Reason, Refused, State
+
+LINKS = [f"https://a.example/{number}.png" for number in range(4)] + ["https://B.example/100%_x.png"]
+
+
+@pytest.fixture
+async def queries(desk) -> Queries:
+    """Two held, one deferred, one refused at a.example; one wanted at b.example."""
+    await add_cases(desk.database, LINKS)
+    await desk.note()
+    tasks = sorted(await desk.ledger.lease("cases", "a.example", 10), key=lambda task: task.link.row_key)
+    await desk.record(1, [
+        stored(tasks[0]),
+        stored(tasks[1]),
+        Deferred(tasks[2], Reason.THROTTLED, "429", 3600.0),
+        Refused(tasks[3], Reason.GONE, "404", 7200.0),
+    ])  # fmt: skip
+    return Queries(desk.database)
+
+
+async def test_standing_counts_states_reasons_and_waits(queries):
+    standing = await queries.standing("cases")
+
+    assert standing.states == {
+        State.HELD: 2,
+        State.DEFERRED: 1,
+        State.REFUSED: 1,
+        State.WANTED: 1,
+        State.LEASED: 0,
+    }
+    assert standing.reasons == {Reason.THROTTLED: 1, Reason.GONE: 1}
+    assert (standing.due, standing.later, standing.size) == (1, 2, 10)
+    assert standing.next_due_seconds == pytest.approx(3600, abs=60)
+
+
+async def test_hosts_are_told_with_their_pauses(queries, database):
+    await SqlOrigins(database, worker="one", concurrency=4, lease_seconds=60).pause("b.example", 60.0, "429")
+
+    first, second = await queries.hosts("cases")
+
+    assert (first.host, first.present, first.held, first.failed, first.pause_seconds) == ("a.example", 4, 2, 2, 0.0)
+    assert (second.host, second.due, second.evidence) == ("b.example", 1, "429")
+    assert second.pause_seconds == pytest.approx(60, abs=30)
+
+
+async def test_pages_follow_each_other_without_gap_or_overlap(queries):
+    keys, after = [], 0
+    while True:
+        page = await queries.links(Wanted("cases"), after, limit=2)
+        keys += [link.row_key for link in page.links]
+        if page.next is None:
+            break
+        after = page.next
+
+    assert keys == ["1", "2", "3", "4", "5"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "keys"),
+    [
+        (Wanted(state=State.HELD), ["1", "2"]),
+        (Wanted(reason=Reason.GONE), ["4"]),
+        (Wanted(host="b.example"), ["5"]),
+        (Wanted(text="A.EXAMPLE/3"), ["4"]),
+        (Wanted(text="%"), ["5"]),
+        (Wanted(text="_"), ["5"]),
+        (Wanted(text="' OR 1=1 --"), []),
+        (Wanted(source="others"), []),
+    ],
+)
+async def test_links_are_found_by(queries, wanted, keys):
+    page = await queries.links(wanted)
+
+    assert [link.row_key for link in page.links] == keys
+
+
+async def test_one_link_is_told_with_its_copy_and_history(queries):
+    link = await queries.link("cases", "1")
+    [change] = await queries.history("cases", "1")
+
+    assert link is not None
+    assert (link.state, link.key, link.format, link.width) == (State.HELD, "1/main_image.png", Format.PNG, 4)
+    assert (change.run, change.before_url, change.after_url) == (1, None, "/static/images/1/main_image.png")
+    assert await queries.link("cases", "99") is None
+
+
+async def test_sources_are_those_that_were_noted(queries):
+    assert await queries.sources() == ["cases"]
