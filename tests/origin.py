@@ -136,9 +136,9 @@ Behaviour = Callable[[Exchange], Awaitable[None]]
 class Origin:
     """The origin; see the module's text. Everything public may be read from any thread."""
 
-    def __init__(self, play=None, *, address="127.0.0.1"):
+    def __init__(self, play=None, *, address="127.0.0.1", port=0):
         self.address = address
-        self.port = 0
+        self.port = port
         self.requests: list[Asked] = []
         self.connections = 0
         self._play = play or (lambda _host, _path, _headers: None)
@@ -197,7 +197,7 @@ class Origin:
         self._tls = _server_context()
         self._tls.sni_callback = self._choose_certificate
         self._contexts = {}
-        listener = self._closing.enter_context(socket.create_server((self.address, self.port), backlog=1024))
+        listener = self._closing.enter_context(_listen(self.address, self.port))
         listener.setblocking(False)
         self.port = listener.getsockname()[1]
         self._loop = asyncio.new_event_loop()
@@ -327,6 +327,12 @@ class Origin:
         if name == "unknown-ca.bad-tls.example":
             return trustme.CA().issue_cert(name)
         return self._ca.issue_cert(name)
+
+
+def _listen(address, port):
+    if address == "::":
+        return socket.create_server((address, port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024)
+    return socket.create_server((address, port), backlog=1024)
 
 
 def _server_context():

@@ -87,7 +87,7 @@ class Client:
             lookup or SystemLookup(),
             Detours(connect_to),
             proxies or Proxies(),
-            headers_for or (lambda _origin: {}),
+            headers_for,
             concurrency,
         )
 

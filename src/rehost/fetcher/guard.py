@@ -92,6 +92,8 @@ class Guard:
 
 def is_address(host: str) -> bool:
     """Return whether a host is an address rather than a name."""
+    if ":" not in host and not host[-1:].isdigit():  # no name that needs a closer look; this is asked at every hop
+        return False
     try:
         ip_address(host)
     except ValueError:

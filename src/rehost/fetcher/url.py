@@ -36,8 +36,8 @@ def normalise(link: str, base: str | None = None) -> str:
     """Return the absolute http or https URL, all ASCII, that a link stands for.
 
     White space around it and the fragment are dropped, what is not ASCII is encoded (host names by UTS #46). A link
-    that begins with `//` and has no base means https. Credentials in a link are dropped: rehost sends only those that
-    the operator has set for an origin, so that none can leak to another one.
+    that begins with `//` and has no base means https. A link with credentials is refused, as browsers refuse it for
+    pictures: rehost sends only those that the operator has set for an origin, so that none can leak to another one.
 
     Args:
         link: as the row has it, or the Location of a redirect.
@@ -71,7 +71,9 @@ def _checked(url: URL) -> str:
         raise Permanent(Reason.NOT_A_URL, "its host can be no host name")
     if url.port and int(url.port) in BAD_PORTS:
         raise Permanent(Reason.PORT_REFUSED, f"port {url.port}")
-    url.username = url.password = url.hash = ""
+    if url.username or url.password:
+        raise Permanent(Reason.NOT_A_URL, "credentials in the URL")
+    url.hash = ""
     href = str(url.href).removesuffix("#")
     if len(href) > MAX_CHARACTERS:
         raise Permanent(Reason.NOT_A_URL, f"{len(href)} characters when encoded")

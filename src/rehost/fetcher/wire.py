@@ -21,7 +21,7 @@ from rehost.errors import Permanent, Transient, VisitError
 from rehost.fetcher.guard import Guard, is_address
 from rehost.fetcher.lookup import Detours, Lookup
 from rehost.fetcher.proxy import Proxies
-from rehost.fetcher.url import host_of, origin_of, port_of
+from rehost.fetcher.url import origin_of
 from rehost.model import Reason
 
 Answer = aiohttp.ClientResponse
@@ -30,7 +30,7 @@ FAULTS = (aiohttp.ClientError, HttpProcessingError, OSError)
 
 _CUT = (ContentLengthError, TransferEncodingError, OSError, type(None))  # why a body that began did not end
 
-_READ_BYTES = 128 * 1024
+_READ_BYTES = 64 * 1024
 _FIELD_BYTES = 32 * 1024  # one line of a header; times _FIELDS bounds what an answer can make us keep
 _FIELDS = 128
 _NAMES_SECONDS = 60  # after this a name is looked up again
@@ -47,7 +47,7 @@ class Wire:
         lookup: Lookup,
         detours: Detours,
         proxies: Proxies,
-        headers_for: Callable[[str], Mapping[str, str]],
+        headers_for: Callable[[str], Mapping[str, str]] | None,
         concurrency: int,
     ) -> None:
         self._guard = guard
@@ -76,9 +76,9 @@ class Wire:
             VisitError: ADDRESS_REFUSED, UNRESOLVED.
             FAULTS: anything else that goes wrong.
         """
-        host, port = host_of(url), port_of(url)
-        headers = {**fields, **self._headers_for(origin_of(url))}
         target = URL(url, encoded=True)
+        host, port = target.raw_host or "", target.port or 0
+        headers = {**fields, **self._headers_for(origin_of(url))} if self._headers_for else dict(fields)
         if is_address(host):
             self._guard.check(host)
         detour = self._detours.target(host, port)
