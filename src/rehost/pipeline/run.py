@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from rehost.clock import Clock
 from rehost.errors import OperatorError
-from rehost.events import Listener, RunEnded, Visited
+from rehost.events import Listener, Planned, RunEnded, Visited
 from rehost.model import Deferred, Outcome, Reason, Refused, Stored, Task, Unchanged
 from rehost.pipeline.gate import Gate, HostPaused
 from rehost.pipeline.leases import Leases
@@ -88,7 +88,7 @@ class Run:
         self._source = parts.planner.catalogue.name
         self._leases = Leases(parts.ledger, self._source, parts.politeness, most=2 * limits.group)
         self._sum = Sum()
-        self._outcomes: asyncio.Queue[Outcome] = asyncio.Queue(2 * limits.group)
+        self._outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue(2 * limits.group)
         self._visits: set[asyncio.Task[None]] = set()
         self._proven: set[str] = set()
         self._wake = asyncio.Event()
@@ -98,6 +98,14 @@ class Run:
         """Begin nothing more; what is in flight is finished and recorded within seconds."""
         self._stopping = True
         self._wake.set()
+
+    async def plan(self) -> Planned:
+        """Return what `go` would find due; what needs no request is mended.
+
+        Raises:
+            OperatorError: the database or the store cannot be used.
+        """
+        return await self._parts.planner.plan()
 
     async def go(self, *, retry: str | None = None, list_store: bool = True) -> RunEnded:
         """Visit every due link once and return what came of it.
@@ -123,9 +131,9 @@ class Run:
                 beating = group.create_task(self._beat())
                 await self._visit_all(group)
                 await self._drain()
-                await self._outcomes.join()
+                await self._outcomes.put(None)
+                await recording
                 await self._leases.give_back(list(self._leases.open.values()))
-                recording.cancel()
                 beating.cancel()
         except* OperatorError as caught:
             raise caught.exceptions[0] from None
@@ -220,27 +228,33 @@ class Run:
     # --- recording
 
     async def _record(self, run: int) -> None:
-        """Record outcomes in groups, for ever."""
-        while True:
-            group = await self._group()
+        """Record outcomes in groups, until the mark that no more will come."""
+        is_last = False
+        while not is_last:
+            group, is_last = await self._group()
+            if not group:
+                break
             recorded = await self._parts.recorder.record(run, group)
             self._leases.close([outcome.task for outcome in group])
             self._sum.held += recorded.held
             self._sum.overtaken += recorded.overtaken
             self._listen(recorded)
-            for _ in group:
-                self._outcomes.task_done()
 
-    async def _group(self) -> list[Outcome]:
-        """Return the next outcomes: as many as a group takes, or as come within its time."""
-        group = [await self._outcomes.get()]
+    async def _group(self) -> tuple[list[Outcome], bool]:
+        """Return the next outcomes, as many as a group takes or as come within its time; and whether they are last."""
+        group: list[Outcome] = []
         try:
-            async with asyncio.timeout(self._limits.group_seconds):
+            async with asyncio.timeout(None) as patience:
                 while len(group) < self._limits.group:
-                    group.append(await self._outcomes.get())
+                    outcome = await self._outcomes.get()
+                    if outcome is None:
+                        return group, True
+                    if not group:
+                        patience.reschedule(asyncio.get_running_loop().time() + self._limits.group_seconds)
+                    group.append(outcome)
         except TimeoutError:
             pass
-        return group
+        return group, False
 
     async def _beat(self) -> None:
         """Show that we live, for ever: at once when there is news, every few seconds otherwise."""

@@ -1,0 +1,183 @@
+"""The only module that chooses implementations, gives them their settings, and opens them."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
+from random import SystemRandom
+
+import rehost
+from rehost.catalogue.catalogue import TableCatalogue
+from rehost.catalogue.source import Source
+from rehost.clock import Clock, SystemClock
+from rehost.database import Database
+from rehost.errors import SettingsError
+from rehost.events import Listener
+from rehost.fetcher.client import Client
+from rehost.fetcher.guard import Guard
+from rehost.fetcher.politeness import HostPoliteness
+from rehost.fetcher.proxy import Proxies
+from rehost.inspector.proof import ProofInspector
+from rehost.ledger.entries import SqlLedger
+from rehost.ledger.migrations import migrate
+from rehost.ledger.origins import SqlOrigins
+from rehost.ledger.queries import Queries
+from rehost.ledger.runs import Runs, Undone, Worker
+from rehost.pipeline.gate import Gate
+from rehost.pipeline.learn import Learner
+from rehost.pipeline.plan import Planner
+from rehost.pipeline.pulse import Pulse
+from rehost.pipeline.record import Recorder
+from rehost.pipeline.run import Limits, Parts, Run
+from rehost.pipeline.visit import Visitor
+from rehost.settings import Settings
+from rehost.store.layout import Layout
+from rehost.store.local import LocalStore
+
+
+def worker() -> Worker:
+    """Return who we are: one process, somewhere, never the same again."""
+    name = f"{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    return Worker(name, platform.node(), os.getpid(), _user(), rehost.__version__)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return str(os.getuid())
+
+
+def source_of(settings: Settings, name: str | None) -> Source:
+    """Return the source of that name; without a name the only one, or the first operator's where none is set.
+
+    Raises:
+        SettingsError: there is no such source, or there are several and no name.
+    """
+    sources = {each.name: Source(**asdict(each)) for each in settings.sources} or {Source().name: Source()}
+    if name is None and len(sources) == 1:
+        return next(iter(sources.values()))
+    if name not in sources:
+        known = ", ".join(sources)
+        said = f"There is no source {name}" if name else "There are several sources: say --source"
+        raise SettingsError(f"{said}; rehost.toml has {known}.")
+    return sources[name]
+
+
+@asynccontextmanager
+async def open_databases(settings: Settings, clock: Clock) -> AsyncIterator[tuple[Database, Database]]:
+    """Open the catalogue's database and the ledger's, which are one and the same unless REHOST_LEDGER_URL differs."""
+    async with AsyncExitStack() as stack:
+        random = SystemRandom()
+        catalogue = await stack.enter_async_context(Database(settings.database_url, clock=clock, random=random))
+        if settings.ledger_url in {"", settings.database_url}:
+            yield catalogue, catalogue
+            return
+        yield catalogue, await stack.enter_async_context(Database(settings.ledger_url, clock=clock, random=random))
+
+
+@asynccontextmanager
+async def open_run(settings: Settings, *, source: str | None, listen: Listener) -> AsyncIterator[Run]:
+    """Open everything that a run over one source needs, in the order in which an operator would mend it.
+
+    Raises:
+        OperatorError: a setting, the database, the table or the store cannot be used.
+    """
+    clock = SystemClock()
+    random = SystemRandom()
+    chosen = source_of(settings, source)
+    layout = Layout(chosen.path, settings.static_url_prefix)
+    me = worker()
+    async with AsyncExitStack() as stack:
+        ours, theirs = await stack.enter_async_context(open_databases(settings, clock))
+        catalogue = await TableCatalogue.open(ours, chosen)
+        await migrate(theirs)
+        store = await stack.enter_async_context(
+            LocalStore(settings.storage_dir, clock=clock, min_free_bytes=settings.min_free_bytes)
+        )
+        ledger = SqlLedger(theirs, worker=me, lease_seconds=settings.lease_seconds, url=layout.url)
+        origins = SqlOrigins(
+            theirs, worker=me.name, concurrency=settings.concurrency, lease_seconds=settings.lease_seconds
+        )
+        politeness = HostPoliteness(clock, random, concurrency=settings.concurrency)
+        limits = _limits(settings)
+        pulse = Pulse(ledger, origins, politeness, listen)
+        gate = Gate(
+            politeness,
+            clock,
+            concurrency=settings.concurrency,
+            patience_seconds=limits.patience_seconds,
+            changed=pulse.report,
+        )
+        client = await stack.enter_async_context(_client(settings, clock))
+        inspector = await stack.enter_async_context(_inspector(settings))
+        visitor = Visitor(
+            client, inspector, store, layout, Learner(origins, listen), gate, clock, random, settings.attempts
+        )
+        recorder = Recorder(catalogue, ledger, store, layout, joint=ours is theirs)
+        planner = Planner(catalogue, ledger, store, layout)
+        parts = Parts(planner, visitor, recorder, ledger, politeness, gate, pulse, store)
+        yield Run(parts, limits, clock, listen)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        concurrency=settings.concurrency,
+        visits=4 * settings.concurrency + 8,
+        renew_seconds=settings.lease_seconds / 4,
+    )
+
+
+def _client(settings: Settings, clock: Clock) -> Client:
+    contact = f" ({settings.contact})" if settings.contact else ""
+    return Client(
+        Guard(settings.allow_networks),
+        clock=clock,
+        timeout_seconds=settings.timeout_seconds,
+        max_bytes=settings.max_bytes,
+        max_redirects=settings.max_redirects,
+        user_agent=settings.user_agent or f"rehost/{rehost.__version__}{contact}",
+        concurrency=settings.concurrency,
+        connect_to=settings.connect_to,
+        proxies=Proxies.from_environment(os.environ),
+    )
+
+
+def _inspector(settings: Settings) -> ProofInspector:
+    return ProofInspector(
+        verify="structure" if settings.verify == "structure" else "decode",
+        max_pixels=settings.max_pixels,
+        max_frames=settings.max_frames,
+        decode_memory_bytes=settings.decode_memory_bytes,
+        decode_seconds=settings.decode_seconds,
+        processes=settings.decode_processes or os.cpu_count() or 1,
+    )
+
+
+@asynccontextmanager
+async def open_queries(settings: Settings) -> AsyncIterator[Queries]:
+    """Open the ledger for questions.
+
+    Raises:
+        OperatorError: the database cannot be used.
+    """
+    async with open_databases(settings, SystemClock()) as (_, ledger):
+        await migrate(ledger)
+        yield Queries(ledger)
+
+
+async def undo(settings: Settings, *, source: str | None, run: int) -> Undone:
+    """Put the column back as it was before a run, where nobody has changed it since.
+
+    Raises:
+        OperatorError: there is no such run, or the database cannot be used.
+    """
+    async with open_databases(settings, SystemClock()) as (ours, theirs):
+        await migrate(theirs)
+        catalogue = await TableCatalogue.open(ours, source_of(settings, source))
+        return await Runs(theirs, worker()).undo(run, catalogue)
