@@ -13,13 +13,15 @@ PICTURE = "https://oss.adquan.com/upload/20200628/159333611702b57de84188551c.png
 PAGE = "https://www.adquan.com/post-2-296041.html"
 
 
-def headers(url, page_url, referers=None):
-    referers = referers or Referers()
+LEARNING = Referers()
+
+
+def headers(url, page_url, referers=LEARNING):
     return [referers.header(rule, url, page_url) for rule in referers.chain(url, page_url)]
 
 
 def test_the_chain_goes_from_nothing_to_the_rows_own_page():
-    assert Referers().chain(PICTURE, PAGE) == ("none", "origin", "site", "page")
+    assert LEARNING.chain(PICTURE, PAGE) == ("none", "origin", "site", "page")
     assert headers(PICTURE, PAGE) == [None, "https://oss.adquan.com/", "https://www.adquan.com/", PAGE]
 
 
@@ -38,7 +40,7 @@ def test_the_chain_goes_from_nothing_to_the_rows_own_page():
     ],
 )
 def test_no_two_rules_of_a_chain_send_the_same(url, page_url, expected):
-    assert expected == list(Referers().chain(url, page_url))
+    assert expected == list(LEARNING.chain(url, page_url))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,7 @@ def test_no_two_rules_of_a_chain_send_the_same(url, page_url, expected):
     ],
 )
 def test_a_site_is_its_registrable_domain(host, domain):
-    assert domain == Referers().registrable(host)
+    assert domain == LEARNING.registrable(host)
 
 
 @pytest.mark.parametrize(
@@ -78,12 +80,12 @@ def test_a_site_is_its_registrable_domain(host, domain):
     ],
 )
 def test_a_page_is_sent_without_what_concerns_nobody(page_url, sent):
-    assert sent == Referers().header("page", PICTURE, page_url)
+    assert sent == LEARNING.header("page", PICTURE, page_url)
 
 
 def test_a_page_read_over_https_is_not_told_over_http():
-    assert Referers().header("page", "http://oss.adquan.com/1.png", PAGE) is None
-    assert PAGE.replace("https", "http") == Referers().header(
+    assert LEARNING.header("page", "http://oss.adquan.com/1.png", PAGE) is None
+    assert PAGE.replace("https", "http") == LEARNING.header(
         "page", "http://oss.adquan.com/1.png", PAGE.replace("https", "http")
     )
 

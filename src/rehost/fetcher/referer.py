@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 
 from rehost.errors import VisitError
+from rehost.fetcher.pattern import Pattern
 from rehost.fetcher.url import host_of, normalise, origin_of
 from rehost.model import Referer
 
@@ -28,7 +29,7 @@ class Referers:
                 first that fits counts.
         """
         self._default = default
-        self._patterns = tuple((_Pattern(pattern), rule) for pattern, rule in patterns)
+        self._patterns = tuple((Pattern(pattern), rule) for pattern, rule in patterns)
 
     def origin(self, url: str) -> str:
         """Return scheme://host[:port] of a normalised URL: what a rule belongs to."""
@@ -90,22 +91,6 @@ class Referers:
             return suffix.count(".") + 1 if suffix else 1
 
         return count
-
-
-class _Pattern:
-    """Whom a pattern names."""
-
-    def __init__(self, text: str) -> None:
-        self._origin = origin_of(text) if "://" in text else None
-        self._wild = text.startswith("*.")
-        self._host = text.removeprefix("*.").lower()
-
-    def fits(self, url: str) -> bool:
-        """Return whether the URL's origin is meant; `*.example.com` means example.com too."""
-        if self._origin is not None:
-            return self._origin == origin_of(url)
-        host = host_of(url)
-        return host == self._host or (self._wild and host.endswith(f".{self._host}"))
 
 
 def _clean(page_url: str) -> str | None:

@@ -1,0 +1,222 @@
+"""How one host is to be asked, by what it has shown: how many requests at once, and when again. Pure.
+
+- Concurrency: additive increase, multiplicative decrease (Chiu and Jain, 1989), as TCP does it.
+- A circuit breaker: several failures in a row stop all requests for a while; then one probe decides.
+- Whatever the host itself asks for (Retry-After) comes first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from math import ceil
+from random import Random
+
+from rehost.errors import Transient, VisitError
+from rehost.model import Reason
+
+GROWTH_ROUNDS = 4
+"""One more request at once after so many times as many good answers as there are requests at once now."""
+
+FAILURES_IN_A_ROW = 3
+ERRORS_IN_A_ROW = 10
+"""Time-outs and lost connections, and answers such as 500, after which the host is left alone."""
+
+FIRST_PAUSE = 15.0
+LONGEST_PAUSE = 3600.0
+LONGEST_RETRY_AFTER = 7 * 86400.0
+"""Seconds. The breaker's pauses grow fourfold; an origin's own wish is believed up to a week."""
+
+LONGEST_THROTTLE_PAUSE = 60.0
+"""Seconds, for a 429 that does not say how long to wait."""
+
+
+class Sign(Enum):
+    """What a request's end says of the host, whatever it says of the picture."""
+
+    GOOD = "good"  # it answered, if only with a 404
+    THROTTLED = "throttled"
+    STRAINED = "strained"  # 408, 5xx
+    TIMED_OUT = "timed out"
+    UNREACHABLE = "unreachable"
+    NONE = "none"  # nothing was sent
+
+
+_SIGNS = {
+    Reason.THROTTLED: Sign.THROTTLED,
+    Reason.ORIGIN_ERROR: Sign.STRAINED,
+    Reason.TIMED_OUT: Sign.TIMED_OUT,
+    Reason.UNREACHABLE: Sign.UNREACHABLE,
+    Reason.UNRESOLVED: Sign.UNREACHABLE,
+    Reason.TLS_FAILED: Sign.UNREACHABLE,
+    Reason.NOT_A_URL: Sign.NONE,
+    Reason.ADDRESS_REFUSED: Sign.NONE,
+    Reason.PORT_REFUSED: Sign.NONE,
+    Reason.ROBOTS_REFUSED: Sign.NONE,
+}
+
+
+def sign_of(error: VisitError | None) -> Sign:
+    """Return what the end of a request says of its host."""
+    if error is None:
+        return Sign.GOOD
+    if isinstance(error, Transient) and error.retry_after:
+        return Sign.THROTTLED
+    return _SIGNS.get(error.reason, Sign.GOOD)
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """What the operator asks for, over all workers."""
+
+    min_delay_seconds: float = 0.0
+    daily_budget: int | None = None  # requests in 24 hours
+
+
+@dataclass(slots=True)
+class Pace:
+    """One host, as this worker knows it. Times are monotonic seconds.
+
+    Invariants: 1 <= limit <= most; in_flight never grows beyond room().
+    """
+
+    most: int  # what the operator allows
+    manners: Manners
+    slots: int  # this worker's part of the allowance
+    limit: int = 0  # requests at once that the host bears, over all workers
+    proven: bool = False
+    in_flight: int = 0
+    used_at: float = 0.0
+    paused_until: float = 0.0
+    cause: tuple[Reason, str] = (Reason.THROTTLED, "the host is to be left alone")
+    news: bool = False  # the limit has changed and nobody else knows
+    _unheard: bool = False  # told, but the answer that is under way may be older
+    _next_at: float = 0.0
+    _good: int = 0  # answers since the limit changed
+    _cooling: int = 0  # requests that were in flight at the last halving: they tell nothing new
+    _failures: int = 0  # in a row
+    _throttles: int = 0  # in a row
+    _trips: int = 0  # of the breaker, in a row
+    _day: int = 0
+    _asked: int = 0  # in that day
+
+    def __post_init__(self) -> None:
+        """Begin with all that the operator allows; an unproven host is held to one by its slots."""
+        self.limit = self.most
+
+    def room(self) -> int:
+        """Return how many requests this worker may have in flight; one while the breaker waits for a probe."""
+        return min(self.slots, 1 if self._trips else self.limit)
+
+    def ready_at(self) -> float:
+        """Return the time from which the host may be asked, room given."""
+        return max(self.paused_until, self._next_at)
+
+    def is_forgettable(self) -> bool:
+        """Return whether nothing would be lost if this were forgotten, once its pause is over."""
+        blank = not (self.in_flight or self._failures or self._trips or self.news)
+        return blank and self.limit == self.most and not self.manners.daily_budget
+
+    def start(self, now: float) -> None:
+        """Count a request as sent."""
+        self.in_flight += 1
+        self.used_at = now
+        self._next_at = now + self.manners.min_delay_seconds * self._workers()
+
+    def spend(self, now: float, day: int, day_ends: float) -> bool:
+        """Count the request against the day's budget; return whether that ended it: then pause until `day_ends`."""
+        if not self.manners.daily_budget:
+            return False
+        if day != self._day:
+            self._day, self._asked = day, 0
+        self._asked += 1
+        if self._asked < ceil(self.manners.daily_budget / self._workers()):
+            return False
+        self.heed(day_ends, (Reason.THROTTLED, f"the day's budget of {self.manners.daily_budget} requests is used up"))
+        return self.paused_until > now
+
+    def end(self) -> None:
+        """Count a request as over, whatever came of it."""
+        self.in_flight -= 1
+        self._cooling = max(0, self._cooling - 1)
+
+    def learn(self, sign: Sign, error: VisitError | None, now: float, random: Random) -> float:
+        """Take in how a request ended; return for how many seconds the host is to be left alone for it, 0 for none."""
+        match sign:
+            case Sign.NONE:
+                return 0.0
+            case Sign.GOOD:
+                self._failures = self._throttles = self._trips = 0
+                self._grow()
+                return 0.0
+            case Sign.THROTTLED:
+                self._failures = self._trips = 0
+                self._halve()
+                return self._rest(self._throttle_pause(error, random), error, now)
+            case Sign.STRAINED:
+                return self._fail(ERRORS_IN_A_ROW, error, now, random)
+            case Sign.TIMED_OUT | Sign.UNREACHABLE:
+                return self._fail(FAILURES_IN_A_ROW, error, now, random)
+
+    def heed(self, until: float, cause: tuple[Reason, str]) -> None:
+        """Leave the host alone until then; never shortens a pause."""
+        if until > self.paused_until:
+            self.paused_until, self.cause = until, cause
+
+    def tell(self) -> int:
+        """Return the limit, to be told to the others now."""
+        self.news, self._unheard = False, True
+        return self.limit
+
+    def take(self, slots: int, allowance: int, *, proven: bool) -> None:
+        """Take this worker's part, and the limit that the others found unless our own news is still on its way."""
+        self.slots, self.proven = slots, proven
+        if allowance and not self.news and not self._unheard:
+            self.limit = max(1, min(self.most, allowance))
+        self._unheard = False
+
+    def _workers(self) -> float:
+        """Return how many times this worker's part goes into the whole: its delay is longer by that."""
+        return max(1.0, (self.limit if self.proven else 1) / max(1, self.slots))
+
+    def _grow(self) -> None:
+        self._good += 1
+        if self.limit < self.most and self._good >= GROWTH_ROUNDS * self.limit:
+            self.limit += 1
+            self._good = 0
+            self.news = True
+
+    def _halve(self) -> None:
+        """Halve once for what happened at once: requests that were in flight at a halving cause no second one."""
+        if self._cooling:
+            return
+        self._cooling = self.in_flight
+        self._good = 0
+        if self.limit > 1:
+            self.limit = max(1, self.limit // 2)
+            self.news = True
+
+    def _fail(self, patience: int, error: VisitError | None, now: float, random: Random) -> float:
+        self._failures += 1
+        # One 500 may be the picture's own fault; a second in a row is the host's.
+        if sign_of(error) is Sign.TIMED_OUT or self._failures > 1:
+            self._halve()
+        if self._failures < patience or now < self.paused_until:
+            return 0.0
+        seconds = min(LONGEST_PAUSE, FIRST_PAUSE * 4.0**self._trips) * random.uniform(0.75, 1.25)
+        self._trips += 1
+        return self._rest(seconds, error, now, f"{self._failures} failures in a row, the last: ")
+
+    def _throttle_pause(self, error: VisitError | None, random: Random) -> float:
+        """Return Retry-After (RFC 9110, section 10.2.3) and a little more, so that not all come back in one moment."""
+        self._throttles += 1
+        wish = error.retry_after if isinstance(error, Transient) else None
+        if wish:
+            return min(wish, LONGEST_RETRY_AFTER) + random.uniform(0.0, min(1.0, wish / 10))
+        return random.uniform(0.5, 1.0) * min(LONGEST_THROTTLE_PAUSE, 2.0**self._throttles)
+
+    def _rest(self, seconds: float, error: VisitError | None, now: float, why: str = "") -> float:
+        cause = (error.reason, why + (error.evidence or error.reason.meaning)) if error else self.cause
+        before = self.paused_until
+        self.heed(now + seconds, cause)
+        return seconds if self.paused_until > before else 0.0

@@ -1,0 +1,170 @@
+"""Which host may be asked now, by this worker (ports.Politeness). No I/O.
+
+pace.py knows how one host is to be asked, rotation.py whose turn it is; here they meet. What the other workers should
+know is returned, not told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from random import Random
+
+from rehost.clock import Clock
+from rehost.errors import VisitError
+from rehost.fetcher.pace import Manners, Pace, sign_of
+from rehost.fetcher.rotation import Rotation
+from rehost.model import Reason
+from rehost.ports import Allowance, Change, Pause, Share
+
+SHORT_PAUSE = 5.0
+"""Seconds; a shorter pause is over before the other workers could hear of it."""
+
+OF_LATE = 10.0
+"""Seconds for which a host that was asked counts as in use."""
+
+_DAY_SECONDS = 86400
+
+
+class Politeness:
+    """This worker's manners towards every host."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        random: Random,
+        *,
+        concurrency: int,
+        manners: Callable[[str], Manners] = lambda _host: Manners(),
+        first_slots: int = 1,
+    ) -> None:
+        """Begin without knowing any host.
+
+        Args:
+            clock: for pauses and delays; its wall clock only says when a day of a budget ends.
+            random: for jitter.
+            concurrency: requests at once that any host may get, over all workers.
+            manners: what the operator asks for, by host.
+            first_slots: requests at once to a host of which no share has come yet; 0 where another worker may be about
+                to ask it too.
+        """
+        self._clock = clock
+        self._random = random
+        self._most = concurrency
+        self._manners = manners
+        self._first_slots = first_slots
+        self._paces: dict[str, Pace] = {}
+        self._rotation = Rotation()
+        self._waiting: Collection[str] = ()
+
+    def next_host(self, waiting: Collection[str]) -> str | None:
+        """Return the host of `waiting` that should be asked next and may be asked now; None if none may.
+
+        Fair: fewest in flight first, then longest since. `waiting` should be a dict or a set.
+        """
+        self._waiting = waiting
+        for host in self._rotation.due(self._clock.monotonic()):
+            self._place(host)
+        for host in self._rotation.newcomers(waiting):
+            self._place(host)
+        return self._rotation.first(waiting)
+
+    def next_time(self) -> float | None:
+        """Return the monotonic time at which a host that is held back now may be asked again, if one is."""
+        return self._rotation.next_time()
+
+    def pause_seconds(self, host: str) -> float:
+        """Return for how long this host is still to be left alone; 0 if it is not."""
+        pace = self._paces.get(host)
+        return max(0.0, pace.paused_until - self._clock.monotonic()) if pace else 0.0
+
+    def cause(self, host: str) -> tuple[Reason, str]:
+        """Return why this host is left alone, with the evidence."""
+        return self._pace(host).cause
+
+    def started(self, host: str) -> None:
+        """Count a request to this host as in flight."""
+        pace = self._pace(host)
+        now = self._clock.monotonic()
+        pace.start(now)
+        day, of_day = divmod(self._clock.now().timestamp(), _DAY_SECONDS)
+        pace.spend(now, int(day), now + _DAY_SECONDS - of_day)
+        self._place(host)
+
+    def finished(self, host: str, error: VisitError | None) -> Change | None:
+        """Count the request as ended, learn from how it ended, and return what others should know of it."""
+        pace = self._pace(host)
+        seconds = pace.learn(sign_of(error), error, self._clock.monotonic(), self._random)
+        pace.end()
+        self._place(host)
+        if seconds >= SHORT_PAUSE:
+            reason, evidence = pace.cause
+            return Pause(host, seconds, evidence, reason)
+        return Allowance(host, pace.tell(), proven=pace.proven) if pace.news else None
+
+    def abandoned(self, host: str) -> None:
+        """Count the request as never sent."""
+        self._pace(host).end()
+        self._place(host)
+
+    def heed(self, pause: Pause) -> None:
+        """Leave this host alone from now on; a pause that lasts longer already stays as it is."""
+        until = self._clock.monotonic() + pause.seconds
+        self._pace(pause.host).heed(until, (pause.reason, pause.evidence))
+        self._replace(pause.host)
+
+    def wanted(self) -> Mapping[str, int]:
+        """Return how many requests at once each host of late could use here, for `Origins.shares`."""
+        late = self._clock.monotonic() - OF_LATE
+        for host in [host for host, pace in self._paces.items() if pace.used_at < late]:
+            self._forget(host)
+        used = [host for host, pace in self._paces.items() if pace.in_flight or pace.used_at >= late]
+        return dict.fromkeys([*self._waiting, *used], self._most)
+
+    def in_flight(self) -> Mapping[str, int]:
+        """Return how many requests each host is answering now, for `Origins.shares`."""
+        return {host: pace.in_flight for host, pace in self._paces.items() if pace.in_flight}
+
+    def apply(self, shares: Mapping[str, Share]) -> None:
+        """Take what the ledger lets this worker have of each host; of hosts it does not name, as at first."""
+        for host in self._paces.keys() | shares.keys():
+            pace = self._pace(host)
+            share = shares.get(host)
+            if share is None:
+                pace.slots = self._first_slots
+            else:
+                pace.take(share.slots, share.allowance, proven=share.proven)
+                self._heed_others(pace, share.pause_seconds)
+            self._replace(host)
+
+    def _heed_others(self, pace: Pace, seconds: float) -> None:
+        """Take over a pause, unless it is our own that comes back to us a little later."""
+        until = self._clock.monotonic() + seconds
+        if seconds > 0 and until > pace.paused_until + SHORT_PAUSE:
+            pace.heed(until, (Reason.THROTTLED, "another worker found that the host is to be left alone"))
+
+    def _pace(self, host: str) -> Pace:
+        pace = self._paces.get(host)
+        if pace is None:
+            pace = self._paces[host] = Pace(self._most, self._manners(host), self._first_slots)
+        return pace
+
+    def _place(self, host: str) -> None:
+        """Give the host the place that fits how it stands now."""
+        pace = self._pace(host)
+        ready_at = pace.ready_at()
+        if pace.in_flight >= pace.room():
+            self._rotation.hold(host)
+        elif ready_at > self._clock.monotonic():
+            self._rotation.hold(host, ready_at)
+        else:
+            self._rotation.join(host, pace.in_flight)
+
+    def _replace(self, host: str) -> None:
+        if host in self._rotation:
+            self._place(host)
+
+    def _forget(self, host: str) -> None:
+        """Let go of a host that nothing need be remembered of."""
+        pace = self._paces[host]
+        if pace.is_forgettable() and host not in self._rotation and pace.ready_at() <= self._clock.monotonic():
+            del self._paces[host]
