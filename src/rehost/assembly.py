@@ -82,8 +82,16 @@ async def open_databases(settings: Settings, clock: Clock) -> AsyncIterator[tupl
 
 
 @asynccontextmanager
-async def open_run(settings: Settings, *, source: str | None, listen: Listener) -> AsyncIterator[Run]:
+async def open_run(
+    settings: Settings, *, source: str | None, listen: Listener, requests: int | None = None
+) -> AsyncIterator[Run]:
     """Open everything that a run over one source needs, in the order in which an operator would mend it.
+
+    Args:
+        settings: all of them.
+        source: its name; None for the only one.
+        listen: told of everything that happens.
+        requests: how many of the command's requests this process may have in flight; None for all of them.
 
     Raises:
         OperatorError: a setting, the database, the table or the store cannot be used.
@@ -105,16 +113,16 @@ async def open_run(settings: Settings, *, source: str | None, listen: Listener) 
             theirs, worker=me.name, concurrency=settings.concurrency, lease_seconds=settings.lease_seconds
         )
         politeness = HostPoliteness(clock, random, concurrency=settings.concurrency)
-        limits = _limits(settings)
+        limits = _limits(settings, requests or settings.concurrency)
         pulse = Pulse(ledger, origins, politeness, listen)
         gate = Gate(
             politeness,
             clock,
-            concurrency=settings.concurrency,
+            concurrency=requests or settings.concurrency,
             patience_seconds=limits.patience_seconds,
             changed=pulse.report,
         )
-        client = await stack.enter_async_context(_client(settings, clock))
+        client = await stack.enter_async_context(_client(settings, clock, requests or settings.concurrency))
         inspector = await stack.enter_async_context(_inspector(settings))
         visitor = Visitor(
             client, inspector, store, layout, Learner(origins, listen), gate, clock, random, settings.attempts
@@ -125,15 +133,15 @@ async def open_run(settings: Settings, *, source: str | None, listen: Listener) 
         yield Run(parts, limits, clock, listen)
 
 
-def _limits(settings: Settings) -> Limits:
+def _limits(settings: Settings, requests: int) -> Limits:
     return Limits(
         concurrency=settings.concurrency,
-        visits=4 * settings.concurrency + 8,
+        visits=4 * requests + 8,
         renew_seconds=settings.lease_seconds / 4,
     )
 
 
-def _client(settings: Settings, clock: Clock) -> Client:
+def _client(settings: Settings, clock: Clock, requests: int) -> Client:
     contact = f" ({settings.contact})" if settings.contact else ""
     return Client(
         Guard(settings.allow_networks),
@@ -142,7 +150,7 @@ def _client(settings: Settings, clock: Clock) -> Client:
         max_bytes=settings.max_bytes,
         max_redirects=settings.max_redirects,
         user_agent=settings.user_agent or f"rehost/{rehost.__version__}{contact}",
-        concurrency=settings.concurrency,
+        concurrency=requests,
         connect_to=settings.connect_to,
         proxies=Proxies.from_environment(os.environ),
     )
