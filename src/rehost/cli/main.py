@@ -5,7 +5,6 @@ Nothing but click is imported here: a verb's own module comes when the verb is a
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -82,7 +81,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status (house rules: 0, 1, 2, 3, 130, 143)."""
     try:
         status = rehost.main(args=None if argv is None else list(argv), prog_name="rehost", standalone_mode=False)
-        sys.stdout.flush()
     except OperatorError as error:
         return _complain(str(error), error.exit_status)
     except click.ClickException as error:
@@ -90,9 +88,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except BrokenPipeError:  # `rehost status | head`: nobody reads on; nothing is left to be flushed at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return status if isinstance(status, int) else 0
 
 

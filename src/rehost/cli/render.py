@@ -107,6 +107,24 @@ def reason_lines(reasons: Mapping[Reason, int], style: Style) -> list[str]:
     return [f"  {style('weak', f'{reason:<19}')} {count(number):>7}  {reason.meaning}" for reason, number in ordered]
 
 
+def plan_table(planned: Planned, style: Style) -> str:
+    """Return what a run would do, a line for each kind of work."""
+    head = f"{planned.source}: {count(planned.due)} links would be visited"
+    rows = (
+        ("links", planned.present, "in the table now"),
+        ("held", planned.held, "whole copies at rest; nothing to do"),
+        ("due", planned.due, "would be visited"),
+        ("new", planned.new, "of the due: first met just now"),
+        ("changed", planned.changed, "of the due: another link than last time"),
+        ("lost", planned.lost, "of the due: their file is gone from the store"),
+        ("found", planned.found, "of the due: a file lies there already, to be proven without a request"),
+        ("mended", planned.mended, "rows pointed at their copy again, without a request"),
+        ("vanished", planned.vanished, "links whose row or cell is no more"),
+        ("later", planned.later, "failed before and wait for their turn (rehost run --retry all)"),
+    )
+    return "\n".join([style("strong", head), "", *(_line(name, count(n), note) for name, n, note in rows)])
+
+
 def planned_words(planned: Planned) -> str:
     """Return in one line what a run is going to do."""
     parts = [f"{count(planned.present)} links", f"{count(planned.held)} held", f"{count(planned.due)} to visit"]

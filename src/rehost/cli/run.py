@@ -19,7 +19,7 @@ from rehost.cli.options import (
     source_option,
 )
 from rehost.cli.signals import stopping
-from rehost.events import Event, Planned, RunEnded
+from rehost.events import Event, Listener, Planned, RunEnded
 from rehost.model import Reason
 from rehost.settings import Settings
 
@@ -121,7 +121,7 @@ def start(settings: Settings, wish: Wish, workers: int = 1) -> tuple[RunEnded, i
 
 
 async def conduct(settings: Settings, wish: Wish) -> tuple[RunEnded, int]:
-    """Run once, with progress, log and signals; return the summary and the exit status."""
+    """Run once in this process, with progress, log and signals; return the summary and the exit status."""
     from rehost import assembly  # noqa: PLC0415 - brings everything; --help needs none of it
     from rehost.clock import SystemClock  # noqa: PLC0415 - as above
     from rehost.telemetry.log import log_event, logging_to, together  # noqa: PLC0415 - as above
@@ -131,7 +131,7 @@ async def conduct(settings: Settings, wish: Wish) -> tuple[RunEnded, int]:
         logging_to(sys.stderr, wish.log_file, verbose=wish.is_verbose),
         progress(sys.stderr, SystemClock(), quiet=wish.is_quiet) as show,
     ):
-        listen = together(show, log_event, _announce if not wish.is_quiet else _ignore)
+        listen = together(announce(wish), show, log_event)
         async with assembly.open_run(settings, source=wish.source, listen=listen) as run:
             with stopping(run.stop, tell) as received:
                 ended = await run.go(retry=wish.retry)
@@ -156,10 +156,11 @@ def tell(sentence: str) -> None:
     click.echo(f"\n{sentence}", err=True)
 
 
-def _announce(event: Event) -> None:
-    if isinstance(event, Planned):
-        click.echo(render.planned_words(event), err=True)
+def announce(wish: Wish) -> Listener:
+    """Return a listener that says once what there is to do."""
 
+    def say(event: Event) -> None:
+        if isinstance(event, Planned) and not wish.is_quiet:
+            click.echo(render.planned_words(event), err=True)
 
-def _ignore(_event: Event) -> None:
-    pass
+    return say

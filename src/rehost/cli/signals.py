@@ -24,8 +24,10 @@ class Received:
 
 
 @contextmanager
-def stopping(stop: Callable[[], None], say: Callable[[str], None]) -> Iterator[Received]:
-    """Let the first signal call `stop`, on the running event loop; the second one kills the process by that signal.
+def stopping(
+    stop: Callable[[], None], say: Callable[[str], None], kill: Callable[[], None] = lambda: None
+) -> Iterator[Received]:
+    """Let the first signal call `stop`, on the running event loop; the second one calls `kill` and ends the process.
 
     What is on disk and in the database bears that: it is what kill -9 does.
     """
@@ -34,6 +36,7 @@ def stopping(stop: Callable[[], None], say: Callable[[str], None]) -> Iterator[R
 
     def receive(number: int) -> None:
         if received.number is not None:
+            kill()
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         received.number = number

@@ -27,7 +27,7 @@ def duration(seconds: float) -> str:
     """Return a time span in its two largest units: 850 ms, 12.3 s, 4 min 10 s, 3 h 5 min, 13 d 22 h."""
     if seconds < 1:
         return f"{max(0.0, seconds) * 1000:.0f} ms"
-    if seconds < 99.95:  # noqa: PLR2004 - below, a tenth of a second still says something
+    if seconds < _MINUTE - 0.05:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     for large, large_name, small, small_name in (

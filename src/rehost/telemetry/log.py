@@ -31,7 +31,7 @@ def log_event(event: Event) -> None:
         case OriginLearned():
             _say("origin", origin=event.origin, referer=event.referer, evidence=event.evidence)
         case OriginPaused():
-            _say("pause", logging.WARNING, host=event.host, seconds=f"{event.seconds:.1f}", evidence=event.evidence)
+            _say("pause", host=event.host, seconds=f"{event.seconds:.1f}", evidence=event.evidence)
         case Planned():
             _say("plan", source=event.source, present=event.present, held=event.held, due=event.due, later=event.later)
         case RunEnded():
@@ -136,8 +136,8 @@ def _bare(origin: str) -> str:
     return origin.rpartition("://")[2]
 
 
-def _say(word: str, level: int = logging.INFO, **values: str | int) -> None:
-    _log.log(level, "%s", f"{word} {_fields(values)}")
+def _say(word: str, **values: str | int) -> None:
+    _log.info("%s", f"{word} {_fields(values)}")
 
 
 def _fields(values: dict[str, str | int]) -> str:

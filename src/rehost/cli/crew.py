@@ -1,0 +1,229 @@
+"""`rehost run --workers N`: several processes at one run, one display.
+
+The first one plans; the others begin when it has. They share the work as workers on several machines do, through the
+ledger; here they also share what one command may have in flight (invariant 8). What happens in them comes here as
+events. They end well when they are told to, or when this process is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING
+
+from rehost.cli.loop import run_loop
+from rehost.cli.signals import SIGNALS, stopping
+from rehost.clock import SystemClock
+from rehost.errors import LedgerError, OperatorError
+from rehost.events import Event, Listener, Planned, RunEnded
+from rehost.telemetry.log import log_event, logging_to, together
+from rehost.telemetry.progress import progress
+
+if TYPE_CHECKING:
+    from rehost.cli.run import Wish
+    from rehost.settings import Settings
+
+STOP = b"stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one process of a crew is to do."""
+
+    settings: Settings
+    wish: Wish
+    requests: int  # of the command's concurrency
+    is_first: bool
+
+
+def run_crew(settings: Settings, wish: Wish, workers: int) -> tuple[RunEnded, int]:
+    """Run in several processes; return what they came to together, and the exit status.
+
+    Raises:
+        OperatorError: one of them was stopped by it; the others were told to end.
+    """
+    return run_loop(_lead(shares(settings, wish, workers, os.cpu_count() or 1)))
+
+
+def shares(settings: Settings, wish: Wish, workers: int, cores: int) -> list[Share]:
+    """Divide requests and decoders among workers; never more workers than requests."""
+    number = min(workers, settings.concurrency)
+    decoders = max(1, (settings.decode_processes or cores) // number)
+    own = replace(settings, decode_processes=decoders)
+    part, rest = divmod(settings.concurrency, number)
+    return [Share(own, wish, part + (index < rest), is_first=index == 0) for index in range(number)]
+
+
+def together_ended(ends: list[RunEnded], seconds: float) -> RunEnded:
+    """Return what several processes of one run came to; where things stand is as the last of them saw it."""
+    failed = sum((Counter(each.failed) for each in ends), Counter())
+    return replace(
+        ends[-1],
+        held=sum(each.held for each in ends),
+        unchanged=sum(each.unchanged for each in ends),
+        adopted=sum(each.adopted for each in ends),
+        failed=dict(failed),
+        overtaken=sum(each.overtaken for each in ends),
+        size=sum(each.size for each in ends),
+        seconds=seconds,
+        interrupted=any(each.interrupted for each in ends),
+    )
+
+
+class Crew:
+    """The processes and what they have said."""
+
+    def __init__(self, listen: Listener) -> None:
+        self._listen = listen
+        self._connections: dict[BaseProcess, Connection] = {}
+        self._is_planned = asyncio.Event()
+        self._ended: list[RunEnded] = []
+        self._error: OperatorError | None = None
+        self._is_stopping = False
+
+    async def run(self, all_shares: list[Share]) -> list[RunEnded]:
+        """Start everybody, the first one first, and return their ends.
+
+        Raises:
+            OperatorError: the first of theirs.
+        """
+        first, *others = all_shares
+        members = [asyncio.create_task(self._member(first))]
+        await asyncio.wait(
+            [members[0], asyncio.create_task(self._is_planned.wait())], return_when=asyncio.FIRST_COMPLETED
+        )
+        if not members[0].done() and not self._is_stopping:
+            members += [asyncio.create_task(self._member(share)) for share in others]
+        await asyncio.gather(*members)
+        if self._error is not None:
+            raise self._error
+        return self._ended
+
+    def stop(self) -> None:
+        """Tell everybody to end well."""
+        self._is_stopping = True
+        for connection in self._connections.values():
+            with suppress(OSError):  # it has ended already
+                connection.send_bytes(STOP)
+
+    def kill(self) -> None:
+        """End everybody at once."""
+        for process in self._connections:
+            process.kill()
+
+    async def _member(self, share: Share) -> None:
+        """Start one process and take in what it says until it ends."""
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=work, args=(share, theirs), name="rehost-worker")
+        process.start()
+        theirs.close()
+        self._connections[process] = ours
+        try:
+            await self._hear(ours)
+        finally:
+            del self._connections[process]
+            ours.close()
+            await asyncio.to_thread(process.join)
+        if process.exitcode:
+            self._fail(LedgerError(f"A worker ended by itself (exit code {process.exitcode}); run it again."))
+
+    async def _hear(self, connection: Connection) -> None:
+        """Take in what one process says, to its end."""
+        loop = asyncio.get_running_loop()
+        is_over: asyncio.Future[None] = loop.create_future()
+
+        def read() -> None:
+            try:
+                while connection.poll():
+                    self._take(connection.recv())
+            except (EOFError, OSError):
+                loop.remove_reader(connection.fileno())
+                is_over.set_result(None)
+
+        loop.add_reader(connection.fileno(), read)
+        await is_over
+
+    def _take(self, said: Event | OperatorError) -> None:
+        match said:
+            case OperatorError():
+                self._fail(said)
+            case Planned() if self._is_planned.is_set():
+                pass  # the first one's plan is everybody's
+            case Planned():
+                self._is_planned.set()
+                self._listen(said)
+            case RunEnded():
+                self._ended.append(said)
+            case _:
+                self._listen(said)
+
+    def _fail(self, error: OperatorError) -> None:
+        self._error = self._error or error
+        self.stop()
+
+
+async def _lead(all_shares: list[Share]) -> tuple[RunEnded, int]:
+    from rehost.cli.run import announce, status_of, tell  # noqa: PLC0415 - the two name each other
+
+    wish, clock = all_shares[0].wish, SystemClock()
+    started = clock.monotonic()
+    with progress(sys.stderr, clock, quiet=wish.is_quiet) as show:
+        crew = Crew(together(announce(wish), show))
+        with stopping(crew.stop, tell, crew.kill) as received:
+            ends = await crew.run(all_shares)
+    ended = together_ended(ends, clock.monotonic() - started)
+    return ended, received.exit_status(status_of(ended))
+
+
+def work(share: Share, connection: Connection) -> None:
+    """Do one process's share; the whole life of that process."""
+    for number in SIGNALS:  # a terminal sends them to everybody: the leading process says what is to be done
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        with logging_to(sys.stderr, share.wish.log_file, verbose=share.wish.is_verbose):
+            connection.send(run_loop(_work(share, connection)))
+    except OperatorError as error:
+        connection.send(error)
+    finally:
+        connection.close()
+
+
+async def _work(share: Share, connection: Connection) -> RunEnded:
+    from rehost import assembly  # noqa: PLC0415 - brings everything; the leading process needs none of it
+
+    def listen(event: Event) -> None:
+        if not isinstance(event, RunEnded):  # it is said last, when everything is closed
+            connection.send(event)
+
+    opening = assembly.open_run(
+        share.settings, source=share.wish.source, listen=together(listen, log_event), requests=share.requests
+    )
+    async with opening as run:
+        with _told(connection, run.stop):
+            return await run.go(retry=share.wish.retry if share.is_first else None, list_store=share.is_first)
+
+
+@contextmanager
+def _told(connection: Connection, stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` when the leading process says so, or is gone."""
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        loop.remove_reader(connection.fileno())
+        stop()
+
+    loop.add_reader(connection.fileno(), read)
+    try:
+        yield
+    finally:
+        loop.remove_reader(connection.fileno())

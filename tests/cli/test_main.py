@@ -1,0 +1,89 @@
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from rehost.cli.main import VERBS, main
+
+
+def rehost(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "rehost", *arguments], capture_output=True, text=True, timeout=60, check=False, **options
+    )
+
+
+def test_help_lists_every_verb_and_the_exit_statuses(capsys):
+    status = main(["--help"])
+
+    text = capsys.readouterr().out
+    assert status == 0
+    assert all(f"  {verb} " in text for verb in VERBS)
+    assert all(word in text for word in ("Exit status", "130", "143"))
+
+
+def test_help_imports_no_more_than_click():
+    script = (
+        "import sys; from rehost.cli.main import main; main(['--help']);"
+        "heavy = {'sqlalchemy', 'aiohttp', 'PIL', 'tqdm', 'asyncio', 'rehost.settings'} & set(sys.modules);"
+        "sys.exit(sorted(heavy).__repr__() if heavy else 0)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_teaches(verb, capsys):
+    status = main([verb, "--help"])
+
+    text = capsys.readouterr().out
+    assert status == 0
+    assert "Examples:" in text
+    assert "Exit status:" in text
+    assert f"rehost {verb}" in text
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_list_says_what_the_verb_says_of_itself(verb):
+    command = import_module(f"rehost.cli.{verb}").command
+
+    assert VERBS[verb] == command.get_short_help_str(limit=200)
+
+
+@pytest.mark.parametrize("verb", ["run", "status", "plan", "origins"])
+def test_reporting_verbs_speak_to_programs_too(verb, capsys):
+    main([verb, "--help"])
+
+    assert "--json" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["flee"], ["run", "--nonsense"], ["run", "--retry", "boredom"], ["run", "--workers", "0"], ["run", "--concurrency", "x"]],
+)
+def test_wrong_usage_is_status_2_and_a_sentence(arguments, capsys):
+    status = main(arguments)
+
+    text = capsys.readouterr().err
+    assert status == 2
+    assert text
+    assert "Traceback" not in text
+
+
+def test_an_operators_error_is_a_sentence_and_status_3(tmp_path):
+    done = rehost("run", "--base", str(tmp_path), env={"DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none"})
+
+    assert done.returncode == 3
+    assert done.stderr.startswith("rehost: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_leaves_early_hears_no_complaint():
+    command = [sys.executable, "-m", "rehost", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        complaint = process.stderr.read()
+
+    assert complaint == ""

@@ -1,0 +1,84 @@
+import io
+import logging
+
+import pytest
+
+from rehost.errors import SettingsError
+from rehost.events import OriginPaused
+from rehost.telemetry.log import log_event, logging_to, visit_line
+from tests.telemetry.visits import bug, refused, stored
+
+
+def test_a_stored_visit_is_one_canonical_line():
+    line = visit_line(stored())
+
+    assert line == "visit stored row=297041 origin=oss.adquan.com bytes=400869 ms=212 attempt=1"
+
+
+def test_a_refused_visit_says_reason_evidence_and_wait():
+    line = visit_line(refused())
+
+    assert line.startswith("visit refused row=297041 ")
+    assert line.endswith(" reason=gone evidence=404 wait=86400")
+
+
+def test_evidence_cannot_forge_a_line():
+    line = visit_line(refused("404\nvisit stored row=1 \x1b[2J"))
+
+    assert line.isprintable()
+
+
+def test_the_file_has_every_visit_and_the_stream_only_what_needs_a_look(tmp_path):
+    stream, file = io.StringIO(), tmp_path / "rehost.log"
+
+    with logging_to(stream, file, verbose=False):
+        log_event(stored())
+        log_event(OriginPaused("oss.adquan.com", 60.0, "429"))
+        log_event(bug())
+
+    assert ["INFO", "INFO", "ERROR"] == [line.split()[1] for line in file.read_text("utf-8").splitlines()]
+    assert ["ERROR"] == [line.split()[1] for line in stream.getvalue().splitlines()]
+
+
+def test_verbose_shows_every_visit_on_the_stream():
+    stream = io.StringIO()
+
+    with logging_to(stream, None, verbose=True):
+        log_event(stored())
+
+    assert " INFO visit stored row=297041 " in stream.getvalue()
+
+
+def test_a_second_run_appends(tmp_path):
+    file = tmp_path / "rehost.log"
+    for _ in range(2):
+        with logging_to(io.StringIO(), file, verbose=False):
+            log_event(stored())
+
+    assert len(file.read_text("utf-8").splitlines()) == 2
+
+
+def test_logging_is_as_it_was_afterwards(tmp_path):
+    logger = logging.getLogger("rehost")
+    before = logger.level, logger.propagate, list(logger.handlers)
+
+    with logging_to(io.StringIO(), tmp_path / "rehost.log", verbose=True):
+        pass
+
+    assert before == (logger.level, logger.propagate, list(logger.handlers))
+
+
+def test_a_log_file_that_cannot_be_written_is_said_in_a_sentence(tmp_path):
+    with (
+        pytest.raises(SettingsError, match="log file .* cannot be written"),
+        logging_to(io.StringIO(), tmp_path, verbose=False),
+    ):
+        pass
+
+
+def test_a_closed_stream_does_not_stop_a_run():
+    stream = io.StringIO()
+
+    with logging_to(stream, None, verbose=True):
+        stream.close()
+        log_event(stored())

@@ -1,0 +1,71 @@
+import io
+
+from rehost.events import OriginPaused
+from rehost.telemetry.progress import progress
+from tests.fakes import FakeClock
+from tests.telemetry.visits import planned, refused, stored
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_sees_count_percent_bytes_and_failures():
+    stream = Terminal()
+
+    with progress(stream, FakeClock(), quiet=False) as show:
+        show(planned(4))
+        show(stored(1_000_000))
+        show(stored(1_000_000))
+        show(stored(1_000_000))
+        show(refused())
+
+    last = stream.getvalue().split("\r")[-1]
+    assert "100%" in last
+    assert "4/4" in last
+    assert "3.00 MB, 1 failed" in last
+    assert "pictures/s" in last
+
+
+def test_anything_else_gets_a_line_every_ten_seconds():
+    stream, clock = io.StringIO(), FakeClock()
+
+    with progress(stream, clock, quiet=False) as show:
+        show(planned(100))
+        for _ in range(25):
+            clock.advance(1)
+            show(stored(1000))
+
+    assert stream.getvalue().splitlines() == [
+        "10% 10/100, 1.0 pictures/s, 10.0 kB, 0 failed, 1 min 30 s left",
+        "20% 20/100, 1.0 pictures/s, 20.0 kB, 0 failed, 1 min 20 s left",
+    ]
+
+
+def test_a_pause_is_said_without_its_control_characters():
+    stream = io.StringIO()
+
+    with progress(stream, FakeClock(), quiet=False) as show:
+        show(OriginPaused("oss.adquan.com", 61.0, "429 \x1b[31m"))
+
+    assert stream.getvalue() == "oss.adquan.com is left alone for 1 min 1 s: 429 \\x1b[31m\n"
+
+
+def test_nothing_due_shows_no_bar():
+    stream = Terminal()
+
+    with progress(stream, FakeClock(), quiet=False) as show:
+        show(planned(0))
+
+    assert stream.getvalue() == ""
+
+
+def test_quiet_shows_nothing():
+    stream = Terminal()
+
+    with progress(stream, FakeClock(), quiet=True) as show:
+        show(planned(1))
+        show(stored())
+
+    assert stream.getvalue() == ""
