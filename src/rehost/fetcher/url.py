@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from ada_url import URL, HostType
+from ada_url import URL, HostType, idna_to_ascii
 
 from rehost.errors import Permanent
 from rehost.model import Reason
@@ -54,6 +54,8 @@ def normalise(link: str, base: str | None = None) -> str:
     if _CONTROL.search(text):
         # A browser would drop line breaks silently; who wrote them into a link meant to smuggle something.
         raise Permanent(Reason.NOT_A_URL, "a control character in the link")
+    if "\\" in text and "@" in text:
+        raise Permanent(Reason.NOT_A_URL, "a backslash and an @: parsers disagree about its host")
     if base is None and text.startswith(("//", "\\\\")):
         text = f"https:{text}"
     try:
@@ -67,7 +69,7 @@ def _checked(url: URL) -> str:
     scheme = str(url.protocol)
     if scheme not in {"http:", "https:"}:
         raise Permanent(Reason.NOT_A_URL, f"its scheme is {ascii(scheme[:20])[1:-1]}")
-    if url.host_type == HostType.DEFAULT and not _NAME.fullmatch(str(url.hostname)):
+    if url.host_type == HostType.DEFAULT and not _is_name(str(url.hostname)):
         raise Permanent(Reason.NOT_A_URL, "its host can be no host name")
     if url.port and int(url.port) in BAD_PORTS:
         raise Permanent(Reason.PORT_REFUSED, f"port {url.port}")
@@ -78,6 +80,19 @@ def _checked(url: URL) -> str:
     if len(href) > MAX_CHARACTERS:
         raise Permanent(Reason.NOT_A_URL, f"{len(href)} characters when encoded")
     return href
+
+
+def _is_name(host: str) -> bool:
+    """Return whether DNS can carry this name and its internationalised labels (RFC 5890) are what they claim to be."""
+    return bool(_NAME.fullmatch(host)) and all(_is_idn(label) for label in host.split(".") if label.startswith("xn--"))
+
+
+def _is_idn(label: str) -> bool:
+    try:
+        text = label.removeprefix("xn--").encode("ascii").decode("punycode")
+    except UnicodeError:
+        return False
+    return not text.isascii() and idna_to_ascii(text) == label.encode("ascii")
 
 
 def next_hop(url: str, location: str) -> str:
