@@ -1,0 +1,159 @@
+"""The docs: complete, up to date, with links that lead somewhere and examples that are right."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from rehost.cli.main import VERBS, rehost
+from rehost.model import Reason
+from rehost.settings import DatabaseParts, Settings, knobs, load
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "backend").rglob("*.md")])
+GENERATED = {ROOT / "docs" / "reference" / name for name in ("settings.md", "verbs.md", "reasons.md", "tables.md")}
+REFERENCE = ROOT / "docs" / "reference"
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of a language, without the indentation of a list around them."""
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", text_of(page), re.MULTILINE | re.DOTALL)
+    return [re.sub(rf"^{indent}", "", body, flags=re.MULTILINE) for indent, body in found]
+
+
+def prose(page: Path) -> str:
+    return re.sub(r"^ *```.*?^ *```$", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as the usual renderers make them."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def generator():
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def commands() -> list[tuple[str, str]]:
+    """Every line in the docs that calls `rehost` or `./dev`."""
+    found = []
+    for page in PAGES:
+        for block in blocks(page, "sh"):
+            found += [(named(page), line) for line in block.splitlines() if re.match(r"(rehost|\./dev) ", line)]
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(page.name for page in GENERATED))
+def test_generated_page_is_up_to_date(name):
+    assert generator().PAGES[name]() == text_of(REFERENCE / name), "./dev docs writes it anew"
+
+
+def test_every_setting_is_documented():
+    page = text_of(REFERENCE / "settings.md")
+
+    missing = [knob.name for part in (DatabaseParts, Settings) for knob in knobs(part) if f"`{knob.name}`" not in page]
+
+    assert not missing
+
+
+def test_every_verb_is_documented():
+    assert not [verb for verb in VERBS if f"## {verb}\n" not in text_of(REFERENCE / "verbs.md")]
+
+
+def test_every_reason_is_documented():
+    assert not [reason for reason in Reason if f"`{reason}`" not in text_of(REFERENCE / "reasons.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), target
+
+
+@pytest.mark.parametrize("page", sorted(set(PAGES) - GENERATED), ids=named)
+def test_prose_has_one_sentence_per_line(page):
+    for line in prose(page).splitlines():
+        if not line.lstrip().startswith(("|", "-", "#", "<!--")) and not re.match(r"\s*\d+\. ", line):
+            assert not re.search(r"[a-z)`][.!?] +[A-Z]|。.", line), line
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_command_in_the_docs_is_one_that_there_is(page, line):
+    words = shlex.split(line, comments=True)
+    if words[0] == "./dev":
+        known_to_dev = subprocess.run([ROOT / "dev", "help"], capture_output=True, text=True, check=True).stdout
+        assert f"./dev {words[1]}" in known_to_dev
+        return
+
+    command = rehost.get_command(click.Context(rehost), words[1])
+
+    assert command is not None
+    known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    assert {word.split("=")[0] for word in words[2:] if word.startswith("-")} <= known
+
+
+@pytest.mark.parametrize(
+    ("page", "block"),
+    [(named(page), block) for page in PAGES for block in blocks(page, "toml")],
+)
+def test_toml_in_the_docs_is_read(page, block, tmp_path):
+    (tmp_path / "rehost.toml").write_text(block, encoding="utf-8")
+
+    settings = load(tmp_path, {}, {})
+
+    assert settings != load(tmp_path / "elsewhere", {}, {}), "the example says nothing"
+
+
+@pytest.mark.parametrize(
+    ("page", "block"),
+    [(named(page), block) for page in PAGES for block in blocks(page, "env")],
+)
+def test_settings_in_the_docs_are_settings(page, block, tmp_path):
+    (tmp_path / ".env").write_text(block, encoding="utf-8")
+
+    load(tmp_path, {}, {})
+
+    names = {knob.name for part in (DatabaseParts, Settings) for knob in knobs(part)}
+    assert set(re.findall(r"^(\w+)=", block, re.MULTILINE)) <= names
+
+
+def test_names_of_settings_in_the_docs_are_those_that_there_are():
+    names = {knob.name for part in (DatabaseParts, Settings) for knob in knobs(part)}
+    others = {"REHOST_TEST_SEED", "REHOST_TEST_POSTGRES"}
+
+    for page in PAGES:
+        assert set(re.findall(r"\b(?:IMAGE|REHOST|API)_[A-Z_]+\b", text_of(page))) <= names | others, page
+
+
+def test_tutorial_makes_its_table(tmp_path):
+    page = ROOT / "docs" / "tutorial.md"
+    script = re.search(r"<<'PYTHON'\n(.*?)\nPYTHON", text_of(page), re.DOTALL)
+    assert script
+
+    subprocess.run([sys.executable, "-c", script[1]], cwd=tmp_path, check=True)
+
+    assert (tmp_path / "shop.db").exists()

@@ -1,0 +1,135 @@
+"""The house's own rules: what linters cannot hold."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from rehost.settings import DatabaseParts, Settings, knobs
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "rehost"
+SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "backend").rglob("*.py")])
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+LONGEST_MODULE = 300
+NAMELESS = {"utils", "util", "helpers", "helper", "common", "manager", "base", "misc", "tools", "core"}
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def section(title: str) -> str:
+    return ARCHITECTURE.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=named)
+def test_module_fits_on_a_few_screens(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_MODULE
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=named)
+def test_module_is_not_empty(path):
+    assert tree(path).body, "a module appears with its first use"
+
+
+def test_modules_say_what_they_are_for_in_their_names():
+    assert not [path for path in SOURCES if path.stem.strip("_") in NAMELESS]
+
+
+def test_no_two_nouns_are_called_the_same():
+    names = Counter(
+        node.name
+        for path in PACKAGE.rglob("*.py")
+        for node in tree(path).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+
+    assert not [name for name, times in names.items() if times > 1]
+
+
+def test_exceptions_of_all_kinds_are_caught_in_one_place_only():
+    places = {
+        named(path)
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or (isinstance(node.type, ast.Name) and node.type.id in {"Exception", "BaseException"}))
+        and not any(isinstance(inner, ast.Raise) and inner.exc is None for inner in ast.walk(node))
+    }
+
+    assert places <= {"src/rehost/pipeline/run.py"}
+
+
+def test_time_is_read_in_one_place_only():
+    calls = re.compile(
+        r"\btime\.(time|monotonic|perf_counter|sleep)\(|\bdatetime\.(now|utcnow|today)\(|\bdate\.today\("
+    )
+
+    places = {named(path) for path in PACKAGE.rglob("*.py") if calls.search(path.read_text(encoding="utf-8"))}
+
+    assert places <= {"src/rehost/clock.py"}
+
+
+def test_drawn_floors_are_those_that_are_held():
+    drawn = re.search(r"```text\n(.*?)```", section("Floors"), re.DOTALL)
+    held = next(each for each in PROJECT["tool"]["importlinter"]["contracts"] if each["type"] == "layers")
+
+    assert drawn
+    assert [floor.strip("()") for floor in held["layers"]] == drawn[1].splitlines()
+
+
+def test_every_module_stands_on_a_floor():
+    held = next(each for each in PROJECT["tool"]["importlinter"]["contracts"] if each["type"] == "layers")
+    floors = {name.strip(" ()") for floor in held["layers"] for name in floor.split("|")}
+
+    modules = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+
+    assert floors == modules - {"__init__"}
+
+
+def invariants() -> list[int]:
+    return [int(number) for number in re.findall(r"^(\d+)\. ", section("Invariants"), re.MULTILINE)]
+
+
+def test_invariants_are_numbered_from_one():
+    assert invariants() == list(range(1, 9))
+
+
+@pytest.mark.parametrize("number", invariants())
+def test_invariant_has_a_test_that_bears_its_name(number):
+    pattern = re.compile(rf"^\s*(async )?def test_invariant_{number}_\w+", re.MULTILINE)
+
+    bearing = [path for path in (ROOT / "tests").rglob("test_*.py") if pattern.search(path.read_text(encoding="utf-8"))]
+
+    assert bearing, f"no test is called test_invariant_{number}_..."
+
+
+def test_every_setting_is_used():
+    text = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES if (PACKAGE / "settings") not in path.parents)
+
+    unused = [knob.attribute for knob in knobs(Settings) if not re.search(rf"\bsettings\.{knob.attribute}\b", text)]
+
+    assert not [name for name in unused if not (name == "retry" and "settings.attempts" in text)]
+
+
+def test_settings_have_names_of_their_own():
+    names = [knob.name for part in (Settings, DatabaseParts) for knob in knobs(part)]
+
+    assert len(names) == len(set(names))
+
+
+def test_dev_asks_for_the_pythons_that_the_project_allows():
+    low, high = re.findall(r"3, (\d+)", next(line for line in (ROOT / "dev").read_text().splitlines() if "<=" in line))
+
+    assert PROJECT["project"]["requires-python"] == f">=3.{low},<3.{high}"
