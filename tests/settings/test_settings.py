@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rehost.errors import SettingsError
-from rehost.settings import ConnectTo, OriginOverride, Settings, SourceSettings, load, size_text
+from rehost.settings import ConnectTo, OriginOverride, Settings, SourceSettings, knobs, load, size_text
 
 
 @pytest.fixture
@@ -120,6 +120,14 @@ def test_sizes(base, text, size):
 @pytest.mark.parametrize(("size", "text"), [(64 << 20, "64MiB"), (1 << 30, "1GiB"), (1000, "1000"), (0, "0")])
 def test_size_text_is_read_back(size, text):
     assert text == size_text(size)
+
+
+def test_defaults_are_worded_as_they_are_written():
+    words = {knob.name: knob.default_text for knob in knobs(Settings)}
+
+    assert words["IMAGE_MAX_BYTES"] == "64MiB"
+    assert words["IMAGE_DOWNLOAD_TIMEOUT"] == "30 seconds"
+    assert words["IMAGE_ROBOTS"] == "off"
 
 
 @pytest.mark.parametrize(("retry", "attempts"), [("0", 1), ("1", 1), ("3", 3)])

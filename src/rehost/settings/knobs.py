@@ -29,6 +29,7 @@ from rehost.settings.values import (
     choice,
     seconds,
     size,
+    size_text,
     whole,
 )
 
@@ -49,6 +50,16 @@ class Knob:
     unit: str = ""
     says: str = ""  # the default in words, where the value does not say it
     secret: bool = False  # never shown
+
+    @property
+    def default_text(self) -> str:
+        """Return the default as a person writes it, with its unit."""
+        if self.says:
+            return self.says
+        if self.unit == "bytes" and isinstance(self.default, int):
+            return size_text(self.default)
+        value = f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
+        return f"{value} {self.unit}".rstrip()
 
 
 def _knob(
