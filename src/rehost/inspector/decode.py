@@ -42,7 +42,7 @@ _READERS: dict[Format, Callable[[BinaryIO], ImageFile.ImageFile]] = {
 # What plugins are known to raise on bytes that they cannot read. Anything else ends the process, which says the same.
 _UNREADABLE = (
     *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError),
-    *(AttributeError, AssertionError, RuntimeError, struct.error),
+    *(AttributeError, AssertionError, RuntimeError, SystemError, struct.error),
 )
 
 # What the decoders that are silent about it were seen to take, rounded up (24 and 48 megapixels, 8 bits a channel).
@@ -121,7 +121,7 @@ def _verdict(found: Image, error: Exception) -> VisitError:
         raise error
     if "truncated" in evidence.lower():
         return Transient(Reason.TRUNCATED, evidence)
-    if "memory" in evidence.lower() or _is_short_of_memory(found):
+    if isinstance(error.__cause__, MemoryError) or "memory" in evidence.lower() or _is_short_of_memory(found):
         raise MemoryError(evidence) from error
     return Permanent(Reason.CORRUPT, evidence)
 

@@ -80,9 +80,9 @@ def prove(path: str, bounds: Bounds) -> Answer:
         MemoryError: the picture needs more than there is.
     """
     try:
-        # O_NONBLOCK: a FIFO that lies in the store would never open
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:  # noqa: PTH123 -- a descriptor, no path
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 -- a FIFO would never open
+            return Permanent(Reason.NOT_AN_IMAGE, "not a regular file")
+        with open(path, "rb") as file:  # noqa: PTH123 -- a path as it came
             return _prove_open(file, bounds)
     except VisitError as verdict:
         return verdict
@@ -95,11 +95,8 @@ def prove(path: str, bounds: Bounds) -> Answer:
 
 
 def _prove_open(file: BinaryIO, bounds: Bounds) -> Image:
-    status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode):
-        raise Permanent(Reason.NOT_AN_IMAGE, "not a regular file")
     limits = Limits(bounds.max_pixels, bounds.max_frames)
-    if not status.st_size:
+    if not os.fstat(file.fileno()).st_size:
         return examine(b"", limits).image
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         finding = examine(data, limits)

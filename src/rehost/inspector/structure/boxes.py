@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from rehost.errors import VisitError
 from rehost.inspector.structure.ground import Data, broken, cut
 
-
 _HEAD = 8  # bytes: size and type
 _OUTERMOST = frozenset(
     {
@@ -38,7 +37,7 @@ def boxes(data: Data, start: int, end: int) -> Iterator[Box]:
     at = start
     while at < end:
         head = data[at : min(at + _HEAD, end)]
-        if at and end == len(data) and not _may_begin(head):
+        if start == 0 < at and not _may_begin(head):
             return
         if len(head) < _HEAD:
             raise _behind(data, end, "the head of a box")
