@@ -61,7 +61,13 @@ def test_reporting_verbs_speak_to_programs_too(verb, capsys):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["flee"], ["run", "--nonsense"], ["run", "--retry", "boredom"], ["run", "--workers", "0"], ["run", "--concurrency", "x"]],
+    [
+        ["flee"],
+        ["run", "--nonsense"],
+        ["run", "--retry", "boredom"],
+        ["run", "--workers", "0"],
+        ["run", "--concurrency", "x"],
+    ],
 )
 def test_wrong_usage_is_status_2_and_a_sentence(arguments, capsys):
     status = main(arguments)

@@ -5,7 +5,14 @@ from rehost.telemetry import figures
 
 @pytest.mark.parametrize(
     ("number", "words"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.00 kB"), (400_869, "401 kB"), (2_464_000_000, "2.46 GB"), (10**16, "10000 TB")],
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.00 kB"),
+        (400_869, "401 kB"),
+        (2_464_000_000, "2.46 GB"),
+        (10**16, "10000 TB"),
+    ],
 )
 def test_a_size_has_three_digits_or_so(number, words):
     assert words == figures.size(number)
@@ -29,7 +36,8 @@ def test_a_duration_has_its_two_largest_units(seconds, words):
 
 
 @pytest.mark.parametrize(
-    ("part", "whole", "words"), [(0, 0, "100%"), (0, 5, "0%"), (6140, 6141, "99.9%"), (6141, 6141, "100%"), (1, 2, "50%")]
+    ("part", "whole", "words"),
+    [(0, 0, "100%"), (0, 5, "0%"), (6140, 6141, "99.9%"), (6141, 6141, "100%"), (1, 2, "50%")],
 )
 def test_a_share_is_100_percent_only_for_all(part, whole, words):
     assert words == figures.share(part, whole)

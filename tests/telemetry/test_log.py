@@ -2,11 +2,11 @@ import io
 import logging
 
 import pytest
+from tests.telemetry.visits import bug, refused, stored
 
 from rehost.errors import SettingsError
 from rehost.events import OriginPaused
 from rehost.telemetry.log import log_event, logging_to, visit_line
-from tests.telemetry.visits import bug, refused, stored
 
 
 def test_a_stored_visit_is_one_canonical_line():
@@ -36,8 +36,8 @@ def test_the_file_has_every_visit_and_the_stream_only_what_needs_a_look(tmp_path
         log_event(OriginPaused("oss.adquan.com", 60.0, "429"))
         log_event(bug())
 
-    assert ["INFO", "INFO", "ERROR"] == [line.split()[1] for line in file.read_text("utf-8").splitlines()]
-    assert ["ERROR"] == [line.split()[1] for line in stream.getvalue().splitlines()]
+    assert [line.split()[1] for line in file.read_text("utf-8").splitlines()] == ["INFO", "INFO", "ERROR"]
+    assert [line.split()[1] for line in stream.getvalue().splitlines()] == ["ERROR"]
 
 
 def test_verbose_shows_every_visit_on_the_stream():
@@ -70,7 +70,7 @@ def test_logging_is_as_it_was_afterwards(tmp_path):
 
 def test_a_log_file_that_cannot_be_written_is_said_in_a_sentence(tmp_path):
     with (
-        pytest.raises(SettingsError, match="log file .* cannot be written"),
+        pytest.raises(SettingsError, match=r"log file .* cannot be written"),
         logging_to(io.StringIO(), tmp_path, verbose=False),
     ):
         pass

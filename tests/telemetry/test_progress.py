@@ -1,9 +1,10 @@
 import io
 
-from rehost.events import OriginPaused
-from rehost.telemetry.progress import progress
 from tests.fakes import FakeClock
 from tests.telemetry.visits import planned, refused, stored
+
+from rehost.events import OriginPaused
+from rehost.telemetry.progress import progress
 
 
 class Terminal(io.StringIO):

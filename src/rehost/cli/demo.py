@@ -53,8 +53,8 @@ def command(*, once: bool, port: int, folder: Path) -> int:
     a notice in place of the picture, dead links, slow and busy ones. First it asks for every link as a browser would
     that shows the page; then the main job runs; then a page shows both, side by side. It starts afresh every time.
     """
-    from rehost.server.listen import free_port  # noqa: PLC0415 - --help needs none of it
     from rehost.demo.show import Demonstration  # noqa: PLC0415 - as above
+    from rehost.server.listen import free_port  # noqa: PLC0415 - --help needs none of it
 
     port = port if once else free_port(HOST, port)
     _say(f"A library of 200 made-up cases in {folder}/, made afresh every time.")
