@@ -2,6 +2,7 @@ import asyncio
 import io
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -227,3 +228,51 @@ def test_a_process_imports_what_it_needs_and_ends_with_its_input():
 
 def test_structure_alone_does_without_pillow():
     assert not any(name.startswith("PIL") for name in modules_of_a_process(decode=False))
+
+
+def test_asking_does_not_bring_a_decoder_into_the_main_process():
+    script = "import sys, rehost.inspector.proof; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
+
+    assert not any(name.startswith("PIL") for name in done.stdout.split())
+
+
+ASKING = """
+import os, sys, uvloop
+from pathlib import Path
+from rehost.inspector.pool import Pool
+from rehost.inspector.process import Bounds
+
+async def main():
+    async with Pool(Bounds(True, 10**6, 10, 512 << 20, 20), 1, 20) as pool:
+        print(await pool.ask(Path(sys.argv[1])), flush=True)
+        sys.stdin.read()
+
+uvloop.run(main())
+"""
+
+
+def asking(path):
+    """Start a program that has one picture proven, on uvloop, and then waits for its input to end."""
+    command = [sys.executable, "-W", "error", "-c", ASKING, path]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_uvloop_serves_as_well(spool):
+    with asking(spool(picture(1))) as parent:
+        output, errors = parent.communicate()
+
+    assert "Format.JPEG" in output
+    assert errors == ""
+
+
+def test_a_process_ends_with_its_parent_however_that_ends(spool):
+    with asking(spool(picture(1))) as parent:
+        assert "Format.JPEG" in parent.stdout.readline()
+        (child,) = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        watch = os.pidfd_open(int(child))
+        parent.kill()
+        ended, _, _ = select.select([watch], [], [], 20)
+        os.close(watch)
+
+    assert ended

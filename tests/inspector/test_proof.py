@@ -7,9 +7,9 @@ from tests.inspector.conftest import MEBIBYTE
 from tests.inspector.test_structure import MOVING, WHOLE
 from tests.pictures import ANIMATED, WRITABLE, animation, picture
 
-from rehost.errors import Transient, VisitError
+from rehost.errors import VisitError
 from rehost.inspector.process import Bounds
-from rehost.model import Format, Image, Reason
+from rehost.model import Image, Reason
 
 BOUNDS = Bounds(decode=True, max_pixels=10**6, max_frames=10, memory_bytes=512 * MEBIBYTE, picture_seconds=20)
 
@@ -43,16 +43,6 @@ def test_a_gif_without_its_trailer_is_accepted_when_every_frame_that_was_begun_i
     accepted = [found.frames for found in frames if isinstance(found, Image)]
 
     assert accepted == [1, 1, 2, 2, 3, 3]  # cut right behind a frame, with or without the end of its data
-
-
-@pytest.mark.parametrize("progressive", [False, True])
-def test_a_jpeg_that_breaks_off_in_its_scan_but_has_an_end_marker_is_still_cut_for_the_decoder(progressive, prove):
-    whole = picture(5, Format.JPEG, 256, 192, progressive=progressive)
-    start = whole.index(b"\xff\xda")
-
-    for share in (0.05, 0.3, 0.6, 0.9):
-        size = start + int((len(whole) - start) * share)
-        assert isinstance(prove(whole[:size]), Transient)
 
 
 @given(name=st.sampled_from(sorted(WHOLE | MOVING)), seed=st.integers(0, 2**32))
