@@ -1,5 +1,6 @@
 import shutil
 
+import pytest
 from PIL import Image
 
 from rehost.demo.cases import Fault
@@ -19,12 +20,8 @@ def test_every_picture_is_of_its_format_and_whole(all_cases, posters):
 def test_the_cut_picture_cannot_be_read_to_its_end(all_cases, posters):
     case = next(case for case in all_cases if case.fault is Fault.CUT)
 
-    with Image.open(posters.path(case)) as picture:
-        try:
-            picture.load()
-        except OSError:
-            return
-    raise AssertionError(case)
+    with pytest.raises(OSError), Image.open(posters.path(case)) as picture:
+        picture.load()
 
 
 def test_no_two_pictures_are_the_same(all_cases, posters):
@@ -54,7 +51,8 @@ def test_pictures_are_made_once(all_cases, posters):
 def test_a_make_that_was_cut_short_is_begun_again(tmp_path, all_cases, posters):
     copy = Posters(shutil.copytree(posters.folder, tmp_path / "posters"))
     (copy.folder / STAMP).unlink()
-    copy.path(all_cases[0]).write_bytes(b"half")
+    case = next(case for case in all_cases if case.host)
+    copy.path(case).write_bytes(b"half")
 
-    assert copy.make(all_cases[:1])
-    assert posters.digest(all_cases[0]) == copy.digest(all_cases[0])
+    assert copy.make([case])
+    assert posters.digest(case) == copy.digest(case)

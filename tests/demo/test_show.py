@@ -95,6 +95,7 @@ def test_it_starts_afresh_and_keeps_the_painted_pictures(tmp_path):
     folder = tmp_path / "demo"
     first = Demonstration.begin(folder)
     (folder / IMAGES / "1").mkdir(parents=True)
+    point(first, first.cases[0], "/static/images/1/main_image.png")
     painted = first.posters.notice.stat().st_mtime_ns
 
     second = Demonstration.begin(folder)

@@ -39,14 +39,14 @@ class Host:
 
 
 HOSTS: tuple[Host, ...] = (
-    Host("img.permissive.example", Manner.OPEN, 42),
-    Host("wx3.nostrangers.example", Manner.NO_FOREIGN, 38),
     Host("oss.ownsite.example", Manner.OWN_SITE, 46),
+    Host("wx3.nostrangers.example", Manner.NO_FOREIGN, 38),
     Host("file.pagewall.example", Manner.PAGE_WALL, 18),
     Host("mmbiz.noticeboard.example", Manner.DECOY_WALL, 16),
     Host("cdn.detour.example", Manner.REDIRECT, 12),
-    Host("photo.lapsed.example", Manner.LAPSED, 4),
-    Host("media.longshot.example", Manner.SLOW, 3),
+    Host("img.permissive.example", Manner.OPEN, 42),
     Host("pic.rushhour.example", Manner.BUSY, 10),
     Host("s2.sometimes.example", Manner.FLAKY, 7),
+    Host("media.longshot.example", Manner.SLOW, 3),
+    Host("photo.lapsed.example", Manner.LAPSED, 4),
 )

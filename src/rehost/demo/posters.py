@@ -21,7 +21,7 @@ from rehost.demo.motifs import MOTIFS
 from rehost.demo.shapes import PALETTES, Palette, Size, between
 from rehost.model import Format
 
-EDITION = f"1 {SEED} {PIL.__version__}"  # what pictures on disk were made by; others are made anew
+EDITION = 1  # of the drawing below; to be raised when it changes
 STAMP = "edition.txt"
 SIZE: Size = (480, 600)
 MARGIN = 28
@@ -51,14 +51,15 @@ class Posters:
     def make(self, cases: Sequence[Case]) -> bool:
         """Make all pictures, unless they are there; return whether they had to be made."""
         stamp = self.folder / STAMP
-        if stamp.is_file() and stamp.read_text("utf-8") == EDITION:
+        edition = _edition(cases)
+        if stamp.is_file() and stamp.read_text("utf-8") == edition:
             return False
         self.folder.mkdir(parents=True, exist_ok=True)
         stamp.unlink(missing_ok=True)
         _notice().save(self.notice, optimize=True)
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow lets go of the interpreter while it works
             list(pool.map(self._save, [case for case in cases if case.host is not None]))
-        stamp.write_text(EDITION, "utf-8")  # last: a make that was cut short is begun again
+        stamp.write_text(edition, "utf-8")  # last: a make that was cut short is begun again
         return True
 
     def _save(self, case: Case) -> None:
@@ -94,6 +95,12 @@ def poster_of(case: Case) -> Image.Image:
         poster.paste(art, (MARGIN, MARGIN))
     _letter(poster, case, colours)
     return poster
+
+
+def _edition(cases: Sequence[Case]) -> str:
+    """Return what pictures on disk must have been made by; others are made anew."""
+    drawn = repr([(case.case_id, case.title, case.brand, case.format, case.fault, case.host) for case in cases])
+    return f"{EDITION} {PIL.__version__} {hashlib.sha256(drawn.encode()).hexdigest()}"
 
 
 def _letter(poster: Image.Image, case: Case, colours: Palette) -> None:

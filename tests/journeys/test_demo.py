@@ -1,0 +1,114 @@
+"""The demonstration as a process: what a newcomer sees with one command."""
+
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from rehost.server.listen import free_port as next_port
+
+REHOST = [sys.executable, "-m", "rehost"]
+TIMEOUT = 120
+
+
+def demo(folder, *arguments):
+    return subprocess.run(
+        [*REHOST, "demo", "--dir", folder, *arguments],
+        capture_output=True, text=True, timeout=TIMEOUT, check=False, env={"PATH": os.environ["PATH"]}, cwd=folder.parent,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The demonstration's folder; its pictures are painted once."""
+    return tmp_path_factory.mktemp("journey") / "demo"
+
+
+@pytest.fixture(scope="module")
+def once(folder):
+    return demo(folder, "--once")
+
+
+def test_every_link_comes_out_as_planned(once):
+    assert once.returncode == 0, once.stdout + once.stderr
+    assert "Every link came out as planned." in once.stdout
+
+
+def test_it_says_before_and_after(once):
+    before = re.search(r"Linked directly, (\d+) of (\d+) pictures would show", once.stdout)
+    after = re.search(r"Before: (\d+) of (\d+) pictures showed\. After: (\d+)\.", once.stdout)
+
+    assert before.groups() == after.groups()[:2]
+    assert int(after[3]) == 185
+
+
+def test_the_summary_has_the_figures_that_count(once):
+    for words in ("held", "gone", "decoy", "truncated", "not-a-url", "received", "free", "wait for their next turn"):
+        assert words in once.stdout
+
+
+def test_the_log_has_a_line_per_visit(once, folder):
+    visits = re.findall(r"^\S+ INFO visit (\w+) row=(\d+)", (folder / "demo.log").read_text("utf-8"), re.MULTILINE)
+
+    assert once.returncode == 0
+    assert len({row for _, row in visits}) == 197
+
+
+def test_a_second_time_starts_afresh(once, folder):
+    again = demo(folder, "--once")
+
+    assert (once.returncode, again.returncode) == (0, 0)
+    assert "Every link came out as planned." in again.stdout
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def get(port, path):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+    try:
+        connection.request("GET", path, headers={"Referer": f"http://localhost:{port}/"})
+        response = connection.getresponse()
+        return response.status, response.getheader("Content-Type"), response.read()
+    finally:
+        connection.close()
+
+
+def test_the_page_shows_every_held_picture_until_ctrl_c(folder):
+    port = free_port()
+    command = [*REHOST, "demo", "--dir", str(folder), "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert any("Serving at" in line for line in process.stderr)
+
+            status, media_type, page = get(port, "/")
+            held = re.findall(r'src="(/static/images/[^"]+)"', page.decode())
+            answers = [get(port, url)[:2] for url in held]
+
+            process.send_signal(signal.SIGINT)
+            ended = process.wait(TIMEOUT)
+        finally:
+            process.kill()
+
+    assert (status, media_type) == (200, "text/html; charset=utf-8")
+    assert len(held) == 185
+    assert {status for status, _ in answers} == {200}
+    assert {media_type for _, media_type in answers} == {"image/jpeg", "image/png", "image/gif", "image/webp"}
+    assert ended == 0
+
+
+def test_a_taken_port_gives_way_to_the_next():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        assert next_port("127.0.0.1", port) > port
