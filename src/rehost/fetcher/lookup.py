@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -51,9 +51,16 @@ class SystemLookup:
     the process, at most `threads` of them at once.
     """
 
-    def __init__(self, *, limit_seconds: float = 10.0, threads: int = 16) -> None:
+    def __init__(
+        self,
+        *,
+        limit_seconds: float = 10.0,
+        threads: int = 16,
+        resolve: Callable[[str], Sequence[str] | OSError] | None = None,
+    ) -> None:
         self._limit_seconds = limit_seconds
         self._free = asyncio.Semaphore(threads)
+        self._resolve = resolve or _getaddrinfo
 
     async def __call__(self, host: str) -> Sequence[str]:
         """Return the host's addresses in the order of RFC 6724; see Lookup."""
@@ -64,7 +71,7 @@ class SystemLookup:
         except TimeoutError:
             raise Transient(Reason.UNRESOLVED, f"{host}: no answer in {self._limit_seconds:g} s") from None
         if isinstance(found, OSError):
-            raise _failure(host, found)
+            raise failure(host, found)
         return found
 
     def _in_thread(self, host: str) -> asyncio.Future[Sequence[str] | OSError]:
@@ -77,7 +84,7 @@ class SystemLookup:
                 answer.set_result(found)
 
         def look_up() -> None:
-            found = _getaddrinfo(host)
+            found = self._resolve(host)
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(report, found)
 
@@ -93,7 +100,8 @@ def _getaddrinfo(host: str) -> Sequence[str] | OSError:
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in infos))
 
 
-def _failure(host: str, error: OSError) -> VisitError:
+def failure(host: str, error: OSError) -> VisitError:
+    """Return what the resolver's error means for the picture."""
     evidence = f"{host}: {error.strerror or error}"
     if error.errno in {socket.EAI_NONAME, socket.EAI_NODATA}:
         return Permanent(Reason.UNRESOLVED, evidence)
