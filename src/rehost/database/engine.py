@@ -168,6 +168,11 @@ class Database:
 
     # --- statements
 
+    async def expect_much(self, connection: AsyncConnection) -> None:
+        """Let this transaction's joins of whole tables stay in memory (on PostgreSQL; SQLite walks its indexes)."""
+        if not self.is_sqlite:
+            await connection.exec_driver_sql("SET LOCAL work_mem = '64MB'")
+
     def insert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
         """Return an INSERT that knows ON CONFLICT."""
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)

@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 
-from sqlalchemy import Column, ColumnElement, Integer, MetaData, String, Table, and_, exists, func, null, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    exists,
+    func,
+    insert,
+    null,
+    select,
+    update,
+)
 
 from rehost.database import Connection, Database, now
 from rehost.ledger.schema import links
@@ -21,6 +35,7 @@ _listed = Table(
     Column("key", String),
     prefixes=["TEMPORARY"],
 )
+_gone = Table("rehost_gone", MetaData(), Column("entry", BigInteger), prefixes=["TEMPORARY"])
 _NO_COPY = dict.fromkeys(
     ("key", "digest", "size", "held_url", "final_url", "format", "width", "height", "frames", "etag",
      "last_modified", "held_at", "pending_digest", "pending_url")
@@ -42,25 +57,33 @@ async def compare(database: Database, source: str, listing: AsyncIterator[Sequen
             await database.load(connection, _listed, groups())
         async with session.begin(writing=True) as connection:
             await database.lock(connection, f"plan {source}")
-            lost = await _want_lost(connection, source, started)
+            await database.expect_much(connection)
+            await _find_gone(connection, database, source, started)
+            lost = await _want_lost(connection)
             redo = lost > 0 and not await _any_held(connection, source)
             found = await _hand_out_found(connection, source)
+            await database.drop_temporary(connection, _gone)
             await database.drop_temporary(connection, _listed)
         return Compared(lost, found, redo)
 
 
-async def _want_lost(connection: Connection, source: str, started: datetime) -> int:
-    """Want copies that are gone again; forget those of links that wait for another reason, or are no more."""
-    gone = (
+async def _find_gone(connection: Connection, database: Database, source: str, started: datetime) -> None:
+    query = (
         select(links.c.entry)
         .join(_listed, _listed.c.key == links.c.key, isouter=True)
         .where(links.c.source == source, links.c.key.is_not(None), links.c.held_at < started, _listed.c.key.is_(None))
     )
-    is_held = and_(links.c.state == State.HELD.value, links.c.present)
-    forgetting = update(links).values(_NO_COPY).where(links.c.entry.in_(gone))
+    await database.make_temporary(connection, _gone)
+    await connection.execute(insert(_gone).from_select([_gone.c.entry], query))
+
+
+async def _want_lost(connection: Connection) -> int:
+    """Want copies that are gone again; forget those of links that wait for another reason, or are no more."""
+    is_held = links.c.state == State.HELD.value
+    forgetting = update(links).values(_NO_COPY).where(links.c.entry.in_(select(_gone.c.entry)))
     wanting = forgetting.values(state=State.WANTED.value, due_at=now(), attempts=0, fence=links.c.fence + 1)
-    lost = (await connection.execute(wanting.where(is_held))).rowcount
-    await connection.execute(wanting.where(links.c.state == State.HELD.value))
+    lost = (await connection.execute(wanting.where(is_held, links.c.present))).rowcount
+    await connection.execute(wanting.where(is_held))
     await connection.execute(forgetting)
     return lost
 

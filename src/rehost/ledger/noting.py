@@ -87,6 +87,7 @@ def same_place(offered: FromClause, source: str) -> ColumnElement[bool]:
 async def note(connection: Connection, database: Database, source: str, rows: LinkRows) -> Noted:
     """Take in the catalogue's links."""
     await database.lock(connection, f"plan {source}")
+    await database.expect_much(connection)
     async with at_hand(connection, database, rows) as offered:
         async with database.temporary(connection, _differing):
             await _find_differing(connection, source, offered)

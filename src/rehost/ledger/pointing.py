@@ -34,7 +34,7 @@ GROUP = 1000  # rows
 _unpointed = Table(
     "rehost_unpointed",
     MetaData(),
-    Column("entry", BigInteger),
+    Column("entry", BigInteger, primary_key=True, autoincrement=False),
     Column("row_key", String),
     Column("position", Integer),
     Column("url", String),
@@ -53,6 +53,7 @@ async def unpointed(
     """Yield held links to point rows at anew, in groups; a group counts as mended when the next one is asked for."""
     async with database.session() as session:
         async with session.begin(writing=False) as connection:
+            await database.expect_much(connection)
             await database.make_temporary(connection, _unpointed)
             async with at_hand(connection, database, rows) as offered:
                 await _find(connection, source, offered, url(""))
@@ -61,12 +62,14 @@ async def unpointed(
             async with session.begin(writing=False) as connection:
                 found = await _group(connection, last)
             if not found:
-                return
+                break
             last = found[-1].entry
             group = [row for row in found if row.local_url != url(row.key)]
             if group:
                 yield [_pair(source, row) for row in group]
                 await _remember(database, group, url)
+        async with session.begin(writing=False) as connection:
+            await database.drop_temporary(connection, _unpointed)
 
 
 async def _find(connection: Connection, source: str, offered: FromClause, prefix: str) -> None:

@@ -1,0 +1,140 @@
+"""The operator's table: links read, one column written, nothing else touched; on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.databases import CASES, add_cases, execute, open_database
+
+from rehost.catalogue import Source, TableCatalogue
+from rehost.errors import CatalogueError
+from rehost.model import Link
+from rehost.ports import Restore, WriteBack
+
+A = "https://a.example/1.png"
+
+
+def link(row_key: str, url: str = A) -> Link:
+    return Link("cases", row_key, 0, url, None, None)
+
+
+async def write(catalogue, *changes):
+    return await catalogue.transact(lambda transaction: catalogue.write_back(transaction, changes))
+
+
+@pytest.fixture
+async def catalogue(database) -> TableCatalogue:
+    return await TableCatalogue.open(database, Source())
+
+
+async def test_a_row_is_written_and_the_value_before_is_told(database, catalogue):
+    await add_cases(database, [A, A])
+    await execute(database, "UPDATE ad_cases SET main_image_local = '/old' WHERE case_id = 2")
+
+    written = await write(catalogue, WriteBack(link("1"), "/new1"), WriteBack(link("2"), "/new2"))
+
+    assert written == {link("1"): None, link("2"): "/old"}
+    assert await execute(database, "SELECT main_image_local FROM ad_cases ORDER BY case_id") == [("/new1",), ("/new2",)]
+
+
+async def test_a_row_whose_link_has_changed_is_not_written(database, catalogue):
+    await add_cases(database, ["https://b.example/"])
+
+    assert await write(catalogue, WriteBack(link("1"), "/new")) == {}
+    assert await execute(database, "SELECT main_image_local FROM ad_cases") == [(None,)]
+
+
+async def test_a_row_that_is_gone_is_not_written(catalogue):
+    assert await write(catalogue, WriteBack(link("7"), "/new")) == {}
+
+
+async def test_a_row_that_has_the_value_counts_as_written(database, catalogue):
+    await add_cases(database, [A])
+    await write(catalogue, WriteBack(link("1"), "/new"))
+
+    assert await write(catalogue, WriteBack(link("1"), "/new")) == {link("1"): "/new"}
+
+
+async def test_a_row_can_be_cleared(database, catalogue):
+    await add_cases(database, [A])
+    await write(catalogue, WriteBack(link("1"), "/new"))
+
+    assert await write(catalogue, WriteBack(link("1"), None)) == {link("1"): "/new"}
+    assert await execute(database, "SELECT main_image_local FROM ad_cases") == [(None,)]
+
+
+async def test_restoring_leaves_alone_what_somebody_changed(database, catalogue):
+    await add_cases(database, [A, A, A])
+    await execute(database, "UPDATE ad_cases SET main_image_local = '/ours'")
+    await execute(database, "UPDATE ad_cases SET main_image_local = '/theirs' WHERE case_id = 2")
+    changes = [Restore(str(number), A, None, "/ours") for number in (1, 2)] + [Restore("3", "https://b", None, "/ours")]
+
+    restored = await catalogue.transact(lambda transaction: catalogue.restore(transaction, changes))
+
+    assert restored == 1
+    assert await execute(database, "SELECT main_image_local FROM ad_cases ORDER BY case_id") == [
+        (None,),
+        ("/theirs",),
+        ("/ours",),
+    ]
+
+
+async def test_groups_that_cross_do_not_deadlock(database, catalogue):
+    await add_cases(database, [A] * 60)
+
+    async def rewrite(order: range, url: str):
+        for _ in range(5):
+            await write(catalogue, *(WriteBack(link(str(number)), url) for number in order))
+
+    await asyncio.wait_for(asyncio.gather(rewrite(range(1, 61), "/a"), rewrite(range(60, 0, -1), "/b")), 60)
+
+
+async def test_keys_of_text_and_a_table_in_a_schema(postgres, postgres_database):
+    async with open_database(postgres.url(postgres_database)) as database:
+        await execute(database, "CREATE SCHEMA shop")
+        await execute(
+            database, 'CREATE TABLE shop."Goods" (sku varchar(20) PRIMARY KEY, "Picture" varchar(99), copy text)'
+        )
+        await execute(database, "INSERT INTO shop.\"Goods\" VALUES ('ä/1', 'https://a.example/1.png', NULL)")
+        source = Source("goods", "shop.Goods", "sku", "Picture", None, "copy", "{key}/picture")
+        catalogue = await TableCatalogue.open(database, source)
+
+        written = await write(catalogue, WriteBack(link("ä/1"), "/x"))
+
+        assert written == {link("ä/1"): None}
+
+
+async def test_columns_of_unknown_types_do_not_stop_us(postgres, postgres_database):
+    async with open_database(postgres.url(postgres_database)) as database:
+        await execute(database, CASES.replace("title TEXT NOT NULL", "title TEXT, words TSVECTOR, place POINT"))
+        await execute(database, f"INSERT INTO ad_cases (case_id, source_url, main_image) VALUES (1, '', '{A}')")
+
+        catalogue = await TableCatalogue.open(database, Source())
+
+        assert await write(catalogue, WriteBack(link("1"), "/x")) == {link("1"): None}
+
+
+async def test_a_missing_table_is_named(database):
+    with pytest.raises(CatalogueError, match="has no table nowhere"):
+        await TableCatalogue.open(database, Source(table="nowhere"))
+
+
+async def test_a_missing_column_names_the_migration(database):
+    await execute(database, "ALTER TABLE ad_cases DROP COLUMN main_image_local")
+
+    with pytest.raises(CatalogueError, match=r"main_image_local: run database/migrations/006_add_main_image_local"):
+        await TableCatalogue.open(database, Source())
+
+
+async def test_a_missing_privilege_is_the_tables(postgres, postgres_database):
+    postgres.run(f"{CASES}; CREATE ROLE reader LOGIN; GRANT SELECT ON ad_cases TO reader", postgres_database)
+    postgres.run(f"INSERT INTO ad_cases VALUES (1, '', '', '{A}', NULL)", postgres_database)
+    try:
+        async with open_database(postgres.url(postgres_database).replace("postgres@", "reader@")) as database:
+            catalogue = await TableCatalogue.open(database, Source())
+
+            with pytest.raises(CatalogueError, match=r"permission denied for table ad_cases.*GRANT.*user reader"):
+                await write(catalogue, WriteBack(link("1"), "/x"))
+    finally:
+        postgres.run("DROP OWNED BY reader; DROP ROLE reader", postgres_database)

@@ -1,0 +1,201 @@
+"""Transactions bear outages; what cannot pass is a sentence."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from random import Random
+
+import pytest
+from sqlalchemy import BigInteger, Float, Text, select, text
+from tests.databases import execute, open_database
+from tests.postgres import GUARDED_PASSWORD, GUARDED_USER, running_postgres
+
+from rehost.clock import SystemClock
+from rehost.database import Database, after, blank, host_of, now, seconds_until
+from rehost.errors import CatalogueError, LedgerError, SettingsError
+
+HOSTS = [
+    ("https://oss.adquan.com/upload/1.png", "oss.adquan.com"),
+    ("HTTP://User:p%40ss@EXAMPLE.com:8080/x?y#z", "example.com"),
+    ("//cdn.example/x.png", "cdn.example"),
+    ("  https://a.example", "a.example"),
+    ("https:\\\\a.example\\x", "a.example"),
+    ("http://[2001:DB8::1]:80/x", "[2001:db8::1]"),
+    ("https://a@b@c.example/@d", "c.example"),
+    ("file:", ""),
+    ("javascript:alert(1)", ""),
+    ("a text", ""),
+    ("https://图片.example/x", "图片.example"),
+]
+
+
+async def scalar(database: Database, query):
+    return await database.read(lambda connection: connection.scalar(query))
+
+
+@pytest.mark.parametrize(("url", "host"), HOSTS)
+async def test_hosts_are_read_alike_on_both(database, url, host):
+    given = database.given({"url": Text()}, [(url,)])
+
+    assert await scalar(database, select(host_of(given.c.url))) == host
+
+
+async def test_given_rows_keep_their_values_and_order(database):
+    rows = [(1, "ä\"'\\", 0.5), (2, None, None), (2**40, "", -1.0)]
+    given = database.given({"a": BigInteger(), "b": Text(), "c": Float()}, rows)
+
+    async def work(connection):
+        query = select(given.c.a, given.c.b, given.c.c, given.c.number).order_by(given.c.number)
+        return [tuple(row) for row in await connection.execute(query)]
+
+    assert await database.read(work) == [(*row, number) for number, row in enumerate(rows, 1)]
+
+
+async def test_time_is_the_databases_and_aware(database):
+    async def work(connection):
+        return (await connection.execute(select(now(), after(3600), seconds_until(after(60))))).one()
+
+    there, later, left = await database.read(work)
+
+    assert there.tzinfo is not None
+    assert (later - there).total_seconds() == pytest.approx(3600, abs=5)
+    assert left == pytest.approx(60, abs=5)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(None, True), ("", True), ("  ", True), ("x", False)])
+async def test_blank_is_nothing_or_spaces(database, value, expected):
+    given = database.given({"a": Text()}, [(value,)])
+
+    assert bool(await scalar(database, select(blank(given.c.a)))) is expected
+
+
+async def test_a_transaction_that_fails_leaves_nothing(database):
+    async def work(connection):
+        await connection.execute(text("INSERT INTO ad_cases VALUES (1, '', '', NULL, NULL)"))
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        await database.transact(work)
+    assert await execute(database, "SELECT count(*) FROM ad_cases") == [(0,)]
+
+
+async def test_writers_come_one_after_the_other(database_url, database):
+    await execute(database, "INSERT INTO ad_cases VALUES (1, '', '0', NULL, NULL)")
+
+    async def add(_number: int) -> None:
+        async with open_database(database_url) as another:
+            for _ in range(10):
+                await execute(another, "UPDATE ad_cases SET title = CAST(CAST(title AS INTEGER) + 1 AS TEXT)")
+
+    await asyncio.gather(*(add(number) for number in range(4)))
+
+    assert await execute(database, "SELECT title FROM ad_cases") == [("40",)]
+
+
+async def test_a_restart_of_the_server_is_waited_out():
+    with running_postgres() as server:
+        async with open_database(server.url()) as database:
+            await execute(database, "CREATE TABLE numbers (n integer)")
+            server.stop(signal.SIGQUIT)
+            writing = asyncio.create_task(execute(database, "INSERT INTO numbers VALUES (1)"))
+            await asyncio.to_thread(server.start)
+            await writing
+
+            assert await execute(database, "SELECT n FROM numbers") == [(1,)]
+
+
+async def test_an_outage_is_waited_for_with_a_bound():
+    with running_postgres() as server:
+        async with open_database(server.url(), outage_seconds=0.3) as database:
+            await execute(database, "SELECT 1")
+            server.stop(signal.SIGQUIT)
+
+            with pytest.raises(LedgerError, match=r"cannot be reached.*DB_HOST and DB_PORT"):
+                await execute(database, "SELECT 1")
+
+
+async def test_a_server_that_was_never_there_is_told_at_once():
+    async with open_database("postgresql://somebody:secret@127.0.0.1:1/nothing") as database:
+        with pytest.raises(LedgerError) as caught:
+            await asyncio.wait_for(execute(database, "SELECT 1"), 10)
+
+    assert "127.0.0.1:1 cannot be reached" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_wrong_password_is_told_without_it(postgres):
+    url = f"postgresql://{GUARDED_USER}:not-{'the'}-one@127.0.0.1:{postgres.port}/postgres"
+    async with open_database(url) as database:
+        with pytest.raises(LedgerError) as caught:
+            await execute(database, "SELECT 1")
+
+    assert f"refuses the password of the user {GUARDED_USER}" in str(caught.value)
+    assert "not-the-one" not in str(caught.value)
+
+
+async def test_a_password_with_signs_of_a_url_is_taken(postgres):
+    from sqlalchemy import URL  # noqa: PLC0415 - only to spell the password
+
+    url = URL.create("postgresql", GUARDED_USER, GUARDED_PASSWORD, "127.0.0.1", postgres.port, "postgres")
+    async with open_database(url.render_as_string(hide_password=False)) as database:
+        assert await execute(database, "SELECT 1") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("sql", "sentence"),
+    [
+        ("SELECT * FROM nowhere", "Check the name of the table"),
+        ("SELECT main_image_local FROM pg_class", "006_add_main_image_local_field.sql"),
+        ("SELECT 1/0", "division by zero"),
+    ],
+)
+async def test_what_cannot_pass_is_a_sentence(postgres, sql, sentence):
+    async with open_database(postgres.url()) as database:
+        with pytest.raises(LedgerError, match=sentence):
+            await execute(database, sql)
+
+
+async def test_a_read_only_server_is_named(postgres, postgres_database):
+    postgres.run(f'ALTER DATABASE "{postgres_database}" SET default_transaction_read_only = on')
+    async with open_database(postgres.url(postgres_database)) as database:
+        with pytest.raises(LedgerError, match="read-only"):
+            await execute(database, "CREATE TABLE x ()")
+
+
+async def test_a_missing_database_is_named(postgres):
+    async with open_database(postgres.url("nowhere")) as database:
+        with pytest.raises(CatalogueError, match="no database nowhere"):
+            await database.read(lambda connection: connection.execute(text("SELECT 1")), error=CatalogueError)
+
+
+@pytest.mark.parametrize(
+    ("contents", "sentence"),
+    [(None, "cannot be opened"), (b"x" * 5000, "is no SQLite database")],
+)
+async def test_a_file_that_is_no_database_is_named(tmp_path, contents, sentence):
+    path = tmp_path / "missing" / "x.db" if contents is None else tmp_path / "x.db"
+    if contents is not None:
+        path.write_bytes(contents)
+    async with open_database(f"sqlite:///{path}") as database:
+        with pytest.raises(LedgerError, match=sentence):
+            await execute(database, "SELECT 1")
+
+
+async def test_a_full_disk_is_a_sentence(tmp_path):
+    async with open_database(f"sqlite:///{tmp_path}/x.db") as database:
+        await execute(database, "CREATE TABLE x (a)")
+        await execute(database, "PRAGMA max_page_count = 3")
+
+        async def fill(connection):
+            await connection.exec_driver_sql("PRAGMA max_page_count = 3")
+            await connection.exec_driver_sql("INSERT INTO x VALUES (zeroblob(100000))")
+
+        with pytest.raises(LedgerError, match="no disk space left"):
+            await database.transact(fill)
+
+
+@pytest.mark.parametrize("url", ["mysql://x/y", "nonsense", "sqlite://", "sqlite:///:memory:"])
+def test_a_url_of_no_database_is_refused(url):
+    with pytest.raises(SettingsError, match="DATABASE_URL"):
+        Database(url, clock=SystemClock(), random=Random(1))
