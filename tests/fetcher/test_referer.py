@@ -71,7 +71,7 @@ def test_a_site_is_its_registrable_domain(host, domain):
     ("page_url", "sent"),
     [
         ("https://www.adquan.com/a?b=c#top", "https://www.adquan.com/a?b=c"),
-        ("https://me:secret@www.adquan.com/a", "https://www.adquan.com/a"),
+        ("https://me:secret@www.adquan.com/a", None),
         ("https://www.adquan.com/广告 案例", "https://www.adquan.com/%E5%B9%BF%E5%91%8A%20%E6%A1%88%E4%BE%8B"),
         ("https://广告.com/", "https://xn--4rr70v.com/"),
         ("https://www.adquan.com/a\r\nX-Evil: 1", None),

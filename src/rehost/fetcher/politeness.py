@@ -25,7 +25,7 @@ OF_LATE = 10.0
 _DAY_SECONDS = 86400
 
 
-class Politeness:
+class HostPoliteness:
     """This worker's manners towards every host."""
 
     def __init__(

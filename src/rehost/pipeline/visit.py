@@ -45,9 +45,9 @@ class Turns(Protocol):
 
 
 class Prove(Protocol):
-    """Fetches a URL with one Referer and proves what came: a few attempts, one picture."""
+    """Fetches a URL with one Referer and proves what came: a few attempts (`once`: a single one), one picture."""
 
-    async def __call__(self, url: str, referer: str | None) -> tuple[Download, Image]:
+    async def __call__(self, url: str, referer: str | None, *, once: bool = False) -> tuple[Download, Image]:
         """Return the body and what it proved to be; the body's spool is the caller's to remove."""
         ...
 
@@ -125,14 +125,16 @@ class Visitor:
     async def _fetch(self, task: Task, trail: _Trail) -> Stored:
         """Return the picture as the origin gives it now, in a spool."""
 
-        async def prove(url: str, referer: str | None) -> tuple[Download, Image]:
-            return await self._prove(task.host, url, referer, trail)
+        async def prove(url: str, referer: str | None, *, once: bool = False) -> tuple[Download, Image]:
+            return await self._prove(task.host, url, referer, trail, attempts=1 if once else self.attempts)
 
         download, image = await self.hotlinks.obtain(task.link, prove)
         copy = Copy(self.naming.key(task.link, image.format), download.digest, download.size)
         return Stored(task, copy, image, download.spool, download.final_url, download.validator)
 
-    async def _prove(self, host: str, url: str, referer: str | None, trail: _Trail) -> tuple[Download, Image]:
+    async def _prove(
+        self, host: str, url: str, referer: str | None, trail: _Trail, *, attempts: int
+    ) -> tuple[Download, Image]:
         """Fetch and inspect, again within seconds where that can help; a cut body goes on where it stopped."""
         partial: Partial | None = None
         attempt = 0
@@ -143,7 +145,7 @@ class Visitor:
                 return await self._attempt(host, Request(url, self.store.spool(), referer, partial=partial), trail)
             except Transient as error:
                 wait = backoff.attempt_wait(attempt, error, self.random)
-                if attempt >= self.attempts or wait is None:
+                if attempt >= attempts or wait is None:
                     _discard(error.partial)
                     raise
                 partial = error.partial

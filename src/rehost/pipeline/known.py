@@ -1,0 +1,116 @@
+"""What this process knows of one origin's hot-link rule, and when it doubts it. Pure, but for the lock it carries."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+from rehost.model import Rule
+
+EXTRA_REQUESTS = 5
+"""Per origin and learning, controls included: requests that are no link's own."""
+
+REFUSALS_IN_A_ROW = 3
+"""After so many, one link that worked is asked again: if it still works, those links are refused, not the origin."""
+
+REFUSALS_WITHOUT_WITNESS = 10
+"""After so many, where no link has worked in this process yet."""
+
+FIRST_PAUSE = 3600.0
+LONGEST_PAUSE = 86400.0
+"""Seconds for which an origin is left alone that worked and refuses everything now; doubled each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """A link that worked, and what it gave."""
+
+    url: str
+    page_url: str | None
+    digest: str
+
+
+@dataclass(slots=True)
+class Known:
+    """One origin. Whoever learns holds the lock; the others wait and use what was learned."""
+
+    origin: str
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    rule: str | None = None
+    decoys: set[str] = field(default_factory=set)
+    budget: int = EXTRA_REQUESTS
+    settled: bool = False  # two links gave different pictures: no need to go one at a time any more
+    looked_at: float | None = None  # into the ledger; monotonic seconds
+    controlled: str | None = None  # the rule under which a control was made since learning began
+    refusals: int = 0  # in a row
+    repeats: int = 0  # of bytes that could not be examined any more, in a row
+    pauses: int = 0  # in a row, because it refused everything though it had worked
+    _patience: int = REFUSALS_IN_A_ROW
+    _first: str | None = None  # digest of the first picture
+    _witnesses: deque[Witness] = field(
+        default_factory=lambda: deque(maxlen=2)
+    )  # of different bytes, the last at the end
+
+    def spend(self, *, keep: int = 0) -> bool:
+        """Take one extra request from the budget if more than `keep` are left; return whether that was so."""
+        if self.budget <= keep:
+            return False
+        self.budget -= 1
+        return True
+
+    def take(self, rule: Rule | None) -> None:
+        """Take over what the ledger has; a rule that others have learned or forgotten is theirs to be right about."""
+        referer = rule.referer if rule else None
+        if referer != self.rule:
+            self._begin(referer)
+
+    def accept(self, witness: Witness) -> None:
+        """Count a proven picture."""
+        self.refusals = self.pauses = 0
+        self._first = self._first or witness.digest
+        if witness.digest != self._first:
+            self.settled = True
+        if self.witness() is None or self._witnesses[-1].digest != witness.digest:
+            self._witnesses.append(witness)
+            self.repeats = 0
+
+    def witness(self, against: str | None = None) -> Witness | None:
+        """Return a link that worked, the last one; or the last one that gave other bytes than those."""
+        return next((each for each in reversed(self._witnesses) if each.digest != against), None)
+
+    def refuse(self) -> bool:
+        """Count a refusal; return whether it is time to doubt the origin, not the link."""
+        self.refusals += 1
+        return self.refusals >= (self._patience if self._witnesses else REFUSALS_WITHOUT_WITNESS)
+
+    def repeat(self) -> bool:
+        """Count bytes that came again and could not be examined; return whether it is time to doubt the origin."""
+        self.repeats += 1
+        return self.repeats >= self._patience
+
+    def reassure(self) -> None:
+        """The origin works as before: doubt it later than last time."""
+        self._patience *= 2
+        self.refusals = self.repeats = 0
+
+    def forget(self) -> None:
+        """Begin anew: the origin has changed."""
+        self._begin(None)
+        self._witnesses.clear()
+
+    def pause(self) -> float:
+        """Return the seconds for which to leave the origin alone; then it is learned anew."""
+        seconds = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0**self.pauses)
+        self.pauses += 1
+        self.budget = EXTRA_REQUESTS
+        return seconds
+
+    def _begin(self, rule: str | None) -> None:
+        self.rule = rule
+        self.budget = EXTRA_REQUESTS
+        self.settled = False
+        self.controlled = None
+        self.refusals = self.repeats = 0
+        self._patience = REFUSALS_IN_A_ROW
+        self._first = None
