@@ -160,6 +160,10 @@ class Politeness(Protocol):
         """Return how many requests at once each host of late could use here, for `Origins.shares`."""
         ...
 
+    def in_flight(self) -> Mapping[str, int]:
+        """Return how many requests each host is answering now, for `Origins.shares`."""
+        ...
+
     def apply(self, shares: Mapping[str, Share]) -> None:
         """Take what the ledger lets this worker have of each host."""
         ...
