@@ -1,0 +1,49 @@
+"""A deployment for each journey."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.journeys.deployment import DATABASE, Case, Deployment, Hosts, made_cases, make_checkout
+from tests.origin import Origin
+from tests.postgres import Postgres
+
+
+@pytest.fixture(scope="session")
+def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a `python` that has nothing but its standard library."""
+    folder = tmp_path_factory.mktemp("bare")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=60)
+    return folder / "bin"
+
+
+@pytest.fixture
+def bare_deployment(postgres: Postgres, bare_python: Path, tmp_path: Path) -> Iterator[Deployment]:
+    """A deployment before its first step: a database without a table."""
+    postgres.drop_database(DATABASE)
+    postgres.create_database(DATABASE)
+    hosts = Hosts()
+    with Origin(hosts) as origin:
+        deployment = Deployment(make_checkout(tmp_path), postgres, origin, hosts, bare_python)
+        deployment.configure()
+        yield deployment
+    postgres.drop_database(DATABASE)
+
+
+@pytest.fixture
+def deployment(bare_deployment: Deployment) -> Deployment:
+    """A deployment with an empty, migrated table."""
+    bare_deployment.make_table()
+    return bare_deployment
+
+
+@pytest.fixture
+def small(deployment: Deployment) -> list[Case]:
+    """Forty cases in the table, nothing held yet."""
+    made = made_cases(40)
+    deployment.import_cases(made)
+    return made

@@ -1,0 +1,283 @@
+"""The first operator's machine: a checkout of their own, their database, their shell, and the hosts of their links.
+
+Python is a bare one with the project's packages on its path and without rehost, which the scripts find in ../src.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import http.client
+import os
+import re
+import shutil
+import site
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.origin import Origin
+from tests.postgres import Postgres
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+DATABASE = "ad_case_db"  # the manual's name
+COMMAND_SECONDS = 120
+
+MIGRATE = "psql -U postgres -d ad_case_db -f database/migrations/006_add_main_image_local_field.sql"
+DOWNLOAD = "python scripts/download_all_images.py"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row of the catalogue, as far as pictures are concerned."""
+
+    case_id: int
+    main_image: str
+    source_url: str = ""
+
+
+# the manual's own example of a case
+EXAMPLE = Case(
+    297041, "https://oss.adquan.com/upload/20200628/159333611702b57de84188551c.png", "https://www.adquan.com/"
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a command took."""
+
+    status: int
+    seconds: float
+    megabytes: float  # the largest resident set, of the command and of any process that it has waited for
+
+
+@dataclass
+class Hosts:
+    """Plays the hosts of the links by the families of facts: one demands its own site, the others refuse foreign ones.
+
+    `turned` overrides that for single links: link -> behaviour. `reached` is set when request number `alarm` arrives.
+    """
+
+    usual: str | None = None
+    turned: dict[str, object] = field(default_factory=dict)
+    alarm: int = 0
+    reached: threading.Event = field(default_factory=threading.Event)
+    seen: int = 0
+
+    def __call__(self, host: str, path: str, _headers: object) -> object:
+        self.seen += 1
+        if self.alarm and self.seen >= self.alarm:
+            self.reached.set()
+        for scheme in ("https", "http"):
+            if (behaviour := self.turned.get(f"{scheme}://{host}{path}")) is not None:
+                return behaviour
+        if self.usual is not None:
+            return self.usual
+        families = {
+            "adquan.com": "demands-own-site",
+            "ads.example": "demands-own-site",
+            "qpic.cn": "decoy-to-foreign-referer",
+        }
+        return families.get(".".join(host.rsplit(".", 2)[-2:]), "refuses-foreign-referer")
+
+    def ring_at(self, requests: int) -> None:
+        """Let `reached` be set when so many more requests have come."""
+        self.reached.clear()
+        self.alarm = self.seen + requests
+
+
+@dataclass
+class Deployment:
+    """A checkout with its database and its hosts; commands run in a shell, in the folder that the manual names."""
+
+    root: Path
+    postgres: Postgres
+    origin: Origin
+    hosts: Hosts
+    python: Path  # folder of `python`
+
+    @property
+    def backend(self) -> Path:
+        return self.root / "backend"
+
+    @property
+    def images(self) -> Path:
+        return self.backend / "data/images"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What their shell knows; the database is named by PG* for psql, by `.env` for the scripts."""
+        folders = [self.python, self.postgres.psql.parent, Path(sys.executable).parent, "/usr/bin", "/bin"]
+        return {
+            "PATH": ":".join(map(str, folders)),
+            "HOME": str(self.root),
+            "PYTHONPATH": site.getsitepackages()[0],
+            "PGHOST": self.postgres.host,
+            "PGPORT": str(self.postgres.port),
+            **self.origin.environment(),
+            "IMAGE_CONNECT_TO": f"*::{self.origin.address}:{self.origin.port}",
+        }
+
+    def configure(self, **settings: str) -> None:
+        """Write backend/.env: env.example, and these settings in place of its own."""
+        own = {"DB_HOST": self.postgres.host, "DB_PORT": str(self.postgres.port), **settings}
+        lines = (CHECKOUT / "backend/env.example").read_text().splitlines()
+        kept = [line for line in lines if line.partition("=")[0] not in own]
+        (self.backend / ".env").write_text("\n".join([*kept, *(f"{name}={value}" for name, value in own.items()), ""]))
+
+    def shell(self, command: str, *, folder: Path | None = None, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run a command, word by word, in backend/ unless another folder is named."""
+        return subprocess.run(
+            ["/bin/sh", "-ec", command],
+            cwd=folder or self.backend,
+            env=self.environment | settings,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+
+    def download(self, arguments: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
+        """Perform the manual's third step."""
+        return self.shell(f"{DOWNLOAD} {arguments}", **settings)
+
+    @contextmanager
+    def running(self, command: str, **settings: str) -> Iterator[subprocess.Popen[str]]:
+        """Run a command in the background, in backend/; what it starts does not outlive the with-block."""
+        process = subprocess.Popen(
+            command.split(),
+            cwd=self.backend,
+            env=self.environment | settings,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.communicate(timeout=30)
+
+    def measured(self, command: str) -> Measured:
+        """Run a command without a shell and measure it."""
+        started = time.monotonic()
+        process = subprocess.Popen(
+            command.split(),
+            cwd=self.backend,
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        return Measured(process.returncode, time.monotonic() - started, usage.ru_maxrss / 1024)
+
+    def sql(self, statement: str) -> str:
+        return self.postgres.run(statement, DATABASE)
+
+    def make_table(self) -> None:
+        done = self.shell(f"psql -U postgres -d {DATABASE} -f database/init.sql\n{MIGRATE}")
+        assert (done.returncode, done.stderr) == (0, "")
+
+    def import_cases(self, cases: Iterable[Case]) -> None:
+        """Put cases into the table as an operator does, by a CSV file."""
+        file = self.root / "catalogue.csv"
+        with file.open("w", newline="", encoding="utf-8") as text:
+            writer = csv.writer(text)
+            writer.writerow(["case_id", "title", "source_url", "main_image"])
+            writer.writerows([each.case_id, f"案例 {each.case_id}", each.source_url, each.main_image] for each in cases)
+        done = self.shell("python scripts/import_cases.py ../catalogue.csv")
+        assert done.returncode == 0, done.stderr
+
+    def rows(self) -> dict[int, tuple[str, str]]:
+        """Return each case's link and local URL; an empty text for NULL."""
+        lines = self.sql(
+            "SELECT case_id, coalesce(main_image, ''), coalesce(main_image_local, '') FROM ad_cases ORDER BY case_id"
+        )
+        parts = (line.split("|") for line in lines.splitlines())
+        return {int(case_id): (link, local) for case_id, link, local in parts}
+
+    def held(self) -> set[int]:
+        """Return the cases whose row points at a copy, having compared every copy with its picture, byte for byte."""
+        held = {case_id: (link, local) for case_id, (link, local) in self.rows().items() if local}
+        for case_id, (link, local) in held.items():
+            assert local.startswith(f"/static/images/{case_id}/main_image.")
+            copy = self.images / local.removeprefix("/static/images/")
+            assert copy.is_file(), f"{local} is not there"
+            assert copy.read_bytes() == Origin.picture(link), f"{local} is another picture than {link}"
+        return set(held)
+
+    def log(self) -> str:
+        return (self.backend / "download_images.log").read_text()
+
+    @contextmanager
+    def requests(self) -> Iterator[list[str]]:
+        """Collect the links that are asked for within the with-block, as host and path."""
+        before, asked = len(self.origin.requests), []
+        yield asked
+        asked += [f"{each.host}{each.target}" for each in self.origin.requests[before:]]
+
+
+def port_of(process: subprocess.Popen[str]) -> int:
+    """Return the port that a server says it listens on."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if found := re.search(r"https?://\S+?:(\d+)", line):
+            return int(found[1])
+    raise AssertionError("the server has ended without a word of its address")
+
+
+def get(port: int, path: str) -> tuple[int, str, bytes]:
+    connection = http.client.HTTPConnection("localhost", port, timeout=30)
+    connection.request("GET", path)
+    reply = connection.getresponse()
+    body = reply.read()
+    connection.close()
+    return reply.status, reply.headers.get("content-type", ""), body
+
+
+def address(link: str) -> str:
+    """Return a link as `requests` shows it."""
+    return link.partition("://")[2]
+
+
+def make_checkout(folder: Path) -> Path:
+    """Copy what the manual's steps need of the checkout; its .env and its pictures stay behind."""
+    kept_out = shutil.ignore_patterns(".env", "data", "__pycache__", "*.log")
+    shutil.copytree(CHECKOUT / "backend", folder / "backend", ignore=kept_out)
+    (folder / "src").symlink_to(CHECKOUT / "src")
+    return folder
+
+
+def real_cases(shared: Path) -> list[Case]:
+    """Return every case of the real catalogue that has a picture."""
+    with gzip.open(shared / "catalogue/adquan_cases.csv.gz", "rt", encoding="utf-8") as text:
+        rows = list(csv.DictReader(text))
+    return [Case(int(row["case_id"]), row["main_image"], row["source_url"]) for row in rows if row["main_image"]]
+
+
+def made_cases(count: int) -> list[Case]:
+    """Return as many cases of made-up hosts as wanted: the same kinds of links as the real ones."""
+    endings = ["jpg", "jpg", "jpg", "png", "png", "gif", "jpeg", "jpe"]
+    schemes = ["http", *["https"] * 9]
+    hosts = ["oss.ads.example", "file.ads.example", "oss.ads.example", "wx1.photos.example"]
+    return [
+        Case(
+            number,
+            f"{schemes[number % 10]}://{hosts[number % 4]}/upload/2020/{number}.{endings[number % 8]}",
+            f"https://www.ads.example/article/{number}",
+        )
+        for number in range(1, count + 1)
+    ]
+
+
+def kinds(cases: Sequence[Case]) -> list[Case]:
+    """Return the cases of rare hosts, which a sample would miss."""
+    common = ("oss.adquan.com", "file.adquan.com")
+    return [each for each in cases if not any(f"//{host}/" in each.main_image for host in common)]

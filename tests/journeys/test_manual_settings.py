@@ -1,0 +1,172 @@
+"""The manual's settings and its troubleshooting: each setting does what is said of it, each trouble gets a sentence."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.journeys.deployment import DATABASE, DOWNLOAD, EXAMPLE, Case, Deployment, get, made_cases, port_of
+from tests.origin import Origin
+
+
+def unvisited(deployment: Deployment, done: subprocess.CompletedProcess[str]) -> None:
+    """Hold a stop to what the manual's troubleshooting needs: a sentence, no traceback, no row the worse for it."""
+    assert done.returncode == 3, done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert done.stderr.strip()
+
+
+# Settings
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_concurrency_is_never_exceeded(deployment: Deployment, concurrency: int) -> None:
+    deployment.hosts.usual = "slow"
+    deployment.configure(IMAGE_DOWNLOAD_CONCURRENCY=f"{concurrency}  # requests at once")
+    deployment.import_cases(made_cases(40))
+
+    done = deployment.download()
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert deployment.origin.peak() == concurrency
+
+
+@pytest.mark.parametrize(("retry", "attempts"), [(0, 1), (1, 1), (2, 2)])
+def test_timeout_is_for_one_attempt_in_all_and_retry_counts_attempts(
+    deployment: Deployment, retry: int, attempts: int
+) -> None:
+    case = made_cases(1)[0]
+    deployment.hosts.turned[case.main_image] = "hang-in-body"
+    deployment.configure(IMAGE_DOWNLOAD_TIMEOUT="1", IMAGE_DOWNLOAD_RETRY=str(retry))
+    deployment.import_cases([case])
+
+    done = deployment.download()
+
+    assert done.returncode == 1
+    assert "timed-out" in done.stdout
+    assert "timed-out" in deployment.log()
+    assert deployment.origin.count() == attempts
+
+
+def test_folder_and_prefix_are_the_operators_choice(deployment: Deployment, small: list[Case], tmp_path: Path) -> None:
+    folder = tmp_path / "elsewhere"
+    deployment.configure(IMAGE_STORAGE_DIR=str(folder), IMAGE_STATIC_URL_PREFIX="/pictures")
+
+    deployment.download()
+
+    local = deployment.rows()[small[0].case_id][1]
+    assert local.startswith(f"/pictures/{small[0].case_id}/main_image.")
+    assert (folder / local.removeprefix("/pictures/")).read_bytes() == Origin.picture(small[0].main_image)
+    assert not deployment.images.exists()
+    with deployment.running("uvicorn app.main:app --port 0") as server:
+        assert get(port_of(server), local)[0] == 200
+
+
+def test_the_environment_wins_over_the_file(deployment: Deployment) -> None:
+    deployment.hosts.usual = "slow"
+    deployment.import_cases(made_cases(10))
+    deployment.configure(IMAGE_DOWNLOAD_CONCURRENCY="10", DB_PORT="1")
+
+    done = deployment.download(IMAGE_DOWNLOAD_CONCURRENCY="1", DB_PORT=str(deployment.postgres.port))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert deployment.origin.peak() == 1
+
+
+@pytest.mark.parametrize(("mask", "file_mode", "folder_mode"), [("022", 0o644, 0o755), ("027", 0o640, 0o750)])
+def test_modes_are_as_wide_as_the_umask_allows(
+    deployment: Deployment, mask: str, file_mode: int, folder_mode: int
+) -> None:
+    deployment.import_cases([EXAMPLE])
+
+    deployment.shell(f"umask {mask}\n{DOWNLOAD}")
+
+    copy = deployment.images / "297041/main_image.png"
+    assert copy.stat().st_mode & 0o777 == file_mode
+    assert copy.parent.stat().st_mode & 0o777 == folder_mode
+
+
+# Troubleshooting
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"DB_USER": "guarded", "DB_PASSWORD": "wrong"}, ["password", "DB_PASSWORD"]),
+        ({"DB_PORT": "1"}, ["DB_PORT"]),
+        ({"DB_NAME": "no_such_database"}, ["no_such_database"]),
+    ],
+    ids=["wrong password", "unreachable", "no such database"],
+)
+def test_database_troubles_are_said(
+    deployment: Deployment, small: list[Case], settings: dict[str, str], words: list[str]
+) -> None:
+    deployment.configure(**settings)
+
+    done = deployment.download()
+
+    unvisited(deployment, done)
+    assert all(word in done.stderr for word in words), done.stderr
+    assert deployment.origin.count() == 0
+
+
+def test_missing_table_is_said(bare_deployment: Deployment) -> None:
+    done = bare_deployment.download()
+
+    unvisited(bare_deployment, done)
+    assert "ad_cases" in done.stderr
+
+
+def test_missing_column_is_said_with_the_file_to_run(bare_deployment: Deployment) -> None:
+    bare_deployment.shell(f"psql -U postgres -d {DATABASE} -f database/init.sql")
+
+    done = bare_deployment.download()
+
+    unvisited(bare_deployment, done)
+    assert "006_add_main_image_local_field.sql" in done.stderr
+
+
+def a_file_in_its_place(it: Deployment) -> str:
+    it.images.parent.mkdir()
+    it.images.write_text("not a folder")
+    return "data/images"
+
+
+def a_file_above_it(it: Deployment) -> str:
+    it.images.parent.write_text("not a folder")
+    return "data/images"
+
+
+def a_folder_that_may_not_be_written(it: Deployment) -> str:
+    if os.geteuid() == 0:
+        return "/proc/images"  # not even root may
+    it.images.mkdir(parents=True)
+    it.images.chmod(0o555)
+    return "data/images"
+
+
+@pytest.mark.parametrize("trouble", [a_file_in_its_place, a_file_above_it, a_folder_that_may_not_be_written])
+def test_storage_troubles_are_said(
+    deployment: Deployment, small: list[Case], trouble: Callable[[Deployment], str]
+) -> None:
+    named = trouble(deployment)
+    deployment.configure(IMAGE_STORAGE_DIR=named)
+
+    done = deployment.download()
+
+    unvisited(deployment, done)
+    assert named in done.stderr
+    assert deployment.origin.count() == 0
+
+
+def test_bad_setting_is_said_with_its_place(deployment: Deployment) -> None:
+    deployment.configure(IMAGE_DOWNLOAD_CONCURRENCY="many")
+
+    done = deployment.download()
+
+    assert done.returncode == 2
+    assert re.search(r"IMAGE_DOWNLOAD_CONCURRENCY=many \(.*backend/\.env:\d+\)", done.stderr)
