@@ -372,6 +372,28 @@ class Ledger(Protocol):
         """
         ...
 
+    async def shared(self, source: str, digests: Sequence[str]) -> Mapping[str, Sequence[Link]]:
+        """Return two links for each of these digests that is held under several links of one host."""
+        ...
+
+    async def unmask(
+        self,
+        transaction: Transaction,
+        run: int,
+        source: str,
+        host: str,
+        digest: str,
+        *,
+        evidence: str,
+        wait_seconds: float,
+    ) -> Sequence[tuple[Link, Copy]]:
+        """Refuse, as decoys, held links of a host with this digest, a group at a time; return what was held.
+
+        To be called until nothing is returned. The rows of what is returned are to be cleared in the same transaction,
+        its copies go to quarantine after the commit.
+        """
+        ...
+
 
 class Origins(Protocol):
     """What we learned of each origin, shared by all workers."""

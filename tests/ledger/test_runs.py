@@ -50,6 +50,19 @@ async def test_undo_puts_the_column_back_where_nobody_has_changed_it(desk, runs)
     assert await runs.undo(run, desk.catalogue) == Undone(restored=0, left=4)
 
 
+async def test_undo_points_no_row_at_a_file_that_is_gone(desk, runs):
+    await add_cases(desk.database, [A])
+    await execute(desk.database, "UPDATE ad_cases SET main_image_local = '/static/images/1/main_image.jpg'")
+    await desk.note()
+    run = await runs.begin("cases")
+    await desk.hold_all(run)
+
+    undone = await runs.undo(run, desk.catalogue, is_there=lambda url: not url.endswith(".jpg"))
+
+    assert undone == Undone(restored=1, left=0)
+    assert await desk.locals() == {1: None}
+
+
 async def test_a_run_that_never_was_cannot_be_undone(desk, runs):
     with pytest.raises(LedgerError, match="no run 7"):
         await runs.undo(7, desk.catalogue)

@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 
 from rehost.database import Connection, Database, LinkRows
 from rehost.events import RunEnded
-from rehost.ledger import comparing, leasing, noting, pointing, settling, waiting
+from rehost.ledger import comparing, leasing, noting, pointing, settling, unmasking, waiting
 from rehost.ledger.runs import Runs, Worker
 from rehost.model import Copy, Link, Outcome, Reason, Stored, Task
 from rehost.ports import Compared, Found, LinkQuery, Noted, Tally
@@ -109,6 +109,32 @@ class SqlLedger:
     ) -> None:
         """Record confirmed outcomes; a Stored whose link is not in `written` is wanted again when noted anew."""
         await self._settling.settle(transaction, run, outcomes, written)
+
+    async def shared(self, source: str, digests: Sequence[str]) -> Mapping[str, Sequence[Link]]:
+        """Return two links for each of these digests that is held under several links of one host."""
+        return await self._database.read(
+            lambda connection: unmasking.shared(connection, self._database, source, digests)
+        )
+
+    async def unmask(
+        self,
+        transaction: Connection,
+        run: int,
+        source: str,
+        host: str,
+        digest: str,
+        *,
+        evidence: str,
+        wait_seconds: float,
+    ) -> Sequence[tuple[Link, Copy]]:
+        """Refuse, as decoys, held links of a host with this digest, a group at a time; return what was held.
+
+        To be called until nothing is returned. The rows of what is returned are to be cleared in the same transaction,
+        its copies go to quarantine after the commit.
+        """
+        return await unmasking.unmask(
+            transaction, self._database, run, source, host, digest, evidence=evidence, wait_seconds=wait_seconds
+        )
 
     # --- runs
 

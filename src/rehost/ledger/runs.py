@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from sqlalchemy import insert, select, update
 
@@ -85,10 +85,19 @@ class Runs:
         )
         await self.database.transact(lambda connection: connection.execute(ending))
 
-    async def undo(self, run: int, catalogue: Catalogue) -> Undone:
+    async def undo(
+        self, run: int, catalogue: Catalogue, *, is_there: Callable[[str], bool] = lambda _url: True
+    ) -> Undone:
         """Put the column back as it was before a run, row by row where nobody has changed the row since.
 
-        A second time finds nothing left to do. The copies stay, and the next run points the rows at them again.
+        A second time finds nothing left to do. The copies stay, and the next run points the rows at them again. What a
+        run cleared (decoys) stays cleared: those copies are in quarantine.
+
+        Args:
+            run: its number.
+            catalogue: the source that it wrote.
+            is_there: tells whether a local URL leads anywhere still; one that does not is put back as nothing, for no
+                row may point at a file that is gone (invariant 1).
 
         Raises:
             LedgerError: there is no such run of this source.
@@ -101,7 +110,10 @@ class Runs:
         restored, seen, last = 0, 0, 0
         while group := await self._changes(run, last):
             last = group[-1][0]
-            restores = [restore for _, restore in group]
+            restores = [
+                replace(restore, before=None) if restore.before and not is_there(restore.before) else restore
+                for _, restore in group
+            ]
 
             async def work(connection: Connection, restores: Sequence[Restore] = restores) -> int:
                 return await catalogue.restore(connection, restores)
@@ -117,7 +129,7 @@ class Runs:
         columns = changes.c
         query = (
             select(columns.change, columns.row_key, columns.url, columns.before_url, columns.after_url)
-            .where(columns.run == run, columns.change > last)
+            .where(columns.run == run, columns.change > last, columns.after_url.is_not(None))
             .order_by(columns.change)
             .limit(GROUP)
         )

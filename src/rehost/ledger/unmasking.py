@@ -1,0 +1,108 @@
+"""Held bytes that come under several links of one host, and what becomes of them once they prove to be a decoy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import BigInteger, Integer, Row, Text, func, insert, literal, null, or_, select, update
+
+from rehost.database import Columns, Connection, Database, after, now
+from rehost.ledger.schema import changes, links
+from rehost.model import Copy, Link, Reason, State
+
+GROUP = 1000  # entries
+
+
+async def shared(
+    connection: Connection, database: Database, source: str, digests: Sequence[str]
+) -> Mapping[str, Sequence[Link]]:
+    """Return two links, the first and the last noted, for each digest that is held under several links of one host."""
+    given = database.given({"digest": Text()}, [[digest] for digest in sorted(set(digests))])
+    pairs = (
+        select(func.min(links.c.entry).label("first"), func.max(links.c.entry).label("last"))
+        .join(given, given.c.digest == links.c.digest)
+        .where(links.c.source == source, links.c.present, links.c.state == State.HELD.value)
+        .group_by(links.c.digest, links.c.host)
+        .having(func.count() > 1)
+        .subquery()
+    )
+    query = (
+        select(links)
+        .join(pairs, or_(links.c.entry == pairs.c.first, links.c.entry == pairs.c.last))
+        .order_by(links.c.entry)
+    )
+    found: dict[str, list[Link]] = {}
+    for row in await connection.execute(query):
+        found.setdefault(row.digest, []).append(_link(row))
+    return found
+
+
+async def unmask(
+    connection: Connection,
+    database: Database,
+    run: int,
+    source: str,
+    host: str,
+    digest: str,
+    *,
+    evidence: str,
+    wait_seconds: float,
+) -> Sequence[tuple[Link, Copy]]:
+    """Refuse held links of a host whose copies have this digest, a group at a time; return what was held.
+
+    The rows are to be cleared in the same transaction; the clearing stands in the link's history.
+    """
+    query = (
+        select(links)
+        .where(
+            links.c.digest == digest,
+            links.c.source == source,
+            links.c.host == host,
+            links.c.state == State.HELD.value,
+        )
+        .order_by(links.c.entry)
+        .limit(GROUP)
+        .with_for_update()
+    )
+    rows = (await connection.execute(query)).all()
+    if rows:
+        await _refuse(connection, database, [row.entry for row in rows], evidence, wait_seconds)
+        await _journal(connection, database, run, rows)
+    return [(_link(row), Copy(row.key, row.digest, row.size)) for row in rows]
+
+
+async def _refuse(
+    connection: Connection, database: Database, entries: Sequence[int], evidence: str, wait_seconds: float
+) -> None:
+    given = database.given({"entry": BigInteger()}, [[entry] for entry in entries])
+    nothing = dict.fromkeys(("key", "digest", "size", "held_url", "final_url", "local_url", "held_at"), null())
+    await connection.execute(
+        update(links)
+        .values(
+            **nothing,
+            state=State.REFUSED.value,
+            reason=Reason.DECOY.value,
+            evidence=evidence,
+            due_at=after(wait_seconds),
+            fence=links.c.fence + 1,
+        )
+        .where(links.c.entry == given.c.entry)
+    )
+
+
+async def _journal(connection: Connection, database: Database, run: int, rows: Sequence[Row[*tuple[Any, ...]]]) -> None:
+    columns: Columns = {
+        "source": Text(),
+        "row_key": Text(),
+        "position": Integer(),
+        "url": Text(),
+        "before_url": Text(),
+    }
+    given = database.given(columns, [(row.source, row.row_key, row.position, row.url, row.local_url) for row in rows])
+    query = select(literal(run, BigInteger), *(given.c[name] for name in columns), now())
+    await connection.execute(insert(changes).from_select(["run", *columns, "changed_at"], query))
+
+
+def _link(row: Row[*tuple[Any, ...]]) -> Link:
+    return Link(row.source, row.row_key, row.position, row.url, row.page_url, row.local_url)

@@ -1,0 +1,70 @@
+"""Bytes under several links, and what becomes of copies that prove to be decoys."""
+
+from __future__ import annotations
+
+from tests.databases import add_cases, stored
+
+from rehost.ledger import Queries, Runs, Undone, Worker
+from rehost.model import Reason, State
+from rehost.ports import WriteBack
+
+NOTICE = "e" * 64
+LINKS = ["https://a.example/1", "https://a.example/2", "https://a.example/3", "https://b.example/4"]
+
+
+async def hold(desk, run: int) -> None:
+    await add_cases(desk.database, LINKS)
+    await desk.note()
+    tasks = await desk.lease_all()
+    digests = {"1": NOTICE, "2": NOTICE, "3": "f" * 64, "4": NOTICE}
+    await desk.record(run, [stored(task, digests[task.link.row_key]) for task in tasks])
+
+
+async def unmask(desk, run: int):
+    async def work(transaction):
+        found = await desk.ledger.unmask(
+            transaction, run, "cases", "a.example", NOTICE, evidence="given for anything", wait_seconds=9e5
+        )
+        await desk.catalogue.write_back(transaction, [WriteBack(link, None) for link, _ in found])
+        return found
+
+    return await desk.ledger.transact(work)
+
+
+async def test_bytes_under_several_links_of_one_host_are_told(desk):
+    await hold(desk, 1)
+
+    found = await desk.ledger.shared("cases", [NOTICE, "f" * 64, "0" * 64])
+
+    assert {digest: [link.row_key for link in links] for digest, links in found.items()} == {NOTICE: ["1", "2"]}
+
+
+async def test_an_unmasked_decoy_is_refused_on_its_host_and_its_rows_cleared(desk):
+    await hold(desk, 1)
+
+    found = await unmask(desk, 2)
+
+    assert [(link.row_key, copy.key) for link, copy in found] == [("1", "1/main_image.png"), ("2", "2/main_image.png")]
+    assert await unmask(desk, 2) == []
+    first = await Queries(desk.database).link("cases", "1")
+    assert first is not None
+    assert (first.state, first.reason, first.key) == (State.REFUSED, Reason.DECOY, None)
+    assert await desk.locals() == {
+        1: None,
+        2: None,
+        3: "/static/images/3/main_image.png",
+        4: "/static/images/4/main_image.png",
+    }
+    assert await desk.unpointed() == []
+
+
+async def test_the_clearing_is_not_undone(desk):
+    runs = Runs(desk.database, Worker("worker", "machine", 7, "operator", "0.0.0"))
+    await hold(desk, await runs.begin("cases"))
+    run = await runs.begin("cases")
+    await unmask(desk, run)
+
+    assert await runs.undo(run, desk.catalogue) == Undone(restored=0, left=0)
+    assert (await desk.locals())[1] is None
+    latest, _ = await Queries(desk.database).history("cases", "1")
+    assert (latest.run, latest.after_url) == (run, None)
