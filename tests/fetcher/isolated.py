@@ -15,10 +15,11 @@ import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-from tests.origin import Origin
 from yarl import URL
 
 from rehost.clock import SystemClock
@@ -30,6 +31,13 @@ from rehost.fetcher.proxy import Proxies
 from rehost.fetcher.url import host_of, normalise
 from rehost.fetcher.wire import FAULTS, Wire
 from rehost.model import Reason, Request
+
+if __name__ == "__main__":  # other packages install a module called tests, too: ours is the folder above
+    spec = ModuleSpec("tests", None, is_package=True)
+    spec.submodule_search_locations = [str(Path(__file__).parents[1])]
+    sys.modules["tests"] = module_from_spec(spec)
+
+from tests.origin import Origin
 
 PUBLIC = "93.184.216.34"
 """What every name means that the vector says nothing else of."""

@@ -35,7 +35,7 @@ def run(isolation, vectors):
     """Run the program over the vectors; it learns which network it must not be in."""
     return subprocess.run(
         [*isolation, sys.executable, str(PROGRAM), str(vectors), network()],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])},
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
         capture_output=True,
         text=True,
         check=False,

@@ -14,7 +14,7 @@ from typing import Self
 from rehost.clock import Clock
 from rehost.errors import Permanent, Transient
 from rehost.fetcher import condition, verdict, wire
-from rehost.fetcher.coding import decoder_for
+from rehost.fetcher.coding import Decoder, decoder_for
 from rehost.fetcher.guard import Guard
 from rehost.fetcher.lookup import Detour, Detours, Lookup, SystemLookup
 from rehost.fetcher.proxy import Proxies
@@ -170,28 +170,21 @@ class Client:
 
     async def _receive(self, url: str, answer: wire.Answer, body: _Body) -> Download:
         """Write the body, as it comes, to the end."""
-        spool, content = body.spool, answer.content
-        decoder = decoder_for(answer.headers.get("Content-Encoding"))
+        spool = body.spool
         validator = body.validator or condition.validator_of(answer.headers)
+        decoder = decoder_for(answer.headers.get("Content-Encoding"))
         if decoder is None:
             if spool.size + (answer.content_length or 0) > self._max_bytes:
                 raise Permanent(Reason.TOO_LARGE, f"{answer.content_length} bytes announced")
-            # An encoded body is never gone on with: its bytes are not those of the range.
             body.validator = validator if condition.is_strong(validator) else None
-            while chunk := await content.readany():
-                spool.write(chunk)
-        else:
-            while chunk := await content.readany():
-                for piece in decoder.feed(chunk):
-                    spool.write(piece)
-            if spool.size:
-                decoder.finish()
+            await _copy(answer, spool)
+        else:  # never to be gone on with: a range of it would be one of the encoded bytes
+            await _decode(answer, decoder, spool)
         if not spool.size:
             raise Permanent(Reason.EMPTY, "no bytes in the body")
         spool.close()
-        return Download(
-            spool.path, spool.size, spool.digest, url, validator, answer.status, condition.media_type(answer.headers)
-        )
+        media_type = condition.media_type(answer.headers)
+        return Download(spool.path, spool.size, spool.digest, url, validator, answer.status, media_type)
 
     async def _final(self, request: Request) -> tuple[str, wire.Answer]:
         """Follow redirects, each hop guarded anew; return the last answer, which the caller closes, and its URL."""
@@ -213,6 +206,27 @@ class Client:
             if len(seen) > self._max_redirects:
                 raise Permanent(Reason.TOO_MANY_REDIRECTS, f"more than {self._max_redirects}")
             seen.add(url)
+
+
+async def _copy(answer: wire.Answer, spool: Spool) -> None:
+    content = answer.content
+    try:
+        while chunk := await content.readany():
+            spool.write(chunk)
+    except wire.FAULTS:
+        spool.write(wire.leftover(answer))
+        raise
+
+
+async def _decode(answer: wire.Answer, decoder: Decoder, spool: Spool) -> None:
+    content = answer.content
+    received = 0
+    while chunk := await content.readany():
+        received += len(chunk)
+        for piece in decoder.feed(chunk):
+            spool.write(piece)
+    if received:
+        decoder.finish()
 
 
 async def _drain(answer: wire.Answer) -> None:
