@@ -6,7 +6,7 @@ import getpass
 import os
 import platform
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from random import SystemRandom
@@ -20,22 +20,32 @@ from rehost.errors import SettingsError
 from rehost.events import Listener
 from rehost.fetcher.client import Client
 from rehost.fetcher.guard import Guard
+from rehost.fetcher.pace import Manners
+from rehost.fetcher.pattern import Pattern
 from rehost.fetcher.politeness import HostPoliteness
 from rehost.fetcher.proxy import Proxies
+from rehost.fetcher.referer import Referers
+from rehost.fetcher.url import normalise
+from rehost.inspector.decoy import Suspicions
 from rehost.inspector.proof import ProofInspector
+from rehost.inspector.sniff import sniff
 from rehost.ledger.entries import SqlLedger
 from rehost.ledger.migrations import migrate
 from rehost.ledger.origins import SqlOrigins
 from rehost.ledger.queries import Queries
 from rehost.ledger.runs import Runs, Undone, Worker
+from rehost.model import Format
 from rehost.pipeline.gate import Gate
 from rehost.pipeline.learn import Learner
 from rehost.pipeline.plan import Planner
 from rehost.pipeline.pulse import Pulse
 from rehost.pipeline.record import Recorder
 from rehost.pipeline.run import Limits, Parts, Run
+from rehost.pipeline.unveil import Unveiler
 from rehost.pipeline.visit import Visitor
-from rehost.settings import Settings
+from rehost.server.app import Application, build
+from rehost.server.static import CopyFiles
+from rehost.settings import OriginOverride, Settings
 from rehost.store.layout import Layout
 from rehost.store.local import LocalStore
 
@@ -112,7 +122,9 @@ async def open_run(
         origins = SqlOrigins(
             theirs, worker=me.name, concurrency=settings.concurrency, lease_seconds=settings.lease_seconds
         )
-        politeness = HostPoliteness(clock, random, concurrency=settings.concurrency)
+        politeness = HostPoliteness(
+            clock, random, concurrency=settings.concurrency, manners=_manners(settings), first_slots=0
+        )
         limits = _limits(settings, requests or settings.concurrency)
         pulse = Pulse(ledger, origins, politeness, listen)
         gate = Gate(
@@ -121,15 +133,25 @@ async def open_run(
             concurrency=requests or settings.concurrency,
             patience_seconds=limits.patience_seconds,
             changed=pulse.report,
+            greet=pulse.hurry,
         )
         client = await stack.enter_async_context(_client(settings, clock, requests or settings.concurrency))
         inspector = await stack.enter_async_context(_inspector(settings))
-        visitor = Visitor(
-            client, inspector, store, layout, Learner(origins, listen), gate, clock, random, settings.attempts
+        learner = Learner(
+            origins,
+            _referers(settings),
+            Suspicions(random),
+            normalise=normalise,
+            clock=clock,
+            listen=listen,
+            pause=gate.pause,
         )
-        recorder = Recorder(catalogue, ledger, store, layout, joint=ours is theirs)
+        visitor = Visitor(client, inspector, store, layout, learner, gate, clock, random, settings.attempts)
+        joint = ours is theirs
+        recorder = Recorder(catalogue, ledger, store, layout, joint)
+        unveiler = Unveiler(catalogue, ledger, store, learner, visitor, random, joint)
         planner = Planner(catalogue, ledger, store, layout)
-        parts = Parts(planner, visitor, recorder, ledger, politeness, gate, pulse, store)
+        parts = Parts(planner, visitor, recorder, ledger, politeness, gate, pulse, unveiler, store)
         yield Run(parts, limits, clock, listen)
 
 
@@ -139,6 +161,42 @@ def _limits(settings: Settings, requests: int) -> Limits:
         visits=4 * requests + 8,
         renew_seconds=settings.lease_seconds / 4,
     )
+
+
+def _referers(settings: Settings) -> Referers:
+    laid_down = [(each.pattern, each.referer) for each in settings.origins if each.referer is not None]
+    return Referers(settings.referer, laid_down)
+
+
+def _manners(settings: Settings) -> Callable[[str], Manners]:
+    """Return what the operator asks for by host: the first pattern that fits says it, the general settings the rest."""
+    general = Manners(settings.min_delay_seconds, settings.daily_budget or None)
+    special = [
+        (
+            Pattern(each.pattern),
+            Manners(
+                general.min_delay_seconds if each.min_delay_seconds is None else each.min_delay_seconds,
+                general.daily_budget if each.daily_budget is None else each.daily_budget or None,
+            ),
+        )
+        for each in settings.origins
+    ]
+    return lambda host: next((manners for pattern, manners in special if pattern.fits_host(host)), general)
+
+
+def _headers(settings: Settings) -> Callable[[str], Mapping[str, str]]:
+    """Return an origin's own header fields: of the first pattern that fits."""
+    special = [(Pattern(each.pattern), _fields(each)) for each in settings.origins]
+    return lambda origin: next((fields for pattern, fields in special if pattern.fits(origin)), {})
+
+
+def _fields(override: OriginOverride) -> dict[str, str]:
+    fields = dict(override.headers)
+    if override.user_agent is not None:
+        fields["User-Agent"] = override.user_agent
+    if override.cookies:  # RFC 6265, section 4.2.1
+        fields["Cookie"] = "; ".join(f"{name}={value}" for name, value in override.cookies)
+    return fields
 
 
 def _client(settings: Settings, clock: Clock, requests: int) -> Client:
@@ -153,6 +211,7 @@ def _client(settings: Settings, clock: Clock, requests: int) -> Client:
         concurrency=requests,
         connect_to=settings.connect_to,
         proxies=Proxies.from_environment(os.environ),
+        headers_for=_headers(settings),
     )
 
 
@@ -177,6 +236,22 @@ async def open_queries(settings: Settings) -> AsyncIterator[Queries]:
     async with open_databases(settings, SystemClock()) as (_, ledger):
         await migrate(ledger)
         yield Queries(ledger)
+
+
+def files(settings: Settings) -> Application:
+    """Return the copies as an ASGI application, to be mounted at IMAGE_STATIC_URL_PREFIX in any other."""
+    return CopyFiles(settings.storage_dir, _media_type)
+
+
+def build_server(settings: Settings) -> Application:
+    """Return the application of `rehost serve`."""
+    return build(files(settings), settings.static_url_prefix)
+
+
+def _media_type(head: bytes) -> str | None:
+    """Return the media type of a picture that begins so, None for what is no picture."""
+    known = sniff(head)
+    return known.media_type if isinstance(known, Format) else None
 
 
 async def undo(settings: Settings, *, source: str | None, run: int) -> Undone:

@@ -39,7 +39,7 @@ class VisitError(RehostError):
         self.partial = partial
 
 
-class Transient(VisitError):
+class Transient(VisitError):  # noqa: N818 - the kind of cause
     """A second try may cure it.
 
     Attributes:
@@ -58,7 +58,7 @@ class Transient(VisitError):
         self.retry_after = retry_after
 
 
-class Permanent(VisitError):
+class Permanent(VisitError):  # noqa: N818 - the kind of cause
     """A second try cannot cure it."""
 
 

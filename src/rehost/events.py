@@ -73,6 +73,7 @@ class RunEnded:
     adopted: int  # of `held`, proven on disk without a request
     failed: dict[Reason, int] = field(default_factory=dict)
     overtaken: int = 0
+    unveiled: int = 0  # held copies, of this run or earlier ones, that turned out to be decoys: quarantined
     size: int = 0  # bytes received
     seconds: float = 0.0
     later: int = 0  # left alone: due at a later time

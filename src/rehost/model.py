@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Self
 
 
 class Reason(StrEnum):
     """Why a link has no copy: one word per cause. `docs/reference/reasons.md` is made from the texts below."""
 
-    def __new__(cls, word: str, meaning: str) -> Reason:
+    def __new__(cls, word: str, meaning: str) -> Self:
+        """Make a member whose value is the word."""
         member = str.__new__(cls, word)
         member._value_ = word
         member.meaning = meaning
@@ -66,7 +68,8 @@ class State(StrEnum):
 class Format(StrEnum):
     """An image format that can be proven; the value is the extension in the store."""
 
-    def __new__(cls, extension: str, media_type: str) -> Format:
+    def __new__(cls, extension: str, media_type: str) -> Self:
+        """Make a member whose value is the extension."""
         member = str.__new__(cls, extension)
         member._value_ = extension
         member.media_type = media_type

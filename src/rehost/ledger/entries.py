@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TypeVar, cast
 
 from rehost.database import Connection, Database, LinkRows
 from rehost.events import RunEnded
-from rehost.ledger import comparing, leasing, noting, pointing, settling, unmasking, waiting
+from rehost.ledger import comparing, leasing, noting, pointing, retiring, settling, unmasking, waiting
 from rehost.ledger.runs import Runs, Worker
 from rehost.model import Copy, Link, Outcome, Reason, Stored, Task
 from rehost.ports import Compared, Found, LinkQuery, Noted, Tally
@@ -55,6 +55,20 @@ class SqlLedger:
         A group counts as mended when the next one is asked for.
         """
         return pointing.unpointed(self._database, source, cast("LinkRows", links), self._url)
+
+    # --- files
+
+    async def held(self, keys: Collection[str]) -> Mapping[str, str]:
+        """Return the digests that the ledger holds for these keys, without those of which it holds nothing."""
+        return await self._database.read(lambda connection: retiring.held(connection, self._database, keys))
+
+    async def leftovers(self, source: str) -> Sequence[str]:
+        """Return keys of files that a commit has put out of use and that are to be removed."""
+        return await self._database.read(lambda connection: retiring.leftovers(connection, source))
+
+    async def forget_leftovers(self, source: str, keys: Sequence[str]) -> None:
+        """Take it that these files are removed."""
+        await self.transact(lambda connection: retiring.forget_leftovers(connection, self._database, source, keys))
 
     # --- what is due
 

@@ -36,10 +36,12 @@ MIGRATIONS = (
                 found text, pending_digest text, pending_url text,
                 key text, digest text, size bigint, held_url text, final_url text, local_url text,
                 format text, width integer, height integer, frames integer, etag text, last_modified text,
-                held_at {moment},
+                held_at {moment}, former_key text,
                 UNIQUE (source, row_key, position)
             )""",
             "CREATE INDEX rehost_links_open ON rehost_links (source, host, due_at) WHERE state <> 'held' AND present",
+            "CREATE INDEX rehost_links_key ON rehost_links (key) WHERE key IS NOT NULL",
+            "CREATE INDEX rehost_links_former ON rehost_links (former_key) WHERE former_key IS NOT NULL",
             "CREATE INDEX rehost_links_digest ON rehost_links (digest) WHERE digest IS NOT NULL",
             """CREATE TABLE rehost_runs (
                 run {serial},

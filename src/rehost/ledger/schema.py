@@ -59,6 +59,7 @@ links = Table(
     Column("etag", String),
     Column("last_modified", String),
     Column("held_at", Moment),
+    Column("former_key", String),  # of the copy before this one, until its file is known to be gone
 )
 
 runs = Table(

@@ -31,13 +31,25 @@ class Gate:
         concurrency: int,
         patience_seconds: float,
         changed: Callable[[Change], None],
+        greet: Callable[[], None],
     ) -> None:
-        """Hold turns for pauses of up to `patience_seconds`; tell `changed` what the other workers should know."""
+        """Take the parts.
+
+        Args:
+            politeness: this worker's manners towards every host.
+            clock: for the alarm that ends a wait.
+            concurrency: requests in flight at most.
+            patience_seconds: a pause up to this long is waited out.
+            changed: is told what the other workers should know.
+            greet: is called when a host is waited for that has no share yet.
+        """
         self._politeness = politeness
         self._clock = clock
         self._free = concurrency
         self._patience = patience_seconds
         self._changed = changed
+        self._greet = greet
+        self._met: set[str] = set()
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
         self._alarm: asyncio.Task[None] | None = None
 
@@ -61,7 +73,7 @@ class Gate:
     def open(self) -> None:
         """Let in whoever may enter now; to be called when shares or pauses have changed."""
         while self._free > 0 and self._waiting:
-            host = self._politeness.next_host({host: len(queue) for host, queue in self._waiting.items()})
+            host = self._politeness.next_host(self._waiting)
             if host is None:
                 break
             future = self._take(host)
@@ -72,6 +84,11 @@ class Gate:
             future.set_result(None)
         self._set_alarm()
 
+    def pause(self, pause: Pause) -> None:
+        """Leave a host alone from now on, for a reason that its answers to single requests do not show."""
+        self._politeness.heed(pause)
+        self._tell(pause)
+
     def dismiss(self, host: str) -> None:
         """Send away all who wait for this host."""
         for future in self._waiting.pop(host, ()):
@@ -81,6 +98,9 @@ class Gate:
     async def _enter(self, host: str) -> None:
         if self._politeness.pause_seconds(host) > self._patience:
             raise HostPaused(host)
+        if host not in self._met:
+            self._met.add(host)
+            self._greet()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(host, deque()).append(future)
         self.open()
@@ -96,10 +116,13 @@ class Gate:
         self._free += 1
         change = self._politeness.finished(host, error)
         if change is not None:
-            self._changed(change)
-            if isinstance(change, Pause) and change.seconds > self._patience:
-                self.dismiss(host)
+            self._tell(change)
         self.open()
+
+    def _tell(self, change: Change) -> None:
+        self._changed(change)
+        if isinstance(change, Pause) and change.seconds > self._patience:
+            self.dismiss(change.host)
 
     def _take(self, host: str) -> asyncio.Future[None]:
         queue = self._waiting[host]

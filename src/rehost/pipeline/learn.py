@@ -139,6 +139,10 @@ class Learner:
                 rule = self._first_rule(inquiry, known)
                 return await self._unmasker.is_shared_decoy(inquiry, known, rule, digest, other)
 
+    async def decoys(self, link: Link) -> frozenset[str]:
+        """Return the digests known to be decoys of the link's origin."""
+        return await self._origins.decoys(self._referers.origin(self._normalise(link.url)))
+
     # --- one link
 
     async def _ask_plainly(self, inquiry: Inquiry, known: Known) -> str | None:

@@ -10,6 +10,8 @@ from rehost.events import Listener, OriginPaused
 from rehost.model import Task
 from rehost.ports import Change, Ledger, Origins, Pause, Politeness
 
+LEAST_SECONDS = 0.02  # between two beats
+
 
 @dataclass(slots=True)
 class Pulse:
@@ -38,10 +40,15 @@ class Pulse:
                 await self.origins.pause(change.host, change.seconds, change.evidence)
             else:
                 await self.origins.allow(change.host, change.slots, proven=change.proven)
-        self.politeness.apply(await self.origins.shares(self.politeness.wanted()))
+        self.politeness.apply(await self.origins.shares(self.politeness.wanted(), self.politeness.in_flight()))
+
+    def hurry(self) -> None:
+        """Have the next beat come soon: somebody waits for a share."""
+        self._news.set()
 
     async def rest(self, seconds: float) -> None:
-        """Wait for the next beat: `seconds`, or less where there is news to tell."""
+        """Wait for the next beat: `seconds`, or less where there is news; news of one moment share a beat."""
+        await asyncio.sleep(LEAST_SECONDS)
         try:
             async with asyncio.timeout(seconds):
                 await self._news.wait()

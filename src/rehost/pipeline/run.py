@@ -19,6 +19,7 @@ from rehost.pipeline.leases import Leases
 from rehost.pipeline.plan import Planner
 from rehost.pipeline.pulse import Pulse
 from rehost.pipeline.record import Recorder
+from rehost.pipeline.unveil import Unveiler
 from rehost.pipeline.visit import Visitor
 from rehost.ports import Allowance, Ledger, Politeness, Store
 
@@ -50,6 +51,7 @@ class Parts:
     politeness: Politeness
     gate: Gate
     pulse: Pulse
+    unveiler: Unveiler
     store: Store
 
 
@@ -61,6 +63,7 @@ class Sum:
     unchanged: int = 0
     adopted: int = 0
     overtaken: int = 0
+    unveiled: int = 0
     size: int = 0
     failed: Counter[Reason] = field(default_factory=Counter)
 
@@ -239,6 +242,7 @@ class Run:
             self._sum.held += recorded.held
             self._sum.overtaken += recorded.overtaken
             self._listen(recorded)
+            self._sum.unveiled += await self._parts.unveiler.look(run, group)
 
     async def _group(self) -> tuple[list[Outcome], bool]:
         """Return the next outcomes, as many as a group takes or as come within its time; and whether they are last."""
@@ -277,6 +281,7 @@ class Run:
             adopted=self._sum.adopted,
             failed=dict(self._sum.failed),
             overtaken=self._sum.overtaken,
+            unveiled=self._sum.unveiled,
             size=self._sum.size,
             seconds=seconds,
             later=tally.later,

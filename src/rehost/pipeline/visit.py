@@ -106,6 +106,10 @@ class Visitor:
             outcome = self._failure(task, error)
         return Visited(outcome, trail.origin, trail.size, self.clock.monotonic() - started, trail.attempts)
 
+    def prover(self, host: str) -> Prove:
+        """Return what fetches and proves at this host, outside of a visit."""
+        return self._prover(host, _Trail(host))
+
     async def _adopt(self, task: Task) -> Stored | None:
         """Return a file that lies at the link's place already, if it proves to be a picture; no request is sent."""
         if task.found is None:
@@ -124,13 +128,15 @@ class Visitor:
 
     async def _fetch(self, task: Task, trail: _Trail) -> Stored:
         """Return the picture as the origin gives it now, in a spool."""
-
-        async def prove(url: str, referer: str | None, *, once: bool = False) -> tuple[Download, Image]:
-            return await self._prove(task.host, url, referer, trail, attempts=1 if once else self.attempts)
-
-        download, image = await self.hotlinks.obtain(task.link, prove)
+        download, image = await self.hotlinks.obtain(task.link, self._prover(task.host, trail))
         copy = Copy(self.naming.key(task.link, image.format), download.digest, download.size)
         return Stored(task, copy, image, download.spool, download.final_url, download.validator)
+
+    def _prover(self, host: str, trail: _Trail) -> Prove:
+        async def prove(url: str, referer: str | None, *, once: bool = False) -> tuple[Download, Image]:
+            return await self._prove(host, url, referer, trail, attempts=1 if once else self.attempts)
+
+        return prove
 
     async def _prove(
         self, host: str, url: str, referer: str | None, trail: _Trail, *, attempts: int

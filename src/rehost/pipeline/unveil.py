@@ -1,0 +1,113 @@
+"""Copies that turn out to be decoys: rows cleared, files to quarantine (invariant 5: the only clearing there is).
+
+Two signs are followed after each group of outcomes: bytes that are held under several links of one host, which are
+examined; and digests that were proven to be decoys of an origin, which may be held, whichever run wrote them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Protocol
+
+from rehost.errors import Permanent, VisitError
+from rehost.model import Copy, Link, Outcome, Reason, Refused, Stored
+from rehost.pipeline import backoff
+from rehost.pipeline.gate import HostPaused
+from rehost.pipeline.visit import Prove
+from rehost.ports import Catalogue, Ledger, Store, Transaction, WriteBack
+
+
+class Examiner(Protocol):
+    """Who can tell a decoy from a shared picture (learn.py)."""
+
+    async def examine(self, links: Sequence[Link], digest: str, prove: Prove) -> bool:
+        """Return whether these bytes, which at least two links of one origin gave, are a decoy of that origin."""
+        ...
+
+    async def decoys(self, link: Link) -> frozenset[str]:
+        """Return the digests known to be decoys of the link's origin."""
+        ...
+
+
+class Provers(Protocol):
+    """Who fetches and proves outside of a visit (visit.py)."""
+
+    def prover(self, host: str) -> Prove:
+        """Return what fetches and proves at this host."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Unveiler:
+    """Looks after what was just recorded."""
+
+    catalogue: Catalogue
+    ledger: Ledger
+    store: Store
+    examiner: Examiner
+    provers: Provers
+    random: Random
+    joint: bool  # catalogue and ledger are one database
+
+    async def look(self, run: int, outcomes: Sequence[Outcome]) -> int:
+        """Return how many held copies turned out to be decoys; their rows are cleared, they will be asked for again."""
+        unveiled = 0
+        for host, digest in await self._proven(outcomes):
+            unveiled += await self._unveil(run, host, digest)
+        return unveiled
+
+    async def _proven(self, outcomes: Sequence[Outcome]) -> set[tuple[str, str]]:
+        """Return the hosts and digests of decoys that may be held."""
+        refused = {outcome.task.host: outcome.task.link for outcome in _decoys(outcomes)}
+        found = {(host, digest) for host, link in refused.items() for digest in await self.examiner.decoys(link)}
+        hosts = {outcome.task.link: outcome.task.host for outcome in outcomes}
+        for digest, links in (await self._shared(outcomes)).items():
+            host = next((hosts[link] for link in links if link in hosts), None)
+            if host is not None and await self._is_decoy(host, digest, links):
+                found.add((host, digest))
+        return found
+
+    async def _shared(self, outcomes: Sequence[Outcome]) -> Mapping[str, Sequence[Link]]:
+        digests = [outcome.copy.digest for outcome in outcomes if isinstance(outcome, Stored)]
+        return await self.ledger.shared(self.catalogue.name, digests) if digests else {}
+
+    async def _is_decoy(self, host: str, digest: str, links: Sequence[Link]) -> bool:
+        try:
+            return await self.examiner.examine(links, digest, self.provers.prover(host))
+        except (VisitError, HostPaused):
+            return False  # the origin cannot be asked now; the next group that shares these bytes asks again
+
+    async def _unveil(self, run: int, host: str, digest: str) -> int:
+        """Refuse what is held of these bytes, a group at a time."""
+        unveiled = 0
+        while group := await self._clear(run, host, digest):
+            await self.store.quarantine(sorted({copy.key for _, copy in group}))
+            unveiled += len(group)
+        return unveiled
+
+    async def _clear(self, run: int, host: str, digest: str) -> Sequence[tuple[Link, Copy]]:
+        wait = backoff.visit_wait(1, Permanent(Reason.DECOY), self.random)
+
+        async def work(transaction: Transaction) -> Sequence[tuple[Link, Copy]]:
+            evidence = "the bytes proved to be a decoy after they were held"
+            name = self.catalogue.name
+            group = await self.ledger.unmask(transaction, run, name, host, digest, evidence=evidence, wait_seconds=wait)
+            if self.joint:
+                await self.catalogue.write_back(transaction, _clearings(group))
+            return group
+
+        group = await self.ledger.transact(work)
+        if group and not self.joint:
+            await self.catalogue.transact(lambda own: self.catalogue.write_back(own, _clearings(group)))
+        return group
+
+
+def _decoys(outcomes: Sequence[Outcome]) -> Iterator[Refused]:
+    """Yield the outcomes that say decoy."""
+    return (outcome for outcome in outcomes if isinstance(outcome, Refused) and outcome.reason is Reason.DECOY)
+
+
+def _clearings(group: Sequence[tuple[Link, Copy]]) -> list[WriteBack]:
+    return [WriteBack(link, None) for link, _ in group]
