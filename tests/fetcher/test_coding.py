@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rehost.errors import Permanent, Transient, VisitError
-from rehost.fetcher.coding import PIECE_BYTES, decoder_for
+from rehost.fetcher.coding import PIECE_BYTES, check_transfer, decoder_for
 from rehost.model import Reason
 
 
@@ -32,6 +32,19 @@ def test_no_coding_needs_no_decoder(name):
 def test_what_cannot_be_undone_is_refused(name):
     with pytest.raises(Permanent) as caught:
         decoder_for(name)
+
+    assert caught.value.reason is Reason.MALFORMED
+
+
+@pytest.mark.parametrize("field", [None, "", "identity", "chunked", "Chunked", "identity, chunked"])
+def test_chunked_is_the_only_transfer_coding(field):
+    check_transfer(field)
+
+
+@pytest.mark.parametrize("field", ["gzip", "gzip, chunked", "chunked, gzip", "chunked, chunked"])
+def test_any_other_transfer_coding_is_refused(field):
+    with pytest.raises(Permanent) as caught:
+        check_transfer(field)
 
     assert caught.value.reason is Reason.MALFORMED
 

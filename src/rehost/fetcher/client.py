@@ -14,7 +14,7 @@ from typing import Self
 from rehost.clock import Clock
 from rehost.errors import Permanent, Transient
 from rehost.fetcher import condition, verdict, wire
-from rehost.fetcher.coding import Decoder, decoder_for
+from rehost.fetcher.coding import Decoder, check_transfer, decoder_for
 from rehost.fetcher.guard import Guard
 from rehost.fetcher.lookup import Detour, Detours, Lookup, SystemLookup
 from rehost.fetcher.proxy import Proxies
@@ -172,6 +172,7 @@ class Client:
         """Write the body, as it comes, to the end."""
         spool = body.spool
         validator = body.validator or condition.validator_of(answer.headers)
+        check_transfer(answer.headers.get("Transfer-Encoding"))
         decoder = decoder_for(answer.headers.get("Content-Encoding"))
         if decoder is None:
             if spool.size + (answer.content_length or 0) > self._max_bytes:

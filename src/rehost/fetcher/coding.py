@@ -32,19 +32,38 @@ class Decoder(Protocol):
         ...
 
 
+def check_transfer(transfer_encoding: str | None) -> None:
+    """Return if the body was sent in no transfer coding but chunked (RFC 9112, section 6.1), which aiohttp undoes.
+
+    Raises:
+        Permanent: MALFORMED; we never ask for another one (TE), and would store the coded bytes.
+    """
+    names = _names(transfer_encoding)
+    if names not in ([], ["chunked"]):
+        raise Permanent(Reason.MALFORMED, f"transfer encoding {_shown(names)}")
+
+
 def decoder_for(content_encoding: str | None) -> Decoder | None:
     """Return what undoes the coding that this field names; None where there is none.
 
     Raises:
         Permanent: MALFORMED, where it is none that can be undone.
     """
-    names = [name for name in (part.strip().lower() for part in (content_encoding or "").split(",")) if name]
-    names = [name for name in names if name not in {"identity", "none"}]
+    names = _names(content_encoding)
     if not names:
         return None
     if len(names) > 1 or names[0] not in {"gzip", "x-gzip", "deflate"}:
-        raise Permanent(Reason.MALFORMED, f"content encoding {ascii(', '.join(names)[:40])[1:-1]}")
+        raise Permanent(Reason.MALFORMED, f"content encoding {_shown(names)}")
     return _Inflater(names[0])
+
+
+def _names(field: str | None) -> list[str]:
+    names = (part.strip().lower() for part in (field or "").split(","))
+    return [name for name in names if name not in {"", "identity", "none"}]
+
+
+def _shown(names: list[str]) -> str:
+    return ascii(", ".join(names)[:40])[1:-1]
 
 
 class _Inflater:
