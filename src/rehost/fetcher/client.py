@@ -6,20 +6,20 @@ wire.py sends each hop. Here is what one attempt may do with its answers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Self
 
 from rehost.clock import Clock
 from rehost.errors import Permanent, Transient
-from rehost.fetcher import condition, verdict, wire
+from rehost.fetcher import condition, robots, verdict, wire
 from rehost.fetcher.coding import Decoder, check_transfer, decoder_for
 from rehost.fetcher.guard import Guard
 from rehost.fetcher.lookup import Detour, Detours, Lookup, SystemLookup
 from rehost.fetcher.proxy import Proxies
 from rehost.fetcher.spool import Spool
-from rehost.fetcher.url import next_hop
+from rehost.fetcher.url import next_hop, origin_of
 from rehost.model import Download, NotModified, Partial, Reason, Request, Validator
 
 _DRAIN_BYTES = 64 * 1024  # an error page of this size is read, so that its connection can be used again
@@ -60,6 +60,7 @@ class Client:
         connect_to: Sequence[Detour] = (),
         proxies: Proxies | None = None,
         headers_for: Callable[[str], Mapping[str, str]] | None = None,
+        obeys_robots: Callable[[str], bool] | None = None,
         lookup: Lookup | None = None,
     ) -> None:
         """Take parts and limits; nothing is opened yet.
@@ -75,6 +76,7 @@ class Client:
             connect_to: host, port, address, port; a detour is taken directly, never through a proxy.
             proxies: what the environment says of them.
             headers_for: gives an origin's own header fields (User-Agent, Cookie, ...), which no other one gets to see.
+            obeys_robots: says for which origins robots.txt and X-Robots-Tag are obeyed; for none if None.
             lookup: finds the addresses of names; the machine's resolver if None.
         """
         self._clock = clock
@@ -82,6 +84,8 @@ class Client:
         self._max_bytes = max_bytes
         self._max_redirects = max_redirects
         self._fields = {"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
+        self._obeys_robots = obeys_robots
+        self._robots = robots.Robots(self._robots_txt, clock)
         self._wire = wire.Wire(
             guard,
             lookup or SystemLookup(),
@@ -160,7 +164,7 @@ class Client:
         wait = verdict.retry_after_seconds(
             answer.headers.get("Retry-After"), answer.headers.get("Date"), self._clock.now()
         )
-        error = verdict.of_status(answer.status, wait)
+        error = verdict.of_status(answer.status, wait) or self._unwanted(url, answer)
         if error is not None:
             await _drain(answer)
             raise error
@@ -188,13 +192,20 @@ class Client:
         return Download(spool.path, spool.size, spool.digest, url, validator, answer.status, media_type)
 
     async def _final(self, request: Request) -> tuple[str, wire.Answer]:
-        """Follow redirects, each hop guarded anew; return the last answer, which the caller closes, and its URL."""
-        url = request.url
+        """Return the answer to a request, which the caller closes, and the URL that it came from."""
         fields = self._fields | condition.fields_for(request)
         if request.referer is not None:
             fields["Referer"] = request.referer
+        return await self._follow(request.url, fields, self._consent if self._obeys_robots else None)
+
+    async def _follow(
+        self, url: str, fields: Mapping[str, str], consent: Callable[[str], Awaitable[None]] | None
+    ) -> tuple[str, wire.Answer]:
+        """Follow redirects, each hop guarded (and, if it is to be, consented to) anew; return the last answer."""
         seen = {url}
         while True:
+            if consent is not None:
+                await consent(url)
             answer = await self._wire.get(url, fields)
             location = answer.headers.get("Location") if answer.status in verdict.REDIRECTS else None
             if not location:
@@ -207,6 +218,25 @@ class Client:
             if len(seen) > self._max_redirects:
                 raise Permanent(Reason.TOO_MANY_REDIRECTS, f"more than {self._max_redirects}")
             seen.add(url)
+
+    def _unwanted(self, url: str, answer: wire.Answer) -> Permanent | None:
+        if self._obeys_robots is None or not self._obeys_robots(origin_of(url)):
+            return None
+        if not robots.tag_forbids(answer.headers.getall("X-Robots-Tag", ())):
+            return None
+        return Permanent(Reason.ROBOTS_REFUSED, "X-Robots-Tag")
+
+    async def _consent(self, url: str) -> None:
+        if self._obeys_robots is not None and self._obeys_robots(origin_of(url)):
+            await self._robots.check(url)
+
+    async def _robots_txt(self, url: str) -> tuple[int, bytes]:
+        _, answer = await self._follow(url, self._fields, None)
+        async with answer:
+            body = b""
+            while len(body) < robots.MAX_BYTES and (chunk := await answer.content.readany()):
+                body += chunk
+            return answer.status, body[: robots.MAX_BYTES]
 
 
 async def _copy(answer: wire.Answer, spool: Spool) -> None:

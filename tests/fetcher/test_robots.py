@@ -1,0 +1,170 @@
+import asyncio
+
+import pytest
+from tests.fetcher.conftest import client
+from tests.misbehaviours import BEHAVIOURS
+from tests.origin import Origin
+
+from rehost.errors import Permanent, Transient
+from rehost.fetcher.robots import MAX_BYTES, parse, tag_forbids
+from rehost.model import Reason, Request
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "allowed"),
+    [
+        ("", "/a.png", True),
+        ("User-agent: *\nDisallow:", "/a.png", True),
+        ("User-agent: *\nDisallow: /", "/a.png", False),
+        ("\ufeffuser-AGENT: *\r\ndisALLOW: / # all of it\r\n", "/a.png", False),
+        ("User-agent: *\nDisallow: /private", "/private/a.png", False),
+        ("User-agent: *\nDisallow: /private", "/a.png", True),
+        ("User-agent: *\nDisallow: /\nAllow: /pictures/", "/pictures/a.png", True),
+        ("User-agent: *\nAllow: /a\nDisallow: /a", "/a", True),
+        ("User-agent: *\nDisallow: /*.png$", "/x/a.png", False),
+        ("User-agent: *\nDisallow: /*.png$", "/x/a.png?size=1", True),
+        ("User-agent: *\nDisallow: /*.png", "/x/a.png?size=1", False),
+        ("User-agent: *\nDisallow: /a*b*c", "/a-c-b-c", False),
+        ("User-agent: *\nDisallow: /a*b*c", "/a-c-b-", True),
+        ("User-agent: *\nDisallow: /a$", "/a", False),
+        ("User-agent: *\nDisallow: /a$", "/ab", True),
+        ("User-agent: *\nDisallow: /*a$", "/aba", False),
+        ("User-agent: other\nDisallow: /", "/a.png", True),
+        ("User-agent: rehost\nAllow: /\n\nUser-agent: *\nDisallow: /", "/a.png", True),
+        ("User-agent: *\nAllow: /\n\nUser-agent: Rehost\nDisallow: /", "/a.png", False),
+        ("User-agent: other\nUser-agent: rehost\nDisallow: /", "/a.png", False),
+        ("User-agent: rehost\nDisallow: /a\nUser-agent: rehost\nDisallow: /b", "/b", False),
+        ("Disallow: /", "/a.png", True),
+        ("<html>no such page</html>", "/a.png", True),
+    ],
+)
+def test_rules_are_read_as_rfc_9309_has_them(text, target, allowed):
+    assert parse(text).allows(target) is allowed
+
+
+def test_a_pattern_made_to_be_dear_is_cheap():
+    rules = parse("User-agent: *\nDisallow: /" + "*a" * 1000 + "*b$")
+
+    assert rules.allows("/" + "a" * 3000)
+
+
+@pytest.mark.parametrize(
+    ("fields", "forbidden"),
+    [
+        ([], False),
+        (["all"], False),
+        (["noindex"], True),
+        (["nofollow, NoImageIndex"], True),
+        (["none"], True),
+        (["otherbot: noindex"], False),
+        (["rehost: noindex"], True),
+        (["otherbot: noindex", "noimageai"], True),
+        (["unavailable_after: 25 Jun 2010 15:00:00 PST"], False),
+        (["nofollow, unavailable_after: 25 Jun 2010 15:00:00 PST, noindex"], True),
+    ],
+)
+def test_a_tag_asks_not_to_keep_a_picture(fields, forbidden):
+    assert tag_forbids(fields) is forbidden
+
+
+class Site:
+    """An origin with a robots.txt."""
+
+    def __init__(self, robots=b"", status=200):
+        self.robots = robots
+        self.status = status
+
+    def __call__(self, _host, path, _headers):
+        return self._answer if path == "/robots.txt" else None
+
+    async def _answer(self, exchange):
+        await exchange.reply(self.status, self.robots, "Content-Type: text/plain")
+
+
+async def outcomes(site, spool, *urls, **settings):
+    """Fetch URLs one after the other; return the reasons (None: fetched) and the paths that were asked for."""
+    found = []
+    with Origin(site) as origin:
+        async with client(origin, **({"obeys_robots": lambda _origin: True} | settings)) as opened:
+            for url in urls:
+                try:
+                    await opened.fetch(Request(url, spool))
+                    found.append(None)
+                except (Permanent, Transient) as error:
+                    found.append(error.reason)
+        return found, [asked.path for asked in origin.requests]
+
+
+FORBIDDEN = Site(b"User-agent: *\nDisallow: /private/\n")
+
+
+async def test_what_robots_txt_forbids_is_not_asked_for(spool):
+    reasons, asked = await outcomes(FORBIDDEN, spool, "http://a.example/private/1.png", "http://a.example/2.png")
+
+    assert reasons == [Reason.ROBOTS_REFUSED, None]
+    assert asked == ["/robots.txt", "/2.png"]
+
+
+async def test_every_origin_has_its_own_robots_txt(spool):
+    _, asked = await outcomes(FORBIDDEN, spool, *(f"http://{name}.example/1.png" for name in "aab"))
+
+    assert asked == ["/robots.txt", "/1.png", "/1.png", "/robots.txt", "/1.png"]
+
+
+async def test_no_robot_rule_counts_unless_the_operator_says_so(spool):
+    urls = ["http://a.example/private/1.png", "http://a.example/asks-no-robots/1.png"]
+
+    assert await outcomes(FORBIDDEN, spool, *urls, obeys_robots=None) == (
+        [None, None],
+        ["/private/1.png", "/asks-no-robots/1.png"],
+    )
+    reasons, asked = await outcomes(FORBIDDEN, spool, *urls, obeys_robots=lambda origin: origin != "http://a.example")
+    assert reasons == [None, None]
+    assert "/robots.txt" not in asked
+
+
+async def test_a_tag_on_the_picture_is_obeyed(spool):
+    reasons, _ = await outcomes(Site(), spool, "http://a.example/asks-no-robots/1.png")
+
+    assert reasons == [Reason.ROBOTS_REFUSED]
+    assert not spool.exists()
+
+
+async def test_a_redirect_into_a_forbidden_place_is_not_followed(spool):
+    site = Site(b"User-agent: *\nDisallow: /picture/\n")
+
+    reasons, asked = await outcomes(site, spool, "http://a.example/redirect/1.png")
+
+    assert reasons == [Reason.ROBOTS_REFUSED]
+    assert asked == ["/robots.txt", "/redirect/1.png"]
+
+
+@pytest.mark.parametrize(("status", "reason"), [(404, None), (403, None), (503, Reason.ROBOTS_REFUSED)])
+async def test_an_origin_without_robots_txt_allows_all_and_one_in_trouble_nothing(spool, status, reason):
+    reasons, _ = await outcomes(Site(b"Disallow: /", status), spool, "http://a.example/1.png")
+
+    assert reasons == [reason]
+
+
+async def test_an_endless_robots_txt_is_read_to_its_limit(spool):
+    def site(_host, path, _headers):
+        return BEHAVIOURS["endless"] if path == "/robots.txt" else None
+
+    reasons, _ = await outcomes(site, spool, "http://a.example/1.png")
+
+    assert MAX_BYTES >= 500 * 1024
+    assert reasons == [None]
+
+
+async def test_many_at_once_read_robots_txt_once(tmp_path):
+    with Origin(FORBIDDEN) as origin:
+        async with client(origin, obeys_robots=lambda _origin: True) as opened:
+            await asyncio.gather(
+                *(
+                    opened.fetch(Request(f"http://a.example/{number}.png", tmp_path / f"{number}"))
+                    for number in range(9)
+                )
+            )
+
+        assert origin.count("/robots.txt") == 1
+        assert origin.count() == 10
