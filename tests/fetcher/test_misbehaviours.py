@@ -1,6 +1,7 @@
 """What a client makes of each thing that an origin may do (tests/misbehaviours.py)."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 import uvloop
@@ -127,3 +128,36 @@ def test_a_misbehaviour_ends_as_it_should(name, origin, spool, ended):
     assert type(end) is (Permanent if name in REFUSED else Transient)
     assert end.reason is (REFUSED | PASSING)[name]
     assert spool.exists() is (end.partial is not None)
+
+
+@pytest.mark.parametrize(
+    ("name", "referer"),
+    [
+        ("refuses-foreign-referer", None),
+        ("refuses-foreign-referer", "http://pics.site.example/"),
+        ("decoy-to-foreign-referer", None),
+        ("demands-own-site", "http://pics.site.example/"),
+        ("demands-own-site", "https://www.site.example/"),
+        ("demands-www-page", "https://www.site.example/"),
+        ("demands-any-page", "https://elsewhere.example/page"),
+        ("html-without-own-site", "https://www.site.example/"),
+        ("notice-redirect-without-own-site", "https://www.site.example/"),
+        ("decoy-without-own-site", "https://www.site.example/"),
+    ],
+)
+async def test_the_referer_that_an_origin_wants_to_see_opens_it(name, referer, origin, spool, fetch):
+    url = origin.url(name, host="pics.site.example")
+
+    await fetch(url, referer=referer)
+
+    assert spool.read_bytes() == origin.picture(url)
+
+
+@pytest.mark.parametrize("name", ["refuses-foreign-referer", "decoy-to-foreign-referer"])
+async def test_a_foreign_referer_closes_what_none_opens(name, origin, spool, fetch):
+    url = origin.url(name, host="pics.site.example")
+
+    with suppress(Permanent):
+        await fetch(url, referer="https://elsewhere.example/page")
+
+    assert not spool.exists() or spool.read_bytes() != origin.picture(url)

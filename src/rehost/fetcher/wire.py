@@ -72,6 +72,8 @@ class Wire:
     async def get(self, url: str, fields: Mapping[str, str]) -> Answer:
         """Return the answer to one GET, which the caller closes. Redirects are not followed, codings not undone.
 
+        A connection that breaks before any answer is tried once more: it may be one that the origin had closed as idle.
+
         Raises:
             VisitError: ADDRESS_REFUSED, UNRESOLVED.
             FAULTS: anything else that goes wrong.
