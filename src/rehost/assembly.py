@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import platform
-import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from random import SystemRandom
 
 import rehost
+from rehost import identity
 from rehost.catalogue.catalogue import TableCatalogue
 from rehost.catalogue.source import Source
 from rehost.clock import Clock, SystemClock
@@ -51,16 +50,8 @@ from rehost.store.local import LocalStore
 
 
 def worker() -> Worker:
-    """Return who we are: one process, somewhere, never the same again."""
-    name = f"{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    return Worker(name, platform.node(), os.getpid(), _user(), rehost.__version__)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return str(os.getuid())
+    """Return who we are in the ledger."""
+    return Worker(identity.name(), platform.node(), os.getpid(), identity.user(), rehost.__version__)
 
 
 def source_of(settings: Settings, name: str | None) -> Source:
@@ -119,6 +110,7 @@ async def open_run(
             LocalStore(settings.storage_dir, clock=clock, min_free_bytes=settings.min_free_bytes)
         )
         ledger = SqlLedger(theirs, worker=me, lease_seconds=settings.lease_seconds, url=layout.url)
+        await ledger.bury(identity.is_gone)
         origins = SqlOrigins(
             theirs, worker=me.name, concurrency=settings.concurrency, lease_seconds=settings.lease_seconds
         )

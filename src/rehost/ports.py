@@ -339,6 +339,10 @@ class Ledger(Protocol):
         """Return the hosts that have links due now."""
         ...
 
+    async def bury(self, is_gone: Callable[[str], bool]) -> int:
+        """Free at once what workers held that are known to be gone; return how many links are due again for it."""
+        ...
+
     async def lease(self, source: str, host: str, limit: int) -> Sequence[Task]:
         """Lease up to `limit` due links of one host; those whose lease has ended are due too."""
         ...
@@ -428,6 +432,10 @@ class Origins(Protocol):
         A worker that is to have fewer slots than before is told at once, the others get them when its requests
         `in_flight` (None: as many as it had slots and wants) have ended. Without wishes, all slots are given back.
         """
+        ...
+
+    async def leave(self) -> None:
+        """Give all shares back: this worker ends."""
         ...
 
     async def pause(self, host: str, seconds: float, evidence: str) -> None:

@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 
 from rehost.database import Connection, Database, LinkRows
 from rehost.events import RunEnded
-from rehost.ledger import comparing, leasing, noting, pointing, retiring, settling, unmasking, waiting
+from rehost.ledger import burying, comparing, leasing, noting, pointing, retiring, settling, unmasking, waiting
 from rehost.ledger.runs import Runs, Worker
 from rehost.model import Copy, Link, Outcome, Reason, Stored, Task
 from rehost.ports import Compared, Found, LinkQuery, Noted, Tally
@@ -91,6 +91,10 @@ class SqlLedger:
         return await self._database.read(lambda connection: waiting.hosts(connection, source))
 
     # --- leases
+
+    async def bury(self, is_gone: Callable[[str], bool]) -> int:
+        """Free at once what workers held that are known to be gone; return how many links are due again for it."""
+        return await self.transact(lambda connection: burying.bury(connection, self._database, is_gone))
 
     async def lease(self, source: str, host: str, limit: int) -> Sequence[Task]:
         """Lease up to `limit` due links of one host; those whose lease has ended are due too."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from sqlalchemy import delete, or_, select
 
 from rehost.database import Connection, Database, after, now
+from rehost.ledger.burying import leave
 from rehost.ledger.schema import decoys, hosts, origins
 from rehost.ledger.sharing import Sharing
 from rehost.model import Rule
@@ -60,6 +61,10 @@ class SqlOrigins:
     ) -> Mapping[str, Share]:
         """Tell that we live and how many requests each host could use here; return what we may have of each."""
         return await self._database.transact(lambda connection: self._sharing.share(connection, wanted, in_flight))
+
+    async def leave(self) -> None:
+        """Give all shares back: this worker ends."""
+        await self._database.transact(lambda connection: leave(connection, self._sharing.worker))
 
     async def pause(self, host: str, seconds: float, evidence: str) -> None:
         """Let nobody ask this host for `seconds` from now; never shortens a pause."""

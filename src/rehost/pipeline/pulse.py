@@ -34,13 +34,16 @@ class Pulse:
     async def beat(self) -> None:
         """Tell the others what was found out, and take this worker's shares."""
         self._news.clear()
+        await self._tell()
+        self.politeness.apply(await self.origins.shares(self.politeness.wanted(), self.politeness.in_flight()))
+
+    async def _tell(self) -> None:
         changes, self._changes = self._changes, []
         for change in changes:
             if isinstance(change, Pause):
                 await self.origins.pause(change.host, change.seconds, change.evidence)
             else:
                 await self.origins.allow(change.host, change.slots, proven=change.proven)
-        self.politeness.apply(await self.origins.shares(self.politeness.wanted(), self.politeness.in_flight()))
 
     def hurry(self) -> None:
         """Have the next beat come soon: somebody waits for a share."""
@@ -54,6 +57,11 @@ class Pulse:
                 await self._news.wait()
         except TimeoutError:
             return
+
+    async def stop(self) -> None:
+        """Tell what is left to tell, and give the shares back."""
+        await self._tell()
+        await self.origins.leave()
 
     async def renew(self, tasks: Collection[Task]) -> None:
         """Move the ends of these leases on."""

@@ -136,8 +136,9 @@ class Run:
                 await self._drain()
                 await self._outcomes.put(None)
                 await recording
-                await self._leases.give_back(list(self._leases.open.values()))
                 beating.cancel()
+                await self._leases.give_back(list(self._leases.open.values()))
+                await self._parts.pulse.stop()
         except* OperatorError as caught:
             raise caught.exceptions[0] from None
 

@@ -1,0 +1,48 @@
+"""Who this process is, among all workers there ever were, and whether another one of this machine is no more."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+import uuid
+from pathlib import Path
+
+
+def name() -> str:
+    """Return this process's name as a worker: never given twice."""
+    pid = os.getpid()
+    return f"{_machine()}:{pid}:{_started(pid)}:{uuid.uuid4().hex[:8]}"
+
+
+def is_gone(worker: str) -> bool:
+    """Return whether the worker of that name was a process of this machine that is no more.
+
+    False where that cannot be known: on other machines, and where there is no /proc.
+    """
+    machine, pid, started, _ = worker.rsplit(":", 3)
+    return machine == _machine() and started != _started(int(pid))
+
+
+def user() -> str:
+    """Return the name of who runs this process, or the number of a user without a name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _machine() -> str:
+    """Return what tells this machine from others, and this container from its neighbours of the same name."""
+    try:
+        return f"{platform.node()}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return platform.node()
+
+
+def _started(pid: int) -> str:
+    """Return when a process started, in the kernel's ticks (proc(5), stat, field 22); nothing where there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
