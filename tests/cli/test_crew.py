@@ -1,0 +1,45 @@
+from dataclasses import replace
+
+import pytest
+
+from rehost.cli.crew import shares, together_ended
+from rehost.cli.run import Wish
+from rehost.events import RunEnded
+from rehost.model import Reason
+from rehost.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "workers", "requests"), [(10, 4, [3, 3, 2, 2]), (10, 1, [10]), (2, 4, [1, 1]), (1, 8, [1])]
+)
+def test_requests_are_shared_out_and_never_exceeded(concurrency, workers, requests):
+    given = shares(replace(Settings(), concurrency=concurrency), Wish(), workers, cores=2)
+
+    assert [share.requests for share in given] == requests
+
+
+def test_an_origins_bound_stays_the_whole_commands():
+    given = shares(replace(Settings(), concurrency=10), Wish(), 4, cores=2)
+
+    assert {share.settings.concurrency for share in given} == {10}
+
+
+def test_the_first_one_plans_for_all():
+    assert [share.is_first for share in shares(Settings(), Wish(), 3, cores=2)] == [True, False, False]
+
+
+@pytest.mark.parametrize(("cores", "workers", "decoders"), [(8, 2, 4), (2, 4, 1), (7, 2, 3)])
+def test_decoders_are_shared_out_too(cores, workers, decoders):
+    assert {share.settings.decode_processes for share in shares(Settings(), Wish(), workers, cores)} == {decoders}
+
+
+def test_the_ends_add_up():
+    first = RunEnded("cases", 10, 1, 2, {Reason.GONE: 3}, 1, 1000, 5.0, later=3, total_held=15, total_present=30)
+    second = RunEnded("cases", 20, 0, 0, {Reason.GONE: 1, Reason.DECOY: 2}, 0, 500, 6.0, later=6, total_held=30,
+                      total_present=36, interrupted=True)  # fmt: skip
+
+    ended = together_ended([first, second], 7.5)
+
+    assert (ended.held, ended.unchanged, ended.adopted, ended.overtaken, ended.size) == (30, 1, 2, 1, 1500)
+    assert ended.failed == {Reason.GONE: 4, Reason.DECOY: 2}
+    assert (ended.seconds, ended.later, ended.total_held, ended.interrupted) == (7.5, 6, 30, True)
