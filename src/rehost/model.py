@@ -187,7 +187,10 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The link has a proven picture: in the spool, to be put at its key, or (spool None) already there."""
+    """The link has a proven picture: in the spool, to be put at its key, or (spool None) already there.
+
+    `final_url` is None where no request was made: the picture lay in the store already, and was adopted.
+    """
 
     task: Task
     copy: Copy

@@ -204,6 +204,10 @@ class Store(Protocol):
         """Return a fresh path for an untrusted body, on the store's own file system."""
         ...
 
+    async def spool_of(self, key: str) -> Path:
+        """Return a spool with the bytes of a copy; the copy stays as it is."""
+        ...
+
     def path(self, key: str) -> Path:
         """Return where the copy of that key lies (it need not exist)."""
         ...

@@ -30,8 +30,8 @@ async def leave(connection: Connection, worker: str) -> None:
 async def _free(connection: Connection, database: Database, names: Sequence[str]) -> int:
     given = database.given({"worker": Text()}, [[name] for name in names])
     is_theirs = links.c.worker.in_(select(given.c.worker)) & (links.c.state == State.LEASED.value)
-    freeing = update(links).where(is_theirs).values(state=State.WANTED.value, due_at=now())
-    freed = await connection.execute(freeing)
+    freeing = update(links).where(is_theirs).values(state=State.WANTED.value, due_at=now()).returning(links.c.entry)
+    freed = len(list(await connection.scalars(freeing)))
     for name in names:
         await leave(connection, name)
-    return int(freed.rowcount)
+    return freed

@@ -87,7 +87,11 @@ class Settling:
             given,
             **{name: given.c[name] for name in _COPY},
             state=State.HELD.value,
-            former_key=case((links.c.key != given.c.key, links.c.key), else_=links.c.former_key),
+            former_key=case(
+                (links.c.key != given.c.key, links.c.key),
+                (links.c.found != given.c.key, links.c.found),
+                else_=links.c.former_key,
+            ),
             held_url=links.c.url,
             held_at=now(),
             visited_at=now(),

@@ -86,5 +86,7 @@ class Recorder:
         kept = [outcome for outcome in placed if outcome.task.entry in written]
         await self.store.keep([outcome.copy.key for outcome in kept])
         await self.store.undo([outcome.copy.key for outcome in placed if outcome.task.entry not in written])
-        old = [outcome.task.copy.key for outcome in kept if outcome.task.copy]
-        await self.store.remove(sorted(set(old) - {outcome.copy.key for outcome in kept}))
+        old = {
+            key for outcome in kept for key in (outcome.task.copy and outcome.task.copy.key, outcome.task.found) if key
+        }
+        await self.store.remove(sorted(old - {outcome.copy.key for outcome in kept}))

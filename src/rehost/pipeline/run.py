@@ -71,7 +71,7 @@ class Sum:
         """Count a visit."""
         self.size += visited.size
         match visited.outcome:
-            case Stored(spool=None):
+            case Stored(final_url=None):
                 self.adopted += 1
             case Unchanged():
                 self.unchanged += 1
@@ -184,7 +184,7 @@ class Run:
             self._leases.visited(task)
         self._sum.add(visited)
         self._listen(visited)
-        if isinstance(visited.outcome, Stored) and visited.outcome.spool and task.host not in self._proven:
+        if isinstance(visited.outcome, Stored) and visited.outcome.final_url and task.host not in self._proven:
             self._proven.add(task.host)
             self._parts.pulse.report(Allowance(task.host, self._limits.concurrency, proven=True))
         await self._outcomes.put(visited.outcome)

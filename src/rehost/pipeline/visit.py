@@ -120,11 +120,11 @@ class Visitor:
             digest, size = await asyncio.to_thread(_digest, path)
         except (VisitError, FileNotFoundError):
             return None
-        if self.naming.key(task.link, image.format) != task.found:
-            return None  # its name lies about its bytes: a fetch gives it the right one
         if task.pending is not None and digest != task.pending:
             return None  # a run died before the new bytes had the name: these are of the former link
-        return Stored(task, Copy(task.found, digest, size), image, spool=None)
+        key = self.naming.key(task.link, image.format)
+        spool = None if key == task.found else await self.store.spool_of(task.found)  # .jpeg becomes .jpg
+        return Stored(task, Copy(key, digest, size), image, spool)
 
     async def _fetch(self, task: Task, trail: _Trail) -> Stored:
         """Return the picture as the origin gives it now, in a spool."""

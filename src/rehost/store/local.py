@@ -101,6 +101,12 @@ class LocalStore:
             raise StoreError(self._short)
         return self._parts.workplace.spools / str(next(self._numbers))
 
+    async def spool_of(self, key: str) -> Path:
+        """Return a spool with the bytes of a copy; the copy stays as it is."""
+        spool = self.spool()
+        await self._run(os.link, self.path(key), spool)
+        return spool
+
     def path(self, key: str) -> Path:
         """Return where the copy of that key lies.
 

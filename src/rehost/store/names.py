@@ -170,6 +170,8 @@ def make_folders(folder: Path, mode: int = _FOLDER_MODE) -> None:
     try:
         folder.mkdir(mode)
     except FileNotFoundError:
+        if folder.parent.is_dir():
+            raise  # no file system to make folders in, such as /proc
         make_folders(folder.parent, mode)
         make_folders(folder, mode)
     except FileExistsError:

@@ -10,7 +10,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from rehost.clock import Clock
-from rehost.events import Event, Listener, OriginPaused, Planned, Visited
+from rehost.events import Event, Listener, OriginPaused, Planned, RunEnded, Visited
 from rehost.model import Deferred, Refused
 from rehost.telemetry import figures
 from rehost.telemetry.plain import plain
@@ -105,6 +105,8 @@ class Lines:
                     print(self._line(), file=self._stream, flush=True)
             case OriginPaused():
                 print(pause_line(event), file=self._stream, flush=True)
+            case RunEnded() if self._tally.visited:
+                print(self._line(), file=self._stream, flush=True)
             case _:
                 pass
 
