@@ -168,7 +168,7 @@ class Origin:
     @property
     def connect_to(self):
         """What IMAGE_CONNECT_TO needs to lead every host name here."""
-        return f"*:*:{self.address}:{self.port}"
+        return f"*::{self.address}:{self.port}"
 
     def environment(self):
         """Return the settings by which a program in another process finds this origin under any name."""
