@@ -165,12 +165,10 @@ async def _apply(connection: Connection, condition: ColumnElement[bool], **value
 
 
 async def _mark_vanished(connection: Connection, source: str, offered: FromClause) -> int:
-    gone = (
-        select(links.c.entry)
-        .join(offered, same_place(offered, source), isouter=True)
-        .where(links.c.source == source, links.c.present, offered.c.row_key.is_(None))
-    )
-    marking = update(links).values(present=False).where(links.c.entry.in_(gone))
+    """Mark what the catalogue has no more; by EXCEPT, which both databases do in one pass over each side."""
+    known = select(links.c.row_key, links.c.position).where(links.c.source == source, links.c.present)
+    gone = known.except_(select(offered.c.row_key, offered.c.position)).subquery("gone")
+    marking = update(links).values(present=False).where(same_place(gone, source))
     return (await connection.execute(marking)).rowcount
 
 
