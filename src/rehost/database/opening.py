@@ -65,12 +65,16 @@ def make_engine(url: URL, connections: int) -> AsyncEngine:
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:
-    connection.isolation_level = None  # we begin our transactions ourselves
-    connection.create_function("rehost_host", 1, host_of_text, deterministic=True)
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")  # a commit that is told is on the disk (invariant 1)
-    cursor.close()
+    try:
+        connection.isolation_level = None  # we begin our transactions ourselves
+        connection.create_function("rehost_host", 1, host_of_text, deterministic=True)
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")  # a commit that is told is on the disk (invariant 1)
+        cursor.close()
+    except BaseException:
+        connection.close()  # its thread would outlive us: nobody else knows of it yet
+        raise
 
 
 def _begin_sqlite(connection: Connection) -> None:
