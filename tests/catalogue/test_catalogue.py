@@ -38,7 +38,7 @@ async def test_a_row_is_written_and_the_value_before_is_told(database, catalogue
     assert await execute(database, "SELECT main_image_local FROM ad_cases ORDER BY case_id") == [("/new1",), ("/new2",)]
 
 
-async def test_a_row_whose_link_has_changed_is_not_written(database, catalogue):
+async def test_invariant_2_a_row_whose_link_has_changed_is_not_written(database, catalogue):
     await add_cases(database, ["https://b.example/"])
 
     assert await write(catalogue, WriteBack(link("1"), "/new")) == {}

@@ -77,7 +77,7 @@ async def test_a_released_link_is_due_and_not_counted_as_visited(desk):
     assert task.attempt == 1
 
 
-async def test_an_ended_lease_is_anyones_and_the_late_settle_is_refused(desk, database_url):
+async def test_invariant_4_an_ended_lease_is_anyones_and_the_late_settle_is_refused(desk, database_url):
     await add_cases(desk.database, [A])
     await desk.note()
     async with another_desk(database_url, "slow", lease_seconds=-1.0) as slow:
@@ -111,7 +111,7 @@ async def test_renewing_moves_the_end_of_a_lease_on(database_url, desk):
         assert await desk.lease_all() == []
 
 
-async def test_four_claimers_never_overlap(database_url, desk):
+async def test_invariant_4_four_claimers_never_overlap(database_url, desk):
     await add_cases(desk.database, [f"https://a.example/{number}.png" for number in range(300)])
     await desk.note()
 
@@ -182,7 +182,7 @@ async def test_a_link_that_changes_while_it_is_leased_is_not_settled_with_the_ol
     assert await desk.locals() == {1: None}
 
 
-async def test_an_overtaken_link_waits_for_the_next_noting(desk):
+async def test_invariant_2_an_overtaken_link_waits_for_the_next_noting(desk):
     await add_cases(desk.database, [A])
     await desk.note()
     [task] = await desk.lease_all()

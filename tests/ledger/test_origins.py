@@ -135,7 +135,7 @@ async def test_a_pause_that_is_over_holds_nothing_up(origins):
     assert (await origins.shares({HOST: 3}))[HOST].slots == 3
 
 
-async def test_the_slots_never_exceed_the_allowance_whatever_workers_do(database):
+async def test_invariant_8_the_slots_never_exceed_the_allowance_whatever_workers_do(database):
     dice = Random(7)
     crew = {name: worker(database, name) for name in ("one", "two", "three", "four")}
     await crew["one"].allow(HOST, 7, proven=True)
