@@ -1,0 +1,95 @@
+import asyncio
+import contextlib
+import socket
+
+import pytest
+import uvicorn
+from granian.constants import Interfaces
+from granian.server.embed import Server
+from tests.pictures import picture
+
+from rehost.inspector.sniff import sniff
+from rehost.model import Format
+from rehost.server.app import build
+from rehost.server.static import CopyFiles
+
+SERVERS = ("uvicorn", "granian")
+
+KEY = "297041/main_image.png"
+PREFIX = "/static/images"
+
+
+def media_type(head):
+    known = sniff(head)
+    return known.media_type if isinstance(known, Format) else None
+
+
+def free_socket():
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind(("127.0.0.1", 0))
+    return listening
+
+
+@contextlib.asynccontextmanager
+async def by_uvicorn(application):
+    with free_socket() as listening:
+        listening.listen(512)
+        server = uvicorn.Server(uvicorn.Config(application, log_level="error", ws="none", lifespan="on"))
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        yield listening.getsockname()[1]
+        server.should_exit = True
+        await serving
+
+
+@contextlib.asynccontextmanager
+async def by_granian(application):
+    with free_socket() as chosen:
+        port = chosen.getsockname()[1]
+    server = Server(application, "127.0.0.1", port, interface=Interfaces.ASGI, websockets=False, log_enabled=False)
+    serving = asyncio.create_task(server.serve())
+    while not await listens(port):
+        assert not serving.done(), "granian has ended"
+    yield port
+    server.stop()
+    await serving
+
+
+async def listens(port):
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return False
+    writer.close()
+    await writer.wait_closed()
+    return True
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def content():
+    return picture(1, Format.PNG, 400, 300)
+
+
+@pytest.fixture
+def copy(root, content):
+    path = root / KEY
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.fixture
+def application(root):
+    return build(CopyFiles(root, media_type), PREFIX)
+
+
+@pytest.fixture(params=SERVERS)
+async def port(request, application):
+    serve = {"uvicorn": by_uvicorn, "granian": by_granian}[request.param]
+    async with serve(application) as port:
+        yield port
