@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from rehost.cli.crew import shares, together_ended
-from rehost.cli.run import Wish
+from rehost.cli.conductor import Wish
 from rehost.events import RunEnded
 from rehost.model import Reason
 from rehost.settings import Settings

@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
+from rehost.cli.conductor import Wish, announce, status_of, tell
 from rehost.cli.loop import run_loop
 from rehost.cli.signals import SIGNALS, stopping
 from rehost.clock import SystemClock
@@ -29,7 +30,6 @@ from rehost.telemetry.log import log_event, logging_to, together
 from rehost.telemetry.progress import progress
 
 if TYPE_CHECKING:
-    from rehost.cli.run import Wish
     from rehost.settings import Settings
 
 STOP = b"stop"
@@ -173,8 +173,6 @@ class Crew:
 
 
 async def _lead(all_shares: list[Share]) -> tuple[RunEnded, int]:
-    from rehost.cli.run import announce, status_of, tell  # noqa: PLC0415 - the two name each other
-
     wish, clock = all_shares[0].wish, SystemClock()
     started = clock.monotonic()
     with progress(sys.stderr, clock, quiet=wish.is_quiet) as show:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
 from rehost.cli import render
+from rehost.cli.conductor import Wish, conduct
 from rehost.cli.options import (
     SettingsCommand,
     base_option,
@@ -18,12 +18,9 @@ from rehost.cli.options import (
     settings_flags,
     source_option,
 )
-from rehost.cli.signals import stopping
-from rehost.events import Event, Listener, Planned, RunEnded
+from rehost.events import RunEnded
 from rehost.model import Reason
 from rehost.settings import Settings
-
-FAILED = 1
 
 EPILOG = """\b
 Examples:
@@ -43,17 +40,6 @@ Exit status:
   2    usage or settings          3  the environment stopped it: database, disk
   130  interrupted from the keyboard; 143 by SIGTERM
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What the command line asks of a run, besides the settings."""
-
-    source: str | None = None
-    retry: str | None = None
-    log_file: Path | None = None
-    is_quiet: bool = False
-    is_verbose: bool = False
 
 
 def check_retry(_context: click.Context, _parameter: click.Parameter, word: str | None) -> str | None:
@@ -120,47 +106,9 @@ def start(settings: Settings, wish: Wish, workers: int = 1) -> tuple[RunEnded, i
     return run_loop(conduct(settings, wish))
 
 
-async def conduct(settings: Settings, wish: Wish) -> tuple[RunEnded, int]:
-    """Run once in this process, with progress, log and signals; return the summary and the exit status."""
-    from rehost import assembly  # noqa: PLC0415 - brings everything; --help needs none of it
-    from rehost.clock import SystemClock  # noqa: PLC0415 - as above
-    from rehost.telemetry.log import log_event, logging_to, together  # noqa: PLC0415 - as above
-    from rehost.telemetry.progress import progress  # noqa: PLC0415 - as above
-
-    with (
-        logging_to(sys.stderr, wish.log_file, verbose=wish.is_verbose),
-        progress(sys.stderr, SystemClock(), quiet=wish.is_quiet) as show,
-    ):
-        listen = together(announce(wish), show, log_event)
-        async with assembly.open_run(settings, source=wish.source, listen=listen) as run:
-            with stopping(run.stop, tell) as received:
-                ended = await run.go(retry=wish.retry)
-    return ended, received.exit_status(status_of(ended))
-
-
-def status_of(ended: RunEnded) -> int:
-    """Return the exit status of a run that came to its end."""
-    return FAILED if ended.failed else 0
-
-
 def summary_json(ended: RunEnded) -> str:
     """Return the summary as one JSON object."""
     import json  # noqa: PLC0415 - only --json needs it
     from dataclasses import asdict  # noqa: PLC0415 - as above
 
     return json.dumps(asdict(ended), ensure_ascii=False)
-
-
-def tell(sentence: str) -> None:
-    """Say a sentence on stderr, below a progress bar where there is one."""
-    click.echo(f"\n{sentence}", err=True)
-
-
-def announce(wish: Wish) -> Listener:
-    """Return a listener that says once what there is to do."""
-
-    def say(event: Event) -> None:
-        if isinstance(event, Planned) and not wish.is_quiet:
-            click.echo(render.planned_words(event), err=True)
-
-    return say
