@@ -4,13 +4,12 @@ import socket
 
 import pytest
 import uvicorn
-from granian.constants import Interfaces
-from granian.server.embed import Server
 from tests.pictures import picture
 
 from rehost.inspector.sniff import sniff
 from rehost.model import Format
 from rehost.server.app import build
+from rehost.server.listen import Listening
 from rehost.server.static import CopyFiles
 
 SERVERS = ("uvicorn", "granian")
@@ -46,12 +45,12 @@ async def by_uvicorn(application):
 async def by_granian(application):
     with free_socket() as chosen:
         port = chosen.getsockname()[1]
-    server = Server(application, "127.0.0.1", port, interface=Interfaces.ASGI, websockets=False, log_enabled=False)
-    serving = asyncio.create_task(server.serve())
+    listening = Listening(application, "127.0.0.1", port)
+    serving = asyncio.create_task(listening.serve())
     while not await listens(port):
         assert not serving.done(), "granian has ended"
     yield port
-    server.stop()
+    listening.stop()
     await serving
 
 

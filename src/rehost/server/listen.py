@@ -14,6 +14,8 @@ Application = Callable[
     [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
 ]
 
+MOST_CONNECTIONS = 2048  # served at once; granian's own 128 would let so many slow clients stop everybody
+
 
 class Listening:
     """One application on one port."""
@@ -34,7 +36,15 @@ class Listening:
         # It announces itself as experimental and logs each start; its warnings beyond that are of use.
         logging.getLogger("_granian").setLevel(logging.ERROR)
         self._server = Server(
-            application, host, port, interface=Interfaces.ASGI, websockets=False, log_enabled=False, log_access=False
+            application,
+            host,
+            port,
+            interface=Interfaces.ASGI,
+            websockets=False,
+            log_enabled=False,
+            log_access=False,
+            backlog=MOST_CONNECTIONS,
+            backpressure=MOST_CONNECTIONS,
         )
 
     async def serve(self) -> None:
