@@ -191,6 +191,12 @@ def _fields(override: OriginOverride) -> dict[str, str]:
     return fields
 
 
+def _robots(settings: Settings) -> Callable[[str], bool]:
+    """Return whether an origin's robots.txt is obeyed: by the first pattern that fits and says so."""
+    special = [(Pattern(each.pattern), each.robots) for each in settings.origins if each.robots is not None]
+    return lambda origin: next((robots for pattern, robots in special if pattern.fits(origin)), settings.robots)
+
+
 def _client(settings: Settings, clock: Clock, requests: int) -> Client:
     contact = f" ({settings.contact})" if settings.contact else ""
     return Client(
@@ -204,6 +210,7 @@ def _client(settings: Settings, clock: Clock, requests: int) -> Client:
         connect_to=settings.connect_to,
         proxies=Proxies.from_environment(os.environ),
         headers_for=_headers(settings),
+        obeys_robots=_robots(settings),
     )
 
 
@@ -254,5 +261,12 @@ async def undo(settings: Settings, *, source: str | None, run: int) -> Undone:
     """
     async with open_databases(settings, SystemClock()) as (ours, theirs):
         await migrate(theirs)
-        catalogue = await TableCatalogue.open(ours, source_of(settings, source))
-        return await Runs(theirs, worker()).undo(run, catalogue)
+        chosen = source_of(settings, source)
+        layout = Layout(chosen.path, settings.static_url_prefix)
+
+        def is_there(url: str) -> bool:
+            key = layout.key_of_url(url)
+            return key is None or (settings.storage_dir / key).is_file()  # what is not ours we cannot know
+
+        catalogue = await TableCatalogue.open(ours, chosen)
+        return await Runs(theirs, worker()).undo(run, catalogue, is_there=is_there)

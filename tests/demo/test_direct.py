@@ -1,4 +1,4 @@
-from rehost.demo.direct import Sight, Visitor
+from rehost.demo.direct import Reader, Sight
 from rehost.demo.hosts import Manner
 from rehost.demo.origin import origin
 
@@ -7,7 +7,7 @@ PAGE = "http://localhost:8000/"
 
 def test_a_foreign_page_shows_what_its_hosts_like(world, posters, all_cases):
     with origin(world) as port:
-        direct = Visitor(port, PAGE, posters).look(all_cases)
+        direct = Reader(port, PAGE, posters).look(all_cases)
 
     seen = {manner: {direct.sights[c.case_id] for c in all_cases if c.host and c.host.manner is manner and not c.fault}
             for manner in Manner}  # fmt: skip
@@ -20,7 +20,7 @@ def test_what_is_counted_does_not_depend_on_the_order(world, posters, all_cases)
     counts = []
     with origin(world) as port:
         for _ in range(2):
-            direct = Visitor(port, PAGE, posters).look(all_cases)
+            direct = Reader(port, PAGE, posters).look(all_cases)
             counts.append([direct.count(sight) for sight in Sight])
             world.forget()
 
@@ -30,6 +30,6 @@ def test_what_is_counted_does_not_depend_on_the_order(world, posters, all_cases)
 
 def test_links_at_fault_never_show(world, posters, all_cases):
     with origin(world) as port:
-        direct = Visitor(port, PAGE, posters).look([case for case in all_cases if case.fault])
+        direct = Reader(port, PAGE, posters).look([case for case in all_cases if case.fault])
 
     assert set(direct.sights.values()) == {Sight.BROKEN}

@@ -4,8 +4,8 @@ import pytest
 
 from rehost.demo.cases import HELD
 from rehost.demo.direct import Direct, Sight
-from rehost.demo.page import Page, Shown
-from rehost.demo.site import Site, language
+from rehost.demo.page import CasePage, Shown
+from rehost.demo.site import DemoSite, language
 from rehost.model import Reason
 
 
@@ -17,7 +17,7 @@ def page(all_cases):
         for case in all_cases
     ]  # fmt: skip
     sights = {case.case_id: Sight.BROKEN for case in all_cases if case.link}
-    return Page(shown, Direct(sights), {"oss.ownsite.example": "origin"})
+    return CasePage(shown, Direct(sights), {"oss.ownsite.example": "origin"})
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -82,7 +82,7 @@ async def ask(site, path, method="GET", headers=(), query=b""):
 
 @pytest.fixture
 def site(page, world):
-    return Site(page, world, copies)
+    return DemoSite(page, world, copies)
 
 
 async def test_the_page_forbids_scripts(site):

@@ -5,10 +5,10 @@ from tests.pictures import animation, picture
 
 from rehost.errors import Permanent, Transient, VisitError
 from rehost.inspector.decode import decode, prepare
-from rehost.inspector.structure import Limits
+from rehost.inspector.structure import Ceiling
 from rehost.model import Format, Image, Reason
 
-LIMITS = Limits(max_pixels=10**6, max_frames=10)
+LIMITS = Ceiling(max_pixels=10**6, max_frames=10)
 
 
 @pytest.fixture(autouse=True)

@@ -22,10 +22,20 @@ from rehost.model import Format, Image, Reason
 BOUNDS = Bounds(decode=True, max_pixels=10**6, max_frames=10, memory_bytes=512 * MEBIBYTE, picture_seconds=20)
 
 
+BYSTANDERS = set()
+
+
+@pytest.fixture(autouse=True)
+def bystanders():
+    """Know the processes that other tests' fixtures run."""
+    BYSTANDERS.clear()
+    BYSTANDERS.update(children())
+
+
 def children():
-    """Return the process ids of this process's children."""
+    """Return the process ids of this process's children that this test has brought about."""
     listed = (task / "children" for task in Path("/proc/self/task").iterdir())
-    return {int(pid) for path in listed for pid in path.read_text().split()}
+    return {int(pid) for path in listed for pid in path.read_text().split()} - BYSTANDERS
 
 
 def status(pid):

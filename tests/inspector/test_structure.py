@@ -11,10 +11,10 @@ from PIL import Image as Pillow
 from tests.pictures import ANIMATED, WRITABLE, animation, picture
 
 from rehost.errors import Permanent, Transient, VisitError
-from rehost.inspector.structure import Limits, examine
+from rehost.inspector.structure import Ceiling, examine
 from rehost.model import Format, Image, Reason
 
-LIMITS = Limits(max_pixels=50_000_000, max_frames=1000)
+LIMITS = Ceiling(max_pixels=50_000_000, max_frames=1000)
 
 
 def converted(name, *, mode="RGB", **options):
@@ -114,7 +114,7 @@ def test_bytes_after_the_end_do_no_harm(name):
 @pytest.mark.parametrize("kind", WRITABLE)
 def test_more_pixels_than_allowed_are_refused(kind):
     with pytest.raises(Permanent) as caught:
-        examine(picture(1, kind, 60, 44), Limits(max_pixels=60 * 44 - 1, max_frames=1))
+        examine(picture(1, kind, 60, 44), Ceiling(max_pixels=60 * 44 - 1, max_frames=1))
 
     assert caught.value.reason is Reason.TOO_LARGE
 
@@ -122,7 +122,7 @@ def test_more_pixels_than_allowed_are_refused(kind):
 @pytest.mark.parametrize("kind", ANIMATED)
 def test_more_frames_than_allowed_are_refused(kind):
     with pytest.raises(Permanent) as caught:
-        examine(animation(1, kind, frames=4), Limits(max_pixels=10**6, max_frames=3))
+        examine(animation(1, kind, frames=4), Ceiling(max_pixels=10**6, max_frames=3))
 
     assert caught.value.reason is Reason.TOO_LARGE
 

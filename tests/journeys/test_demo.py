@@ -19,7 +19,8 @@ TIMEOUT = 120
 def demo(folder, *arguments):
     return subprocess.run(
         [*REHOST, "demo", "--dir", folder, *arguments],
-        capture_output=True, text=True, timeout=TIMEOUT, check=False, env={"PATH": os.environ["PATH"]}, cwd=folder.parent,
+        capture_output=True, text=True, timeout=TIMEOUT, check=False, cwd=folder.parent,
+        env={"PATH": os.environ["PATH"]},
     )  # fmt: skip
 
 

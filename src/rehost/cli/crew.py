@@ -36,7 +36,7 @@ STOP = b"stop"
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Part:
     """What one process of a crew is to do."""
 
     settings: Settings
@@ -54,13 +54,13 @@ def run_crew(settings: Settings, wish: Wish, workers: int) -> tuple[RunEnded, in
     return run_loop(_lead(shares(settings, wish, workers, os.cpu_count() or 1)))
 
 
-def shares(settings: Settings, wish: Wish, workers: int, cores: int) -> list[Share]:
+def shares(settings: Settings, wish: Wish, workers: int, cores: int) -> list[Part]:
     """Divide requests and decoders among workers; never more workers than requests."""
     number = min(workers, settings.concurrency)
     decoders = max(1, (settings.decode_processes or cores) // number)
     own = replace(settings, decode_processes=decoders)
     part, rest = divmod(settings.concurrency, number)
-    return [Share(own, wish, part + (index < rest), is_first=index == 0) for index in range(number)]
+    return [Part(own, wish, part + (index < rest), is_first=index == 0) for index in range(number)]
 
 
 def together_ended(ends: list[RunEnded], seconds: float) -> RunEnded:
@@ -73,6 +73,7 @@ def together_ended(ends: list[RunEnded], seconds: float) -> RunEnded:
         adopted=sum(each.adopted for each in ends),
         failed=dict(failed),
         overtaken=sum(each.overtaken for each in ends),
+        unveiled=sum(each.unveiled for each in ends),
         size=sum(each.size for each in ends),
         seconds=seconds,
         interrupted=any(each.interrupted for each in ends),
@@ -90,7 +91,7 @@ class Crew:
         self._error: OperatorError | None = None
         self._is_stopping = False
 
-    async def run(self, all_shares: list[Share]) -> list[RunEnded]:
+    async def run(self, all_shares: list[Part]) -> list[RunEnded]:
         """Start everybody, the first one first, and return their ends.
 
         Raises:
@@ -120,7 +121,7 @@ class Crew:
         for process in self._connections:
             process.kill()
 
-    async def _member(self, share: Share) -> None:
+    async def _member(self, share: Part) -> None:
         """Start one process and take in what it says until it ends."""
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
@@ -172,7 +173,7 @@ class Crew:
         self.stop()
 
 
-async def _lead(all_shares: list[Share]) -> tuple[RunEnded, int]:
+async def _lead(all_shares: list[Part]) -> tuple[RunEnded, int]:
     wish, clock = all_shares[0].wish, SystemClock()
     started = clock.monotonic()
     with progress(sys.stderr, clock, quiet=wish.is_quiet) as show:
@@ -183,7 +184,7 @@ async def _lead(all_shares: list[Share]) -> tuple[RunEnded, int]:
     return ended, received.exit_status(status_of(ended))
 
 
-def work(share: Share, connection: Connection) -> None:
+def work(share: Part, connection: Connection) -> None:
     """Do one process's share; the whole life of that process."""
     for number in SIGNALS:  # a terminal sends them to everybody: the leading process says what is to be done
         signal.signal(number, signal.SIG_IGN)
@@ -196,7 +197,7 @@ def work(share: Share, connection: Connection) -> None:
         connection.close()
 
 
-async def _work(share: Share, connection: Connection) -> RunEnded:
+async def _work(share: Part, connection: Connection) -> RunEnded:
     from rehost import assembly  # noqa: PLC0415 - brings everything; the leading process needs none of it
 
     def listen(event: Event) -> None:

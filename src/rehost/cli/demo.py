@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rehost.demo.cases import Plan
     from rehost.demo.direct import Direct
-    from rehost.demo.page import Page
+    from rehost.demo.page import CasePage
     from rehost.demo.show import Demonstration, Difference
     from rehost.demo.world import World
     from rehost.settings import Settings
@@ -65,8 +65,8 @@ def command(*, once: bool, port: int, folder: Path) -> int:
 
 def _perform(demonstration: Demonstration, settings: Settings, hosts_port: int, port: int, *, once: bool) -> int:
     """Look, run, compare and show; return the exit status."""
-    from rehost.cli.conductor import Wish, conduct  # noqa: PLC0415 - --help needs none of it
-    from rehost.cli.loop import run_loop  # noqa: PLC0415 - as above
+    from rehost.cli.conductor import Wish, conduct  # noqa: PLC0415 - as above
+    from rehost.cli.loop import run_loop  # noqa: PLC0415 - --help needs none of it
 
     direct = demonstration.look(hosts_port, f"http://localhost:{port}/")
     _say(_direct_words(direct))
@@ -82,14 +82,14 @@ def _perform(demonstration: Demonstration, settings: Settings, hosts_port: int, 
     return DIFFERENT if differences else 0
 
 
-def _show(page: Page, world: World, settings: Settings, port: int) -> None:
+def _show(page: CasePage, world: World, settings: Settings, port: int) -> None:
     """Serve the page until somebody ends it."""
     from rehost import assembly  # noqa: PLC0415 - brings everything; --help needs none of it
     from rehost.cli.loop import run_loop  # noqa: PLC0415 - as above
     from rehost.cli.serving import serve  # noqa: PLC0415 - as above
-    from rehost.demo.site import Site  # noqa: PLC0415 - as above
+    from rehost.demo.site import DemoSite  # noqa: PLC0415 - as above
 
-    run_loop(serve(Site(page, world, assembly.build_server(settings)), HOST, port))
+    run_loop(serve(DemoSite(page, world, assembly.build_server(settings)), HOST, port))
 
 
 async def _read(settings: Settings) -> tuple[dict[int, Plan], dict[str, str]]:

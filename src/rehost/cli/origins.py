@@ -11,7 +11,7 @@ import click
 from rehost.cli.options import base_option, json_option, read_settings, source_option
 
 if TYPE_CHECKING:
-    from rehost.cli.report import Origins
+    from rehost.cli.report import OriginsReport
     from rehost.settings import Settings
 
 EPILOG = """\b
@@ -50,10 +50,10 @@ def command(*, source: str | None, base: Path, as_json: bool) -> int:
     return 0
 
 
-async def _read(settings: Settings, source: str | None) -> Origins:
+async def _read(settings: Settings, source: str | None) -> OriginsReport:
     from rehost import assembly  # noqa: PLC0415 - brings everything; --help needs none of it
-    from rehost.cli.report import Origins  # noqa: PLC0415 - as above
+    from rehost.cli.report import OriginsReport  # noqa: PLC0415 - as above
 
     async with assembly.open_queries(settings) as queries:
         hosts = await queries.hosts(assembly.source_of(settings, source).name)
-        return Origins(await queries.rules(), await queries.decoys(), hosts)
+        return OriginsReport(await queries.rules(), await queries.decoys(), hosts)

@@ -96,6 +96,8 @@ def summary(ended: RunEnded, style: Style, *, command: str = "rehost run") -> st
     lines += reason_lines(ended.failed, style)
     if ended.overtaken:
         lines.append(_line("changed", count(ended.overtaken), "their links changed meanwhile; the next run takes them"))
+    if ended.unveiled:
+        lines.append(_line("unveiled", count(ended.unveiled), "held copies that are decoys: kept aside, rows cleared"))
     lines += _standing(ended)
     lines += _what_next(ended, failed, command)
     return "\n".join(lines)

@@ -129,7 +129,7 @@ async def failed_links(queries: Queries, source: str, most: int = FAILED_LINKS) 
 
 
 @dataclass(frozen=True, slots=True)
-class Origins:
+class OriginsReport:
     """What `rehost origins` shows."""
 
     rules: Sequence[Rule]

@@ -9,6 +9,8 @@ import click
 
 from rehost.server.listen import Application, Listening
 
+CONNECT_SECONDS = 0.05  # between two looks whether the server answers yet
+
 
 async def serve(application: Application, host: str, port: int, path: str = "/") -> None:
     """Serve until SIGINT or SIGTERM, which is the ordinary end; say where first.
@@ -20,8 +22,24 @@ async def serve(application: Application, host: str, port: int, path: str = "/")
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, listening.stop)
-    click.echo(f"Serving at http://{shown_host(host)}:{port}{path} until Ctrl-C.", err=True)
-    await listening.serve()
+    saying = asyncio.create_task(_say(host, port, path))
+    try:
+        await listening.serve()
+    finally:
+        saying.cancel()
+
+
+async def _say(host: str, port: int, path: str) -> None:
+    """Say where it is served, once somebody answers there."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(shown_host(host).strip("[]"), port)
+        except OSError:
+            await asyncio.sleep(CONNECT_SECONDS)
+            continue
+        writer.close()
+        click.echo(f"Serving at http://{shown_host(host)}:{port}{path} until Ctrl-C.", err=True)
+        return
 
 
 def shown_host(host: str) -> str:

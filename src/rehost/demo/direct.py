@@ -40,7 +40,7 @@ class Direct:
 
 
 @dataclass(frozen=True, slots=True)
-class Visitor:
+class Reader:
     """A browser that shows somebody's page; it knows the played hosts by a port on loopback."""
 
     port: int

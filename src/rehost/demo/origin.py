@@ -11,7 +11,7 @@ from functools import partial
 
 from aiohttp import web
 
-from rehost.demo.world import Answer, World
+from rehost.demo.world import Reply, World
 
 ADDRESS = "127.0.0.1"
 SLICES = 12  # a slow answer comes in so many pieces
@@ -66,7 +66,7 @@ async def _respond(world: World, request: web.Request) -> web.StreamResponse:
     return web.Response(status=answer.status, body=answer.body, headers=headers)
 
 
-async def _drip(request: web.Request, answer: Answer, headers: dict[str, str]) -> web.StreamResponse:
+async def _drip(request: web.Request, answer: Reply, headers: dict[str, str]) -> web.StreamResponse:
     """Send a body in small pieces, with pauses between them."""
     response = web.StreamResponse(status=answer.status, headers=headers)
     response.content_length = len(answer.body)

@@ -28,7 +28,7 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class CasePage:
     """What the page shows."""
 
     shown: Sequence[Shown]
@@ -42,7 +42,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class _Rendering:
-    page: Page
+    page: CasePage
     is_chinese: bool
 
     def html(self) -> str:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from rehost.demo import library
 from rehost.demo.cases import Case, Plan, cases
-from rehost.demo.direct import Direct, Visitor
+from rehost.demo.direct import Direct, Reader
 from rehost.demo.origin import ADDRESS, origin
-from rehost.demo.page import Page, Shown
+from rehost.demo.page import CasePage, Shown
 from rehost.demo.posters import Posters
 from rehost.demo.world import World
 from rehost.errors import SettingsError, StoreError
@@ -87,7 +87,7 @@ class Demonstration:
 
     def look(self, port: int, page: str) -> Direct:
         """Ask for every link as a browser does that shows `page`; afterwards the hosts have forgotten it."""
-        direct = Visitor(port, page, self.posters).look(self.cases)
+        direct = Reader(port, page, self.posters).look(self.cases)
         self.world.forget()
         return direct
 
@@ -105,14 +105,14 @@ class Demonstration:
             if words != _words(case.plan)
         ]
 
-    def page(self, direct: Direct, outcomes: Mapping[int, Plan], rules: Mapping[str, str]) -> Page:
+    def page(self, direct: Direct, outcomes: Mapping[int, Plan], rules: Mapping[str, str]) -> CasePage:
         """Return the page that shows what became of every case."""
         local_urls = library.local_urls(self.folder / DATABASE)
         shown = []
         for case in self.cases:
             outcome = outcomes.get(case.case_id)
             shown.append(Shown(case, local_urls.get(case.case_id), outcome.reason if outcome else None))
-        return Page(shown, direct, rules)
+        return CasePage(shown, direct, rules)
 
     def _found(self, case: Case, outcome: Plan | None, local_urls: Mapping[int, str | None]) -> str:
         if outcome is None:

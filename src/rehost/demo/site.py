@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
-from rehost.demo.page import Page
-from rehost.demo.world import Answer, World
+from rehost.demo.page import CasePage
+from rehost.demo.world import Reply, World
 
 Scope = MutableMapping[str, Any]  # ASGI's own shape
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -24,15 +24,15 @@ _POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; 
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class DemoSite:
     """The page over an application that serves the copies."""
 
-    page: Page
+    page: CasePage
     world: World
     copies: Application
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, as ASGI has it."""
+        """Reply one request, as ASGI has it."""
         if scope["type"] != "http" or scope["method"] not in {"GET", "HEAD"}:
             await self.copies(scope, receive, send)
         elif scope["path"] == "/":
@@ -45,20 +45,20 @@ class Site:
         else:
             await self.copies(scope, receive, send)
 
-    def _index(self, scope: Scope) -> Answer:
+    def _index(self, scope: Scope) -> Reply:
         html = self.page.render(language(scope["query_string"].decode("latin-1"), _headers(scope)))
         headers = {"Content-Security-Policy": _POLICY, "Vary": "Accept-Language"}
-        return Answer(200, "text/html; charset=utf-8", html.encode(), headers)
+        return Reply(200, "text/html; charset=utf-8", html.encode(), headers)
 
-    def _direct(self, scope: Scope) -> Answer:
+    def _direct(self, scope: Scope) -> Reply:
         """Return what the host answers to the browser that asks now, its Referer and all."""
         wanted, _, rest = scope["path"].removeprefix(DIRECT).partition("/")
         case = next((each.case for each in self.page.shown if str(each.case.case_id) == wanted), None)
         if case is None or case.host is None:
-            return Answer(404, body=b"not found\n")
+            return Reply(404, body=b"not found\n")
         answer = self.world.answer(case.host.name, f"/{rest}" if rest else case.path, _headers(scope).get("referer"))
         if (place := answer.headers.get("Location")) is not None:
-            return Answer(answer.status, headers={"Location": f"{DIRECT}{case.case_id}{place}"})
+            return Reply(answer.status, headers={"Location": f"{DIRECT}{case.case_id}{place}"})
         return answer
 
 
@@ -77,7 +77,7 @@ def _headers(scope: Scope) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
-async def _send(scope: Scope, send: Send, answer: Answer) -> None:
+async def _send(scope: Scope, send: Send, answer: Reply) -> None:
     headers = {
         "Content-Type": answer.media_type,
         "Content-Length": str(len(answer.body)),

@@ -12,9 +12,9 @@ from rehost.demo.cases import Case, Fault
 from rehost.demo.hosts import HOSTS, Host, Manner
 from rehost.demo.posters import Posters
 
-BUSY_CALLS = 2  # so many first calls find the busy host too busy
+BUSY_CALLS = 1  # so many first calls find the busy host too busy
 FLAKY_EVERY = 3  # of the flaky host's pictures, every third fails once
-SLOW_SECONDS = 0.9
+SLOW_SECONDS = 0.5
 
 _TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".gif": "image/gif", ".webp": "image/webp"}
 _WALL = b"""<!doctype html><meta charset="utf-8"><title>Please visit our site</title>
@@ -22,7 +22,7 @@ _WALL = b"""<!doctype html><meta charset="utf-8"><title>Please visit our site</t
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """What a host says."""
 
     status: int
@@ -45,41 +45,41 @@ class World:
         """Forget all calls: the busy host is busy again, the flaky one flaky."""
         self._calls.clear()
 
-    def answer(self, host_name: str, path: str, referer: str | None) -> Answer:
+    def answer(self, host_name: str, path: str, referer: str | None) -> Reply:
         """Return what a host answers to a GET of this path, under this Referer."""
         host = self._hosts.get(host_name.partition(":")[0].lower())
         if host is None:
-            return Answer(421, body=b"no such host is played here\n")
+            return Reply(421, body=b"no such host is played here\n")
         if path == "/notice.png":
             return self._notice()
         if not _is_welcome(host, referer):
             return self._refusal(host.manner)
         case = self._pictures.get((host.name, path))
         if case is None or case.fault is Fault.DEAD:
-            return Answer(404, body=b"not found\n")
+            return Reply(404, body=b"not found\n")
         if case.fault is Fault.REMOVED:
-            return Answer(410, body=b"gone\n")
+            return Reply(410, body=b"gone\n")
         return self._trouble(host, path) or self._picture(self._posters.path(case), host)
 
-    def _refusal(self, manner: Manner) -> Answer:
+    def _refusal(self, manner: Manner) -> Reply:
         """Return what a host says to those whom it does not welcome."""
         match manner:
             case Manner.PAGE_WALL:
-                return Answer(200, "text/html; charset=utf-8", _WALL)
+                return Reply(200, "text/html; charset=utf-8", _WALL)
             case Manner.DECOY_WALL | Manner.LAPSED:
                 return self._notice()
             case Manner.REDIRECT:
-                return Answer(302, headers={"Location": "/notice.png"})
+                return Reply(302, headers={"Location": "/notice.png"})
             case _:
-                return Answer(403, body=b"hot-linking is not allowed\n")
+                return Reply(403, body=b"hot-linking is not allowed\n")
 
-    def _trouble(self, host: Host, path: str) -> Answer | None:
+    def _trouble(self, host: Host, path: str) -> Reply | None:
         """Return what a host says instead of the picture when it has a bad moment."""
         match host.manner:
             case Manner.BUSY if self._count(host.name) <= BUSY_CALLS:
-                return Answer(429, body=b"too many requests\n", headers={"Retry-After": "1"})
+                return Reply(429, body=b"too many requests\n", headers={"Retry-After": "1"})
             case Manner.FLAKY if self._is_shaky(path) and self._count(host.name + path) == 1:
-                return Answer(503, body=b"come back\n")
+                return Reply(503, body=b"come back\n")
             case _:
                 return None
 
@@ -90,13 +90,13 @@ class World:
         self._calls[what] = self._calls.get(what, 0) + 1
         return self._calls[what]
 
-    def _notice(self) -> Answer:
-        return Answer(200, "image/png", self._posters.notice.read_bytes())
+    def _notice(self) -> Reply:
+        return Reply(200, "image/png", self._posters.notice.read_bytes())
 
-    def _picture(self, file: Path, host: Host) -> Answer:
+    def _picture(self, file: Path, host: Host) -> Reply:
         body = file.read_bytes()
         headers = {"ETag": f'"{hashlib.sha256(body).hexdigest()[:16]}"', "Cache-Control": "max-age=60"}
-        return Answer(200, _TYPES[file.suffix], body, headers, SLOW_SECONDS if host.manner is Manner.SLOW else 0.0)
+        return Reply(200, _TYPES[file.suffix], body, headers, SLOW_SECONDS if host.manner is Manner.SLOW else 0.0)
 
 
 def _is_welcome(host: Host, referer: str | None) -> bool:

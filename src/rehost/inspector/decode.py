@@ -23,7 +23,7 @@ from PIL import (
 )
 
 from rehost.errors import Permanent, Transient, VisitError
-from rehost.inspector.structure import Limits
+from rehost.inspector.structure import Ceiling
 from rehost.model import Format, Image, Reason
 
 # Asked directly: PIL.Image.open hides what they complain of, and imports all 40 when one gives up.
@@ -64,7 +64,7 @@ def prepare(max_pixels: int) -> None:
     GifImagePlugin.LOADING_STRATEGY = GifImagePlugin.LoadingStrategy.RGB_AFTER_DIFFERENT_PALETTE_ONLY
 
 
-def decode(file: BinaryIO, found: Image, limits: Limits) -> int:
+def decode(file: BinaryIO, found: Image, limits: Ceiling) -> int:
     """Read every frame of the picture in `file`; return how many there are.
 
     Raises:

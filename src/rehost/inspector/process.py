@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from rehost.errors import Permanent, Transient, VisitError
 from rehost.inspector.answer import Answer, Unreadable, to_line
-from rehost.inspector.structure import Limits, examine
+from rehost.inspector.structure import Ceiling, examine
 from rehost.model import Image, Reason
 
 READY = b"ready\n"
@@ -95,7 +95,7 @@ def prove(path: str, bounds: Bounds) -> Answer:
 
 
 def _prove_open(file: BinaryIO, bounds: Bounds) -> Image:
-    limits = Limits(bounds.max_pixels, bounds.max_frames)
+    limits = Ceiling(bounds.max_pixels, bounds.max_frames)
     if not os.fstat(file.fileno()).st_size:
         return examine(b"", limits).image
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:

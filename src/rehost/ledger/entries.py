@@ -26,7 +26,7 @@ class SqlLedger:
         """Take what a lease lasts, and how a copy's key becomes its public URL (`url("")` is what all begin with)."""
         self._database = database
         self._runs = Runs(database, worker)
-        self._leases = leasing.Leases(database, worker.name, lease_seconds)
+        self._leases = leasing.Lessor(database, worker.name, lease_seconds)
         self._settling = settling.Settling(database, url)
         self._url = url
 

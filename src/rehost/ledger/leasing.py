@@ -1,4 +1,4 @@
-"""Leases: one link, one worker, until the lease ends by the database's clock (invariant 4).
+"""Lessor: one link, one worker, until the lease ends by the database's clock (invariant 4).
 
 Every lease raises the entry's fence; whoever comes with an older one is refused. On PostgreSQL claimers step over each
 other's rows (SKIP LOCKED); on SQLite they come one after the other.
@@ -19,8 +19,8 @@ from rehost.model import Copy, Link, State, Task, Validator
 
 
 @dataclass(frozen=True, slots=True)
-class Leases:
-    """Leases of one worker."""
+class Lessor:
+    """Lessor of one worker."""
 
     database: Database
     worker: str

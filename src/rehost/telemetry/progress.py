@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ from rehost.telemetry import figures
 from rehost.telemetry.plain import plain
 
 LINE_SECONDS = 10.0
-BAR = "{percentage:3.0f}% {bar:24} {n_fmt}/{total_fmt}, {rate_fmt}, {postfix}, {remaining} left"
+USUAL_COLUMNS, USUAL_ROWS = 100, 24
+# A postfix brings its own comma.
+BAR = "{percentage:3.0f}% {bar:24} {n_fmt}/{total_fmt}, {rate_fmt}{postfix}, {remaining} left"
 
 
 @dataclass(slots=True)
-class Tally:
+class SoFar:
     """What has been visited so far."""
 
     due: int = 0
@@ -44,7 +47,7 @@ class Bar:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._tally = Tally()
+        self._tally = SoFar()
         self._bar: tqdm[None] | None = None
 
     def __call__(self, event: Event) -> None:
@@ -69,6 +72,7 @@ class Bar:
 
     def _open(self) -> None:
         if self._bar is None and self._tally.due:
+            columns, rows = _shape(self._stream)
             tqdm.monitor_interval = 0  # no thread of tqdm's own: events come often enough
             self._bar = tqdm(
                 total=self._tally.due,
@@ -76,12 +80,24 @@ class Bar:
                 unit=" pictures",
                 bar_format=BAR,
                 postfix=self._tally.words(),
-                dynamic_ncols=True,
+                dynamic_ncols=columns is None,
+                ncols=columns,
+                nrows=rows,
                 smoothing=0.1,
             )
         elif self._bar is not None:
             self._bar.total = self._tally.due
             self._bar.refresh()
+
+
+def _shape(stream: TextIO) -> tuple[int | None, int | None]:
+    """Return columns and rows for a terminal that does not tell its own: on none of them a bar would not be seen."""
+    try:
+        if os.get_terminal_size(stream.fileno()).columns:
+            return None, None
+    except OSError:  # not a file, or no terminal behind it
+        pass
+    return USUAL_COLUMNS, USUAL_ROWS
 
 
 class Lines:
@@ -90,7 +106,7 @@ class Lines:
     def __init__(self, stream: TextIO, clock: Clock) -> None:
         self._stream = stream
         self._clock = clock
-        self._tally = Tally()
+        self._tally = SoFar()
         self._started = self._said = clock.monotonic()
 
     def __call__(self, event: Event) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from rehost.errors import Permanent, VisitError
 from rehost.inspector.sniff import HEAD_BYTES, Other, sniff
 from rehost.inspector.structure import avif, bmp, gif, ico, jpeg, jpeg2000, png, tiff, webp
-from rehost.inspector.structure.ground import Data, Limits
+from rehost.inspector.structure.ground import Ceiling, Data
 from rehost.model import Format, Image, Reason
 
 _WALKERS = {
@@ -40,7 +40,7 @@ class Finding:
     doubt: VisitError | None = None
 
 
-def examine(data: Data, limits: Limits) -> Finding:
+def examine(data: Data, limits: Ceiling) -> Finding:
     """Return what the bytes are, having walked their structure to its end.
 
     Raises:
@@ -63,4 +63,4 @@ def _refusal(found: Other) -> Permanent:
     return Permanent(reasons.get(found, Reason.NOT_AN_IMAGE), found)
 
 
-__all__ = ["Data", "Finding", "Limits", "examine"]
+__all__ = ["Ceiling", "Data", "Finding", "examine"]

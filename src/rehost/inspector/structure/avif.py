@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rehost.inspector.structure.boxes import Box, boxes, every, first
-from rehost.inspector.structure.ground import Data, Extent, Limits, broken, cut
+from rehost.inspector.structure.ground import Ceiling, Data, Extent, broken, cut
 
 _FULL = 4  # version and flags of a full box
 _SAMPLE_ENTRY = 8  # version, flags and count before the entries of stsd
@@ -31,7 +31,7 @@ class _Reader:
         return int.from_bytes(self.data[self.at - size : self.at], "big")
 
 
-def walk(data: Data, limits: Limits) -> Extent:
+def walk(data: Data, limits: Ceiling) -> Extent:
     """Return the extent of the primary picture, with the frames of its sequence where it has one.
 
     Raises:
@@ -51,7 +51,7 @@ def walk(data: Data, limits: Limits) -> Extent:
     return Extent(extent.width, extent.height, sequence.frames if sequence else 1)
 
 
-def _still(data: Data, meta: Box, limits: Limits) -> Extent | None:
+def _still(data: Data, meta: Box, limits: Ceiling) -> Extent | None:
     """Return the primary item's extent, if there is one, having looked that every item's bytes are there."""
     parts = {box.kind: box for box in boxes(data, meta.start + _FULL, meta.end)}
     if b"pitm" not in parts or b"iprp" not in parts:
@@ -72,7 +72,7 @@ def _version(reader: _Reader) -> int:
     return reader.take(_FULL) >> 24
 
 
-def _sizes(data: Data, properties: Box, limits: Limits) -> dict[int, Extent]:
+def _sizes(data: Data, properties: Box, limits: Ceiling) -> dict[int, Extent]:
     """Return the items' dimensions (ispe), by item (ipma); all of them are held to the limits."""
     container = first(data, properties, b"ipco")
     listed = list(boxes(data, container.start, container.end)) if container else []
@@ -114,7 +114,7 @@ def _locations(reader: _Reader) -> Iterator[tuple[int, int]]:
                 yield base + offset, length
 
 
-def _sequence(data: Data, movie: Box, limits: Limits) -> Extent | None:
+def _sequence(data: Data, movie: Box, limits: Ceiling) -> Extent | None:
     """Return the extent of the first track of pictures; its samples lie in an mdat box, whose end was seen."""
     for track in every(data, movie, b"trak"):
         media = first(data, track, b"mdia")
@@ -124,7 +124,7 @@ def _sequence(data: Data, movie: Box, limits: Limits) -> Extent | None:
     return None
 
 
-def _track(data: Data, media: Box, limits: Limits) -> Extent:
+def _track(data: Data, media: Box, limits: Ceiling) -> Extent:
     """Return the extent of a track by its sample table (ISO/IEC 14496-12, section 8.5)."""
     information = first(data, media, b"minf")
     table = information and first(data, information, b"stbl")

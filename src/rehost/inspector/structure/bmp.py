@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from rehost.inspector.structure.ground import Data, Extent, Limits, broken, cut, piece
+from rehost.inspector.structure.ground import Ceiling, Data, Extent, broken, cut, piece
 
 _FILE_HEADER = 14
 _CORE_HEADER = 12
@@ -32,7 +32,7 @@ class Bitmap:
         return (self.width * self.depth + 31) // 32 * 4
 
 
-def walk(data: Data, limits: Limits) -> Extent:
+def walk(data: Data, limits: Ceiling) -> Extent:
     """Return the extent of the BMP that begins at byte 0; what follows its rows is ignored.
 
     Raises:

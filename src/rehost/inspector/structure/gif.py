@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from rehost.errors import VisitError
-from rehost.inspector.structure.ground import Data, Extent, Limits, broken, cut, piece
+from rehost.inspector.structure.ground import Ceiling, Data, Extent, broken, cut, piece
 
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
 
 
-def walk(data: Data, limits: Limits) -> Extent:
+def walk(data: Data, limits: Ceiling) -> Extent:
     """Return the extent of the GIF that begins at byte 0; what follows the trailer is ignored.
 
     Without a trailer the extent is in doubt: all pixels may be there all the same.
@@ -27,7 +27,7 @@ def walk(data: Data, limits: Limits) -> Extent:
     return Extent(width, height, frames, doubt)
 
 
-def _walk_blocks(data: Data, at: int, limits: Limits) -> tuple[int, VisitError | None]:
+def _walk_blocks(data: Data, at: int, limits: Ceiling) -> tuple[int, VisitError | None]:
     """Return how many frames were begun, and what is wrong at the end of the last one."""
     frames = 0
     while at < len(data):
@@ -52,7 +52,7 @@ def _table_bytes(packed: int) -> int:
     return 3 << ((packed & 7) + 1) if packed & 0x80 else 0
 
 
-def _skip_image(data: Data, at: int, limits: Limits) -> int:
+def _skip_image(data: Data, at: int, limits: Ceiling) -> int:
     """Return the place behind an image descriptor, its colour table and its data (sections 20 to 22)."""
     head = piece(data, at, 10, "a GIF's image descriptor")
     limits.area(int.from_bytes(head[5:7], "little"), int.from_bytes(head[7:9], "little"))

@@ -13,7 +13,7 @@ Data = bytes | mmap
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Ceiling:
     """What a picture may announce."""
 
     max_pixels: int  # of one frame or page

@@ -6,10 +6,10 @@ import struct
 
 from rehost.inspector.structure import png
 from rehost.inspector.structure.bmp import read_header
-from rehost.inspector.structure.ground import Data, Extent, Limits, broken, cut, piece
+from rehost.inspector.structure.ground import Ceiling, Data, Extent, broken, cut, piece
 
 
-def walk(data: Data, limits: Limits) -> Extent:
+def walk(data: Data, limits: Ceiling) -> Extent:
     """Return the extent of the largest picture in the ICO; its sizes are alternatives, not frames.
 
     Raises:
@@ -30,7 +30,7 @@ def walk(data: Data, limits: Limits) -> Extent:
     return largest
 
 
-def _picture(data: bytes, limits: Limits) -> Extent:
+def _picture(data: bytes, limits: Ceiling) -> Extent:
     """Return the extent of one picture: a PNG, or a bitmap whose height counts the colours and the mask."""
     if data.startswith(png.SIGNATURE):
         return png.walk(data, limits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from rehost.inspector.structure import mpf
-from rehost.inspector.structure.ground import Data, Extent, Limits, broken, cut, piece
+from rehost.inspector.structure.ground import Ceiling, Data, Extent, broken, cut, piece
 
 _SOI, _EOI, _SOS, _APP2 = 0xD8, 0xD9, 0xDA, 0xE2
 _FILL = 0xFF
@@ -20,7 +20,7 @@ _READ_FRAMES = frozenset(
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
-def walk(data: Data, limits: Limits) -> Extent:
+def walk(data: Data, limits: Ceiling) -> Extent:
     """Return the extent of the JPEG that begins at byte 0.
 
     What follows its end of image is ignored, unless it is a further picture that breaks off: one that is not there at
@@ -76,7 +76,7 @@ def _skip_scan(data: Data, at: int) -> int:
     return end.start()
 
 
-def _dimensions(marker: int, segment: bytes, limits: Limits) -> Extent:
+def _dimensions(marker: int, segment: bytes, limits: Ceiling) -> Extent:
     """Read a frame header (section B.2.2)."""
     if marker not in _READ_FRAMES:
         raise broken("a lossless or hierarchical JPEG, which viewers do not read")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import struct
 
 from rehost.inspector.structure.boxes import boxes
-from rehost.inspector.structure.ground import Data, Extent, Limits, broken, cut, piece
+from rehost.inspector.structure.ground import Ceiling, Data, Extent, broken, cut, piece
 
 _SOC_SIZ = b"\xff\x4f\xff\x51"
 _FIRST_MARKER, _SOT, _EOC = 0xFF30, 0xFF90, 0xFFD9
 _SOT_SEGMENT = 12  # bytes, its marker included
 
 
-def walk(data: Data, limits: Limits) -> Extent:
+def walk(data: Data, limits: Ceiling) -> Extent:
     """Return the extent of the JPEG 2000 picture; what follows its codestream is ignored.
 
     Raises:
@@ -29,7 +29,7 @@ def walk(data: Data, limits: Limits) -> Extent:
     return extent
 
 
-def _codestream(data: Data, start: int, end: int, limits: Limits) -> Extent:
+def _codestream(data: Data, start: int, end: int, limits: Ceiling) -> Extent:
     """Walk from the size to the end of the codestream (section A.4)."""
     if piece(data, start, 4, "a JPEG 2000 codestream") != _SOC_SIZ:
         raise broken("a JPEG 2000 codestream without its size")
@@ -65,7 +65,7 @@ def _tile_part(data: Data, at: int, end: int) -> int:
     return at + length
 
 
-def _size(siz: bytes, limits: Limits) -> Extent:
+def _size(siz: bytes, limits: Ceiling) -> Extent:
     """Read the image and tile size (section A.5.1)."""
     _, _, right, bottom, left, top = struct.unpack_from(">HHIIII", siz)
     limits.area(right - left, bottom - top)

@@ -6,7 +6,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-from rehost.inspector.structure.ground import Data, Extent, Limits, broken, cut, piece
+from rehost.inspector.structure.ground import Ceiling, Data, Extent, broken, cut, piece
 
 _HEADER_BYTES = 13
 _INDEXED = 3  # the colour type that needs a palette
@@ -29,7 +29,7 @@ class _Seen:
     controls: int = 0  # fcTL chunks
 
 
-def walk(data: Data, limits: Limits) -> Extent:
+def walk(data: Data, limits: Ceiling) -> Extent:
     """Return the extent of the PNG that begins at byte 0; what follows IEND is ignored.
 
     Raises:
@@ -54,7 +54,7 @@ def walk(data: Data, limits: Limits) -> Extent:
     return Extent(seen.width, seen.height, max(1, min(seen.announced, seen.controls)))
 
 
-def _take(seen: _Seen, kind: bytes, data: Data, at: int, length: int, limits: Limits) -> None:
+def _take(seen: _Seen, kind: bytes, data: Data, at: int, length: int, limits: Ceiling) -> None:
     """Learn what one chunk says."""
     if not seen.width:
         if kind != b"IHDR" or length != _HEADER_BYTES:
@@ -71,7 +71,7 @@ def _take(seen: _Seen, kind: bytes, data: Data, at: int, length: int, limits: Li
         seen.controls += 1
 
 
-def _header(seen: _Seen, header: bytes, limits: Limits) -> None:
+def _header(seen: _Seen, header: bytes, limits: Ceiling) -> None:
     width, height, depth, colour, compression, filtering, interlace = struct.unpack(">IIBBBBB", header)
     limits.area(width, height)
     if depth not in _DEPTHS.get(colour, ()) or compression or filtering or interlace > 1:

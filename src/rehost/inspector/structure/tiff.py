@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rehost.inspector.structure.ground import Data, Extent, Limits, broken, cut
+from rehost.inspector.structure.ground import Ceiling, Data, Extent, broken, cut
 
 _WIDTH, _HEIGHT = 256, 257
 # (offsets, byte counts): strips, tiles, and the one JPEG stream of old (section 22)
@@ -52,7 +52,7 @@ class _Shape:
         return int.from_bytes(raw, "little" if self.order == "<" else "big")
 
 
-def walk(data: Data, limits: Limits) -> Extent:
+def walk(data: Data, limits: Ceiling) -> Extent:
     """Return the extent of the first page, with the number of pages as frames.
 
     Raises:
@@ -93,7 +93,7 @@ def _values(data: Data, kind: int, count: int, value: bytes, shape: _Shape) -> t
     return struct.unpack(f"{shape.order}{count}{_NUMBERS[kind]}", raw) if kind in _NUMBERS else ()
 
 
-def _page(data: Data, fields: dict[int, tuple[int, ...]], limits: Limits) -> Extent:
+def _page(data: Data, fields: dict[int, tuple[int, ...]], limits: Ceiling) -> Extent:
     """Return a page's extent, having looked that its picture's bytes are there."""
     try:
         extent = Extent(fields[_WIDTH][0], fields[_HEIGHT][0])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from rehost.inspector.structure.ground import Data, Extent, Limits, broken, cut, piece
+from rehost.inspector.structure.ground import Ceiling, Data, Extent, broken, cut, piece
 
 
-def walk(data: Data, limits: Limits) -> Extent:
+def walk(data: Data, limits: Ceiling) -> Extent:
     """Return the extent of the WebP that begins at byte 0; what follows the RIFF is ignored.
 
     Raises:
@@ -31,7 +31,7 @@ def walk(data: Data, limits: Limits) -> Extent:
     return Extent(canvas.width, canvas.height, pictures)
 
 
-def _canvas(kind: bytes, head: bytes, limits: Limits) -> Extent:
+def _canvas(kind: bytes, head: bytes, limits: Ceiling) -> Extent:
     """Read the dimensions from the head of a chunk."""
     if len(head) < (5 if kind == b"VP8L" else 10):
         raise broken("a WebP picture without dimensions")

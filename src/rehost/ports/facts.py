@@ -1,0 +1,118 @@
+"""What the parts tell each other, besides the nouns of model.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NewType, TypeVar
+
+from rehost.model import Link, Reason
+
+LinkQuery = NewType("LinkQuery", object)
+"""The operator's links as a selectable: columns row_key, position, url, page_url, local_url, host. Made by the
+catalogue, used by the ledger, opaque to everybody between them."""
+
+T = TypeVar("T")
+
+Transaction = Any
+"""An open transaction, of whoever's `begin` made it; opaque here, passed on as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file in the store that lies where a link's copy belongs."""
+
+    row_key: str
+    position: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What the ledger found the catalogue to be, in links."""
+
+    present: int  # links that the catalogue has now
+    new: int
+    changed: int
+    vanished: int  # links whose row or cell is no more
+    redo: bool = False  # the column is cleared in every row of a held copy: the operator wants all anew
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What the ledger found the store to be, in copies."""
+
+    lost: int  # held in the ledger, not in the store: wanted again
+    found: int  # in the store, unknown to the ledger: to be proven and adopted
+    redo: bool = False  # every held copy is gone: the operator has deleted the folder
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Where a source stands now, in links that the catalogue has."""
+
+    present: int
+    held: int
+    due: int  # wanted, or deferred and refused whose time has come, or leased by a worker that is no more
+    later: int  # deferred or refused, due at a later time
+    leased: int = 0  # some worker is at them
+    next_due_seconds: float | None = None  # until the first of the later ones
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A proven, synced spool and the key that it is to have."""
+
+    spool: Path
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteBack:
+    """A row's cell that is to point at a copy (or, local_url None, at nothing any more)."""
+
+    link: Link
+    local_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """A row's cell that is to be again as it was before a run wrote it."""
+
+    row_key: str
+    url: str  # the link that the row held then
+    before: str | None  # the local URL that is to come back
+    after: str | None  # the one that the run wrote
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one worker may do to one host just now."""
+
+    slots: int  # requests in flight; 0 while paused, or while the other workers have them all
+    allowance: int = 0  # what the host bears over all workers together; 0 if nobody has said
+    pause_seconds: float = 0.0  # what is left of its pause, by the database's clock
+    proven: bool = False  # the host has given a proven picture at least once, ever
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """This host should be left alone by all workers."""
+
+    host: str
+    seconds: float
+    evidence: str
+    reason: Reason = Reason.THROTTLED  # what its links are deferred for, should the pause be long
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """This host bears so many requests at once, over all workers."""
+
+    host: str
+    slots: int
+    proven: bool = False  # it has given a proven picture
+
+
+Change = Pause | Allowance
+"""What one worker's politeness found out and all workers should know."""

@@ -1,0 +1,139 @@
+"""Towards an origin: when it may be asked, the asking, the proof, and what is remembered of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from rehost.errors import VisitError
+from rehost.model import Download, Image, NotModified, Reason, Request, Rule
+from rehost.ports.facts import (
+    Change,
+    Pause,
+    Share,
+)
+
+
+class Politeness(Protocol):
+    """Which host may be asked now, by this worker. No I/O; hosts are named in lower case."""
+
+    def next_host(self, waiting: Collection[str]) -> str | None:
+        """Return the host of `waiting` that should be asked next and may be asked now; None if none may."""
+        ...
+
+    def next_time(self) -> float | None:
+        """Return the monotonic time at which a host that is held back now may be asked again, if one is."""
+        ...
+
+    def pause_seconds(self, host: str) -> float:
+        """Return for how long this host is still to be left alone; 0 if it is not."""
+        ...
+
+    def cause(self, host: str) -> tuple[Reason, str]:
+        """Return why this host is left alone, with the evidence."""
+        ...
+
+    def started(self, host: str) -> None:
+        """Count a request to this host as in flight."""
+        ...
+
+    def finished(self, host: str, error: VisitError | None) -> Change | None:
+        """Count the request as ended, learn from how it ended, and return what others should know of it."""
+        ...
+
+    def abandoned(self, host: str) -> None:
+        """Count the request as never sent."""
+        ...
+
+    def heed(self, pause: Pause) -> None:
+        """Leave this host alone from now on; a pause that lasts longer already stays as it is."""
+        ...
+
+    def wanted(self) -> Mapping[str, int]:
+        """Return how many requests at once each host of late could use here, for `Origins.shares`."""
+        ...
+
+    def in_flight(self) -> Mapping[str, int]:
+        """Return how many requests each host is answering now, for `Origins.shares`."""
+        ...
+
+    def apply(self, shares: Mapping[str, Share]) -> None:
+        """Take what the ledger lets this worker have of each host."""
+        ...
+
+
+class Fetcher(Protocol):
+    """One GET, politely and safely."""
+
+    async def fetch(self, request: Request) -> Download | NotModified:
+        """Return a complete body in `request.spool`, or that nothing has changed.
+
+        Never connects to an address that the guard refuses, never takes longer than one attempt may, never writes more
+        than the caps allow. On an error the spool is removed, unless the error carries it as its `partial`.
+
+        Raises:
+            VisitError: whatever the origin did; Transient where a second try may cure it.
+            StoreError: the spool cannot be written.
+        """
+        ...
+
+
+class Inspector(Protocol):
+    """Proof that bytes are a whole picture."""
+
+    async def inspect(self, path: Path) -> Image:
+        """Return what the bytes at `path` proved to be; the file is only read.
+
+        Raises:
+            VisitError: Permanent for bytes that are no picture, Transient(TRUNCATED) for a picture that is cut short.
+        """
+        ...
+
+
+class Origins(Protocol):
+    """What we learned of each origin, shared by all workers."""
+
+    async def rule(self, origin: str) -> Rule | None:
+        """Return the Referer rule of an origin (scheme://host[:port]), if one is learned."""
+        ...
+
+    async def learned(self, rule: Rule) -> None:
+        """Remember a rule, in place of an older one."""
+        ...
+
+    async def forget_rule(self, origin: str, evidence: str) -> None:
+        """Drop a rule that no longer holds; it is learned anew with a fresh budget."""
+        ...
+
+    async def decoys(self, origin: str) -> frozenset[str]:
+        """Return the digests known to be decoys of this origin."""
+        ...
+
+    async def add_decoy(self, origin: str, digest: str, evidence: str) -> None:
+        """Remember a digest as a decoy of this origin."""
+        ...
+
+    async def shares(
+        self, wanted: Mapping[str, int], in_flight: Mapping[str, int] | None = None
+    ) -> Mapping[str, Share]:
+        """Tell that we live and how many requests each host could use here; return what we may have of each.
+
+        Over all living workers the slots of a host never exceed its allowance; a host that has proven nothing yet has
+        an allowance of one. To be called every second or two; a worker that stays away longer than a lease is dead.
+        A worker that is to have fewer slots than before is told at once, the others get them when its requests
+        `in_flight` (None: as many as it had slots and wants) have ended. Without wishes, all slots are given back.
+        """
+        ...
+
+    async def leave(self) -> None:
+        """Give all shares back: this worker ends."""
+        ...
+
+    async def pause(self, host: str, seconds: float, evidence: str) -> None:
+        """Let nobody ask this host for `seconds` from now (by the database's clock); never shortens a pause."""
+        ...
+
+    async def allow(self, host: str, allowance: int, *, proven: bool = False) -> None:
+        """Remember how many requests at once this host bears, over all workers."""
+        ...
