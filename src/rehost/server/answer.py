@@ -13,8 +13,8 @@ from urllib.parse import parse_qs
 from rehost.server.conditions import precondition, range_holds
 from rehost.server.ranges import Span, spans
 
-REVALIDATED = "public, no-cache"  # may be kept, but is asked about before each use: a URL outlives its picture
-IMMUTABLE = "public, max-age=31536000, immutable"  # RFC 8246; for URLs that carry the digest of their bytes
+REVALIDATED = "no-cache"  # may be kept, but is asked about before each use: a URL outlives its picture
+IMMUTABLE = "max-age=31536000, immutable"  # RFC 8246; for URLs that carry the digest of their bytes
 
 _DIGEST = re.compile(r"[0-9a-f]{8,64}")
 
