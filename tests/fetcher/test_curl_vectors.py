@@ -14,7 +14,7 @@ from tests.origin import Origin
 from tests.pictures import picture
 
 from rehost.errors import VisitError
-from rehost.inspector.structure import Limits, examine
+from rehost.inspector.structure import Ceiling, examine
 from rehost.model import Download, Format, Reason, Request
 
 PICTURE = picture(1, Format.PNG)
@@ -147,7 +147,7 @@ async def test_no_reply_as_it_is_comes_to_be_stored(shared, spool):
         end = await served(vector, vector.raw, spool)
         if isinstance(end, Download):
             try:
-                examine(spool.read_bytes(), Limits(max_pixels=10**6, max_frames=100))
+                examine(spool.read_bytes(), Ceiling(max_pixels=10**6, max_frames=100))
             except VisitError:
                 continue
             stored.append(vector.test)
