@@ -34,8 +34,8 @@ def test_decoders_are_shared_out_too(cores, workers, decoders):
 
 
 def test_the_ends_add_up():
-    first = RunEnded("cases", 10, 1, 2, {Reason.GONE: 3}, 1, 0, 1000, 5.0, later=3, total_held=15, total_present=30)
-    second = RunEnded("cases", 20, 0, 0, {Reason.GONE: 1, Reason.DECOY: 2}, 0, 4, 500, 6.0, later=6, total_held=30,
+    first = RunEnded("cases", 10, 1, 2, {Reason.GONE: 3}, 1, 4, 1000, 5.0, later=3, total_held=15, total_present=30)
+    second = RunEnded("cases", 20, 0, 0, {Reason.GONE: 1, Reason.DECOY: 2}, 0, 0, 500, 6.0, later=6, total_held=30,
                       total_present=36, interrupted=True)  # fmt: skip
 
     ended = together_ended([first, second], 7.5)

@@ -1,0 +1,260 @@
+"""The verbs as processes, against the played hosts of the demonstration."""
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from rehost.demo import library
+from rehost.demo.cases import HELD, cases
+from rehost.demo.origin import origin
+from rehost.demo.posters import Posters
+from rehost.demo.world import World
+
+TIMEOUT = 120
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    posters = Posters(tmp_path_factory.mktemp("posters"))
+    posters.make(cases())
+    return World(cases(), posters)
+
+
+@pytest.fixture(scope="module")
+def port(world):
+    with origin(world) as port:
+        yield port
+
+
+class Deployment:
+    """A folder with a catalogue and the settings for it."""
+
+    def __init__(self, folder, port):
+        self.folder = folder
+        self.database = folder / "cases.db"
+        library.make(self.database, cases())
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "DATABASE_URL": "sqlite:///cases.db",
+            "IMAGE_STORAGE_DIR": "images",
+            "IMAGE_ALLOW_NETWORKS": "127.0.0.0/8",
+            "IMAGE_CONNECT_TO": f"*:80:127.0.0.1:{port}",
+            "IMAGE_MIN_FREE_BYTES": "1MiB",
+        }
+
+    def command(self, *arguments):
+        return [sys.executable, "-m", "rehost", arguments[0], "--base", str(self.folder), *arguments[1:]]
+
+    def __call__(self, *arguments):
+        return subprocess.run(
+            self.command(*arguments), env=self.environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
+        )
+
+    def held(self):
+        return {key: url for key, url in library.local_urls(self.database).items() if url}
+
+    def sql(self, statement):
+        with closing(sqlite3.connect(self.database)) as database, database:
+            database.execute(statement)
+
+
+@pytest.fixture
+def rehost(tmp_path, port, world):
+    world.forget()
+    return Deployment(tmp_path, port)
+
+
+@pytest.fixture(scope="module")
+def after_a_run(tmp_path_factory, port, world):
+    """A deployment after a run; its tests change nothing."""
+    world.forget()
+    rehost = Deployment(tmp_path_factory.mktemp("deployment"), port)
+    return rehost, rehost("run", "--json", "--workers", "2")
+
+
+PLANNED = {case.case_id for case in cases() if case.plan == HELD}
+
+
+def test_two_workers_hold_what_one_would_each_picture_once(after_a_run):
+    rehost, run = after_a_run
+
+    summary = json.loads(run.stdout)
+
+    assert run.returncode == 1, run.stderr
+    assert set(rehost.held()) == PLANNED
+    assert summary["held"] == len(PLANNED) == summary["total_held"]
+    assert summary["failed"] == {"gone": 6, "decoy": 4, "not-a-url": 1, "truncated": 1}
+
+
+def test_the_files_are_where_the_rows_point(after_a_run):
+    rehost, _ = after_a_run
+
+    files = {f"/static/images/{file.parent.name}/{file.name}" for file in (rehost.folder / "images").glob("[0-9]*/*")}
+
+    assert files == set(rehost.held().values())
+
+
+def test_status_is_read_in_a_glance(after_a_run):
+    rehost, _ = after_a_run
+
+    status = rehost("status", "--failed")
+
+    assert status.returncode == 0, status.stderr
+    assert status.stdout.startswith("cases: 185 of 197 links are held, 93.9%, 5.3")
+    assert re.search(r"^  gone +6  ", status.stdout, re.MULTILINE)
+    assert "oss.ownsite.example" in status.stdout
+    assert "暂无图片" in status.stdout
+
+
+def test_status_for_programs_is_json(after_a_run):
+    rehost, _ = after_a_run
+
+    report = json.loads(rehost("status", "--json").stdout)
+
+    assert report["standing"]["states"]["held"] == 185
+    assert report["standing"]["reasons"]["gone"] == 6
+    assert len(report["runs"]) >= 1
+
+
+def test_origins_shows_each_learned_rule(after_a_run):
+    rehost, _ = after_a_run
+
+    rules = {rule["origin"]: rule["referer"] for rule in json.loads(rehost("origins", "--json").stdout)["rules"]}
+    text = rehost("origins").stdout
+
+    assert rules["http://oss.ownsite.example"] == "origin"
+    assert rules["http://file.pagewall.example"] == "site"
+    assert rules["http://wx3.nostrangers.example"] == "none"
+    assert "http://oss.ownsite.example" in text
+
+
+def test_plan_finds_nothing_due_after_a_run(after_a_run):
+    rehost, _ = after_a_run
+
+    planned = json.loads(rehost("plan", "--json").stdout)
+
+    assert (planned["due"], planned["held"], planned["later"]) == (0, 185, 12)
+
+
+def test_a_second_run_asks_nobody_and_says_what_waits(after_a_run, port, world):
+    rehost, _ = after_a_run
+
+    run = rehost("run")
+
+    assert run.returncode == 0, run.stderr
+    assert "Done: nothing was due" in run.stdout
+    assert "12  wait for their next turn" in run.stdout
+
+
+def test_retry_of_a_reason_visits_those_alone(rehost):
+    rehost("run", "--quiet")
+
+    summary = json.loads(rehost("run", "--json", "--retry", "gone").stdout)
+
+    assert summary["failed"] == {"gone": 6}
+    assert summary["held"] == 0
+
+
+def test_quiet_says_nothing(rehost):
+    run = rehost("run", "--quiet")
+
+    assert (run.returncode, run.stdout, run.stderr) == (1, "", "")
+
+
+def test_undo_puts_the_column_back_and_the_next_run_points_again_without_a_visit(rehost):
+    rehost("run", "--quiet")
+    number = json.loads(rehost("status", "--json").stdout)["runs"][0]["run"]
+
+    undone = rehost("undo", str(number))
+
+    assert undone.returncode == 0, undone.stderr
+    assert undone.stdout.startswith(f"185 rows are as they were before run {number}; 0 were changed since")
+    assert rehost.held() == {}
+    assert json.loads(rehost("run", "--json").stdout)["held"] == 0
+    assert set(rehost.held()) == PLANNED
+
+
+def test_undo_of_a_run_that_never_was_is_status_3(after_a_run):
+    rehost, _ = after_a_run
+
+    undone = rehost("undo", "4711")
+
+    assert undone.returncode == 3
+    assert undone.stderr.startswith("rehost: ")
+    assert "4711" in undone.stderr
+
+
+@pytest.mark.parametrize(("workers", "number", "status"), [("1", signal.SIGTERM, 143), ("2", signal.SIGINT, 130)])
+def test_a_signal_ends_a_run_well_and_the_next_one_goes_on(rehost, workers, number, status):
+    command = rehost.command("run", "--workers", workers, "--verbose", "--concurrency", "2")
+    with subprocess.Popen(
+        command, env=rehost.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        seen = 0
+        for line in process.stderr:
+            seen += "visit stored" in line
+            if seen == 3:
+                break
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=TIMEOUT)
+
+    assert process.returncode == status
+    assert out.startswith("Interrupted")
+    assert 0 < len(rehost.held()) < len(PLANNED)
+    assert all((rehost.folder / url.replace("/static/", "", 1)).is_file() for url in rehost.held().values())
+    rehost("run", "--quiet", "--retry", "all")
+    assert set(rehost.held()) == PLANNED
+
+
+@pytest.mark.parametrize(
+    ("workers", "change", "status", "words"),
+    [
+        ("1", {"DATABASE_URL": "sqlite:///nowhere/cases.db"}, 3, "nowhere"),
+        ("2", {"DATABASE_URL": "sqlite:///nowhere/cases.db"}, 3, "nowhere"),
+        ("1", {"IMAGE_DOWNLOAD_CONCURRENCY": "many"}, 2, "IMAGE_DOWNLOAD_CONCURRENCY"),
+        ("1", {"IMAGE_STORAGE_DIR": "cases.db"}, 3, "cases.db"),
+    ],
+)
+def test_what_an_operator_must_mend_is_a_sentence(rehost, workers, change, status, words):
+    rehost.environment |= change
+
+    run = rehost("run", "--workers", workers)
+
+    assert run.returncode == status
+    assert run.stderr.startswith("rehost: ")
+    assert words in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_a_missing_table_and_column_are_named(rehost):
+    rehost.sql("ALTER TABLE ad_cases DROP COLUMN main_image_local")
+
+    without_column = rehost("run")
+    rehost.sql("DROP TABLE ad_cases")
+    without_table = rehost("run")
+
+    assert (without_column.returncode, without_table.returncode) == (3, 3)
+    assert "main_image_local" in without_column.stderr
+    assert "ad_cases" in without_table.stderr
+
+
+def test_the_log_file_starts_from_the_working_folder(rehost, tmp_path_factory):
+    elsewhere: Path = tmp_path_factory.mktemp("elsewhere")
+
+    subprocess.run(
+        rehost.command("run", "--quiet", "--log-file", "a.log"),
+        env=rehost.environment,
+        cwd=elsewhere,
+        timeout=TIMEOUT,
+        check=False,
+    )
+
+    assert (elsewhere / "a.log").read_text("utf-8").count(" visit ") == 197
