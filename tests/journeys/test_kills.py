@@ -158,7 +158,7 @@ def again(world: World) -> Iterator[Callable[[], None]]:
 
 
 @pytest.mark.timeout(3600)
-def test_killed_at_any_call_the_next_run_converges(world: World, engine: str, again, sample, request) -> None:
+def test_invariant_1_no_kill_leaves_a_row_without_its_file(world: World, engine: str, again, sample, request) -> None:
     if shutil.which("strace") is None:
         pytest.skip("strace is not there: apt install strace")
     full = request.config.getoption("full")

@@ -319,7 +319,7 @@ def test_packages_are_installed_as_the_manual_says(
                 assert done.returncode == 0, done.stderr
 
 
-def test_the_whole_catalogue_in_little_memory(deployment: Deployment, sample: Sample, shared: Path) -> None:
+def test_invariant_7_memory_does_not_grow_with_the_table(deployment: Deployment, sample: Sample, shared: Path) -> None:
     """With --full all 8,446 rows: a kill in between, a run to the end, and a second one that has nothing to ask."""
     cases = [*sample(real_cases(shared), 400)]
     deployment.import_cases(cases)

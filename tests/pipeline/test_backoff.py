@@ -23,7 +23,7 @@ def test_an_attempt_waits_at_least_as_long_as_the_origin_asks():
     assert wait == 7.0
 
 
-def test_a_long_retry_after_is_another_visits_business():
+def test_invariant_6_what_takes_longer_than_seconds_is_another_visits_business():
     wait = backoff.attempt_wait(1, Transient(Reason.THROTTLED, retry_after=3600.0), Random(1))
 
     assert wait is None

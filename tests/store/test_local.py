@@ -155,7 +155,7 @@ async def test_late_workers_undo_brings_back_the_owners_file(root):
         assert owner.path("1/x.png").read_bytes() == b"new"
 
 
-async def test_place_is_all_or_nothing(store, root):
+async def test_invariant_3_a_name_is_complete_or_absent(store, root):
     await put(store, "1/x.png", b"old")
     await store.keep(["1/x.png"])
     (root / "2").write_text("a file in the place of a folder")

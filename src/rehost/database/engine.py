@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -59,6 +60,9 @@ class Session:
         await self.connection.execution_options(**{BEGIN: "IMMEDIATE" if writing else "DEFERRED"})
         async with self.connection.begin():
             yield self.connection
+
+
+_SQLITE_MAGIC = b"SQLite format 3\0"
 
 
 class Database:
@@ -134,6 +138,8 @@ class Database:
     async def _persist(self, work: Work[T], begin: str, error: type[OperatorError]) -> T:
         started = self._clock.monotonic()
         wait = FIRST_WAIT
+        if self.is_sqlite and not self._was_reached:
+            self._look_at_file(error)
         while True:
             try:
                 async with self._open().connect() as connection:
@@ -150,6 +156,12 @@ class Database:
                     raise error(sentence(caught, self.place)) from caught
             await self._clock.sleep(wait * self._random.uniform(0.5, 1.5))
             wait = min(LONGEST_WAIT, wait * 2)
+
+    def _look_at_file(self, error: type[OperatorError]) -> None:
+        """Refuse a file that is no database before the driver has it (SQLite file format, section 1.3)."""
+        with suppress(OSError), Path(self.place.database).open("rb") as file:
+            if file.read(len(_SQLITE_MAGIC)) not in {b"", _SQLITE_MAGIC}:
+                raise error(f"{self.place.database} is no SQLite database: check DATABASE_URL.")
 
     @staticmethod
     def _is_ours(error: Exception) -> bool:

@@ -1,0 +1,496 @@
+"""Hot-link rules and decoys, one test per case; the origin counts the requests."""
+
+from hashlib import sha256
+
+import pytest
+from tests.misbehaviours import NOTICE
+from tests.pictures import picture
+from tests.pipeline.learning import HOST, PAGE, urls, worker
+
+from rehost.events import OriginLearned
+from rehost.fetcher.referer import Referers
+from rehost.model import Format, Reason
+from rehost.pipeline.known import EXTRA_REQUESTS
+
+LOGO = picture(50, Format.PNG, 64, 64)
+
+
+def digest(body):
+    return sha256(body).hexdigest()
+
+
+def only(names, otherwise="not-found"):
+    """Play an origin at which nothing but these paths exists."""
+
+    def wrap(play):
+        def played(host, path, headers):
+            return play(path, headers) if path in names else otherwise
+
+        return played
+
+    return wrap
+
+
+def paths(links):
+    return {"/" + link.split("/", 3)[3] for link in links}
+
+
+def refused(headers):
+    """Return whether a Referer is not the origin's own site."""
+    return HOST not in headers.get("referer", "")
+
+
+# rules
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "rule", "most"),
+    [
+        ("permissive", "none", 1),
+        ("refuses-foreign-referer", "none", 1),
+        ("decoy-to-foreign-referer", "none", 1),
+        ("demands-own-site", "origin", 2),
+        ("html-without-own-site", "origin", 2),
+        ("notice-redirect-without-own-site", "origin", 3),
+        ("decoy-without-own-site", "origin", 3),
+        ("demands-www-page", "site", 3),
+        ("demands-any-page", "page", 4),
+    ],
+)
+async def test_the_rule_is_learned_from_the_first_links(tmp_path, behaviour, rule, most):
+    links = urls(behaviour, 12)
+    async with worker(tmp_path) as at:
+        got = await at.outcomes(links)
+
+        assert got == [at.origin.picture(link) for link in links]
+        assert at.rule() == rule
+        assert at.extra(*links) <= most
+        assert at.left_behind() == []
+        assert [(event.origin, event.referer) for event in at.told] == [(f"http://{HOST}", rule)]
+
+
+async def test_a_rule_is_kept_with_its_evidence(tmp_path):
+    async with worker(tmp_path) as at:
+        await at.obtain(*urls("demands-www-page", 1))
+
+        evidence = at.origins.rules[f"http://{HOST}"].evidence
+        assert evidence == "none: status 403; origin: status 403; site: a picture"
+        assert at.told == [OriginLearned(f"http://{HOST}", "site", evidence)]
+
+
+async def test_a_learned_rule_serves_the_next_run_without_extra_requests(tmp_path):
+    links = urls("demands-www-page", 6)
+    async with worker(tmp_path) as at:
+        await at.outcomes(links[:2])
+        before = at.origin.count()
+        at.restart()
+        got = await at.outcomes(links[2:])
+
+        assert got == [at.origin.picture(link) for link in links[2:]]
+        assert at.origin.count() - before == 4
+
+
+async def test_another_workers_rule_is_used_at_once(tmp_path):
+    links = urls("demands-www-page", 3)
+    async with worker(tmp_path) as at:
+        await at.obtain(links[0])
+        first = at.origin.count()
+        at.restart()
+        await at.obtain(links[1])
+
+        assert at.origin.count() - first == 1
+
+
+async def test_first_links_go_one_at_a_time_and_later_ones_together(tmp_path):
+    links = urls("slow", 12)
+    async with worker(tmp_path) as at:
+        await at.outcomes(links[:2])
+        assert at.origin.peak() == 1
+
+        await at.outcomes(links[2:])
+        assert at.origin.peak() > 3
+
+
+@pytest.mark.parametrize("behaviour", ["not-found", "gone", "fails", "cut-at-origin", "reset", "teapot"])
+async def test_what_no_referer_cures_is_asked_for_once(tmp_path, behaviour):
+    links = urls(behaviour, 4)
+    async with worker(tmp_path) as at:
+        await at.outcomes(links)
+
+        assert at.extra(*links) == 0
+        assert at.rule() is None
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        ("forbidden", Reason.HOTLINK_REFUSED),
+        ("unauthorised", Reason.HOTLINK_REFUSED),
+        ("legal-reasons", Reason.HOTLINK_REFUSED),
+        ("html-page", Reason.NOT_AN_IMAGE),
+        ("notice", Reason.DECOY),
+        ("notice-redirect", Reason.DECOY),
+    ],
+)
+async def test_an_origin_that_refuses_everything_costs_five_extra_requests_at_most(tmp_path, behaviour, reason):
+    links = urls(behaviour, 30)
+    async with worker(tmp_path) as at:
+        got = await at.outcomes(links)
+
+        assert set(got) == {reason}
+        assert at.extra(*links) <= EXTRA_REQUESTS
+        assert at.rule() is None
+        assert at.left_behind() == []
+
+
+async def test_missing_pictures_that_are_forbidden_do_not_hide_the_rule_of_those_that_are_there(tmp_path):
+    missing, there = urls("forbidden", 5), urls("permissive", 5)
+    async with worker(tmp_path) as at:
+        got = [await at.outcome(link) for link in missing + there]
+
+        assert got == [Reason.HOTLINK_REFUSED] * 5 + [at.origin.picture(link) for link in there]
+        assert at.rule() == "none"
+        assert at.extra(*missing, *there) <= EXTRA_REQUESTS
+
+
+async def test_the_operators_word_overrides_learning(tmp_path):
+    links = urls("demands-own-site", 3)
+    async with worker(tmp_path, referers=Referers(patterns=[(HOST, f"http://www.{HOST}/")])) as at:
+        got = await at.outcomes(links)
+
+        assert got == [at.origin.picture(link) for link in links]
+        assert {request.headers["referer"] for request in at.origin.requests} == {f"http://www.{HOST}/"}
+        assert at.rule() is None  # nothing was learned: the ledger keeps what was
+
+
+async def test_a_forced_rule_that_is_refused_is_refused_without_more(tmp_path):
+    links = urls("demands-own-site", 3)
+    async with worker(tmp_path, referers=Referers("none")) as at:
+        assert set(await at.outcomes(links)) == {Reason.HOTLINK_REFUSED}
+        assert at.extra(*links) == 0
+
+
+# decoys
+
+
+@pytest.mark.parametrize("behaviour", ["notice", "notice-redirect"])
+async def test_a_decoy_under_the_only_link_of_an_origin_is_refused(tmp_path, behaviour):
+    async with worker(tmp_path) as at:
+        assert await at.outcome(*urls(behaviour, 1)) == Reason.DECOY
+        assert list(at.origins.notices[f"http://{HOST}"]) == [digest(NOTICE)]
+
+
+async def test_a_known_decoy_is_refused_in_the_next_run_without_extra_requests(tmp_path):
+    links = urls("notice", 5)
+    async with worker(tmp_path, referers=Referers("none")) as at:
+        await at.outcome(links[0])
+        before = at.origin.count()
+        at.restart()
+
+        assert set(await at.outcomes(links[1:])) == {Reason.DECOY}
+        assert at.origin.count() - before == 4
+
+
+@pytest.mark.parametrize("redirected", [False, True])
+async def test_a_decoy_is_unmasked_by_a_second_link_where_impossible_paths_give_404(tmp_path, redirected):
+    links = urls("a", 20)
+    decoy = "notice-redirect" if redirected else NOTICE
+
+    @only(paths(links) | {"/notice/no-hotlinking.jpg"})
+    def play(path, headers):
+        if path.startswith("/notice/"):
+            return NOTICE
+        return decoy if refused(headers) else None
+
+    async with worker(tmp_path, play) as at:
+        got = await at.outcomes(links)
+
+        assert got[0] == NOTICE  # one link alone proves nothing; its copy is found by its digest later
+        assert got[1:] == [at.origin.picture(link) for link in links[1:]]
+        assert at.rule() == "origin"
+        assert digest(NOTICE) in await at.origins.decoys(f"http://{HOST}")
+        assert at.origin.count(host=HOST) - (20 if redirected else 0) <= len(links) + EXTRA_REQUESTS + redirected * 5
+        assert await at.outcome(links[0]) == at.origin.picture(links[0])
+        assert at.left_behind() == []
+
+
+async def test_a_decoy_that_only_the_rows_page_lifts_is_unmasked_within_the_budget(tmp_path):
+    links = urls("a", 8)
+
+    @only(paths(links))
+    def play(path, headers):
+        return None if headers.get("referer") == PAGE else NOTICE
+
+    async with worker(tmp_path, play) as at:
+        got = [await at.outcome(link) for link in links]
+
+        assert got[1:] == [at.origin.picture(link) for link in links[1:]]
+        assert at.rule() == "page"
+        assert at.extra(*links) <= EXTRA_REQUESTS
+
+
+@pytest.mark.parametrize("behaviour", ["permissive", "refuses-foreign-referer", "demands-own-site", "demands-www-page"])
+async def test_one_logo_under_fifty_links_is_never_refused_and_examined_once(tmp_path, behaviour):
+    links = urls("logos", 50)
+
+    async def answer(exchange):
+        exchange.body = LOGO
+        await BEHAVIOURS[behaviour](exchange)
+
+    from tests.misbehaviours import BEHAVIOURS  # noqa: PLC0415
+
+    @only(paths(links))
+    def play(path, headers):
+        return answer
+
+    async with worker(tmp_path, play) as at:
+        got = await at.outcomes(links)
+
+        assert got == [LOGO] * 50
+        assert at.extra(*links) <= EXTRA_REQUESTS
+        assert not await at.origins.decoys(f"http://{HOST}")
+        assert at.left_behind() == []
+
+
+async def test_many_shared_pictures_of_one_origin_are_kept_within_its_budget(tmp_path):
+    links = [f"http://{HOST}/brand/{brand}/logo.png?size={size}" for brand in range(10) for size in range(6)]
+
+    @only(paths(links))
+    def play(path, headers):
+        return picture(1000 + int(path.split("/")[2]), Format.PNG)
+
+    async with worker(tmp_path, play) as at:
+        got = await at.outcomes(links)
+
+        assert not [answer for answer in got if isinstance(answer, Reason)]
+        assert at.extra(*links) <= EXTRA_REQUESTS + 2
+        assert not await at.origins.decoys(f"http://{HOST}")
+
+
+async def test_a_shared_picture_is_kept_where_a_foreign_referer_gets_a_decoy(tmp_path):
+    links = urls("logos", 10)
+
+    @only(paths(links))
+    def play(path, headers):
+        return NOTICE if "referer" in headers else LOGO
+
+    async with worker(tmp_path, play) as at:
+        assert await at.outcomes(links) == [LOGO] * 10
+        assert at.rule() == "none"
+
+
+async def test_a_shared_logo_is_kept_beside_decoys_of_the_same_origin(tmp_path):
+    logos, pictures = urls("logos", 6), urls("a", 6)
+
+    @only(paths(logos) | paths(pictures), otherwise="notice")
+    def play(path, headers):
+        if refused(headers):
+            return NOTICE
+        return LOGO if path.startswith("/logos") else None
+
+    async with worker(tmp_path, play) as at:
+        got = [await at.outcome(link) for pair in zip(logos, pictures, strict=True) for link in pair]
+
+        assert got[0::2] == [LOGO] * 6
+        assert got[1::2] == [at.origin.picture(link) for link in pictures]
+        assert at.rule() == "origin"
+
+
+async def test_the_default_picture_of_an_origin_is_a_decoy_where_a_picture_is_missing(tmp_path):
+    there, missing = urls("a", 5), urls("b", 5)
+
+    @only(paths(there), otherwise="notice")
+    def play(path, headers):
+        return None
+
+    async with worker(tmp_path, play) as at:
+        got = [await at.outcome(link) for pair in zip(there, missing, strict=True) for link in pair]
+
+        assert got[0::2] == [at.origin.picture(link) for link in there]
+        assert set(got[1::2]) == {Reason.DECOY}
+        assert at.rule() == "none"
+
+
+async def test_the_default_picture_is_recognised_even_where_missing_pictures_come_first(tmp_path):
+    there, missing = urls("a", 5), urls("b", 5)
+
+    @only(paths(there), otherwise="notice")
+    def play(path, headers):
+        return None
+
+    async with worker(tmp_path, play) as at:
+        got = [await at.outcome(link) for link in missing + there]
+
+        assert got == [Reason.DECOY] * 5 + [at.origin.picture(link) for link in there]
+        assert at.extra(*missing, *there) <= EXTRA_REQUESTS
+
+
+async def test_the_same_link_in_many_rows_is_not_suspect(tmp_path):
+    links = urls("permissive", 1) * 10
+    async with worker(tmp_path) as at:
+        await at.outcomes(links)
+
+        assert at.extra(*links) == 1
+
+
+async def test_a_size_at_the_end_of_a_path_makes_no_decoy(tmp_path):
+    """As at qpic.cn: the picture's name is a folder, and a size that is unknown gives the original."""
+    links = [f"http://{HOST}/mmbiz_png/Ab{n}xYz0123456789abcdef{n}/640" for n in range(4)]
+
+    def play(host, path, headers):
+        known = {link.split("/")[4]: n for n, link in enumerate(links)}
+        name = path.split("/")[2]
+        return picture(known[name]) if name in known else "not-found"
+
+    async with worker(tmp_path, play) as at:
+        assert await at.outcomes(links) == [picture(n) for n in range(4)]
+
+
+async def test_a_control_that_fails_for_the_moment_proves_nothing(tmp_path):
+    links = urls("a", 2)
+
+    @only(paths(links), otherwise="fails")
+    def play(path, headers):
+        return None
+
+    async with worker(tmp_path, play) as at:
+        assert await at.outcomes(links) == [at.origin.picture(link) for link in links]
+
+
+async def test_suspects_of_earlier_runs_are_examined_on_demand(tmp_path):
+    decoys, logos = urls("a", 2), urls("logos", 2)
+
+    @only(paths(decoys) | paths(logos))
+    def play(path, headers):
+        if path.startswith("/logos"):
+            return LOGO
+        return NOTICE if refused(headers) else None
+
+    async with worker(tmp_path, play) as at:
+        assert await at.examine(decoys, digest(NOTICE))
+        asked = at.origin.count()
+        assert await at.examine(decoys, digest(NOTICE))
+        assert at.origin.count() == asked
+
+        at.restart()
+        assert not await at.examine(logos, digest(LOGO))
+        asked = at.origin.count()
+        assert not await at.examine(logos, digest(LOGO))
+        assert at.origin.count() == asked
+        assert at.left_behind() == []
+
+
+# change
+
+
+class Turning:
+    """An origin that changes its rule overnight."""
+
+    def __init__(self, before="permissive"):
+        self.behaviour = before
+
+    def __call__(self, host, path, headers):
+        return self.behaviour
+
+
+@pytest.mark.parametrize(
+    ("after", "rule"),
+    [("demands-own-site", "origin"), ("html-without-own-site", "origin"), ("demands-www-page", "site")],
+)
+async def test_a_new_rule_is_learned_when_an_origin_turns(tmp_path, after, rule):
+    play = Turning()
+    links = urls("a", 40)
+    async with worker(tmp_path, play) as at:
+        await at.outcomes(links[:10])
+        play.behaviour = after
+        got = [await at.outcome(link) for link in links[10:]]
+
+        assert got == [at.origin.picture(link) for link in links[10:]]
+        assert at.rule() == rule
+        assert at.pauses == []
+        assert at.extra(*links) <= 2 * EXTRA_REQUESTS
+
+
+async def test_decoys_are_recognised_when_an_origin_turns_to_them_overnight(tmp_path):
+    play = Turning()
+    links = urls("a", 40)
+    async with worker(tmp_path, play) as at:
+        await at.outcomes(links[:10])
+        play.behaviour = "notice"
+        got = [await at.outcome(link) for link in links[10:]]
+
+        assert got[0] == NOTICE  # the first of them is like any other picture; its digest tells on it later
+        assert set(got[1:]) == {Reason.DECOY}
+        assert digest(NOTICE) in await at.origins.decoys(f"http://{HOST}")
+
+
+async def test_decoys_are_recognised_overnight_though_the_budget_is_used_up(tmp_path):
+    links = urls("a", 30)
+    logos = urls("logos", 12)
+    names = paths(links) | paths(logos)
+    turned = False
+
+    def play(host, path, headers):
+        if turned:
+            return NOTICE if path in names else "not-found"
+        if path.startswith("/logos"):
+            return LOGO
+        return None if path in names else "not-found"
+
+    async with worker(tmp_path, play) as at:
+        await at.outcomes(links[:4] + logos)
+        turned = True
+        got = [await at.outcome(link) for link in links[4:]]
+
+        assert got.count(Reason.DECOY) >= len(got) - 4
+        assert got[-10:] == [Reason.DECOY] * 10
+
+
+@pytest.mark.parametrize("after", ["forbidden", "html-page"])
+async def test_an_origin_that_refuses_all_of_a_sudden_is_left_alone_and_its_links_wait(tmp_path, after):
+    play = Turning()
+    links = urls("a", 40)
+    async with worker(tmp_path, play) as at:
+        await at.outcomes(links[:10])
+        play.behaviour = after
+        before = at.origin.count()
+        for link in links[10:]:
+            await at.outcome(link)
+            if at.pauses:
+                break
+
+        assert at.origin.count() - before <= 3 + 2 * EXTRA_REQUESTS
+        assert [(pause.host, pause.seconds) for pause in at.pauses] == [(HOST, 3600.0)]
+        assert "it worked, and refuses everything now" in at.pauses[0].evidence
+        assert at.origins.forgotten
+        assert at.rule() is None
+
+        play.behaviour = "demands-own-site"
+        got = await at.outcomes(links[30:])
+        assert got == [at.origin.picture(link) for link in links[30:]]
+        assert at.rule() == "origin"
+
+
+async def test_pauses_grow_while_an_origin_stays_as_it_is(tmp_path):
+    play = Turning()
+    async with worker(tmp_path, play) as at:
+        await at.outcomes(urls("a", 5))
+        play.behaviour = "forbidden"
+        for link in urls("a", 30, start=6):
+            await at.outcome(link)
+
+        assert [pause.seconds for pause in at.pauses[:3]] == [3600.0, 7200.0, 14400.0]
+        assert max(pause.seconds for pause in at.pauses) == 86400.0
+
+
+async def test_a_group_of_refused_links_does_not_put_an_origin_in_doubt(tmp_path):
+    good, bad = urls("permissive", 10), urls("forbidden", 12)
+    async with worker(tmp_path) as at:
+        await at.outcomes(good[:5])
+        got = [await at.outcome(link) for link in bad]
+        assert set(got) == {Reason.HOTLINK_REFUSED}
+
+        assert await at.outcomes(good[5:]) == [at.origin.picture(link) for link in good[5:]]
+        assert at.pauses == []
+        assert at.origins.forgotten == []
+        assert at.extra(*good, *bad) <= EXTRA_REQUESTS + 2

@@ -1,0 +1,234 @@
+"""A whole run in this process: real origin, real ledger (SQLite), real store. What becomes of links, and of hosts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from tests.origin import Origin
+
+from rehost import assembly
+from rehost.events import Event, OriginLearned, RunEnded
+from rehost.model import Reason
+from rehost.settings import Settings, load
+
+HOST = "pics.example"
+
+
+@dataclass
+class World:
+    """A catalogue of links to one origin."""
+
+    folder: Path
+    origin: Origin
+    settings: Settings
+    events: list[Event] = field(default_factory=list)
+
+    def sql(self, statement: str, *values: object) -> list[tuple[object, ...]]:
+        with contextlib.closing(sqlite3.connect(self.folder / "c.db")) as connection, connection:
+            return list(connection.execute(statement, values))
+
+    def add(self, *urls: str) -> None:
+        for url in urls:
+            page = "https://www.pages.example/1"
+            self.sql("INSERT INTO ad_cases (source_url, main_image) VALUES (?, ?)", page, url)
+
+    def link(self, behaviour: str, name: str = "1.jpg", host: str = HOST) -> str:
+        return self.origin.url(behaviour, name, host=host)
+
+    def locals(self) -> dict[int, str]:
+        return dict(self.sql("SELECT case_id, main_image_local FROM ad_cases WHERE main_image_local IS NOT NULL"))
+
+    async def run(self, retry: str | None = None) -> RunEnded:
+        async with assembly.open_run(self.settings, source=None, listen=self.events.append) as run:
+            return await asyncio.wait_for(run.go(retry=retry), 120)
+
+    def bytes_of(self, case_id: int) -> bytes:
+        return (self.folder / "images" / self.locals()[case_id].removeprefix("/static/images/")).read_bytes()
+
+
+def make_world(folder: Path, origin: Origin, environment: Mapping[str, str]) -> World:
+    given = {
+        "DATABASE_URL": f"sqlite:///{folder}/c.db",
+        "IMAGE_STORAGE_DIR": str(folder / "images"),
+        "IMAGE_MIN_FREE_BYTES": "0",
+        "IMAGE_DOWNLOAD_TIMEOUT": "5",
+        "IMAGE_CONNECT_TO": origin.connect_to,
+        "IMAGE_ALLOW_NETWORKS": "127.0.0.0/8",
+        **environment,
+    }
+    settings = load(folder, given, {})
+    assert settings.allow_networks == (ip_network("127.0.0.0/8"),)
+    world = World(folder, origin, settings)
+    world.sql("CREATE TABLE ad_cases (case_id INTEGER PRIMARY KEY, source_url, main_image, main_image_local)")
+    return world
+
+
+@pytest.fixture
+def mood() -> dict[str, object]:
+    """What the origin does for a path, where that is to change during a test."""
+    return {}
+
+
+@pytest.fixture
+def world(tmp_path, mood):
+    def play(_host, path, _headers):
+        return mood.get(path, mood.get("*"))
+
+    with Origin(play) as origin:
+        yield make_world(tmp_path, origin, {})
+
+
+async def test_every_picture_is_held_byte_for_byte(world):
+    urls = [world.link("permissive", f"{number}.{ending}") for number in range(20) for ending in ("jpg", "png", "gif")]
+    world.add(*urls)
+
+    ended = await world.run()
+
+    assert (ended.held, ended.failed) == (60, {})
+    assert [world.bytes_of(case) for case in range(1, 61)] == [world.origin.picture(url) for url in urls]
+
+
+async def test_a_second_run_asks_for_nothing(world):
+    world.add(*(world.link("permissive", f"{number}.jpg") for number in range(5)))
+    await world.run()
+    asked = world.origin.count()
+
+    ended = await world.run()
+
+    assert (ended.held, world.origin.count()) == (0, asked)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "referer"),
+    [
+        ("permissive", "none"),
+        ("refuses-foreign-referer", "none"),
+        ("decoy-to-foreign-referer", "none"),
+        ("demands-own-site", "origin"),
+        ("html-without-own-site", "origin"),
+        ("decoy-without-own-site", "origin"),
+        ("notice-redirect-without-own-site", "origin"),
+    ],
+)
+async def test_the_rule_of_an_origin_is_learned_from_its_first_links(world, behaviour, referer):
+    urls = [world.link(behaviour, f"{number}.jpg") for number in range(8)]
+    world.add(*urls)
+
+    ended = await world.run()
+
+    assert (ended.held, ended.failed) == (8, {})
+    assert [world.bytes_of(case) for case in range(1, 9)] == [world.origin.picture(url) for url in urls]
+    learned = [event.referer for event in world.events if isinstance(event, OriginLearned)]
+    assert learned == [referer]
+    assert world.origin.count(host=HOST) <= 8 + 5
+
+
+@pytest.mark.parametrize("links", [1, 2, 6])
+async def test_a_decoy_for_everything_is_never_held(world, links):
+    world.add(*(world.link("notice", f"{number}.jpg") for number in range(links)))
+
+    ended = await world.run()
+
+    assert world.locals() == {}
+    assert ended.failed == {Reason.DECOY: links}
+    assert world.origin.count(host=HOST) <= links + 5
+
+
+async def test_a_logo_under_fifty_links_is_no_decoy(world, mood):
+    logo = Origin.picture("http://pics.example/logo.png")
+    urls = [world.link("shared", f"{number}.png") for number in range(50)]
+    mood.update({f"/shared/{number}.png": logo for number in range(50)})
+    mood["*"] = "not-found"
+    world.add(*urls)
+
+    ended = await world.run()
+
+    assert (ended.held, ended.failed) == (50, {})
+    assert {hashlib.sha256(world.bytes_of(case)).digest() for case in range(1, 51)} == {hashlib.sha256(logo).digest()}
+
+
+@pytest.mark.parametrize("turn", ["notice", "forbidden", "html-page", "not-found"])
+async def test_invariant_5_a_held_copy_outlives_what_the_origin_turns_into(world, mood, turn):
+    urls = [world.link("permissive", f"{number}.jpg") for number in range(6)]
+    world.add(*urls)
+    await world.run()
+    before = {case: world.bytes_of(case) for case in range(1, 7)}
+    mood["*"] = turn
+    world.add(*(world.link("permissive", f"later{number}.jpg") for number in range(6)))
+    world.sql("UPDATE ad_cases SET main_image = ? WHERE case_id = 1", world.link("permissive", "changed.jpg"))
+
+    await world.run()
+
+    assert world.locals().keys() == before.keys()
+    assert {case: world.bytes_of(case) for case in range(1, 7)} == before
+
+
+async def test_invariant_2_a_row_that_changes_meanwhile_is_never_given_the_old_picture(world, mood):
+    old, new = world.link("permissive", "old.jpg"), world.link("permissive", "new.jpg")
+    world.add(old)
+
+    def change(event):
+        world.events.append(event)
+        if type(event).__name__ == "Visited":
+            world.sql("UPDATE ad_cases SET main_image = ? WHERE main_image = ?", new, old)
+
+    async with assembly.open_run(world.settings, source=None, listen=change) as run:
+        ended = await run.go()
+    between = world.locals()
+    await world.run()
+
+    assert (ended.held, ended.overtaken, between) == (0, 1, {})
+    assert world.bytes_of(1) == world.origin.picture(new)
+
+
+async def test_a_hanging_host_holds_nobody_up(world):
+    world.add(*(world.link("hang", f"{number}.jpg", host="dead.example") for number in range(40)))
+    world.add(*(world.link("permissive", f"{number}.jpg") for number in range(200)))
+    done_at = []
+
+    def listen(event):
+        if type(event).__name__ == "Visited" and event.outcome.task.host == HOST:
+            done_at.append(asyncio.get_running_loop().time())
+
+    async with assembly.open_run(world.settings, source=None, listen=listen) as run:
+        started = asyncio.get_running_loop().time()
+        ended = await asyncio.wait_for(run.go(), 120)
+
+    assert ended.held == 200
+    assert max(done_at) - started < world.settings.timeout_seconds
+    assert world.origin.count(host="dead.example") < 40  # the last of a dead host's links cost no time-out each
+
+
+async def test_what_is_no_url_is_refused_without_a_request(world):
+    world.add(
+        "file:///etc/passwd", "javascript:alert(1)", "data:image/png;base64,AAAA", "no url at all", "http://10.0.0.1/"
+    )
+
+    ended = await world.run()
+
+    assert ended.failed == {Reason.NOT_A_URL: 4, Reason.ADDRESS_REFUSED: 1}
+    assert world.origin.count() == 0
+
+
+async def test_a_stop_drains_and_the_next_run_goes_on(world, mood):
+    mood["*"] = "slow"
+    world.add(*(world.link("slow", f"{number}.jpg") for number in range(60)))
+
+    async with assembly.open_run(world.settings, source=None, listen=lambda _event: None) as run:
+        going = asyncio.create_task(run.go())
+        while world.origin.count() < 10:
+            await asyncio.sleep(0.01)
+        run.stop()
+        first = await asyncio.wait_for(going, 30)
+    second = await world.run()
+
+    assert first.interrupted
+    assert first.held + second.held == 60
