@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import TYPE_CHECKING
 
 from sqlalchemy import URL, event, make_url
@@ -12,7 +13,7 @@ from rehost.database.expressions import host_of_text
 from rehost.errors import SettingsError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Dialect
     from sqlalchemy.engine.interfaces import DBAPIConnection
 
 BEGIN = "rehost_begin"  # execution option: how a transaction begins on SQLite
@@ -46,6 +47,7 @@ def make_engine(url: URL, connections: int) -> AsyncEngine:
     """Return an engine; nothing is connected yet."""
     if url.get_backend_name() == "sqlite":
         engine = create_async_engine(url, pool_size=connections, max_overflow=0, connect_args={"timeout": BUSY_SECONDS})
+        event.listen(engine.sync_engine, "do_connect", _try_sqlite)
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
@@ -62,6 +64,11 @@ def make_engine(url: URL, connections: int) -> AsyncEngine:
         )
     except ModuleNotFoundError as error:
         raise SettingsError("PostgreSQL needs the package asyncpg: pip install 'rehost[postgresql]'.") from error
+
+
+def _try_sqlite(_dialect: Dialect, _record: object, place: list[str], options: dict[str, object]) -> None:
+    # A file that cannot be opened leaves aiosqlite's thread behind, which complains once the loop is closed.
+    sqlite3.connect(*place, uri=bool(options.get("uri"))).close()
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:
