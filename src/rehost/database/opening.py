@@ -13,6 +13,8 @@ from rehost.database.expressions import host_of_text
 from rehost.errors import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Connection, Dialect
     from sqlalchemy.engine.interfaces import DBAPIConnection
 
@@ -66,9 +68,9 @@ def make_engine(url: URL, connections: int) -> AsyncEngine:
         raise SettingsError("PostgreSQL needs the package asyncpg: pip install 'rehost[postgresql]'.") from error
 
 
-def _try_sqlite(_dialect: Dialect, _record: object, place: list[str], options: dict[str, object]) -> None:
+def _try_sqlite(_dialect: Dialect, _record: object, place: Sequence[str], options: dict[str, object]) -> None:
     # A file that cannot be opened leaves aiosqlite's thread behind, which complains once the loop is closed.
-    sqlite3.connect(*place, uri=bool(options.get("uri"))).close()
+    sqlite3.connect(place[0], uri=bool(options.get("uri"))).close()
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:
