@@ -59,7 +59,7 @@ class Worker:
     def restart(self):
         self.learner = self._learner()
 
-    async def prove(self, url, referer, *, once=False):
+    async def prove(self, url, referer, *, once=False):  # noqa: ARG002 - there is one attempt at all
         spool = self.folder / str(next(self._numbers))
         download = await self._client.fetch(Request(url, spool, referer))
         try:
@@ -93,8 +93,9 @@ class Worker:
         return rule and rule.referer
 
     def extra(self, *urls):
-        """Return how many requests the origin saw beyond one for each of these links."""
-        return self.origin.count() - len(urls)
+        """Return how many requests were sent beyond one for each of these links; hops of redirects are none."""
+        hops = self.origin.count("/notice/no-hotlinking.jpg")
+        return self.origin.count() - hops - len(urls)
 
     def left_behind(self):
         return [path.name for path in self.folder.iterdir()]
