@@ -95,3 +95,40 @@ async def test_one_link_is_told_with_its_copy_and_history(queries):
 
 async def test_sources_are_those_that_were_noted(queries):
     assert await queries.sources() == ["cases"]
+
+
+async def test_one_link_is_due_at_once_when_its_wait_is_forgotten(queries, desk):
+    assert await desk.ledger.forget_wait("cases", "4") == 1
+    assert await desk.ledger.forget_wait("cases", "1") == 0  # held
+    assert await desk.ledger.forget_wait("cases", "99") == 0
+
+    assert [task.link.row_key for task in await desk.ledger.lease("cases", "a.example", 10)] == ["4"]
+
+
+async def test_a_pause_ends_when_it_is_resumed(queries, database):
+    origins = SqlOrigins(database, worker="one", concurrency=4, lease_seconds=60)
+    await origins.pause("b.example", 60.0, "by hand")
+
+    assert await origins.resume("b.example")
+    assert not await origins.resume("b.example")
+
+    assert [host.pause_seconds for host in await queries.hosts("cases")] == [0.0, 0.0]
+
+
+async def test_a_run_is_alive_while_its_worker_is(queries, desk, database):
+    run = await desk.ledger.begin_run("cases")
+    assert [each.is_alive for each in await queries.runs()] == [False]
+
+    await SqlOrigins(database, worker="worker", concurrency=4, lease_seconds=60).shares({"a.example": 1})
+    assert [(each.run, each.is_alive) for each in await queries.runs()] == [(run, True)]
+
+
+async def test_growth_is_what_came_of_late(queries):
+    assert await queries.growth() == 10
+    assert await queries.growth(days=0) == 0
+
+
+async def test_rows_found_elsewhere_are_shown_as_well(queries):
+    page = await queries.links(Wanted(text="A.EXAMPLE/3", keys=("1",)))
+
+    assert [link.row_key for link in page.links] == ["1", "4"]

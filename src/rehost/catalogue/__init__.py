@@ -2,5 +2,6 @@
 
 from rehost.catalogue.catalogue import TableCatalogue
 from rehost.catalogue.source import Source
+from rehost.catalogue.titles import Titles
 
-__all__ = ["Source", "TableCatalogue"]
+__all__ = ["Source", "TableCatalogue", "Titles"]

@@ -29,6 +29,7 @@ class Source:
     page: str | None = "source_url"  # column with the page that shows the picture, if there is one
     local: str = "main_image_local"  # column that we write
     path: str = "{key}/main_image"  # template of a copy's name in the store, without its extension
+    title: str | None = "title"  # column with words to search by on the page; it may be missing
 
 
 class KeyType(UserDefinedType[Any]):
@@ -50,7 +51,7 @@ async def bind(database: Database, source: Source) -> Table:
     Raises:
         CatalogueError: the table, or one of the columns, is not there.
     """
-    types = await database.read(lambda connection: _types(connection, database, source), error=CatalogueError)
+    types = await types_of(database, source)
     place = database.place.place
     if not types:
         raise CatalogueError(
@@ -67,6 +68,15 @@ async def bind(database: Database, source: Source) -> Table:
     if source.page is not None and source.page not in (source.key, source.link):
         columns.append(Column(source.page, Text))
     return Table(name, MetaData(), *columns, Column(source.local, Text), schema=schema or None)
+
+
+async def types_of(database: Database, source: Source) -> Mapping[str, str]:
+    """Return the columns of the table with their types; nothing where there is no such table.
+
+    Raises:
+        CatalogueError: the database cannot be reached.
+    """
+    return await database.read(lambda connection: _types(connection, database, source), error=CatalogueError)
 
 
 def _advice(source: Source, column: str) -> str:

@@ -76,6 +76,10 @@ class SqlLedger:
         """Make deferred and refused links (of one reason, or all) due now; return how many."""
         return await self.transact(lambda connection: waiting.forget_waits(connection, source, reason))
 
+    async def forget_wait(self, source: str, row_key: str, position: int = 0) -> int:
+        """Make one deferred or refused link due now; return how many that were: one or none."""
+        return await self.transact(lambda connection: waiting.forget_wait(connection, source, row_key, position))
+
     async def tally(self, source: str) -> Tally:
         """Return where the source stands now."""
         return await self._database.read(lambda connection: waiting.tally(connection, source))

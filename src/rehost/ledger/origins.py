@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import delete, or_, select, update
 
 from rehost.database import Connection, Database, after, now
 from rehost.ledger.burying import leave
@@ -77,6 +77,19 @@ class SqlOrigins:
             where=or_(hosts.c.paused_until.is_(None), hosts.c.paused_until < adding.excluded.paused_until),
         )
         await self._database.transact(lambda connection: connection.execute(pausing))
+
+    async def resume(self, host: str) -> bool:
+        """End a host's pause; return whether there was one. A worker that keeps to it already does so to its end."""
+        resuming = (
+            update(hosts)
+            .values(paused_until=None, evidence=None)
+            .where(hosts.c.host == host, hosts.c.paused_until > now())
+        )
+
+        async def work(connection: Connection) -> bool:
+            return (await connection.execute(resuming)).rowcount > 0
+
+        return await self._database.transact(work)
 
     async def allow(self, host: str, allowance: int, *, proven: bool = False) -> None:
         """Remember how many requests at once this host bears, over all workers; proven once is proven for ever."""

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Row, Select, and_, case, exists, func, or_, select
 
-from rehost.database import Connection, Database, now, seconds_until
-from rehost.ledger.schema import changes, decoys, hosts, links, origins, runs
+from rehost.database import Connection, Database, after, now, seconds_until
+from rehost.ledger.schema import changes, decoys, hosts, links, origins, runs, workers
 from rehost.ledger.standings import Change, HostStanding, LinkStanding, Page, RunStanding, Standing, Wanted
 from rehost.ledger.waiting import is_due
 from rehost.model import Format, Reason, Rule, State
@@ -25,7 +25,10 @@ MOST = 1000  # rows of one answer
 _REASONS = {reason.value: reason for reason in Reason}
 _FORMATS = {format_.value: format_ for format_ in Format}
 _LINK = [links.c[name] for name in LinkStanding.__dataclass_fields__]
-_RUN = [runs.c[name] for name in RunStanding.__dataclass_fields__]
+_IS_ALIVE = and_(
+    runs.c.ended_at.is_(None), exists().where(workers.c.worker == runs.c.worker, workers.c.alive_until > now())
+)
+_RUN = [_IS_ALIVE.label(name) if name == "is_alive" else runs.c[name] for name in RunStanding.__dataclass_fields__]
 _FAILED = links.c.state.in_((State.DEFERRED.value, State.REFUSED.value))
 _HELD = links.c.state == State.HELD.value
 
@@ -67,6 +70,13 @@ class Queries:
             next_due_seconds=min(waits, default=None),
             size=int(sum(row.size for row in rows)),
         )
+
+    async def growth(self, days: int = 7) -> int:
+        """Return the bytes of the copies, of all sources, that came within the last days."""
+        query = select(func.coalesce(func.sum(links.c.size), 0).label("size")).where(
+            _HELD, links.c.held_at > after(-86400.0 * days)
+        )
+        return int((await self._all(query))[0].size)
 
     async def hosts(self, source: str, limit: int = 100) -> Sequence[HostStanding]:
         """Return the hosts of a source, those with most links first."""
@@ -184,9 +194,8 @@ def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
         column == str(value) for column, value in exact.items() if value is not None
     ]
     if wanted.text:
-        conditions.append(
-            or_(*(column.icontains(wanted.text, autoescape=True) for column in (links.c.row_key, links.c.url)))
-        )
+        found = [column.icontains(wanted.text, autoescape=True) for column in (links.c.row_key, links.c.url)]
+        conditions.append(or_(*found, links.c.row_key.in_(wanted.keys)))
     return conditions
 
 
@@ -203,4 +212,5 @@ def _link(row: Row[*tuple[Any, ...]]) -> LinkStanding:
 def _run(row: Row[*tuple[Any, ...]]) -> RunStanding:
     values = row._asdict()
     reasons = json.loads(values.pop("reasons") or "{}")
+    values["is_alive"] = bool(values["is_alive"])
     return RunStanding(**values, reasons={_REASONS[word]: number for word, number in reasons.items()})

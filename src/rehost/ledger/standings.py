@@ -94,6 +94,7 @@ class RunStanding:
     started_at: datetime
     ended_at: datetime | None
     undone_at: datetime | None
+    is_alive: bool  # it has not ended, and its worker has given a sign of life of late
     held: int | None
     unchanged: int | None
     adopted: int | None
@@ -114,6 +115,7 @@ class Wanted:
     reason: Reason | None = None
     host: str | None = None
     text: str | None = None  # part of the row's key or of the link, upper or lower case
+    keys: Sequence[str] = ()  # rows that `text` found elsewhere (by their titles): shown as well
 
 
 @dataclass(frozen=True, slots=True)

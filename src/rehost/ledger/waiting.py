@@ -56,6 +56,22 @@ async def forget_waits(connection: Connection, source: str, reason: str | None) 
     return (await connection.execute(forgetting)).rowcount
 
 
+async def forget_wait(connection: Connection, source: str, row_key: str, position: int) -> int:
+    """Make one deferred or refused link due now, as if it had never been visited; return how many that were."""
+    forgetting = (
+        update(links)
+        .values(due_at=now(), attempts=0)
+        .where(
+            links.c.source == source,
+            links.c.row_key == row_key,
+            links.c.position == position,
+            is_open(links),
+            links.c.state.in_(_FAILED),
+        )
+    )
+    return (await connection.execute(forgetting)).rowcount
+
+
 async def defer_host(
     connection: Connection, source: str, host: str, reason: Reason, evidence: str, wait_seconds: float
 ) -> int:

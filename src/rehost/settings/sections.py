@@ -29,6 +29,7 @@ class SourceSettings:
     page: str | None = "source_url"  # column with the page that shows the picture, if there is one
     local: str = "main_image_local"  # column that we write
     path: str = "{key}/main_image"  # template of a copy's name in the store, without its extension
+    title: str | None = "title"  # column with words to search by on the page; it may be missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +70,12 @@ def parse_source(name: str, table: Table) -> SourceSettings:
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise SectionError("", name, _NAME.allowed)
-    _only(table, "table", "key", "link", "page", "local", "path")
+    _only(table, "table", "key", "link", "page", "local", "path", "title")
     given = {column: _needed(table, column) for column in ("table", "key", "link", "local")}
     path = _optional(table, "path", WORD) or f"{{key}}/{given['link']}"
     _check_path(path)
-    return SourceSettings(name=name, page=_optional(table, "page", WORD), path=path, **given)
+    title = _optional(table, "title", WORD) or SourceSettings().title
+    return SourceSettings(name=name, page=_optional(table, "page", WORD), path=path, title=title, **given)
 
 
 def parse_origin(pattern: str, table: Table) -> OriginOverride:
