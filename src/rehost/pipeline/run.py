@@ -42,7 +42,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Who does what in a run; chosen by assembly.py."""
+    """Who does what in a run; chosen by assembly."""
 
     planner: Planner
     visitor: Visitor

@@ -1,4 +1,4 @@
-"""What each part must do. The pipeline knows these and nothing else of the parts; assembly.py chooses who does it."""
+"""What each part must do. The pipeline knows these and nothing else of the parts; assembly chooses who does it."""
 
 from rehost.ports.facts import (
     Allowance,

@@ -83,7 +83,7 @@ class DatabaseParts:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings of one command, parsed. `load` makes it; assembly.py alone reads it."""
+    """All settings of one command, parsed. `load` makes it; assembly alone reads it."""
 
     database_url: str = _knob(
         "DATABASE_URL",

@@ -1,21 +1,17 @@
-"""The only module that chooses implementations, gives them their settings, and opens them."""
+"""Everything that a run needs, chosen and opened."""
 
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict
 from random import SystemRandom
 
 import rehost
 from rehost import identity
+from rehost.assembly.opening import open_databases, source_of, worker
 from rehost.catalogue.catalogue import TableCatalogue
-from rehost.catalogue.source import Source
 from rehost.clock import Clock, SystemClock
-from rehost.database import Database
-from rehost.errors import SettingsError
 from rehost.events import Listener
 from rehost.fetcher.client import Client
 from rehost.fetcher.guard import Guard
@@ -27,13 +23,9 @@ from rehost.fetcher.referer import Referers
 from rehost.fetcher.url import normalise
 from rehost.inspector.decoy import Suspicions
 from rehost.inspector.proof import ProofInspector
-from rehost.inspector.sniff import sniff
 from rehost.ledger.entries import SqlLedger
 from rehost.ledger.migrations import migrate
 from rehost.ledger.origins import SqlOrigins
-from rehost.ledger.queries import Queries
-from rehost.ledger.runs import Runs, Undone, Worker
-from rehost.model import Format
 from rehost.pipeline.gate import Gate
 from rehost.pipeline.learn import Learner
 from rehost.pipeline.plan import Planner
@@ -42,44 +34,9 @@ from rehost.pipeline.record import Recorder
 from rehost.pipeline.run import Limits, Parts, Run
 from rehost.pipeline.unveil import Unveiler
 from rehost.pipeline.visit import Visitor
-from rehost.server.app import Application, build
-from rehost.server.static import CopyFiles
 from rehost.settings import OriginOverride, Settings
 from rehost.store.layout import Layout
 from rehost.store.local import LocalStore
-
-
-def worker() -> Worker:
-    """Return who we are in the ledger."""
-    return Worker(identity.name(), platform.node(), os.getpid(), identity.user(), rehost.__version__)
-
-
-def source_of(settings: Settings, name: str | None) -> Source:
-    """Return the source of that name; without a name the only one, or the first operator's where none is set.
-
-    Raises:
-        SettingsError: there is no such source, or there are several and no name.
-    """
-    sources = {each.name: Source(**asdict(each)) for each in settings.sources} or {Source().name: Source()}
-    if name is None and len(sources) == 1:
-        return next(iter(sources.values()))
-    if name not in sources:
-        known = ", ".join(sources)
-        said = f"There is no source {name}" if name else "There are several sources: say --source"
-        raise SettingsError(f"{said}; rehost.toml has {known}.")
-    return sources[name]
-
-
-@asynccontextmanager
-async def open_databases(settings: Settings, clock: Clock) -> AsyncIterator[tuple[Database, Database]]:
-    """Open the catalogue's database and the ledger's, which are one and the same unless REHOST_LEDGER_URL differs."""
-    async with AsyncExitStack() as stack:
-        random = SystemRandom()
-        catalogue = await stack.enter_async_context(Database(settings.database_url, clock=clock, random=random))
-        if settings.ledger_url in {"", settings.database_url}:
-            yield catalogue, catalogue
-            return
-        yield catalogue, await stack.enter_async_context(Database(settings.ledger_url, clock=clock, random=random))
 
 
 @asynccontextmanager
@@ -223,50 +180,3 @@ def _inspector(settings: Settings) -> ProofInspector:
         decode_seconds=settings.decode_seconds,
         processes=settings.decode_processes or os.cpu_count() or 1,
     )
-
-
-@asynccontextmanager
-async def open_queries(settings: Settings) -> AsyncIterator[Queries]:
-    """Open the ledger for questions.
-
-    Raises:
-        OperatorError: the database cannot be used.
-    """
-    async with open_databases(settings, SystemClock()) as (_, ledger):
-        await migrate(ledger)
-        yield Queries(ledger)
-
-
-def files(settings: Settings) -> Application:
-    """Return the copies as an ASGI application, to be mounted at IMAGE_STATIC_URL_PREFIX in any other."""
-    return CopyFiles(settings.storage_dir, _media_type)
-
-
-def build_server(settings: Settings) -> Application:
-    """Return the application of `rehost serve`."""
-    return build(files(settings), settings.static_url_prefix)
-
-
-def _media_type(head: bytes) -> str | None:
-    """Return the media type of a picture that begins so, None for what is no picture."""
-    known = sniff(head)
-    return known.media_type if isinstance(known, Format) else None
-
-
-async def undo(settings: Settings, *, source: str | None, run: int) -> Undone:
-    """Put the column back as it was before a run, where nobody has changed it since.
-
-    Raises:
-        OperatorError: there is no such run, or the database cannot be used.
-    """
-    async with open_databases(settings, SystemClock()) as (ours, theirs):
-        await migrate(theirs)
-        chosen = source_of(settings, source)
-        layout = Layout(chosen.path, settings.static_url_prefix)
-
-        def is_there(url: str) -> bool:
-            key = layout.key_of_url(url)
-            return key is None or (settings.storage_dir / key).is_file()  # what is not ours we cannot know
-
-        catalogue = await TableCatalogue.open(ours, chosen)
-        return await Runs(theirs, worker()).undo(run, catalogue, is_there=is_there)
