@@ -1,8 +1,11 @@
 """Making bytes and names survive a loss of power, in groups.
 
-Measured (benchmarks/store_sync.py): for 200 pictures of 400 KB one `syncfs` costs less than 200 `fdatasync` and next to
-no CPU; for a handful it does not. A sync that has failed is not tried again: the kernel has dropped the pages and would
-call the second one a success (fsync(2); PostgreSQL's "fsyncgate", 2018).
+A group is synced by one `syncfs`, which takes what other programs have written along; a handful of files is not worth
+that wait. Measured (benchmarks/store_sync.py, 2 busy cores, ext4): 1,000 pictures of 400 KB in groups of 200 take 1.3 s
+of wall and 0.7 s of CPU time by syncfs, 2.3 s and 1.2 s file by file.
+
+A sync that has failed is not tried again: the kernel has dropped the pages and would call the second one a success
+(fsync(2); PostgreSQL's "fsyncgate", 2018).
 """
 
 from __future__ import annotations
