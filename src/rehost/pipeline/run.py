@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from rehost.clock import Clock
-from rehost.errors import OperatorError
+from rehost.errors import OperatorError, StoreError
 from rehost.events import Listener, Planned, RunEnded, Visited
 from rehost.model import Deferred, Outcome, Reason, Refused, Stored, Task, Unchanged
 from rehost.pipeline.gate import Gate, HostPaused
@@ -137,10 +138,18 @@ class Run:
                 await self._outcomes.put(None)
                 await recording
                 beating.cancel()
-                await self._leases.give_back(list(self._leases.open.values()))
-                await self._parts.pulse.stop()
+            await self._leave()
         except* OperatorError as caught:
-            raise caught.exceptions[0] from None
+            error = caught.exceptions[0]
+            if isinstance(error, StoreError):  # the database still listens: nobody need wait for our leases to end
+                with suppress(OperatorError):
+                    await self._leave()
+            raise error from None
+
+    async def _leave(self) -> None:
+        """Give back what is leased and not recorded, and this worker's shares."""
+        await self._leases.give_back(list(self._leases.open.values()))
+        await self._parts.pulse.stop()
 
     # --- visits
 
