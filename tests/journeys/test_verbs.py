@@ -124,6 +124,12 @@ def test_status_for_programs_is_json(after_a_run):
     assert len(report["runs"]) >= 1
 
 
+def test_status_before_any_run_says_what_to_do(rehost):
+    status = rehost("status")
+
+    assert (status.returncode, status.stdout) == (0, "cases: no link has been met yet: rehost run\n")
+
+
 def test_origins_shows_each_learned_rule(after_a_run):
     rehost, _ = after_a_run
 

@@ -50,6 +50,8 @@ class Report:
         standing = self.standing
         present = sum(standing.states.values())
         held = standing.states.get(State.HELD, 0)
+        if not present:
+            return f"{standing.source}: no link has been met yet: rehost run"
         lines = [
             style(
                 "strong",

@@ -32,7 +32,7 @@ Exit status:
 @base_option
 @json_option
 def command(*, failed: bool, source: str | None, base: Path, as_json: bool) -> int:
-    """Show what is held, what is not, and why. Nothing is changed and no origin is asked."""
+    """Show what is held, what is not, and why. Your table is not touched and no origin is asked."""
     from rehost.cli.loop import run_loop  # noqa: PLC0415 - --help needs none of it
     from rehost.cli.render import Style  # noqa: PLC0415 - as above
     from rehost.cli.report import to_json  # noqa: PLC0415 - as above
