@@ -4,7 +4,7 @@ import pytest
 
 from rehost.demo.cases import HELD
 from rehost.demo.direct import Direct, Sight
-from rehost.demo.page import CasePage, Shown
+from rehost.demo.page import CasePage, ShownCase
 from rehost.demo.site import DemoSite, language
 from rehost.model import Reason
 
@@ -12,7 +12,7 @@ from rehost.model import Reason
 @pytest.fixture
 def page(all_cases):
     shown = [
-        Shown(case, f"/static/images/{case.case_id}/main_image.png" if case.plan == HELD else None,
+        ShownCase(case, f"/static/images/{case.case_id}/main_image.png" if case.plan == HELD else None,
               case.plan.reason if case.plan else None)
         for case in all_cases
     ]  # fmt: skip

@@ -89,7 +89,7 @@ def _show(page: CasePage, world: World, settings: Settings, port: int) -> None:
     from rehost.cli.serving import serve  # noqa: PLC0415 - as above
     from rehost.demo.site import DemoSite  # noqa: PLC0415 - as above
 
-    run_loop(serve(DemoSite(page, world, assembly.build_server(settings)), HOST, port))
+    run_loop(serve(DemoSite(page, world, assembly.build_server(settings, at="/rehost")), HOST, port))
 
 
 async def _read(settings: Settings) -> tuple[dict[int, Plan], dict[str, str]]:

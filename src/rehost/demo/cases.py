@@ -8,7 +8,7 @@ from enum import StrEnum
 from random import Random
 
 from rehost.demo.hosts import HOSTS, Host, Manner
-from rehost.demo.words import BRANDS, CAMPAIGNS, CITIES, KINDS, Brand, Words
+from rehost.demo.words import BRANDS, CAMPAIGNS, CITIES, KINDS, Bilingual, Brand
 from rehost.model import Format, Reason, State
 
 SEED = 20200628
@@ -22,8 +22,8 @@ _FORMATS = (
     (Format.GIF, 4),
 )
 _SPOILT_TITLES = {
-    7: Words('<script>alert("a title is text")</script>', "标题只是文字 <b>&amp;</b>"),
-    31: Words("Fish & “Chips” <to go>", "鱼 & 薯条 <外带>"),
+    7: Bilingual('<script>alert("a title is text")</script>', "标题只是文字 <b>&amp;</b>"),
+    31: Bilingual("Fish & “Chips” <to go>", "鱼 & 薯条 <外带>"),
 }
 
 
@@ -58,10 +58,10 @@ class Case:
     """One row: an advertising case that nobody made."""
 
     case_id: int
-    title: Words
+    title: Bilingual
     brand: Brand
-    city: Words
-    kind: Words
+    city: Bilingual
+    kind: Bilingual
     published: date
     score: int
     host: Host | None  # None: the cell is empty, or holds no URL

@@ -14,12 +14,12 @@ from rehost.demo.cases import Case
 from rehost.demo.direct import Direct, Sight
 from rehost.demo.hosts import HOSTS, Host
 from rehost.demo.texts import MANNERS, TEXTS
-from rehost.demo.words import Words
+from rehost.demo.words import Bilingual
 from rehost.model import Reason
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ShownCase:
     """One case, as it stands after the run."""
 
     case: Case
@@ -31,7 +31,7 @@ class Shown:
 class CasePage:
     """What the page shows."""
 
-    shown: Sequence[Shown]
+    shown: Sequence[ShownCase]
     direct: Direct
     rules: Mapping[str, str]  # host -> learned Referer
 
@@ -103,12 +103,12 @@ class _Rendering:
 </section>
 """
 
-    def _score(self, here: Sequence[Shown]) -> str:
+    def _score(self, here: Sequence[ShownCase]) -> str:
         seen = sum(self.page.direct.sights.get(each.case.case_id) is Sight.PICTURE for each in here)
         held = sum(each.local_url is not None for each in here)
         return f'<p class="score">{seen} → <strong>{held}</strong> {self._text("of")} {len(here)}</p>'
 
-    def _card(self, shown: Shown) -> str:
+    def _card(self, shown: ShownCase) -> str:
         case = shown.case
         title, other = self._both(case.title)
         return f"""<article id="case-{case.case_id}">
@@ -120,7 +120,7 @@ class _Rendering:
 </article>
 """
 
-    def _pictures(self, shown: Shown) -> Iterable[str]:
+    def _pictures(self, shown: ShownCase) -> Iterable[str]:
         case = shown.case
         if case.link is None:
             yield f'<figure class="none"><span>{self._text("no-link")}</span></figure>'
@@ -140,13 +140,13 @@ class _Rendering:
             word = escape(str(shown.reason)) if shown.reason else self._text("no-copy")
             yield f'<figure class="none"><span>{self._text("no-copy")}<br><code>{word}</code></span></figure>'
 
-    def _both(self, words: Words) -> tuple[str, str]:
+    def _both(self, words: Bilingual) -> tuple[str, str]:
         return (words.chinese, words.english) if self.is_chinese else (words.english, words.chinese)
 
-    def _word(self, words: Words) -> str:
+    def _word(self, words: Bilingual) -> str:
         return self._both(words)[0]
 
-    def _words(self, words: Words) -> str:
+    def _words(self, words: Bilingual) -> str:
         return escape(self._word(words))
 
     def _text(self, name: str) -> str:

@@ -16,7 +16,7 @@ from rehost.demo import library
 from rehost.demo.cases import Case, Plan, cases
 from rehost.demo.direct import Direct, Reader
 from rehost.demo.origin import ADDRESS, origin
-from rehost.demo.page import CasePage, Shown
+from rehost.demo.page import CasePage, ShownCase
 from rehost.demo.posters import Posters
 from rehost.demo.world import World
 from rehost.errors import SettingsError, StoreError
@@ -111,7 +111,7 @@ class Demonstration:
         shown = []
         for case in self.cases:
             outcome = outcomes.get(case.case_id)
-            shown.append(Shown(case, local_urls.get(case.case_id), outcome.reason if outcome else None))
+            shown.append(ShownCase(case, local_urls.get(case.case_id), outcome.reason if outcome else None))
         return CasePage(shown, direct, rules)
 
     def _found(self, case: Case, outcome: Plan | None, local_urls: Mapping[int, str | None]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class Bilingual:
     """The same thing in both languages."""
 
     english: str
@@ -17,35 +17,35 @@ class Words:
 class Brand:
     """A brand that does not exist."""
 
-    name: Words
-    industry: Words
+    name: Bilingual
+    industry: Bilingual
 
 
-def _brands(industry: Words, *names: tuple[str, str]) -> tuple[Brand, ...]:
-    return tuple(Brand(Words(*each), industry) for each in names)
+def _brands(industry: Bilingual, *names: tuple[str, str]) -> tuple[Brand, ...]:
+    return tuple(Brand(Bilingual(*each), industry) for each in names)
 
 
 BRANDS: tuple[Brand, ...] = (
-    *_brands(Words("Food", "食品"), ("Oatwick", "麦栖"), ("Brinepear", "盐梨"), ("Plumhollow", "梅谷"),
+    *_brands(Bilingual("Food", "食品"), ("Oatwick", "麦栖"), ("Brinepear", "盐梨"), ("Plumhollow", "梅谷"),
              ("Noodle & Moon", "面与月"), ("Saltwillow", "盐柳")),
-    *_brands(Words("Drinks", "饮料"), ("Tarnmoss", "苔湖"), ("Fizzlark", "汽雀"), ("Lowtide Tea", "低潮茶"),
+    *_brands(Bilingual("Drinks", "饮料"), ("Tarnmoss", "苔湖"), ("Fizzlark", "汽雀"), ("Lowtide Tea", "低潮茶"),
              ("Ambergrove", "琥林"), ("Dewkettle", "露壶")),
-    *_brands(Words("Travel", "旅行"), ("Wanderloam", "漫壤"), ("Quietrail", "静轨"), ("Harborlune", "月港"),
+    *_brands(Bilingual("Travel", "旅行"), ("Wanderloam", "漫壤"), ("Quietrail", "静轨"), ("Harborlune", "月港"),
              ("Sixmile Sky", "六里天"), ("Driftory", "漂记")),
-    *_brands(Words("Home", "家居"), ("Lumenfold", "折光"), ("Hearthbee", "炉蜂"), ("Soft Corner", "软角"),
+    *_brands(Bilingual("Home", "家居"), ("Lumenfold", "折光"), ("Hearthbee", "炉蜂"), ("Soft Corner", "软角"),
              ("Tidewren", "汐鹪"), ("Nestuary", "巢湾")),
-    *_brands(Words("Sport", "运动"), ("Kestride", "隼步"), ("Upfell", "登岗"), ("Nine Laps", "九圈"),
+    *_brands(Bilingual("Sport", "运动"), ("Kestride", "隼步"), ("Upfell", "登岗"), ("Nine Laps", "九圈"),
              ("Velostone", "轮石"), ("Brightheel", "亮跟")),
-    *_brands(Words("Technology", "科技"), ("Pixelmere", "像湖"), ("Humline", "嗡线"), ("Ohmbird", "欧鸟"),
+    *_brands(Bilingual("Technology", "科技"), ("Pixelmere", "像湖"), ("Humline", "嗡线"), ("Ohmbird", "欧鸟"),
              ("Cloudthimble", "云顶针"), ("Kindbyte", "善字节")),
-    *_brands(Words("Culture", "文化"), ("Paper Orchard", "纸果园"), ("Inkpillow", "墨枕"), ("Museo Fern", "蕨馆"),
+    *_brands(Bilingual("Culture", "文化"), ("Paper Orchard", "纸果园"), ("Inkpillow", "墨枕"), ("Museo Fern", "蕨馆"),
              ("Slow Cinema Club", "慢影社"), ("Quillowby", "羽柳")),
-    *_brands(Words("Beauty", "美妆"), ("Petalune", "瓣月"), ("Mossglow", "苔光"), ("Veilberry", "纱莓"),
+    *_brands(Bilingual("Beauty", "美妆"), ("Petalune", "瓣月"), ("Mossglow", "苔光"), ("Veilberry", "纱莓"),
              ("Snowsilk & Co", "雪丝"), ("Honeydusk", "蜜暮")),
 )  # fmt: skip
 
-CAMPAIGNS: tuple[Words, ...] = tuple(
-    Words(*each)
+CAMPAIGNS: tuple[Bilingual, ...] = tuple(
+    Bilingual(*each)
     for each in (
         ("A Slower Morning", "慢一点的早晨"),
         ("Letters to Tomorrow", "写给明天的信"),
@@ -90,19 +90,19 @@ CAMPAIGNS: tuple[Words, ...] = tuple(
     )
 )
 
-CITIES: tuple[Words, ...] = (
-    Words("Shanghai", "上海"),
-    Words("Chengdu", "成都"),
-    Words("Hangzhou", "杭州"),
-    Words("Guangzhou", "广州"),
-    Words("Xiamen", "厦门"),
-    Words("Beijing", "北京"),
+CITIES: tuple[Bilingual, ...] = (
+    Bilingual("Shanghai", "上海"),
+    Bilingual("Chengdu", "成都"),
+    Bilingual("Hangzhou", "杭州"),
+    Bilingual("Guangzhou", "广州"),
+    Bilingual("Xiamen", "厦门"),
+    Bilingual("Beijing", "北京"),
 )
 
-KINDS: tuple[Words, ...] = (
-    Words("Film", "影片"),
-    Words("Poster", "平面"),
-    Words("Event", "活动"),
-    Words("Packaging", "包装"),
-    Words("Digital", "数字营销"),
+KINDS: tuple[Bilingual, ...] = (
+    Bilingual("Film", "影片"),
+    Bilingual("Poster", "平面"),
+    Bilingual("Event", "活动"),
+    Bilingual("Packaging", "包装"),
+    Bilingual("Digital", "数字营销"),
 )
