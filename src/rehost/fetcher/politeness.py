@@ -22,6 +22,9 @@ SHORT_PAUSE = 5.0
 OF_LATE = 10.0
 """Seconds for which a host that was asked counts as in use."""
 
+LOOK_SHARE = 32
+"""Newcomers queue behind idle hosts, so they need not be looked for at once: a call looks at so many on average."""
+
 _DAY_SECONDS = 86400
 
 
@@ -55,6 +58,7 @@ class HostPoliteness:
         self._paces: dict[str, Pace] = {}
         self._rotation = Rotation()
         self._waiting: Collection[str] = ()
+        self._calls_to_look = 0
 
     def next_host(self, waiting: Collection[str]) -> str | None:
         """Return the host of `waiting` that should be asked next and may be asked now; None if none may.
@@ -62,11 +66,16 @@ class HostPoliteness:
         Fair: fewest in flight first, then longest since. `waiting` should be a dict or a set.
         """
         self._waiting = waiting
-        for host in self._rotation.due(self._clock.monotonic()):
-            self._place(host)
-        for host in self._rotation.newcomers(waiting):
-            self._place(host)
-        return self._rotation.first(waiting)
+        for due in self._rotation.due(self._clock.monotonic()):
+            self._place(due)
+        self._calls_to_look -= 1
+        host = self._rotation.first_idle(waiting) if self._calls_to_look > 0 else None
+        if host is None:
+            self._calls_to_look = len(waiting) // LOOK_SHARE
+            for newcomer in self._rotation.newcomers(waiting):
+                self._place(newcomer)
+            host = self._rotation.first(waiting)
+        return host
 
     def next_time(self) -> float | None:
         """Return the monotonic time at which a host that is held back now may be asked again, if one is."""
@@ -166,5 +175,7 @@ class HostPoliteness:
     def _forget(self, host: str) -> None:
         """Let go of a host that nothing need be remembered of."""
         pace = self._paces[host]
+        if pace.slots != self._first_slots:
+            return  # what the ledger said holds until it says otherwise
         if pace.is_forgettable() and host not in self._rotation and pace.ready_at() <= self._clock.monotonic():
             del self._paces[host]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from heapq import heappop, heappush
-from itertools import filterfalse, takewhile
+from itertools import chain, filterfalse, takewhile
 
 
 class Rotation:
@@ -64,14 +64,18 @@ class Rotation:
         return self._alarms[0][0] if self._alarms else None
 
     def first(self, waiting: Collection[str]) -> str | None:
-        """Return the first host in order that is waiting; idle ones before it that wait no more lose their places."""
+        """Return the first host in order that is waiting."""
+        idle = self.first_idle(waiting)
+        if idle is not None:
+            return idle
+        busy = chain.from_iterable(self._ranks[1:])
+        return next((host for host in busy if host in waiting), None)
+
+    def first_idle(self, waiting: Collection[str]) -> str | None:
+        """Return the first of those without a request in flight that is waiting; who waits no more loses its place."""
         for idle in list(takewhile(lambda host: host not in waiting, self._ranks[0])):
             self._leave(idle)
-        for rank in self._ranks:
-            for host in rank:
-                if host in waiting:
-                    return host
-        return None
+        return next(iter(self._ranks[0]), None)
 
     def _leave(self, host: str) -> None:
         self._held.pop(host, None)
