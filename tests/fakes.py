@@ -63,6 +63,7 @@ class FakeOrigins:
         self.pauses: list[tuple[str, float, str]] = []
         self.allowances: dict[str, int] = {}
         self.proven: set[str] = set()
+        self.left = False
 
     async def rule(self, origin: str) -> Rule | None:
         return self.rules.get(origin)
@@ -80,8 +81,15 @@ class FakeOrigins:
     async def add_decoy(self, origin: str, digest: str, evidence: str) -> None:
         self.notices.setdefault(origin, {})[digest] = evidence
 
-    async def shares(self, wanted: Mapping[str, int]) -> Mapping[str, Share]:
+    async def shares(
+        self,
+        wanted: Mapping[str, int],
+        in_flight: Mapping[str, int] | None = None,  # noqa: ARG002 - nobody else is there to wait for them
+    ) -> Mapping[str, Share]:
         return {host: self._share(host, number) for host, number in wanted.items()}
+
+    async def leave(self) -> None:
+        self.left = True
 
     async def pause(self, host: str, seconds: float, evidence: str) -> None:
         self.pauses.append((host, seconds, evidence))
@@ -93,5 +101,5 @@ class FakeOrigins:
 
     def _share(self, host: str, number: int) -> Share:
         proven = host in self.proven
-        allowance = self.allowances.get(host, 1) if proven else 1
+        allowance = self.allowances.get(host, number) if proven else 1
         return Share(min(number, allowance), allowance, proven=proven)

@@ -1,0 +1,17 @@
+import pytest
+from tests.contracts.origins import OriginsContract
+from tests.fakes import FakeOrigins
+
+from rehost.ledger import SqlOrigins
+
+
+class TestFakeOrigins(OriginsContract):
+    @pytest.fixture
+    def origins(self):
+        return FakeOrigins()
+
+
+class TestSqlOrigins(OriginsContract):
+    @pytest.fixture
+    def origins(self, database):
+        return SqlOrigins(database, worker="one", concurrency=10, lease_seconds=60.0)
