@@ -1,5 +1,6 @@
 """Hot-link rules and decoys, one test per case; the origin counts the requests."""
 
+import asyncio
 from hashlib import sha256
 
 import pytest
@@ -7,6 +8,7 @@ from tests.misbehaviours import BEHAVIOURS, NOTICE
 from tests.pictures import picture
 from tests.pipeline.learning import HOST, PAGE, urls, worker
 
+from rehost.errors import Permanent, Transient, VisitError
 from rehost.events import OriginLearned
 from rehost.fetcher.referer import Referers
 from rehost.model import Format, Reason
@@ -102,13 +104,21 @@ async def test_another_workers_rule_is_used_at_once(tmp_path):
 
 
 async def test_first_links_go_one_at_a_time_and_later_ones_together(tmp_path):
-    links = urls("slow", 12)
-    async with worker(tmp_path) as at:
-        await at.outcomes(links[:2])
+    first, later = urls("slow", 2), urls("permissive", 10, start=3)
+    all_there = asyncio.Event()
+
+    async def wait_for_all(exchange):
+        if exchange.origin.count() == 3 + len(later):  # two links, a control
+            all_there.set()
+        await all_there.wait()
+        await BEHAVIOURS["permissive"](exchange)
+
+    async with worker(tmp_path, lambda _, path, __: wait_for_all if path.startswith("/permissive") else None) as at:
+        await at.outcomes(first)
         assert at.origin.peak() == 1
 
-        await at.outcomes(links[2:])
-        assert at.origin.peak() > 3
+        assert await at.outcomes(later) == [at.origin.picture(link) for link in later]
+        assert at.origin.peak() == len(later)
 
 
 @pytest.mark.parametrize("behaviour", ["not-found", "gone", "fails", "cut-at-origin", "teapot"])
@@ -480,6 +490,19 @@ async def test_pauses_grow_while_an_origin_stays_as_it_is(tmp_path):
 
         assert [pause.seconds for pause in at.pauses[:3]] == [3600.0, 7200.0, 14400.0]
         assert max(pause.seconds for pause in at.pauses) == 86400.0
+
+
+async def test_links_refused_by_an_origin_in_doubt_wait_for_hours_and_by_a_trusted_one_for_weeks(tmp_path):
+    good, bad = urls("permissive", 3), urls("forbidden", 8)
+    async with worker(tmp_path) as at:
+        await at.outcomes(good)
+        kinds = []
+        for link in bad:
+            with pytest.raises(VisitError) as caught:
+                await at.obtain(link)
+            kinds.append(caught.type)
+
+        assert kinds == [Permanent, Transient, *[Permanent] * 6]
 
 
 async def test_a_group_of_refused_links_does_not_put_an_origin_in_doubt(tmp_path):

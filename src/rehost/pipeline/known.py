@@ -14,6 +14,9 @@ EXTRA_REQUESTS = 5
 REFUSALS_IN_A_ROW = 3
 """After so many, one link that worked is asked again: if it still works, those links are refused, not the origin."""
 
+MOST_PATIENCE = 48
+"""Each time the origin turns out to work as before, it is doubted half as soon; up to this."""
+
 REFUSALS_WITHOUT_WITNESS = 10
 """After so many, where no link has worked in this process yet."""
 
@@ -46,6 +49,7 @@ class Known:
     refusals: int = 0  # in a row
     repeats: int = 0  # of bytes that could not be examined any more, in a row
     pauses: int = 0  # in a row, because it refused everything though it had worked
+    trusted: bool = False  # what is refused now is the links' own fault: the origin was asked
     _patience: int = REFUSALS_IN_A_ROW
     _first: str | None = None  # digest of the first picture
     _witnesses: deque[Witness] = field(
@@ -68,6 +72,7 @@ class Known:
     def accept(self, witness: Witness) -> None:
         """Count a proven picture."""
         self.refusals = self.pauses = 0
+        self.trusted = False
         self._first = self._first or witness.digest
         if witness.digest != self._first:
             self.settled = True
@@ -91,8 +96,9 @@ class Known:
 
     def reassure(self) -> None:
         """The origin works as before: doubt it later than last time."""
-        self._patience *= 2
+        self._patience = min(2 * self._patience, MOST_PATIENCE)
         self.refusals = self.repeats = 0
+        self.trusted = True
 
     def forget(self) -> None:
         """Begin anew: the origin has changed."""
@@ -112,5 +118,6 @@ class Known:
         self.settled = False
         self.controlled = None
         self.refusals = self.repeats = 0
+        self.trusted = False
         self._patience = REFUSALS_IN_A_ROW
         self._first = None

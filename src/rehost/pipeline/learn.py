@@ -198,7 +198,8 @@ class Learner:
         if known.rule is None:
             raise failure
         if not known.refuse():
-            raise failure if known.refusals == 1 else Transient(failure.reason, failure.evidence)
+            # The first may be alone in this; should the next ones be the origin's doing, they must not wait for weeks.
+            raise failure if known.trusted or known.refusals == 1 else Transient(failure.reason, failure.evidence)
         witness = known.witness()
         if witness is not None and await self._still_works(inquiry, known, witness):
             known.reassure()
