@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rehost.clock import Clock
 from rehost.errors import OperatorError, StoreError
 from rehost.events import Listener, Planned, RunEnded, Visited
-from rehost.model import Deferred, Outcome, Reason, Refused, Stored, Task, Unchanged
+from rehost.model import Deferred, Outcome, Reason, Stored, Task
 from rehost.pipeline.gate import Gate, HostPaused
 from rehost.pipeline.leases import Leases
 from rehost.pipeline.plan import Planner
 from rehost.pipeline.pulse import Pulse
 from rehost.pipeline.record import Recorder
+from rehost.pipeline.sum import Sum
 from rehost.pipeline.unveil import Unveiler
 from rehost.pipeline.visit import Visitor
 from rehost.ports import Allowance, Ledger, Politeness, Store
@@ -54,30 +54,6 @@ class Parts:
     pulse: Pulse
     unveiler: Unveiler
     store: Store
-
-
-@dataclass(slots=True)
-class Sum:
-    """What a run has come to so far."""
-
-    held: int = 0
-    unchanged: int = 0
-    adopted: int = 0
-    overtaken: int = 0
-    unveiled: int = 0
-    size: int = 0
-    failed: Counter[Reason] = field(default_factory=Counter)
-
-    def add(self, visited: Visited) -> None:
-        """Count a visit."""
-        self.size += visited.size
-        match visited.outcome:
-            case Stored(final_url=None):
-                self.adopted += 1
-            case Unchanged():
-                self.unchanged += 1
-            case Deferred(reason=reason) | Refused(reason=reason):
-                self.failed[reason] += 1
 
 
 class Run:

@@ -1,0 +1,33 @@
+"""What a run has come to so far, counted visit by visit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from rehost.events import Visited
+from rehost.model import Deferred, Reason, Refused, Stored, Unchanged
+
+
+@dataclass(slots=True)
+class Sum:
+    """What a run has come to so far."""
+
+    held: int = 0
+    unchanged: int = 0
+    adopted: int = 0
+    overtaken: int = 0
+    unveiled: int = 0
+    size: int = 0
+    failed: Counter[Reason] = field(default_factory=Counter)
+
+    def add(self, visited: Visited) -> None:
+        """Count a visit."""
+        self.size += visited.size
+        match visited.outcome:
+            case Stored(final_url=None):
+                self.adopted += 1
+            case Unchanged():
+                self.unchanged += 1
+            case Deferred(reason=reason) | Refused(reason=reason):
+                self.failed[reason] += 1
