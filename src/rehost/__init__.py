@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rehost.assembly import files
+    from rehost.assembly import files, site
     from rehost.cli.main import main
     from rehost.errors import OperatorError, RehostError, SettingsError
     from rehost.settings import Settings
@@ -25,6 +25,7 @@ __all__ = [
     "files",
     "load_settings",
     "main",
+    "site",
 ]
 
 _HOMES = {
@@ -35,6 +36,7 @@ _HOMES = {
     "files": ("rehost.assembly", "files"),
     "load_settings": ("rehost.settings", "load"),
     "main": ("rehost.cli.main", "main"),
+    "site": ("rehost.assembly", "site"),
 }
 
 

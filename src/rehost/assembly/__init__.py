@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rehost.assembly.opening import open_databases, open_queries, source_of, undo, worker
     from rehost.assembly.running import open_run
-    from rehost.assembly.serving import build_server, files
+    from rehost.assembly.serving import build_server, files, site
 
 __all__ = [
     "build_server",
@@ -19,6 +19,7 @@ __all__ = [
     "open_databases",
     "open_queries",
     "open_run",
+    "site",
     "source_of",
     "undo",
     "worker",
@@ -30,6 +31,7 @@ _HOMES = {
     "open_databases": "opening",
     "open_queries": "opening",
     "open_run": "running",
+    "site": "serving",
     "source_of": "opening",
     "undo": "opening",
     "worker": "opening",

@@ -45,15 +45,26 @@ def source_of(settings: Settings, name: str | None) -> Source:
 
 
 @asynccontextmanager
-async def open_databases(settings: Settings, clock: Clock) -> AsyncIterator[tuple[Database, Database]]:
-    """Open the catalogue's database and the ledger's, which are one and the same unless REHOST_LEDGER_URL differs."""
+async def open_databases(
+    settings: Settings, clock: Clock, outage_seconds: float = 120.0
+) -> AsyncIterator[tuple[Database, Database]]:
+    """Open the catalogue's database and the ledger's, which are one and the same unless REHOST_LEDGER_URL differs.
+
+    Args:
+        settings: all of them.
+        clock: for the waits while a database is away.
+        outage_seconds: how long one that was reached once may be away.
+    """
     async with AsyncExitStack() as stack:
         random = SystemRandom()
-        catalogue = await stack.enter_async_context(Database(settings.database_url, clock=clock, random=random))
+        catalogue = await stack.enter_async_context(
+            Database(settings.database_url, clock=clock, random=random, outage_seconds=outage_seconds)
+        )
         if settings.ledger_url in {"", settings.database_url}:
             yield catalogue, catalogue
             return
-        yield catalogue, await stack.enter_async_context(Database(settings.ledger_url, clock=clock, random=random))
+        ledger = Database(settings.ledger_url, clock=clock, random=random, outage_seconds=outage_seconds)
+        yield catalogue, await stack.enter_async_context(ledger)
 
 
 @asynccontextmanager

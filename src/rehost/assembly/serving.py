@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from rehost.assembly.dashboard import dashboard
 from rehost.inspector.sniff import sniff
 from rehost.model import Format
 from rehost.server.app import Application, build
+from rehost.server.dashboard import Dashboard, mounted
 from rehost.server.static import CopyFiles
 from rehost.settings import Settings
 
@@ -14,9 +16,14 @@ def files(settings: Settings) -> Application:
     return CopyFiles(settings.storage_dir, _media_type)
 
 
-def build_server(settings: Settings) -> Application:
-    """Return the application of `rehost serve`."""
-    return build(files(settings), settings.static_url_prefix)
+def site(settings: Settings) -> Dashboard:
+    """Return rehost's page and API, to be mounted in any other application; await its `close` at the end."""
+    return dashboard(settings, files(settings))
+
+
+def build_server(settings: Settings, at: str = "") -> Application:
+    """Return the application of `rehost serve`: the copies where their URLs say, the page and the API below `at`."""
+    return build(files(settings), settings.static_url_prefix, mounted(site(settings), at))
 
 
 def _media_type(head: bytes) -> str | None:

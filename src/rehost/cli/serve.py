@@ -47,4 +47,4 @@ async def _serve(settings: Settings) -> None:
     from rehost import assembly  # noqa: PLC0415 - brings everything; --help needs none of it
     from rehost.cli.serving import serve  # noqa: PLC0415 - as above
 
-    await serve(assembly.build_server(settings), settings.api_host, settings.api_port, settings.static_url_prefix)
+    await serve(assembly.build_server(settings), settings.api_host, settings.api_port)
