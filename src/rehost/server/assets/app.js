@@ -1,0 +1,105 @@
+// The frame: tabs, language, token, and which view is shown.
+import { ask, act, token } from "./call.js";
+import { el } from "./dom.js";
+import { gallery } from "./gallery.js";
+import { overview } from "./overview.js";
+import { language, switchLanguage, text } from "./words.js";
+
+const main = document.getElementById("main");
+const toast = document.getElementById("toast");
+const views = { "": overview, gallery };
+const state = { server: { acts: false, version: "" }, sources: [], source: "", leave: () => {} };
+
+export function address() {
+  const [path, search = ""] = location.hash.replace(/^#\/?/, "").split("?");
+  return { path, values: Object.fromEntries(new URLSearchParams(search)) };
+}
+
+export function say(words) {
+  toast.textContent = words;
+  toast.className = "shown";
+  clearTimeout(say.timer);
+  say.timer = setTimeout(() => (toast.className = ""), 4000);
+}
+
+// A button that acts, where somebody may; nothing where nobody may.
+export function action(label, path, values, told, then = () => {}) {
+  if (!state.server.acts || !token.get()) return null;
+  const button = el("button", { class: "act", type: "button" }, label);
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    try {
+      say(told(await act(path, values())));
+      then();
+    } catch (error) {
+      if (error.status === 401) { token.set(""); frame(); }
+      say(error.message);
+    } finally {
+      button.disabled = false;
+    }
+  });
+  return button;
+}
+
+function frame() {
+  const { path } = address();
+  document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
+  const tab = (name, label) => el("a", { href: `#/${name}`, "aria-current": path === name ? "page" : null }, label);
+  document.getElementById("tabs").replaceChildren(tab("", text("overview")), tab("gallery", text("gallery")));
+  const tools = [];
+  if (state.sources.length > 1) {
+    const choice = el("select", { "aria-label": text("source"), onchange: (event) => { state.source = event.target.value; show(); } },
+      ...state.sources.map((each) => el("option", { value: each, selected: each === state.source }, each)));
+    tools.push(choice);
+  }
+  if (state.server.acts) {
+    const label = token.get() ? text("lock") : text("unlock");
+    tools.push(el("button", { type: "button", class: "quiet", onclick: token.get() ? lock : unlock }, label));
+  }
+  tools.push(el("button", { type: "button", class: "quiet", id: "language", lang: language === "zh" ? "en" : "zh-CN", onclick: switchLanguage }, text("other")));
+  document.getElementById("tools").replaceChildren(...tools);
+  document.getElementById("footer").replaceChildren(
+    el("span", {}, `rehost ${state.server.version}`), el("a", { href: "docs" }, text("api")),
+    state.server.acts ? "" : el("span", {}, text("readonly")));
+}
+
+function lock() { token.set(""); show(); }
+
+function unlock() {
+  const sheet = document.getElementById("sheet");
+  const input = el("input", { type: "password", autocomplete: "off", "aria-label": text("token"), required: true });
+  const keep = () => { token.set(input.value.trim()); sheet.close(); show(); };
+  input.addEventListener("keydown", (event) => { if (event.key === "Enter") keep(); });
+  sheet.className = "small";
+  sheet.replaceChildren(el("h2", {}, text("unlock")), el("p", { class: "soft" }, text("tokenask")), input,
+    el("div", { class: "row" }, el("button", { type: "button", class: "act", onclick: keep }, text("save")),
+      el("button", { type: "button", class: "quiet", onclick: () => sheet.close() }, text("close"))));
+  sheet.showModal();
+}
+
+async function show() {
+  state.leave();
+  state.leave = () => {};
+  frame();
+  const { path, values } = address();
+  document.title = `${text(path === "gallery" ? "gallery" : "overview")} · rehost`;
+  const leave = await (views[path] || overview)(main, { source: state.source, values });
+  state.leave = leave || (() => {});
+}
+
+async function begin() {
+  try {
+    const response = await fetch("api/server");
+    state.server = await response.json();
+    state.sources = await ask("sources");
+    state.source = state.sources[0];
+    await show();
+  } catch {
+    frame();
+    main.replaceChildren(el("p", { class: "lead" }, text("away")));
+    setTimeout(begin, 5000);
+  }
+}
+
+addEventListener("hashchange", show);
+begin();

@@ -1,0 +1,27 @@
+// Requests to the API; addresses are relative, so that the page works below any path.
+const KEPT = "rehost-token";
+
+export const token = {
+  get: () => sessionStorage.getItem(KEPT) || "",
+  set: (value) => (value ? sessionStorage.setItem(KEPT, value) : sessionStorage.removeItem(KEPT)),
+};
+
+export function query(values) {
+  const given = Object.entries(values).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  return given.length ? `?${new URLSearchParams(given)}` : "";
+}
+
+export async function ask(path, values = {}) {
+  return read(await fetch(`api/${path}${query(values)}`, { headers: { Accept: "application/json" } }));
+}
+
+export async function act(path, values = {}) {
+  const headers = { Authorization: `Bearer ${token.get()}` };
+  return read(await fetch(`api/${path}${query(values)}`, { method: "POST", headers }));
+}
+
+async function read(response) {
+  const told = await response.json().catch(() => ({ error: `${response.status}` }));
+  if (!response.ok) throw Object.assign(new Error(told.error), { status: response.status });
+  return told;
+}

@@ -1,0 +1,31 @@
+// The contract as a page: every operation with its parameters, and a link to try those that only read.
+import { el } from "./dom.js";
+
+const main = document.getElementById("main");
+const contract = await (await fetch("openapi.json")).json();
+main.append(el("p", { class: "lead" }, contract.info.description));
+main.append(el("p", { class: "soft" }, "Besides: ", el("a", { href: "metrics" }, "metrics"), " for Prometheus, and ",
+  el("a", { href: "api/live" }, "api/live"), ", server-sent events with the course of a run (parameter: source)."));
+for (const [path, methods] of Object.entries(contract.paths)) {
+  for (const [method, operation] of Object.entries(methods)) main.append(shown(path, method, operation));
+}
+
+function shown(path, method, operation) {
+  const place = path.slice(1);
+  const name = method === "get" ? el("a", { href: place }, path) : path;
+  const parameters = operation.parameters.map((each) => el("tr", {},
+    el("td", {}, el("code", {}, each.name)), el("td", {}, each.description), el("td", { class: "soft" }, kind(each.schema))));
+  return el("section", { class: "card" },
+    el("h2", {}, el("span", { class: `method ${method}` }, method.toUpperCase()), " ", el("code", {}, name)),
+    el("p", {}, operation.summary, operation.security ? " Needs the token: Authorization: Bearer REHOST_TOKEN." : ""),
+    parameters.length ? el("table", {}, el("tbody", {}, ...parameters)) : null);
+}
+
+function kind(schema) {
+  if (schema.enum) return schema.enum.join(" · ");
+  if (schema.type === "integer") {
+    const most = schema.maximum > 1e9 ? "" : `–${schema.maximum}`;
+    return `${schema.minimum}${most}${schema.default > 1e9 ? "" : ` (${schema.default})`}`;
+  }
+  return "";
+}

@@ -1,0 +1,21 @@
+// Elements without markup: whatever a row contains becomes text, never HTML.
+const SVG = "http://www.w3.org/2000/svg";
+
+export const el = (name, attributes = {}, ...children) => fill(document.createElement(name), attributes, children);
+export const svg = (name, attributes = {}, ...children) => fill(document.createElementNS(SVG, name), attributes, children);
+
+function fill(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.filter((each) => each !== null && each !== undefined));
+  return node;
+}
+
+// A link out of the page, for addresses that rows contain: only http and https can be followed.
+export function outward(url) {
+  if (!/^https?:\/\//i.test(url)) return el("span", { class: "url" }, url);
+  return el("a", { class: "url", href: url, target: "_blank", rel: "noopener noreferrer" }, url);
+}

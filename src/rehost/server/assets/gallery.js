@@ -1,0 +1,88 @@
+// The pictures themselves. The copies are their own thumbnails: proven already, cached for ever by their digest, and
+// loaded only where they come into sight, so that no second decoder and no second cache is needed.
+import { action } from "./app.js";
+import { ask, query } from "./call.js";
+import { el, outward } from "./dom.js";
+import { advice, bytes, moment, number, reason, reasonNames, text } from "./words.js";
+
+const STATES = ["held", "wanted", "leased", "deferred", "refused"];
+const A_PAGE = 60;
+const copyUrl = (link) => `copies/${link.key.split("/").map(encodeURIComponent).join("/")}?v=${link.digest.slice(0, 16)}`;
+
+export async function gallery(main, { source, values }) {
+  const wall = el("div", { class: "wall" });
+  const more = el("button", { type: "button", class: "quiet more", hidden: true }, text("more"));
+  const filters = await bar(source, values);
+  main.replaceChildren(filters, wall, more);
+  let after = 0;
+  const load = async () => {
+    more.disabled = true;
+    try {
+      const page = await ask("links", { source, state: values.state, reason: values.reason, host: values.host, text: values.text, after, limit: A_PAGE });
+      wall.append(...page.links.map(card));
+      if (!wall.childElementCount) wall.replaceChildren(el("p", { class: "soft" }, text("nothing")));
+      after = page.next;
+      more.hidden = page.next === null;
+    } catch (error) {
+      wall.append(el("p", { class: "soft" }, error.status ? error.message : text("away")));
+    }
+    more.disabled = false;
+  };
+  more.addEventListener("click", load);
+  await load();
+}
+
+async function bar(source, values) {
+  const go = (change) => { location.hash = `#/gallery${query({ ...values, ...change })}`; };
+  const hosts = (await ask("hosts", { source, limit: 500 }).catch(() => [])).map((each) => [each.host, `${each.host} (${number(each.present)})`]);
+  const choice = (name, any, options) => el("select", { name, "aria-label": any, onchange: (event) => go({ [name]: event.target.value }) },
+    el("option", { value: "" }, any), ...options.map(([value, label]) => el("option", { value, selected: values[name] === value }, label)));
+  const search = el("input", { type: "search", name: "text", value: values.text || "", maxlength: 200, placeholder: text("search"), "aria-label": text("search") });
+  search.addEventListener("change", () => go({ text: search.value }));
+  return el("div", { class: "filters", role: "search" }, search,
+    choice("state", text("anystate"), STATES.map((each) => [each, text(each)])),
+    choice("reason", text("anyreason"), reasonNames.map((each) => [each, reason(each)])),
+    choice("host", text("anyhost"), hosts.filter(([host]) => host)));
+}
+
+function card({ title, link }) {
+  const open = el("button", { type: "button", class: "tile", "data-key": link.row_key, onclick: () => sheet(link) }, picture(link, title, true),
+    el("span", { class: "name" }, title || link.row_key),
+    el("span", { class: "soft" }, el("span", { class: `dot ${link.state}` }), title ? `${link.row_key} · ` : "", link.state === "held" ? bytes(link.size) : link.reason ? reason(link.reason) : text(link.state)));
+  return open;
+}
+
+function picture(link, title, isLazy) {
+  if (!link.key) return el("span", { class: `hole ${link.state}` }, link.reason ? reason(link.reason) : text("nocopy"));
+  const image = el("img", { src: copyUrl(link), alt: title || link.row_key, width: link.width, height: link.height, loading: isLazy ? "lazy" : "eager", decoding: "async" });
+  image.addEventListener("error", () => image.replaceWith(el("span", { class: "hole" }, text("unshown"))));
+  return image;
+}
+
+async function sheet({ source, row_key, position }) {
+  const dialog = document.getElementById("sheet");
+  const { title, link, history } = await ask("link", { source, key: row_key, position });
+  const fact = (name, value) => (value === null || value === undefined || value === "" ? [] : [el("dt", {}, text(name)), el("dd", {}, value)]);
+  const failed = link.state === "deferred" || link.state === "refused";
+  const retry = failed ? action(text("retry"), "retry", () => ({ source, key: row_key, position }), (done) => text("did", done.changed), () => dialog.close()) : null;
+  const trouble = failed && link.reason
+    ? el("div", { class: "trouble" }, el("b", {}, reason(link.reason)), " ", el("code", {}, link.reason), el("p", {}, `${text("cando")}: ${advice(link.reason)}`)) : null;
+  const lines = history.map((change) => el("li", {}, el("small", {}, `${moment(change.changed_at)} · #${change.run}`), el("div", { class: "url" }, `${change.before_url || "–"} → ${change.after_url || "–"}`)));
+  dialog.className = "";
+  dialog.replaceChildren(
+    el("div", { class: "stage" }, picture(link, title, false)),
+    el("div", { class: "facts" },
+      el("div", { class: "heading" }, el("h2", {}, title || row_key), el("button", { type: "button", class: "quiet", "aria-label": text("close"), onclick: () => dialog.close() }, "✕")),
+      el("p", {}, el("span", { class: `dot ${link.state}` }), text(link.state)), trouble,
+      el("dl", {}, ...fact("row", `${link.source} ${row_key}${position ? ` [${position}]` : ""}`), ...fact("link", outward(link.url)),
+        ...fact("page", link.page_url && outward(link.page_url)), ...fact("local", link.local_url),
+        ...fact("final", link.final_url && link.final_url !== link.url ? outward(link.final_url) : null),
+        ...fact("dimensions", link.width && `${link.width} × ${link.height} · ${link.format}${link.frames > 1 ? ` · ${link.frames}` : ""}`),
+        ...fact("size", link.size === null ? null : bytes(link.size)), ...fact("digest", link.digest && el("code", {}, link.digest)),
+        ...fact("saved", link.held_at && moment(link.held_at)), ...fact("visited", link.visited_at && moment(link.visited_at)),
+        ...fact("attempts", link.attempts || null), ...fact("evidence", link.evidence), ...fact("next", failed ? moment(link.due_at) : null)),
+      el("div", { class: "row" }, link.key ? el("a", { class: "quiet", href: copyUrl(link), target: "_blank", rel: "noopener" }, text("open")) : null, retry),
+      el("h3", {}, text("history")), lines.length ? el("ul", { class: "history" }, ...lines) : el("p", { class: "soft" }, text("nohistory"))));
+  dialog.onclick = (event) => { if (event.target === dialog) dialog.close(); };
+  if (!dialog.open) dialog.showModal();
+}

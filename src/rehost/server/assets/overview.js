@@ -1,0 +1,132 @@
+// How things stand, at one glance: what shows, what a run does now, the disk, the reasons, the hosts, the runs.
+import { action } from "./app.js";
+import { ask, query } from "./call.js";
+import { curve, meter, stack } from "./charts.js";
+import { el } from "./dom.js";
+import { advice, bytes, moment, number, percent, reason, ruleText, span, text } from "./words.js";
+
+const STATES = ["held", "leased", "wanted", "deferred", "refused"];
+const at = (values) => `#/gallery${query(values)}`;
+
+export async function overview(main, { source }) {
+  const hero = el("section", { class: "hero" });
+  const live = el("section", { class: "card" });
+  const disk = el("section", { class: "card" });
+  const why = el("section", { class: "card" });
+  const hosts = el("section", { class: "card wide" });
+  const runs = el("section", { class: "card wide" });
+  main.replaceChildren(hero, el("div", { class: "grid" }, live, disk, why, hosts, runs));
+
+  const refresh = async () => {
+    const [standing, usage, listed, learned, journal] = await Promise.all([
+      ask("standing", { source }), ask("usage"), ask("hosts", { source, limit: 100 }), ask("origins"), ask("runs", { source, limit: 8 })]);
+    showHero(hero, standing);
+    showDisk(disk, usage);
+    showReasons(why, standing, source, refresh);
+    showHosts(hosts, listed, learned, refresh);
+    showRuns(runs, journal);
+  };
+  await refresh().catch(() => hero.replaceChildren(el("p", { class: "lead" }, text("away"))));
+  const timer = setInterval(() => refresh().catch(() => {}), 15000);
+  const stream = watch(live, source, refresh);
+  return () => { clearInterval(timer); stream.close(); };
+}
+
+function showHero(hero, standing) {
+  const present = Object.values(standing.states).reduce((sum, each) => sum + each, 0);
+  const held = standing.states.held || 0;
+  if (!present) return hero.replaceChildren(el("p", { class: "lead" }, text("empty")));
+  const parts = STATES.map((name) => ({
+    name, value: standing.states[name] || 0, label: text(name), text: number(standing.states[name] || 0), href: at({ state: name }) }));
+  const legend = parts.filter((part) => part.value).map((part) =>
+    el("a", { href: part.href, class: "key" }, el("i", { class: part.name }), el("b", {}, part.text), " ", part.label));
+  const wait = standing.next_due_seconds === null ? null : el("span", { class: "soft" }, `${text("next")} ${span(standing.next_due_seconds)}`);
+  return hero.replaceChildren(
+    el("h1", {}, el("strong", {}, percent(held, present)), " ", text("shows")),
+    el("p", { class: "soft" }, `${number(held)} ${text("of")} ${number(present)} ${text("links")}`),
+    stack(parts), el("div", { class: "legend" }, ...legend, wait));
+}
+
+function watch(card, source, refresh) {
+  const speeds = [];
+  let was = false;
+  const show = (beat) => {
+    const left = Math.max(0, beat.present - beat.settled);
+    const facts = beat.is_running || beat.rate > 0
+      ? [figure(number(beat.rate), text("rate")), figure(bytes(beat.speed), text("speed")),
+        figure(beat.seconds_left === null ? number(left) : span(beat.seconds_left), text("left"))]
+      : [figure(number(left), text("due"))];
+    card.replaceChildren(
+      heading(text("live"), action(text("start"), "run", () => ({ source }), () => text("didstart"))),
+      el("p", { class: beat.is_running ? "pulse" : "soft" }, beat.is_running ? text("running") : text("idle")),
+      el("div", { class: "figures" }, ...facts), curve(speeds, text("speed")));
+    if (was !== beat.is_running) refresh().catch(() => {});
+    was = beat.is_running;
+  };
+  const stream = new EventSource(`api/live${query({ source })}`);
+  stream.addEventListener("course", (event) => speeds.splice(0, speeds.length, ...JSON.parse(event.data).map((beat) => beat.speed)));
+  stream.addEventListener("beat", (event) => {
+    const beat = JSON.parse(event.data);
+    speeds.push(beat.speed);
+    if (speeds.length > 160) speeds.shift();
+    show(beat);
+  });
+  stream.addEventListener("away", () => card.replaceChildren(heading(text("live")), el("p", { class: "soft" }, text("away"))));
+  return stream;
+}
+
+function showDisk(card, usage) {
+  let until = text("growthless");
+  if (usage.days_left !== null) until = usage.days_left > 3650 ? text("never") : `${text("full")} ${span(usage.days_left * 86400)}`;
+  card.replaceChildren(heading(text("disk")),
+    el("div", { class: "figures" }, figure(bytes(usage.held_size), text("taken")), figure(bytes(usage.free_size), text("free"))),
+    meter(usage.total_size - usage.free_size, usage.total_size, usage.free_size < usage.total_size / 10 ? "refused" : "held"),
+    el("p", { class: "soft" }, until),
+    usage.expected_size ? el("p", { class: "soft" }, `${text("expected")} ${bytes(usage.expected_size)}`) : null);
+}
+
+function showReasons(card, standing, source, refresh) {
+  const told = Object.entries(standing.reasons);
+  const most = Math.max(...told.map(([, count]) => count), 1);
+  const lines = told.map(([name, count]) => el("li", { title: advice(name) },
+    el("a", { href: at({ reason: name }) }, el("span", {}, reason(name)), el("code", {}, name), el("b", {}, number(count)), meter(count, most, "refused"))));
+  const all = told.length ? action(text("retryall"), "retry", () => ({ source }), (done) => text("did", done.changed), refresh) : null;
+  card.replaceChildren(heading(text("why"), all), told.length ? el("ul", { class: "reasons" }, ...lines) : el("p", { class: "soft" }, text("none")));
+}
+
+function showHosts(card, hosts, learned, refresh) {
+  const name = (origin) => origin.replace(/^[a-z]+:\/\//, "").replace(/:\d+$/, "");
+  const rules = new Map(learned.rules.map((rule) => [name(rule.origin), rule]));
+  const decoys = new Map(Object.entries(learned.decoys).map(([origin, count]) => [name(origin), count]));
+  const rows = hosts.map((host) => {
+    const rule = rules.get(host.host);
+    const paused = host.pause_seconds > 0;
+    const standing = paused ? `${text("paused")} ${span(host.pause_seconds)}` : text(host.proven ? "calm" : "untried");
+    const button = paused
+      ? action(text("resume"), "resume", () => ({ host: host.host }), () => text("didresume", host.host), refresh)
+      : action(text("pause"), "pause", () => ({ host: host.host }), () => text("didpause", host.host), refresh);
+    return el("tr", {},
+      el("td", {}, el("a", { href: at({ host: host.host }), class: "url" }, host.host || "–"),
+        el("small", {}, `${number(host.held)} ${text("of")} ${number(host.present)}`), meter(host.held, host.present, "held")),
+      el("td", { title: rule ? rule.evidence : "" }, rule ? ruleText(rule.referer) : "–", decoys.has(host.host) ? el("small", {}, `${number(decoys.get(host.host))} ${text("decoys")}`) : null),
+      el("td", { title: host.evidence || "" }, el("span", { class: `dot ${paused ? "deferred" : host.proven ? "held" : "wanted"}` }), standing,
+        paused && host.evidence ? el("small", {}, host.evidence) : null), el("td", { class: "end" }, button));
+  });
+  card.replaceChildren(heading(text("hosts")), table([text("host"), text("rule"), text("state"), ""], rows));
+}
+
+function showRuns(card, runs) {
+  const rows = runs.map((run) => {
+    let end = run.is_alive ? text("goingon") : run.ended_at === null ? text("killed") : run.interrupted ? text("interrupted") : span(run.seconds);
+    if (run.undone_at) end += ` · ${text("undone")}`;
+    return el("tr", {}, el("td", {}, moment(run.started_at), el("small", {}, `${run.os_user}@${run.host}`)), el("td", {}, end),
+      el("td", {}, `${number(run.held || 0)} ${text("held")}`, run.failed ? el("small", {}, `${number(run.failed)} ${text("failed")}`) : null),
+      el("td", { class: "end" }, bytes(run.size || 0)));
+  });
+  card.replaceChildren(heading(text("runs")), rows.length ? table([text("began"), text("took"), text("held"), text("received")], rows) : el("p", { class: "soft" }, text("empty")));
+}
+
+const heading = (words, ...more) => el("div", { class: "heading" }, el("h2", {}, words), ...more);
+const figure = (value, label) => el("div", {}, el("b", {}, value), el("span", {}, label));
+const table = (heads, rows) => el("div", { class: "scroll" }, el("table", {},
+  el("thead", {}, el("tr", {}, ...heads.map((each, index) => el("th", { class: index && index === heads.length - 1 ? "end" : null }, each)))), el("tbody", {}, ...rows)));
