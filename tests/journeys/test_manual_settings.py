@@ -170,3 +170,14 @@ def test_bad_setting_is_said_with_its_place(deployment: Deployment) -> None:
 
     assert done.returncode == 2
     assert re.search(r"IMAGE_DOWNLOAD_CONCURRENCY=many \(.*backend/\.env:\d+\)", done.stderr)
+
+
+def test_taken_port_is_said(deployment: Deployment) -> None:
+    with deployment.running("uvicorn app.main:app --port 0") as first:
+        deployment.configure(API_PORT=str(port_of(first)))
+
+        second = deployment.shell("python run.py")
+
+    assert second.returncode != 0
+    assert "address already in use" in second.stderr
+    assert "Traceback" not in second.stderr
