@@ -1,0 +1,70 @@
+"""Decoys that were held before anybody could know, through whole runs."""
+
+import pytest
+from tests.misbehaviours import NOTICE
+from tests.origin import Origin
+from tests.pipeline.test_run import HOST, make_world
+
+from rehost.model import Reason
+
+
+@pytest.fixture
+def links():
+    return [f"http://{HOST}/a/picture-{n}.jpg" for n in range(1, 7)]
+
+
+@pytest.fixture
+def world(tmp_path, links):
+    """An origin that sends a notice to whoever has no Referer of its own, and 404 for what is not there."""
+    names = {link.removeprefix(f"http://{HOST}") for link in links}
+
+    def play(_host, path, headers):
+        if path not in names:
+            return "not-found"
+        return None if HOST in headers.get("referer", "") else NOTICE
+
+    with Origin(play) as origin:
+        yield make_world(tmp_path, origin, {})
+
+
+async def test_a_decoy_of_an_earlier_run_gives_way_once_a_second_link_unmasks_it(world, links):
+    world.add(links[0])
+    first = await world.run()
+    assert first.held == 1
+    assert world.bytes_of(1) == NOTICE  # one link alone proves nothing
+
+    world.add(*links[1:])
+    second = await world.run()
+    assert second.unveiled >= 1
+    assert second.total_held == len(links)
+    assert [world.bytes_of(case_id) for case_id in range(1, 7)] == [world.origin.picture(link) for link in links]
+
+
+async def test_a_decoy_of_the_same_run_gives_way_too(world, links):
+    world.add(*links)
+    ended = await world.run()
+
+    assert (ended.unveiled, ended.total_held) == (1, len(links))
+    assert [world.bytes_of(case_id) for case_id in range(1, 7)] == [world.origin.picture(link) for link in links]
+
+
+async def test_a_decoy_that_nothing_gives_way_to_is_quarantined_and_its_row_cleared(tmp_path, links):
+    notices = {}
+    with Origin(lambda _host, path, _headers: notices.get("*") if path != "/a/absent.jpg" else None) as origin:
+        world = make_world(tmp_path, origin, {})
+        world.add(*links[:3])
+        await world.run()
+        assert len(world.locals()) == 3
+
+        notices["*"] = NOTICE  # overnight, for everything
+        world.add(*links[3:])
+        ended = await world.run()
+
+        assert ended.total_held == 3
+        assert sorted(world.locals()) == [1, 2, 3]
+        assert [world.bytes_of(case_id) for case_id in (1, 2, 3)] == [origin.picture(link) for link in links[:3]]
+        assert {Reason.DECOY} == set(ended.failed)
+        kept = [path for path in (tmp_path / "images").rglob("*") if path.is_file()]
+        assert sorted(str(path.relative_to(tmp_path / "images")) for path in kept if path.read_bytes() != NOTICE) == [
+            f"{case_id}/main_image.jpg" for case_id in (1, 2, 3)
+        ]
