@@ -42,6 +42,11 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"rehost: {extent}; repeat with REHOST_TEST_SEED={SEED}"
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if terminalreporter.stats.get("failed"):
+        terminalreporter.write_line(f"the samples are the same again with REHOST_TEST_SEED={SEED}")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "shared" in getattr(item, "fixturenames", ()):
