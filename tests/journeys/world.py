@@ -1,0 +1,137 @@
+"""A catalogue, a store and an origin around `python -m rehost run`, each in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.origin import Origin
+from tests.postgres import Postgres
+
+TABLE = (
+    "CREATE TABLE ad_cases (case_id INTEGER PRIMARY KEY, source_url TEXT NOT NULL, main_image TEXT,"
+    " main_image_local TEXT)"
+)
+LIMIT = 120.0  # seconds that a run may take at most
+
+
+@dataclass
+class World:
+    """A catalogue, a store and the origin; what a run finds and leaves."""
+
+    folder: Path
+    origin: Origin
+    postgres: Postgres | None
+    database: str = "kills"
+    settings: Mapping[str, str] = field(default_factory=dict)
+    urls: Sequence[str] = ()
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "images"
+
+    def sql(self, statement: str) -> list[tuple[str, ...]]:
+        if self.postgres is not None:
+            text = self.postgres.run(statement, self.database)
+            return [tuple(line.split("|")) for line in text.splitlines()]
+        with contextlib.closing(sqlite3.connect(self.folder / "catalogue.db")) as connection, connection:
+            return [tuple("" if cell is None else str(cell) for cell in row) for row in connection.execute(statement)]
+
+    def environment(self) -> dict[str, str]:
+        url = self.postgres.url(self.database) if self.postgres else f"sqlite:///{self.folder}/catalogue.db"
+        return {
+            **os.environ,
+            **self.origin.environment(),
+            "DATABASE_URL": url,
+            "IMAGE_STORAGE_DIR": str(self.store),
+            "IMAGE_MIN_FREE_BYTES": "0",
+            **self.settings,
+        }
+
+    def start(
+        self, *before: str, options: Sequence[str] = (), settings: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        command = [*before, sys.executable, "-m", "rehost", "run", "--quiet", "--base", str(self.folder), *options]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        environment = {**self.environment(), **(settings or {})}
+        return subprocess.Popen(command, env=environment, text=True, start_new_session=True, **pipes)
+
+    def run(self, *before: str) -> subprocess.CompletedProcess[str]:
+        with self.start(*before) as process:
+            out, err = process.communicate(timeout=LIMIT)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def add(self, case_id: int, url: str) -> None:
+        self.sql(f"INSERT INTO ad_cases VALUES ({case_id}, 'https://www.ads.example/{case_id}', '{url}', NULL)")
+
+    def fill(self, urls: Sequence[str]) -> None:
+        """Add a row for each URL, with case ids from 1 on."""
+        self.urls = urls
+        rows = [f"({case_id}, 'https://www.ads.example/', '{url}', NULL)" for case_id, url in enumerate(urls, 1)]
+        for start in range(0, len(rows), 500):  # Linux takes 128 KiB in one argument
+            self.sql(f"INSERT INTO ad_cases VALUES {','.join(rows[start : start + 500])}")
+
+    def held(self) -> set[str]:
+        """Return the links of the rows that point at a copy."""
+        return {url for (url,) in self.sql("SELECT main_image FROM ad_cases WHERE main_image_local IS NOT NULL")}
+
+    def check_rows(self) -> None:
+        """No row points at a file that is missing or not whole."""
+        whole = {hashlib.sha256(self.origin.picture(request)).hexdigest() for request in self.urls}
+        for case_id, local in self.sql("SELECT case_id, main_image_local FROM ad_cases"):
+            if local:
+                file = self.store / local.removeprefix("/static/images/")
+                assert file.is_file(), f"case {case_id} points at {local}, which is not there"
+                assert hashlib.sha256(file.read_bytes()).hexdigest() in whole, f"case {case_id} has a broken picture"
+
+    def check_end(self) -> None:
+        """Everything is held, as the rows' links are now, and nothing else lies about."""
+        self.check_rows()
+        expected = {}
+        for case_id, url, local in self.sql("SELECT case_id, main_image, main_image_local FROM ad_cases"):
+            assert local, f"case {case_id} is not held"
+            file = self.store / local.removeprefix("/static/images/")
+            assert file.read_bytes() == self.origin.picture(url), f"case {case_id} has another link's picture"
+            expected[file] = url
+        stray = {path for path in self.store.rglob("*") if path.is_file()} - expected.keys()
+        assert stray <= {self.store / ".rehost" / "lock"}
+
+
+class Watched:
+    """Plays an origin whose pictures take 50 ms, and tells how often it was asked."""
+
+    def __init__(self) -> None:
+        self._asked = 0
+        self._changed = threading.Condition()
+
+    def __call__(self, _host: str, path: str, _headers: Mapping[str, str]) -> str | None:
+        with self._changed:
+            self._asked += 1
+            self._changed.notify_all()
+        return "slow" if path.startswith("/picture/") else None
+
+    def wait(self, number: int) -> None:
+        """Return once so many requests have come."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._asked >= number, LIMIT), f"{self._asked} of {number} requests"
+
+
+def wait_for_end_of(group: int) -> None:
+    """Return when no process of this process group is left."""
+    end = time.monotonic() + 10.0
+    while time.monotonic() < end:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"processes of the group {group} outlived their command")
