@@ -36,13 +36,15 @@ class Name(BaseModel):
 
 
 def create_app(settings: rehost.Settings) -> FastAPI:
-    """Return the application: the case API, the copies under their prefix, health. It starts without the database."""
+    """Return the application: the case API, the copies under their prefix, rehost's page, health. It starts without the database."""
     database = Database(settings.database_url)
+    page = rehost.site(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with database:
             yield
+        await page.close()
 
     refusals: dict[int | str, dict[str, Any]] = {422: {"model": Refusal}, 503: {"model": Refusal}}
     app = FastAPI(title="Advertising cases", version=rehost.__version__, lifespan=lifespan, responses=refusals)
@@ -62,4 +64,5 @@ def create_app(settings: rehost.Settings) -> FastAPI:
         return Answer(data=Health())
 
     app.mount(settings.static_url_prefix, rehost.files(settings))
+    app.mount("/rehost", page)
     return app

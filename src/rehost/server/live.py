@@ -26,7 +26,7 @@ SECONDS = 1.5  # between two measurements, at least
 WINDOW_SECONDS = 12.0  # over which rates are taken
 KEPT = 240  # measurements
 MOST_LISTENERS = 100
-LONGEST_SECONDS = 900.0  # browsers come back by themselves
+LONGEST_SECONDS = 5.0  # servers that end wait for their last answer; browsers come back by themselves, and go on
 MOST_SOURCES = 100
 
 
@@ -77,18 +77,22 @@ class Live:
         if source not in self._courses and len(self._courses) >= MOST_SOURCES:
             return trouble(503, "Too many sources are looked at already.")
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        return StreamingResponse(self._stream(source), headers=headers, media_type="text/event-stream")
+        is_first = "last-event-id" not in request.headers
+        return StreamingResponse(
+            self._stream(source, is_first=is_first), headers=headers, media_type="text/event-stream"
+        )
 
-    async def _stream(self, source: str) -> AsyncIterator[bytes]:
+    async def _stream(self, source: str, *, is_first: bool) -> AsyncIterator[bytes]:
         self._listeners += 1
         try:
             course = self._courses.setdefault(source, _Course())
-            yield b"retry: 5000\n\n"
-            yield b"event: course\ndata: " + to_json(list(course.beats)) + b"\n\n"
+            yield b"retry: 200\n\n"
+            if is_first:
+                yield b"event: course\ndata: " + to_json(list(course.beats)) + b"\n\n"
             ends = self._clock.monotonic() + LONGEST_SECONDS
             while self._clock.monotonic() < ends and not self._closing.is_set():
                 try:
-                    yield b"event: beat\ndata: " + to_json(await self.measure(source, course)) + b"\n\n"
+                    yield b"id: 1\nevent: beat\ndata: " + to_json(await self.measure(source, course)) + b"\n\n"
                 except OperatorError:
                     yield b"event: away\ndata: " + to_json(AWAY) + b"\n\n"
                 await self._pause()

@@ -63,16 +63,26 @@ function watch(card, source, refresh) {
     if (was !== beat.is_running) refresh().catch(() => {});
     was = beat.is_running;
   };
-  const stream = new EventSource(`api/live${query({ source })}`);
-  stream.addEventListener("course", (event) => speeds.splice(0, speeds.length, ...JSON.parse(event.data).map((beat) => beat.speed)));
-  stream.addEventListener("beat", (event) => {
-    const beat = JSON.parse(event.data);
-    speeds.push(beat.speed);
-    if (speeds.length > 160) speeds.shift();
-    show(beat);
-  });
-  stream.addEventListener("away", () => card.replaceChildren(heading(text("live")), el("p", { class: "soft" }, text("away"))));
-  return stream;
+  let stream = null;
+  const open = () => {
+    stream = new EventSource(`api/live${query({ source })}`);
+    listen(stream);
+  };
+  // A browser comes back by itself when a stream ends, but not after a refusal.
+  const listen = (stream) => {
+    stream.addEventListener("error", () => { if (stream.readyState === EventSource.CLOSED) timer = setTimeout(open, 5000); });
+    stream.addEventListener("course", (event) => speeds.splice(0, speeds.length, ...JSON.parse(event.data).map((beat) => beat.speed)));
+    stream.addEventListener("beat", (event) => {
+      const beat = JSON.parse(event.data);
+      speeds.push(beat.speed);
+      if (speeds.length > 160) speeds.shift();
+      show(beat);
+    });
+    stream.addEventListener("away", () => card.replaceChildren(heading(text("live")), el("p", { class: "soft" }, text("away"))));
+  };
+  let timer = 0;
+  open();
+  return { close: () => { clearTimeout(timer); stream.close(); } };
 }
 
 function showDisk(card, usage) {
@@ -82,7 +92,7 @@ function showDisk(card, usage) {
     el("div", { class: "figures" }, figure(bytes(usage.held_size), text("taken")), figure(bytes(usage.free_size), text("free"))),
     meter(usage.total_size - usage.free_size, usage.total_size, usage.free_size < usage.total_size / 10 ? "refused" : "held"),
     el("p", { class: "soft" }, until),
-    usage.expected_size ? el("p", { class: "soft" }, `${text("expected")} ${bytes(usage.expected_size)}`) : null);
+    usage.expected_size ? el("p", { class: "soft" }, text("expected", bytes(usage.expected_size))) : null);
 }
 
 function showReasons(card, standing, source, refresh) {
@@ -106,10 +116,10 @@ function showHosts(card, hosts, learned, refresh) {
       ? action(text("resume"), "resume", () => ({ host: host.host }), () => text("didresume", host.host), refresh)
       : action(text("pause"), "pause", () => ({ host: host.host }), () => text("didpause", host.host), refresh);
     return el("tr", {},
-      el("td", {}, el("a", { href: at({ host: host.host }), class: "url" }, host.host || "–"),
+      el("td", {}, host.host ? el("a", { href: at({ host: host.host }), class: "url" }, host.host) : text("hostless"),
         el("small", {}, `${number(host.held)} ${text("of")} ${number(host.present)}`), meter(host.held, host.present, "held")),
-      el("td", { title: rule ? rule.evidence : "" }, rule ? ruleText(rule.referer) : "–", decoys.has(host.host) ? el("small", {}, `${number(decoys.get(host.host))} ${text("decoys")}`) : null),
-      el("td", { title: host.evidence || "" }, el("span", { class: `dot ${paused ? "deferred" : host.proven ? "held" : "wanted"}` }), standing,
+      el("td", { title: rule ? rule.evidence : "" }, rule ? ruleText(rule.referer) : "–", decoys.has(host.host) ? el("small", {}, text("decoys", number(decoys.get(host.host)))) : null),
+      el("td", { title: host.evidence || "" }, el("span", { class: "state" }, el("span", { class: `dot ${paused ? "deferred" : host.proven ? "held" : "wanted"}` }), standing),
         paused && host.evidence ? el("small", {}, host.evidence) : null), el("td", { class: "end" }, button));
   });
   card.replaceChildren(heading(text("hosts")), table([text("host"), text("rule"), text("state"), ""], rows));

@@ -1,0 +1,139 @@
+"""The page's application over a real ledger with a few links in it, on either kind of database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import quote, urlencode
+
+import pytest
+from tests.databases import add_cases, database, database_url, desk, execute, make_ledger, stored
+from tests.server.conftest import by_uvicorn
+from tests.server.wire import ask
+
+from rehost.catalogue import Source, Titles
+from rehost.clock import SystemClock
+from rehost.ledger import Queries, SqlOrigins
+from rehost.model import Deferred, Reason, Refused
+from rehost.server.api import Api, Disk
+from rehost.server.dashboard import Dashboard
+from rehost.server.live import Live
+from rehost.server.office import Desk, Office
+from rehost.server.starting import Starter
+
+__all__ = ["database", "database_url", "desk"]
+
+TOKEN = "a-token-of-the-tests"
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}
+LINKS = [f"https://a.example/{number}.png" for number in range(4)] + ["https://b.example/x.png"]
+TITLE = "<img src=x onerror=alert(1)> 慢"
+
+
+class NoFiles:
+    async def __call__(self, *_):
+        raise AssertionError("no file is asked for here")
+
+
+class Runs:
+    """Counts the runs that were started; each goes on until it is stopped."""
+
+    def __init__(self):
+        self.begun = []
+        self.stopped = None
+
+    @asynccontextmanager
+    async def open(self, source):
+        self.begun.append(source)
+        self.stopped = asyncio.Event()
+        yield self
+
+    async def go(self):
+        await self.stopped.wait()
+
+    def stop(self):
+        self.stopped.set()
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    monkeypatch.setattr("rehost.server.starting.FIRST_SECONDS", 0.05)
+    return Runs()
+
+
+@pytest.fixture
+async def site(desk, runs):
+    """Two held, one deferred, one refused at a.example; one wanted at b.example."""
+    await add_cases(desk.database, LINKS)
+    await execute(desk.database, "UPDATE ad_cases SET title = :title WHERE case_id = 2", title=TITLE)
+    await desk.note()
+    tasks = sorted(await desk.ledger.lease("cases", "a.example", 10), key=lambda task: task.link.row_key)
+    await desk.record(1, [
+        stored(tasks[0]),
+        stored(tasks[1]),
+        Deferred(tasks[2], Reason.THROTTLED, "429", 3600.0),
+        Refused(tasks[3], Reason.GONE, "404", 7200.0),
+    ])  # fmt: skip
+    opened = make_dashboard(desk.database, runs)
+    yield opened
+    await opened.close()
+
+
+def make_dashboard(database, runs, token=TOKEN):
+    @asynccontextmanager
+    async def opening():
+        yield Desk(
+            Queries(database),
+            make_ledger(database, "page"),
+            SqlOrigins(database, worker="page", concurrency=4, lease_seconds=60),
+            {"cases": await Titles.open(database, Source())},
+        )
+
+    api = Api(Office(opening), lambda: Disk(1000, 600), ("cases",))
+    live = Live(api, SystemClock())
+    return Dashboard(api, Starter(runs.open), live, NoFiles(), token=token, version="0")
+
+
+@dataclass(frozen=True)
+class Client:
+    """Somebody who asks the page's server, over a real socket."""
+
+    port: int
+
+    async def get(self, path, *, params=None, headers=None, method="GET"):
+        target = quote(path) + (f"?{urlencode(params)}" if params else "")
+        reply = await ask(self.port, target, method, **(headers or {}))
+        return Told(reply.status, dict(reply.fields), reply.body)
+
+    async def post(self, path, *, params=None, headers=None):
+        target, _, query = path.partition("?")
+        given = dict(pair.split("=") for pair in query.split("&")) if query else {}
+        sent = {"Content-Length": "0", **(headers or {})}
+        return await self.get(target, params={**given, **(params or {})}, headers=sent, method="POST")
+
+
+@dataclass(frozen=True)
+class Told:
+    status_code: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def text(self):
+        return self.body.decode()
+
+    def json(self):
+        return json.loads(self.body)
+
+
+@asynccontextmanager
+async def client_of(application):
+    async with by_uvicorn(application) as port:
+        yield Client(port)
+
+
+@pytest.fixture
+async def client(site):
+    async with client_of(site) as opened:
+        yield opened

@@ -1,0 +1,252 @@
+"""What programs are told, and what they are not allowed."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+
+import pytest
+from tests.server.dashboards import (
+    HEADERS,
+    TITLE,
+    NoFiles,
+    Runs,
+    client,
+    client_of,
+    database,
+    database_url,
+    desk,
+    make_dashboard,
+    runs,
+    site,
+)
+
+from rehost.clock import SystemClock
+from rehost.errors import LedgerError
+from rehost.server.api import Api, Disk
+from rehost.server.dashboard import POLICY, Dashboard
+from rehost.server.live import Live
+from rehost.server.office import Office
+from rehost.server.starting import Starter
+
+__all__ = ["client", "database", "database_url", "desk", "runs", "site"]
+
+
+async def told(client, path, **query):
+    response = await client.get(path, params=query)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+async def test_standing_is_told(client):
+    standing = await told(client, "/api/standing")
+
+    assert standing["states"] == {"held": 2, "deferred": 1, "refused": 1, "wanted": 1, "leased": 0}
+    assert standing["reasons"] == {"throttled": 1, "gone": 1}
+
+
+@pytest.mark.parametrize(
+    ("query", "keys"),
+    [
+        ({"state": "held"}, ["1", "2"]),
+        ({"reason": "gone"}, ["4"]),
+        ({"host": "b.example"}, ["5"]),
+        ({"text": "ONERROR"}, ["2"]),
+        ({"text": "/3.PNG"}, ["4"]),
+        ({"text": "慢", "source": "cases"}, ["2"]),
+        ({"source": "others"}, []),
+    ],
+)
+async def test_links_are_found_by(client, query, keys):
+    page = await told(client, "/api/links", **query)
+
+    assert sorted(each["link"]["row_key"] for each in page["links"]) == keys
+
+
+async def test_pages_follow_each_other(client):
+    keys, after = [], 0
+    while after is not None:
+        page = await told(client, "/api/links", after=after, limit=2)
+        keys += [each["link"]["row_key"] for each in page["links"]]
+        after = page["next"]
+
+    assert sorted(keys) == ["1", "2", "3", "4", "5"]
+
+
+async def test_one_link_is_told_with_title_and_history(client):
+    link = await told(client, "/api/link", key="2")
+
+    assert link["title"] == TITLE
+    assert link["link"]["key"] == "2/main_image.png"
+    assert [change["after_url"] for change in link["history"]] == ["/static/images/2/main_image.png"]
+
+
+async def test_usage_says_what_is_to_come(client):
+    usage = await told(client, "/api/usage")
+
+    assert (usage["copies"], usage["held_size"], usage["expected_size"]) == (2, 10, 10)
+    assert (usage["total_size"], usage["free_size"], usage["days_left"]) == (1000, 600, 600.0)
+
+
+async def test_hosts_origins_runs_and_sources_are_told(client):
+    assert [host["host"] for host in await told(client, "/api/hosts")] == ["a.example", "b.example"]
+    assert await told(client, "/api/origins") == {"rules": [], "decoys": {}}
+    assert await told(client, "/api/runs") == []
+    assert await told(client, "/api/sources") == ["cases"]
+
+
+async def test_health_and_readiness(client):
+    assert await told(client, "/health") == {"status": "ok"}
+    assert await told(client, "/ready") == {"status": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("links", {"limit": "0"}),
+        ("links", {"limit": "1001"}),
+        ("links", {"limit": "-1"}),
+        ("links", {"limit": "٣"}),
+        ("links", {"limit": "1e3"}),
+        ("links", {"after": "9223372036854775808"}),
+        ("links", {"state": "lost"}),
+        ("links", {"reason": "held"}),
+        ("links", {"text": "a\0b"}),
+        ("links", {"text": "a" * 201}),
+        ("link", {}),
+        ("link", {"key": "1", "position": "2147483648"}),
+        ("standing", {"source": "\0"}),
+        ("live", {"source": "\0"}),
+    ],
+)
+async def test_what_is_asked_wrongly_is_answered_400_with_a_sentence(client, path, query):
+    response = await client.get(f"/api/{path}", params=query)
+
+    assert response.status_code == 400
+    assert response.json()["error"]
+
+
+async def test_what_is_not_there_is_answered_404(client):
+    assert (await client.get("/api/link", params={"key": "99"})).status_code == 404
+    assert (await client.get("/api/nothing")).status_code == 404
+    assert (await client.get("/../pyproject.toml")).status_code == 404
+    assert (await client.get("/api/links", method="DELETE")).status_code == 405
+
+
+# --- actions
+
+ACTIONS = ["retry", "pause?host=a.example", "resume?host=a.example", "run"]
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"Authorization": "Bearer wrong"}, 401),
+        ({"Authorization": "Bearer ü"}, 401),
+        ({"Authorization": "Basic " + HEADERS["Authorization"][7:]}, 401),
+        ({**HEADERS, "Sec-Fetch-Site": "cross-site"}, 403),
+        ({**HEADERS, "Sec-Fetch-Site": "same-site"}, 403),
+        ({**HEADERS, "Origin": "https://evil.example"}, 403),
+        ({**HEADERS, "Origin": "null"}, 403),
+    ],
+)
+async def test_nobody_acts_without_the_token_or_from_another_site(client, runs, action, headers, status):
+    response = await client.post(f"/api/{action}", headers=headers)
+
+    assert response.status_code == status
+    assert runs.begun == []
+    assert (await told(client, "/api/standing"))["due"] == 1
+
+
+async def test_without_a_token_there_are_no_actions(desk, runs):
+    page = make_dashboard(desk.database, runs, token="")
+    async with client_of(page) as client:
+        for headers in ({}, {"Authorization": "Bearer "}, HEADERS):
+            assert (await client.post("/api/run", headers=headers)).status_code == 403
+        assert (await told(client, "/api/server"))["acts"] is False
+
+
+async def test_the_page_itself_may_act(client):
+    headers = {**HEADERS, "Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
+
+    response = await client.post("/api/retry", headers=headers)
+
+    assert (response.status_code, response.json()) == (200, {"changed": 2})
+
+
+async def test_retry_of_one_link_of_a_reason_or_of_all(client):
+    async def retry(**query):
+        return (await client.post("/api/retry", params=query, headers=HEADERS)).json()["changed"]
+
+    assert await retry(key="1") == 0  # held
+    assert await retry(key="4") == 1
+    assert await retry(reason="gone") == 0  # due already
+    assert await retry(reason="throttled") == 1
+    assert await retry() == 0
+    assert (await told(client, "/api/standing"))["due"] == 3
+
+
+async def test_a_host_is_paused_and_resumed(client):
+    async def pauses():
+        return {host["host"]: host["pause_seconds"] for host in await told(client, "/api/hosts")}
+
+    await client.post("/api/pause", params={"host": "A.example", "seconds": 600}, headers=HEADERS)
+    assert (await pauses())["a.example"] == pytest.approx(600, abs=30)
+
+    await client.post("/api/resume", params={"host": "a.example"}, headers=HEADERS)
+    assert (await pauses())["a.example"] == 0
+
+
+async def test_one_run_at_a_time_is_started_here(client, site, runs):
+    first = await client.post("/api/run", headers=HEADERS)
+    second = await client.post("/api/run", headers=HEADERS)
+    unknown = await client.post("/api/run", params={"source": "others"}, headers=HEADERS)
+
+    assert (first.status_code, second.status_code, unknown.status_code) == (202, 409, 400)
+    assert runs.begun == ["cases"]
+    await site.close()  # ends it; a run that was not stopped would keep this from returning
+
+
+# --- the frame
+
+
+async def test_every_answer_carries_the_page_s_policy(client):
+    for path in ("/", "/app.js", "/docs", "/api/sources", "/nothing", "/metrics"):
+        response = await client.get(path)
+        assert response.headers["content-security-policy"] == POLICY
+        assert response.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_pages_need_no_other_host_and_no_inline_script(client):
+    for path in ("/", "/docs"):
+        page = (await client.get(path)).text
+        assert "http" not in page
+        assert "<script>" not in page
+        assert "style=" not in page
+
+
+async def test_metrics_have_figures_and_no_url(client):
+    response = await client.get("/metrics")
+
+    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert 'rehost_links{source="cases",state="held"} 2\n' in response.text
+    assert 'rehost_failed_links{source="cases",reason="gone"} 1\n' in response.text
+    assert "rehost_disk_free_bytes 600\n" in response.text
+    assert "example" not in response.text
+
+
+async def test_without_the_database_it_lives_but_is_not_ready():
+    @asynccontextmanager
+    async def opening():
+        raise LedgerError("The database at db.internal refuses the password of user secret.")
+        yield
+
+    api = Api(Office(opening), lambda: Disk(1, 1), ("cases",))
+    page = Dashboard(api, Starter(Runs().open), Live(api, SystemClock()), NoFiles(), token="t", version="0")
+    async with client_of(page) as client:
+        assert (await client.get("/health")).status_code == 200
+        for path in ("/ready", "/api/links", "/metrics"):
+            response = await client.get(path)
+            assert response.status_code == 503
+            assert "secret" not in response.text
