@@ -1,0 +1,187 @@
+"""The demonstration and the page in a real browser: what people see."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+BROWSER = shutil.which("chromium-headless-shell")
+TIMEOUT = 120
+
+pytestmark = [
+    pytest.mark.skipif(BROWSER is None, reason="chromium-headless-shell is not installed"),
+    pytest.mark.timeout(240),
+]
+
+
+@pytest.fixture(scope="module")
+def demonstration(tmp_path_factory):
+    """The address of a demonstration that has run."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("page") / "demo"
+    command = [sys.executable, "-m", "rehost", "demo", "--dir", str(folder), "--port", str(port)]
+    environment = {"PATH": os.environ["PATH"], "REHOST_TOKEN": ""}
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            assert any("Serving at" in line for line in process.stderr)
+            yield f"http://localhost:{port}"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser, demonstration):
+    """Open an address of the demonstration; what the page complains of, and whom it asks, is held at the end."""
+    contexts, complaints, asked_for = [], [], []
+
+    def open_(path, **options):
+        context = browser.new_context(**{"locale": "en-GB", "viewport": {"width": 1280, "height": 900}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: complaints.append(dialog.message))
+        page.on(
+            "request", lambda asked: strangers.append(asked.url) if not asked.url.startswith(demonstration) else None
+        )
+        page.goto(demonstration + path)
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert complaints == []
+    assert [url for url in asked_for if not url.startswith((demonstration, "data:"))] == []
+
+
+WIDTHS = """async (selector) => {
+    const images = [...document.querySelectorAll(selector)];
+    images.forEach((image) => { image.loading = "eager"; });
+    await Promise.all(images.map((image) => image.decode().catch(() => {})));
+    return images.map((image) => image.naturalWidth);
+}"""
+
+
+def test_direct_links_are_broken_and_held_pictures_show(open_page):
+    page = open_page("/")
+
+    direct = page.evaluate(WIDTHS, "figure.direct img")
+    held = page.evaluate(WIDTHS, "figure.held img")
+
+    assert direct.count(0) > 50
+    assert len(held) == 185
+    assert min(held) > 0
+
+
+def test_the_overview_tells_what_shows_and_why_the_rest_does_not(open_page):
+    page = open_page("/rehost/")
+
+    assert page.locator(".hero strong").text_content() == "93.9%"
+    assert page.locator(".reasons code").first.text_content() == "gone"
+    assert page.get_by_text("oss.ownsite.example").is_visible()
+    page.get_by_text("No run is going on").wait_for()  # live
+
+
+def test_every_thumbnail_shows(open_page):
+    page = open_page("/rehost/#/gallery?state=held")
+    page.locator(".tile").first.wait_for()
+
+    widths = page.evaluate(WIDTHS, ".tile img")
+
+    assert len(widths) == 60
+    assert min(widths) > 0
+
+
+def test_the_gallery_goes_on_where_the_page_ended(open_page):
+    page = open_page("/rehost/#/gallery")
+    for shown in (60, 120, 180, 197):
+        page.wait_for_function("count => document.querySelectorAll('.tile').length === count", arg=shown)
+        if shown < 197:
+            page.get_by_role("button", name="Show more").click()
+
+    keys = page.eval_on_selector_all(".tile", "tiles => tiles.map(tile => tile.dataset.key)")
+    assert len(set(keys)) == 197
+
+
+def test_the_gallery_filters_by_state_reason_host_and_title(open_page):
+    page = open_page("/rehost/#/gallery")
+
+    def count(number):
+        page.wait_for_function("count => document.querySelectorAll('.tile').length === count", arg=number)
+
+    count(60)
+    page.locator("select[name=reason]").select_option("decoy")
+    count(4)
+    page.goto(page.url.split("#")[0] + "#/gallery?state=deferred")
+    count(1)
+    page.goto(page.url.split("#")[0] + "#/gallery?host=photo.lapsed.example")
+    count(4)
+    page.goto(page.url.split("#")[0] + "#/gallery")
+    count(60)
+    page.locator("input[type=search]").fill("slower morning")
+    page.locator("input[type=search]").press("Enter")
+    page.wait_for_function("() => document.querySelectorAll('.tile').length < 60")
+    assert page.locator(".tile .name").first.text_content() == "慢一点的早晨 A Slower Morning"
+
+
+def test_a_title_with_a_script_in_it_stays_text(open_page):
+    page = open_page("/rehost/#/gallery?text=297008")
+    page.locator(".tile").click()
+
+    title = page.locator("dialog h2")
+    title.wait_for()
+
+    assert '<script>alert("a title' in title.text_content()
+    assert page.locator("dialog h2 *").count() == 0
+    assert page.locator(".tile b, .tile script").count() == 0
+
+
+def test_a_broken_one_says_why_and_what_can_be_done(open_page):
+    page = open_page("/rehost/#/gallery?reason=gone")
+    page.locator(".tile").first.click()
+
+    page.locator("dialog .trouble").wait_for()
+
+    assert "What can be done: Put another link into the row" in page.locator("dialog").text_content()
+    assert page.locator("dialog .act").count() == 0  # nobody may act here
+
+
+def test_chinese_by_the_browser_s_language_and_by_choice(open_page):
+    page = open_page("/rehost/", locale="zh-CN")
+    page.get_by_text("的图片能正常显示").wait_for()
+    assert page.locator("html").get_attribute("lang") == "zh-CN"
+
+    page.locator("#language").click()
+
+    page.get_by_text("of the pictures show").wait_for()
+    assert page.locator("html").get_attribute("lang") == "en"
+
+
+@pytest.mark.parametrize("path", ["/rehost/", "/rehost/#/gallery", "/rehost/docs"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_needs_no_sideways_scrolling(open_page, path, scheme):
+    page = open_page(path, viewport={"width": 360, "height": 740}, color_scheme=scheme)
+    page.locator(".tile, .hero h1, section.card").first.wait_for()
+
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
