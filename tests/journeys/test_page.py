@@ -62,9 +62,7 @@ def open_page(browser, demonstration):
         page.set_default_timeout(20_000)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: complaints.append(dialog.message))
-        page.on(
-            "request", lambda asked: strangers.append(asked.url) if not asked.url.startswith(demonstration) else None
-        )
+        page.on("request", lambda asked: asked_for.append(asked.url))
         page.goto(demonstration + path)
         return page
 
@@ -72,6 +70,7 @@ def open_page(browser, demonstration):
     for context in contexts:
         context.close()
     assert complaints == []
+    assert asked_for
     assert [url for url in asked_for if not url.startswith((demonstration, "data:"))] == []
 
 
