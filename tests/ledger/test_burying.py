@@ -24,6 +24,17 @@ async def test_leases_of_a_worker_that_is_gone_are_due_at_once(desk):
     assert again.fence > task.fence
 
 
+async def test_leases_of_a_worker_that_died_before_its_first_sign_of_life_are_due_at_once(desk):
+    await add_cases(desk.database, [A])
+    await desk.note()
+    await desk.ledger.lease("cases", HOST, 5)
+
+    freed = await desk.ledger.bury(lambda _name: True)
+
+    assert freed == 1
+    assert len(await desk.ledger.lease("cases", HOST, 5)) == 1
+
+
 async def test_shares_of_a_worker_that_is_gone_are_free(desk):
     one = SqlOrigins(desk.database, worker="one", concurrency=5, lease_seconds=600)
     two = SqlOrigins(desk.database, worker="two", concurrency=5, lease_seconds=600)

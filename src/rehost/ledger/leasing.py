@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement, FromClause, select, update
 
 from rehost.database import Connection, Database, after, now
-from rehost.ledger.schema import links
+from rehost.ledger.schema import links, workers
 from rehost.ledger.waiting import is_due
 from rehost.model import Copy, Link, State, Task, Validator
 
@@ -49,8 +49,14 @@ class Lessor:
             .returning(links)
         )
 
+        # Whoever holds a lease is on the list of workers in the same moment, so that `bury` finds what it held.
+        living = self.database.insert(workers).values(worker=self.worker, alive_until=after(self.seconds))
+
         async def work(connection: Connection) -> list[Task]:
-            return [_task(row) for row in await connection.execute(leasing)]
+            tasks = [_task(row) for row in await connection.execute(leasing)]
+            if tasks:
+                await connection.execute(living.on_conflict_do_nothing())
+            return tasks
 
         return await self.database.transact(work)
 
