@@ -98,7 +98,7 @@ async def open_run(
         visitor = Visitor(client, inspector, store, layout, learner, gate, clock, random, settings.attempts)
         joint = ours is theirs
         recorder = Recorder(catalogue, ledger, store, layout, joint)
-        unveiler = Unveiler(catalogue, ledger, store, learner, visitor, random, joint)
+        unveiler = Unveiler(catalogue, ledger, store, learner, visitor, joint)
         planner = Planner(catalogue, ledger, store, layout)
         parts = Parts(planner, visitor, recorder, ledger, politeness, gate, pulse, unveiler, store)
         yield Run(parts, limits, clock, listen)

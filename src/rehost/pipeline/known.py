@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from rehost.model import Rule
@@ -52,6 +53,7 @@ class Known:
     trusted: bool = False  # what is refused now is the links' own fault: the origin was asked
     _patience: int = REFUSALS_IN_A_ROW
     _first: str | None = None  # digest of the first picture
+    _unmasked: set[str] = field(default_factory=set)  # decoys that may be held and were not looked for yet
     _witnesses: deque[Witness] = field(
         default_factory=lambda: deque(maxlen=2)
     )  # of different bytes, the last at the end
@@ -68,6 +70,17 @@ class Known:
         referer = rule.referer if rule else None
         if referer != self.rule:
             self._begin(referer)
+
+    def unmask(self, digests: Iterable[str]) -> None:
+        """Take in what is proven to be a decoy, by us or by others."""
+        new = set(digests) - self.decoys
+        self.decoys |= new
+        self._unmasked |= new
+
+    def take_unmasked(self) -> set[str]:
+        """Return the decoys that became known since this was asked last."""
+        taken, self._unmasked = self._unmasked, set()
+        return taken
 
     def accept(self, witness: Witness) -> None:
         """Count a proven picture."""

@@ -139,9 +139,19 @@ class Learner:
                 rule = self._first_rule(inquiry, known)
                 return await self._unmasker.is_shared_decoy(inquiry, known, rule, digest, other)
 
-    async def decoys(self, link: Link) -> frozenset[str]:
-        """Return the digests known to be decoys of the link's origin."""
-        return await self._origins.decoys(self._referers.origin(self._normalise(link.url)))
+    def take_unmasked(self, link: Link, digest: str | None) -> set[str]:
+        """Return the decoys of the link's origin that may be held.
+
+        Those are the ones that became known since this was asked last, and the digest that the link has come to hold,
+        if it became known as a decoy in the meantime.
+        """
+        try:
+            known = self._known.get(self._referers.origin(self._normalise(link.url)))
+        except VisitError:
+            return set()
+        if known is None:
+            return set()
+        return known.take_unmasked() | ({digest} if digest in known.decoys else set())
 
     # --- one link
 
@@ -246,7 +256,7 @@ class Learner:
         if not at_once and known.looked_at is not None and now - known.looked_at < LOOK_SECONDS:
             return
         known.looked_at = now
-        known.decoys |= await self._origins.decoys(known.origin)
+        known.unmask(await self._origins.decoys(known.origin))
         if self._referers.forced(f"{known.origin}/") is None:
             known.take(await self._origins.rule(known.origin))
 

@@ -186,6 +186,7 @@ class Run:
         if short:
             await self._nap(min(short))
             return True
+        await self._outcomes.join()  # what is recorded last may unveil decoys, whose links are due again
         tally = await self._parts.ledger.tally(self._source)
         if tally.leased > len(self._leases.open):
             await self._nap(self._limits.beat_seconds)  # another worker is at them; should it die, they come to us
@@ -229,6 +230,8 @@ class Run:
             self._sum.overtaken += recorded.overtaken
             self._listen(recorded)
             self._sum.unveiled += await self._parts.unveiler.look(run, group)
+            for _ in group:
+                self._outcomes.task_done()
 
     async def _group(self) -> tuple[list[Outcome], bool]:
         """Return the next outcomes, as many as a group takes or as come within its time; and whether they are last."""

@@ -113,7 +113,7 @@ class Unmasker:
     async def _unmask(self, known: Known, digest: str, evidence: str) -> None:
         if self.suspicions.is_genuine(known.origin, digest):
             return
-        known.decoys.add(digest)
+        known.unmask({digest})
         await self.origins.add_decoy(known.origin, digest, evidence)
 
 

@@ -1,19 +1,17 @@
 """Copies that turn out to be decoys: rows cleared, files to quarantine (invariant 5: the only clearing there is).
 
 Two signs are followed after each group of outcomes: bytes that are held under several links of one host, which are
-examined; and digests that were proven to be decoys of an origin, which may be held, whichever run wrote them.
+examined; and digests that became known as decoys of an origin, which may be held, whichever run wrote them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from random import Random
 from typing import Protocol
 
-from rehost.errors import Permanent, VisitError
-from rehost.model import Copy, Link, Outcome, Reason, Refused, Stored
-from rehost.pipeline import backoff
+from rehost.errors import VisitError
+from rehost.model import Copy, Link, Outcome, Stored
 from rehost.pipeline.gate import HostPaused
 from rehost.pipeline.visit import Prove
 from rehost.ports import Catalogue, Ledger, Store, Transaction, WriteBack
@@ -26,8 +24,8 @@ class Examiner(Protocol):
         """Return whether these bytes, which at least two links of one origin gave, are a decoy of that origin."""
         ...
 
-    async def decoys(self, link: Link) -> frozenset[str]:
-        """Return the digests known to be decoys of the link's origin."""
+    def take_unmasked(self, link: Link, digest: str | None) -> set[str]:
+        """Return the decoys of the link's origin that may be held: those that became known since, and this digest."""
         ...
 
 
@@ -48,7 +46,6 @@ class Unveiler:
     store: Store
     examiner: Examiner
     provers: Provers
-    random: Random
     joint: bool  # catalogue and ledger are one database
 
     async def look(self, run: int, outcomes: Sequence[Outcome]) -> int:
@@ -60,8 +57,11 @@ class Unveiler:
 
     async def _proven(self, outcomes: Sequence[Outcome]) -> set[tuple[str, str]]:
         """Return the hosts and digests of decoys that may be held."""
-        refused = {outcome.task.host: outcome.task.link for outcome in _decoys(outcomes)}
-        found = {(host, digest) for host, link in refused.items() for digest in await self.examiner.decoys(link)}
+        found = set()
+        for outcome in outcomes:
+            stored = outcome.copy.digest if isinstance(outcome, Stored) else None
+            decoys = self.examiner.take_unmasked(outcome.task.link, stored)
+            found |= {(outcome.task.host, digest) for digest in decoys}
         hosts = {outcome.task.link: outcome.task.host for outcome in outcomes}
         for digest, links in (await self._shared(outcomes)).items():
             host = next((hosts[link] for link in links if link in hosts), None)
@@ -88,12 +88,11 @@ class Unveiler:
         return unveiled
 
     async def _clear(self, run: int, host: str, digest: str) -> Sequence[tuple[Link, Copy]]:
-        wait = backoff.visit_wait(1, Permanent(Reason.DECOY), self.random)
-
         async def work(transaction: Transaction) -> Sequence[tuple[Link, Copy]]:
             evidence = "the bytes proved to be a decoy after they were held"
             name = self.catalogue.name
-            group = await self.ledger.unmask(transaction, run, name, host, digest, evidence=evidence, wait_seconds=wait)
+            # At once: what unmasked the decoy may have been the rule under which these links give their pictures.
+            group = await self.ledger.unmask(transaction, run, name, host, digest, evidence=evidence, wait_seconds=0.0)
             if self.joint:
                 await self.catalogue.write_back(transaction, _clearings(group))
             return group
@@ -102,11 +101,6 @@ class Unveiler:
         if group and not self.joint:
             await self.catalogue.transact(lambda own: self.catalogue.write_back(own, _clearings(group)))
         return group
-
-
-def _decoys(outcomes: Sequence[Outcome]) -> Iterator[Refused]:
-    """Yield the outcomes that say decoy."""
-    return (outcome for outcome in outcomes if isinstance(outcome, Refused) and outcome.reason is Reason.DECOY)
 
 
 def _clearings(group: Sequence[tuple[Link, Copy]]) -> list[WriteBack]:
