@@ -36,7 +36,10 @@ class Name(BaseModel):
 
 
 def create_app(settings: rehost.Settings) -> FastAPI:
-    """Return the application: the case API, the copies under their prefix, rehost's page, health. It starts without the database."""
+    """Return the application: the case API, the copies under their prefix, rehost's page, health.
+
+    It starts without the database.
+    """
     database = Database(settings.database_url)
     page = rehost.site(settings)
 
