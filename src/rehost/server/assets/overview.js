@@ -97,11 +97,12 @@ function showDisk(card, usage) {
 
 function showReasons(card, standing, source, refresh) {
   const told = Object.entries(standing.reasons);
+  const isWhole = Object.entries(standing.states).every(([name, count]) => name === "held" || !count);
   const most = Math.max(...told.map(([, count]) => count), 1);
   const lines = told.map(([name, count]) => el("li", { title: advice(name) },
     el("a", { href: at({ reason: name }) }, el("span", {}, reason(name)), el("code", {}, name), el("b", {}, number(count)), meter(count, most, "refused"))));
   const all = told.length ? action(text("retryall"), "retry", () => ({ source }), (done) => text("did", done.changed), refresh) : null;
-  card.replaceChildren(heading(text("why"), all), told.length ? el("ul", { class: "reasons" }, ...lines) : el("p", { class: "soft" }, text("none")));
+  card.replaceChildren(heading(text("why"), all), told.length ? el("ul", { class: "reasons" }, ...lines) : el("p", { class: "soft" }, text(isWhole ? "none" : "nofailure")));
 }
 
 function showHosts(card, hosts, learned, refresh) {
