@@ -62,7 +62,8 @@ class _Rendering:
 </head>
 <body>
 <header>
-<p class="name"><a href="/rehost/">rehost</a> <a href="?lang={other}" hreflang="{other}">{self._text("other-language")}</a></p>
+<p class="name"><a href="/rehost/">rehost</a>
+<a href="?lang={other}" hreflang="{other}">{self._text("other-language")}</a></p>
 <h1>{self._text("title")}</h1>
 <p class="lead">{self._text("lead")}</p>
 {self._figures()}
