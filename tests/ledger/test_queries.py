@@ -115,7 +115,8 @@ async def test_a_pause_ends_when_it_is_resumed(queries, database):
     assert [host.pause_seconds for host in await queries.hosts("cases")] == [0.0, 0.0]
 
 
-async def test_a_run_is_alive_while_its_worker_is(queries, desk, database):
+async def test_a_run_is_alive_while_its_worker_is(desk, database):
+    queries = Queries(database)
     run = await desk.ledger.begin_run("cases")
     assert [each.is_alive for each in await queries.runs()] == [False]
 
