@@ -97,7 +97,8 @@ class Run:
         run = await self._parts.ledger.begin_run(self._source)
         planned = await self._parts.planner.plan(retry=retry, list_store=list_store)
         self._listen(planned)
-        if planned.due:
+        # What others have leased is not due; should they die, it comes to us.
+        if planned.due or (await self._parts.ledger.tally(self._source)).leased:
             await self._work(run)
         ended = await self._summary(self._clock.monotonic() - started)
         await self._parts.ledger.end_run(run, ended)
