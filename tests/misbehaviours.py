@@ -11,9 +11,8 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from urllib.parse import urlsplit
 
-from tests.pictures import picture
-
 from rehost.model import Format
+from tests.pictures import picture
 
 BEHAVIOURS = {}
 HONEST = {"picture", "slow", "permissive"}

@@ -40,10 +40,10 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import trustme
-from tests.misbehaviours import BEHAVIOURS
-from tests.pictures import picture
 
 from rehost.model import Format
+from tests.misbehaviours import BEHAVIOURS
+from tests.pictures import picture
 
 Play = Callable[[str, str, Mapping[str, str]], "Behaviour | str | bytes | None"]
 """Host, path with query, headers -> what to do: a behaviour, its name, a picture's bytes, or None (the path says)."""

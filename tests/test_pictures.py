@@ -2,9 +2,9 @@ import io
 
 import pytest
 from PIL import Image
-from tests.pictures import ANIMATED, WRITABLE, animation, picture
 
 from rehost.model import Format
+from tests.pictures import ANIMATED, WRITABLE, animation, picture
 
 
 @pytest.mark.parametrize("kind", WRITABLE)
