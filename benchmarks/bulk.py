@@ -2,139 +2,192 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+from tests.postgres import Postgres
 
-from tests.postgres import Postgres, running_postgres
-
-import arena
-import origin
-import peers
-import workload
+from arena import catalogue, installing, origin, peers, place, report, workload
+from arena.rounds import Side, compete
 
 WORKLOADS = {"400KB": (6141, 400_000), "10KB": (20_000, 10_000)}
-INPUTS = ("-urls", "-urls.txt", "-curl.conf", "-spider.py")
-BIN = Path(sys.executable).parent
+ONE, BOTH = ("rehost, 1 process",), ("rehost, 1 process", "rehost, 2 processes")
+Prepare = Callable[[Path], Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One kind of the work."""
+
+    workload: str
+    tls: bool
+    verify: str
+    concurrency: int
+
+    def __str__(self) -> str:
+        """Return its name, as result files have it."""
+        return f"{self.workload}-{'tls' if self.tls else 'plain'}-{self.concurrency}-{self.verify}"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A figure of issue 6: the best of ours over theirs."""
+
+    ours: Sequence[str]
+    theirs: str
+    figure: str
+    most: float
+
+
+FIGURES = {
+    ("400KB", False, "structure"): [
+        Wanted(ONE, "plain script", "wall", 1.0),
+        Wanted(ONE, "plain script", "cpu", 1.1),
+        Wanted(BOTH, "plain script", "wall", 0.7),
+        Wanted(ONE, "img2dataset, files as they are", "wall", 0.4),
+        Wanted(ONE, "img2dataset, files as they are", "cpu", 0.3),
+        Wanted(ONE, "Scrapy FilesPipeline", "wall", 0.25),
+        Wanted(ONE, "Scrapy FilesPipeline", "cpu", 0.3),
+        Wanted(BOTH, "aria2c", "wall", 1.1),
+        Wanted(BOTH, "curl", "wall", 2.0),
+    ],
+    ("400KB", True, "structure"): [Wanted(BOTH, "curl", "wall", 1.7)],
+    ("10KB", False, "structure"): [
+        Wanted(BOTH, "aria2c", "wall", 0.9),
+        Wanted(BOTH, "plain script", "wall", 0.4),
+    ],
+    ("400KB", False, "decode"): [
+        Wanted(BOTH, "Scrapy ImagesPipeline", "wall", 0.35),
+        Wanted(BOTH, "img2dataset", "wall", 0.7),
+    ],
+}
+MEMORY = 150  # MB, the main process
 
 
 def main() -> None:
     """Run the benchmark that the command line asks for."""
-    parser = arena.options(__doc__ or "")
+    parser = place.options(__doc__ or "")
     parser.add_argument("--workload", choices=WORKLOADS, default="400KB")
     parser.add_argument("--tls", action="store_true")
-    parser.add_argument("--concurrency", type=int, default=10)
+    parser.add_argument("--concurrency", type=int, default=10, help="pictures at a time (10 and 32 are of interest)")
     parser.add_argument("--verify", choices=("structure", "decode"), default="structure")
+    parser.add_argument("--all", action="store_true", help="all that figures are wanted of, one result each")
+    parser.add_argument("--every", action="store_true", help="all kinds that there are, one result each")
     parser.add_argument("--only", nargs="*", help="sides to run, by the beginning of their names")
     arguments = parser.parse_args()
-    count, mean = WORKLOADS[arguments.workload]
+    for setup in setups(arguments):
+        run(setup, arguments)
+
+
+def setups(arguments: argparse.Namespace) -> list[Setup]:
+    """Return what is asked for."""
+    if arguments.every:
+        kinds = product(WORKLOADS, (False, True), ("structure", "decode"), (10, 32))
+        return [Setup(*kind) for kind in kinds]
+    if arguments.all:
+        return [Setup(*kind, arguments.concurrency) for kind in FIGURES]
+    return [Setup(arguments.workload, arguments.tls, arguments.verify, arguments.concurrency)]
+
+
+def run(setup: Setup, arguments: argparse.Namespace) -> None:
+    """Let all sides do one kind of the work, and publish what came of it."""
+    count, mean = WORKLOADS[setup.workload]
     count = round(count * arguments.scale)
-    ground = Path(tempfile.mkdtemp(prefix="rehost-bench-", dir=arguments.folder))
-    arena.need(ground, 3 * count * mean)
-    try:
+    with place.workplace(arguments.folder, 3 * count * mean, 6 * count) as ground:
         paths = workload.make(ground / "origin", count, mean)
-        with origin.serving(ground / "origin") as server, running_postgres() as postgres:
-            postgres.run("ALTER SYSTEM SET fsync = on; ")
-            urls = [server.url(str(path.relative_to(ground / "origin")), tls=arguments.tls) for path in paths]
-            job = peers.Job(urls, arguments.concurrency, server.authority if arguments.tls else None)
-            sides = make_sides(job, postgres, paths, decode=arguments.verify == "decode")
-            if arguments.only:
-                sides = [side for side in sides if any(side.name.startswith(word) for word in arguments.only)]
-            arena.compete(sides, ground, arguments.rounds)
         size = sum(path.stat().st_size for path in paths)
-        kind = f"{arguments.workload}-{'tls' if arguments.tls else 'plain'}-{arguments.concurrency}-{arguments.verify}"
-        title = f"bulk: {count} pictures, {size / 1e6:.0f} MB, {kind}"
-        arena.publish(f"bulk-{kind}", title, arena.table(sides, pictures=count, size=size))
-    finally:
-        shutil.rmtree(ground, ignore_errors=True)
+        with origin.serving(ground / "origin") as server, catalogue.postgresql() as postgres:
+            urls = [server.url(str(path.relative_to(ground / "origin")), tls=setup.tls) for path in paths]
+            job = peers.Job(urls, setup.concurrency, server.authority if setup.tls else None)
+            sides = [*ours(setup, job, postgres, paths), *theirs(setup, job, postgres, paths)]
+            if arguments.only:
+                sides = [side for side in sides if side.name.startswith(tuple(arguments.only))]
+            compete(sides, ground, arguments.rounds)
+    title = f"bulk {setup}: {count} pictures, {size / 1e6:.0f} MB, medians of {arguments.rounds}"
+    table = report.table(sides, pictures=count, size=size, ours=BOTH)
+    report.publish(arguments.results, f"bulk-{setup}", title, table, report.goals(goals(setup, sides)))
 
 
-def make_sides(job: peers.Job, postgres: Postgres, paths: Sequence[Path], *, decode: bool) -> list[arena.Side]:
-    """Return who takes part; against the decoding mode only those who decode."""
-    digests = Counter(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
-    same = partial(same_bytes, digests)
-    trust = {"SSL_CERT_FILE": str(job.authority), "REQUESTS_CA_BUNDLE": str(job.authority)} if job.authority else {}
+def goals(setup: Setup, sides: Sequence[Side]) -> list[report.Goal]:
+    """Return the figures that are wanted of this kind of the work."""
+    wanted = FIGURES.get((setup.workload, setup.tls, setup.verify), [])
+    found = [
+        report.Goal(
+            f"{each.figure}, {'one process' if each.ours == ONE else 'best of 1 and 2 processes'} / {each.theirs}",
+            each.most,
+            report.ratio(sides, each.ours, each.theirs, each.figure),
+        )
+        for each in wanted
+    ]
+    peaks = [max(side.all("main")) / 1e6 for side in sides if side.name in BOTH and side.has_figures()]
+    return [*found, report.Goal("peak memory of the main process", MEMORY, max(peaks, default=None), " MB")]
+
+
+def trust(job: peers.Job) -> dict[str, str]:
+    """Return the variables by which a side is told of the CA."""
+    return {"SSL_CERT_FILE": str(job.authority), "REQUESTS_CA_BUNDLE": str(job.authority)} if job.authority else {}
+
+
+def ours(setup: Setup, job: peers.Job, postgres: Postgres, paths: Sequence[Path]) -> list[Side]:
+    """Return rehost's sides."""
+    told = catalogue.settings(postgres, concurrency=setup.concurrency, verify=setup.verify)
+    check = both(partial(same_bytes, digests(paths)), lambda _folder: catalogue.unwritten(postgres))
+
+    def prepare(workers: int, folder: Path) -> Sequence[str]:
+        folder.mkdir()
+        catalogue.fresh_table(postgres, job.urls)
+        return catalogue.run_command(folder, f"--workers={workers}")
+
+    return [
+        Side(name, partial(prepare, workers), check, {**trust(job), **told}) for workers, name in enumerate(BOTH, 1)
+    ]
+
+
+def theirs(setup: Setup, job: peers.Job, postgres: Postgres, paths: Sequence[Path]) -> list[Side]:
+    """Return the peers; against the decoding mode only those who decode."""
+    decodes = setup.verify == "decode"
+    same = partial(same_bytes, digests(paths))
+    check = partial(as_many, len(paths)) if decodes else same
+    images, images_trouble = installing.python_peer("img2dataset")
+    spiders, spiders_trouble = installing.python_peer("scrapy", "pillow")
+    if decodes:
+        img2dataset, scrapy = "img2dataset", "Scrapy ImagesPipeline"
+    else:
+        img2dataset, scrapy = "img2dataset, files as they are", "Scrapy FilesPipeline"
     sides = [
-        arena.Side(f"rehost, {workers} process{'es' * (workers > 1)}", ours(job, postgres, workers), same,
-                   {**trust, **settings(job, postgres, decode=decode)})
-        for workers in (1, 2)
+        Side(img2dataset, partial(peers.img2dataset, images, job, decode=decodes), check, {**trust(job), **peers.QUIET},
+             trouble=images_trouble),
+        Side(scrapy, partial(peers.scrapy, spiders, job, decode=decodes), check, trust(job), trouble=spiders_trouble),
     ]  # fmt: skip
-    if decode:
-        counted = partial(as_many, len(paths))
-        sides.append(arena.Side("Scrapy ImagesPipeline", partial(peers.scrapy, job, decode=True), counted, trust))
-        sides.append(arena.Side("img2dataset", partial(peers.img2dataset, job, decode=True), counted, trust))
+    if decodes:
         return sides
-    sides.append(arena.Side("plain script", plain(job, postgres), same, trust))
-    for name in ("curl", "wget2", "aria2c"):
-        side = arena.Side(name, partial(getattr(peers, name), job), same)
-        side.trouble = peers.missing(name)
-        sides.append(side)
-    sides.append(
-        arena.Side("img2dataset, files as they are", partial(peers.img2dataset, job, decode=False), same, trust)
-    )
-    sides.append(arena.Side("Scrapy FilesPipeline", partial(peers.scrapy, job, decode=False), same, trust))
-    return sides
+
+    def plain(folder: Path) -> Sequence[str]:
+        catalogue.fresh_table(postgres, job.urls)
+        return peers.plain_script(job, postgres.url(catalogue.DATABASE), folder)
+
+    written = both(same, lambda _folder: catalogue.unwritten(postgres))
+    programs = [
+        Side(name, partial(getattr(peers, name), job), same, trouble=installing.missing(name))
+        for name in ("curl", "wget2", "aria2c")
+    ]
+    return [Side("plain script", plain, written), *programs, *sides]
 
 
-def settings(job: peers.Job, postgres: Postgres, *, decode: bool) -> dict[str, str]:
-    """Return what rehost is told."""
-    return {
-        "DATABASE_URL": postgres.url("bench"),
-        "IMAGE_ALLOW_NETWORKS": "127.0.0.0/8",
-        "IMAGE_DOWNLOAD_CONCURRENCY": str(job.concurrency),
-        "IMAGE_VERIFY": "decode" if decode else "structure",
-        "IMAGE_MIN_FREE_BYTES": "0",
-    }
+def both(*checks: Callable[[Path], str | None]) -> Callable[[Path], str | None]:
+    """Return a check that says what is wrong first."""
+    return lambda folder: next((wrong for check in checks if (wrong := check(folder))), None)
 
 
-def table(job: peers.Job, postgres: Postgres) -> None:
-    """Make the database anew, with a row per address."""
-    postgres.drop_database("bench")
-    postgres.create_database("bench")
-    postgres.run(
-        "CREATE TABLE ad_cases (id BIGSERIAL PRIMARY KEY, case_id INTEGER UNIQUE NOT NULL, source_url TEXT NOT NULL,"
-        " title VARCHAR(500) NOT NULL, main_image TEXT, main_image_local TEXT)",
-        "bench",
-    )
-    rows = "".join(f"{number}\thttps://example.com/\tcase\t{url}\n" for number, url in enumerate(job.urls, 1))
-    copy = "COPY ad_cases (case_id, source_url, title, main_image) FROM STDIN"
-    command = [postgres.psql, "-X", "-q", "-d", "bench", "-c", copy]
-    subprocess.run(command, input=rows.encode(), env={**os.environ, **postgres.environment}, check=True)
-    postgres.run("ANALYZE ad_cases", "bench")
-    postgres.run("CHECKPOINT")
-
-
-def ours(job: peers.Job, postgres: Postgres, workers: int) -> Callable[[Path], Sequence[str]]:
-    """Return how a round of rehost is prepared."""
-
-    def prepare(folder: Path) -> Sequence[str]:
-        folder.mkdir()
-        table(job, postgres)
-        return [str(BIN / "rehost"), "run", "--quiet", f"--workers={workers}", "--storage-dir", str(folder)]
-
-    return prepare
-
-
-def plain(job: peers.Job, postgres: Postgres) -> Callable[[Path], Sequence[str]]:
-    """Return how a round of the plain script is prepared."""
-
-    def prepare(folder: Path) -> Sequence[str]:
-        folder.mkdir()
-        table(job, postgres)
-        script = str(Path(__file__).with_name("plain_script.py"))
-        command = [sys.executable, script, postgres.url("bench"), str(folder), f"--concurrency={job.concurrency}"]
-        return [*command, f"--ca={job.authority}"] if job.authority else command
-
-    return prepare
+def digests(paths: Sequence[Path]) -> Counter[str]:
+    """Return the digests of the origin's pictures."""
+    return Counter(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
 
 
 def pictures(folder: Path) -> list[Path]:
@@ -143,11 +196,10 @@ def pictures(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.suffix in kinds and path.is_file()]
 
 
-def same_bytes(digests: Counter[str], folder: Path) -> str | None:
+def same_bytes(expected: Counter[str], folder: Path) -> str | None:
     """Return what is wrong where the files are not, byte for byte, the origin's."""
-    found = Counter(hashlib.sha256(path.read_bytes()).hexdigest() for path in pictures(folder))
-    wrong = sum((digests - found).values())
-    return f"{wrong} of {digests.total()} pictures are not there" if wrong else None
+    wrong = sum((expected - digests(pictures(folder))).values())
+    return f"{wrong} of {expected.total()} pictures are not there" if wrong else None
 
 
 def as_many(count: int, folder: Path) -> str | None:

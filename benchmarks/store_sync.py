@@ -1,8 +1,6 @@
 """What durability costs: writing pictures into a store in groups, unsynced, file by file, and by syncfs.
 
-    python benchmarks/store_sync.py [FOLDER] [PICTURES] [BYTES]
-
-FOLDER lies on the disk to be measured (default: a temporary one below the working directory).
+`--folder` lies on the disk to be measured.
 """
 
 from __future__ import annotations
@@ -10,18 +8,20 @@ from __future__ import annotations
 import os
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
+from arena import place, report
 from rehost.store.durable import Durability
 from rehost.store.local import THREADS
 
-ROUNDS = 3
+PICTURES = 4000
 GROUPS = (10, 50, 200)
+WAYS = ("no sync", "file by file", "syncfs")
 
 Sync = Callable[[Callable[[Sequence[Path]], None], Sequence[Path]], object]
 
@@ -63,20 +63,26 @@ def measure(base: Path, pictures: int, size: int, group: int, way: str) -> tuple
     return took
 
 
-def main(folder: str = ".", pictures: str = "1000", size: str = "400000") -> None:
-    """Measure every way, interleaved, and print medians."""
-    took: dict[tuple[int, str], list[tuple[float, float]]] = {}
-    with tempfile.TemporaryDirectory(dir=folder) as base:
-        for _ in range(ROUNDS):
-            for group in GROUPS:
-                for way in ("no sync", "file by file", "syncfs"):
-                    result = measure(Path(base), int(pictures), int(size), group, way)
-                    took.setdefault((group, way), []).append(result)
-    print(f"{pictures} pictures of {size} bytes, medians of {ROUNDS}: wall seconds / CPU seconds")
-    for (group, way), results in took.items():
+def main() -> None:
+    """Measure every way, interleaved, and publish medians."""
+    parser = place.options(__doc__ or "")
+    parser.add_argument("--size", type=int, default=400_000, help="bytes of a picture (default 400000)")
+    arguments = parser.parse_args()
+    pictures = max(1, round(PICTURES * arguments.scale))
+    took: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    with place.workplace(arguments.folder, 2 * pictures * arguments.size, 4 * pictures) as ground:
+        for number, group, way in product(range(arguments.rounds + 1), GROUPS, WAYS):
+            result = measure(ground, pictures, arguments.size, group, way)
+            if number:
+                took.setdefault((str(group), way), []).append(result)
+    lines = []
+    for names, results in took.items():
         wall, cpu = (statistics.median(values) for values in zip(*results, strict=True))
-        print(f"groups of {group:3}  {way:12} {wall:6.2f} / {cpu:5.2f}")
+        lines.append(f"| {' | '.join(names)} | {wall:.2f} | {cpu:.2f} |")
+    title = f"store_sync: {pictures} pictures of {arguments.size} bytes, medians of {arguments.rounds}"
+    table = report.rows("| pictures in a group | synced | wall s | CPU s |", lines)
+    report.publish(arguments.results, "store_sync", title, table)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 START_SECONDS = 30.0
@@ -47,6 +47,7 @@ class Postgres:
     user: str = "postgres"
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)  # in place of those that make tests quick
     numbers: Iterator[int] = field(default_factory=count)
 
     @property
@@ -119,6 +120,7 @@ class Postgres:
             "max_connections": 100,
             "shared_buffers": "64MB",
             "log_checkpoints": "off",
+            **self.settings,
         }
         options = [f"--{name}={value}" for name, value in settings.items()]
         with (self.folder / "log").open("ab") as log:
@@ -205,8 +207,8 @@ def _copy(binaries: Path, folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def running_postgres() -> Iterator[Postgres]:
-    """Run a server in a temporary folder.
+def running_postgres(settings: Mapping[str, str] | None = None) -> Iterator[Postgres]:
+    """Run a server in a temporary folder; `settings` are PostgreSQL's, and win.
 
     Raises:
         FileNotFoundError: there are no binaries on this machine.
@@ -222,7 +224,7 @@ def running_postgres() -> Iterator[Postgres]:
             os.chown(folder, account.pw_uid, account.pw_gid)
             if not _everyone_may_read(binaries):
                 binaries = _copy(binaries, folder)
-        server = Postgres(binaries, folder, account)
+        server = Postgres(binaries, folder, account, settings=settings or {})
         server.initialise()
         server.start()
         try:

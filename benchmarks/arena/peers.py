@@ -1,16 +1,16 @@
-"""The other sides: how each peer is had, and what its command for the same work is."""
+"""The other sides: what each peer's command for the same work is."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ENVIRONMENT = Path(__file__).parent.parent / ".cache" / "bench-peers"
+QUIET = {"NO_ALBUMENTATIONS_UPDATE": "1", "WANDB_MODE": "disabled"}  # img2dataset's libraries ask home otherwise
+PROCESSES = os.cpu_count() or 1
 
 SPIDER = """
 import scrapy
@@ -32,23 +32,9 @@ class Job:
     authority: Path | None  # the CA to trust, over TLS
 
 
-def python_peers() -> Path:
-    """Return the Python that has img2dataset and Scrapy, in an environment of their own; made where it is absent."""
-    python = ENVIRONMENT / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", ENVIRONMENT], check=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", "img2dataset", "scrapy", "pillow"], check=True)
-    return python
-
-
-def missing(program: str) -> str | None:
-    """Return what to say where a Debian program is not there."""
-    return None if shutil.which(program) else f"missing: apt install {program.replace('aria2c', 'aria2')}"
-
-
 def curl(job: Job, folder: Path) -> list[str]:
     """Return curl's command: no hash, no check, one flat folder."""
-    lines = ["parallel", f"parallel-max = {job.concurrency}", "silent", "fail"]
+    lines = ["parallel", f"parallel-max = {job.concurrency}", "silent", "show-error", "fail"]
     if job.authority:
         lines.append(f"cacert = {job.authority}")
     for url in job.urls:
@@ -73,16 +59,19 @@ def aria2c(job: Job, folder: Path) -> list[str]:
     return ["aria2c", *options, f"--input-file={_write(folder, 'urls', job.urls)}"]
 
 
-def img2dataset(job: Job, folder: Path, *, decode: bool) -> list[str]:
-    """Return img2dataset's command: as it comes, or without touching the pictures."""
-    command = [str(python_peers().with_name("img2dataset")), f"--url_list={_write(folder, 'urls.txt', job.urls)}"]
-    command += [f"--output_folder={folder}", "--output_format=files", "--compute_hash=sha256", "--processes_count=2"]
-    command += [f"--thread_count={job.concurrency}", "--number_sample_per_shard=1000", "--enable_wandb=False"]
+def img2dataset(programs: Path, job: Job, folder: Path, *, decode: bool) -> list[str]:
+    """Return img2dataset's command, on every core: as it comes, or without touching the pictures."""
+    threads = -(-job.concurrency // PROCESSES)
+    shard = -(-len(job.urls) // (2 * PROCESSES))  # two for each process, so that none waits long for another
+    command = [str(programs / "img2dataset"), f"--url_list={_write(folder, 'urls.txt', job.urls)}"]
+    command += [f"--output_folder={folder}", "--output_format=files", "--compute_hash=sha256"]
+    command += [f"--processes_count={PROCESSES}", f"--thread_count={threads}", f"--number_sample_per_shard={shard}"]
+    command += ["--enable_wandb=False"]
     return command if decode else [*command, "--disable_all_reencoding=True"]
 
 
-def scrapy(job: Job, folder: Path, *, decode: bool) -> list[str]:
-    """Return Scrapy's command: FilesPipeline, or ImagesPipeline, which decodes."""
+def scrapy(programs: Path, job: Job, folder: Path, *, decode: bool) -> list[str]:
+    """Return Scrapy's command: FilesPipeline, or ImagesPipeline, which decodes and encodes anew."""
     kind, field = ("Images", "image_urls") if decode else ("Files", "file_urls")
     listing = _write(folder, "urls", job.urls)
     spider = _write(folder, "spider.py", [SPIDER.format(list=str(listing), field=field)])
@@ -92,13 +81,21 @@ def scrapy(job: Job, folder: Path, *, decode: bool) -> list[str]:
         "CONCURRENT_REQUESTS": str(job.concurrency),
         "CONCURRENT_REQUESTS_PER_DOMAIN": str(job.concurrency),
         "DOWNLOAD_DELAY": "0",
+        "ROBOTSTXT_OBEY": "False",
         "LOG_LEVEL": "WARNING",
         "TELNETCONSOLE_ENABLED": "False",
         "MEDIA_ALLOW_REDIRECTS": "True",
         "DOWNLOAD_WARNSIZE": "0",
     }
     options = [word for name, value in settings.items() for word in ("-s", f"{name}={value}")]
-    return [str(python_peers().with_name("scrapy")), "runspider", *options, str(spider)]
+    return [str(programs / "scrapy"), "runspider", *options, str(spider)]
+
+
+def plain_script(job: Job, database: str, folder: Path) -> list[str]:
+    """Return the command of the script that most people write."""
+    script = str(Path(__file__).with_name("plain_script.py"))
+    command = [sys.executable, script, database, str(folder), f"--concurrency={job.concurrency}"]
+    return [*command, f"--ca={job.authority}"] if job.authority else command
 
 
 def _write(folder: Path, name: str, lines: Sequence[str]) -> Path:

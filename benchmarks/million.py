@@ -1,25 +1,20 @@
 """A million rows: what noting them costs, what finding 100 changes costs, and a run that has nothing to do.
 
-    python -m benchmarks.million_rows [--rows 1000000] [--database URL]
-
-Without a URL a PostgreSQL of the tests is started (it needs the development tools); its fsync is off, which matters for
-the first noting alone. The peak is this process's memory, Python and SQLAlchemy included.
+The peak is this process's memory, Python and SQLAlchemy included.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import resource
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from random import Random
-from tempfile import TemporaryDirectory
 
 from sqlalchemy import text
 
+from arena import catalogue, place
 from rehost.catalogue import Source, TableCatalogue
 from rehost.clock import SystemClock
 from rehost.database import Database
@@ -91,11 +86,11 @@ async def measure(url: str, rows: int) -> None:
     async with Database(url, clock=SystemClock(), random=Random(1)) as database:
         await make_rows(database, rows)
         await migrate(database)
-        catalogue = await TableCatalogue.open(database, Source())
+        cases = await TableCatalogue.open(database, Source())
         worker = Worker("bench", "here", 1, "bench", "0")
         ledger = SqlLedger(database, worker=worker, lease_seconds=120.0, url=lambda key: "/static/images/" + key)
         with measured(f"note {rows} new links"):
-            print(await ledger.note("cases", catalogue.links()))
+            print(await ledger.note("cases", cases.links()))
         with measured("hosts with due links"):
             assert len(await ledger.hosts("cases")) == HOSTS
         with measured("lease 200"):
@@ -103,39 +98,35 @@ async def measure(url: str, rows: int) -> None:
         await hold_all(database)
         with measured("nothing to do: note + hosts + unpointed + tally"):
             with measured("  note"):
-                print(await ledger.note("cases", catalogue.links()))
+                print(await ledger.note("cases", cases.links()))
             with measured("  hosts"):
                 print(await ledger.hosts("cases"))
             with measured("  unpointed"):
-                print([len(group) async for group in ledger.unpointed("cases", catalogue.links())])
+                print([len(group) async for group in ledger.unpointed("cases", cases.links())])
             with measured("  tally"):
                 print(await ledger.tally("cases"))
         with measured(f"compare with {rows} listed files"):
             print(await ledger.compare("cases", listing(rows)))
         await run(database, f"UPDATE ad_cases SET main_image = main_image || '?2' WHERE case_id % {rows // 100} = 0")
         with measured("find 100 changed links"):
-            print(await ledger.note("cases", catalogue.links()))
+            print(await ledger.note("cases", cases.links()))
         await run(database, "UPDATE ad_cases SET main_image_local = NULL")
         with measured("find all rows cleared (unpointed, nothing written)"):
-            print(sum([len(group) async for group in ledger.unpointed("cases", catalogue.links())]))
+            print(sum([len(group) async for group in ledger.unpointed("cases", cases.links())]))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--database", choices=["postgresql", "sqlite"], default="postgresql")
-    parser.add_argument("--url", help="an empty database to use")
-    options = parser.parse_args()
-    with TemporaryDirectory() as folder:
-        if options.url:
-            asyncio.run(measure(options.url, options.rows))
-        elif options.database == "sqlite":
-            asyncio.run(measure(f"sqlite:///{Path(folder)}/bench.db", options.rows))
+    """Measure once."""
+    parser = place.options(__doc__ or "")
+    parser.add_argument("--sqlite", action="store_true", help="on SQLite, in place of PostgreSQL")
+    arguments = parser.parse_args()
+    rows = round(1_000_000 * arguments.scale)
+    with place.workplace(arguments.folder, 3000 * rows) as ground:
+        if arguments.sqlite:
+            asyncio.run(measure(f"sqlite:///{ground}/bench.db", rows))
         else:
-            from tests.postgres import running_postgres  # noqa: PLC0415 - only here are the tests' tools needed
-
-            with running_postgres() as server:
-                asyncio.run(measure(server.url(), options.rows))
+            with catalogue.postgresql() as server:
+                asyncio.run(measure(server.url(), rows))
 
 
 if __name__ == "__main__":

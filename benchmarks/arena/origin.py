@@ -15,6 +15,8 @@ from pathlib import Path
 
 import trustme
 
+from arena import installing
+
 HOST = "127.0.0.1"
 
 CONFIGURATION = """
@@ -51,20 +53,20 @@ class Origin:
 @contextmanager
 def serving(root: Path) -> Iterator[Origin]:
     """Serve a folder until the end of the block."""
-    program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+    program = installing.program("nginx")
     if program is None:
-        raise SystemExit("nginx plays the origin and is missing: apt install nginx-light")
+        raise SystemExit(f"nginx plays the origin. It is {installing.missing('nginx')}")
     folder = Path(tempfile.mkdtemp(prefix="rehost-bench-origin-"))
     authority = trustme.CA()
     authority.cert_pem.write_to_path(folder / "ca.pem")
     certificate = authority.issue_cert(HOST)
     (folder / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
     certificate.private_key_pem.write_to_path(folder / "key.pem")
-    plain, tls = _free_ports()
+    plain, tls = free_ports()
     (folder / "nginx.conf").write_text(CONFIGURATION.format(folder=folder, root=root, plain=plain, tls=tls))
     process = subprocess.Popen([program, "-c", folder / "nginx.conf", "-p", folder, "-e", folder / "error.log"])
     try:
-        _await(plain)
+        await_port(plain)
         yield Origin(plain, tls, folder / "ca.pem")
     finally:
         process.send_signal(signal.SIGQUIT)
@@ -72,18 +74,20 @@ def serving(root: Path) -> Iterator[Origin]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _free_ports() -> tuple[int, int]:
+def free_ports() -> tuple[int, int]:
+    """Return two ports that nobody listens on."""
     with socket.socket() as one, socket.socket() as two:
         one.bind(("127.0.0.1", 0))
         two.bind(("127.0.0.1", 0))
         return one.getsockname()[1], two.getsockname()[1]
 
 
-def _await(port: int) -> None:
-    end = time.monotonic() + 10
+def await_port(port: int, seconds: float = 20.0) -> None:
+    """Return once somebody listens on a port."""
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.02)
-    raise SystemExit("nginx did not come up")
+    raise SystemExit(f"nobody came up on port {port}")

@@ -1,0 +1,67 @@
+"""Where sides meet: they do the work in turns, one round to warm up and then those that count."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from arena.measuring import Figures, last_words, measure
+
+IDLE_SECONDS = 1.0
+
+
+@dataclass
+class Side:
+    """One way to do the work.
+
+    `prepare` makes a fresh start, untimed, and returns the command; `check` returns what is wrong with what it did.
+    """
+
+    name: str
+    prepare: Callable[[Path], Sequence[str]]
+    check: Callable[[Path], str | None]
+    environment: dict[str, str] = field(default_factory=dict)
+    figures: list[Figures] = field(default_factory=list)
+    trouble: str | None = None  # why there are no figures
+
+    def has_figures(self) -> bool:
+        """Return whether it did the work, rightly, in every round."""
+        return bool(self.figures) and not self.trouble
+
+    def median(self, figure: str) -> float:
+        """Return the median of one of the figures."""
+        return statistics.median(self.all(figure))
+
+    def all(self, figure: str) -> list[float]:
+        """Return one of the figures, of every round that counts."""
+        return [getattr(figures, figure) for figures in self.figures]
+
+
+def compete(sides: Sequence[Side], ground: Path, rounds: int) -> None:
+    """Let all sides do the work in turns, once to warm up and then `rounds` times."""
+    for number in range(rounds + 1):
+        for side in sides:
+            if not side.trouble:
+                _turn(side, ground / "side", number)
+
+
+def _turn(side: Side, folder: Path, number: int) -> None:
+    """Let one side do the work once; what it did is looked at, and removed."""
+    command = side.prepare(folder)
+    folder.mkdir(exist_ok=True)
+    figures = measure(command, folder, side.environment)
+    wrong = side.check(folder)
+    if wrong:
+        side.trouble = f"{wrong} (exit status {figures.status}: {last_words(folder)})"
+    sys.stderr.write(f"round {number} {side.name}: {figures.wall:.2f} s {side.trouble or ''}\n")
+    if number and not side.trouble:
+        side.figures.append(figures)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.sync()
+    time.sleep(IDLE_SECONDS)

@@ -1,0 +1,60 @@
+"""The benchmarks: each can be asked for help, and runs at a tiny scale. What they measure is not asserted."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
+QUICKEST = "store_sync"
+
+# The smallest work that goes through all of a benchmark, without peers that take minutes to install.
+TINY = {
+    "bulk": ["--scale=0.003", "--only", "rehost", "plain", "curl"],
+    "million": ["--scale=0.01"],
+    "store_sync": ["--scale=0.02"],
+}
+
+
+def bench(name, *options):
+    return subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / f"{name}.py", *options],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+
+def test_each_is_described():
+    text = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    described = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+
+    assert sorted(described) == BENCHMARKS
+
+
+def test_each_has_a_tiny_scale():
+    assert sorted(TINY) == BENCHMARKS
+
+
+def test_help_is_shown(sample):
+    for name in sample(BENCHMARKS, 3):
+        shown = bench(name, "--help")
+
+        assert shown.returncode == 0, shown.stderr
+        assert "--scale" in shown.stdout
+
+
+def test_it_runs_at_a_tiny_scale(pytestconfig, tmp_path):
+    names = BENCHMARKS if pytestconfig.getoption("full") else [QUICKEST]
+    for name in names:
+        run = bench(name, "--rounds=1", f"--folder={tmp_path}", f"--results={tmp_path}/results", *TINY[name])
+
+        assert run.returncode == 0, run.stderr
+        assert "not run" not in run.stdout
+        assert [path for path in (tmp_path / "results").iterdir() if path.stem.startswith(name)]
