@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from rehost.model import Rule
-from rehost.ports import Share
+from rehost.ports import Draw, Drawn, Share, Spending
 
 
 class FakeClock:
@@ -64,6 +64,8 @@ class FakeOrigins:
         self.allowances: dict[str, int] = {}
         self.proven: set[str] = set()
         self.left = False
+        self.spent: dict[str, int] = {}  # extra requests
+        self.drawn: dict[str, int] = {}  # of today's budget
 
     async def rule(self, origin: str) -> Rule | None:
         return self.rules.get(origin)
@@ -71,9 +73,29 @@ class FakeOrigins:
     async def learned(self, rule: Rule) -> None:
         self.rules[rule.origin] = rule
 
-    async def forget_rule(self, origin: str, evidence: str) -> None:
-        self.rules.pop(origin, None)
+    async def forget_rule(self, origin: str, referer: str, evidence: str) -> bool:
+        rule = self.rules.get(origin)
+        if rule is None or rule.referer != referer:
+            return False
+        del self.rules[origin]
+        self.spent.pop(origin, None)
         self.forgotten.append((origin, evidence))
+        return True
+
+    async def spend(self, origin: str, most: int, believed: str | None) -> Spending:
+        rule = self.rules.get(origin)
+        if (rule.referer if rule else None) != believed:
+            return Spending.ELSEWHERE
+        if self.spent.get(origin, 0) >= most:
+            return Spending.USED_UP
+        self.spent[origin] = self.spent.get(origin, 0) + 1
+        return Spending.GRANTED
+
+    async def learning_ended(self, origin: str) -> None:
+        pass  # nobody else is there to wait for it
+
+    async def refresh_budget(self, origin: str, seconds: float) -> None:  # noqa: ARG002 - no time passes here
+        self.spent.pop(origin, None)
 
     async def decoys(self, origin: str) -> frozenset[str]:
         return frozenset(self.notices.get(origin, ()))
@@ -87,6 +109,15 @@ class FakeOrigins:
         in_flight: Mapping[str, int] | None = None,  # noqa: ARG002 - nobody else is there to wait for them
     ) -> Mapping[str, Share]:
         return {host: self._share(host, number) for host, number in wanted.items()}
+
+    async def draw(self, draws: Mapping[str, Draw]) -> Mapping[str, Drawn]:
+        taken = {}
+        for host, wish in draws.items():
+            number = min(wish.number, wish.budget - self.drawn.get(host, 0))
+            self.drawn[host] = self.drawn.get(host, 0) + number
+            if wish.number > 0:
+                taken[host] = Drawn(number, 0, 3600.0)
+        return taken
 
     async def leave(self) -> None:
         self.left = True

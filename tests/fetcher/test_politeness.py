@@ -6,10 +6,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.fakes import FakeClock
 
 from rehost.errors import Permanent, Transient
-from rehost.fetcher.pace import FIRST_PAUSE, GROWTH_ROUNDS, LONGEST_PAUSE, Manners, Sign, sign_of
+from rehost.fetcher.pace import FIRST_PAUSE, GROWTH_ROUNDS, LARGEST_PART, LONGEST_PAUSE, Manners, Sign, sign_of
 from rehost.fetcher.politeness import HostPoliteness
 from rehost.model import Reason
-from rehost.ports import Allowance, Pause, Share
+from rehost.ports import Allowance, Draw, Drawn, Pause, Share
 
 TIMED_OUT = Transient(Reason.TIMED_OUT, "30 s")
 THROTTLED = Transient(Reason.THROTTLED, "status 429")
@@ -335,25 +335,95 @@ def test_a_least_delay_holds_over_all_workers_together(clock):
     assert polite.next_time() == clock.monotonic() + 8
 
 
-def test_a_days_budget_ends_with_the_day(clock):
-    polite = HostPoliteness(
-        clock,
-        Random(1),
-        concurrency=8,
-        first_slots=8,
-        manners=lambda host: Manners(0.0, 3 if host == "a.test" else None),
-    )
-    share(polite)
-    assert start_all(polite, "a.test") == ["a.test"] * 3
-    assert polite.cause("a.test") == (Reason.THROTTLED, "the day's budget of 3 requests is used up")
-    assert polite.next_host({"a.test", "b.test"}) == "b.test"
-    left = polite.pause_seconds("a.test")
-    assert 0 < left <= 86400
+@pytest.fixture
+def thrifty(clock):
+    """A worker that may send what it has drawn to a.test, and as much as it likes to others."""
 
-    for _ in range(3):
-        polite.finished("a.test", None)
-    clock.advance(left)
-    assert start_all(polite, "a.test") == ["a.test"] * 3
+    def manners(host):
+        return Manners(0.0, 3 if host == "a.test" else None)
+
+    return HostPoliteness(clock, Random(1), concurrency=8, first_slots=8, manners=manners)
+
+
+def test_of_a_host_with_a_budget_no_more_is_asked_than_was_drawn(thrifty):
+    share(thrifty)
+    assert thrifty.next_host({"a.test"}) is None
+    assert thrifty.draws() == {"a.test": Draw(3, LARGEST_PART)}
+
+    thrifty.fill({"a.test": Drawn(2, 20, 3600.0)})
+    assert start_all(thrifty, "a.test", "b.test").count("a.test") == 2
+    thrifty.finished("a.test", None)
+    assert thrifty.next_host({"a.test"}) is None
+
+
+def test_who_starts_a_request_says_that_a_part_runs_out(thrifty):
+    share(thrifty)
+    thrifty.next_host({"a.test"})
+    thrifty.fill({"a.test": Drawn(LARGEST_PART, 20, 3600.0)})
+    assert thrifty.draws() == {}
+
+    said = [ask_for_part(thrifty) for _ in range(LARGEST_PART)]
+
+    assert said == [False] * (LARGEST_PART - LARGEST_PART // 4 - 1) + [True] * (LARGEST_PART // 4 + 1)
+    assert not thrifty.started("b.test")
+
+
+def ask_for_part(polite, host="a.test"):
+    assert polite.next_host({host}) == host
+    said = polite.started(host)
+    polite.finished(host, None)
+    return said
+
+
+def test_a_budget_that_is_used_up_is_a_pause_until_the_day_ends(thrifty, clock):
+    share(thrifty)
+    thrifty.next_host({"a.test", "b.test"})
+    thrifty.fill({"a.test": Drawn(0, 20, 3600.0)})
+
+    assert thrifty.cause("a.test") == (Reason.THROTTLED, "the day's budget of 3 requests is used up")
+    assert thrifty.pause_seconds("a.test") == 3600.0
+    assert thrifty.draws() == {}  # it would be in vain
+    assert thrifty.next_host({"a.test", "b.test"}) == "b.test"
+
+    clock.advance(3600.0)
+    thrifty.next_host({"a.test"})
+    assert thrifty.draws() == {"a.test": Draw(3, LARGEST_PART, 20)}
+    thrifty.fill({"a.test": Drawn(1, 21, 86400.0)})
+    assert start_all(thrifty, "a.test") == ["a.test"]
+
+
+def test_a_part_ends_with_its_day(thrifty, clock):
+    share(thrifty)
+    thrifty.next_host({"a.test"})
+    thrifty.fill({"a.test": Drawn(3, 20, 60.0)})
+    clock.advance(58.0)  # by the ledger's clock the day may be over
+
+    share(thrifty)
+    assert thrifty.next_host({"a.test"}) is None
+    assert thrifty.draws() == {"a.test": Draw(3, LARGEST_PART, 20)}
+
+
+def test_a_part_is_given_back_when_a_host_is_idle_and_when_the_worker_leaves(thrifty, clock):
+    share(thrifty)
+    thrifty.next_host({"a.test"})
+    thrifty.fill({"a.test": Drawn(3, 20, 3600.0)})
+    ask(thrifty)
+    thrifty.next_host(set())
+    assert thrifty.draws() == {"a.test": Draw(3, LARGEST_PART - 2, 20)}  # asked of late
+
+    clock.advance(60.0)
+    assert thrifty.draws() == {"a.test": Draw(3, -2, 20)}
+    assert thrifty.draws(leaving=True) == {}
+
+    thrifty.next_host({"a.test"})
+    thrifty.fill({"a.test": Drawn(1, 20, 3600.0)})
+    assert thrifty.draws(leaving=True) == {"a.test": Draw(3, -1, 20)}
+    assert thrifty.next_host({"a.test"}) is None
+
+
+def test_without_budgets_nothing_is_drawn(polite):
+    ask(polite)
+    assert polite.draws() == polite.draws(leaving=True) == {}
 
 
 # bounds
@@ -454,7 +524,7 @@ class Polite(RuleBasedStateMachine):
 
     def may_be_asked(self, host):
         pace = self.polite._paces.get(host)
-        room = min(self.slots.get(host, self.first), pace.room() if pace else 6)
+        room = min(self.slots.get(host, self.first), pace.room(self.clock.monotonic()) if pace else 6)
         waits = self.polite.pause_seconds(host) > 0 or (
             host == "d.test" and self.clock.monotonic() < self.asked_at.get(host, -10) + 3.0
         )

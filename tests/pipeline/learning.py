@@ -28,19 +28,22 @@ async def no_names(host):
     raise Permanent(Reason.UNRESOLVED, host)
 
 
+_NUMBERS = count()
+
+
 class Worker:
     """One process: what it knows dies with it, `origins` is what it shares with others."""
 
     def __init__(self, origin, client, inspector, folder, *, origins=None, referers=None):
         self.origin = origin
         self.origins = origins or FakeOrigins()
-        self.clock = FakeClock()
+        self.clock = FakeClock(hurry=True)  # who waits for another worker is not to be waited for
         self.told = []
         self.pauses = []
         self.folder = folder
         self._client = client
         self._inspector = inspector
-        self._numbers = count()
+        self._numbers = _NUMBERS
         self._random = Random(7)
         self._referers = referers or Referers()
         self.learner = self._learner()
@@ -55,6 +58,10 @@ class Worker:
             listen=self.told.append,
             pause=self.pauses.append,
         )
+
+    def beside(self, origins):
+        """Return another process at the same origin, with its own way to the ledger."""
+        return Worker(self.origin, self._client, self._inspector, self.folder, origins=origins)
 
     def restart(self):
         self.learner = self._learner()

@@ -17,7 +17,7 @@ from tests.origin import Origin
 from rehost import assembly
 from rehost.events import Event, OriginLearned, RunEnded, Visited
 from rehost.model import Reason
-from rehost.settings import Settings, load
+from rehost.settings import OriginOverride, Settings, load
 
 HOST = "pics.example"
 
@@ -201,6 +201,34 @@ async def test_a_hanging_host_holds_nobody_up(world):
     assert ended.held == 200
     assert hosts[:200] == [HOST] * 200  # all of them before the first hanging one's time was up
     assert world.origin.count(host="dead.example") < 40  # the last of a dead host's links cost no time-out each
+
+
+async def test_a_days_budget_holds_over_all_workers_and_runs(world):
+    world.add(*(world.link("permissive", f"{number}.jpg") for number in range(40)))
+    world.add(*(world.link("permissive", f"{number}.jpg", host="free.example") for number in range(5)))
+    budgeted = replace(world.settings, origins=(OriginOverride(HOST, daily_budget=15),))
+
+    async def go():
+        async with assembly.open_run(budgeted, source=None, listen=world.events.append) as run:
+            return await asyncio.wait_for(run.go(), 60)
+
+    first = await asyncio.gather(go(), go())
+    second = await go()
+
+    assert world.origin.count(host=HOST) == 15
+    assert world.origin.count(host="free.example") <= 5 + 5
+    assert second.held == 0
+    assert second.total_held == 5 + 15 - 1  # the origin got one control
+    assert second.later == 40 - 14
+    assert sum(ended.failed.get(Reason.THROTTLED, 0) for ended in first) == 40 - 14
+    assert 0 < second.next_due_seconds <= 86400 + 3600
+
+
+async def test_without_a_budget_nothing_is_counted(world):
+    world.add(*(world.link("permissive", f"{number}.jpg") for number in range(5)))
+    await world.run()
+
+    assert world.sql("SELECT count(*) FROM rehost_budgets") == [(0,)]
 
 
 async def test_what_is_no_url_is_refused_without_a_request(world):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from math import ceil
 from random import Random
 
 from rehost.errors import Transient, VisitError
@@ -29,6 +28,12 @@ LONGEST_RETRY_AFTER = 7 * 86400.0
 
 LONGEST_THROTTLE_PAUSE = 60.0
 """Seconds, for a 429 that does not say how long to wait."""
+
+LARGEST_PART = 32
+"""Requests of a day's budget that a worker has for itself at most: a crash loses no more of it."""
+
+LATEST = 5.0
+"""Seconds before a day's end from which on no part of its budget is used: the answer that told of it took a while."""
 
 
 class Sign(Enum):
@@ -70,7 +75,7 @@ class Manners:
     """What the operator asks for, over all workers."""
 
     min_delay_seconds: float = 0.0
-    daily_budget: int | None = None  # requests in 24 hours
+    daily_budget: int | None = None  # requests in a day of UTC, by the ledger's clock
 
 
 @dataclass(slots=True)
@@ -97,16 +102,20 @@ class Pace:
     _failures: int = 0  # in a row
     _throttles: int = 0  # in a row
     _trips: int = 0  # of the breaker, in a row
-    _day: int = 0
-    _asked: int = 0  # in that day
+    part: int = 0  # requests that this worker may send still of the day's budget, if there is one
+    day: int = 0  # that the part is of
+    _day_ends: float = 0.0
 
     def __post_init__(self) -> None:
         """Begin with all that the operator allows; an unproven host is held to one by its slots."""
         self.limit = self.most
 
-    def room(self) -> int:
+    def room(self, now: float) -> int:
         """Return how many requests this worker may have in flight; one while the breaker waits for a probe."""
-        return min(self.slots, 1 if self._trips else self.limit)
+        room = min(self.slots, 1 if self._trips else self.limit)
+        if not self.manners.daily_budget:
+            return room
+        return min(room, self.in_flight + self.part) if now < self._day_ends else 0
 
     def ready_at(self) -> float:
         """Return the time from which the host may be asked, room given."""
@@ -115,25 +124,38 @@ class Pace:
     def is_forgettable(self) -> bool:
         """Return whether nothing would be lost if this were forgotten, once its pause is over."""
         blank = not (self.in_flight or self._failures or self._trips or self.news)
-        return blank and self.limit == self.most and not self.manners.daily_budget
+        return blank and self.limit == self.most and not self.part
 
     def start(self, now: float) -> None:
         """Count a request as sent."""
         self.in_flight += 1
         self.used_at = now
         self._next_at = now + self.manners.min_delay_seconds * self._workers()
+        if self.manners.daily_budget:
+            self.part -= 1
 
-    def spend(self, now: float, day: int, day_ends: float) -> bool:
-        """Count the request against the day's budget; return whether that ended it: then pause until `day_ends`."""
+    def draw(self, now: float, *, is_wanted: bool) -> int:
+        """Return how much of the day's budget to ask for, or (below zero) how much is given back with this call."""
         if not self.manners.daily_budget:
-            return False
-        if day != self._day:
-            self._day, self._asked = day, 0
-        self._asked += 1
-        if self._asked < ceil(self.manners.daily_budget / self._workers()):
-            return False
-        self.heed(day_ends, (Reason.THROTTLED, f"the day's budget of {self.manners.daily_budget} requests is used up"))
-        return self.paused_until > now
+            return 0
+        if now >= self._day_ends:
+            self.part = 0  # it was of a day that is over
+        if not is_wanted:
+            given, self.part = self.part, 0
+            return -given
+        return LARGEST_PART - self.part if self.is_short() and now >= self.paused_until else 0
+
+    def fill(self, number: int, day: int, now: float, seconds: float) -> None:
+        """Take a part of the day's budget; without one, leave the host alone until the day ends."""
+        self.day, self._day_ends = day, now + seconds - LATEST
+        self.part += number
+        if self.part <= 0:
+            evidence = f"the day's budget of {self.manners.daily_budget} requests is used up"
+            self.heed(now + seconds, (Reason.THROTTLED, evidence))
+
+    def is_short(self) -> bool:
+        """Return whether more of the day's budget will be needed soon."""
+        return bool(self.manners.daily_budget) and self.part <= LARGEST_PART // 4
 
     def end(self) -> None:
         """Count a request as over, whatever came of it."""

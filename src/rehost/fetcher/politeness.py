@@ -14,7 +14,7 @@ from rehost.errors import VisitError
 from rehost.fetcher.pace import Manners, Pace, sign_of
 from rehost.fetcher.rotation import Rotation
 from rehost.model import Reason
-from rehost.ports import Allowance, Change, Pause, Share
+from rehost.ports import Allowance, Change, Draw, Drawn, Pause, Share
 
 SHORT_PAUSE = 5.0
 """Seconds; a shorter pause is over before the other workers could hear of it."""
@@ -24,8 +24,6 @@ OF_LATE = 10.0
 
 LOOK_SHARE = 32
 """Newcomers queue behind idle hosts, so they need not be looked for at once: a call looks at so many on average."""
-
-_DAY_SECONDS = 86400
 
 
 class HostPoliteness:
@@ -43,7 +41,7 @@ class HostPoliteness:
         """Begin without knowing any host.
 
         Args:
-            clock: for pauses and delays; its wall clock only says when a day of a budget ends.
+            clock: for pauses and delays.
             random: for jitter.
             concurrency: requests at once that any host may get, over all workers.
             manners: what the operator asks for, by host.
@@ -90,14 +88,12 @@ class HostPoliteness:
         """Return why this host is left alone, with the evidence."""
         return self._pace(host).cause
 
-    def started(self, host: str) -> None:
-        """Count a request to this host as in flight."""
+    def started(self, host: str) -> bool:
+        """Count a request to this host as in flight; return whether a new part of its daily budget is needed soon."""
         pace = self._pace(host)
-        now = self._clock.monotonic()
-        pace.start(now)
-        day, of_day = divmod(self._clock.now().timestamp(), _DAY_SECONDS)
-        pace.spend(now, int(day), now + _DAY_SECONDS - of_day)
+        pace.start(self._clock.monotonic())
         self._place(host)
+        return pace.is_short()
 
     def finished(self, host: str, error: VisitError | None) -> Change | None:
         """Count the request as ended, learn from how it ended, and return what others should know of it."""
@@ -133,6 +129,26 @@ class HostPoliteness:
         """Return how many requests each host is answering now, for `Origins.shares`."""
         return {host: pace.in_flight for host, pace in self._paces.items() if pace.in_flight}
 
+    def draws(self, *, leaving: bool = False) -> Mapping[str, Draw]:
+        """Return what is wanted of daily budgets, or given back with this call: by who leaves, and of idle hosts."""
+        now = self._clock.monotonic()
+        result = {}
+        for host, pace in self._paces.items():
+            if not pace.manners.daily_budget:
+                continue
+            is_wanted = not leaving and (host in self._waiting or pace.used_at >= now - OF_LATE)
+            if number := pace.draw(now, is_wanted=is_wanted):
+                result[host] = Draw(pace.manners.daily_budget, number, pace.day)
+            self._replace(host)
+        return result
+
+    def fill(self, drawn: Mapping[str, Drawn]) -> None:
+        """Take the parts of daily budgets; leave alone until the day ends whom there is no budget left for."""
+        now = self._clock.monotonic()
+        for host, each in drawn.items():
+            self._pace(host).fill(each.number, each.day, now, each.seconds)
+            self._replace(host)
+
     def apply(self, shares: Mapping[str, Share]) -> None:
         """Take what the ledger lets this worker have of each host; of hosts it does not name, as at first."""
         for host in self._paces.keys() | shares.keys():
@@ -161,7 +177,7 @@ class HostPoliteness:
         """Give the host the place that fits how it stands now."""
         pace = self._pace(host)
         ready_at = pace.ready_at()
-        if pace.in_flight >= pace.room():
+        if pace.in_flight >= pace.room(self._clock.monotonic()):
             self._rotation.hold(host)
         elif ready_at > self._clock.monotonic():
             self._rotation.hold(host, ready_at)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import Text, delete, select, update
 
 from rehost.database import Connection, Database, now
-from rehost.ledger.schema import links, shares, workers
+from rehost.ledger.schema import learnings, links, shares, workers
 from rehost.model import State
 
 
@@ -22,9 +22,11 @@ async def bury(connection: Connection, database: Database, is_gone: Callable[[st
 
 
 async def leave(connection: Connection, worker: str) -> None:
-    """Take a worker off the list of the living; its shares are free."""
+    """Take a worker off the list of the living; its shares are free, and the origins that it was learning."""
     for table in (shares, workers):
         await connection.execute(delete(table).where(table.c.worker == worker))
+    leaving = update(learnings).where(learnings.c.worker == worker).values(worker=None, busy_until=None)
+    await connection.execute(leaving)
 
 
 async def _free(connection: Connection, database: Database, names: Sequence[str]) -> int:

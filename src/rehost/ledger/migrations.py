@@ -75,6 +75,17 @@ MIGRATIONS = (
             )""",
         ),
     ),
+    Migration(
+        2,
+        "budgets over all workers",
+        (
+            """CREATE TABLE rehost_learnings (
+                origin text PRIMARY KEY, extra integer NOT NULL, fresh_at {moment} NOT NULL,
+                worker text, busy_until {moment}
+            )""",
+            "CREATE TABLE rehost_budgets (host text PRIMARY KEY, day integer NOT NULL, taken integer NOT NULL)",
+        ),
+    ),
 )
 
 _JOURNAL = "CREATE TABLE IF NOT EXISTS rehost_migrations (number integer PRIMARY KEY, name text, applied_at {moment})"

@@ -10,8 +10,9 @@ from rehost.database import Connection, Database, after, now
 from rehost.ledger.burying import leave
 from rehost.ledger.schema import decoys, hosts, origins
 from rehost.ledger.sharing import Sharing
+from rehost.ledger.spending import Extra, draw
 from rehost.model import Rule
-from rehost.ports import Share
+from rehost.ports import Draw, Drawn, Share, Spending
 
 
 class SqlOrigins:
@@ -21,6 +22,7 @@ class SqlOrigins:
         """Take this worker's name, what any host may bear at most, and how long a silent worker counts as alive."""
         self._database = database
         self._sharing = Sharing(database, worker, concurrency, lease_seconds)
+        self._spending = Extra(database, worker, lease_seconds)
 
     async def rule(self, origin: str) -> Rule | None:
         """Return the Referer rule of an origin, if one is learned."""
@@ -38,10 +40,31 @@ class SqlOrigins:
         adding = adding.on_conflict_do_update(index_elements=[origins.c.origin], set_=values)
         await self._database.transact(lambda connection: connection.execute(adding))
 
-    async def forget_rule(self, origin: str, evidence: str) -> None:  # noqa: ARG002 - the caller logs it
-        """Drop a rule that no longer holds."""
-        forgetting = delete(origins).where(origins.c.origin == origin)
-        await self._database.transact(lambda connection: connection.execute(forgetting))
+    async def forget_rule(self, origin: str, referer: str, evidence: str) -> bool:  # noqa: ARG002 - the caller logs it
+        """Drop a rule that no longer holds, and have it learned with a fresh budget; return whether it was there."""
+        forgetting = delete(origins).where(origins.c.origin == origin, origins.c.referer == referer)
+
+        async def work(connection: Connection) -> bool:
+            is_forgotten = (await connection.execute(forgetting)).rowcount > 0
+            if is_forgotten:
+                await self._spending.refresh(connection, origin, 0.0)
+            return is_forgotten
+
+        return await self._database.transact(work)
+
+    async def spend(self, origin: str, most: int, believed: str | None) -> Spending:
+        """Take one of the origin's extra requests, if there is one left and no other worker is at it."""
+        return await self._database.transact(
+            lambda connection: self._spending.spend(connection, origin, most, believed)
+        )
+
+    async def learning_ended(self, origin: str) -> None:
+        """Let the other workers learn this origin again."""
+        await self._database.transact(lambda connection: self._spending.end(connection, origin))
+
+    async def refresh_budget(self, origin: str, seconds: float) -> None:
+        """Have learning begin anew in so many seconds."""
+        await self._database.transact(lambda connection: self._spending.refresh(connection, origin, seconds))
 
     async def decoys(self, origin: str) -> frozenset[str]:
         """Return the digests known to be decoys of this origin."""
@@ -61,6 +84,10 @@ class SqlOrigins:
     ) -> Mapping[str, Share]:
         """Tell that we live and how many requests each host could use here; return what we may have of each."""
         return await self._database.transact(lambda connection: self._sharing.share(connection, wanted, in_flight))
+
+    async def draw(self, draws: Mapping[str, Draw]) -> Mapping[str, Drawn]:
+        """Take parts of hosts' daily budgets, or give back what is left of them."""
+        return await self._database.transact(lambda connection: draw(connection, self._database, draws))
 
     async def leave(self) -> None:
         """Give all shares back: this worker ends."""

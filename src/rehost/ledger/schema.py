@@ -109,6 +109,16 @@ origins = Table(
     Column("learned_at", Moment),
 )
 
+learnings = Table(
+    "rehost_learnings",
+    metadata,
+    Column("origin", String, primary_key=True),
+    Column("extra", Integer),  # requests that were no link's own, since its rule is being learned
+    Column("fresh_at", Moment),  # from then on none of them counts any more
+    Column("worker", String),  # who is at it; the others wait for what it learns
+    Column("busy_until", Moment),
+)
+
 decoys = Table(
     "rehost_decoys",
     metadata,
@@ -126,6 +136,14 @@ hosts = Table(
     Column("proven", Boolean),  # it has given a proven picture
     Column("paused_until", Moment),
     Column("evidence", String),
+)
+
+budgets = Table(
+    "rehost_budgets",
+    metadata,
+    Column("host", String, primary_key=True),
+    Column("day", Integer),  # since 1970, UTC
+    Column("taken", Integer),  # requests of that day that workers took a part for
 )
 
 workers = Table(

@@ -64,7 +64,7 @@ class Sharing:
             before = held[host].get(self.worker, Held(0, 0, 0))
             wish = max(0, wanted.get(host, 0))
             share = borne.get(host, Share(0))
-            slots = 0 if share.pause_seconds > 0 else self._slots(wish, others, self._limit(share))
+            slots = 0 if share.pause_seconds > 0 else self._slots(wish, others, share)
             mine[host] = Held(wish, slots, max(slots, self._flying(before, wish, host, in_flight)))
             if host in wanted:
                 result[host] = Share(slots, share.allowance, share.pause_seconds, share.proven)
@@ -84,10 +84,13 @@ class Sharing:
             return 1
         return min(self.concurrency, share.allowance or self.concurrency)
 
-    def _slots(self, wish: int, others: Mapping[str, Held], limit: int) -> int:
+    def _slots(self, wish: int, others: Mapping[str, Held], share: Share) -> int:
+        limit = self._limit(share)
+        free = max(0, limit - sum(each.reserved for each in others.values()))
+        if not share.proven:  # who has the one slot keeps it: what an origin wants is learned request by request
+            return min(wish, free)
         wishes = {name: each.wanted for name, each in others.items()} | {self.worker: wish}
-        free = limit - sum(each.reserved for each in others.values())
-        return max(0, min(fair_slots(self.worker, wishes, limit), free))
+        return min(fair_slots(self.worker, wishes, limit), free)
 
     async def _show_life(self, connection: Connection) -> None:
         """Move our end on, and let go of what the dead have held."""

@@ -41,7 +41,8 @@ class Gate:
             concurrency: requests in flight at most.
             patience_seconds: a pause up to this long is waited out.
             changed: is told what the other workers should know.
-            greet: is called when a host is waited for that has no share yet.
+            greet: is called when the ledger is to be asked soon: a host is waited for that has no share yet, or too
+                small a part of its daily budget.
         """
         self._politeness = politeness
         self._clock = clock
@@ -70,8 +71,14 @@ class Gate:
         finally:
             self._leave(host, error)
 
+    def refresh(self) -> None:
+        """Take in that shares and pauses may have changed: send away who would wait too long, let in who may enter."""
+        for host in [host for host in self._waiting if self._politeness.pause_seconds(host) > self._patience]:
+            self.dismiss(host)
+        self.open()
+
     def open(self) -> None:
-        """Let in whoever may enter now; to be called when shares or pauses have changed."""
+        """Let in whoever may enter now."""
         while self._free > 0 and self._waiting:
             host = self._politeness.next_host(self._waiting)
             if host is None:
@@ -80,7 +87,8 @@ class Gate:
             if future.done():  # its visit was cancelled
                 continue
             self._free -= 1
-            self._politeness.started(host)
+            if self._politeness.started(host):
+                self._greet()
             future.set_result(None)
         self._set_alarm()
 

@@ -7,8 +7,6 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from rehost.model import Rule
-
 EXTRA_REQUESTS = 5
 """Per origin and learning, controls included: requests that are no link's own."""
 
@@ -42,8 +40,10 @@ class Known:
     origin: str
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     rule: str | None = None
+    seen: str | None = None  # the rule that the ledger had when it was looked into last
     decoys: set[str] = field(default_factory=set)
-    budget: int = EXTRA_REQUESTS
+    budget: int = EXTRA_REQUESTS  # no more are left; the ledger may know that there are fewer
+    is_ours: bool = False  # the other workers wait for what we learn
     settled: bool = False  # two links gave different pictures: no need to go one at a time any more
     looked_at: float | None = None  # into the ledger; monotonic seconds
     controlled: str | None = None  # the rule under which a control was made since learning began
@@ -58,16 +58,8 @@ class Known:
         default_factory=lambda: deque(maxlen=2)
     )  # of different bytes, the last at the end
 
-    def spend(self, *, keep: int = 0) -> bool:
-        """Take one extra request from the budget if more than `keep` are left; return whether that was so."""
-        if self.budget <= keep:
-            return False
-        self.budget -= 1
-        return True
-
-    def take(self, rule: Rule | None) -> None:
-        """Take over what the ledger has; a rule that others have learned or forgotten is theirs to be right about."""
-        referer = rule.referer if rule else None
+    def take(self, referer: str | None) -> None:
+        """Take over the ledger's rule; one that others have learned or forgotten is theirs to be right about."""
         if referer != self.rule:
             self._begin(referer)
 

@@ -24,6 +24,9 @@ asked for one at a time, so that what is learned from the first is known to the 
 links are refused. If not, the rule is forgotten and learned anew with a fresh budget; where nothing works any more,
 the origin is left alone for an hour and more, and its links wait. What is held stays.
 
+**Many workers.** What is learned and what it has cost stand in the ledger (budget.py): one worker at a time learns an
+origin, and the budget is one over all workers and runs.
+
 Not recognised: a decoy under the only link of an origin that answers 404 for impossible paths; a notice that is drawn
 anew for each link.
 """
@@ -32,6 +35,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -39,6 +43,7 @@ from rehost.clock import Clock
 from rehost.errors import Transient, VisitError
 from rehost.events import Listener, OriginLearned
 from rehost.model import Link, Referer, Rule
+from rehost.pipeline.budget import Budget, LearnedElsewhere
 from rehost.pipeline.inquiry import Inquiry, Place, Proven, is_refusal
 from rehost.pipeline.known import Known, Witness
 from rehost.pipeline.unmask import Suspicions, Unmasker, ask_again
@@ -50,6 +55,9 @@ MOST_ORIGINS = 20_000
 
 LOOK_SECONDS = 15.0
 """How old what the ledger said may be: other workers learn too."""
+
+WAIT_SECONDS = 0.5
+"""Between two looks at what another worker learns."""
 
 
 class Referers(Protocol):
@@ -100,7 +108,8 @@ class Learner:
         self._origins = origins
         self._referers = referers
         self._suspicions = suspicions
-        self._unmasker = Unmasker(origins, suspicions)
+        self._budget = Budget(origins)
+        self._unmasker = Unmasker(origins, suspicions, self._budget)
         self._normalise = normalise
         self._clock = clock
         self._listen = listen
@@ -137,7 +146,10 @@ class Learner:
                 if self._suspicions.is_genuine(known.origin, digest):
                     return False
                 rule = self._first_rule(inquiry, known)
-                return await self._unmasker.is_shared_decoy(inquiry, known, rule, digest, other)
+                with suppress(LearnedElsewhere):  # the next group that shares these bytes asks again
+                    async with self._budget.at(known):
+                        return await self._unmasker.is_shared_decoy(inquiry, known, rule, digest, other)
+                return False
 
     def take_unmasked(self, link: Link, digest: str | None) -> set[str]:
         """Return the decoys of the link's origin that may be held.
@@ -168,16 +180,22 @@ class Learner:
 
     async def _learn(self, inquiry: Inquiry, known: Known) -> Proven:
         """Return the picture under the first rule that gives one, and keep that rule; alone at this origin."""
-        await self._look(known, at_once=True)
-        return await self._walk(inquiry, known) or await self._refuse(inquiry, known)
+        while True:
+            await self._look(known, at_once=True)
+            with suppress(LearnedElsewhere):
+                async with self._budget.at(known):
+                    return await self._walk(inquiry, known) or await self._refuse(inquiry, known)
+            await self._clock.sleep(WAIT_SECONDS)
 
     async def _walk(self, inquiry: Inquiry, known: Known) -> Proven | None:
         """Try the origin's rule, then the chain, as far as the budget goes; what was tried already is not again."""
-        for rule in dict.fromkeys((self._first_rule(inquiry, known), *inquiry.chain)):
+        first = self._first_rule(inquiry, known)
+        for rule in dict.fromkeys((first, *inquiry.chain)):
             answer = inquiry.answers.get(rule)
             if answer is None:
-                extra = bool(inquiry.answers)  # a link's first request is its own
-                if extra and not known.spend(keep=1):
+                # A link's first request is its own; so is one under a rule that was learned since.
+                extra = bool(inquiry.answers) and (known.rule is None or rule != first)
+                if extra and not await self._budget.spend(known, keep=1):
                     break
                 answer = await inquiry.ask(rule, extra=extra)
             if isinstance(answer, VisitError):
@@ -195,6 +213,7 @@ class Learner:
         known.rule = rule
         if self._referers.forced(inquiry.url) is None:
             evidence = inquiry.evidence()
+            known.seen = rule
             await self._origins.learned(Rule(known.origin, rule, evidence, self._clock.now()))
             self._listen(OriginLearned(known.origin, rule, evidence))
 
@@ -204,7 +223,7 @@ class Learner:
         """Say why the link has no picture; or find that the origin has changed, and learn it anew."""
         failure = inquiry.failure()
         if known.pauses:
-            raise self._leave_alone(known, failure)
+            raise await self._leave_alone(known, failure)
         if known.rule is None:
             raise failure
         if not known.refuse():
@@ -215,12 +234,14 @@ class Learner:
             known.reassure()
             raise failure
         evidence = f"{known.refusals} links in a row are refused under {known.rule}: {failure.evidence}"
+        doubted = known.rule
         known.forget()
         self._suspicions.doubt(known.origin)
-        await self._origins.forget_rule(known.origin, evidence)
+        await self._origins.forget_rule(known.origin, doubted, evidence)
+        await self._look(known, at_once=True)  # another worker may have found it out before us, and learned
         proven = await self._walk(inquiry, known)
         if proven is None:
-            raise self._leave_alone(known, inquiry.failure())
+            raise await self._leave_alone(known, inquiry.failure())
         return proven
 
     async def _still_works(self, inquiry: Inquiry, known: Known, witness: Witness) -> bool:
@@ -229,9 +250,10 @@ class Learner:
             return not is_refusal(answer)
         return answer[0].digest == witness.digest
 
-    def _leave_alone(self, known: Known, failure: VisitError) -> Transient:
+    async def _leave_alone(self, known: Known, failure: VisitError) -> Transient:
         """Pause an origin that worked and refuses everything now; its links wait for it."""
         seconds = known.pause()
+        await self._origins.refresh_budget(known.origin, seconds)
         host = urlsplit(known.origin).hostname or ""
         evidence = f"it worked, and refuses everything now: {failure.evidence}"
         self._pause(Pause(host, seconds, evidence, failure.reason))
@@ -257,8 +279,10 @@ class Learner:
             return
         known.looked_at = now
         known.unmask(await self._origins.decoys(known.origin))
+        rule = await self._origins.rule(known.origin)
+        known.seen = rule.referer if rule else None
         if self._referers.forced(f"{known.origin}/") is None:
-            known.take(await self._origins.rule(known.origin))
+            known.take(known.seen)
 
     def _first_rule(self, inquiry: Inquiry, known: Known) -> str:
         """Return the rule to ask under first: the origin's, or the nearest to it that this link has."""

@@ -36,6 +36,8 @@ class Pulse:
         self._news.clear()
         await self._tell()
         self.politeness.apply(await self.origins.shares(self.politeness.wanted(), self.politeness.in_flight()))
+        if draws := self.politeness.draws():  # where the operator has set a daily budget, and now and then only
+            self.politeness.fill(await self.origins.draw(draws))
 
     async def _tell(self) -> None:
         changes, self._changes = self._changes, []
@@ -59,8 +61,10 @@ class Pulse:
             return
 
     async def stop(self) -> None:
-        """Tell what is left to tell, and give the shares back."""
+        """Tell what is left to tell, and give back the shares, and what is left of parts of daily budgets."""
         await self._tell()
+        if draws := self.politeness.draws(leaving=True):
+            await self.origins.draw(draws)
         await self.origins.leave()
 
     async def renew(self, tasks: Collection[Task]) -> None:

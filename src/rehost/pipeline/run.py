@@ -255,7 +255,7 @@ class Run:
         renewed = self._clock.monotonic()
         while True:
             await self._parts.pulse.beat()
-            self._parts.gate.open()
+            self._parts.gate.refresh()
             self._wake.set()
             if self._clock.monotonic() - renewed >= self._limits.renew_seconds:
                 await self._parts.pulse.renew(self._leases.open.values())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rehost.errors import Transient, VisitError
+from rehost.pipeline.budget import Budget
 from rehost.pipeline.inquiry import Answer, Inquiry, Place
 from rehost.pipeline.known import Known, Witness
 from rehost.ports import Origins
@@ -42,6 +43,7 @@ class Unmasker:
 
     origins: Origins
     suspicions: Suspicions
+    budget: Budget
 
     async def is_decoy(self, inquiry: Inquiry, known: Known, rule: str, digest: str) -> bool:
         """Return whether the bytes that came for this link under this rule are proven to be a decoy."""
@@ -55,7 +57,7 @@ class Unmasker:
     async def is_given_for_anything(self, inquiry: Inquiry, known: Known, rule: str, digest: str) -> bool:
         """Return whether URLs that cannot be this picture give the same bytes: then they are a decoy."""
         for url in self.suspicions.controls(inquiry.url):
-            if not known.spend():
+            if not await self.budget.spend(known):
                 return False
             answer = await inquiry.ask_for(url, inquiry.page_url, rule)
             if isinstance(answer, Transient):
@@ -79,7 +81,7 @@ class Unmasker:
         for another in inquiry.chain:
             if another in inquiry.answers or another == rule:
                 continue
-            if not known.spend():
+            if not await self.budget.spend(known):
                 return await self._has_replaced(inquiry, known, digest)
             if await self._differ_under(another, inquiry, known, digest, other):
                 await self._unmask(known, digest, f"two links give it under {rule}, and two pictures under {another}")
@@ -91,7 +93,9 @@ class Unmasker:
     async def _differ_under(self, rule: str, inquiry: Inquiry, known: Known, digest: str, other: Place) -> bool:
         """Return whether under this rule both links give pictures: others than those bytes, and not the same."""
         mine = await inquiry.try_under(rule)
-        if isinstance(mine, VisitError) or mine[0].digest in known.decoys | {digest} or not known.spend():
+        if isinstance(mine, VisitError) or mine[0].digest in known.decoys | {digest}:
+            return False
+        if not await self.budget.spend(known):
             return False
         url, page_url = other
         theirs = await inquiry.ask_for(url, page_url, rule)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, NewType, TypeVar
 
@@ -112,6 +113,32 @@ class Allowance:
     host: str
     slots: int
     proven: bool = False  # it has given a proven picture
+
+
+class Spending(Enum):
+    """What came of asking for one of an origin's extra requests."""
+
+    GRANTED = "granted"
+    USED_UP = "used up"
+    ELSEWHERE = "elsewhere"  # another worker learns this origin, or has just done so: what it finds holds for us
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What a worker wants of a host's daily budget; or, with a number below zero, what it gives back."""
+
+    budget: int  # requests a day, over all workers
+    number: int
+    day: int = 0  # what is given back was drawn on that day
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a worker may take of a host's daily budget; the day is UTC's, by the database's clock."""
+
+    number: int  # requests; 0 if the budget is used up
+    day: int
+    seconds: float  # until the day ends
 
 
 Change = Pause | Allowance

@@ -8,11 +8,7 @@ from typing import Protocol
 
 from rehost.errors import VisitError
 from rehost.model import Download, Image, NotModified, Reason, Request, Rule
-from rehost.ports.facts import (
-    Change,
-    Pause,
-    Share,
-)
+from rehost.ports.facts import Change, Draw, Drawn, Pause, Share, Spending
 
 
 class Politeness(Protocol):
@@ -34,8 +30,8 @@ class Politeness(Protocol):
         """Return why this host is left alone, with the evidence."""
         ...
 
-    def started(self, host: str) -> None:
-        """Count a request to this host as in flight."""
+    def started(self, host: str) -> bool:
+        """Count a request to this host as in flight; return whether a new part of its daily budget is needed soon."""
         ...
 
     def finished(self, host: str, error: VisitError | None) -> Change | None:
@@ -60,6 +56,17 @@ class Politeness(Protocol):
 
     def apply(self, shares: Mapping[str, Share]) -> None:
         """Take what the ledger lets this worker have of each host."""
+        ...
+
+    def draws(self, *, leaving: bool = False) -> Mapping[str, Draw]:
+        """Return what is wanted of daily budgets, for `Origins.draw`; what is given back counts as given from now on.
+
+        Nothing of hosts without a budget. Who is leaving gives back all it has.
+        """
+        ...
+
+    def fill(self, drawn: Mapping[str, Drawn]) -> None:
+        """Take the parts of daily budgets; leave alone until the day ends whom there is no budget left for."""
         ...
 
 
@@ -102,8 +109,27 @@ class Origins(Protocol):
         """Remember a rule, in place of an older one."""
         ...
 
-    async def forget_rule(self, origin: str, evidence: str) -> None:
-        """Drop a rule that no longer holds; it is learned anew with a fresh budget."""
+    async def forget_rule(self, origin: str, referer: str, evidence: str) -> bool:
+        """Drop a rule that no longer holds: it is learned anew, with a fresh budget.
+
+        Return whether it was there; if not, another worker has found the same out before.
+        """
+        ...
+
+    async def spend(self, origin: str, most: int, believed: str | None) -> Spending:
+        """Take one extra request if fewer than `most` were taken since the origin's learning began, over all workers.
+
+        Who has taken one has the origin to itself (for a lease at most), until it says `learning_ended`. Nobody gets
+        one who does not know the rule as it is now: `believed` is what `rule` told last.
+        """
+        ...
+
+    async def learning_ended(self, origin: str) -> None:
+        """Let the other workers learn this origin again."""
+        ...
+
+    async def refresh_budget(self, origin: str, seconds: float) -> None:
+        """Have learning begin anew in so many seconds: from then on no extra request counts that was taken before."""
         ...
 
     async def decoys(self, origin: str) -> frozenset[str]:
@@ -123,6 +149,14 @@ class Origins(Protocol):
         an allowance of one. To be called every second or two; a worker that stays away longer than a lease is dead.
         A worker that is to have fewer slots than before is told at once, the others get them when its requests
         `in_flight` (None: as many as it had slots and wants) have ended. Without wishes, all slots are given back.
+        """
+        ...
+
+    async def draw(self, draws: Mapping[str, Draw]) -> Mapping[str, Drawn]:
+        """Take parts of hosts' daily budgets, or give back what is left of them; return what was taken, by host.
+
+        Over all workers and runs no more than the budget is ever taken in a day; a part that is not given back, by a
+        worker that died, is lost. A part is for the day that it was drawn on.
         """
         ...
 

@@ -209,7 +209,7 @@ class Settings:
         "IMAGE_DAILY_BUDGET",
         0,
         whole(0, 10**9),
-        "Most requests to one host in 24 hours; 0 means no limit.",
+        "Most requests to one host in a day of UTC, over all workers and runs; 0 means no limit.",
         unit="requests",
     )
     robots: bool = _knob(

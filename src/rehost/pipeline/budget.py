@@ -1,0 +1,64 @@
+"""The extra requests that an origin may be sent while it is learned: counted in the ledger, over all workers and runs.
+
+Who has taken the first has the origin to itself until it is through; the others wait for what it learns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from rehost.pipeline.known import EXTRA_REQUESTS, Known
+from rehost.ports import Origins, Spending
+
+
+class LearnedElsewhere(Exception):  # noqa: N818 - no error: somebody else is at it
+    """Another worker learns this origin just now, or has done so since the ledger was looked into."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Takes extra requests. To be used by who holds the origin's lock."""
+
+    origins: Origins
+
+    async def spend(self, known: Known, *, keep: int = 0) -> bool:
+        """Take one extra request if more than `keep` are left; return whether that was so.
+
+        Raises:
+            LearnedElsewhere: look into the ledger a little later.
+        """
+        if known.budget <= keep:
+            return False
+        match await self.origins.spend(known.origin, EXTRA_REQUESTS - keep, known.seen):
+            case Spending.ELSEWHERE:
+                raise LearnedElsewhere
+            case Spending.USED_UP:
+                known.budget = keep
+                return False
+            case Spending.GRANTED:
+                known.budget -= 1
+                known.is_ours = True
+                return True
+
+    @asynccontextmanager
+    async def at(self, known: Known) -> AsyncIterator[None]:
+        """Let the other workers learn the origin again at the end, if they had to wait for us.
+
+        A visit that is cancelled leaves that to the worker's own end: it may not wait for a database.
+        """
+        try:
+            yield
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            await self._end(known)
+            raise
+        await self._end(known)
+
+    async def _end(self, known: Known) -> None:
+        if known.is_ours:
+            known.is_ours = False
+            await self.origins.learning_ended(known.origin)
