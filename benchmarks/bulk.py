@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +11,7 @@ from pathlib import Path
 
 from tests.postgres import Postgres
 
-from arena import catalogue, installing, origin, peers, place, report, workload
+from arena import catalogue, checks, installing, origin, peers, place, report, workload
 from arena.rounds import Side, compete
 
 WORKLOADS = {"400KB": (6141, 400_000), "10KB": (20_000, 10_000)}
@@ -137,11 +135,13 @@ def trust(job: peers.Job) -> dict[str, str]:
 def ours(setup: Setup, job: peers.Job, postgres: Postgres, paths: Sequence[Path]) -> list[Side]:
     """Return rehost's sides."""
     told = catalogue.settings(postgres, concurrency=setup.concurrency, verify=setup.verify)
-    check = both(partial(same_bytes, digests(paths)), lambda _folder: catalogue.unwritten(postgres))
+    check = checks.both(
+        partial(checks.same_bytes, checks.digests(paths)), lambda _folder: catalogue.unwritten(postgres)
+    )
 
     def prepare(workers: int, folder: Path) -> Sequence[str]:
         folder.mkdir()
-        catalogue.fresh_table(postgres, job.urls)
+        catalogue.fresh_table(postgres, catalogue.on(catalogue.PAGE, job.urls))
         return catalogue.run_command(folder, f"--workers={workers}")
 
     return [
@@ -152,8 +152,8 @@ def ours(setup: Setup, job: peers.Job, postgres: Postgres, paths: Sequence[Path]
 def theirs(setup: Setup, job: peers.Job, postgres: Postgres, paths: Sequence[Path]) -> list[Side]:
     """Return the peers; against the decoding mode only those who decode."""
     decodes = setup.verify == "decode"
-    same = partial(same_bytes, digests(paths))
-    check = partial(as_many, len(paths)) if decodes else same
+    same = partial(checks.same_bytes, checks.digests(paths))
+    check = partial(checks.as_many, len(paths)) if decodes else same
     images, images_trouble = installing.python_peer("img2dataset")
     spiders, spiders_trouble = installing.python_peer("scrapy", "pillow")
     if decodes:
@@ -169,43 +169,15 @@ def theirs(setup: Setup, job: peers.Job, postgres: Postgres, paths: Sequence[Pat
         return sides
 
     def plain(folder: Path) -> Sequence[str]:
-        catalogue.fresh_table(postgres, job.urls)
+        catalogue.fresh_table(postgres, catalogue.on(catalogue.PAGE, job.urls))
         return peers.plain_script(job, postgres.url(catalogue.DATABASE), folder)
 
-    written = both(same, lambda _folder: catalogue.unwritten(postgres))
+    written = checks.both(same, lambda _folder: catalogue.unwritten(postgres))
     programs = [
         Side(name, partial(getattr(peers, name), job), same, trouble=installing.missing(name))
         for name in ("curl", "wget2", "aria2c")
     ]
     return [Side("plain script", plain, written), *programs, *sides]
-
-
-def both(*checks: Callable[[Path], str | None]) -> Callable[[Path], str | None]:
-    """Return a check that says what is wrong first."""
-    return lambda folder: next((wrong for check in checks if (wrong := check(folder))), None)
-
-
-def digests(paths: Sequence[Path]) -> Counter[str]:
-    """Return the digests of the origin's pictures."""
-    return Counter(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
-
-
-def pictures(folder: Path) -> list[Path]:
-    """Return the pictures below a folder."""
-    kinds = {f".{kind}" for kind, _ in workload.SHARES} | {".jpeg"}
-    return [path for path in folder.rglob("*") if path.suffix in kinds and path.is_file()]
-
-
-def same_bytes(expected: Counter[str], folder: Path) -> str | None:
-    """Return what is wrong where the files are not, byte for byte, the origin's."""
-    wrong = sum((expected - digests(pictures(folder))).values())
-    return f"{wrong} of {expected.total()} pictures are not there" if wrong else None
-
-
-def as_many(count: int, folder: Path) -> str | None:
-    """Return what is wrong where there are not as many pictures as links (they are encoded anew by those sides)."""
-    found = len(pictures(folder))
-    return None if found >= count else f"{found} of {count} pictures"
 
 
 if __name__ == "__main__":

@@ -15,8 +15,10 @@ QUICKEST = "store_sync"
 # The smallest work that goes through all of a benchmark, without peers that take minutes to install.
 TINY = {
     "bulk": ["--scale=0.003", "--only", "rehost", "plain", "curl"],
+    "latency": ["--scale=0.01"],
     "million": ["--scale=0.01"],
     "store_sync": ["--scale=0.02"],
+    "trouble": ["--scale=0.01", "--timeout=1"],
 }
 
 

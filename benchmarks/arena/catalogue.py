@@ -14,6 +14,7 @@ from tests.postgres import Postgres, running_postgres
 REHOST = str(Path(sys.executable).with_name("rehost"))
 DATABASE = "bench"
 EARNEST = {"fsync": "on", "full_page_writes": "on", "shared_buffers": "128MB", "max_connections": "100"}
+PAGE = "https://example.com/"
 TABLE = (
     "CREATE TABLE ad_cases (id BIGSERIAL PRIMARY KEY, case_id INTEGER UNIQUE NOT NULL, source_url TEXT NOT NULL,"
     " title VARCHAR(500) NOT NULL, main_image TEXT, main_image_local TEXT)"
@@ -27,22 +28,27 @@ def postgresql() -> Iterator[Postgres]:
         yield postgres
 
 
-def fresh_table(postgres: Postgres, urls: Iterable[str], page: str = "https://example.com/") -> None:
-    """Make the database anew, with a row per address."""
+def fresh_table(postgres: Postgres, rows: Iterable[tuple[str, str]]) -> None:
+    """Make the database anew, with these rows."""
     postgres.drop_database(DATABASE)
     postgres.create_database(DATABASE)
     postgres.run(TABLE, DATABASE)
-    add_rows(postgres, urls, page)
+    add_rows(postgres, rows)
 
 
-def add_rows(postgres: Postgres, urls: Iterable[str], page: str = "https://example.com/", first: int = 1) -> None:
-    """Add a row per address, with case ids from `first` on."""
-    rows = "".join(f"{number}\t{page}\tcase\t{url}\n" for number, url in enumerate(urls, first))
+def add_rows(postgres: Postgres, rows: Iterable[tuple[str, str]], first: int = 1) -> None:
+    """Add rows of a link and the page that shows it, with case ids from `first` on."""
+    lines = "".join(f"{number}\t{page}\tcase\t{url}\n" for number, (url, page) in enumerate(rows, first))
     copy = "COPY ad_cases (case_id, source_url, title, main_image) FROM STDIN"
     command = [postgres.psql, "-X", "-q", "-d", DATABASE, "-c", copy]
-    subprocess.run(command, input=rows.encode(), env={**os.environ, **postgres.environment}, check=True)
+    subprocess.run(command, input=lines.encode(), env={**os.environ, **postgres.environment}, check=True)
     postgres.run("ANALYZE ad_cases", DATABASE)
     postgres.run("CHECKPOINT")
+
+
+def on(page: str, urls: Iterable[str]) -> list[tuple[str, str]]:
+    """Return rows of these links, all on one page."""
+    return [(url, page) for url in urls]
 
 
 def settings(postgres: Postgres, *, concurrency: int = 10, verify: str = "structure", **others: str) -> dict[str, str]:

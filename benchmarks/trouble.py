@@ -1,0 +1,146 @@
+"""Of ten hosts one is dead, 5% of the other links answer 503, 2% never: what that costs the healthy links.
+
+Counted is the moment at which the last healthy link is recorded, against a run of the healthy links alone and against
+the ideal, which is the sum of their answer times over the requests at a time. The hosts' rules and paces are learned
+beforehand, but for the dead one's.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from random import Random
+
+from tests.postgres import Postgres
+
+from arena import catalogue, checks, hosts, place, report, workload
+from arena.measuring import plain
+from arena.rounds import Side, compete
+from arena.slow_origin import delay
+
+LINKS, SIZE = 6141, 20_000
+NAMES = [f"host{number}.bench.test" for number in range(10)]
+DEAD = NAMES[9]
+BUSY, HANGING = 0.05, 0.02
+LEARNING = 20  # links of each host
+ENDED = "SELECT count(*), extract(epoch FROM max(held_at)) FROM rehost_links WHERE state = 'held'"
+
+
+@dataclass
+class Course:
+    """The rows of one side, and when the last healthy one was recorded, round by round."""
+
+    links: Sequence[tuple[str, str, Path]]  # host, kind, picture
+    postgres: Postgres
+    ended: list[float] = field(default_factory=list)  # by the wall clock
+
+    def healthy(self) -> list[Path]:
+        """Return the pictures that can be had."""
+        return [path for host, kind, path in self.links if kind == "whole" and host != DEAD]
+
+    def look(self, expected: int, _folder: Path) -> str | None:
+        """Note when the last healthy link was recorded; return what is wrong where one was not."""
+        held, ended = self.postgres.run(ENDED, catalogue.DATABASE).split("|")
+        self.ended.append(float(ended or 0))
+        return None if int(held) == expected else f"{held} of {expected} healthy links are held"
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = place.options(__doc__ or "")
+    parser.add_argument("--concurrency", type=int, default=10, help="requests at a time (default 10)")
+    parser.add_argument("--timeout", type=float, default=30.0, help="IMAGE_DOWNLOAD_TIMEOUT (default 30)")
+    arguments = parser.parse_args()
+    count, first = round(LINKS * arguments.scale), LEARNING * len(NAMES)
+    with place.workplace(arguments.folder, 3 * (count + first) * SIZE) as ground:
+        paths = workload.make(ground / "origin", count + first, SIZE)
+        with hosts.serving(ground / "origin") as server, catalogue.postgresql() as postgres:
+            told = catalogue.settings(
+                postgres,
+                concurrency=arguments.concurrency,
+                IMAGE_CONNECT_TO=server.connect_to(DEAD),
+                IMAGE_DOWNLOAD_TIMEOUT=str(arguments.timeout),
+            )
+            learning = [(NAMES[number % 9], "whole", path) for number, path in enumerate(paths[:first])]
+            links = mixed(paths[first:])
+            healthy = [link for link in links if link[1] == "whole" and link[0] != DEAD]
+            courses = [Course(links, postgres), Course(healthy, postgres)]
+            sides = [
+                side(name, course, learning, server, told)
+                for name, course in zip(("with trouble", "healthy links alone"), courses, strict=True)
+            ]
+            compete(sides, ground, arguments.rounds)
+    ideal = sum(delay(int(path.stem)) for path in courses[0].healthy()) / arguments.concurrency
+    publish(sides, courses, ideal, arguments.results, f"trouble-{arguments.concurrency}-{arguments.timeout:g}s")
+
+
+def mixed(paths: Sequence[Path]) -> list[tuple[str, str, Path]]:
+    """Return links over all hosts, of which some are busy or hang."""
+    dice = Random(len(paths))
+    kinds = [dice.choices(("busy", "hanging", "whole"), (BUSY, HANGING, 1 - BUSY - HANGING))[0] for _ in paths]
+    return [(NAMES[number % 10], kind, path) for number, (kind, path) in enumerate(zip(kinds, paths, strict=True))]
+
+
+def side(
+    name: str,
+    course: Course,
+    learning: Sequence[tuple[str, str, Path]],
+    server: hosts.Hosts,
+    told: dict[str, str],
+) -> Side:
+    """Return one run: what is learned beforehand is not timed."""
+    postgres = course.postgres
+    all_healthy = [*(path for _, _, path in learning), *course.healthy()]
+
+    def prepare(folder: Path) -> Sequence[str]:
+        folder.mkdir()
+        catalogue.fresh_table(postgres, [row(link, server) for link in learning])
+        command = catalogue.run_command(folder)
+        subprocess.run(command, env={**plain(os.environ), **told}, check=True)
+        catalogue.add_rows(postgres, [row(link, server) for link in course.links], first=len(learning) + 1)
+        return command
+
+    same = partial(checks.same_bytes, checks.digests(all_healthy))
+    return Side(name, prepare, checks.both(same, partial(course.look, len(all_healthy))), told)
+
+
+def row(link: tuple[str, str, Path], server: hosts.Hosts) -> tuple[str, str]:
+    """Return a row: the address and the page that shows it."""
+    host, kind, path = link
+    return server.url(host, kind, path), f"http://{host}/page"
+
+
+def publish(sides: Sequence[Side], courses: Sequence[Course], ideal: float, results: Path, name: str) -> None:
+    """Say what came of it."""
+    lines, healthy = [f"| ideal of the healthy links | {ideal:.2f} | 1 | | | |"], []
+    for each, course in zip(sides, courses, strict=True):
+        if not each.has_figures():
+            lines.append(f"| {each.name} | {each.trouble} | | | | |")
+            continue
+        rounds = zip(course.ended[-len(each.figures) :], each.figures, strict=True)
+        took = statistics.median(ended - figures.began for ended, figures in rounds)
+        healthy.append(took)
+        lines.append(
+            f"| {each.name} | {took:.2f} | {took / ideal:.3f} | {each.median('wall'):.2f} | {each.median('cpu'):.2f} |"
+            f" {each.median('main') / 1e6:.0f} |"
+        )
+    both = len(healthy) == 2
+    goals = [
+        report.Goal("last healthy link / ideal", 1.15, healthy[0] / ideal if both else None),
+        report.Goal(
+            "last healthy link / healthy links alone (90% kept)", 1.11, healthy[0] / healthy[1] if both else None
+        ),
+        report.Goal("peak memory of the main process", 150, sides[0].median("main") / 1e6 if both else None, " MB"),
+    ]
+    head = "| run | last healthy link s | over the ideal | whole run s | CPU s | main MB |"
+    title = f"trouble: {len(courses[0].links)} links, {len(courses[0].healthy())} of them healthy ({name})"
+    report.publish(results, name, title, report.rows(head, lines), report.goals(goals))
+
+
+if __name__ == "__main__":
+    main()
