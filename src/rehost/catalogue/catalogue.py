@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from rehost.catalogue.links import links_of
-from rehost.catalogue.source import Source, bind
+from rehost.catalogue.source import Source, bind, has_key
 from rehost.catalogue.writeback import Writer
 from rehost.database import Connection, Database, LinkRows
 from rehost.errors import CatalogueError
@@ -23,6 +23,7 @@ class TableCatalogue:
         self.name = source.name
         self._database = database
         self._writer = writer
+        self._source = source
         self._links = LinkRows(database, links_of(writer.table, source))
 
     @classmethod
@@ -45,6 +46,11 @@ class TableCatalogue:
     def links(self) -> LinkQuery:
         """Return the operator's links as a selectable."""
         return LinkQuery(self._links)
+
+    def row(self, row_key: str) -> LinkQuery:
+        """Return the links of the one row with this key: none where no key can be spelled so."""
+        is_it = has_key(self._writer.table, self._source, row_key)
+        return LinkQuery(LinkRows(self._database, self._links.select.where(is_it)))
 
     async def write_back(self, transaction: Connection, changes: Sequence[WriteBack]) -> dict[Link, str | None]:
         """Set the local URL of every row that still holds its link's URL; return those links, with the value before.

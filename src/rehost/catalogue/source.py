@@ -5,16 +5,33 @@ Only the columns that are named are looked at: one of a type that nobody knows (
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Integer, MetaData, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    and_,
+    cast,
+    false,
+    literal,
+    text,
+)
 from sqlalchemy.types import TypeEngine, UserDefinedType
 
 from rehost.database import Connection, Database
 from rehost.errors import CatalogueError
 
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # as PostgreSQL writes them
+_TEXTS = ("TEXT", "CHARACTER VARYING", "VARCHAR")
 MIGRATION = "database/migrations/006_add_main_image_local_field.sql"
 
 
@@ -107,3 +124,21 @@ def key_type(table: Table, source: Source) -> TypeEngine[Any]:
     kind = table.c[source.key].type
     assert isinstance(kind, KeyType)
     return Integer() if "INT" in kind.name.upper() and "POINT" not in kind.name.upper() else kind
+
+
+def has_key(table: Table, source: Source, row_key: str) -> ColumnElement[bool]:
+    """Return the condition that a row has this key, spelled exactly so; by the key's index where its type is usual.
+
+    A text that is no value of the type would be an error on PostgreSQL, and 0 on SQLite: it is nobody's key.
+    """
+    column = table.c[source.key]
+    exactly = cast(column, Text) == row_key
+    kind = column.type
+    assert isinstance(kind, KeyType)
+    if isinstance(key_type(table, source), Integer):
+        return and_(column == literal(int(row_key), BigInteger), exactly) if _NUMBER.fullmatch(row_key) else false()
+    if kind.name.upper() == "UUID":
+        return and_(column == cast(literal(row_key, Text), kind), exactly) if _UUID.fullmatch(row_key) else false()
+    if kind.name.upper().startswith(_TEXTS):
+        return and_(column == literal(row_key, Text), exactly)
+    return exactly

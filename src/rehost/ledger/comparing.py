@@ -36,7 +36,7 @@ _listed = Table(
     prefixes=["TEMPORARY"],
 )
 _gone = Table("rehost_gone", MetaData(), Column("entry", BigInteger), prefixes=["TEMPORARY"])
-_NO_COPY = dict.fromkeys(
+NO_COPY = dict.fromkeys(
     ("key", "digest", "size", "held_url", "final_url", "format", "width", "height", "frames", "etag",
      "last_modified", "held_at", "pending_digest", "pending_url")
 )  # fmt: skip
@@ -80,7 +80,7 @@ async def _find_gone(connection: Connection, database: Database, source: str, st
 async def _want_lost(connection: Connection) -> int:
     """Want copies that are gone again; forget those of links that wait for another reason, or are no more."""
     is_held = links.c.state == State.HELD.value
-    forgetting = update(links).values(_NO_COPY).where(links.c.entry.in_(select(_gone.c.entry)))
+    forgetting = update(links).values(NO_COPY).where(links.c.entry.in_(select(_gone.c.entry)))
     wanting = forgetting.values(state=State.WANTED.value, due_at=now(), attempts=0, fence=links.c.fence + 1)
     lost = (await connection.execute(wanting.where(is_held, links.c.present))).rowcount
     await connection.execute(wanting.where(is_held))

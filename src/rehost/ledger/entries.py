@@ -1,7 +1,7 @@
 """The ledger as the pipeline knows it (ports.Ledger): every state change of a link is behind one of these methods.
 
-`noting.py` and `comparing.py` hold the ledger against the catalogue and the store, `leasing.py` hands links out,
-`settling.py` takes outcomes in.
+`noting.py` and `comparing.py` hold the ledger against the catalogue and the store, `singling.py` does so for one link;
+`leasing.py` hands links out, `settling.py` takes outcomes in.
 """
 
 from __future__ import annotations
@@ -11,10 +11,21 @@ from typing import TypeVar, cast
 
 from rehost.database import Connection, Database, LinkRows
 from rehost.events import RunEnded
-from rehost.ledger import burying, comparing, leasing, noting, pointing, retiring, settling, unmasking, waiting
+from rehost.ledger import (
+    burying,
+    comparing,
+    leasing,
+    noting,
+    pointing,
+    retiring,
+    settling,
+    singling,
+    unmasking,
+    waiting,
+)
 from rehost.ledger.runs import Runs, Worker
 from rehost.model import Copy, Link, Outcome, Reason, Stored, Task
-from rehost.ports import Compared, Found, LinkQuery, Noted, Tally
+from rehost.ports import Compared, Entry, Found, LinkQuery, Noted, Tally
 
 T = TypeVar("T")
 
@@ -44,6 +55,18 @@ class SqlLedger:
         """Take in the catalogue's links, set-wise: new ones are wanted, changed ones are wanted anew and at once."""
         rows = cast("LinkRows", links)
         return await self.transact(lambda connection: noting.note(connection, self._database, source, rows))
+
+    async def note_row(self, source: str, row_key: str, links: LinkQuery) -> None:
+        """Take in the links of one row, as `note` does those of all: what it lacks is no longer present."""
+        await singling.note_row(self._database, source, row_key, cast("LinkRows", links))
+
+    async def entry(self, source: str, row_key: str, position: int) -> Entry | None:
+        """Return how one link stands; None if the catalogue did not have it when it was noted last."""
+        return await self._database.read(lambda connection: singling.entry(connection, source, row_key, position))
+
+    async def lose(self, source: str, row_key: str, position: int, key: str) -> None:
+        """Want the link again whose copy at this key is not there."""
+        await self.transact(lambda connection: singling.lose(connection, source, row_key, position, key))
 
     async def compare(self, source: str, listing: AsyncIterator[Sequence[Found]]) -> Compared:
         """Hold the store's listing against the ledger, set-wise and in bounded memory."""
@@ -103,6 +126,10 @@ class SqlLedger:
     async def lease(self, source: str, host: str, limit: int) -> Sequence[Task]:
         """Lease up to `limit` due links of one host; those whose lease has ended are due too."""
         return await self._leases.lease(source, host, limit)
+
+    async def lease_one(self, source: str, row_key: str, position: int) -> Task | None:
+        """Lease this one link, if it is due and nobody else has it."""
+        return await self._leases.lease_one(source, row_key, position)
 
     async def renew(self, tasks: Sequence[Task]) -> None:
         """Move the end of these leases on, where they are still ours."""

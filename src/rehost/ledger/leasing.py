@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, FromClause, select, update
+from sqlalchemy import BigInteger, ColumnElement, FromClause, Select, select, update
 
 from rehost.database import Connection, Database, after, now
 from rehost.ledger.schema import links, workers
-from rehost.ledger.waiting import is_due
+from rehost.ledger.waiting import is_due, is_place
 from rehost.model import Copy, Link, State, Task, Validator
 
 
@@ -28,14 +28,17 @@ class Lessor:
 
     async def lease(self, source: str, host: str, limit: int) -> Sequence[Task]:
         """Lease up to `limit` due links of one host, those that have been due for longest first."""
-        due = (
-            select(links.c.entry)
-            .where(links.c.source == source, links.c.host == host, is_due(links))
-            .order_by(links.c.due_at)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-            .cte("due")
-        )
+        is_theirs = (links.c.source == source) & (links.c.host == host)
+        return await self._lease(select(links.c.entry).where(is_theirs).order_by(links.c.due_at).limit(limit))
+
+    async def lease_one(self, source: str, row_key: str, position: int) -> Task | None:
+        """Lease this one link, if it is due and nobody else has it."""
+        tasks = await self._lease(select(links.c.entry).where(is_place(source, row_key, position)))
+        return tasks[0] if tasks else None
+
+    async def _lease(self, entries: Select[*tuple[Any, ...]]) -> Sequence[Task]:
+        """Lease those of these entries that are due."""
+        due = entries.where(is_due(links)).with_for_update(skip_locked=True).cte("due")
         leasing = (
             update(links)
             .values(

@@ -16,6 +16,7 @@ from sqlalchemy import (
     FromClause,
     Integer,
     MetaData,
+    Select,
     String,
     Table,
     and_,
@@ -32,7 +33,7 @@ from sqlalchemy import (
     update,
 )
 
-from rehost.database import Connection, Database, LinkRows, after, blank, now
+from rehost.database import Columns, Connection, Database, LinkRows, after, blank, now
 from rehost.ledger.schema import links
 from rehost.ledger.waiting import is_open
 from rehost.model import State
@@ -51,15 +52,18 @@ _columns: list[Column[Any]] = [
     Column("host", String),
 ]
 _offered = Table("rehost_offered", MetaData(), *_columns, prefixes=["TEMPORARY"])
+DIFFERING: Columns = {
+    "entry": BigInteger(),
+    "row_key": String(),
+    "position": Integer(),
+    "url": String(),
+    "page_url": String(),
+    "host": String(),
+}
 _differing = Table(
     "rehost_differing",
     MetaData(),
-    Column("entry", BigInteger),
-    Column("row_key", String),
-    Column("position", Integer),
-    Column("url", String),
-    Column("page_url", String),
-    Column("host", String),
+    *(Column(name, kind) for name, kind in DIFFERING.items()),
     prefixes=["TEMPORARY"],
 )
 
@@ -91,9 +95,7 @@ async def note(connection: Connection, database: Database, source: str, rows: Li
     async with at_hand(connection, database, rows) as offered:
         async with database.temporary(connection, _differing):
             await _find_differing(connection, source, offered)
-            new = await _add_new(connection, database, source)
-            changed = await _change(connection)
-            await _refresh(connection)
+            new, changed = await take_in(connection, database, source, _differing)
         vanished = await _mark_vanished(connection, source, offered)
         redo = await _is_redo(connection, source, offered)
     await _correct_dues(connection, source)
@@ -105,7 +107,16 @@ async def note(connection: Connection, database: Database, source: str, rows: Li
     return Noted(present or 0, new, changed, vanished, redo)
 
 
-async def _find_differing(connection: Connection, source: str, offered: FromClause) -> None:
+async def take_in(connection: Connection, database: Database, source: str, differing: FromClause) -> tuple[int, int]:
+    """Apply what differs (the columns of DIFFERING); return how many links are new, and how many have changed."""
+    new = await _add_new(connection, database, source, differing)
+    changed = await _change(connection, differing)
+    await _refresh(connection, differing)
+    return new, changed
+
+
+def differing_links(source: str, offered: FromClause) -> Select[*tuple[Any, ...]]:
+    """Return a query for the offered links that the ledger does not have so: the columns of DIFFERING."""
     differs = or_(
         links.c.entry.is_(None),
         not_(links.c.present),
@@ -113,35 +124,39 @@ async def _find_differing(connection: Connection, source: str, offered: FromClau
         links.c.page_url.is_distinct_from(offered.c.page_url),
     )
     columns = [offered.c[name] for name in ("row_key", "position", "url", "page_url", "host")]
-    query = (
+    return (
         select(links.c.entry, *columns)
         .select_from(offered)
         .join(links, same_place(offered, source), isouter=True)
         .where(differs)
     )
-    await connection.execute(insert(_differing).from_select([column.name for column in _differing.columns], query))
 
 
-async def _add_new(connection: Connection, database: Database, source: str) -> int:
+async def _find_differing(connection: Connection, source: str, offered: FromClause) -> None:
+    await connection.execute(insert(_differing).from_select(list(DIFFERING), differing_links(source, offered)))
+
+
+async def _add_new(connection: Connection, database: Database, source: str, differing: FromClause) -> int:
     columns = ["row_key", "position", "url", "page_url", "host"]
     query = select(
-        literal(source), *(_differing.c[name] for name in columns), true(), literal(State.WANTED.value), now(), now()
-    ).where(_differing.c.entry.is_(None))
+        literal(source), *(differing.c[name] for name in columns), true(), literal(State.WANTED.value), now(), now()
+    ).where(differing.c.entry.is_(None))
     adding = database.insert(links).from_select(
         ["source", *columns, "present", "state", "due_at", "noted_at"], query, include_defaults=False
     )
     return (await connection.execute(adding.on_conflict_do_nothing())).rowcount
 
 
-async def _change(connection: Connection) -> int:
+async def _change(connection: Connection, differing: FromClause) -> int:
     """Want changed links anew, with no wait left over; one changed back to what its copy came from is held again."""
-    is_back = and_(links.c.held_url == _differing.c.url, links.c.key.is_not(None), links.c.pending_digest.is_(None))
+    is_back = and_(links.c.held_url == differing.c.url, links.c.key.is_not(None), links.c.pending_digest.is_(None))
     return await _apply(
         connection,
-        links.c.url != _differing.c.url,
-        url=_differing.c.url,
-        page_url=_differing.c.page_url,
-        host=_differing.c.host,
+        differing,
+        links.c.url != differing.c.url,
+        url=differing.c.url,
+        page_url=differing.c.page_url,
+        host=differing.c.host,
         present=True,
         state=case((is_back, State.HELD.value), else_=State.WANTED.value),
         due_at=now(),
@@ -154,13 +169,19 @@ async def _change(connection: Connection) -> int:
     )
 
 
-async def _refresh(connection: Connection) -> None:
+async def _refresh(connection: Connection, differing: FromClause) -> None:
     """Take in what differs beside the link: the row's page, or that the row is back."""
-    await _apply(connection, links.c.url == _differing.c.url, page_url=_differing.c.page_url, present=True)
+    same = links.c.url == differing.c.url
+    await _apply(connection, differing, same, page_url=differing.c.page_url, present=True)
 
 
-async def _apply(connection: Connection, condition: ColumnElement[bool], **values: Any) -> int:  # noqa: ANN401 - columns
-    changing = update(links).values(values).where(links.c.entry == _differing.c.entry, condition)
+async def _apply(
+    connection: Connection,
+    differing: FromClause,
+    condition: ColumnElement[bool],
+    **values: Any,  # noqa: ANN401 - columns
+) -> int:
+    changing = update(links).values(values).where(links.c.entry == differing.c.entry, condition)
     return (await connection.execute(changing)).rowcount
 
 

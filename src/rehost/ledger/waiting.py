@@ -28,6 +28,11 @@ def is_due(entries: FromClause) -> ColumnElement[bool]:
     return and_(is_open(entries), entries.c.due_at <= now())
 
 
+def is_place(source: str, row_key: str, position: int) -> ColumnElement[bool]:
+    """Return the condition that an entry is the one of this cell."""
+    return and_(links.c.source == source, links.c.row_key == row_key, links.c.position == position)
+
+
 async def hosts(connection: Connection, source: str) -> Sequence[str]:
     """Return the hosts that have links due now: one look into the index a host, however many links (a loose scan)."""
     first = select(func.min(links.c.host).label("host")).where(links.c.source == source, is_open(links))
@@ -61,13 +66,7 @@ async def forget_wait(connection: Connection, source: str, row_key: str, positio
     forgetting = (
         update(links)
         .values(due_at=now(), attempts=0)
-        .where(
-            links.c.source == source,
-            links.c.row_key == row_key,
-            links.c.position == position,
-            is_open(links),
-            links.c.state.in_(_FAILED),
-        )
+        .where(is_place(source, row_key, position), is_open(links), links.c.state.in_(_FAILED))
     )
     return (await connection.execute(forgetting)).rowcount
 

@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NewType, TypeVar
 
-from rehost.model import Link, Reason
+from rehost.model import Copy, Link, Reason, State
 
 LinkQuery = NewType("LinkQuery", object)
 """The operator's links as a selectable: columns row_key, position, url, page_url, local_url, host. Made by the
@@ -58,6 +58,22 @@ class Tally:
     later: int  # deferred or refused, due at a later time
     leased: int = 0  # some worker is at them
     next_due_seconds: float | None = None  # until the first of the later ones
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """How one link stands in the ledger."""
+
+    state: State
+    host: str
+    copy: Copy | None  # held of the very URL that the link has
+    reason: Reason | None  # why the last visit brought none
+    wait_seconds: float  # until it is due; 0 where it is
+
+    @property
+    def is_due(self) -> bool:
+        """Tell whether it may be leased now."""
+        return self.state is not State.HELD and self.wait_seconds <= 0
 
 
 @dataclass(frozen=True, slots=True)

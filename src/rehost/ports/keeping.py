@@ -82,6 +82,10 @@ class Catalogue(Protocol):
         """Return the operator's links as a selectable."""
         ...
 
+    def row(self, row_key: str) -> LinkQuery:
+        """Return the links of the one row with this key: none where no key can be spelled so."""
+        ...
+
     async def write_back(self, transaction: Transaction, changes: Sequence[WriteBack]) -> dict[Link, str | None]:
         """Set the local URL of every row that still holds its link's URL; return those links, with the value before.
 

@@ -9,6 +9,7 @@ from rehost.events import RunEnded
 from rehost.model import Copy, Link, Outcome, Reason, Stored, Task
 from rehost.ports.facts import (
     Compared,
+    Entry,
     Found,
     LinkQuery,
     Noted,
@@ -34,6 +35,18 @@ class Ledger(Protocol):
 
     async def note(self, source: str, links: LinkQuery) -> Noted:
         """Take in the catalogue's links, set-wise: new ones are wanted, changed ones are wanted anew and at once."""
+        ...
+
+    async def note_row(self, source: str, row_key: str, links: LinkQuery) -> None:
+        """Take in the links of one row, as `note` does those of all: what it lacks is no longer present."""
+        ...
+
+    async def entry(self, source: str, row_key: str, position: int) -> Entry | None:
+        """Return how one link stands; None if the catalogue did not have it when it was noted last."""
+        ...
+
+    async def lose(self, source: str, row_key: str, position: int, key: str) -> None:
+        """Want the link again whose copy at this key is not there."""
         ...
 
     async def compare(self, source: str, listing: AsyncIterator[Sequence[Found]]) -> Compared:
@@ -93,6 +106,10 @@ class Ledger(Protocol):
 
     async def lease(self, source: str, host: str, limit: int) -> Sequence[Task]:
         """Lease up to `limit` due links of one host; those whose lease has ended are due too."""
+        ...
+
+    async def lease_one(self, source: str, row_key: str, position: int) -> Task | None:
+        """Lease this one link, if it is due and nobody else has it."""
         ...
 
     async def renew(self, tasks: Sequence[Task]) -> None:
