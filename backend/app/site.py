@@ -42,12 +42,15 @@ def create_app(settings: rehost.Settings) -> FastAPI:
     """
     database = Database(settings.database_url)
     page = rehost.site(settings)
+    images = rehost.images(settings) if settings.read_through else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with database:
             yield
         await page.close()
+        if images is not None:
+            await images.close()
 
     refusals: dict[int | str, dict[str, Any]] = {422: {"model": Refusal}, 503: {"model": Refusal}}
     app = FastAPI(title="Advertising cases", version=rehost.__version__, lifespan=lifespan, responses=refusals)
@@ -68,4 +71,6 @@ def create_app(settings: rehost.Settings) -> FastAPI:
 
     app.mount(settings.static_url_prefix, rehost.files(settings))
     app.mount("/rehost", page)
+    if images is not None:
+        app.mount("/image", images)
     return app

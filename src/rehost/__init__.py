@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rehost.assembly import files, site
+    from rehost.assembly import files, images, site
     from rehost.cli.main import main
     from rehost.errors import OperatorError, RehostError, SettingsError
     from rehost.settings import Settings
@@ -23,6 +23,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "files",
+    "images",
     "load_settings",
     "main",
     "site",
@@ -34,6 +35,7 @@ _HOMES = {
     "Settings": ("rehost.settings", "Settings"),
     "SettingsError": ("rehost.errors", "SettingsError"),
     "files": ("rehost.assembly", "files"),
+    "images": ("rehost.assembly", "images"),
     "load_settings": ("rehost.settings", "load"),
     "main": ("rehost.cli.main", "main"),
     "site": ("rehost.assembly", "site"),

@@ -20,3 +20,15 @@ async def test_the_page_is_below_rehost(tmp_path):
     assert b'<link rel="stylesheet" href="style.css">' in page.body
     assert (bare.status, bare["location"]) == (307, "http://localhost/rehost/")
     assert (health.status, health.body) == (200, b'{"status":"ok"}')
+
+
+async def test_pictures_on_demand_are_below_image_where_the_setting_is_on(tmp_path):
+    given = {"DATABASE_URL": f"sqlite:///{tmp_path}/none.db"}
+    replies = {}
+    for word in ("on", "off"):
+        settings = rehost.load_settings(tmp_path, {**given, "IMAGE_READ_THROUGH": word}, {})
+        async with by_uvicorn(create_app(settings)) as port:
+            replies[word] = await ask(port, "/image/cases/297041")
+
+    assert (replies["on"].status, replies["on"]["content-type"]) == (503, "image/svg+xml")  # there is no such table
+    assert (replies["off"].status, replies["off"]["content-type"]) == (404, "application/json")

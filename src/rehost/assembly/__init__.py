@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rehost.assembly.opening import open_databases, open_queries, source_of, undo, worker
     from rehost.assembly.running import open_run
-    from rehost.assembly.serving import build_server, files, site
+    from rehost.assembly.serving import build_server, files, images, site
 
 __all__ = [
     "build_server",
     "files",
+    "images",
     "open_databases",
     "open_queries",
     "open_run",
@@ -28,6 +29,7 @@ __all__ = [
 _HOMES = {
     "build_server": "serving",
     "files": "serving",
+    "images": "serving",
     "open_databases": "opening",
     "open_queries": "opening",
     "open_run": "running",

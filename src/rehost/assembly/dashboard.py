@@ -5,12 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import rehost
-from rehost.assembly.opening import open_databases, worker
-from rehost.assembly.running import open_run
+from rehost.assembly.opening import OUTAGE_SECONDS, all_sources, open_databases, worker
+from rehost.assembly.running import open_run, requests_on_demand
 from rehost.catalogue.source import Source
 from rehost.catalogue.titles import Titles
 from rehost.clock import Clock, SystemClock
@@ -27,26 +26,22 @@ from rehost.server.office import Desk, Office
 from rehost.server.starting import Starter
 from rehost.settings import Settings
 from rehost.store.layout import Layout
-
-OUTAGE_SECONDS = 5.0  # whoever waits for an answer does not wait long for a database that was there before
+from rehost.telemetry.log import log_event
 
 
 def dashboard(settings: Settings, files: Application) -> Dashboard:
     """Return page, API and metrics, to be mounted anywhere; whoever mounts them awaits their `close` at the end."""
     clock = SystemClock()
-    sources = _sources(settings)
+    sources = all_sources(settings)
     api = Api(
         Office(lambda: _open_desk(settings, sources, clock)),
         lambda: _disk(settings.storage_dir),
         tuple(each.name for each in sources),
     )
-    starter = Starter(lambda name: open_run(settings, source=name, listen=lambda _event: None))
+    requests = settings.concurrency - requests_on_demand(settings)
+    starter = Starter(lambda name: open_run(settings, source=name, listen=log_event, requests=requests))
     live = Live(api, clock)
     return Dashboard(api, starter, live, files, token=settings.token, version=rehost.__version__)
-
-
-def _sources(settings: Settings) -> list[Source]:
-    return [Source(**asdict(each)) for each in settings.sources] or [Source()]
 
 
 @asynccontextmanager

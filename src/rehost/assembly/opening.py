@@ -22,10 +22,17 @@ from rehost.ledger.runs import Runs, Undone, Worker
 from rehost.settings import Settings
 from rehost.store.layout import Layout
 
+OUTAGE_SECONDS = 5.0  # whoever waits for an answer does not wait long for a database that was there before
+
 
 def worker() -> Worker:
     """Return who we are in the ledger."""
     return Worker(identity.name(), platform.node(), os.getpid(), identity.user(), rehost.__version__)
+
+
+def all_sources(settings: Settings) -> list[Source]:
+    """Return all sources: the first operator's where none is set."""
+    return [Source(**asdict(each)) for each in settings.sources] or [Source()]
 
 
 def source_of(settings: Settings, name: str | None) -> Source:
@@ -34,7 +41,7 @@ def source_of(settings: Settings, name: str | None) -> Source:
     Raises:
         SettingsError: there is no such source, or there are several and no name.
     """
-    sources = {each.name: Source(**asdict(each)) for each in settings.sources} or {Source().name: Source()}
+    sources = {each.name: each for each in all_sources(settings)}
     if name is None and len(sources) == 1:
         return next(iter(sources.values()))
     if name not in sources:

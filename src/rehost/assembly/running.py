@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from random import SystemRandom
+from urllib.parse import urlsplit
 
 import rehost
 from rehost import identity
-from rehost.assembly.opening import open_databases, source_of, worker
+from rehost.assembly.opening import OUTAGE_SECONDS, all_sources, open_databases, source_of, worker
 from rehost.catalogue.catalogue import TableCatalogue
+from rehost.catalogue.source import Source
 from rehost.clock import Clock, SystemClock
+from rehost.errors import SettingsError
 from rehost.events import Listener
 from rehost.fetcher.client import Client
 from rehost.fetcher.guard import Guard
@@ -26,12 +30,14 @@ from rehost.inspector.proof import ProofInspector
 from rehost.ledger.entries import SqlLedger
 from rehost.ledger.migrations import migrate
 from rehost.ledger.origins import SqlOrigins
+from rehost.pipeline.demand import Demand
 from rehost.pipeline.gate import Gate
 from rehost.pipeline.learn import Learner
 from rehost.pipeline.plan import Planner
 from rehost.pipeline.pulse import Pulse
 from rehost.pipeline.record import Recorder
 from rehost.pipeline.run import Limits, Parts, Run
+from rehost.pipeline.shift import Rhythm, Shift
 from rehost.pipeline.unveil import Unveiler
 from rehost.pipeline.visit import Visitor
 from rehost.settings import OriginOverride, Settings
@@ -55,18 +61,54 @@ async def open_run(
         OperatorError: a setting, the database, the table or the store cannot be used.
     """
     clock = SystemClock()
+    limits = _limits(settings, requests or settings.concurrency)
+    async with open_parts(settings, [source_of(settings, source)], clock, limits, listen) as [parts]:
+        yield Run(parts, limits, clock, listen)
+
+
+@asynccontextmanager
+async def open_demand(settings: Settings, *, listen: Listener, requests: int) -> AsyncIterator[Demand]:
+    """Open everything that single pictures of any source need.
+
+    Raises:
+        OperatorError: a setting, the database, a table or the store cannot be used.
+    """
+    clock = SystemClock()
+    rhythm = Rhythm(renew_seconds=settings.lease_seconds / 4)
+    limits = replace(_limits(settings, requests), patience_seconds=rhythm.patience_seconds)
+    sources = all_sources(settings)
+    async with open_parts(settings, sources, clock, limits, listen, OUTAGE_SECONDS) as parts:
+        one = parts[0]
+        shift = Shift(one.ledger, one.politeness, one.gate, one.pulse, clock, rhythm)
+        await one.store.resolve(one.ledger.held)
+        demand = Demand(
+            {each.name: own for each, own in zip(sources, parts, strict=True)}, shift, limits, clock, listen
+        )
+        yield demand
+        await demand.close()
+
+
+@asynccontextmanager
+async def open_parts(
+    settings: Settings,
+    sources: Sequence[Source],
+    clock: Clock,
+    limits: Limits,
+    listen: Listener,
+    outage_seconds: float = 120.0,
+) -> AsyncIterator[Sequence[Parts]]:
+    """Open the parts of each source; all but those that know its table are one and the same."""
     random = SystemRandom()
-    chosen = source_of(settings, source)
-    layout = Layout(chosen.path, settings.static_url_prefix)
     me = worker()
     async with AsyncExitStack() as stack:
-        ours, theirs = await stack.enter_async_context(open_databases(settings, clock))
-        catalogue = await TableCatalogue.open(ours, chosen)
+        ours, theirs = await stack.enter_async_context(open_databases(settings, clock, outage_seconds))
+        catalogues = [await TableCatalogue.open(ours, source) for source in sources]
         await migrate(theirs)
+        layouts = [Layout(source.path, settings.static_url_prefix) for source in sources]
         store = await stack.enter_async_context(
             LocalStore(settings.storage_dir, clock=clock, min_free_bytes=settings.min_free_bytes)
         )
-        ledger = SqlLedger(theirs, worker=me, lease_seconds=settings.lease_seconds, url=layout.url)
+        ledger = SqlLedger(theirs, worker=me, lease_seconds=settings.lease_seconds, url=layouts[0].url)
         await ledger.bury(identity.is_gone)
         origins = SqlOrigins(
             theirs, worker=me.name, concurrency=settings.concurrency, lease_seconds=settings.lease_seconds
@@ -74,17 +116,16 @@ async def open_run(
         politeness = HostPoliteness(
             clock, random, concurrency=settings.concurrency, manners=_manners(settings), first_slots=0
         )
-        limits = _limits(settings, requests or settings.concurrency)
         pulse = Pulse(ledger, origins, politeness, listen)
         gate = Gate(
             politeness,
             clock,
-            concurrency=requests or settings.concurrency,
+            concurrency=limits.requests,
             patience_seconds=limits.patience_seconds,
             changed=pulse.report,
             greet=pulse.hurry,
         )
-        client = await stack.enter_async_context(_client(settings, clock, requests or settings.concurrency))
+        client = await stack.enter_async_context(_client(settings, clock, limits.requests))
         inspector = await stack.enter_async_context(_inspector(settings))
         learner = Learner(
             origins,
@@ -95,18 +136,41 @@ async def open_run(
             listen=listen,
             pause=gate.pause,
         )
-        visitor = Visitor(client, inspector, store, layout, learner, gate, clock, random, settings.attempts)
         joint = ours is theirs
-        recorder = Recorder(catalogue, ledger, store, layout, joint)
-        unveiler = Unveiler(catalogue, ledger, store, learner, visitor, joint)
-        planner = Planner(catalogue, ledger, store, layout)
-        parts = Parts(planner, visitor, recorder, ledger, politeness, gate, pulse, unveiler, store)
-        yield Run(parts, limits, clock, listen)
+        parts = []
+        for catalogue, layout in zip(catalogues, layouts, strict=True):
+            visitor = Visitor(client, inspector, store, layout, learner, gate, clock, random, settings.attempts)
+            recorder = Recorder(catalogue, ledger, store, layout, joint)
+            unveiler = Unveiler(catalogue, ledger, store, learner, visitor, joint)
+            planner = Planner(catalogue, ledger, store, layout)
+            parts.append(Parts(planner, visitor, recorder, ledger, politeness, gate, pulse, unveiler, store))
+        yield parts
+
+
+def check_read_through(settings: Settings) -> None:
+    """Hold the settings to what read-through needs.
+
+    Raises:
+        SettingsError: they leave no room for it.
+    """
+    if settings.concurrency < 2:  # noqa: PLR2004 - one for it, one for a run that is started beside it
+        raise SettingsError("IMAGE_READ_THROUGH needs an IMAGE_DOWNLOAD_CONCURRENCY of at least 2.")
+    if f"{urlsplit(settings.static_url_prefix).path}/".startswith("/image/"):
+        raise SettingsError("IMAGE_READ_THROUGH serves at /image: choose another IMAGE_STATIC_URL_PREFIX.")
+
+
+def requests_on_demand(settings: Settings) -> int:
+    """Return how many of a server's requests in flight are for single pictures: half of them, where there are any.
+
+    The rest is for a run that is started from the page (invariant 8).
+    """
+    return settings.concurrency // 2 if settings.read_through else 0
 
 
 def _limits(settings: Settings, requests: int) -> Limits:
     return Limits(
         concurrency=settings.concurrency,
+        requests=requests,
         visits=4 * requests + 8,
         renew_seconds=settings.lease_seconds / 4,
     )

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from rehost.assembly.dashboard import dashboard
+from rehost.assembly.opening import OUTAGE_SECONDS, open_databases, worker
+from rehost.assembly.running import check_read_through, open_demand, requests_on_demand
+from rehost.clock import SystemClock
 from rehost.inspector.sniff import sniff
+from rehost.ledger.entries import SqlLedger
+from rehost.ledger.migrations import migrate
 from rehost.model import Format
 from rehost.server.app import Application, build
 from rehost.server.dashboard import Dashboard, mounted
+from rehost.server.office import Office
+from rehost.server.reading import ReadThrough
 from rehost.server.static import CopyFiles
 from rehost.settings import Settings
+from rehost.store.layout import Layout
+from rehost.telemetry.log import log_event
 
 
-def files(settings: Settings) -> Application:
+def files(settings: Settings) -> CopyFiles:
     """Return the copies as an ASGI application, to be mounted at IMAGE_STATIC_URL_PREFIX in any other."""
     return CopyFiles(settings.storage_dir, _media_type)
 
@@ -21,9 +33,36 @@ def site(settings: Settings) -> Dashboard:
     return dashboard(settings, files(settings))
 
 
+def images(settings: Settings) -> ReadThrough:
+    """Return what serves any picture of the catalogue by source and row, and fetches what is not held yet.
+
+    To be mounted at /image in any other application; await its `close` at the end.
+
+    Raises:
+        SettingsError: the settings leave no room for it.
+    """
+    check_read_through(settings)
+    return ReadThrough(
+        files(settings),
+        Office(lambda: _open_entries(settings)),
+        Office(lambda: open_demand(settings, listen=log_event, requests=requests_on_demand(settings))),
+        wait_seconds=settings.timeout_seconds,
+    )
+
+
 def build_server(settings: Settings, at: str = "") -> Application:
     """Return the application of `rehost serve`: the copies where their URLs say, the page and the API below `at`."""
-    return build(files(settings), settings.static_url_prefix, mounted(site(settings), at))
+    single = images(settings) if settings.read_through else None
+    return build(files(settings), settings.static_url_prefix, mounted(site(settings), at), single)
+
+
+@asynccontextmanager
+async def _open_entries(settings: Settings) -> AsyncIterator[SqlLedger]:
+    """Open the ledger, to look at single links."""
+    async with open_databases(settings, SystemClock(), outage_seconds=OUTAGE_SECONDS) as (_, database):
+        await migrate(database)
+        url = Layout(url_prefix=settings.static_url_prefix).url
+        yield SqlLedger(database, worker=worker(), lease_seconds=settings.lease_seconds, url=url)
 
 
 def _media_type(head: bytes) -> str | None:

@@ -16,6 +16,7 @@ EPILOG = """\b
 Examples:
   rehost serve                               http://127.0.0.1:8000/static/images/...
   rehost serve --api-host 0.0.0.0 --api-port 8080
+  rehost serve --read-through on             http://127.0.0.1:8000/image/cases/297041
 
 \b
 Exit status:
@@ -26,7 +27,7 @@ Exit status:
 
 @click.command(cls=SettingsCommand, epilog=EPILOG, short_help="Serve the copies over HTTP.")
 @base_option
-@settings_flags("storage_dir", "static_url_prefix", "api_host", "api_port")
+@settings_flags("storage_dir", "static_url_prefix", "read_through", "api_host", "api_port")
 def command(
     *,
     base: Path,

@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 class Limits:
     """How much of everything at once."""
 
-    concurrency: int  # requests in flight
+    concurrency: int  # requests in flight to one host, over all workers
+    requests: int  # requests in flight here
     visits: int  # visits begun and not ended: requests, waits between attempts, proofs
     group: int = 200  # outcomes recorded together
     group_seconds: float = 1.0  # how long a group may wait for its last one
@@ -54,6 +55,18 @@ class Parts:
     pulse: Pulse
     unveiler: Unveiler
     store: Store
+
+
+async def visit_safely(visitor: Visitor, task: Task) -> Visited:
+    """Visit one link; a bug of ours costs this one image, and no more."""
+    try:
+        return await visitor.visit(task)
+    except (HostPaused, OperatorError):
+        raise
+    except Exception as error:
+        log.exception("visit failed row=%s", task.link.row_key)
+        outcome = Deferred(task, Reason.BUG, f"{type(error).__name__}", 86400.0)
+        return Visited(outcome, task.host, size=0, seconds=0.0, attempts=0)
 
 
 class Run:
@@ -154,18 +167,12 @@ class Run:
         self._wake.set()
 
     async def _visit(self, task: Task) -> None:
-        """Visit one link; a bug of ours costs this one image, and no more."""
+        """Visit one link, and hand its outcome to whoever records."""
         try:
-            visited = await self._parts.visitor.visit(task)
+            visited = await visit_safely(self._parts.visitor, task)
         except HostPaused:
             await self._leases.give_back([task])
             return
-        except OperatorError:
-            raise
-        except Exception as error:
-            log.exception("visit failed row=%s", task.link.row_key)
-            outcome = Deferred(task, Reason.BUG, f"{type(error).__name__}", 86400.0)
-            visited = Visited(outcome, task.host, size=0, seconds=0.0, attempts=0)
         finally:
             self._leases.visited(task)
         self._sum.add(visited)

@@ -50,7 +50,7 @@ class Actions:
             REASON.read(query),
             PLACE.read(query),
         )
-        ledger = (await self.api.office.desk()).ledger
+        ledger = (await self.api.office.get()).ledger
         if key is not None:
             return Done(await ledger.forget_wait(source, key, position))
         return Done(await ledger.forget_waits(source, reason))
@@ -58,13 +58,13 @@ class Actions:
     async def pause(self, query: Mapping[str, str]) -> Done:
         """Leave a host alone; workers hear of it within seconds."""
         host, seconds = PAUSED_HOST.need(query).lower(), SECONDS.read(query)
-        await (await self.api.office.desk()).origins.pause(host, float(seconds), "paused by the operator")
+        await (await self.api.office.get()).origins.pause(host, float(seconds), "paused by the operator")
         return Done(1)
 
     async def resume(self, query: Mapping[str, str]) -> Done:
         """Let a host be asked again; a worker that keeps to the pause already does so until it ends."""
         host = PAUSED_HOST.need(query).lower()
-        return Done(int(await (await self.api.office.desk()).origins.resume(host)))
+        return Done(int(await (await self.api.office.get()).origins.resume(host)))
 
     async def run(self, query: Mapping[str, str]) -> Done:
         """Start a run over a source."""

@@ -19,7 +19,7 @@ IMMUTABLE = "max-age=31536000, immutable"  # RFC 8246; for URLs that carry the d
 _DIGEST = re.compile(r"[0-9a-f]{8,64}")
 
 # What comes from strangers must never become a document with a script in it, whatever a browser makes of its bytes.
-_HARMLESS = (
+HARMLESS = (
     ("x-content-type-options", "nosniff"),
     ("content-security-policy", "default-src 'none'; sandbox"),
     ("cross-origin-resource-policy", "cross-origin"),  # pictures are there to be shown, on other sites too
@@ -93,19 +93,19 @@ def answer(method: str, headers: Mapping[str, str], served: Served, digest: str 
     )
     status = precondition(headers, etags, served.modified)
     if status == HTTPStatus.NOT_MODIFIED:
-        return Answer(status, (*shown, *_HARMLESS))
+        return Answer(status, (*shown, *HARMLESS))
     if status is not None:
         return error(status)
     asked = None
     if method == "GET" and "range" in headers and range_holds(headers, etags, served.modified):
         asked = spans(headers["range"], served.size)
-    return _content(served, asked, (*shown, ("accept-ranges", "bytes"), *_HARMLESS), boundary)
+    return _content(served, asked, (*shown, ("accept-ranges", "bytes"), *HARMLESS), boundary)
 
 
 def error(status: int, *more: tuple[str, str]) -> Answer:
     """Return an answer without a picture; nobody is to keep it."""
     text = f"{HTTPStatus(status).phrase}\n".encode()
-    headers = (("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store"), *_HARMLESS, *more)
+    headers = (("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store"), *HARMLESS, *more)
     return Answer(status, (*headers, ("content-length", str(len(text)))), (text,))
 
 

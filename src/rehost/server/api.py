@@ -95,7 +95,7 @@ class Health:
 class Api:
     """Answers questions."""
 
-    office: Office
+    office: Office[Desk]
     disk: Callable[[], Disk]
     sources: tuple[str, ...]  # those that the settings name
 
@@ -125,18 +125,18 @@ class Api:
 
     async def ready(self, _query: Mapping[str, str]) -> Health:
         """Tell that the database and the store answer."""
-        await (await self.office.desk()).queries.runs(limit=1)
+        await (await self.office.get()).queries.runs(limit=1)
         self.disk()
         return Health()
 
     async def all_sources(self, _query: Mapping[str, str]) -> Sequence[str]:
         """Return those that the settings name, then those that the ledger remembers besides."""
-        noted = await (await self.office.desk()).queries.sources()
+        noted = await (await self.office.get()).queries.sources()
         return list(dict.fromkeys((*self.sources, *noted)))
 
     async def standing(self, query: Mapping[str, str]) -> Standing:
         """Return where one stands."""
-        return await (await self.office.desk()).queries.standing(self.source(query))
+        return await (await self.office.get()).queries.standing(self.source(query))
 
     async def links(self, query: Mapping[str, str]) -> Links:
         """Return a page of links."""
@@ -144,7 +144,7 @@ class Api:
             SOURCE.read(query), STATE.read(query), REASON.read(query), HOST.read(query), text=TEXT.read(query)
         )
         after, limit = AFTER.read(query), LIMIT.read(query)
-        desk = await self.office.desk()
+        desk = await self.office.get()
         if wanted.text:
             wanted = replace(wanted, keys=await self._found(desk, wanted.text, wanted.source))
         page = await desk.queries.links(wanted, after, limit)
@@ -154,7 +154,7 @@ class Api:
     async def link(self, query: Mapping[str, str]) -> Told:
         """Return one link."""
         source, key, position = self.source(query), KEY.need(query), POSITION.read(query)
-        desk = await self.office.desk()
+        desk = await self.office.get()
         found = await desk.queries.link(source, key, position)
         if found is None:
             raise NothingThereError(f"The ledger has no link of the row {key} in {source}.")
@@ -164,21 +164,21 @@ class Api:
     async def hosts(self, query: Mapping[str, str]) -> Sequence[HostStanding]:
         """Return the hosts with most links."""
         source, limit = self.source(query), LIMIT.read(query)
-        return await (await self.office.desk()).queries.hosts(source, limit)
+        return await (await self.office.get()).queries.hosts(source, limit)
 
     async def origins(self, _query: Mapping[str, str]) -> Origins:
         """Return what was learned."""
-        queries = (await self.office.desk()).queries
+        queries = (await self.office.get()).queries
         return Origins(await queries.rules(), await queries.decoys())
 
     async def runs(self, query: Mapping[str, str]) -> Sequence[RunStanding]:
         """Return the last runs."""
         source, limit, before = SOURCE.read(query), LIMIT.read(query), BEFORE.read(query)
-        return await (await self.office.desk()).queries.runs(source, limit, before)
+        return await (await self.office.get()).queries.runs(source, limit, before)
 
     async def usage(self, _query: Mapping[str, str]) -> Usage:
         """Return what the copies take, over all sources."""
-        queries = (await self.office.desk()).queries
+        queries = (await self.office.get()).queries
         standings = [await queries.standing(source) for source in await self.all_sources({})]
         copies = sum(each.states[State.HELD] for each in standings)
         size = sum(each.size for each in standings)

@@ -1,10 +1,11 @@
-"""The application of `rehost serve`: the copies below their prefix, and whatever else it is given for the rest."""
+"""The application of `rehost serve`: the copies below their prefix, single pictures, and what it is given besides."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from rehost.server.answer import error
@@ -12,6 +13,8 @@ from rehost.server.sending import Message, Receive, Send, send_text
 from rehost.server.static import live
 
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+IMAGES = "/image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,31 +31,62 @@ class Nothing:
             await live(receive, send)
 
 
+class Closing(Protocol):
+    """An application that has something to close at the end."""
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        ...
+
+    async def close(self) -> None:
+        """Close it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Copies below `prefix`, the rest elsewhere."""
+    """Copies below `prefix`, single pictures below IMAGES where there is somebody to bring them, the rest elsewhere."""
 
     files: Application
     prefix: str
     rest: Application
+    images: Closing | None
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Hand one request on; lifespan is the rest's business."""
+        """Hand one request on; lifespan is the rest's business, the single pictures' end aside."""
         if scope["type"] == "http":
-            root_path: str = scope.get("root_path", "")
-            mounted = root_path.rstrip("/") + self.prefix
-            if scope["path"].startswith(f"{mounted}/"):
-                await self.files({**scope, "root_path": mounted}, receive, send)
-                return
+            for prefix, application in ((IMAGES, self.images), (self.prefix, self.files)):
+                root_path: str = scope.get("root_path", "")
+                mounted = root_path.rstrip("/") + prefix
+                if application is not None and scope["path"].startswith(f"{mounted}/"):
+                    await application({**scope, "root_path": mounted}, receive, send)
+                    return
+        if scope["type"] == "lifespan" and self.images is not None:
+            receive = _closing(self.images, receive)
         await self.rest(scope, receive, send)
 
 
-def build(files: Application, url_prefix: str, rest: Application | None = None) -> Application:
+def _closing(images: Closing, receive: Receive) -> Receive:
+    """Return a `receive` that closes the single pictures before it tells anybody of the end."""
+
+    async def receive_closing() -> Message:
+        message = await receive()
+        if message["type"] == "lifespan.shutdown":
+            await images.close()
+        return message
+
+    return receive_closing
+
+
+def build(
+    files: Application, url_prefix: str, rest: Application | None = None, images: Closing | None = None
+) -> Application:
     """Return an application that serves copies where their public URLs say.
 
     Args:
         files: serves copies by key.
         url_prefix: the public URLs' beginning; a host in it is somebody else's business (a CDN that asks here).
         rest: the pages and the API; without it all else is not found.
+        images: brings single pictures by source and row, below IMAGES.
     """
-    return Site(files, urlsplit(url_prefix).path.rstrip("/"), rest or Nothing())
+    return Site(files, urlsplit(url_prefix).path.rstrip("/"), rest or Nothing(), images)

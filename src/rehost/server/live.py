@@ -115,7 +115,7 @@ class Live:
             started = self._clock.monotonic()
             if started < course.due and course.beats:
                 return course.beats[-1]
-            queries = (await self._api.office.desk()).queries
+            queries = (await self._api.office.get()).queries
             standing = await queries.standing(source)
             running = any(run.is_alive for run in await queries.runs(source, 10))
             present = sum(standing.states.values())

@@ -48,7 +48,7 @@ class Metrics:
         return Response(text, headers={"cache-control": "no-store"}, media_type=MEDIA_TYPE)
 
     async def _gauges(self) -> Sequence[Gauge]:
-        queries = (await self.api.office.desk()).queries
+        queries = (await self.api.office.get()).queries
         standings = [await queries.standing(source) for source in await self.api.all_sources({})]
         running = sum(run.is_alive for run in await queries.runs(limit=100))
         disk = self.api.disk()

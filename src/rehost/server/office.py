@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from rehost.catalogue import Titles
 from rehost.ledger import Queries, SqlLedger, SqlOrigins
@@ -24,31 +25,31 @@ class Desk:
     titles: Mapping[str, Titles]  # by source
 
 
-Opening = Callable[[], AbstractAsyncContextManager[Desk]]
+T_co = TypeVar("T_co", covariant=True)
 
 
-class Office:
-    """A desk that is opened once, for as long as the server runs."""
+class Office(Generic[T_co]):
+    """Something that is opened once, for as long as the server runs."""
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, opening: Callable[[], AbstractAsyncContextManager[T_co]]) -> None:
         self._opening = opening
         self._lock = asyncio.Lock()
         self._stack = AsyncExitStack()
-        self._desk: Desk | None = None
+        self._open: T_co | None = None
 
-    async def desk(self) -> Desk:
-        """Return the open desk.
+    async def get(self) -> T_co:
+        """Return what is open.
 
         Raises:
             OperatorError: it cannot be opened just now; the next one who asks tries again.
         """
         async with self._lock:
-            if self._desk is None:
-                self._desk = await self._stack.enter_async_context(self._opening())
-            return self._desk
+            if self._open is None:
+                self._open = await self._stack.enter_async_context(self._opening())
+            return self._open
 
     async def close(self) -> None:
-        """Close the desk, if it was opened."""
+        """Close it, if it was opened."""
         async with self._lock:
-            self._desk = None
+            self._open = None
             await self._stack.aclose()

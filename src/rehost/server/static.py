@@ -38,6 +38,14 @@ class CopyFiles:
         elif scope["type"] == "lifespan":
             await live(receive, send)
 
+    async def has(self, key: str) -> bool:
+        """Tell whether there is a copy to serve.
+
+        Raises:
+            OSError: the disk does not answer properly.
+        """
+        return await self._shelf.find(key) is not None
+
     async def _respond(self, scope: Message, send: Send) -> None:
         with_body = scope["method"] != "HEAD"
         if scope["method"] not in {"GET", "HEAD"}:

@@ -219,6 +219,13 @@ class Settings:
         text="Whether robots.txt and X-Robots-Tag are obeyed.",
         says="off",
     )
+    read_through: bool = _knob(
+        "IMAGE_READ_THROUGH",
+        default=False,
+        kind=SWITCH,
+        text="Whether /image/SOURCE/KEY fetches a picture of the catalogue that is asked for and not held yet.",
+        says="off",
+    )
     token: str = _knob(
         "REHOST_TOKEN",
         "",
