@@ -14,6 +14,11 @@ LACKING = {
 }
 """Whole pictures that our decoder does not read, with its reason; nothing else may be missing."""
 
+WHOLE = {
+    "bad/0f23f60a6b_heic.heic": "labelled corrupt, for no HEVC decoder was at hand; it is whole, and reads `heic`",
+}
+"""What the manifest calls bad and is good, with the reason; nothing else may be accepted."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -38,9 +43,9 @@ def chosen(cases, folder, *expected):
 
 @pytest.mark.parametrize("expected", ["corrupt", "truncated", "bomb", "not-an-image", "svg"])
 def test_nothing_bad_is_accepted(expected, cases, prove):
-    accepted = [case.name for case in chosen(cases, "bad", expected) if isinstance(prove.file(case.path), Image)]
+    accepted = {case.name for case in chosen(cases, "bad", expected) if isinstance(prove.file(case.path), Image)}
 
-    assert accepted == []
+    assert accepted == {case.name for case in chosen(cases, "bad", expected) if case.name in WHOLE}
 
 
 @pytest.mark.parametrize("expected", ["valid", "animated"])

@@ -23,6 +23,7 @@ from PIL import (
 )
 
 from rehost.errors import Permanent, Transient, VisitError
+from rehost.inspector import heic
 from rehost.inspector.structure import Ceiling
 from rehost.model import Format, Image, Reason
 
@@ -46,7 +47,7 @@ _UNREADABLE = (
 )
 
 # What the decoders that are silent about it were seen to take, rounded up (24 and 48 megapixels, 8 bits a channel).
-_BYTES_PER_PIXEL = {Format.JPEG: 8, Format.WEBP: 18, Format.AVIF: 12, Format.JPEG2000: 20}
+_BYTES_PER_PIXEL = {Format.JPEG: 8, Format.WEBP: 18, Format.AVIF: 12, Format.JPEG2000: 20, Format.HEIC: 10}
 
 _TEXT_BYTES = 16 << 20
 """Of one compressed text or colour profile in a PNG: editors' histories in XMP come to megabytes, Pillow allows one."""
@@ -73,7 +74,7 @@ def decode(file: BinaryIO, found: Image, limits: Ceiling) -> int:
         MemoryError: it needs more than there is.
     """
     try:
-        with _READERS[found.format](file) as picture:
+        with _reader(found.format)(file) as picture:
             limits.area(*picture.size)  # the structure's was held to the limits: a decoder may see another
             frames: int = getattr(picture, "n_frames", 1)
             limits.count(frames)
@@ -88,6 +89,10 @@ def decode(file: BinaryIO, found: Image, limits: Ceiling) -> int:
         raise Permanent(Reason.TOO_LARGE, "more pixels than allowed, by its decoder") from error
     except _UNREADABLE as error:
         raise _verdict(found, error) from error
+
+
+def _reader(kind: Format) -> Callable[[BinaryIO], ImageFile.ImageFile]:
+    return heic.reader() if kind is Format.HEIC else _READERS[kind]
 
 
 def _read_scans(picture: JpegImagePlugin.JpegImageFile) -> None:

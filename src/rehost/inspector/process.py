@@ -19,9 +19,10 @@ from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
 from rehost.errors import Permanent, Transient, VisitError
+from rehost.inspector import heic
 from rehost.inspector.answer import Answer, Unreadable, to_line
 from rehost.inspector.structure import Ceiling, examine
-from rehost.model import Image, Reason
+from rehost.model import Format, Image, Reason
 
 READY = b"ready\n"
 OUT_OF_MEMORY = 77
@@ -100,6 +101,8 @@ def _prove_open(file: BinaryIO, bounds: Bounds) -> Image:
         return examine(b"", limits).image
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         finding = examine(data, limits)
+    if finding.image.format is Format.HEIC:
+        heic.require()
     if bounds.decode:
         from rehost.inspector.decode import decode  # noqa: PLC0415 -- imported by main already
 

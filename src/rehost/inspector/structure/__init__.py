@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from rehost.errors import Permanent, VisitError
 from rehost.inspector.sniff import HEAD_BYTES, Other, sniff
-from rehost.inspector.structure import avif, bmp, gif, ico, jpeg, jpeg2000, png, tiff, webp
+from rehost.inspector.structure import bmp, gif, heif, ico, jpeg, jpeg2000, png, tiff, webp
 from rehost.inspector.structure.ground import Ceiling, Data
 from rehost.model import Format, Image, Reason
 
@@ -19,11 +19,12 @@ _WALKERS = {
     Format.PNG: png.walk,
     Format.GIF: gif.walk,
     Format.WEBP: webp.walk,
-    Format.AVIF: avif.walk,
+    Format.AVIF: heif.walk,
     Format.BMP: bmp.walk,
     Format.TIFF: tiff.walk,
     Format.ICO: ico.walk,
     Format.JPEG2000: jpeg2000.walk,
+    Format.HEIC: heif.walk,
 }
 
 
@@ -50,10 +51,7 @@ def examine(data: Data, limits: Ceiling) -> Finding:
     found = sniff(data[:HEAD_BYTES])
     if isinstance(found, Other):
         raise _refusal(found)
-    walk = _WALKERS.get(found)
-    if walk is None:
-        raise Permanent(Reason.NOT_AN_IMAGE, f"{found.upper()}, which no decoder here reads")
-    extent = walk(data, limits)
+    extent = _WALKERS[found](data, limits)
     return Finding(Image(found, extent.width, extent.height, extent.frames), extent.doubt)
 
 
