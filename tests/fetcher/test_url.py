@@ -1,9 +1,10 @@
+import ada_url
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rehost.errors import Permanent, VisitError
-from rehost.fetcher.url import BAD_PORTS, host_of, next_hop, normalise, origin_of, port_of
+from rehost.fetcher.url import _PLAIN, BAD_PORTS, _normalise, host_of, next_hop, normalise, origin_of, port_of
 from rehost.model import Reason
 
 AS_BROWSERS_READ_THEM = {
@@ -164,3 +165,36 @@ def test_wherever_a_redirect_leads_it_is_a_plain_url_or_refused(first, second):
         return
 
     assert normalise(url) == url
+
+
+almost_plain = st.builds(
+    "{}://{}/{}{}".format,
+    st.sampled_from(["http", "https"]),
+    st.sampled_from(["a.example", "a.example:8080", "a.example:22", "a.example:443", "127.0.0.1:80", "127.1", "a..b"]),
+    st.lists(st.sampled_from([*"ab9.-_~'=:@/", "./", "..", "%2e", "%41", "//"]), max_size=8).map("".join),
+    st.lists(st.sampled_from([*"?a=&%/'.", "é", " ", "#"]), max_size=5).map("".join),
+)
+
+
+@given(almost_plain)
+@example("https://a.example/upload/20200628/1.png?x=1")
+@example("https://a.example/..")
+@example("https://a.example/a?b'c")
+def test_what_is_plain_already_reads_as_the_parser_reads_it(link):
+    def outcome(read):
+        try:
+            return read()
+        except Permanent as error:
+            return error.reason, error.evidence
+
+    read = outcome(lambda: normalise(link))
+
+    assert read == outcome(lambda: _normalise(link, None))
+    if isinstance(read, str):
+        parsed = ada_url.URL(read)
+        assert origin_of(read) == str(parsed.origin)
+        assert host_of(read) == str(parsed.hostname)
+
+
+def test_the_links_of_the_wild_are_plain():
+    assert _PLAIN.fullmatch("https://oss.adquan.com/upload/20200628/159333611702b57de84188551c.png")

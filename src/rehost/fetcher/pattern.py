@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rehost.fetcher.url import host_of, origin_of
+from rehost.fetcher.url import host_of, normalise, origin_of
 
 
 class Pattern:
@@ -10,9 +10,10 @@ class Pattern:
 
     def __init__(self, text: str) -> None:
         """Read a pattern as `[origin."PATTERN"]` in rehost.toml has it."""
-        self._origin = origin_of(text) if "://" in text else None
+        root = normalise(text) if "://" in text else None
+        self._origin = origin_of(root) if root else None
         self._below = text.startswith("*.")
-        self._host = host_of(text) if "://" in text else text.removeprefix("*.").lower()
+        self._host = host_of(root) if root else text.removeprefix("*.").lower()
 
     def fits(self, url: str) -> bool:
         """Return whether the origin of a normalised URL is meant."""

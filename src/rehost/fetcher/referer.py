@@ -7,7 +7,7 @@ own site. The chain tries what reveals least first; pipeline/learn.py walks it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from rehost.errors import VisitError
 from rehost.fetcher.pattern import Pattern
@@ -15,6 +15,7 @@ from rehost.fetcher.url import host_of, normalise, origin_of
 from rehost.model import Referer
 
 AUTO = "auto"
+_HOSTS_AT_HAND = 4096
 
 
 class Referers:
@@ -85,6 +86,7 @@ class Referers:
 
         extract = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=True)
 
+        @lru_cache(_HOSTS_AT_HAND)
         def count(host: str) -> int:
             suffix = extract.extract_str(host).suffix
             # publicsuffix.org/list, "Formal Algorithm", step 2: where no rule matches, the rule is `*`.
