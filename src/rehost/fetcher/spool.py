@@ -16,6 +16,7 @@ from rehost.errors import Permanent, StoreError
 from rehost.model import Reason
 
 _READ_BYTES = 1 << 20
+_FILE_MODE = 0o644  # less the umask: what is proven keeps it, and other servers read it
 
 
 class Spool:
@@ -57,7 +58,7 @@ class Spool:
         """Begin an empty file, in place of whatever was written so far."""
         self.close()
         with _explained(self.path):
-            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _FILE_MODE)
         self.size = 0
         self._hash = hashlib.sha256()
 

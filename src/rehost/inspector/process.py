@@ -21,12 +21,14 @@ from typing import BinaryIO
 from rehost.errors import Permanent, Transient, VisitError
 from rehost.inspector import heic
 from rehost.inspector.answer import Answer, Unreadable, to_line
-from rehost.inspector.structure import Ceiling, examine
+from rehost.inspector.structure import Ceiling, Finding, examine
 from rehost.model import Format, Image, Reason
 
 READY = b"ready\n"
 OUT_OF_MEMORY = 77
 """Exit status of a process that came to its limit of memory: what it has left is nothing to go on with."""
+SMALL_BYTES = 64 * 1024
+"""A file of so many bytes is read at once; no walk of it takes longer than the question to a process does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +97,16 @@ def prove(path: str, bounds: Bounds) -> Answer:
         return Unreadable(error.strerror or str(error))
 
 
+def _examined(file: BinaryIO, limits: Ceiling) -> Finding:
+    if os.fstat(file.fileno()).st_size <= SMALL_BYTES:  # a mapping costs more, and of nothing there is none
+        return examine(os.pread(file.fileno(), SMALL_BYTES, 0), limits)
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return examine(data, limits)
+
+
 def _prove_open(file: BinaryIO, bounds: Bounds) -> Image:
     limits = Ceiling(bounds.max_pixels, bounds.max_frames)
-    if not os.fstat(file.fileno()).st_size:
-        return examine(b"", limits).image
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        finding = examine(data, limits)
+    finding = _examined(file, limits)
     if finding.image.format is Format.HEIC:
         heic.require()
     if bounds.decode:

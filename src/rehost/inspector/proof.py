@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
 from rehost.errors import Permanent, StoreError, Transient, VisitError
-from rehost.inspector.answer import Unreadable
+from rehost.inspector.answer import Answer, Unreadable
 from rehost.inspector.pool import Died, Pool
-from rehost.inspector.process import OUT_OF_MEMORY, Bounds
+from rehost.inspector.process import OUT_OF_MEMORY, SMALL_BYTES, Bounds, prove
 from rehost.model import Image, Reason
 
 # A picture is held to processor time, so that a busy machine judges as an idle one does; a decoder that makes no
@@ -22,8 +23,9 @@ _WALL_GRACE_SECONDS = 15
 class ProofInspector:
     """Proves pictures in processes of their own; implements `ports.Inspector`.
 
-    Whatever is done to untrusted bytes (sniffing, walking, decoding) is done in those processes: this one only passes
-    paths on, and stays small. An async context manager; no process is started before the first picture.
+    Whatever can take long over untrusted bytes, or can be harmed by them, is done in those processes: this one passes
+    paths on, and stays small. What it does itself, with `structure`, is to walk small files: pure Python, bounded by
+    their size. An async context manager; no process is started before the first picture.
 
     Args:
         verify: "decode" has a decoder read every frame; "structure" only walks the container to its end.
@@ -45,8 +47,8 @@ class ProofInspector:
         processes: int,
     ) -> None:
         self._decode_seconds = decode_seconds
-        bounds = Bounds(verify == "decode", max_pixels, max_frames, decode_memory_bytes, decode_seconds)
-        self._pool = Pool(bounds, processes, decode_seconds * _WALL_FACTOR + _WALL_GRACE_SECONDS)
+        self._bounds = Bounds(verify == "decode", max_pixels, max_frames, decode_memory_bytes, decode_seconds)
+        self._pool = Pool(self._bounds, processes, decode_seconds * _WALL_FACTOR + _WALL_GRACE_SECONDS)
 
     async def __aenter__(self) -> Self:
         await self._pool.__aenter__()
@@ -69,6 +71,8 @@ class ProofInspector:
             StoreError: the file cannot be read.
             OperatorError: no decoder process can be started.
         """
+        if not self._bounds.decode and _is_small(path):
+            return _image(path, prove(os.fspath(path), self._bounds))
         try:
             return await self._once(path)
         except Died as death:
@@ -80,12 +84,7 @@ class ProofInspector:
             raise self._verdict(death) from death
 
     async def _once(self, path: Path, *, fresh: bool = False) -> Image:
-        answer = await self._pool.ask(path, fresh=fresh)
-        if isinstance(answer, VisitError):
-            raise answer
-        if isinstance(answer, Unreadable):
-            raise StoreError(f"{path} cannot be read: {answer.what}.")
-        return answer
+        return _image(path, await self._pool.ask(path, fresh=fresh))
 
     def _verdict(self, death: Died) -> VisitError:
         """Return what the death of a process says of the picture that it had."""
@@ -100,3 +99,19 @@ class ProofInspector:
                 return Permanent(Reason.TOO_LARGE, "its decoder was killed, probably for want of memory")
             case _:
                 return Permanent(Reason.CORRUPT, f"its decoder died of it ({death})")
+
+
+def _image(path: Path, answer: Answer) -> Image:
+    """Return the picture that a proof found, or raise what it found instead."""
+    if isinstance(answer, VisitError):
+        raise answer
+    if isinstance(answer, Unreadable):
+        raise StoreError(f"{path} cannot be read: {answer.what}.")
+    return answer
+
+
+def _is_small(path: Path) -> bool:
+    try:
+        return os.stat(path).st_size <= SMALL_BYTES  # noqa: PTH116 - asked for every picture
+    except OSError:
+        return False  # whoever opens it says why

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -71,7 +70,6 @@ class LocalStore:
         self._home = self._root / HOME
         self._clock = clock
         self._min_free = min_free_bytes
-        self._mode = _FILE_MODE & ~_umask()
         self._numbers = count(1)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
         self._short: str | None = None  # why there are no spools any more
@@ -124,9 +122,9 @@ class LocalStore:
             yield group
 
     async def sync(self, spools: Sequence[Path]) -> None:
-        """Return when these files' bytes are durable (and readable for whoever may read the store)."""
+        """Return when these files' bytes are durable."""
         if spools:
-            await self._run(self._prepare, spools)
+            await self._run(self._look_around)
             await self._sync(self._parts.durability.sync_files, spools)
 
     async def place(self, placements: Sequence[Placement]) -> None:
@@ -201,7 +199,7 @@ class LocalStore:
         for place in left:
             if place not in kept:
                 place.close()
-        names = Names(self._root, self._home / "lock", workplace.replaced)
+        names = Names(self._root, self._home / "lock", workplace.replaced, _FILE_MODE & ~_umask())
         durability = Durability(self._root)
         durability.sync_folders([self._home, self._root, *(folder.parent for folder in made)])
         return _Opened(durability, workplace, kept, names)
@@ -214,11 +212,8 @@ class LocalStore:
                 place.close()
         parts.durability.close()
 
-    def _prepare(self, spools: Sequence[Path]) -> None:
-        """Give the files their mode, give a sign of life, and look how much the disk has left."""
-        for spool in spools:
-            if stat.S_IMODE(spool.stat().st_mode) != self._mode:
-                spool.chmod(self._mode)
+    def _look_around(self) -> None:
+        """Give a sign of life, and look how much the disk has left."""
         self._parts.workplace.live()
         self._measure()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,20 +41,24 @@ class _Placed:
 def mark(path: Path) -> Mark | None:
     """Return what the file of that name is recognised by, None if there is none."""
     try:
-        state = os.lstat(path)
+        return _mark(os.lstat(path))
     except FileNotFoundError:
         return None
+
+
+def _mark(state: os.stat_result) -> Mark:
     return Mark(state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size)
 
 
 class Names:
     """The names below `root`, as one process changes them. Folders that need a sync are returned."""
 
-    def __init__(self, root: Path, lock: Path, replaced: Path) -> None:
-        """Change names below `root` under `lock`; keep aside in `replaced`."""
+    def __init__(self, root: Path, lock: Path, replaced: Path, mode: int) -> None:
+        """Change names below `root` under `lock`; keep aside in `replaced`; what gets a name gets this mode."""
         self._root = root
         self._lock = lock
         self._replaced = replaced
+        self._mode = mode
         self._placed: dict[str, _Placed] = {}
 
     def place(self, placements: Sequence[Placement]) -> set[Path]:
@@ -110,14 +115,22 @@ class Names:
 
     def _place(self, placement: Placement) -> set[Path]:
         target = self._root / placement.key
-        make_folders(target.parent)
-        ours = mark(placement.spool)
-        if ours is None:
-            raise FileNotFoundError(errno.ENOENT, "gone", str(placement.spool))
-        self._placed[placement.key] = _Placed(ours, self._keep_aside(target, placement.key))
+        is_new = make_folders(target.parent)
+        ours = os.lstat(placement.spool)
+        if stat.S_IMODE(ours.st_mode) != self._mode:
+            placement.spool.chmod(self._mode)
+        aside = None if is_new else self._keep_aside(target, placement.key)
+        self._placed[placement.key] = _Placed(_mark(ours), aside)
         placement.spool.rename(target)
-        # up to the root, whoever made the folders: theirs may not be synced yet
-        return {folder for folder in target.parents if folder.is_relative_to(self._root)}
+        return self._from_root_to(target.parent)
+
+    def _from_root_to(self, folder: Path) -> set[Path]:
+        """Return all that need a sync, whoever made them: theirs may not be synced yet."""
+        folders = {self._root}
+        while folder != self._root:
+            folders.add(folder)
+            folder = folder.parent
+        return folders
 
     def _keep_aside(self, target: Path, key: str) -> Path | None:
         """Give the file that has the name a second one; return that, or None if there is no such file."""
@@ -165,18 +178,20 @@ class Names:
         return prune(target.parent, self._root)
 
 
-def make_folders(folder: Path, mode: int = _FOLDER_MODE) -> None:
-    """Make a folder and those above it that are missing."""
+def make_folders(folder: Path, mode: int = _FOLDER_MODE) -> bool:
+    """Make a folder and those above it that are missing; return whether it was made here, and so is empty."""
     try:
         folder.mkdir(mode)
     except FileNotFoundError:
         if folder.parent.is_dir():
             raise  # no file system to make folders in, such as /proc
         make_folders(folder.parent, mode)
-        make_folders(folder, mode)
+        return make_folders(folder, mode)
     except FileExistsError:
         if not folder.is_dir():
             raise
+        return False
+    return True
 
 
 def prune(folder: Path, root: Path) -> Path:

@@ -27,7 +27,8 @@ def log_event(event: Event) -> None:
     match event:
         case Visited():
             level = logging.ERROR if _reason(event.outcome) is Reason.BUG else logging.INFO
-            _log.log(level, "%s", visit_line(event))
+            if _log.isEnabledFor(level):
+                _log.log(level, "%s", visit_line(event))
         case OriginLearned():
             _say("origin", origin=event.origin, referer=event.referer, evidence=event.evidence)
         case OriginPaused():
@@ -82,7 +83,7 @@ def logging_to(stream: TextIO, file: Path | None, *, verbose: bool) -> Iterator[
     formatter = logging.Formatter(FORMAT, DATE_FORMAT)
     formatter.converter = time.gmtime
     before = logger.level, logger.propagate
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.INFO if verbose or file is not None else logging.WARNING)
     logger.propagate = False
     for handler in handlers:
         handler.setFormatter(formatter)
