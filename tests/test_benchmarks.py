@@ -17,6 +17,9 @@ TINY = {
     "bulk": ["--scale=0.003", "--only", "rehost", "plain", "curl"],
     "latency": ["--scale=0.01"],
     "million": ["--scale=0.01"],
+    "proof": ["--scale=0.01", "--only", "jpg", "png"],
+    "serve": ["--scale=0.01"],
+    "start": ["--scale=0.05"],
     "store_sync": ["--scale=0.02"],
     "trouble": ["--scale=0.01", "--timeout=1"],
 }

@@ -44,6 +44,10 @@ def encode(image: Image.Image, kind: str) -> bytes:
             image.quantize(256).save(out, "GIF")
         case "webp":
             image.save(out, "WEBP", quality=85, method=2)
+        case "progressive jpg":
+            image.save(out, "JPEG", quality=88, progressive=True)
+        case "avif":
+            image.save(out, "AVIF", quality=75, speed=8)
     return out.getvalue()
 
 

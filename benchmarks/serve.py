@@ -1,0 +1,183 @@
+"""Copies over HTTP: requests a second, and a CPU second, of `rehost serve`, nginx, and Starlette's StaticFiles.
+
+Every side is one process (nginx: one worker), is checked to send the right bytes, and is asked by wrk, 16 connections
+at a time, for one picture after the other.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.request import ProxyHandler, build_opener
+
+from arena import catalogue, installing, place, report, workload
+from arena.measuring import cpu_seconds, memory, plain, tree
+from arena.origin import await_port, free_ports
+
+WORKLOADS = {"400 KB": (200, 400_000), "20 KB": (1000, 20_000)}
+PREFIX = "/static/images"
+SECONDS = 20.0  # of each side in a round, at full scale
+CONNECTIONS = 16
+ARENA = Path(__file__).parent / "arena"
+NGINX = """
+daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log; user root;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000; client_body_temp_path {folder}/body;
+    types {{ image/jpeg jpg; image/png png; image/gif gif; image/webp webp; }}
+    server {{ listen 127.0.0.1:{port}; location {prefix}/ {{ alias {root}/; }} }}
+}}
+"""
+
+
+@dataclass
+class Server:
+    """One side, running."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    port: int
+    trouble: str | None = None
+    pid: int = 0
+    peak: int = 0  # bytes, its largest process
+    rates: list[tuple[float, float, float]] = field(default_factory=list)  # requests a second, a CPU second; MB/s
+
+    @contextmanager
+    def running(self, log: Path) -> Iterator[None]:
+        """Run it until the end of the block."""
+        with log.open("wb") as words:
+            process = subprocess.Popen(
+                self.command, env={**plain(os.environ), **self.environment}, stdout=words, stderr=words
+            )
+        self.pid = process.pid
+        try:
+            await_port(self.port)
+            yield
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    arguments = place.options(__doc__ or "").parse_args()
+    if trouble := installing.missing("wrk"):
+        sys.exit(f"wrk makes the requests. It is {trouble}")
+    seconds = max(1.0, SECONDS * arguments.scale)
+    head = "| server | requests/s | MB/s | requests per CPU s | peak MB | rehost / this: requests/s | per CPU s |"
+    parts = []
+    for size, (count, mean) in WORKLOADS.items():
+        with place.workplace(arguments.folder, 3 * count * mean) as ground:
+            paths = workload.make(ground / "images", count, mean)
+            servers = sides(ground)
+            measure(servers, paths, ground, seconds, arguments.rounds)
+            parts.append(f"## Pictures of {size}\n\n" + report.rows(head, [line(each, servers[0]) for each in servers]))
+    title = f"serve: {CONNECTIONS} connections, {seconds:g} s, medians of {arguments.rounds}"
+    report.publish(arguments.results, "serve", title, *parts)
+
+
+def sides(ground: Path) -> list[Server]:
+    """Return all that take part; none of them runs yet."""
+    root, python = str(ground / "images"), sys.executable
+    ports = [port for _ in range(2) for port in free_ports()]
+    ours = {"DATABASE_URL": f"sqlite:///{ground}/none.db", "IMAGE_STORAGE_DIR": root}
+    theirs = {"ROOT": root, "PYTHONPATH": str(ARENA)}
+    configuration = ground / "nginx.conf"
+    configuration.write_text(NGINX.format(folder=ground, root=root, port=ports[1], prefix=PREFIX))
+    nginx = [installing.program("nginx") or "nginx", "-c", str(configuration), "-p", str(ground)]
+    granian = [python, "-m", "granian", "--interface", "asgi", "--no-ws", "--workers", "1", "--port", str(ports[2])]
+    uvicorn = [python, "-m", "uvicorn", "--log-level", "warning", "--port", str(ports[3]), "static_files:app"]
+    return [
+        Server("rehost serve", [catalogue.REHOST, "serve", "--api-port", str(ports[0])], ours, ports[0]),
+        Server("nginx", [*nginx, "-e", str(ground / "error.log")], {}, ports[1], installing.missing("nginx")),
+        Server("StaticFiles on granian", [*granian, "static_files:app"], theirs, ports[2]),
+        Server("StaticFiles on uvicorn", uvicorn, theirs, ports[3]),
+    ]
+
+
+def measure(servers: Sequence[Server], paths: Sequence[Path], ground: Path, seconds: float, rounds: int) -> None:
+    """Start all that can be had, check them, and ask them in turns."""
+    root = ground / "images"
+    listing = ground / "paths"
+    listing.write_text("".join(f"{PREFIX}/{path.relative_to(root)}\n" for path in paths))
+    size = sum(path.stat().st_size for path in paths) / len(paths)
+    with ExitStack() as stack:
+        for each in servers:
+            if not each.trouble:
+                stack.enter_context(each.running(ground / f"{each.name}.log"))
+                each.trouble = check(each, paths, root)
+        for number in range(rounds + 1):
+            for each in [each for each in servers if not each.trouble]:
+                rates = load(each, listing, seconds, size)
+                sys.stderr.write(f"round {number} {each.name}: {rates[0]:.0f} requests/s\n")
+                if number:
+                    each.rates.append(rates)
+        for each in servers:
+            if each.pid:
+                each.peak = max(memory(pid)[0] for pid in tree(each.pid))
+                each.trouble = each.trouble or check(each, paths, root)
+
+
+def check(server: Server, paths: Sequence[Path], root: Path) -> str | None:
+    """Return what is wrong where it does not send every picture's bytes."""
+    opener = build_opener(ProxyHandler({}))
+    for path in paths:
+        url = f"http://127.0.0.1:{server.port}{PREFIX}/{path.relative_to(root)}"
+        with opener.open(url, timeout=10) as answer:
+            if answer.read() != path.read_bytes():
+                return f"sends other bytes for {path.name}"
+    return None
+
+
+def load(server: Server, listing: Path, seconds: float, size: float) -> tuple[float, float, float]:
+    """Ask for a while; return requests a second, a CPU second of the server's, and MB a second."""
+    used = sum(cpu_seconds(pid) for pid in tree(server.pid))
+    command = [
+        installing.program("wrk") or "wrk",
+        "-t1",
+        f"-c{CONNECTIONS}",
+        f"-d{seconds:g}s",
+        "-s",
+        ARENA / "paths.lua",
+    ]
+    done = subprocess.run(
+        [*command, f"http://127.0.0.1:{server.port}"],
+        env={**os.environ, "PATHS": str(listing)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    cpu = sum(cpu_seconds(pid) for pid in tree(server.pid)) - used
+    result = next(line for line in done.stdout.splitlines() if line.startswith("result "))
+    requests, microseconds, received, errors = map(int, result.split()[1:])
+    if errors or received < 0.9 * size * requests:
+        server.trouble = f"{errors} of {requests} requests failed, {received} bytes came"
+    time.sleep(0.2)
+    return requests / microseconds * 1e6, requests / cpu, received / microseconds
+
+
+def line(server: Server, ours: Server) -> str:
+    """Return a line of the table."""
+    if server.trouble:
+        return f"| {server.name} | {server.trouble} | | | | | |"
+    by_second, by_cpu, megabytes = medians(server)
+    ratios = ["-", "-"] if ours.trouble else [f"{medians(ours)[0] / by_second:.2f}", f"{medians(ours)[1] / by_cpu:.2f}"]
+    cells = [f"{by_second:.0f}", f"{megabytes:.0f}", f"{by_cpu:.0f}", f"{server.peak / 1e6:.0f}", *ratios]
+    return f"| {server.name} | {' | '.join(cells)} |"
+
+
+def medians(server: Server) -> list[float]:
+    """Return the medians of its rates."""
+    return [statistics.median(rates) for rates in zip(*server.rates, strict=True)]
+
+
+if __name__ == "__main__":
+    main()
