@@ -59,9 +59,9 @@ def spool(tmp_path):
 
 
 def blank(side):
-    """Return a PNG that is small to send and large to decode."""
+    """Return a GIF that is small to send and large to decode."""
     file = io.BytesIO()
-    Pillow.new("L", (side, side)).save(file, "PNG")
+    Pillow.new("L", (side, side)).save(file, "GIF")
     return file.getvalue()
 
 
@@ -286,3 +286,12 @@ def test_a_process_ends_with_its_parent_however_that_ends(spool):
         os.close(watch)
 
     assert ended
+
+
+async def test_a_large_png_takes_no_memory_for_its_picture(spool):
+    file = io.BytesIO()
+    Pillow.new("L", (7000, 7000)).save(file, "PNG")
+    path = spool(file.getvalue())
+
+    async with inspector(decode_memory_bytes=80 * MEBIBYTE, processes=1) as subject:
+        assert (await subject.inspect(path)).width == 7000

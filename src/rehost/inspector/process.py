@@ -15,13 +15,15 @@ import resource
 import signal
 import stat
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
 from rehost.errors import Permanent, Transient, VisitError
-from rehost.inspector import heic
+from rehost.inspector import heic, rows
 from rehost.inspector.answer import Answer, Unreadable, to_line
-from rehost.inspector.structure import Ceiling, Finding, examine
+from rehost.inspector.structure import Ceiling, Data, examine
 from rehost.model import Format, Image, Reason
 
 READY = b"ready\n"
@@ -97,18 +99,15 @@ def prove(path: str, bounds: Bounds) -> Answer:
         return Unreadable(error.strerror or str(error))
 
 
-def _examined(file: BinaryIO, limits: Ceiling) -> Finding:
-    if os.fstat(file.fileno()).st_size <= SMALL_BYTES:  # a mapping costs more, and of nothing there is none
-        return examine(os.pread(file.fileno(), SMALL_BYTES, 0), limits)
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return examine(data, limits)
-
-
 def _prove_open(file: BinaryIO, bounds: Bounds) -> Image:
     limits = Ceiling(bounds.max_pixels, bounds.max_frames)
-    finding = _examined(file, limits)
-    if finding.image.format is Format.HEIC:
-        heic.require()
+    with _contents(file) as data:
+        finding = examine(data, limits)
+        if finding.image.format is Format.HEIC:
+            heic.require()
+        if bounds.decode and finding.image.format is Format.PNG and rows.is_still(data):
+            rows.read(data)
+            return finding.image
     if bounds.decode:
         from rehost.inspector.decode import decode  # noqa: PLC0415 -- imported by main already
 
@@ -117,6 +116,16 @@ def _prove_open(file: BinaryIO, bounds: Bounds) -> Image:
     if finding.doubt is not None:
         raise finding.doubt
     return finding.image
+
+
+@contextmanager
+def _contents(file: BinaryIO) -> Iterator[Data]:
+    """Have a file's bytes at hand."""
+    if os.fstat(file.fileno()).st_size <= SMALL_BYTES:  # a mapping costs more, and of nothing there is none
+        yield os.pread(file.fileno(), SMALL_BYTES, 0)
+        return
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        yield data
 
 
 def _counted(image: Image, frames: int) -> Image:
