@@ -22,6 +22,7 @@ TINY = {
     "start": ["--scale=0.05"],
     "store_sync": ["--scale=0.02"],
     "trouble": ["--scale=0.01", "--timeout=1"],
+    "workers": ["--scale=0.005"],
 }
 
 

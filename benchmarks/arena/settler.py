@@ -1,0 +1,96 @@
+"""A worker that fetches nothing: it leases links and settles them as stored, by the code of a run, until none is due.
+
+A program of its own. It connects, waits for a line on its input, works, says how many links it settled and in how many
+seconds, and waits for the end of its input before it lets go of the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+
+from rehost.assembly.opening import worker
+from rehost.catalogue import Source, TableCatalogue
+from rehost.clock import SystemClock
+from rehost.database import Database
+from rehost.ledger import SqlLedger
+from rehost.model import Copy, Format, Image, Stored, Task, Validator
+from rehost.pipeline.record import Recorder
+from rehost.ports import Placement
+from rehost.store.layout import Layout
+
+SOURCE = "cases"
+GROUP = 200  # outcomes recorded together, as in a run
+AHEAD = 2 * GROUP  # leased ahead of their visits, over all hosts
+
+
+class NoFiles:
+    """A store without files: what is measured is the database alone."""
+
+    async def sync(self, spools: Sequence[Path]) -> None:
+        """Do nothing."""
+
+    async def place(self, placements: Sequence[Placement]) -> None:
+        """Do nothing."""
+
+    async def keep(self, keys: Sequence[str]) -> None:
+        """Do nothing."""
+
+    async def undo(self, keys: Sequence[str]) -> None:
+        """Do nothing."""
+
+    async def remove(self, keys: Sequence[str]) -> None:
+        """Do nothing."""
+
+
+def stored(task: Task) -> Stored:
+    """Return the outcome of a visit that went well."""
+    digest = hashlib.sha256(task.link.url.encode()).hexdigest()
+    copy = Copy(f"{task.link.row_key}/main_image.jpg", digest, 400_000)
+    picture = Image(Format.JPEG, 800, 600, 1)
+    return Stored(task, copy, picture, None, task.link.url, Validator('"5eb63bbbe01eeed0"', None))
+
+
+async def settle_all(ledger: SqlLedger, recorder: Recorder) -> int:
+    """Lease and settle until nothing is due; return how many links that were."""
+    number = 0
+    run = await ledger.begin_run(SOURCE)
+    hosts = list(await ledger.hosts(SOURCE))
+    limit = max(2, AHEAD // max(1, len(hosts)))
+    while hosts:
+        group: list[Task] = []
+        for host in list(hosts):
+            tasks = await ledger.lease(SOURCE, host, limit)
+            group += tasks
+            if not tasks:
+                hosts.remove(host)
+        for start in range(0, len(group), GROUP):
+            recorded = await recorder.record(run, [stored(task) for task in group[start : start + GROUP]])
+            number += recorded.held
+    return number
+
+
+async def main(url: str) -> None:
+    """Do it, from the word on."""
+    async with Database(url, clock=SystemClock(), random=Random()) as database:
+        catalogue = await TableCatalogue.open(database, Source())
+        layout = Layout()
+        ledger = SqlLedger(database, worker=worker(), lease_seconds=120.0, url=layout.url)
+        recorder = Recorder(catalogue, ledger, NoFiles(), layout, joint=True)
+        await ledger.tally(SOURCE)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        started = time.perf_counter()
+        number = await settle_all(ledger, recorder)
+        print(json.dumps({"settled": number, "seconds": time.perf_counter() - started}), flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))
