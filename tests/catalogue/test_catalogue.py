@@ -105,6 +105,71 @@ async def test_keys_of_text_and_a_table_in_a_schema(postgres, postgres_database)
         assert written == {link("ä/1"): None}
 
 
+async def one_row(database, key_type: str, key: str, link_type: str = "TEXT") -> TableCatalogue:
+    await execute(database, f"CREATE TABLE goods (sku {key_type} PRIMARY KEY, photo {link_type}, copy TEXT)")
+    await execute(database, f"INSERT INTO goods VALUES ({key}, '{A}', NULL)")
+    return await TableCatalogue.open(database, Source("goods", "goods", "sku", "photo", None, "copy", "{key}"))
+
+
+async def keys_of(database, catalogue) -> list[str]:
+    async def work(connection):
+        return [row.row_key for row in await connection.execute(catalogue.links().select)]
+
+    return await database.read(work)
+
+
+@pytest.mark.parametrize(
+    ("key_type", "key"),
+    [
+        ("BIGINT", "9223372036854775807"),
+        ("SMALLINT", "-7"),
+        ("NUMERIC(9, 2)", "1.50"),
+        ("CHAR(8)", "'ab'"),
+        ("VARCHAR(8)", "'007'"),
+        ("DATE", "'2020-06-28'"),
+        ("TEXT", "'a ''\"b'"),
+    ],
+)
+async def test_a_row_is_found_again_by_a_key_of_any_type(database, key_type, key):
+    catalogue = await one_row(database, key_type, key)
+    [row_key] = await keys_of(database, catalogue)
+
+    assert await write(catalogue, WriteBack(link(row_key), "/x")) == {link(row_key): None}
+
+
+@pytest.mark.parametrize("key_type", ["uuid", "timestamptz", "bytea", "interval"])
+async def test_a_row_is_found_again_by_a_key_of_a_type_of_postgresql(postgres, postgres_database, key_type):
+    keys = {"uuid": "gen_random_uuid()", "timestamptz": "now()", "bytea": r"'\x00ff'", "interval": "'1 day'"}
+    async with open_database(postgres.url(postgres_database)) as database:
+        catalogue = await one_row(database, key_type, keys[key_type], link_type="CHAR(60)")
+        [row_key] = await keys_of(database, catalogue)
+
+        assert await write(catalogue, WriteBack(link(row_key), "/x")) == {link(row_key): None}
+
+
+async def test_names_may_hold_spaces_quotes_and_reserved_words(database):
+    await execute(database, 'CREATE TABLE "Or""der" ("Sku Nr" TEXT PRIMARY KEY, "select" TEXT, "lo""cal" TEXT)')
+    await execute(database, f"INSERT INTO \"Or\"\"der\" VALUES ('a', '{A}', NULL)")
+    source = Source("goods", 'Or"der', "Sku Nr", "select", None, 'lo"cal', "{key}")
+    catalogue = await TableCatalogue.open(database, source)
+
+    assert await write(catalogue, WriteBack(link("a"), "/x")) == {link("a"): None}
+
+
+@pytest.mark.parametrize("kind", ["jsonb", "text[]", "integer"])
+async def test_a_link_column_that_holds_no_text_is_named(postgres, postgres_database, kind):
+    async with open_database(postgres.url(postgres_database)) as database:
+        await execute(database, f"CREATE TABLE goods (sku integer PRIMARY KEY, photo {kind}, copy text)")
+
+        with pytest.raises(CatalogueError, match="The column photo of goods is of the type"):
+            await TableCatalogue.open(database, Source("goods", "goods", "sku", "photo", None, "copy", "{key}"))
+
+
+async def test_a_name_of_three_parts_is_no_table(database):
+    with pytest.raises(CatalogueError, match=r"has no table a\.b\.c|unknown database"):
+        await TableCatalogue.open(database, Source(table="a.b.c"))
+
+
 async def test_columns_of_unknown_types_do_not_stop_us(postgres, postgres_database):
     async with open_database(postgres.url(postgres_database)) as database:
         await execute(database, CASES.replace("title TEXT NOT NULL", "title TEXT, words TSVECTOR, place POINT"))
@@ -129,12 +194,9 @@ async def test_a_missing_column_names_the_migration(database):
 
 async def test_a_missing_privilege_is_the_tables(postgres, postgres_database):
     postgres.run(f"{CASES}; CREATE ROLE reader LOGIN; GRANT SELECT ON ad_cases TO reader", postgres_database)
-    postgres.run(f"INSERT INTO ad_cases VALUES (1, '', '', '{A}', NULL)", postgres_database)
     try:
         async with open_database(postgres.url(postgres_database).replace("postgres@", "reader@")) as database:
-            catalogue = await TableCatalogue.open(database, Source())
-
             with pytest.raises(CatalogueError, match=r"permission denied for table ad_cases.*GRANT.*user reader"):
-                await write(catalogue, WriteBack(link("1"), "/x"))
+                await TableCatalogue.open(database, Source())
     finally:
         postgres.run("DROP OWNED BY reader; DROP ROLE reader", postgres_database)

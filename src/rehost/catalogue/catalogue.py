@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from rehost.catalogue.fitness import check
 from rehost.catalogue.links import links_of
 from rehost.catalogue.source import Source, bind, has_key
 from rehost.catalogue.writeback import Writer
@@ -31,9 +32,12 @@ class TableCatalogue:
         """Return the source, its table and columns looked up.
 
         Raises:
-            CatalogueError: the database cannot be reached, or has no such table or column; the sentence says which.
+            CatalogueError: the database cannot be reached, or has no such table or column, or the table is not fit to
+                be worked on; the sentence says which.
         """
-        return cls(database, source, Writer(database, source, await bind(database, source)))
+        table = await bind(database, source)
+        await check(database, source, table)
+        return cls(database, source, Writer(database, source, table))
 
     async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run `work` in one transaction of the operator's database, again after a short outage.

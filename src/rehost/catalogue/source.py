@@ -14,7 +14,6 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
-    Integer,
     MetaData,
     Table,
     Text,
@@ -24,14 +23,17 @@ from sqlalchemy import (
     literal,
     text,
 )
-from sqlalchemy.types import TypeEngine, UserDefinedType
+from sqlalchemy.types import UserDefinedType
 
 from rehost.database import Connection, Database
 from rehost.errors import CatalogueError
 
-_NUMBER = re.compile(r"-?[0-9]{1,18}")
+_NUMBER = re.compile(r"-?[0-9]{1,19}")
+_LARGEST = 2**63 - 1  # bigint
+_NUMBERS = ("smallint", "integer", "bigint")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # as PostgreSQL writes them
-_TEXTS = ("TEXT", "CHARACTER VARYING", "VARCHAR")
+_TEXTS = ("text", "character varying")
+INITIAL = "database/init.sql"
 MIGRATION = "database/migrations/006_add_main_image_local_field.sql"
 
 
@@ -62,32 +64,40 @@ class KeyType(UserDefinedType[Any]):
         return self.name
 
 
+@dataclass(frozen=True, slots=True)
+class ColumnType:
+    """A column's type."""
+
+    name: str  # as a CAST takes it
+    is_text: bool
+
+
 async def bind(database: Database, source: Source) -> Table:
     """Return the source's table with the columns that it names.
 
     Raises:
-        CatalogueError: the table, or one of the columns, is not there.
+        CatalogueError: the table, or one of the columns, is not there, or a column is of a type that holds no text.
     """
     types = await types_of(database, source)
-    place = database.place.place
     if not types:
-        raise CatalogueError(
-            f"{place} has no table {source.table}: check the source's table, or that this is the right database."
-        )
+        raise CatalogueError(f"{database.place.place} has no table {source.table}: {_table_advice(source)}")
     for column in filter(None, (source.key, source.link, source.page, source.local)):
         if column not in types:
-            raise CatalogueError(f"The table {source.table} has no column {column}: {_advice(source, column)}")
-    schema, _, name = source.table.rpartition(".")
-    columns: list[Column[Any]] = [
-        Column(source.key, KeyType(types[source.key]), primary_key=True),
-        Column(source.link, Text),
-    ]
+            raise CatalogueError(f"The table {source.table} has no column {column}: {_column_advice(source, column)}")
+    for column in (source.link, source.local):
+        if not types[column].is_text:
+            raise CatalogueError(
+                f"The column {column} of {source.table} is of the type {types[column].name}, where text is needed: "
+                "name a column that holds one URL in each row."
+            )
+    schema, name = _parts(source)
+    columns: list[Column[Any]] = [key_column(source, types), Column(source.link, Text)]
     if source.page is not None and source.page not in (source.key, source.link):
         columns.append(Column(source.page, Text))
     return Table(name, MetaData(), *columns, Column(source.local, Text), schema=schema or None)
 
 
-async def types_of(database: Database, source: Source) -> Mapping[str, str]:
+async def types_of(database: Database, source: Source) -> Mapping[str, ColumnType]:
     """Return the columns of the table with their types; nothing where there is no such table.
 
     Raises:
@@ -96,7 +106,29 @@ async def types_of(database: Database, source: Source) -> Mapping[str, str]:
     return await database.read(lambda connection: _types(connection, database, source), error=CatalogueError)
 
 
-def _advice(source: Source, column: str) -> str:
+def key_column(source: Source, types: Mapping[str, ColumnType]) -> Column[Any]:
+    """Return the column that names a row; its type is what a key that was text for a while is cast back to."""
+    return Column(source.key, KeyType(types[source.key].name), primary_key=True)
+
+
+def regclass(source: Source) -> str:
+    """Return the table's name as PostgreSQL's to_regclass takes it: as it stands, upper case and all."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in _parts(source) if part)
+
+
+def _parts(source: Source) -> tuple[str, str]:
+    """Return schema, if any, and name."""
+    schema, _, name = source.table.rpartition(".")
+    return schema, name
+
+
+def _table_advice(source: Source) -> str:
+    if source.table == Source().table:
+        return f"check that it is the right database, or run {INITIAL} in it."
+    return "check the source's table, or that this is the right database."
+
+
+def _column_advice(source: Source, column: str) -> str:
     if column == source.local == Source().local:
         return f"run {MIGRATION} in that database."
     if column == source.local:
@@ -104,41 +136,37 @@ def _advice(source: Source, column: str) -> str:
     return "check the source's settings."
 
 
-async def _types(connection: Connection, database: Database, source: Source) -> Mapping[str, str]:
-    """Return the names and types of the table's columns; nothing where there is no such table."""
-    schema, _, name = source.table.rpartition(".")
+async def _types(connection: Connection, database: Database, source: Source) -> Mapping[str, ColumnType]:
+    schema, name = _parts(source)
     if database.is_sqlite:
-        query = text("SELECT name, type FROM pragma_table_info(:name, :schema)").bindparams(
-            name=name, schema=schema or "main"
-        )
-    else:
-        query = text(
-            "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute"
-            " WHERE attrelid = to_regclass(:name) AND attnum > 0 AND NOT attisdropped"
-        ).bindparams(name=".".join(f'"{part}"' for part in source.table.split(".")))
-    return {row[0]: row[1] or "TEXT" for row in await connection.execute(query)}
-
-
-def key_type(table: Table, source: Source) -> TypeEngine[Any]:
-    """Return the type to cast a row key back to; on SQLite what has INT in its name is a number."""
-    kind = table.c[source.key].type
-    assert isinstance(kind, KeyType)
-    return Integer() if "INT" in kind.name.upper() and "POINT" not in kind.name.upper() else kind
+        # A comparison takes on the affinity of its column, so that text is right for every key (SQLite, datatype3,
+        # section 4.2); a column may hold anything.
+        query = text("SELECT name FROM pragma_table_info(:name, :schema)")
+        found = await connection.execute(query.bindparams(name=name, schema=schema or "main"))
+        return {row[0]: ColumnType("text", is_text=True) for row in found}
+    # With its modifier: a cast to character alone would leave one letter of a character(8).
+    query = text(
+        "SELECT attname, format_type(atttypid, atttypmod), typcategory = 'S'"
+        " FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid"
+        " WHERE attrelid = to_regclass(:name) AND attnum > 0 AND NOT attisdropped"
+    ).bindparams(name=regclass(source))
+    return {row[0]: ColumnType(row[1], is_text=row[2]) for row in await connection.execute(query)}
 
 
 def has_key(table: Table, source: Source, row_key: str) -> ColumnElement[bool]:
     """Return the condition that a row has this key, spelled exactly so; by the key's index where its type is usual.
 
-    A text that is no value of the type would be an error on PostgreSQL, and 0 on SQLite: it is nobody's key.
+    A text that is no value of the type would be an error on PostgreSQL: it is nobody's key.
     """
     column = table.c[source.key]
     exactly = cast(column, Text) == row_key
     kind = column.type
     assert isinstance(kind, KeyType)
-    if isinstance(key_type(table, source), Integer):
-        return and_(column == literal(int(row_key), BigInteger), exactly) if _NUMBER.fullmatch(row_key) else false()
-    if kind.name.upper() == "UUID":
+    if kind.name in _NUMBERS:
+        is_one = _NUMBER.fullmatch(row_key) and -_LARGEST <= int(row_key) <= _LARGEST
+        return and_(column == literal(int(row_key), BigInteger), exactly) if is_one else false()
+    if kind.name == "uuid":
         return and_(column == cast(literal(row_key, Text), kind), exactly) if _UUID.fullmatch(row_key) else false()
-    if kind.name.upper().startswith(_TEXTS):
+    if kind.name.startswith(_TEXTS):
         return and_(column == literal(row_key, Text), exactly)
     return exactly

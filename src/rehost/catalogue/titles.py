@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Column, ColumnElement, MetaData, Table, Text, cast, literal, select
 
-from rehost.catalogue.source import KeyType, Source, key_type, types_of
+from rehost.catalogue.source import Source, key_column, types_of
 from rehost.database import Connection, Database
 from rehost.errors import CatalogueError
 
@@ -34,16 +33,16 @@ class Titles:
         if source.title not in types or source.key not in types or source.title == source.key:
             return cls(database, source, None)
         schema, _, name = source.table.rpartition(".")
-        key: Column[Any] = Column(source.key, KeyType(types[source.key]))
-        return cls(database, source, Table(name, MetaData(), key, Column(source.title, Text), schema=schema or None))
+        columns = [key_column(source, types), Column(source.title, Text)]
+        return cls(database, source, Table(name, MetaData(), *columns, schema=schema or None))
 
     async def of(self, keys: Sequence[str]) -> Mapping[str, str]:
         """Return the titles of these rows, without those that have none."""
         if self.table is None or not keys:
             return {}
-        kind = key_type(self.table, self.source)
-        wanted = [cast(literal(key, Text), kind) for key in dict.fromkeys(keys)]
-        return dict(await self._pairs(self.table.c[self.source.key].in_(wanted)))
+        column = self.table.c[self.source.key]
+        wanted = [cast(literal(key, Text), column.type) for key in dict.fromkeys(keys)]
+        return dict(await self._pairs(column.in_(wanted)))
 
     async def matching(self, text: str) -> Sequence[str]:
         """Return the keys of rows with this in their title, upper or lower case; the first so many."""

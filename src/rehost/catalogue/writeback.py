@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, FromClause, Table, Text, cast, select, update
 
-from rehost.catalogue.source import Source, key_type
+from rehost.catalogue.source import Source
 from rehost.database import Connection, Database
 from rehost.model import Link
 from rehost.ports import Restore, WriteBack
@@ -60,8 +60,8 @@ class Writer:
         return self.table.c[self.source.local]
 
     def _same_row(self, given: FromClause) -> ColumnElement[bool]:
-        kind = key_type(self.table, self.source)
-        return self.table.c[self.source.key] == cast(given.c.row_key, kind)
+        key = self.table.c[self.source.key]
+        return key == cast(given.c.row_key, key.type)
 
     async def _lock(
         self, connection: Connection, given: FromClause, match: ColumnElement[bool]

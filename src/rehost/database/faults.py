@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 PASSING_CODES = frozenset({
-    "0A000",  # a cached statement whose table has been altered: prepared anew by the next try
     "40001",  # serialization failure
     "40P01",  # deadlock
     "53300",  # too many connections
@@ -19,6 +18,9 @@ PASSING_CODES = frozenset({
     "57P05",  # the session was idle for too long
 })  # fmt: skip
 PASSING_CLASSES = ("08",)  # connection exceptions
+# A cached statement whose table has been altered is prepared anew by the next try. Its code, 0A000, is that of whatever
+# a database does not support as well; asyncpg tells it apart (InvalidCachedStatementError).
+PASSING_NAME = "InvalidCachedStatementError"
 STARTING_UP = "57P03"
 
 _SENTENCES = {
@@ -28,6 +30,7 @@ _SENTENCES = {
     "42P01": "{place}: {message}. Check the name of the table and its schema.",
     "42703": "{place}: {message}. For main_image_local run database/migrations/006_add_main_image_local_field.sql.",
     "42501": "{place}: {message}. Let its owner GRANT what is missing to the user {user}.",
+    "22001": "{place}: {message}. Give the column for the local URL the type TEXT.",
     "25006": "{place} is read-only (a standby, or default_transaction_read_only): name the server that takes writes.",
     "53300": "{server} has no connection left: raise its max_connections, or run fewer workers.",
     "53100": "{server} has no disk space left: make room there, then run again.",
@@ -80,6 +83,8 @@ def is_passing(error: BaseException) -> bool:
     code = code_of(error)
     if code is None:
         return is_unreachable(error)
+    if any(type(each).__name__ == PASSING_NAME for each in causes(error)):
+        return True
     return (
         code in PASSING_CODES or code.startswith(PASSING_CLASSES) or code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
     )
