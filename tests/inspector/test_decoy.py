@@ -65,7 +65,10 @@ def test_what_came_longest_ago_is_forgotten_first():
         ("/logo.png", r"/[a-z0-9]{18}\.png"),
         ("/LOGO.PNG", r"/[A-Z0-9]{18}\.PNG"),
         ("/a/b.jpg!w300", r"/a/[a-z0-9]{18}\.jpg!w300"),
-        ("/a/archive.tar.jpg", r"/a/[a-z0-9]{18}\.tar\.jpg"),
+        ("/a/archive.tar.jpg", r"/a/[a-z0-9]{18}\.jpg"),
+        ("/a/title.4815162342.jpg", r"/a/[a-z0-9]{18}\.jpg"),
+        ("/a/title.jpg.webp", r"/a/[a-z0-9]{18}\.jpg\.webp"),
+        ("/a/image.4815162342", r"/a/[a-z0-9]{18}"),
         ("/decoys/picture", r"/decoys/[a-z0-9]{18}"),
         ("/", r"/[a-z0-9]{18}"),
         ("/a/", r"/a/[a-z0-9]{18}"),
@@ -73,11 +76,29 @@ def test_what_came_longest_ago_is_forgotten_first():
     ],
 )
 def test_a_control_has_another_name_of_the_same_shape_in_the_same_folder(suspicions, path, pattern):
-    (control,) = suspicions.controls(f"{ORIGIN}{path}?x=1")
+    control, *_ = suspicions.controls(f"{ORIGIN}{path}?x=1")
 
     assert urlsplit(control)[:2] == urlsplit(ORIGIN)[:2]
     assert urlsplit(control).query == "x=1"
     assert re.fullmatch(pattern, urlsplit(control).path)
+
+
+@pytest.mark.parametrize(
+    ("link", "pattern"),
+    [
+        ("/upload/20200628/1a2b.png", r"/upload/\d{18}/[0-9a-f]{18}\.png"),
+        ("/photo/ab12/title.jpg?v=2", r"/photo/[0-9a-f]{18}/[a-z0-9]{18}\.jpg\?v=\d{18}"),
+        ("/?id=3", r"/[a-z0-9]{18}\?id=\d{18}"),
+        ("/a.jpg?pic=x3-y&size=big", r"/[0-9a-f]{18}\.jpg\?pic=[a-z0-9]{18}&size=big"),
+        ("/a.jpg?x-oss-process=image/resize,w_600", None),
+        ("/logos/a.jpg?size=big", None),
+    ],
+)
+def test_what_else_may_name_the_picture_is_another_one_in_a_second_control(suspicions, link, pattern):
+    _, *far = suspicions.controls(f"{ORIGIN}{link}")
+
+    assert bool(far) is bool(pattern)
+    assert all(re.fullmatch(pattern, control.removeprefix(ORIGIN)) for control in far)
 
 
 def test_where_the_name_may_be_a_folder_a_second_control_has_another_one(suspicions):

@@ -1,6 +1,7 @@
 """Hot-link rules and decoys, one test per case; the origin counts the requests."""
 
 import asyncio
+import re
 from hashlib import sha256
 
 import pytest
@@ -352,6 +353,42 @@ async def test_a_size_at_the_end_of_a_path_makes_no_decoy(tmp_path):
 
     async with worker(tmp_path, play) as at:
         assert await at.outcomes(links) == [picture(n) for n in range(4)]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/photo/ab12cd34ef{}/some-title-{}.jpg",  # the name is for search engines
+        "/image.4815162{}.8172/flat.jpg",
+        "/media/some-title.4815162{}.jpg",  # a number in the name decides
+        "/?id=48{}",
+        "/show.php/a-title.jpg?pic=4815162{}&size=big",  # the path is ignored
+    ],
+)
+async def test_what_an_origin_ignores_of_a_link_makes_no_decoy(tmp_path, path):
+    links = [f"http://{HOST}{path.format(n, n)}" for n in range(4)]
+
+    def play(host, path, headers):
+        number = re.search(r"(?:ab12cd34ef|4815162|id=48)(\d)(?!\d)", path)
+        return picture(int(number[1])) if number else "not-found"
+
+    async with worker(tmp_path, play) as at:
+        assert await at.outcomes(links) == [picture(n) for n in range(4)]
+        assert not await at.origins.decoys(f"http://{HOST}")
+
+
+@pytest.mark.parametrize("lifted_by", ["site", "page"])
+async def test_a_decoy_for_everything_in_dated_folders_is_seen_through_within_the_budget(tmp_path, lifted_by):
+    links = [f"http://{HOST}/upload/20200628/{n}a57de84188551c.png" for n in range(6)]
+    referer = {"site": "https://www.pics.example/", "page": PAGE}[lifted_by]
+
+    def play(host, path, headers):
+        return None if headers.get("referer") == referer else NOTICE
+
+    async with worker(tmp_path, play) as at:
+        assert await at.outcomes(links) == [at.origin.picture(link) for link in links]
+        assert at.rule() == lifted_by
+        assert at.extra(*links) <= EXTRA_REQUESTS
 
 
 async def test_a_control_that_fails_for_the_moment_proves_nothing(tmp_path):

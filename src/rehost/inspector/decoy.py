@@ -15,6 +15,12 @@ from urllib.parse import urlsplit, urlunsplit
 MOST_REMEMBERED = 20_000
 """Digests; at some 500 bytes each, 10 MB."""
 
+# The ending of a picture's name, and whatever follows it (`.jpg!w300`); a number before it belongs to the name.
+_ENDING = re.compile(
+    r"\.(?:jpe?g?|png|gif|webp|avif|bmp|tiff?|ico|jp2|hei[cf])(?![a-z0-9]).*|\.[a-z][a-z0-9]{0,4}$", re.IGNORECASE
+)
+_ID = re.compile(r"(?<==)(?=[^&=]*\d)[\w.~-]+(?=&|$)", re.ASCII)  # a value in a query that may name a picture
+
 SHORTEST_NAME = 18
 """Characters; no picture has a name of so many random ones by chance, and as a number it fits in 64 bits."""
 
@@ -62,24 +68,27 @@ class Suspicions:
         """Return URLs that cannot be this picture; bytes that all of them give are given for anything.
 
         The first has a random name of the same shape in the same folder, so that it meets the same rules at the origin.
-        A last segment without a dot may be no name but a size (`/mmbiz_png/ID/640`, qpic.cn): then a second URL has
-        another folder in place of the longest one with a digit in it, if there is one.
+        An origin may ignore the name, though: it is a title for search engines (`/photo/ID/title.jpg`), or a size
+        (`/mmbiz_png/ID/640`, qpic.cn), or the picture is named in the query. So where there is anything else that may
+        name a picture, a second URL has that replaced too: the longest folder with a digit in it, and what has a digit
+        in the query.
         """
         parts = urlsplit(url)
         segments = parts.path.split("/")
         segments[-1] = self._other_name(segments[-1])
-        paths = ["/".join(segments)]
-        if "." not in segments[-1]:
-            ids = [index for index, segment in enumerate(segments[:-1]) if re.search(r"\d", segment)]
-            if ids:
-                longest = max(ids, key=lambda index: len(segments[index]))
-                segments[longest] = self._other_name(segments[longest])
-                paths.append("/".join(segments))
-        return [urlunsplit((parts.scheme, parts.netloc, path, parts.query, "")) for path in paths]
+        near = (parts.scheme, parts.netloc, "/".join(segments), parts.query, "")
+        ids = [index for index, segment in enumerate(segments[:-1]) if re.search(r"\d", segment)]
+        if ids:
+            longest = max(ids, key=lambda index: len(segments[index]))
+            segments[longest] = self._other_name(segments[longest])
+        query = _ID.sub(lambda value: self._other_name(value[0]), parts.query)
+        far = (parts.scheme, parts.netloc, "/".join(segments), query, "")
+        return [urlunsplit(each) for each in dict.fromkeys((near, far))]
 
     def _other_name(self, name: str) -> str:
         """Return a name of the same kind of characters and the same ending; never a short one."""
-        stem, dot, ending = name.partition(".")
+        ending = _ENDING.search(name)
+        stem = name[: ending.start()] if ending else name
         letters = string.ascii_lowercase + string.digits
         if stem.isdigit():
             letters = string.digits
@@ -88,4 +97,4 @@ class Suspicions:
         length = max(SHORTEST_NAME, len(stem)) if letters != string.digits else SHORTEST_NAME
         first = self._random.choice(letters[1:])  # a number begins with no 0
         other = first + "".join(self._random.choices(letters, k=length - 1))
-        return (other.upper() if stem.isupper() else other) + dot + ending
+        return (other.upper() if stem.isupper() else other) + (ending[0] if ending else "")

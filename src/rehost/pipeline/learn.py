@@ -9,7 +9,7 @@ along the chain; what no Referer can cure (404, a time-out) is said of the link 
 
 **What proves a decoy.** Nothing but one of these; a foreign Referer on the same link proves nothing by itself:
 
-1. a control: a URL that cannot be that picture (inspector/decoy.py) gives the same bytes under the same Referer;
+1. a control: URLs that cannot be that picture (inspector/decoy.py) give the same bytes under the same Referer;
 2. comparison: two links gave the same bytes, and under another Referer they give two different pictures;
 3. change: a link that gave its own bytes before gives these bytes now.
 
@@ -195,7 +195,8 @@ class Learner:
             if answer is None:
                 # A link's first request is its own; so is one under a rule that was learned since.
                 extra = bool(inquiry.answers) and (known.rule is None or rule != first)
-                if extra and not await self._budget.spend(known, keep=1):
+                # What comes must be held against a control, unless another rule gave the decoy that it differs from.
+                if extra and not await self._budget.spend(known, keep=0 if inquiry.decoys else 1):
                     break
                 answer = await inquiry.ask(rule, extra=extra)
             if isinstance(answer, VisitError):
