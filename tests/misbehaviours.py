@@ -467,12 +467,49 @@ async def chunked_broken(exchange):
 
 
 @behaviour
+async def chunked_broken_late(exchange):
+    """A chunk size that is no number, a moment after half of the picture."""
+    exchange.close()
+    await exchange.head(200, media_type(exchange.body), "Transfer-Encoding: chunked")
+    await exchange.send(*_chunks(half(exchange.body)))
+    await asyncio.sleep(0.1)
+    await exchange.send(b"zz\r\n", exchange.body, b"\r\n0\r\n\r\n")
+
+
+@behaviour
 async def chunked_endless_size(exchange):
     """A chunk size line that never ends."""
     exchange.close()
     await exchange.head(200, media_type(exchange.body), "Transfer-Encoding: chunked")
     while True:
         await exchange.send(b"0" * 16384)
+
+
+@behaviour
+async def chunked_trailers(exchange):
+    """A chunked picture with fields behind its end."""
+    await exchange.head(200, media_type(exchange.body), "Transfer-Encoding: chunked", "Trailer: X-Sum")
+    await exchange.send(*_chunks(exchange.body), b"0\r\nX-Sum: 1\r\nX-Other: 2\r\n\r\n")
+
+
+@behaviour
+async def chunked_trailer_flood(exchange):
+    """A chunked picture with fields behind its end that never end."""
+    exchange.close()
+    await exchange.head(200, media_type(exchange.body), "Transfer-Encoding: chunked")
+    await exchange.send(*_chunks(exchange.body), b"0\r\n")
+    for number in range(1 << 30):
+        await exchange.send(f"X-Flood-{number}: {'a' * 200}\r\n".encode())
+
+
+@behaviour
+async def chunk_extensions(exchange):
+    """A chunk whose size is followed by an extension without end."""
+    exchange.close()
+    await exchange.head(200, media_type(exchange.body), "Transfer-Encoding: chunked")
+    await exchange.send(b"10;")
+    while True:
+        await exchange.send(b"a" * 1000)
 
 
 @behaviour
@@ -571,6 +608,19 @@ async def header_flood(exchange):
 
 
 @behaviour
+async def header_many(exchange):
+    """A hundred thousand short header fields, and the picture."""
+    fields = [f"X-{number}: a" for number in range(100_000)]
+    await exchange.reply(200, exchange.body, media_type(exchange.body), *fields)
+
+
+@behaviour
+async def header_folded(exchange):
+    """A header field over several lines, as it once was allowed."""
+    await exchange.reply(200, exchange.body, media_type(exchange.body), "X-Folded: a\r\n b\r\n\tc")
+
+
+@behaviour
 async def header_long(exchange):
     """One header field of a megabyte."""
     await exchange.reply(200, exchange.body, "X-Long: " + "a" * (1 << 20))
@@ -632,6 +682,19 @@ async def gzip_bomb(exchange):
     for _ in range(1024):
         await exchange.send(*_chunks(packer.compress(bytes(1 << 20))))
     await exchange.send(*_chunks(packer.flush()), b"0\r\n\r\n")
+
+
+@behaviour
+async def gzip_twice(exchange):
+    """gzip within gzip, both of them announced."""
+    await exchange.reply(200, gzip.compress(gzip.compress(exchange.body)), "Content-Encoding: gzip, gzip")
+
+
+@behaviour
+async def gzip_members(exchange):
+    """A gzip body of two members, of which a browser shows the first."""
+    body = gzip.compress(exchange.body) + gzip.compress(exchange.body)
+    await exchange.reply(200, body, "Content-Encoding: gzip")
 
 
 @behaviour
@@ -720,6 +783,42 @@ async def redirect_bad_port(exchange):
 
 
 @behaviour
+async def redirect_data(exchange):
+    """302 to a picture in the Location itself."""
+    await exchange.reply(302, b"", "Location: data:image/png;base64,iVBORw0KGgo=")
+
+
+@behaviour
+async def redirect_websocket(exchange):
+    """302 to a WebSocket."""
+    await exchange.reply(302, b"", "Location: ws://elsewhere.example/1.jpg")
+
+
+@behaviour
+async def redirect_credentials(exchange):
+    """302 to a URL with a name and a password in it."""
+    await exchange.reply(302, b"", "Location: http://admin:admin@elsewhere.example/1.jpg")
+
+
+@behaviour
+async def redirect_mapped(exchange):
+    """302 to an address of the inner network, spelled as IPv6."""
+    await exchange.reply(302, b"", "Location: http://[::ffff:a00:1]/1.jpg")
+
+
+@behaviour
+async def redirect_number(exchange):
+    """302 to an address of the inner network, spelled as one number."""
+    await exchange.reply(302, b"", "Location: http://0xa000001/1.jpg")
+
+
+@behaviour
+async def redirect_two_locations(exchange):
+    """302 with two Locations, the second of them inside."""
+    await exchange.reply(302, b"", "Location: /picture/moved.jpg", "Location: http://10.0.0.1/1.jpg")
+
+
+@behaviour
 async def redirect_nowhere(exchange):
     """302 without a Location."""
     await exchange.reply(302)
@@ -745,6 +844,12 @@ async def partial_unasked(exchange):
     """206 to a request without a range."""
     size = len(exchange.body)
     await exchange.reply(206, exchange.body, f"Content-Range: bytes 0-{size - 1}/{size}")
+
+
+@behaviour
+async def ranges_on_whole(exchange):
+    """200 with a Content-Range that speaks of another body."""
+    await exchange.reply(200, exchange.body, media_type(exchange.body), "Content-Range: bytes 5-9/1000000")
 
 
 @behaviour

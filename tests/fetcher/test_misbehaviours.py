@@ -13,14 +13,22 @@ from rehost.model import Download, Reason, Request
 
 WHOLE = {  # the very picture, byte for byte
     *("asks-no-robots", "chunked", "closes-kept-alive", "deflated", "deflated-raw", "early-hints", "gzipped"),
-    *("missing-type", "sets-cookies", "until-close", "wrong-type"),
+    *(
+        "chunked-trailers",
+        "header-folded",
+        "missing-type",
+        "ranges-on-whole",
+        "sets-cookies",
+        "until-close",
+        "wrong-type",
+    ),
     *("refuses-foreign-referer", "decoy-to-foreign-referer", "refuses-browsers"),
 }
 
 OTHER_BYTES = {  # a body all the same: the inspector's, or the Referer rule's, to judge
     *("changes-every-time", "cut-at-origin", "decoy-without-own-site", "html-as-picture", "html-page"),
     *("html-without-own-site", "notice", "notice-redirect", "notice-redirect-without-own-site", "redirect"),
-    *("redirect-elsewhere", "redirect-non-ascii", "svg-as-png", "webp-as-jpeg"),
+    *("redirect-elsewhere", "redirect-non-ascii", "redirect-two-locations", "svg-as-png", "webp-as-jpeg"),
 }
 
 CUT = {
@@ -30,13 +38,23 @@ CUT = {
 }
 
 SLOW = {
-    *("chunked-endless-size", "drip", "drip-headers", "hang", "hang-in-body", "informational-flood"),
+    *(
+        "chunk-extensions",
+        "chunked-endless-size",
+        "drip",
+        "drip-headers",
+        "hang",
+        "hang-in-body",
+        "informational-flood",
+    ),
 }
 
 REFUSED = {
     "announces-too-much": Reason.TOO_LARGE,
     "brotli": Reason.MALFORMED,
     "chunked-broken": Reason.MALFORMED,
+    "chunked-broken-late": Reason.MALFORMED,
+    "chunked-trailer-flood": Reason.MALFORMED,
     "demands-any-page": Reason.HOTLINK_REFUSED,
     "demands-cookie": Reason.HOTLINK_REFUSED,
     "demands-own-site": Reason.HOTLINK_REFUSED,
@@ -48,7 +66,10 @@ REFUSED = {
     "gone": Reason.GONE,
     "gzip-bomb": Reason.TOO_LARGE,
     "gzip-corrupt": Reason.MALFORMED,
+    "gzip-members": Reason.MALFORMED,
+    "gzip-twice": Reason.MALFORMED,
     "gzip-misnamed": Reason.MALFORMED,
+    "header-many": Reason.MALFORMED,
     "header-flood": Reason.MALFORMED,
     "header-long": Reason.MALFORMED,
     "http09": Reason.MALFORMED,
@@ -61,6 +82,11 @@ REFUSED = {
     "not-modified-unasked": Reason.MALFORMED,
     "partial-unasked": Reason.MALFORMED,
     "redirect-bad-port": Reason.PORT_REFUSED,
+    "redirect-credentials": Reason.MALFORMED,
+    "redirect-data": Reason.MALFORMED,
+    "redirect-mapped": Reason.ADDRESS_REFUSED,
+    "redirect-number": Reason.ADDRESS_REFUSED,
+    "redirect-websocket": Reason.MALFORMED,
     "redirect-circle": Reason.TOO_MANY_REDIRECTS,
     "redirect-file": Reason.MALFORMED,
     "redirect-for-ever": Reason.TOO_MANY_REDIRECTS,

@@ -182,9 +182,11 @@ class Client:
             if spool.size + (answer.content_length or 0) > self._max_bytes:
                 raise Permanent(Reason.TOO_LARGE, f"{answer.content_length} bytes announced")
             body.validator = validator if condition.is_strong(validator) else None
-            await _copy(answer, spool)
+            with wire.told_of_faults(answer):
+                await _copy(answer, spool)
         else:  # never to be gone on with: a range of it would be one of the encoded bytes
-            await _decode(answer, decoder, spool)
+            with wire.told_of_faults(answer):
+                await _decode(answer, decoder, spool)
         if not spool.size:
             raise Permanent(Reason.EMPTY, "no bytes in the body")
         spool.close()

@@ -6,10 +6,11 @@ that is connected to: a name that changes its address in between (rebinding) has
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from typing import Any, Self
 
 import aiohttp
@@ -174,6 +175,35 @@ class _Resolver(AbstractResolver):
             evidence = ", ".join(f"{address} ({why})" for address, why in refused.items())
             raise Permanent(Reason.ADDRESS_REFUSED, evidence)
         return [address for address in addresses if address not in refused]
+
+
+@contextmanager
+def told_of_faults(answer: Answer) -> Iterator[None]:
+    """Have whoever reads the body be told when what follows breaks HTTP.
+
+    aiohttp says so only where the header and the fault arrive together: later it closes the connection, and the reader
+    waits for ever (tests/misbehaviours.py: chunked-broken-late).
+    """
+
+    def tell(_closed: asyncio.Future[None] | None = None) -> None:
+        error = protocol.exception()
+        if isinstance(error, HttpProcessingError) and not answer.content.is_eof():
+            answer.content.set_exception(error)
+
+    if answer.connection is None or answer.connection.protocol is None:  # the body is here, to its end
+        yield
+        return
+    protocol = answer.connection.protocol
+    closed = protocol.closed
+    if closed is None:  # it was lost already
+        tell()
+        yield
+        return
+    closed.add_done_callback(tell)
+    try:
+        yield
+    finally:
+        closed.remove_done_callback(tell)
 
 
 def leftover(answer: Answer) -> bytes:
