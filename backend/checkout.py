@@ -10,6 +10,7 @@ import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 BACKEND = Path(__file__).resolve().parent
 """The folder that `.env` and data/images belong to."""
@@ -23,18 +24,22 @@ def enter() -> None:
     """Make `import rehost` work: from the checkout around this folder where it is not installed.
 
     Raises:
-        SystemExit: Python is too old or packages are missing; the message is one sentence with the command to run.
+        SystemExit: Python is too old or packages are missing; one sentence with the command to run was said.
     """
     if sys.version_info < OLDEST_PYTHON:
         version = ".".join(map(str, sys.version_info[:2]))
-        raise SystemExit(f"Python 3.11 or newer is needed and this is {version}: make a virtual environment of it.")
+        stop(f"Python 3.11 or newer is needed and this is {version}: make a virtual environment of it.")
     if find_spec("rehost") is None:
         sys.path.append(str(BACKEND.parent / "src"))
     if missing := absent(BACKEND / "requirements.txt"):
         names = ", ".join(missing)
-        raise SystemExit(
-            f"Packages are missing or too old ({names}): run `pip install -r requirements.txt` in {BACKEND}"
-        )
+        stop(f"Packages are missing or too old ({names}): run `pip install -r requirements.txt` in {BACKEND}")
+
+
+def stop(sentence: str, status: int = 2) -> NoReturn:
+    """End the program with a sentence on stderr and the exit status of usage or settings, unless another is given."""
+    print(sentence, file=sys.stderr)  # noqa: T201 - the program's own voice
+    raise SystemExit(status)
 
 
 def absent(requirements: Path) -> list[str]:

@@ -17,6 +17,6 @@ if __name__ == "__main__":
     try:
         settings = rehost.load_settings(checkout.BACKEND, os.environ, {})
     except rehost.OperatorError as error:
-        sys.exit(str(error))
+        checkout.stop(str(error), error.exit_status)
     sys.path.insert(0, str(checkout.BACKEND))
     uvicorn.run("app.main:app", host=settings.api_host, port=settings.api_port)

@@ -12,4 +12,4 @@ from app.site import create_app
 try:
     app = create_app(rehost.load_settings(checkout.BACKEND, os.environ, {}))
 except rehost.OperatorError as error:
-    raise SystemExit(str(error)) from error
+    checkout.stop(str(error), error.exit_status)

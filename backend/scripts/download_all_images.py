@@ -13,4 +13,5 @@ checkout.enter()
 import rehost
 
 if __name__ == "__main__":  # decoder processes import this file too
-    sys.exit(rehost.main(["run", "--base", str(checkout.BACKEND), "--log-file", "download_images.log", *sys.argv[1:]]))
+    arguments = ["run", "--base", str(checkout.BACKEND), "--log-file", "download_images.log", *sys.argv[1:]]
+    sys.exit(rehost.main(arguments, called=f"python {sys.argv[0]}"))

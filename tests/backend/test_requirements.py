@@ -40,6 +40,13 @@ def test_requirements_need_no_path(backend: Path) -> None:
     assert not re.search(r"^\s*(-e|\.|file:)", text, re.MULTILINE)  # such a line works from one folder only
 
 
+def test_the_same_command_works_from_the_root(backend: Path) -> None:
+    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
+
+    assert lines == ["-r backend/requirements.txt"]  # pip reads it from the folder of the file that says so
+    assert backend == ROOT / "backend"
+
+
 @pytest.fixture(scope="session")
 def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python with nothing but its standard library."""
@@ -57,7 +64,7 @@ def test_programs_say_in_one_sentence_what_to_install(
         [bare_python, backend / program], cwd=folder, capture_output=True, text=True, timeout=60, check=False
     )
 
-    assert done.returncode != 0
+    assert done.returncode == 2
     assert "pip install -r requirements.txt" in done.stderr
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""

@@ -45,6 +45,16 @@ def test_every_verb_teaches(verb, capsys):
     assert f"rehost {verb}" in text
 
 
+def test_a_program_that_is_one_verb_speaks_of_itself(capsys):
+    status = main(["run", "-h"], called="python scripts/download_all_images.py")
+
+    text = capsys.readouterr().out
+    assert status == 0
+    assert "Usage: python scripts/download_all_images.py [OPTIONS]" in text
+    assert "python scripts/download_all_images.py --retry all" in text
+    assert "rehost run" not in text
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_list_says_what_the_verb_says_of_itself(verb):
     command = import_module(f"rehost.cli.{verb}").command

@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from rehost.cli.render import Style, cut, summary, table, width
+from rehost.cli.render import Advice, Style, cut, summary, table, width
 from rehost.events import RunEnded
 from rehost.model import Reason
 
@@ -45,16 +45,27 @@ def test_reasons_come_by_number_with_their_meaning():
 
 
 def test_what_waits_comes_with_the_command_that_asks_now():
-    text = summary(ended(), PLAIN, command="python scripts/download_all_images.py")
+    text = summary(ended(), PLAIN, Advice("python scripts/download_all_images.py", "some.log"))
 
     assert "wait for their next turn, the first in 9 min" in text
     assert "python scripts/download_all_images.py --retry all" in text
+    assert "which and why: some.log" in text
+
+
+def test_where_nothing_can_be_done_nothing_is_advised():
+    text = summary(ended(), PLAIN, advice=None)
+
+    assert "wait for their next turn" in text
+    assert "rehost" not in text
 
 
 def test_nothing_due_is_said_so():
     nothing = ended(held=0, failed={}, size=0, seconds=0.4, later=0)
 
-    assert summary(nothing, PLAIN).splitlines()[0] == "Done: nothing was due, 400 ms"
+    lines = words(summary(nothing, PLAIN))
+    assert lines[0] == "Done: nothing was due, 400 ms"
+    assert "in all 5,980 of 6,108 links are held, 97.9%" in lines
+    assert "held 0" not in lines
 
 
 def test_an_interrupted_run_says_how_to_go_on():

@@ -256,6 +256,7 @@ def make_checkout(folder: Path) -> Path:
     """Copy what the manual's steps need of the checkout; its .env and its pictures stay behind."""
     kept_out = shutil.ignore_patterns(".env", "data", "__pycache__", "*.log")
     shutil.copytree(CHECKOUT / "backend", folder / "backend", ignore=kept_out)
+    shutil.copy(CHECKOUT / "requirements.txt", folder)
     (folder / "src").symlink_to(CHECKOUT / "src")
     return folder
 

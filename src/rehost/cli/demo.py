@@ -71,7 +71,7 @@ def _perform(demonstration: Demonstration, settings: Settings, hosts_port: int, 
     direct = demonstration.look(hosts_port, f"http://localhost:{port}/")
     _say(_direct_words(direct))
     ended, status = run_loop(conduct(settings, Wish(log_file=demonstration.folder / "demo.log")))
-    _say("\n" + summary(ended, Style.of(sys.stdout)))
+    _say("\n" + summary(ended, Style.of(sys.stdout), advice=None))
     if ended.interrupted:
         return status
     outcomes, rules = run_loop(_read(settings))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -43,6 +44,9 @@ Examples:
 """
 
 
+CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
 class Verbs(click.Group):
     """Imports a verb's module when it is asked for, not before."""
 
@@ -65,7 +69,7 @@ class Verbs(click.Group):
 
 @click.group(
     cls=Verbs,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings=CONTEXT,
     epilog=EPILOG,
     no_args_is_help=True,
 )
@@ -77,10 +81,20 @@ def rehost() -> None:
     """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status (house rules: 0, 1, 2, 3, 130, 143)."""
+def main(argv: Sequence[str] | None = None, *, called: str | None = None) -> int:
+    """Run the command line and return its exit status (house rules: 0, 1, 2, 3, 130, 143).
+
+    Args:
+        argv: the arguments, by default this process's own.
+        called: how the program was called that is one verb under a name of its own; help and advice use it.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
     try:
-        status = rehost.main(args=None if argv is None else list(argv), prog_name="rehost", standalone_mode=False)
+        if called is None:
+            status = rehost.main(args=arguments, prog_name="rehost", standalone_mode=False)
+        else:
+            verb: click.Command = import_module(f"rehost.cli.{arguments[0]}").command
+            status = verb.main(args=arguments[1:], prog_name=called, standalone_mode=False, **CONTEXT)
     except OperatorError as error:
         return _complain(str(error), error.exit_status)
     except click.ClickException as error:

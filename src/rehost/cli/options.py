@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +23,16 @@ FLAG_NAMES = {  # where --ATTRIBUTE means something else already, or would be lo
 
 
 class SettingsCommand(click.Command):
-    """Shows a verb's own options first, the settings after them."""
+    """Shows a verb's own options first, the settings after them; examples by the name that it was called by."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        epilog, self.epilog = (
+            self.epilog,
+            re.sub(r"\brehost (run|serve)\b", lambda _: ctx.command_path, self.epilog or ""),
+        )
+        super().format_epilog(ctx, formatter)
+        self.epilog = epilog
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options in two sections."""

@@ -37,6 +37,17 @@ class Style:
         return f"{_ENDS[0]}{_CODES[name]}m{text}{_ENDS[1]}" if self.is_on else text
 
 
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What an operator can do after a run, in the words that work where it was started."""
+
+    again: str = "rehost run"
+    why: str = "rehost status"  # names the links without a copy, and what was seen
+
+
+USUAL = Advice()
+
+
 def width(text: str) -> int:
     """Return how many columns a terminal needs for the text (Unicode TR 11: wide and full-width take two)."""
     return sum(
@@ -82,24 +93,22 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str | int]], style: Styl
     return "\n".join(lines)
 
 
-def summary(ended: RunEnded, style: Style, *, command: str = "rehost run") -> str:
-    """Return the summary of a run, read in ten seconds."""
+def summary(ended: RunEnded, style: Style, advice: Advice | None = USUAL) -> str:
+    """Return the summary of a run, read in ten seconds; without advice where nothing can be done."""
     failed = sum(ended.failed.values())
-    lines = [
-        style("strong", _headline(ended, failed)),
-        "",
-        _line("held", style("good", count(ended.held)), _held_note(ended)),
-    ]
-    if ended.unchanged:
-        lines.append(_line("unchanged", count(ended.unchanged), "still right"))
-    lines.append(_line("not held", style("bad", "0" if not failed else count(failed)) if failed else "0", ""))
-    lines += reason_lines(ended.failed, style)
+    lines = [style("strong", _headline(ended, failed))]
+    if ended.held or failed or ended.unchanged:
+        lines += ["", _line("held", style("good", count(ended.held)), _held_note(ended))]
+        if ended.unchanged:
+            lines.append(_line("unchanged", count(ended.unchanged), "still right"))
+        lines.append(_line("not held", style("bad", count(failed)) if failed else "0", ""))
+        lines += reason_lines(ended.failed, style)
     if ended.overtaken:
         lines.append(_line("changed", count(ended.overtaken), "their links changed meanwhile; the next run takes them"))
     if ended.unveiled:
         lines.append(_line("unveiled", count(ended.unveiled), "held copies that are decoys: kept aside, rows cleared"))
     lines += _standing(ended)
-    lines += _what_next(ended, failed, command)
+    lines += _what_next(ended, failed, advice)
     return "\n".join(lines)
 
 
@@ -162,16 +171,19 @@ def _standing(ended: RunEnded) -> list[str]:
     return lines
 
 
-def _what_next(ended: RunEnded, failed: int, command: str) -> list[str]:
+def _what_next(ended: RunEnded, failed: int, advice: Advice | None) -> list[str]:
     lines = []
     if ended.later:
         due = "" if ended.next_due_seconds is None else f", the first in {duration(ended.next_due_seconds)}"
         lines.append(_line("later", count(ended.later), f"wait for their next turn{due}"))
-        lines.append(_line("", "", f"now all the same: {command} --retry all (or a reason from above)"))
+    if advice is None:
+        return lines
+    if ended.later:
+        lines.append(_line("", "", f"now all the same: {advice.again} --retry all (or a reason from above)"))
     if ended.interrupted:
-        lines.append(_line("", "", f"go on where it stopped: {command}"))
+        lines.append(_line("", "", f"go on where it stopped: {advice.again}"))
     elif failed:
-        lines.append(_line("", "", "which and why: rehost status"))
+        lines.append(_line("", "", f"which and why: {advice.why}"))
     return lines
 
 

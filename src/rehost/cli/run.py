@@ -91,8 +91,16 @@ def command(
     if as_json:
         click.echo(summary_json(ended))
     elif not quiet:
-        click.echo(render.summary(ended, render.Style.of(sys.stdout)))
+        click.echo(render.summary(ended, render.Style.of(sys.stdout), advice(log_file)))
     return status
+
+
+def advice(log_file: Path | None) -> render.Advice:
+    """Return what can be done next, by the name under which this was called: another program's, or `rehost run`."""
+    called = click.get_current_context().command_path
+    if called == render.USUAL.again or log_file is None:
+        return render.Advice(again=called)
+    return render.Advice(called, f"the lines `visit` in {log_file}")
 
 
 def start(settings: Settings, wish: Wish, workers: int = 1) -> tuple[RunEnded, int]:
