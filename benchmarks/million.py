@@ -1,132 +1,204 @@
-"""A million rows: what noting them costs, what finding 100 changes costs, and a run that has nothing to do.
+"""A million rows: noting them, going on where a run stopped, finding what changed, having nothing to do.
 
-The peak is this process's memory, Python and SQLAlchemy included.
+First as whole programs, with their memory over time; then the ledger's statements one by one. Rows that are not held
+wait for a later turn, as refused links do. `--files` adds the run over as many copies as there are rows.
 """
 
 from __future__ import annotations
 
-import asyncio
-import resource
-import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
-from random import Random
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from sqlalchemy import text
+from tests.postgres import Postgres
 
-from arena import catalogue, place
-from rehost.catalogue import Source, TableCatalogue
-from rehost.clock import SystemClock
-from rehost.database import Database
-from rehost.ledger import SqlLedger, Worker, migrate
-from rehost.ports import Found
+from arena import catalogue, checks, origin, place, report, workload
+from arena.ledger_parts import HOLD, HOSTS, POINT
+from arena.measuring import Figures, last_words, measure, plain
 
-HOSTS = 40
-
-
-@contextmanager
-def measured(what: str) -> Iterator[None]:
-    started = time.perf_counter()
-    yield
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    print(f"{what:<58} {time.perf_counter() - started:8.2f} s   peak {peak} MiB", flush=True)
-
-
-async def listing(rows: int) -> AsyncIterator[Sequence[Found]]:
-    for first in range(1, rows + 1, 5000):
-        yield [
-            Found(str(number), 0, f"{number}/main_image.png") for number in range(first, min(first + 5000, rows + 1))
-        ]
+ROWS, FEW = 1_000_000, 6141
+RESUMED, SIZE = 20_000, 10_000  # pictures that the resumed run still has to fetch
+LINKS_OF_A_FILE = 60_000  # ext4 takes 65,000
+WAIT = (
+    "UPDATE rehost_links SET state = 'refused', reason = 'gone', attempts = 1, due_at = now() + interval '14 days'"
+    " WHERE row_key::integer > {first}"
+)
+FEW_WORDS, MANY_WORDS, FILES_WORDS = "few rows, nothing to do", "nothing to do", "nothing to do, all files listed"
 
 
-async def run(database: Database, sql: str) -> None:
-    await database.transact(lambda connection: connection.execute(text(sql)))
+@dataclass
+class Trial:
+    """All steps, round after round."""
 
+    postgres: Postgres
+    ground: Path
+    told: dict[str, str]
+    urls: Sequence[str]
+    pictures: Sequence[Path]
+    steps: dict[str, list[Figures]] = field(default_factory=dict)
+    parts: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
 
-async def make_rows(database: Database, rows: int) -> None:
-    await run(
-        database,
-        "CREATE TABLE ad_cases (case_id INTEGER PRIMARY KEY, source_url TEXT, title TEXT, main_image TEXT,"
-        " main_image_local TEXT)",
-    )
-    numbers = (
-        f"generate_series(1, {rows}) AS numbers(n)"
-        if not database.is_sqlite
-        else f"(WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {rows}) SELECT n FROM c)"
-    )
-    await run(
-        database,
-        "INSERT INTO ad_cases SELECT n, 'https://www.example.com/case/' || n, 'A case of number ' || n,"
-        f" 'https://host' || (n % {HOSTS}) || '.example.com/upload/20200628/1593336117' || n || '.png', NULL"
-        f" FROM {numbers}",
-    )
+    def step(self, name: str, verb: str, store: Path, expected: str, *, counts: bool) -> None:
+        """Measure one program; end where what the database says afterwards is not as expected."""
+        self.postgres.run("CHECKPOINT")
+        store.mkdir(exist_ok=True)
+        command = [catalogue.REHOST, verb, "--base", str(self.ground)]
+        figures = measure(command, store, {**self.told, "IMAGE_STORAGE_DIR": str(store)})
+        sys.stderr.write(f"{name}: {figures.wall:.2f} s\n")
+        found = self.sql("SELECT string_agg(state || ' ' || n, ', ' ORDER BY state) FROM"
+                         " (SELECT state, count(*) AS n FROM rehost_links GROUP BY state) AS states")  # fmt: skip
+        if figures.status or found != expected:
+            sys.exit(f"{name}: {found}, expected {expected}; exit status {figures.status}: {last_words(store)}")
+        if counts:
+            self.steps.setdefault(name, []).append(figures)
 
+    def sql(self, statement: str) -> str:
+        """Run SQL on the benchmark's database."""
+        return self.postgres.run(statement, catalogue.DATABASE, seconds=1800)
 
-async def hold_all(database: Database) -> None:
-    """Make every link held, as a long first run leaves it."""
-    digest = (
-        "'0123456789abcdef0123456789abcdef0123456789abcdef' || substr('0000000000000000' || row_key, -16)"
-        if database.is_sqlite
-        else "md5(row_key) || md5(url)"
-    )
-    await run(
-        database,
-        "UPDATE rehost_links SET state = 'held', key = row_key || '/main_image.png', size = 400000, held_url = url,"
-        f" digest = {digest}, local_url = '/static/images/' || row_key || '/main_image.png', held_at = noted_at,"
-        " format = 'png', width = 9",
-    )
-    await run(database, "UPDATE ad_cases SET main_image_local = '/static/images/' || case_id || '/main_image.png'")
-    if not database.is_sqlite:  # what autovacuum does by and by
-        async with database.session() as session:
-            await session.connection.execution_options(isolation_level="AUTOCOMMIT")
-            await session.connection.exec_driver_sql("VACUUM ANALYZE")
+    def fill(self, urls: Sequence[str]) -> None:
+        """Make the database anew with these links."""
+        catalogue.fresh_table(self.postgres, catalogue.on(catalogue.PAGE, urls))
 
+    def hold_all(self) -> None:
+        """Make every link held, as a long first run leaves it."""
+        self.sql(HOLD)
+        self.sql(POINT)
+        self.sql("VACUUM ANALYZE")  # what autovacuum does by and by
 
-async def measure(url: str, rows: int) -> None:
-    async with Database(url, clock=SystemClock(), random=Random(1)) as database:
-        await make_rows(database, rows)
-        await migrate(database)
-        cases = await TableCatalogue.open(database, Source())
-        worker = Worker("bench", "here", 1, "bench", "0")
-        ledger = SqlLedger(database, worker=worker, lease_seconds=120.0, url=lambda key: "/static/images/" + key)
-        with measured(f"note {rows} new links"):
-            print(await ledger.note("cases", cases.links()))
-        with measured("hosts with due links"):
-            assert len(await ledger.hosts("cases")) == HOSTS
-        with measured("lease 200"):
-            assert len(await ledger.lease("cases", "host7.example.com", 200)) == 200
-        await hold_all(database)
-        with measured("nothing to do: note + hosts + unpointed + tally"):
-            with measured("  note"):
-                print(await ledger.note("cases", cases.links()))
-            with measured("  hosts"):
-                print(await ledger.hosts("cases"))
-            with measured("  unpointed"):
-                print([len(group) async for group in ledger.unpointed("cases", cases.links())])
-            with measured("  tally"):
-                print(await ledger.tally("cases"))
-        with measured(f"compare with {rows} listed files"):
-            print(await ledger.compare("cases", listing(rows)))
-        await run(database, f"UPDATE ad_cases SET main_image = main_image || '?2' WHERE case_id % {rows // 100} = 0")
-        with measured("find 100 changed links"):
-            print(await ledger.note("cases", cases.links()))
-        await run(database, "UPDATE ad_cases SET main_image_local = NULL")
-        with measured("find all rows cleared (unpointed, nothing written)"):
-            print(sum([len(group) async for group in ledger.unpointed("cases", cases.links())]))
+    def few(self, *, counts: bool) -> None:
+        """Let a run over few rows find nothing to do."""
+        self.fill(self.urls[:FEW])
+        subprocess.run([catalogue.REHOST, "plan"], env={**plain(os.environ), **self.told}, cwd=self.ground,
+                       stdout=subprocess.DEVNULL, check=True)  # fmt: skip
+        self.hold_all()
+        few = min(FEW, len(self.urls))
+        self.step(FEW_WORDS, "run", tree(self.ground / "few", few), f"held {few}", counts=counts)
+
+    def many(self, *, counts: bool) -> None:
+        """Note all rows, go on with some, find changes, have nothing to do."""
+        rows, some = len(self.urls), len(self.pictures)
+        store = self.ground / "store"
+        self.fill(self.urls)
+        self.step("note all rows (plan)", "plan", store, f"wanted {rows}", counts=counts)
+        self.sql(WAIT.format(first=some))
+        self.sql("VACUUM ANALYZE")
+        after = f"held {some}, refused {rows - some}"
+        self.step(f"go on with the last {some} of them", "run", store, after, counts=counts)
+        if wrong := checks.same_bytes(checks.digests(self.pictures), store):
+            sys.exit(wrong)
+        self.step(MANY_WORDS, "run", store, after, counts=counts)
+        chosen = f"case_id <= {some} AND case_id % {some // 100} = 0"
+        self.sql(f"UPDATE ad_cases SET main_image = main_image || '?2' WHERE {chosen}")
+        self.step("find 100 changed links and fetch them", "run", store, after, counts=counts)
+
+    def files(self, *, counts: bool) -> None:
+        """Let a run over all copies find nothing to do."""
+        self.sql("UPDATE rehost_links SET due_at = 'infinity', reason = NULL")
+        self.hold_all()
+        rows = len(self.urls)
+        self.step(FILES_WORDS, "run", tree(self.ground / "all", rows), f"held {rows}", counts=counts)
+
+    def one_by_one(self, *, counts: bool) -> None:
+        """Measure the ledger's statements."""
+        self.postgres.drop_database(catalogue.DATABASE)
+        self.postgres.create_database(catalogue.DATABASE)
+        program = Path(__file__).parent / "arena" / "ledger_parts.py"
+        command = [sys.executable, program, self.postgres.url(catalogue.DATABASE), str(len(self.urls))]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+        for name, seconds, peak in json.loads(done.stdout) if counts else []:
+            self.parts.setdefault(name, []).append((seconds, peak))
 
 
 def main() -> None:
-    """Measure once."""
+    """Run the benchmark."""
     parser = place.options(__doc__ or "")
-    parser.add_argument("--sqlite", action="store_true", help="on SQLite, in place of PostgreSQL")
+    parser.add_argument("--files", action="store_true", help="a folder and a file for each row as well")
     arguments = parser.parse_args()
-    rows = round(1_000_000 * arguments.scale)
-    with place.workplace(arguments.folder, 3000 * rows) as ground:
-        if arguments.sqlite:
-            asyncio.run(measure(f"sqlite:///{ground}/bench.db", rows))
+    rows, some = round(ROWS * arguments.scale), max(100, round(RESUMED * arguments.scale))
+    folders = FEW + (rows if arguments.files else 0)
+    size = 4 * some * SIZE + 5000 * folders + 3000 * rows
+    with place.workplace(arguments.folder, size, 2 * folders + 4 * some) as ground:
+        pictures = workload.make(ground / "origin", some, SIZE)
+        names = [str(path.relative_to(ground / "origin")) for path in pictures]
+        names += [f"none/{number}.jpg" for number in range(rows - some)]
+        urls = [f"http://host{number % HOSTS}.bench.test/{name}" for number, name in enumerate(names)]
+        with origin.serving(ground / "origin") as server, catalogue.postgresql() as postgres:
+            told = catalogue.settings(postgres, IMAGE_CONNECT_TO=f"*:80:{origin.HOST}:{server.plain_port}")
+            trial = Trial(postgres, ground, told, urls, pictures)
+            for number in range(arguments.rounds + 1):
+                rehearse(trial, arguments, counts=number > 0)
+    publish(trial, arguments)
+
+
+def rehearse(trial: Trial, arguments: argparse.Namespace, *, counts: bool) -> None:
+    """Go through all steps once."""
+    trial.few(counts=counts)
+    trial.many(counts=counts)
+    if arguments.files:
+        trial.files(counts=counts)
+    trial.one_by_one(counts=counts)
+    subprocess.run(["rm", "-rf", trial.ground / "store"], check=True)
+
+
+def tree(root: Path, number: int) -> Path:
+    """Return a store with a copy for each of so many rows, made if it is not there: many names of few files."""
+    if root.exists():
+        return root
+    root.mkdir()
+    body = workload.base("png", 1, 1000)
+    for row in range(1, number + 1):
+        first = root / str(row - (row - 1) % LINKS_OF_A_FILE) / "main_image.png"
+        folder = root / str(row)
+        folder.mkdir()
+        if folder == first.parent:
+            first.write_bytes(body)
         else:
-            with catalogue.postgresql() as server:
-                asyncio.run(measure(server.url(), rows))
+            os.link(first, folder / "main_image.png")
+    return root
+
+
+def publish(trial: Trial, arguments: argparse.Namespace) -> None:
+    """Say what came of it."""
+    rows = len(trial.urls)
+    whole = [f"| {name} | {' | '.join(cells(figures))} |" for name, figures in trial.steps.items()]
+    head = "| program | wall s | CPU s | peak MB | MB at a quarter of its time | half | three quarters | end |"
+    one_by_one = [
+        f"| {name} | {statistics.median(took for took, _ in each):.2f} | {max(peak for _, peak in each) / 1e6:.0f} |"
+        for name, each in trial.parts.items()
+    ]
+    medians = {name: statistics.median(each.wall for each in figures) for name, figures in trial.steps.items()}
+    goals = [report.Goal(f"{FEW} rows, nothing to do", 1.5, medians[FEW_WORDS], " s")]
+    if rows >= ROWS:
+        goals += [report.Goal("a million rows, nothing to do", 10, medians[MANY_WORDS], " s")]
+        goals += [report.Goal("the same, all files listed", 60, medians.get(FILES_WORDS), " s")]
+    peak = max(figures.main for each in trial.steps.values() for figures in each)
+    goals.append(report.Goal("peak memory of the main process", 150, peak / 1e6, " MB"))
+    report.publish(
+        arguments.results,
+        "million",
+        f"million: {rows} rows, medians of {arguments.rounds}",
+        report.rows(head, whole),
+        report.goals(goals),
+        "## The ledger's statements",
+        report.rows("| statement | s | peak MB so far |", one_by_one),
+    )
+
+
+def cells(figures: Sequence[Figures]) -> list[str]:
+    """Return medians of one step, and the memory over time of its last round."""
+    wall, cpu = (statistics.median(getattr(each, name) for each in figures) for name in ("wall", "cpu"))
+    curve = [size for _, size in figures[-1].curve if size] or [0]
+    quarters = [curve[(len(curve) - 1) * quarter // 4] for quarter in (1, 2, 3, 4)]
+    peak = max(each.main for each in figures)
+    return [f"{wall:.2f}", f"{cpu:.2f}", *(f"{size / 1e6:.0f}" for size in (peak, *quarters))]
 
 
 if __name__ == "__main__":

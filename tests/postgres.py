@@ -62,14 +62,14 @@ class Postgres:
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://{self.user}@{self.host}:{self.port}/{database}"
 
-    def run(self, sql: str, database: str = "postgres") -> str:
+    def run(self, sql: str, database: str = "postgres", seconds: float = 60) -> str:
         """Run SQL through psql and return what it prints, unaligned, without headers."""
         done = subprocess.run(
             [self.psql, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", sql],
             env={**os.environ, **self.environment},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=seconds,
             check=False,
         )
         if done.returncode:

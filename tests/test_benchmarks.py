@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
 QUICKEST = "store_sync"
@@ -16,7 +18,7 @@ QUICKEST = "store_sync"
 TINY = {
     "bulk": ["--scale=0.003", "--only", "rehost", "plain", "curl"],
     "latency": ["--scale=0.01"],
-    "million": ["--scale=0.01"],
+    "million": ["--scale=0.005", "--files"],
     "proof": ["--scale=0.01", "--only", "jpg", "png"],
     "serve": ["--scale=0.01"],
     "start": ["--scale=0.05"],
@@ -56,6 +58,7 @@ def test_help_is_shown(sample):
         assert "--scale" in shown.stdout
 
 
+@pytest.mark.timeout(1800)
 def test_it_runs_at_a_tiny_scale(pytestconfig, tmp_path):
     names = BENCHMARKS if pytestconfig.getoption("full") else [QUICKEST]
     for name in names:

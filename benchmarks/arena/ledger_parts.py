@@ -1,0 +1,129 @@
+"""What the ledger's statements cost over many rows, one by one, by its own code: a program that prints JSON.
+
+    python ledger_parts.py DATABASE_URL ROWS
+
+The database is to be empty. Said of each part: its name, its seconds, and this process's peak of memory after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from random import Random
+
+from sqlalchemy import text
+
+from arena.measuring import memory
+from rehost.catalogue import Source, TableCatalogue
+from rehost.clock import SystemClock
+from rehost.database import Database
+from rehost.ledger import SqlLedger, Worker, migrate
+from rehost.ports import Found
+
+HOSTS = 40
+SOURCE = "cases"
+KEY = "row_key || '/main_image.png'"
+HOLD = (
+    f"UPDATE rehost_links SET state = 'held', key = {KEY}, size = 400000, held_url = url,"
+    f" digest = md5(row_key) || md5(url), local_url = '/static/images/' || {KEY}, held_at = noted_at,"
+    " format = 'png', width = 9"
+)
+POINT = "UPDATE ad_cases SET main_image_local = '/static/images/' || case_id || '/main_image.png'"
+CHANGE = "UPDATE ad_cases SET main_image = main_image || '?2' WHERE case_id % {rows} = 0"
+
+
+@dataclass
+class Parts:
+    """What was measured so far."""
+
+    database: Database
+    rows: int
+    said: list[tuple[str, float, int]] = field(default_factory=list)
+
+    @contextmanager
+    def measured(self, what: str) -> Iterator[None]:
+        """Measure the block."""
+        started = time.perf_counter()
+        yield
+        self.said.append((what, time.perf_counter() - started, memory(os.getpid())[0]))
+
+    async def run(self, sql: str) -> None:
+        """Run one statement."""
+        await self.database.transact(lambda connection: connection.execute(text(sql)))
+
+    async def make_rows(self) -> None:
+        """Make the operator's table."""
+        await self.run(
+            "CREATE TABLE ad_cases (case_id INTEGER PRIMARY KEY, source_url TEXT, title TEXT, main_image TEXT,"
+            " main_image_local TEXT)"
+        )
+        await self.run(
+            "INSERT INTO ad_cases SELECT n, 'https://www.example.com/case/' || n, 'A case of number ' || n,"
+            f" 'https://host' || (n % {HOSTS}) || '.example.com/upload/20200628/1593336117' || n || '.png', NULL"
+            f" FROM generate_series(1, {self.rows}) AS numbers(n)"
+        )
+
+    async def hold_all(self) -> None:
+        """Make every link held, as a long first run leaves it."""
+        await self.run(HOLD)
+        await self.run(POINT)
+        async with self.database.session() as session:  # what autovacuum does by and by
+            await session.connection.execution_options(isolation_level="AUTOCOMMIT")
+            await session.connection.exec_driver_sql("VACUUM ANALYZE")
+
+    async def listing(self) -> AsyncIterator[Sequence[Found]]:
+        """Yield a store that has every file."""
+        for first in range(1, self.rows + 1, 5000):
+            numbers = range(first, min(first + 5000, self.rows + 1))
+            yield [Found(str(number), 0, f"{number}/main_image.png") for number in numbers]
+
+
+async def measure(url: str, rows: int) -> list[tuple[str, float, int]]:
+    """Measure all parts."""
+    async with Database(url, clock=SystemClock(), random=Random(1)) as database:
+        parts = Parts(database, rows)
+        await parts.make_rows()
+        await migrate(database)
+        cases = await TableCatalogue.open(database, Source())
+        worker = Worker("bench", "here", 1, "bench", "0")
+        ledger = SqlLedger(database, worker=worker, lease_seconds=120.0, url=lambda key: "/static/images/" + key)
+        with parts.measured("note new links"):
+            assert (await ledger.note(SOURCE, cases.links())).new == rows
+        with parts.measured("hosts with due links"):
+            hosts = await ledger.hosts(SOURCE)
+        with parts.measured("lease 200"):
+            assert len(await ledger.lease(SOURCE, hosts[0], 200)) == min(200, rows // HOSTS)
+        await parts.hold_all()
+        await measure_held(parts, ledger, cases)
+    return parts.said
+
+
+async def measure_held(parts: Parts, ledger: SqlLedger, cases: TableCatalogue) -> None:
+    """Measure what a later run does."""
+    with parts.measured("note, nothing new"):
+        assert (await ledger.note(SOURCE, cases.links())).changed == 0
+    with parts.measured("hosts, nothing due"):
+        assert not await ledger.hosts(SOURCE)
+    with parts.measured("rows that point at nothing, none"):
+        assert not [group async for group in ledger.unpointed(SOURCE, cases.links())]
+    with parts.measured("tally"):
+        assert (await ledger.tally(SOURCE)).held == parts.rows
+    with parts.measured("compare with all files listed"):
+        assert (await ledger.compare(SOURCE, parts.listing())).lost == 0
+    await parts.run(CHANGE.format(rows=parts.rows // 100))
+    with parts.measured("note, 100 links changed"):
+        assert (await ledger.note(SOURCE, cases.links())).changed == 100
+    await parts.run("UPDATE ad_cases SET main_image_local = NULL")
+    with parts.measured("rows that point at nothing, all"):
+        found = [len(group) async for group in ledger.unpointed(SOURCE, cases.links())]
+        assert sum(found) == parts.rows - 100
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(measure(sys.argv[1], int(sys.argv[2])))))
