@@ -87,6 +87,7 @@ class Queries:
                 func.count().filter(_HELD).label("held"),
                 func.count().filter(_FAILED).label("failed"),
                 func.count().filter(is_due(links)).label("due"),
+                seconds_until(func.min(links.c.due_at).filter(_FAILED, links.c.due_at > now())).label("next_due"),
             )
             .where(links.c.source == source, links.c.present)
             .group_by(links.c.host)
@@ -112,6 +113,7 @@ class Queries:
                 bool(row.proven),
                 max(0.0, row.pause or 0.0),
                 row.evidence,
+                row.next_due,
             )
             for row in rows
         ]

@@ -35,6 +35,7 @@ class HostStanding:
     proven: bool
     pause_seconds: float
     evidence: str | None  # of the pause
+    next_due_seconds: float | None  # until the first of its links that wait is due
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
-// The few charts there are, as plain SVG: colours come from the style sheet.
-import { el, svg } from "./dom.js";
+// The few charts there are: bars are plain elements, the curve is uPlot's (vendor/).
+/* global uPlot */
+import { el } from "./dom.js";
+import { clock } from "./words.js";
 
 // One bar of parts; each part is a link to what it counts.
 export function stack(parts) {
@@ -16,20 +18,34 @@ export function stack(parts) {
 // A bar of its own length; widths go through the style object, which the page's policy allows.
 export function meter(value, most, kind = "") {
   const inner = el("span", { class: `fill ${kind}` });
-  inner.style.width = `${most ? Math.max((100 * value) / most, 0.8) : 0}%`;
+  inner.style.width = `${value && most ? Math.max((100 * value) / most, 0.8) : 0}%`;
   return el("span", { class: "meter", "aria-hidden": "true" }, inner);
 }
 
-// A curve over the last minutes, from the oldest value to the newest.
-export function curve(values, label) {
-  const width = 600, height = 120, most = Math.max(...values, 1e-9);
-  const step = width / Math.max(values.length - 1, 1);
-  const points = values.map((value, index) => [index * step, height - 6 - (value / most) * (height - 14)]);
-  const line = points.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" L");
-  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "curve", role: "img", "aria-label": label, preserveAspectRatio: "none" });
-  for (const part of [0.25, 0.5, 0.75]) picture.append(svg("line", { x1: 0, x2: width, y1: height * part, y2: height * part, class: "grid" }));
-  if (values.length > 1) {
-    picture.append(svg("path", { d: `M0,${height} L${line} L${width},${height} Z`, class: "area" }), svg("path", { d: `M${line}`, class: "line" }));
-  }
-  return picture;
+// A curve over the last minutes: [moments, values], moments in seconds since 1970. It takes its colours from the style
+// sheet whenever they change, and its width from where it stands.
+export function curve(label, written) {
+  const place = el("div", { class: "curve", role: "img", "aria-label": label });
+  const schemes = matchMedia("(prefers-color-scheme: dark)");
+  let data = [[], []], chart = null;
+  const make = () => {
+    const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+    const axis = { stroke: colour("--soft"), font: "11px system-ui, sans-serif", ticks: { show: false }, grid: { stroke: colour("--line"), width: 1 } };
+    if (chart) chart.destroy();
+    chart = new uPlot({
+      width: place.clientWidth || 300, height: 150, padding: [8, 4, 0, 0], cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
+      legend: { show: false }, scales: { y: { range: (_, __, most) => [0, Math.max(most * 1.1, 1)] } },
+      axes: [{ ...axis, space: 70, size: 26, grid: { show: false }, values: (_, moments) => moments.map(clock) },
+        { ...axis, size: 62, space: 34, values: (_, values) => values.map(written) }],
+      series: [{}, { stroke: colour("--held"), width: 2, fill: `color-mix(in srgb, ${colour("--held")} 14%, transparent)`, points: { show: false } }],
+    }, data, place);
+  };
+  const size = new ResizeObserver(() => { if (chart) chart.setSize({ width: place.clientWidth, height: 150 }); else make(); });
+  size.observe(place);
+  schemes.addEventListener("change", make);
+  return {
+    place,
+    draw: (moments, values) => { data = [moments, values]; if (chart) chart.setData(data); },
+    end: () => { size.disconnect(); schemes.removeEventListener("change", make); if (chart) chart.destroy(); },
+  };
 }

@@ -1,8 +1,5 @@
 // Elements without markup: whatever a row contains becomes text, never HTML.
-const SVG = "http://www.w3.org/2000/svg";
-
 export const el = (name, attributes = {}, ...children) => fill(document.createElement(name), attributes, children);
-export const svg = (name, attributes = {}, ...children) => fill(document.createElementNS(SVG, name), attributes, children);
 
 function fill(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {

@@ -67,7 +67,7 @@ async function sheet({ source, row_key, position }) {
   const retry = failed ? action(text("retry"), "retry", () => ({ source, key: row_key, position }), (done) => text("did", done.changed), () => dialog.close()) : null;
   const trouble = failed && link.reason
     ? el("div", { class: "trouble" }, el("b", {}, reason(link.reason)), " ", el("code", {}, link.reason), el("p", {}, `${text("cando")}: ${advice(link.reason)}`)) : null;
-  const lines = history.map((change) => el("li", {}, el("small", {}, `${moment(change.changed_at)} · #${change.run}`), el("div", { class: "url" }, `${change.before_url || "–"} → ${change.after_url || "–"}`)));
+  const lines = history.map((change) => el("li", {}, el("small", {}, `${moment(change.changed_at)} · ${text("run")} ${change.run}`), el("div", { class: "url" }, `${change.before_url || "–"} → ${change.after_url || "–"}`)));
   dialog.className = "";
   dialog.replaceChildren(
     el("div", { class: "stage" }, picture(link, title, false)),
@@ -80,7 +80,7 @@ async function sheet({ source, row_key, position }) {
         ...fact("dimensions", link.width && `${link.width} × ${link.height} · ${link.format}${link.frames > 1 ? ` · ${link.frames}` : ""}`),
         ...fact("size", link.size === null ? null : bytes(link.size)), ...fact("digest", link.digest && el("code", {}, link.digest)),
         ...fact("saved", link.held_at && moment(link.held_at)), ...fact("visited", link.visited_at && moment(link.visited_at)),
-        ...fact("attempts", link.attempts || null), ...fact("evidence", link.evidence), ...fact("next", failed ? moment(link.due_at) : null)),
+        ...fact("attempts", link.attempts || null), ...fact("evidence", link.evidence), ...fact("nextat", failed ? moment(link.due_at) : null)),
       el("div", { class: "row" }, link.key ? el("a", { class: "quiet", href: copyUrl(link), target: "_blank", rel: "noopener" }, text("open")) : null, retry),
       el("h3", {}, text("history")), lines.length ? el("ul", { class: "history" }, ...lines) : el("p", { class: "soft" }, text("nohistory"))));
   dialog.onclick = (event) => { if (event.target === dialog) dialog.close(); };

@@ -48,7 +48,8 @@ function showHero(hero, standing) {
 }
 
 function watch(card, source, refresh) {
-  const speeds = [];
+  const beats = [];
+  const drawn = curve(text("speed"), (value) => `${bytes(value)}/s`);
   let was = false;
   const show = (beat) => {
     const left = Math.max(0, beat.present - beat.settled);
@@ -59,7 +60,8 @@ function watch(card, source, refresh) {
     card.replaceChildren(
       heading(text("live"), action(text("start"), "run", () => ({ source }), () => text("didstart"))),
       el("p", { class: beat.is_running ? "pulse" : "soft" }, beat.is_running ? text("running") : text("idle")),
-      el("div", { class: "figures" }, ...facts), curve(speeds, text("speed")));
+      el("div", { class: "figures" }, ...facts), drawn.place);
+    drawn.draw(beats.map((each) => each.at), beats.map((each) => each.speed));
     if (was !== beat.is_running) refresh().catch(() => {});
     was = beat.is_running;
   };
@@ -71,18 +73,18 @@ function watch(card, source, refresh) {
   // A browser comes back by itself when a stream ends, but not after a refusal.
   const listen = (stream) => {
     stream.addEventListener("error", () => { if (stream.readyState === EventSource.CLOSED) timer = setTimeout(open, 5000); });
-    stream.addEventListener("course", (event) => speeds.splice(0, speeds.length, ...JSON.parse(event.data).map((beat) => beat.speed)));
+    stream.addEventListener("course", (event) => beats.splice(0, beats.length, ...JSON.parse(event.data)));
     stream.addEventListener("beat", (event) => {
       const beat = JSON.parse(event.data);
-      speeds.push(beat.speed);
-      if (speeds.length > 160) speeds.shift();
+      if (!beats.length || beats[beats.length - 1].at < beat.at) beats.push(beat);
+      if (beats.length > 240) beats.shift();
       show(beat);
     });
     stream.addEventListener("away", () => card.replaceChildren(heading(text("live")), el("p", { class: "soft" }, text("away"))));
   };
   let timer = 0;
   open();
-  return { close: () => { clearTimeout(timer); stream.close(); } };
+  return { close: () => { clearTimeout(timer); stream.close(); drawn.end(); } };
 }
 
 function showDisk(card, usage) {
@@ -121,7 +123,8 @@ function showHosts(card, hosts, learned, refresh) {
         el("small", {}, `${number(host.held)} ${text("of")} ${number(host.present)}`), meter(host.held, host.present, "held")),
       el("td", { title: rule ? rule.evidence : "" }, rule ? ruleText(rule.referer) : "–", decoys.has(host.host) ? el("small", {}, text("decoys", number(decoys.get(host.host)))) : null),
       el("td", { title: host.evidence || "" }, el("span", { class: "state" }, el("span", { class: `dot ${paused ? "deferred" : host.proven ? "held" : "wanted"}` }), standing),
-        paused && host.evidence ? el("small", {}, host.evidence) : null), el("td", { class: "end" }, button));
+        paused && host.evidence ? el("small", {}, host.evidence) : null,
+        !paused && host.next_due_seconds !== null ? el("small", {}, `${text("next")} ${span(host.next_due_seconds)}`) : null), el("td", { class: "end" }, button));
   });
   card.replaceChildren(heading(text("hosts")), table([text("host"), text("rule"), text("state"), ""], rows));
 }
@@ -130,14 +133,14 @@ function showRuns(card, runs) {
   const rows = runs.map((run) => {
     let end = run.is_alive ? text("goingon") : run.ended_at === null ? text("killed") : run.interrupted ? text("interrupted") : span(run.seconds);
     if (run.undone_at) end += ` · ${text("undone")}`;
-    return el("tr", {}, el("td", {}, moment(run.started_at), el("small", {}, `${run.os_user}@${run.host}`)), el("td", {}, end),
+    return el("tr", {}, el("td", {}, moment(run.started_at), el("small", {}, `#${run.run} · ${run.os_user}@${run.host}`)), el("td", {}, end),
       el("td", {}, `${number(run.held || 0)} ${text("held")}`, run.failed ? el("small", {}, `${number(run.failed)} ${text("failed")}`) : null),
       el("td", { class: "end" }, bytes(run.size || 0)));
   });
-  card.replaceChildren(heading(text("runs")), rows.length ? table([text("began"), text("took"), text("held"), text("received")], rows) : el("p", { class: "soft" }, text("empty")));
+  card.replaceChildren(heading(text("runs")), rows.length ? table([text("began"), text("took"), text("outcome"), text("received")], rows) : el("p", { class: "soft" }, text("empty")));
 }
 
 const heading = (words, ...more) => el("div", { class: "heading" }, el("h2", {}, words), ...more);
 const figure = (value, label) => el("div", {}, el("b", {}, value), el("span", {}, label));
-const table = (heads, rows) => el("div", { class: "scroll" }, el("table", {},
+const table = (heads, rows) => el("div", { class: "scroll" }, el("table", { class: "list" },
   el("thead", {}, el("tr", {}, ...heads.map((each, index) => el("th", { class: index && index === heads.length - 1 ? "end" : null }, each)))), el("tbody", {}, ...rows)));

@@ -15,6 +15,7 @@ const TEXTS = {
   held: ["held", "已保存"], wanted: ["wanted", "待获取"], leased: ["in work", "处理中"], deferred: ["deferred", "稍后重试"], refused: ["refused", "无法获取"],
   live: ["Right now", "当前任务"], running: ["A run is going on", "任务进行中"], idle: ["No run is going on", "当前没有任务"],
   rate: ["links per second", "条/秒"], speed: ["per second", "每秒"], left: ["to go", "剩余"], done: ["Nothing is due.", "没有到期的链接。"],
+  nextat: ["Next attempt", "下次尝试"], run: ["run", "任务"], outcome: ["Outcome", "结果"],
   due: ["due now", "已到期"], next: ["next attempt in", "下次尝试："], away: ["The server cannot answer just now; the page tries again.", "服务器暂时无法应答，页面会自动重试。"],
   disk: ["Disk", "磁盘"], taken: ["taken by copies", "副本占用"], free: ["free", "可用"], expected: ["About {0} still to come", "预计还需约 {0}"],
   full: ["Full in", "预计写满："], never: ["Years away from full at this week's pace", "按本周速度，多年内不会写满"], growthless: ["Nothing came this week", "本周没有新增"],
@@ -76,6 +77,8 @@ const fine = new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 1 });
 export const number = (value) => (value < 10 && value % 1 ? fine : plain).format(value);
 export const percent = (part, whole) => `${(whole ? Math.floor((1000 * part) / whole) / 10 : 0).toFixed(1)}%`;
 const dates = new Intl.DateTimeFormat(LOCALE, { dateStyle: "medium", timeStyle: "short" });
+const times = new Intl.DateTimeFormat(LOCALE, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+export const clock = (seconds) => times.format(new Date(seconds * 1000));
 export const moment = (iso) => (iso ? dates.format(new Date(iso)) : "–");
 
 export function bytes(size) {
