@@ -138,3 +138,20 @@ def test_dev_asks_for_the_pythons_that_the_project_allows():
     low, high = re.findall(r"3, (\d+)", next(line for line in (ROOT / "dev").read_text().splitlines() if "<=" in line))
 
     assert PROJECT["project"]["requires-python"] == f">=3.{low},<3.{high}"
+
+
+VENDOR = PACKAGE / "server/assets/vendor"
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(path for path in VENDOR.iterdir() if path.is_dir()), ids=lambda path: path.name
+)
+def test_a_library_of_the_page_stands_there_with_version_and_licence(folder):
+    table = (VENDOR / "README.md").read_text(encoding="utf-8")
+    version = re.search(
+        rf"\| \[{folder.name}\]\(\S+\) \| ([0-9.]+) \| \w+ \(`{folder.name}/LICENSE`\)", table, re.IGNORECASE
+    )
+
+    assert version
+    assert "Permission is hereby granted" in (folder / "LICENSE").read_text(encoding="utf-8")
+    assert f"v{version[1]}" in "".join(path.read_text(encoding="utf-8")[:500] for path in folder.glob("*.js"))

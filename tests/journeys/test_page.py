@@ -100,6 +100,8 @@ def test_the_overview_tells_what_shows_and_why_the_rest_does_not(open_page):
     assert page.locator(".reasons code").first.text_content() == "gone"
     assert page.get_by_text("oss.ownsite.example").is_visible()
     page.get_by_text("No run is going on").wait_for()  # live
+    page.locator(".curve canvas").wait_for()
+    assert "null" not in page.locator("main").inner_text()
 
 
 def test_every_thumbnail_shows(open_page):
@@ -110,6 +112,9 @@ def test_every_thumbnail_shows(open_page):
 
     assert len(widths) == 60
     assert min(widths) > 0
+    asked = page.evaluate("performance.getEntriesByType('resource').map((entry) => new URL(entry.name).pathname)")
+    assert sum("/rehost/thumbs/" in path for path in asked) >= 60
+    assert not any("/rehost/copies/" in path for path in asked)
 
 
 def test_the_gallery_goes_on_where_the_page_ended(open_page):

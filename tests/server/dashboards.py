@@ -18,7 +18,7 @@ from rehost.clock import SystemClock
 from rehost.ledger import Queries, SqlOrigins
 from rehost.model import Deferred, Reason, Refused
 from rehost.server.api import Api, Disk
-from rehost.server.dashboard import Dashboard
+from rehost.server.dashboard import Dashboard, Pictures
 from rehost.server.live import Live
 from rehost.server.office import Desk, Office
 from rehost.server.starting import Starter
@@ -34,6 +34,9 @@ TITLE = "<img src=x onerror=alert(1)> 慢"
 class NoFiles:
     async def __call__(self, *_):
         raise AssertionError("no file is asked for here")
+
+    async def close(self):
+        pass
 
 
 class Runs:
@@ -92,7 +95,7 @@ def make_dashboard(database, runs, token=TOKEN):
 
     api = Api(Office(opening), lambda: Disk(1000, 600), ("cases",))
     live = Live(api, SystemClock())
-    return Dashboard(api, Starter(runs.open), live, NoFiles(), token=token, version="0")
+    return Dashboard(api, Starter(runs.open), live, Pictures(NoFiles(), NoFiles()), token=token, version="0")
 
 
 @dataclass(frozen=True)

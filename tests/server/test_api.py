@@ -23,7 +23,7 @@ from tests.server.dashboards import (
 from rehost.clock import SystemClock
 from rehost.errors import LedgerError
 from rehost.server.api import Api, Disk
-from rehost.server.dashboard import POLICY, Dashboard
+from rehost.server.dashboard import POLICY, Dashboard, Pictures
 from rehost.server.live import Live
 from rehost.server.office import Office
 from rehost.server.starting import Starter
@@ -243,7 +243,9 @@ async def test_without_the_database_it_lives_but_is_not_ready():
         yield
 
     api = Api(Office(opening), lambda: Disk(1, 1), ("cases",))
-    page = Dashboard(api, Starter(Runs().open), Live(api, SystemClock()), NoFiles(), token="t", version="0")
+    page = Dashboard(
+        api, Starter(Runs().open), Live(api, SystemClock()), Pictures(NoFiles(), NoFiles()), token="t", version="0"
+    )
     async with client_of(page) as client:
         assert (await client.get("/health")).status_code == 200
         for path in ("/ready", "/api/links", "/metrics"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,22 +15,24 @@ from rehost.catalogue.source import Source
 from rehost.catalogue.titles import Titles
 from rehost.clock import Clock, SystemClock
 from rehost.errors import StoreError
+from rehost.inspector.thumbnails import Thumbnailer
 from rehost.ledger.entries import SqlLedger
 from rehost.ledger.migrations import migrate
 from rehost.ledger.origins import SqlOrigins
 from rehost.ledger.queries import Queries
 from rehost.server.api import Api, Disk
-from rehost.server.app import Application
-from rehost.server.dashboard import Dashboard
+from rehost.server.dashboard import Dashboard, Pictures
 from rehost.server.live import Live
 from rehost.server.office import Desk, Office
 from rehost.server.starting import Starter
+from rehost.server.static import CopyFiles
+from rehost.server.thumbs import Thumbs
 from rehost.settings import Settings
 from rehost.store.layout import Layout
 from rehost.telemetry.log import log_event
 
 
-def dashboard(settings: Settings, files: Application) -> Dashboard:
+def dashboard(settings: Settings, files: CopyFiles) -> Dashboard:
     """Return page, API and metrics, to be mounted anywhere; whoever mounts them awaits their `close` at the end."""
     clock = SystemClock()
     sources = all_sources(settings)
@@ -41,7 +44,17 @@ def dashboard(settings: Settings, files: Application) -> Dashboard:
     requests = settings.concurrency - requests_on_demand(settings)
     starter = Starter(lambda name: open_run(settings, source=name, listen=log_event, requests=requests))
     live = Live(api, clock)
-    return Dashboard(api, starter, live, files, token=settings.token, version=rehost.__version__)
+    pictures = Pictures(files, Thumbs(files, Office(lambda: _thumbnailer(settings))))
+    return Dashboard(api, starter, live, pictures, token=settings.token, version=rehost.__version__)
+
+
+def _thumbnailer(settings: Settings) -> Thumbnailer:
+    return Thumbnailer(
+        max_pixels=settings.max_pixels,
+        max_frames=settings.max_frames,
+        decode_memory_bytes=settings.decode_memory_bytes,
+        processes=max(1, (settings.decode_processes or os.cpu_count() or 1) // 2),
+    )
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode, b64encode
 from dataclasses import dataclass
 
 from rehost.errors import Permanent, Transient, VisitError
@@ -16,7 +17,14 @@ class Unreadable:
     what: str
 
 
-Answer = Image | VisitError | Unreadable
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A small WebP of a picture."""
+
+    content: bytes
+
+
+Answer = Image | Thumbnail | VisitError | Unreadable
 
 
 def to_line(answer: Answer) -> bytes:
@@ -24,6 +32,8 @@ def to_line(answer: Answer) -> bytes:
     match answer:
         case Image():
             said: list[str | int] = ["image", answer.format.name, answer.width, answer.height, answer.frames]
+        case Thumbnail():
+            said = ["thumbnail", b64encode(answer.content).decode("ascii")]
         case Transient():
             said = ["transient", answer.reason.name, answer.evidence]
         case VisitError():
@@ -42,6 +52,8 @@ def from_line(line: bytes) -> Answer:
     match json.loads(line):
         case ["image", str(name), int(width), int(height), int(frames)]:
             return Image(Format[name], width, height, frames)
+        case ["thumbnail", str(content)]:
+            return Thumbnail(b64decode(content, validate=True))
         case ["transient", str(name), str(evidence)]:
             return Transient(Reason[name], evidence)
         case ["permanent", str(name), str(evidence)]:

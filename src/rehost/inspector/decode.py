@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import mmap
 import struct
 import warnings
@@ -15,6 +16,7 @@ from PIL import (
     GifImagePlugin,
     IcoImagePlugin,
     ImageFile,
+    ImageOps,
     Jpeg2KImagePlugin,
     JpegImagePlugin,
     PngImagePlugin,
@@ -112,6 +114,29 @@ def _read_frames(picture: ImageFile.ImageFile, frames: int) -> None:
     for number in range(frames):
         picture.seek(number)
         picture.load()
+
+
+def thumbnail(file: BinaryIO, found: Image, side: int, limits: Ceiling) -> bytes:
+    """Return the first frame as a WebP, no longer than `side` either way, upright as browsers show it.
+
+    Raises:
+        VisitError: as `decode`.
+        MemoryError: it needs more than there is.
+    """
+    try:
+        with _reader(found.format)(file) as picture:
+            limits.area(*picture.size)
+            picture.draft(None, (side, side))  # a JPEG is read at a fraction of its size, which is most of the time
+            upright = ImageOps.exif_transpose(picture)
+            small = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+            small.thumbnail((side, side), PIL.Image.Resampling.BICUBIC, reducing_gap=2.0)
+            content = io.BytesIO()
+            small.save(content, "WEBP", quality=74, method=2)
+            return content.getvalue()
+    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
+        raise Permanent(Reason.TOO_LARGE, "more pixels than allowed, by its decoder") from error
+    except _UNREADABLE as error:
+        raise _verdict(found, error) from error
 
 
 def _verdict(found: Image, error: Exception) -> VisitError:

@@ -18,7 +18,7 @@ from typing import Self
 
 from rehost.errors import OperatorError
 from rehost.inspector.answer import Answer, from_line
-from rehost.inspector.process import READY, Bounds
+from rehost.inspector.process import LONGEST_LINE, READY, Bounds
 
 _START_SECONDS = 60  # Python, Pillow and a machine that is busy with other things
 
@@ -61,8 +61,10 @@ class Pool:
         self._closed = True
         await asyncio.gather(*(decoder.end() for decoder in self._all))
 
-    async def ask(self, path: Path, *, fresh: bool = False) -> Answer:
+    async def ask(self, path: Path, *, fresh: bool = False, side: int = 0) -> Answer:
         """Return what a process (a new one if `fresh`) says of the file; a cancelled question ends its process.
+
+        With a `side` the answer is a thumbnail, no longer than that either way.
 
         Raises:
             Died: the process is gone; the next question starts another.
@@ -79,7 +81,7 @@ class Pool:
                 decoder = await _Decoder.start(self._bounds, self._wall_seconds)
                 self._all.add(decoder)
             try:
-                answer = await decoder.ask(path)
+                answer = await decoder.ask(path, side)
             except BaseException:
                 await self._drop(decoder)
                 raise
@@ -119,6 +121,7 @@ class _Decoder:
                 stderr=DEVNULL,
                 env=environment,
                 start_new_session=True,  # a terminal's Ctrl-C is the parent's to answer
+                limit=LONGEST_LINE,
             )
         except OSError as error:
             raise OperatorError(f"No decoder process can be started: {error}.") from error
@@ -140,7 +143,7 @@ class _Decoder:
             )
         return decoder
 
-    async def ask(self, path: Path) -> Answer:
+    async def ask(self, path: Path, side: int) -> Answer:
         """Return the process's answer.
 
         Raises:
@@ -148,7 +151,8 @@ class _Decoder:
         """
         stdin = self._process.stdin
         assert stdin is not None
-        stdin.write(json.dumps(os.fspath(path)).encode() + b"\n")
+        question = [os.fspath(path), side] if side else os.fspath(path)
+        stdin.write(json.dumps(question).encode() + b"\n")
         try:
             async with asyncio.timeout(self._wall_seconds):
                 return from_line(await self._line())

@@ -15,18 +15,20 @@ import resource
 import signal
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
 from rehost.errors import Permanent, Transient, VisitError
 from rehost.inspector import heic, rows
-from rehost.inspector.answer import Answer, Unreadable, to_line
+from rehost.inspector.answer import Answer, Thumbnail, Unreadable, to_line
 from rehost.inspector.structure import Ceiling, Data, examine
 from rehost.model import Format, Image, Reason
 
 READY = b"ready\n"
+LONGEST_LINE = 1 << 18
+"""Bytes of an answer: a thumbnail is the longest."""
 OUT_OF_MEMORY = 77
 """Exit status of a process that came to its limit of memory: what it has left is nothing to go on with."""
 SMALL_BYTES = 64 * 1024
@@ -64,7 +66,11 @@ def main() -> None:
     for line in sys.stdin.buffer:
         signal.setitimer(signal.ITIMER_PROF, bounds.picture_seconds)
         try:
-            answer = prove(json.loads(line), bounds)
+            match json.loads(line):
+                case [str(path), int(side)]:
+                    answer = shrink(path, side, bounds)
+                case path:
+                    answer = prove(path, bounds)
         except MemoryError:
             os._exit(OUT_OF_MEMORY)
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -84,11 +90,38 @@ def prove(path: str, bounds: Bounds) -> Answer:
     Raises:
         MemoryError: the picture needs more than there is.
     """
+    return _look(path, lambda file: _prove_open(file, bounds))
+
+
+def shrink(path: str, side: int, bounds: Bounds) -> Answer:
+    """Return a thumbnail of the picture at `path`, which was proven when it came.
+
+    Raises:
+        MemoryError: the picture needs more than there is.
+    """
+
+    def work(file: BinaryIO) -> Thumbnail:
+        from rehost.inspector.decode import thumbnail  # noqa: PLC0415 -- imported by main already
+
+        limits = Ceiling(bounds.max_pixels, bounds.max_frames)
+        with _contents(file) as data:
+            image = examine(data, limits).image
+        if image.format is Format.HEIC:
+            heic.require()
+        content = thumbnail(file, image, side, limits)
+        if len(content) > LONGEST_LINE // 2:  # what base64 makes of it has to fit
+            raise Permanent(Reason.TOO_LARGE, "a thumbnail of many bytes")
+        return Thumbnail(content)
+
+    return _look(path, work)
+
+
+def _look(path: str, work: Callable[[BinaryIO], Image | Thumbnail]) -> Answer:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 -- a FIFO would never open
             return Permanent(Reason.NOT_AN_IMAGE, "not a regular file")
         with open(path, "rb") as file:  # noqa: PTH123 -- a path as it came
-            return _prove_open(file, bounds)
+            return work(file)
     except VisitError as verdict:
         return verdict
     except OSError as error:

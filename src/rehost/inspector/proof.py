@@ -107,6 +107,7 @@ def _image(path: Path, answer: Answer) -> Image:
         raise answer
     if isinstance(answer, Unreadable):
         raise StoreError(f"{path} cannot be read: {answer.what}.")
+    assert isinstance(answer, Image)  # nobody asked for a thumbnail
     return answer
 
 

@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 
 from rehost.server.acting import Actions
 from rehost.server.api import Api
-from rehost.server.app import Application
+from rehost.server.app import Application, Closing
 from rehost.server.contract import contract
 from rehost.server.live import Live
 from rehost.server.metrics import Metrics
@@ -58,14 +58,23 @@ class Armoured:
         await self.inner(scope, receive, send_armoured)
 
 
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """The copies, and their thumbnails."""
+
+    files: Application
+    thumbs: Closing
+
+
 class Dashboard:
     """The page's application; it opens what it needs when it is first asked."""
 
-    def __init__(self, api: Api, starter: Starter, live: Live, files: Application, *, token: str, version: str) -> None:
-        """Take the parts; `files` serves the copies once more, below the page, so that all comes from one origin."""
+    def __init__(self, api: Api, starter: Starter, live: Live, pictures: Pictures, *, token: str, version: str) -> None:
+        """Take the parts; `pictures` are served once more, below the page, so that all comes from one origin."""
         self._api = api
         self._starter = starter
         self._live = live
+        self._pictures = pictures
         operations = (*api.operations(), *Actions(api, starter).operations())
         document = contract(operations, version)
 
@@ -90,7 +99,8 @@ class Dashboard:
             Route("/metrics", Metrics(api).respond),
             Route("/openapi.json", openapi),
             Route("/docs", docs),
-            Mount("/copies", files),
+            Mount("/copies", pictures.files),
+            Mount("/thumbs", pictures.thumbs),
             Mount("/", assets),
         ]
         handlers = {404: missing}
@@ -104,6 +114,7 @@ class Dashboard:
     async def close(self) -> None:
         """End streams and the run that was started here, and close what was opened; for those who mount us."""
         self._live.close()
+        await self._pictures.thumbs.close()
         await self._starter.close()
         await self._api.office.close()
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -43,6 +43,8 @@ class Beat:
     rate: float  # links settled a second
     speed: float  # bytes held more a second
     seconds_left: float | None
+    states: Mapping[State, int]
+    next_due_seconds: float | None
 
 
 @dataclass(slots=True)
@@ -130,6 +132,8 @@ class Live:
                 rate=0.0,
                 speed=0.0,
                 seconds_left=None,
+                states=standing.states,
+                next_due_seconds=standing.next_due_seconds,
             )
             course.beats.append(_rated(beat, course.beats))
             ended = self._clock.monotonic()
@@ -146,14 +150,4 @@ def _rated(beat: Beat, before: deque[Beat]) -> Beat:
     rate = max(0.0, (beat.settled - since.settled) / seconds)
     speed = max(0.0, (beat.size - since.size) / seconds)
     left = max(0, beat.present - beat.settled)
-    return Beat(
-        beat.at,
-        beat.is_running,
-        beat.present,
-        beat.held,
-        beat.settled,
-        beat.size,
-        rate,
-        speed,
-        left / rate if rate and left else None,
-    )
+    return replace(beat, rate=rate, speed=speed, seconds_left=left / rate if rate and left else None)

@@ -100,7 +100,7 @@ class ReadThrough:
     async def _held(self, source: str, row_key: str, position: int) -> str | None:
         """Return the key of a copy that is held and whose file is there."""
         entry = await (await self._entries.get()).entry(source, row_key, position)
-        if entry is None or entry.copy is None or not await self._files.has(entry.copy.key):
+        if entry is None or entry.copy is None or await self._files.look(entry.copy.key) is None:
             return None
         return entry.copy.key
 

@@ -38,13 +38,20 @@ class CopyFiles:
         elif scope["type"] == "lifespan":
             await live(receive, send)
 
-    async def has(self, key: str) -> bool:
-        """Tell whether there is a copy to serve.
+    async def look(self, key: str) -> Served | None:
+        """Return what would be served for a key; None if there is nothing, or the disk does not answer properly."""
+        try:
+            return await self._shelf.find(key)
+        except OSError as problem:
+            logger.warning("file not looked at key=%r error=%r", key, problem)
+            return None
 
-        Raises:
-            OSError: the disk does not answer properly.
-        """
-        return await self._shelf.find(key) is not None
+    async def digest(self, served: Served) -> str | None:
+        """Return the SHA-256 of a copy; None if another file has its name now."""
+        try:
+            return await self._shelf.digest(served)
+        except OSError:
+            return None
 
     async def _respond(self, scope: Message, send: Send) -> None:
         with_body = scope["method"] != "HEAD"
@@ -87,7 +94,7 @@ class CopyFiles:
         digest = await self._shelf.digest(served) if asked else None
         if digest is not None and not digest.startswith(asked or digest):
             digest = None  # another picture's: this one may be kept, but not for ever
-        return answer(scope["method"], _headers(scope), served, digest, boundary=secrets.token_hex(16))
+        return answer(scope["method"], headers_of(scope), served, digest, boundary=secrets.token_hex(16))
 
 
 def path_within(scope: Message) -> str:
@@ -106,7 +113,7 @@ async def live(receive: Receive, send: Send) -> None:
             return
 
 
-def _headers(scope: Message) -> Mapping[str, str]:
+def headers_of(scope: Message) -> Mapping[str, str]:
     """Return the request's headers; one that came in several lines is one list (RFC 9110, section 5.3)."""
     found: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:

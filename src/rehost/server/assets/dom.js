@@ -7,7 +7,12 @@ function fill(node, attributes, children) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.filter((each) => each !== null && each !== undefined));
+  return put(node, ...children);
+}
+
+// Have these children and no others in a node; what is null is none.
+export function put(node, ...children) {
+  node.replaceChildren(...children.filter((each) => each !== null && each !== undefined));
   return node;
 }
 

@@ -1,5 +1,4 @@
-// The pictures themselves. The copies are their own thumbnails: proven already, cached for ever by their digest, and
-// loaded only where they come into sight, so that no second decoder and no second cache is needed.
+// The pictures themselves: thumbnails on the wall, loaded only where they come into sight; the copy where one opens.
 import { action } from "./app.js";
 import { ask, query } from "./call.js";
 import { el, outward } from "./dom.js";
@@ -7,7 +6,7 @@ import { advice, bytes, moment, number, reason, reasonNames, text } from "./word
 
 const STATES = ["held", "wanted", "leased", "deferred", "refused"];
 const A_PAGE = 60;
-const copyUrl = (link) => `copies/${link.key.split("/").map(encodeURIComponent).join("/")}?v=${link.digest.slice(0, 16)}`;
+const at = (place, link) => `${place}/${link.key.split("/").map(encodeURIComponent).join("/")}?v=${link.digest.slice(0, 16)}`;
 
 export async function gallery(main, { source, values }) {
   const wall = el("div", { class: "wall" });
@@ -54,7 +53,7 @@ function card({ title, link }) {
 
 function picture(link, title, isLazy) {
   if (!link.key) return el("span", { class: `hole ${link.state}` }, link.reason ? reason(link.reason) : text("nocopy"));
-  const image = el("img", { src: copyUrl(link), alt: title || link.row_key, width: link.width, height: link.height, loading: isLazy ? "lazy" : "eager", decoding: "async" });
+  const image = el("img", { src: at(isLazy ? "thumbs" : "copies", link), alt: title || link.row_key, width: link.width, height: link.height, loading: isLazy ? "lazy" : "eager", decoding: "async" });
   image.addEventListener("error", () => image.replaceWith(el("span", { class: "hole" }, text("unshown"))));
   return image;
 }
@@ -81,7 +80,7 @@ async function sheet({ source, row_key, position }) {
         ...fact("size", link.size === null ? null : bytes(link.size)), ...fact("digest", link.digest && el("code", {}, link.digest)),
         ...fact("saved", link.held_at && moment(link.held_at)), ...fact("visited", link.visited_at && moment(link.visited_at)),
         ...fact("attempts", link.attempts || null), ...fact("evidence", link.evidence), ...fact("nextat", failed ? moment(link.due_at) : null)),
-      el("div", { class: "row" }, link.key ? el("a", { class: "quiet", href: copyUrl(link), target: "_blank", rel: "noopener" }, text("open")) : null, retry),
+      el("div", { class: "row" }, link.key ? el("a", { class: "quiet", href: at("copies", link), target: "_blank", rel: "noopener" }, text("open")) : null, retry),
       el("h3", {}, text("history")), lines.length ? el("ul", { class: "history" }, ...lines) : el("p", { class: "soft" }, text("nohistory"))));
   dialog.onclick = (event) => { if (event.target === dialog) dialog.close(); };
   if (!dialog.open) dialog.showModal();

@@ -2,7 +2,7 @@
 import { action } from "./app.js";
 import { ask, query } from "./call.js";
 import { curve, meter, stack } from "./charts.js";
-import { el } from "./dom.js";
+import { el, put } from "./dom.js";
 import { advice, bytes, moment, number, percent, reason, ruleText, span, text } from "./words.js";
 
 const STATES = ["held", "leased", "wanted", "deferred", "refused"];
@@ -15,39 +15,40 @@ export async function overview(main, { source }) {
   const why = el("section", { class: "card" });
   const hosts = el("section", { class: "card wide" });
   const runs = el("section", { class: "card wide" });
-  main.replaceChildren(hero, el("div", { class: "grid" }, live, disk, why, hosts, runs));
+  put(main, hero, el("div", { class: "grid" }, live, disk, why, hosts, runs));
 
   const refresh = async () => {
     const [standing, usage, listed, learned, journal] = await Promise.all([
       ask("standing", { source }), ask("usage"), ask("hosts", { source, limit: 100 }), ask("origins"), ask("runs", { source, limit: 8 })]);
     showHero(hero, standing);
+    hosts.hidden = !listed.length;
     showDisk(disk, usage);
     showReasons(why, standing, source, refresh);
     showHosts(hosts, listed, learned, refresh);
     showRuns(runs, journal);
   };
-  await refresh().catch(() => hero.replaceChildren(el("p", { class: "lead" }, text("away"))));
+  await refresh().catch(() => put(hero, el("p", { class: "lead" }, text("away"))));
   const timer = setInterval(() => refresh().catch(() => {}), 15000);
-  const stream = watch(live, source, refresh);
+  const stream = watch(live, hero, source, refresh);
   return () => { clearInterval(timer); stream.close(); };
 }
 
 function showHero(hero, standing) {
   const present = Object.values(standing.states).reduce((sum, each) => sum + each, 0);
   const held = standing.states.held || 0;
-  if (!present) return hero.replaceChildren(el("p", { class: "lead" }, text("empty")));
+  if (!present) return put(hero, el("p", { class: "lead" }, text("empty")));
   const parts = STATES.map((name) => ({
     name, value: standing.states[name] || 0, label: text(name), text: number(standing.states[name] || 0), href: at({ state: name }) }));
   const legend = parts.filter((part) => part.value).map((part) =>
     el("a", { href: part.href, class: "key" }, el("i", { class: part.name }), el("b", {}, part.text), " ", part.label));
   const wait = standing.next_due_seconds === null ? null : el("span", { class: "soft" }, `${text("next")} ${span(standing.next_due_seconds)}`);
-  return hero.replaceChildren(
+  return put(hero, 
     el("h1", {}, el("strong", {}, percent(held, present)), " ", text("shows")),
     el("p", { class: "soft" }, `${number(held)} ${text("of")} ${number(present)} ${text("links")}`),
     stack(parts), el("div", { class: "legend" }, ...legend, wait));
 }
 
-function watch(card, source, refresh) {
+function watch(card, hero, source, refresh) {
   const beats = [];
   const drawn = curve(text("speed"), (value) => `${bytes(value)}/s`);
   let was = false;
@@ -57,10 +58,11 @@ function watch(card, source, refresh) {
       ? [figure(number(beat.rate), text("rate")), figure(bytes(beat.speed), text("speed")),
         figure(beat.seconds_left === null ? number(left) : span(beat.seconds_left), text("left"))]
       : [figure(number(left), text("due"))];
-    card.replaceChildren(
-      heading(text("live"), action(text("start"), "run", () => ({ source }), () => text("didstart"))),
+    put(card, 
+      heading(text("live"), beat.is_running ? null : action(text("start"), "run", () => ({ source }), () => text("didstart"))),
       el("p", { class: beat.is_running ? "pulse" : "soft" }, beat.is_running ? text("running") : text("idle")),
       el("div", { class: "figures" }, ...facts), drawn.place);
+    showHero(hero, beat);
     drawn.draw(beats.map((each) => each.at), beats.map((each) => each.speed));
     if (was !== beat.is_running) refresh().catch(() => {});
     was = beat.is_running;
@@ -80,7 +82,7 @@ function watch(card, source, refresh) {
       if (beats.length > 240) beats.shift();
       show(beat);
     });
-    stream.addEventListener("away", () => card.replaceChildren(heading(text("live")), el("p", { class: "soft" }, text("away"))));
+    stream.addEventListener("away", () => put(card, heading(text("live")), el("p", { class: "soft" }, text("away"))));
   };
   let timer = 0;
   open();
@@ -90,7 +92,7 @@ function watch(card, source, refresh) {
 function showDisk(card, usage) {
   let until = text("growthless");
   if (usage.days_left !== null) until = usage.days_left > 3650 ? text("never") : `${text("full")} ${span(usage.days_left * 86400)}`;
-  card.replaceChildren(heading(text("disk")),
+  put(card, heading(text("disk")),
     el("div", { class: "figures" }, figure(bytes(usage.held_size), text("taken")), figure(bytes(usage.free_size), text("free"))),
     meter(usage.total_size - usage.free_size, usage.total_size, usage.free_size < usage.total_size / 10 ? "refused" : "held"),
     el("p", { class: "soft" }, until),
@@ -99,12 +101,12 @@ function showDisk(card, usage) {
 
 function showReasons(card, standing, source, refresh) {
   const told = Object.entries(standing.reasons);
-  const isWhole = Object.entries(standing.states).every(([name, count]) => name === "held" || !count);
+  const isWhole = standing.states.held > 0 && Object.entries(standing.states).every(([name, count]) => name === "held" || !count);
   const most = Math.max(...told.map(([, count]) => count), 1);
   const lines = told.map(([name, count]) => el("li", { title: advice(name) },
     el("a", { href: at({ reason: name }) }, el("span", {}, reason(name)), el("code", {}, name), el("b", {}, number(count)), meter(count, most, "refused"))));
   const all = told.length ? action(text("retryall"), "retry", () => ({ source }), (done) => text("did", done.changed), refresh) : null;
-  card.replaceChildren(heading(text("why"), all), told.length ? el("ul", { class: "reasons" }, ...lines) : el("p", { class: "soft" }, text(isWhole ? "none" : "nofailure")));
+  put(card, heading(text("why"), all), told.length ? el("ul", { class: "reasons" }, ...lines) : el("p", { class: "soft" }, text(isWhole ? "none" : "nofailure")));
 }
 
 function showHosts(card, hosts, learned, refresh) {
@@ -126,7 +128,7 @@ function showHosts(card, hosts, learned, refresh) {
         paused && host.evidence ? el("small", {}, host.evidence) : null,
         !paused && host.next_due_seconds !== null ? el("small", {}, `${text("next")} ${span(host.next_due_seconds)}`) : null), el("td", { class: "end" }, button));
   });
-  card.replaceChildren(heading(text("hosts")), table([text("host"), text("rule"), text("state"), ""], rows));
+  put(card, heading(text("hosts")), table([text("host"), text("rule"), text("state"), ""], rows));
 }
 
 function showRuns(card, runs) {
@@ -134,10 +136,10 @@ function showRuns(card, runs) {
     let end = run.is_alive ? text("goingon") : run.ended_at === null ? text("killed") : run.interrupted ? text("interrupted") : span(run.seconds);
     if (run.undone_at) end += ` · ${text("undone")}`;
     return el("tr", {}, el("td", {}, moment(run.started_at), el("small", {}, `#${run.run} · ${run.os_user}@${run.host}`)), el("td", {}, end),
-      el("td", {}, `${number(run.held || 0)} ${text("held")}`, run.failed ? el("small", {}, `${number(run.failed)} ${text("failed")}`) : null),
-      el("td", { class: "end" }, bytes(run.size || 0)));
+      el("td", {}, run.held === null ? "…" : `${number(run.held)} ${text("held")}`, run.failed ? el("small", {}, `${number(run.failed)} ${text("failed")}`) : null),
+      el("td", { class: "end" }, run.size === null ? "…" : bytes(run.size)));
   });
-  card.replaceChildren(heading(text("runs")), rows.length ? table([text("began"), text("took"), text("outcome"), text("received")], rows) : el("p", { class: "soft" }, text("empty")));
+  put(card, heading(text("runs")), rows.length ? table([text("began"), text("took"), text("outcome"), text("received")], rows) : el("p", { class: "soft" }, text("empty")));
 }
 
 const heading = (words, ...more) => el("div", { class: "heading" }, el("h2", {}, words), ...more);
