@@ -126,6 +126,21 @@ class Desk:
         groups = [group async for group in self.ledger.unpointed("cases", self.catalogue.links())]
         return [pair for group in groups for pair in group]
 
+    async def point(self, run: int, pairs) -> int:
+        """Point rows at the copies that are held still; return how many."""
+
+        async def work(transaction):
+            held = dict(await self.ledger.lock_held(transaction, pairs))
+            changes = [WriteBack(link, url_of(copy.key)) for link, copy in held.items()]
+            before = await self.catalogue.write_back(transaction, changes)
+            rows = [(link, value, url_of(held[link].key)) for link, value in before.items()]
+            await self.ledger.journal(transaction, run, rows)
+            if before:
+                await self.ledger.pointed(transaction, [(link, held[link]) for link in before])
+            return len(before)
+
+        return await self.ledger.transact(work)
+
     async def locals(self) -> dict[object, object]:
         return dict(await execute(self.database, "SELECT case_id, main_image_local FROM ad_cases ORDER BY case_id"))
 

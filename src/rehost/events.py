@@ -9,6 +9,14 @@ from rehost.model import Outcome, Reason
 
 
 @dataclass(frozen=True, slots=True)
+class RunBegan:
+    """A run has its number, by which it can be undone."""
+
+    source: str
+    run: int
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
     """A run knows what there is to do, in links."""
 
@@ -82,8 +90,9 @@ class RunEnded:
     total_held: int = 0  # in the ledger, all runs together
     total_present: int = 0
     interrupted: bool = False
+    mended: int = 0  # rows whose local URL was set again without a request
 
 
-Event = Planned | Visited | Recorded | OriginLearned | OriginPaused | RunEnded
+Event = RunBegan | Planned | Visited | Recorded | OriginLearned | OriginPaused | RunEnded
 Listener = Callable[[Event], None]
 """Called on the event loop; must return at once and must not raise."""

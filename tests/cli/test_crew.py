@@ -24,10 +24,6 @@ def test_an_origins_bound_stays_the_whole_commands():
     assert {share.settings.concurrency for share in given} == {10}
 
 
-def test_the_first_one_plans_for_all():
-    assert [share.is_first for share in shares(Settings(), Wish(), 3, cores=2)] == [True, False, False]
-
-
 @pytest.mark.parametrize(("cores", "workers", "decoders"), [(8, 2, 4), (2, 4, 1), (7, 2, 3)])
 def test_decoders_are_shared_out_too(cores, workers, decoders):
     assert {share.settings.decode_processes for share in shares(Settings(), Wish(), workers, cores)} == {decoders}

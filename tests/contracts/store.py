@@ -91,14 +91,14 @@ class StoreContract:
         await put(store, "1/x.png", b"picture")
         await put(store, "1/y.png", b"picture")
 
-        await store.remove(["1/x.png"])
+        await store.remove(await store.marks(["1/x.png"]))
 
         assert await listing(store) == ["1/y.png"]
 
     async def test_quarantined_file_is_no_key(self, store):
         await put(store, "1/x.png", b"decoy")
 
-        await store.quarantine(["1/x.png"])
+        await store.quarantine(await store.marks(["1/x.png"]))
 
         assert await listing(store) == []
         assert not store.path("1/x.png").exists()
@@ -106,13 +106,35 @@ class StoreContract:
     async def test_quarantine_takes_two_of_one_name(self, store):
         for content in (b"decoy", b"another"):
             await put(store, "1/x.png", content)
-            await store.quarantine(["1/x.png"])
+            await store.quarantine(await store.marks(["1/x.png"]))
 
         assert await listing(store) == []
 
+    async def test_what_has_changed_hands_is_neither_removed_nor_quarantined(self, store):
+        for move in (store.remove, store.quarantine):
+            await put(store, "1/x.png", b"out of use")
+            seen = await store.marks(["1/x.png"])
+            await put(store, "1/x.png", b"in use")
+
+            await move(seen)
+
+            assert store.path("1/x.png").read_bytes() == b"in use"
+
+    async def test_a_claimed_file_is_not_taken_back_by_who_placed_it(self, store):
+        await put(store, "1/x.png", b"picture")
+
+        assert await store.claim("1/x.png")
+        await store.undo(["1/x.png"])
+
+        assert store.path("1/x.png").read_bytes() == b"picture"
+
+    async def test_what_is_not_there_cannot_be_claimed(self, store):
+        assert not await store.claim("1/x.png")
+        assert await store.marks(["1/x.png"]) == {}
+
     async def test_what_is_not_there_is_no_error(self, store):
-        await store.remove(["1/x.png", "2/y.png"])
-        await store.quarantine(["1/x.png"])
+        await store.remove(await store.marks(["1/x.png", "2/y.png"]))
+        await store.quarantine(await store.marks(["1/x.png"]))
         await store.keep(["1/x.png"])
         await store.undo(["1/x.png"])
 
@@ -123,8 +145,8 @@ class StoreContract:
         await store.place([])
         await store.keep([])
         await store.undo([])
-        await store.remove([])
-        await store.quarantine([])
+        await store.remove(await store.marks([]))
+        await store.quarantine(await store.marks([]))
 
         assert await listing(store) == []
 

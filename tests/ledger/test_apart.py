@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from tests.databases import Desk, add_cases, execute, make_ledger, open_database, stored, url_of
 
 from rehost.catalogue import Source, TableCatalogue
 from rehost.ledger import migrate
+from rehost.model import Link, Task
 from rehost.ports import WriteBack
 
 A = "https://a.example/1.png"
@@ -33,6 +36,15 @@ async def hold(apart: Desk, *, write: bool) -> None:
     if write:
         changes = [WriteBack(outcome.task.link, url_of(outcome.copy.key)) for outcome in outcomes]
         await apart.catalogue.transact(lambda transaction: apart.catalogue.write_back(transaction, changes))
+
+
+async def execute_in(apart: Desk, sql: str) -> list[tuple[object, ...]]:
+    """Return what the ledger's own database answers."""
+
+    async def work(connection):
+        return [tuple(row) for row in await connection.execute(text(sql))]
+
+    return await apart.ledger.transact(work)
 
 
 async def test_new_changed_and_vanished_links_are_noted(apart):
@@ -63,3 +75,57 @@ async def test_what_was_written_is_left_alone(apart):
 
     assert await apart.unpointed() == []
     assert not (await apart.note()).redo
+
+
+async def test_a_kill_between_the_two_steps_leaves_the_file_that_the_row_still_points_at(apart):
+    await add_cases(apart.database, [A])
+    await apart.note()
+    await hold(apart, write=True)
+    await execute(apart.database, "UPDATE ad_cases SET main_image = :url", url=A + "?2")
+    await apart.note()
+    [task] = await apart.lease_all()
+    outcome = stored(task, extension="jpg")
+    written = {task.link: task.link.local_url}
+    await apart.ledger.transact(lambda transaction: apart.ledger.settle(transaction, 1, [outcome], written))
+
+    between = await apart.ledger.leftovers("cases", apart.catalogue.links())
+    [(link, copy)] = await apart.unpointed()
+    change = WriteBack(link, url_of(copy.key))
+    await apart.catalogue.transact(lambda transaction: apart.catalogue.write_back(transaction, [change]))
+
+    assert between == []
+    assert (link.local_url, copy.key) == (url_of("1/main_image.png"), "1/main_image.jpg")
+    assert await apart.ledger.leftovers("cases", apart.catalogue.links()) == ["1/main_image.png"]
+    assert await apart.unpointed() == []
+
+
+async def test_what_was_settled_for_a_row_that_changed_meanwhile_is_taken_back(apart):
+    await add_cases(apart.database, [A])
+    await apart.note()
+    await hold(apart, write=True)
+    await execute(apart.database, "UPDATE ad_cases SET main_image = :url", url=A + "?2")
+    await apart.note()
+    [task] = await apart.lease_all()
+    outcome = stored(task, digest="e" * 64)
+    written = {task.link: task.link.local_url}
+    await apart.ledger.transact(lambda transaction: apart.ledger.settle(transaction, 1, [outcome], written))
+
+    await apart.ledger.transact(lambda transaction: apart.ledger.retract(transaction, [outcome]))
+
+    assert await apart.ledger.held(["1/main_image.png"]) == {"1/main_image.png": "d" * 64}
+    await execute(apart.database, "UPDATE ad_cases SET main_image = :url", url=A)
+    assert (await apart.note()).changed == 1
+    [again] = await apart.lease_all()
+    assert (again.link.url, again.copy and again.copy.digest) == (A, "d" * 64)
+
+
+async def test_a_retraction_that_comes_late_changes_nothing(apart):
+    await add_cases(apart.database, [A])
+    await apart.note()
+    await hold(apart, write=True)
+    [standing] = await execute_in(apart, "SELECT fence FROM rehost_links")
+    task = Task(1, standing[0] - 1, Link("cases", "1", 0, A, None, None), "a.example", 1, datetime.now(UTC))
+
+    await apart.ledger.transact(lambda transaction: apart.ledger.retract(transaction, [stored(task)]))
+
+    assert await execute_in(apart, "SELECT state FROM rehost_links") == [("held",)]

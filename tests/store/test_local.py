@@ -65,7 +65,7 @@ async def test_key_that_leads_out_is_refused(store, tmp_path, key):
     with pytest.raises(StoreError, match="no name in a store"):
         await store.place([Placement(spool, key)])
     with pytest.raises(StoreError, match="no name in a store"):
-        await store.remove([key])
+        await store.remove(await store.marks([key]))
 
     assert spool.exists()
 
@@ -73,7 +73,7 @@ async def test_key_that_leads_out_is_refused(store, tmp_path, key):
 async def test_empty_folders_go_with_the_last_copy(store, root):
     await put(store, "a/b/x.png", b"picture")
 
-    await store.remove(["a/b/x.png"])
+    await store.remove(await store.marks(["a/b/x.png"]))
 
     assert not (root / "a").exists()
 
@@ -82,7 +82,7 @@ async def test_folder_with_somebody_elses_file_stays(store, root):
     await put(store, "1/x.png", b"picture")
     (root / "1" / "notes.txt").write_text("mine")
 
-    await store.remove(["1/x.png"])
+    await store.remove(await store.marks(["1/x.png"]))
 
     assert (root / "1" / "notes.txt").read_text() == "mine"
 
@@ -123,7 +123,7 @@ async def test_listing_given_up_early_leaves_nothing_open(store, root):
 async def test_quarantine_keeps_every_copy_for_the_operator(store, root):
     for content in (b"decoy", b"another"):
         await put(store, "1/x.png", content)
-        await store.quarantine(["1/x.png"])
+        await store.quarantine(await store.marks(["1/x.png"]))
 
     found = sorted(path.read_bytes() for path in (root / ".rehost/quarantine").rglob("*") if path.is_file())
     assert found == [b"another", b"decoy"]

@@ -142,7 +142,7 @@ async def open_parts(
             visitor = Visitor(client, inspector, store, layout, learner, gate, clock, random, settings.attempts)
             recorder = Recorder(catalogue, ledger, store, layout, joint)
             unveiler = Unveiler(catalogue, ledger, store, learner, visitor, joint)
-            planner = Planner(catalogue, ledger, store, layout)
+            planner = Planner(catalogue, ledger, store, layout, joint)
             parts.append(Parts(planner, visitor, recorder, ledger, politeness, gate, pulse, unveiler, store))
         yield parts
 

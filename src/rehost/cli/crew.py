@@ -25,7 +25,7 @@ from rehost.cli.loop import run_loop
 from rehost.cli.signals import SIGNALS, stopping
 from rehost.clock import SystemClock
 from rehost.errors import LedgerError, OperatorError
-from rehost.events import Event, Listener, Planned, RunEnded
+from rehost.events import Event, Listener, Planned, RunBegan, RunEnded
 from rehost.telemetry.log import log_event, logging_to, together
 from rehost.telemetry.progress import progress
 
@@ -42,7 +42,7 @@ class Part:
     settings: Settings
     wish: Wish
     requests: int  # of the command's concurrency
-    is_first: bool
+    crew: int | None = None  # the run that all are one of; the first one begins it
 
 
 def run_crew(settings: Settings, wish: Wish, workers: int) -> tuple[RunEnded, int]:
@@ -51,7 +51,10 @@ def run_crew(settings: Settings, wish: Wish, workers: int) -> tuple[RunEnded, in
     Raises:
         OperatorError: one of them was stopped by it; the others were told to end.
     """
-    return run_loop(_lead(shares(settings, wish, workers, os.cpu_count() or 1)))
+    ended, status = run_loop(_lead(shares(settings, wish, workers, os.cpu_count() or 1)))
+    if ended is None:
+        raise SystemExit(status)
+    return ended, status
 
 
 def shares(settings: Settings, wish: Wish, workers: int, cores: int) -> list[Part]:
@@ -60,7 +63,7 @@ def shares(settings: Settings, wish: Wish, workers: int, cores: int) -> list[Par
     decoders = max(1, (settings.decode_processes or cores) // number)
     own = replace(settings, decode_processes=decoders)
     part, rest = divmod(settings.concurrency, number)
-    return [Part(own, wish, part + (index < rest), is_first=index == 0) for index in range(number)]
+    return [Part(own, wish, part + (index < rest)) for index in range(number)]
 
 
 def together_ended(ends: list[RunEnded], seconds: float) -> RunEnded:
@@ -73,6 +76,7 @@ def together_ended(ends: list[RunEnded], seconds: float) -> RunEnded:
         adopted=sum(each.adopted for each in ends),
         failed=dict(failed),
         overtaken=sum(each.overtaken for each in ends),
+        mended=sum(each.mended for each in ends),
         unveiled=sum(each.unveiled for each in ends),
         size=sum(each.size for each in ends),
         seconds=seconds,
@@ -86,6 +90,9 @@ class Crew:
     def __init__(self, listen: Listener) -> None:
         self._listen = listen
         self._connections: dict[BaseProcess, Connection] = {}
+        self._up: set[Connection] = set()  # those that listen by now
+        self._dropped: set[BaseProcess] = set()
+        self._run: int | None = None
         self._is_planned = asyncio.Event()
         self._ended: list[RunEnded] = []
         self._error: OperatorError | None = None
@@ -103,16 +110,19 @@ class Crew:
             [members[0], asyncio.create_task(self._is_planned.wait())], return_when=asyncio.FIRST_COMPLETED
         )
         if not members[0].done() and not self._is_stopping:
-            members += [asyncio.create_task(self._member(share)) for share in others]
+            members += [asyncio.create_task(self._member(replace(share, crew=self._run))) for share in others]
         await asyncio.gather(*members)
         if self._error is not None:
             raise self._error
         return self._ended
 
     def stop(self) -> None:
-        """Tell everybody to end well."""
+        """Tell everybody to end well; who has only begun to start holds nothing, and ends at once."""
         self._is_stopping = True
-        for connection in self._connections.values():
+        for process, connection in self._connections.items():
+            if connection not in self._up:
+                self._dropped.add(process)
+                process.kill()
             with suppress(OSError):  # it has ended already
                 connection.send_bytes(STOP)
 
@@ -135,7 +145,7 @@ class Crew:
             del self._connections[process]
             ours.close()
             await asyncio.to_thread(process.join)
-        if process.exitcode:
+        if process.exitcode and process not in self._dropped:
             self._fail(LedgerError(f"A worker ended by itself (exit code {process.exitcode}); run it again."))
 
     async def _hear(self, connection: Connection) -> None:
@@ -146,7 +156,9 @@ class Crew:
         def read() -> None:
             try:
                 while connection.poll():
-                    self._take(connection.recv())
+                    said = connection.recv()
+                    self._up.add(connection)
+                    self._take(said)
             except (EOFError, OSError):
                 loop.remove_reader(connection.fileno())
                 is_over.set_result(None)
@@ -154,10 +166,14 @@ class Crew:
         loop.add_reader(connection.fileno(), read)
         await is_over
 
-    def _take(self, said: Event | OperatorError) -> None:
+    def _take(self, said: Event | OperatorError | None) -> None:
         match said:
+            case None:
+                pass  # it is up
             case OperatorError():
                 self._fail(said)
+            case RunBegan():
+                self._run = said.run
             case Planned() if self._is_planned.is_set():
                 pass  # the first one's plan is everybody's
             case Planned():
@@ -173,13 +189,16 @@ class Crew:
         self.stop()
 
 
-async def _lead(all_shares: list[Part]) -> tuple[RunEnded, int]:
+async def _lead(all_shares: list[Part]) -> tuple[RunEnded | None, int]:
+    """Return what they came to, None where they were stopped before they had begun, and the exit status."""
     wish, clock = all_shares[0].wish, SystemClock()
     started = clock.monotonic()
     with progress(sys.stderr, clock, quiet=wish.is_quiet) as show:
         crew = Crew(together(announce(wish), show))
         with stopping(crew.stop, tell, crew.kill) as received:
             ends = await crew.run(all_shares)
+    if not ends:
+        return None, received.exit_status(0)
     ended = together_ended(ends, clock.monotonic() - started)
     return ended, received.exit_status(status_of(ended))
 
@@ -198,18 +217,22 @@ def work(share: Part, connection: Connection) -> None:
 
 
 async def _work(share: Part, connection: Connection) -> RunEnded:
-    from rehost import assembly  # noqa: PLC0415 - brings everything; the leading process needs none of it
+    from rehost.assembly import open_run  # noqa: PLC0415 - brings everything; the leading process needs none of it
+
+    connection.send(None)  # from here on we are told to stop, not ended
 
     def listen(event: Event) -> None:
         if not isinstance(event, RunEnded):  # it is said last, when everything is closed
             connection.send(event)
 
-    opening = assembly.open_run(
+    opening = open_run(
         share.settings, source=share.wish.source, listen=together(listen, log_event), requests=share.requests
     )
     async with opening as run:
         with _told(connection, run.stop):
-            return await run.go(retry=share.wish.retry if share.is_first else None, list_store=share.is_first)
+            if share.crew is None:
+                return await run.go(retry=share.wish.retry)
+            return await run.go(list_store=False, crew=share.crew)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import (
     BigInteger,
@@ -17,6 +17,7 @@ from sqlalchemy import (
     func,
     insert,
     null,
+    or_,
     select,
     update,
 )
@@ -26,6 +27,8 @@ from rehost.ledger.schema import links
 from rehost.ledger.waiting import is_open
 from rehost.model import State
 from rehost.ports import Compared, Found
+
+_CLOCK_JUMPED = timedelta(days=1)  # no run takes so long
 
 _listed = Table(
     "rehost_listed",
@@ -59,7 +62,7 @@ async def compare(database: Database, source: str, listing: AsyncIterator[Sequen
             await database.lock(connection, f"plan {source}")
             await database.expect_much(connection)
             await _find_gone(connection, database, source, started)
-            lost = await _want_lost(connection)
+            lost = await _want_lost(connection, started)
             redo = lost > 0 and not await _any_held(connection, source)
             found = await _hand_out_found(connection, source)
             await database.drop_temporary(connection, _gone)
@@ -71,21 +74,30 @@ async def _find_gone(connection: Connection, database: Database, source: str, st
     query = (
         select(links.c.entry)
         .join(_listed, _listed.c.key == links.c.key, isouter=True)
-        .where(links.c.source == source, links.c.key.is_not(None), links.c.held_at < started, _listed.c.key.is_(None))
+        .where(links.c.source == source, links.c.key.is_not(None), _is_older(started), _listed.c.key.is_(None))
     )
     await database.make_temporary(connection, _gone)
     await connection.execute(insert(_gone).from_select([_gone.c.entry], query))
 
 
-async def _want_lost(connection: Connection) -> int:
-    """Want copies that are gone again; forget those of links that wait for another reason, or are no more."""
+async def _want_lost(connection: Connection, started: datetime) -> int:
+    """Want copies that are gone again; forget those of links that wait for another reason, or are no more.
+
+    Not a copy that was recorded since they were found to be gone.
+    """
     is_held = links.c.state == State.HELD.value
-    forgetting = update(links).values(NO_COPY).where(links.c.entry.in_(select(_gone.c.entry)))
+    is_gone = links.c.entry.in_(select(_gone.c.entry)) & _is_older(started)
+    forgetting = update(links).values(NO_COPY).where(is_gone)
     wanting = forgetting.values(state=State.WANTED.value, due_at=now(), attempts=0, fence=links.c.fence + 1)
     lost = (await connection.execute(wanting.where(is_held, links.c.present))).rowcount
     await connection.execute(wanting.where(is_held))
     await connection.execute(forgetting)
     return lost
+
+
+def _is_older(started: datetime) -> ColumnElement[bool]:
+    """Return the condition that a copy was recorded before the listing began, or by a clock that has jumped since."""
+    return or_(links.c.held_at < started, links.c.held_at > started + _CLOCK_JUMPED)
 
 
 async def _any_held(connection: Connection, source: str) -> bool:

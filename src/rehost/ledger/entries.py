@@ -14,6 +14,7 @@ from rehost.events import RunEnded
 from rehost.ledger import (
     burying,
     comparing,
+    journal,
     leasing,
     noting,
     pointing,
@@ -73,21 +74,37 @@ class SqlLedger:
         return await comparing.compare(self._database, source, listing)
 
     def unpointed(self, source: str, links: LinkQuery) -> AsyncIterator[Sequence[tuple[Link, Copy]]]:
-        """Yield, in groups, held links whose row points at nothing, or at what we wrote under another prefix.
-
-        A group counts as mended when the next one is asked for.
-        """
+        """Yield, in groups, held links whose row points at nothing, or at what we wrote of old."""
         return pointing.unpointed(self._database, source, cast("LinkRows", links), self._url)
+
+    async def lock_held(
+        self, transaction: Connection, pairs: Sequence[tuple[Link, Copy]]
+    ) -> Sequence[tuple[Link, Copy]]:
+        """Lock the entries that hold these copies of these links still, to the transaction's end; return those."""
+        return await pointing.lock_held(transaction, self._database, pairs)
+
+    async def pointed(self, transaction: Connection, pairs: Sequence[tuple[Link, Copy]]) -> None:
+        """Remember that the rows of these links point at these copies now."""
+        await pointing.remember(transaction, self._database, pairs, self._url)
+
+    async def journal(
+        self, transaction: Connection, run: int, written: Sequence[tuple[Link, str | None, str | None]]
+    ) -> None:
+        """Remember, for `undo`, what a run wrote into rows: links, with the local URL before and after."""
+        await journal.write(transaction, self._database, run, written)
 
     # --- files
 
-    async def held(self, keys: Collection[str]) -> Mapping[str, str]:
-        """Return the digests that the ledger holds for these keys, without those of which it holds nothing."""
+    async def held(self, keys: Collection[str]) -> Mapping[str, str | None]:
+        """Return the digests that the ledger holds for these keys, None where a worker is just at the link."""
         return await self._database.read(lambda connection: retiring.held(connection, self._database, keys))
 
-    async def leftovers(self, source: str) -> Sequence[str]:
-        """Return keys of files that a commit has put out of use and that are to be removed."""
-        return await self._database.read(lambda connection: retiring.leftovers(connection, source))
+    async def leftovers(self, source: str, links: LinkQuery) -> Sequence[str]:
+        """Return keys of files that a commit has put out of use and that no row points at."""
+        rows = cast("LinkRows", links)
+        return await self._database.read(
+            lambda connection: retiring.leftovers(connection, self._database, source, rows, self._url)
+        )
 
     async def forget_leftovers(self, source: str, keys: Sequence[str]) -> None:
         """Take it that these files are removed."""
@@ -159,6 +176,10 @@ class SqlLedger:
         """Record confirmed outcomes; a Stored whose link is not in `written` is wanted again when noted anew."""
         await self._settling.settle(transaction, run, outcomes, written)
 
+    async def retract(self, transaction: Connection, stored: Sequence[Stored]) -> None:
+        """Take back what was settled for rows that turned out to have changed; they are wanted when noted anew."""
+        await self._settling.retract(transaction, stored)
+
     async def shared(self, source: str, digests: Sequence[str]) -> Mapping[str, Sequence[Link]]:
         """Return two links for each of these digests that is held under several links of one host."""
         return await self._database.read(
@@ -187,9 +208,9 @@ class SqlLedger:
 
     # --- runs
 
-    async def begin_run(self, source: str) -> int:
+    async def begin_run(self, source: str, crew: int | None = None) -> int:
         """Record that a run starts, with who and where; return its number."""
-        return await self._runs.begin(source)
+        return await self._runs.begin(source, crew)
 
     async def end_run(self, run: int, ended: RunEnded) -> None:
         """Record how a run ended."""

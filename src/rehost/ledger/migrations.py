@@ -86,6 +86,15 @@ MIGRATIONS = (
             "CREATE TABLE rehost_budgets (host text PRIMARY KEY, day integer NOT NULL, taken integer NOT NULL)",
         ),
     ),
+    Migration(
+        3,
+        "crews and mended rows",
+        (
+            "ALTER TABLE rehost_runs ADD COLUMN crew bigint",
+            "ALTER TABLE rehost_runs ADD COLUMN mended integer",
+            "CREATE INDEX rehost_runs_crew ON rehost_runs (crew) WHERE crew IS NOT NULL",
+        ),
+    ),
 )
 
 _JOURNAL = "CREATE TABLE IF NOT EXISTS rehost_migrations (number integer PRIMARY KEY, name text, applied_at {moment})"

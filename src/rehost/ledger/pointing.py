@@ -1,4 +1,8 @@
-"""Held copies whose rows do not point at them: rows that were cleared, or written under another URL prefix."""
+"""Held copies whose rows do not point at them.
+
+Rows that were cleared, that were written under another URL prefix, or that a run which was killed between its two steps
+(where the ledger is another database) has left pointing at the copy before this one.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,6 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Column,
-    ColumnElement,
     FromClause,
     Integer,
     MetaData,
@@ -43,6 +46,8 @@ _unpointed = Table(
     Column("key", String),
     Column("digest", String),
     Column("size", BigInteger),
+    Column("known_url", String),
+    Column("former_key", String),
     prefixes=["TEMPORARY"],
 )
 
@@ -50,7 +55,7 @@ _unpointed = Table(
 async def unpointed(
     database: Database, source: str, rows: LinkRows, url: Callable[[str], str]
 ) -> AsyncIterator[Sequence[tuple[Link, Copy]]]:
-    """Yield held links to point rows at anew, in groups; a group counts as mended when the next one is asked for."""
+    """Yield held links to point rows at anew, in groups; the link has what its row holds now."""
     async with database.session() as session:
         async with session.begin(writing=False) as connection:
             await database.expect_much(connection)
@@ -64,22 +69,59 @@ async def unpointed(
             if not found:
                 break
             last = found[-1].entry
-            group = [row for row in found if row.local_url != url(row.key)]
-            if group:
-                yield [_pair(source, row) for row in group]
-                await _remember(database, group, url)
+            if group := [_pair(source, row) for row in found if _is_to_be_pointed(row, url)]:
+                yield group
         async with session.begin(writing=False) as connection:
             await database.drop_temporary(connection, _unpointed)
 
 
-async def _find(connection: Connection, source: str, offered: FromClause, prefix: str) -> None:
-    """Collect rows that point at nothing, and those that hold what we wrote and may have another prefix.
+async def lock_held(
+    connection: Connection, database: Database, pairs: Sequence[tuple[Link, Copy]]
+) -> Sequence[tuple[Link, Copy]]:
+    """Lock the entries that still hold these copies of these links, to the transaction's end; return those."""
+    given = database.given(
+        {"source": Text(), "row_key": Text(), "position": Integer(), "url": Text(), "key": Text()},
+        [(link.source, link.row_key, link.position, link.url, copy.key) for link, copy in pairs],
+    )
+    query = (
+        select(given.c.number)
+        .join_from(given, links, and_(same_place(given, pairs[0][0].source), *_same_copy(given)))
+        .order_by(links.c.entry)
+        .with_for_update(of=links)
+    )
+    numbers = set(await connection.scalars(query))
+    return [pair for number, pair in enumerate(pairs, 1) if number in numbers]
 
-    The latter are more than needed where a key is written differently in a URL: `unpointed` sorts them out.
+
+async def remember(
+    connection: Connection, database: Database, pairs: Sequence[tuple[Link, Copy]], url: Callable[[str], str]
+) -> None:
+    """Remember what these rows hold now, so that it is known as ours when the prefix changes again."""
+    given = database.given(
+        {"source": Text(), "row_key": Text(), "position": Integer(), "url": Text(), "key": Text(), "local_url": Text()},
+        [(link.source, link.row_key, link.position, link.url, copy.key, url(copy.key)) for link, copy in pairs],
+    )
+    await connection.execute(
+        update(links)
+        .values(local_url=given.c.local_url)
+        .where(same_place(given, pairs[0][0].source), *_same_copy(given))
+    )
+
+
+def _same_copy(given: FromClause) -> list[Any]:
+    return [links.c.url == given.c.url, links.c.key == given.c.key, links.c.state == State.HELD.value, links.c.present]
+
+
+async def _find(connection: Connection, source: str, offered: FromClause, prefix: str) -> None:
+    """Collect rows that point at nothing, and those that may hold what we wrote, of old.
+
+    They are more than needed, as where a key is written differently in a URL: `_is_to_be_pointed` sorts them out.
     """
     begins = func.substr(links.c.local_url, 1, len(prefix)) == prefix
     as_now = and_(begins, func.length(links.c.local_url) == len(prefix) + func.length(links.c.key))
     ours_of_old = and_(offered.c.local_url == links.c.local_url, not_(as_now))
+    at_former = and_(links.c.former_key.is_not(None), offered.c.local_url != links.c.local_url)
+    unremembered = and_(offered.c.local_url != links.c.local_url, not_(as_now))
     query = (
         select(
             links.c.entry,
@@ -91,6 +133,8 @@ async def _find(connection: Connection, source: str, offered: FromClause, prefix
             links.c.key,
             links.c.digest,
             links.c.size,
+            links.c.local_url,
+            links.c.former_key,
         )
         .select_from(offered)
         .join(links, same_place(offered, source))
@@ -99,7 +143,7 @@ async def _find(connection: Connection, source: str, offered: FromClause, prefix
             links.c.present,
             links.c.key.is_not(None),
             links.c.url == offered.c.url,
-            or_(blank(offered.c.local_url), ours_of_old),
+            or_(blank(offered.c.local_url), ours_of_old, at_former, unremembered),
         )
     )
     await connection.execute(insert(_unpointed).from_select([column.name for column in _unpointed.columns], query))
@@ -116,14 +160,18 @@ def _pair(source: str, row: Any) -> tuple[Link, Copy]:  # noqa: ANN401 - a row o
     return link, Copy(row.key, row.digest, row.size)
 
 
-async def _remember(database: Database, group: Sequence[Any], url: Callable[[str], str]) -> None:
-    """Remember what was written into these rows, so that it is known as ours when the prefix changes again."""
-    given = database.given({"entry": BigInteger(), "local_url": Text()}, [(row.entry, url(row.key)) for row in group])
-    same: ColumnElement[bool] = links.c.entry == given.c.entry
-    await database.transact(
-        lambda connection: connection.execute(
-            update(links)
-            .values(local_url=given.c.local_url)
-            .where(same, links.c.local_url.is_distinct_from(given.c.local_url))
-        )
-    )
+def _is_to_be_pointed(row: Any, url: Callable[[str], str]) -> bool:  # noqa: ANN401 - a row of _unpointed
+    """Tell whether the row holds nothing, what we wrote before, or what leads to the copy before this one.
+
+    What leads to its copy already counts too where the ledger does not know that yet.
+    """
+    if row.local_url == url(row.key):
+        return bool(row.known_url != row.local_url)
+    if not (row.local_url or "").strip(" ") or row.local_url == row.known_url:
+        return True
+    return row.former_key is not None and leads_to(row.local_url, row.former_key, url)
+
+
+def leads_to(local_url: str, key: str, url: Callable[[str], str]) -> bool:
+    """Tell whether a local URL is that of a key, under whatever prefix."""
+    return local_url.endswith("/" + url(key).removeprefix(url("")))

@@ -5,16 +5,16 @@ Pages of links are cut by the number of the last entry shown (keyset): page a th
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, case, exists, func, or_, select
+from sqlalchemy import ColumnElement, Row, Select, and_, case, func, or_, select
 
 from rehost.database import Connection, Database, after, now, seconds_until
-from rehost.ledger.schema import changes, decoys, hosts, links, origins, runs, workers
+from rehost.ledger.crews import runs_of, runs_query
+from rehost.ledger.schema import changes, decoys, hosts, links, origins
 from rehost.ledger.standings import Change, HostStanding, LinkStanding, Page, RunStanding, Standing, Wanted
 from rehost.ledger.waiting import is_due
 from rehost.model import Format, Reason, Rule, State
@@ -25,10 +25,6 @@ MOST = 1000  # rows of one answer
 _REASONS = {reason.value: reason for reason in Reason}
 _FORMATS = {format_.value: format_ for format_ in Format}
 _LINK = [links.c[name] for name in LinkStanding.__dataclass_fields__]
-_IS_ALIVE = and_(
-    runs.c.ended_at.is_(None), exists().where(workers.c.worker == runs.c.worker, workers.c.alive_until > now())
-)
-_RUN = [_IS_ALIVE.label(name) if name == "is_alive" else runs.c[name] for name in RunStanding.__dataclass_fields__]
 _FAILED = links.c.state.in_((State.DEFERRED.value, State.REFUSED.value))
 _HELD = links.c.state == State.HELD.value
 
@@ -132,12 +128,7 @@ class Queries:
         self, source: str | None = None, limit: int = 20, before: int | None = None
     ) -> Sequence[RunStanding]:
         """Return the last runs, the latest first; older ones than `before` for the next page."""
-        query = select(*_RUN).order_by(runs.c.run.desc()).limit(min(limit, MOST))
-        if source is not None:
-            query = query.where(runs.c.source == source)
-        if before is not None:
-            query = query.where(runs.c.run < before)
-        return [_run(row) for row in await self._all(query)]
+        return runs_of(await self._all(runs_query(source, min(limit, MOST), before)))
 
     async def links(self, wanted: Wanted, after: int = 0, limit: int = 100) -> Page:
         """Return links in the order in which they were noted, from the one after `after` on."""
@@ -209,10 +200,3 @@ def _link(row: Row[*tuple[Any, ...]]) -> LinkStanding:
         reason=_REASONS[reason] if reason else None,
         format=_FORMATS[format_] if format_ else None,
     )
-
-
-def _run(row: Row[*tuple[Any, ...]]) -> RunStanding:
-    values = row._asdict()
-    reasons = json.loads(values.pop("reasons") or "{}")
-    values["is_alive"] = bool(values["is_alive"])
-    return RunStanding(**values, reasons={_REASONS[word]: number for word, number in reasons.items()})

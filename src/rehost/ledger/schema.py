@@ -84,6 +84,8 @@ runs = Table(
     Column("interrupted", Boolean),
     Column("reasons", Text),  # JSON: reason -> how many
     Column("undone_at", Moment),
+    Column("crew", BigInteger),  # the run that this one is part of: processes of one command are one run
+    Column("mended", Integer),  # rows pointed at their copies again, without a request
 )
 
 changes = Table(

@@ -15,16 +15,15 @@ from sqlalchemy import (
     Text,
     case,
     func,
-    insert,
-    literal,
     null,
     select,
     update,
 )
 
 from rehost.database import NEVER, Columns, Connection, Database, after, now
-from rehost.ledger.schema import changes, links
-from rehost.model import Deferred, Link, Outcome, Refused, State, Stored, Unchanged, Validator
+from rehost.ledger import journal
+from rehost.ledger.schema import links
+from rehost.model import Copy, Deferred, Link, Outcome, Refused, State, Stored, Unchanged, Validator
 
 _ENTRY: Columns = {"entry": BigInteger(), "fence": BigInteger()}
 _COPY: Columns = {
@@ -76,7 +75,8 @@ class Settling:
         await self._overtake(connection, [outcome for outcome in stored if outcome.task.link not in written])
         await self._leave(connection, [outcome for outcome in outcomes if isinstance(outcome, Unchanged)])
         await self._fail(connection, [outcome for outcome in outcomes if isinstance(outcome, Deferred | Refused)])
-        await self._journal(connection, run, held, written)
+        rows = [(each.task.link, written[each.task.link], self.url(each.copy.key)) for each in held]
+        await journal.write(connection, self.database, run, rows)
 
     async def _hold(self, connection: Connection, held: Sequence[Stored]) -> None:
         if not held:
@@ -132,6 +132,34 @@ class Settling:
                 connection, given, state=State.WANTED.value, due_at=NEVER, attempts=0, visited_at=now(), found=null()
             )
 
+    async def retract(self, connection: Connection, stored: Sequence[Stored]) -> None:
+        """Hold again what was held before these outcomes, where they have been settled; as `_overtake` otherwise.
+
+        What came of the copy before is known no more, but for its digest: so it is never held again unasked.
+        """
+        if not stored:
+            return
+        rows = [
+            (each.task.entry, each.task.fence, each.copy.digest, *_former(each.task.copy), each.task.link.local_url)
+            for each in stored
+        ]
+        columns: Columns = {
+            **_ENTRY, "ours": Text(), "key": Text(), "digest": Text(), "size": BigInteger(), "local_url": Text()
+        }  # fmt: skip
+        given = self.database.given(columns, rows)
+        nothing = dict.fromkeys(("held_url", "final_url", "etag", "last_modified", "former_key"), null())
+        await connection.execute(
+            update(links)
+            .values(
+                **nothing,
+                **{name: given.c[name] for name in ("key", "digest", "size", "local_url")},
+                state=State.WANTED.value,
+                due_at=NEVER,
+                attempts=0,
+            )
+            .where(_same_lease(given), links.c.digest == given.c.ours, links.c.state == State.HELD.value)
+        )
+
     async def _leave(self, connection: Connection, unchanged: Sequence[Unchanged]) -> None:
         if not unchanged:
             return
@@ -182,36 +210,16 @@ class Settling:
             pending_digest=case((links.c.pending_url == links.c.url, null()), else_=links.c.pending_digest),
         )
 
-    async def _journal(
-        self, connection: Connection, run: int, held: Sequence[Stored], written: Mapping[Link, str | None]
-    ) -> None:
-        """Remember what the rows held before, for `undo`."""
-        rows = [
-            (link.source, link.row_key, link.position, link.url, written[link], self.url(outcome.copy.key))
-            for outcome in held
-            for link in [outcome.task.link]
-            if written[link] != self.url(outcome.copy.key)
-        ]
-        if not rows:
-            return
-        columns: Columns = {
-            "source": Text(),
-            "row_key": Text(),
-            "position": Integer(),
-            "url": Text(),
-            "before_url": Text(),
-            "after_url": Text(),
-        }
-        given = self.database.given(columns, rows)
-        query = select(literal(run, BigInteger), *(given.c[name] for name in columns), now())
-        await connection.execute(insert(changes).from_select(["run", *columns, "changed_at"], query))
-
     def _leases(self, outcomes: Sequence[Outcome]) -> FromClause:
         return self.database.given(_ENTRY, [(each.task.entry, each.task.fence) for each in outcomes])
 
     @staticmethod
     async def _update(connection: Connection, given: FromClause, **values: Any) -> None:  # noqa: ANN401 - columns
         await connection.execute(update(links).values(values).where(_same_lease(given)))
+
+
+def _former(copy: Copy | None) -> tuple[str | None, str | None, int | None]:
+    return (copy.key, copy.digest, copy.size) if copy else (None, None, None)
 
 
 def _same_lease(given: FromClause) -> ColumnElement[bool]:

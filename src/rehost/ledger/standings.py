@@ -84,7 +84,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class RunStanding:
-    """One run; what is None is not known yet, or never was: the run was killed."""
+    """One run, of one process or of a crew; what is None is not known yet, or never was: it was killed."""
 
     run: int
     source: str
@@ -95,12 +95,15 @@ class RunStanding:
     started_at: datetime
     ended_at: datetime | None
     undone_at: datetime | None
-    is_alive: bool  # it has not ended, and its worker has given a sign of life of late
+    workers: int  # processes of the command
+    working: int  # those that have not ended, and have given a sign of life of late
+    is_alive: bool  # any of them
     held: int | None
     unchanged: int | None
     adopted: int | None
     failed: int | None
     overtaken: int | None
+    mended: int | None  # rows pointed at their copies again, without a request
     size: int | None
     seconds: float | None
     interrupted: bool | None

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Integer, Row, Text, func, insert, literal, null, or_, select, update
+from sqlalchemy import BigInteger, Row, Text, func, null, or_, select, update
 
-from rehost.database import Columns, Connection, Database, after, now
-from rehost.ledger.schema import changes, links
+from rehost.database import Connection, Database, after
+from rehost.ledger import journal
+from rehost.ledger.schema import links
 from rehost.model import Copy, Link, Reason, State
 
 GROUP = 1000  # entries
@@ -68,7 +69,7 @@ async def unmask(
     rows = (await connection.execute(query)).all()
     if rows:
         await _refuse(connection, database, [row.entry for row in rows], evidence, wait_seconds)
-        await _journal(connection, database, run, rows)
+        await journal.write(connection, database, run, [(_link(row), row.local_url, None) for row in rows])
     return [(_link(row), Copy(row.key, row.digest, row.size)) for row in rows]
 
 
@@ -89,19 +90,6 @@ async def _refuse(
         )
         .where(links.c.entry == given.c.entry)
     )
-
-
-async def _journal(connection: Connection, database: Database, run: int, rows: Sequence[Row[*tuple[Any, ...]]]) -> None:
-    columns: Columns = {
-        "source": Text(),
-        "row_key": Text(),
-        "position": Integer(),
-        "url": Text(),
-        "before_url": Text(),
-    }
-    given = database.given(columns, [(row.source, row.row_key, row.position, row.url, row.local_url) for row in rows])
-    query = select(literal(run, BigInteger), *(given.c[name] for name in columns), now())
-    await connection.execute(insert(changes).from_select(["run", *columns, "changed_at"], query))
 
 
 def _link(row: Row[*tuple[Any, ...]]) -> Link:

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from rehost.events import Planned
-from rehost.model import Format
+from rehost.events import Planned, RunEnded
+from rehost.model import Copy, Format, Link
 from rehost.ports import Catalogue, Compared, Found, Ledger, Store, Transaction, WriteBack
 
 
@@ -31,16 +31,18 @@ class Planner:
     ledger: Ledger
     store: Store
     addresses: Addresses
+    joint: bool  # catalogue and ledger are one database: one transaction serves both
 
-    async def plan(self, *, retry: str | None = None, list_store: bool = True) -> Planned:
+    async def plan(self, run: int | None = None, *, retry: str | None = None, list_store: bool = True) -> Planned:
         """Return what is due; the ledger knows it then.
 
         Args:
+            run: number of the run that rows are mended for; None for one of its own, should there be any.
             retry: make links that failed for this reason due now; "all" for every reason.
             list_store: look which files are there; without it, lost ones go unnoticed until the next time.
         """
         source = self.catalogue.name
-        await self._clear_up(source)
+        await self.store.resolve(self.ledger.held)
         noted = await self.ledger.note(source, self.catalogue.links())
         compared = Compared(lost=0, found=0)
         if list_store:
@@ -49,7 +51,8 @@ class Planner:
             await self.ledger.forget_waits(source)
         elif retry is not None:
             await self.ledger.forget_waits(source, None if retry == "all" else retry)
-        mended = await self._mend(source)
+        mended = await self._mend(source, run)
+        await self._clear_up(source)
         tally = await self.ledger.tally(source)
         return Planned(
             source,
@@ -66,11 +69,17 @@ class Planner:
         )
 
     async def _clear_up(self, source: str) -> None:
-        """Mend what killed runs have left: names with the wrong bytes, files that nothing points at any more."""
-        await self.store.resolve(self.ledger.held)
-        if leftovers := await self.ledger.leftovers(source):
-            await self.store.remove(leftovers)
-            await self.ledger.forget_leftovers(source, leftovers)
+        """Remove files that killed runs have left and that nothing points at any more.
+
+        What is a leftover still after it was looked at, and is the same file then, nobody has put to use meanwhile.
+        """
+        links = self.catalogue.links()
+        if not (seen := set(await self.ledger.leftovers(source, links))):
+            return
+        marks = await self.store.marks(seen)
+        leftovers = seen.intersection(await self.ledger.leftovers(source, links))
+        await self.store.remove({key: marks[key] for key in leftovers if key in marks})
+        await self.ledger.forget_leftovers(source, sorted(leftovers))
 
     async def _listing(self) -> AsyncIterator[Sequence[Found]]:
         """Yield the store's files that lie where a link's copy belongs."""
@@ -78,14 +87,39 @@ class Planner:
             parsed = ((key, self.addresses.parse(key)) for key in keys)
             yield [Found(place[0], place[1], key) for key, place in parsed if place is not None]
 
-    async def _mend(self, source: str) -> int:
-        """Point the rows of held copies at them again where they point at nothing; return how many rows that were."""
-        mended = 0
+    async def _mend(self, source: str, run: int | None) -> int:
+        """Point the rows of held copies at them again where they do not; return how many rows that were."""
+        mended, own = 0, None
         async for group in self.ledger.unpointed(source, self.catalogue.links()):
-            changes = [WriteBack(link, self.addresses.url(copy.key)) for link, copy in group]
-
-            async def work(transaction: Transaction, changes: Sequence[WriteBack] = changes) -> int:
-                return len(await self.catalogue.write_back(transaction, changes))
-
-            mended += await self.catalogue.transact(work)
+            if run is None:
+                run = own = await self.ledger.begin_run(source)
+            mended += await self._point(run, group)
+        if own is not None:
+            await self.ledger.end_run(own, RunEnded(source, held=0, unchanged=0, adopted=0, mended=mended))
         return mended
+
+    async def _point(self, run: int, group: Sequence[tuple[Link, Copy]]) -> int:
+        """Point a group of rows at the copies that are held still; return how many changed for it.
+
+        Entries stay locked until the rows are written, in whichever database: no copy goes meanwhile.
+        """
+        if not self.joint:  # what falls between two steps must be known to `undo`, or be nothing
+            rows = [(link, link.local_url, self.addresses.url(copy.key)) for link, copy in group]
+            await self.ledger.transact(lambda transaction: self.ledger.journal(transaction, run, rows))
+
+        async def work(transaction: Transaction) -> int:
+            held = dict(await self.ledger.lock_held(transaction, group))
+            if not held:
+                return 0
+            changes = [WriteBack(link, self.addresses.url(copy.key)) for link, copy in held.items()]
+            if self.joint:
+                before = await self.catalogue.write_back(transaction, changes)
+                rows = [(link, value, self.addresses.url(held[link].key)) for link, value in before.items()]
+                await self.ledger.journal(transaction, run, rows)
+            else:
+                before = await self.catalogue.transact(lambda own: self.catalogue.write_back(own, changes))
+            if before:
+                await self.ledger.pointed(transaction, [(link, held[link]) for link in before])
+            return sum(value != self.addresses.url(held[link].key) for link, value in before.items())
+
+        return await self.ledger.transact(work)

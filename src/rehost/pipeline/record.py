@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from rehost.events import Recorded
 from rehost.model import Deferred, Link, Outcome, Refused, Stored
 from rehost.pipeline.plan import Addresses
-from rehost.ports import Catalogue, Ledger, Placement, Store, Transaction, WriteBack
+from rehost.ports import Catalogue, Ledger, Marks, Placement, Store, Transaction, WriteBack
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,10 @@ class Recorder:
         stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
         placed = [outcome for outcome in stored if outcome.spool is not None]
         await self._place(placed)
+        # Looked at while their links are ours: what has these names later may be somebody else's.
+        former = {outcome.task.entry: await self.store.marks(_former_keys(outcome)) for outcome in placed}
         written = await self._settle(run, outcomes, stored)
-        await self._tidy(placed, written)
+        await self._tidy(placed, written, former)
         failed = sum(isinstance(outcome, Deferred | Refused) for outcome in outcomes)
         return Recorded(held=len(written), failed=failed, overtaken=len(stored) - len(written))
 
@@ -70,6 +72,9 @@ class Recorder:
             return written
         changes = self._changes([outcome for outcome in stored if outcome.task.entry in written])
         links = await self.catalogue.transact(lambda transaction: self.catalogue.write_back(transaction, changes))
+        changed = [each for each in stored if each.task.entry in written and each.task.link not in links]
+        if changed:
+            await self.ledger.transact(lambda transaction: self.ledger.retract(transaction, changed))
         return {outcome.task.entry for outcome in stored if outcome.task.link in links}
 
     async def _write_back(self, transaction: Transaction, stored: Sequence[Stored]) -> Mapping[Link, str | None]:
@@ -81,12 +86,15 @@ class Recorder:
     def _changes(self, stored: Sequence[Stored]) -> list[WriteBack]:
         return [WriteBack(outcome.task.link, self.addresses.url(outcome.copy.key)) for outcome in stored]
 
-    async def _tidy(self, placed: Sequence[Stored], written: set[int]) -> None:
+    async def _tidy(self, placed: Sequence[Stored], written: set[int], former: Mapping[int, Marks]) -> None:
         """Let go of what was kept aside, put back what a changed row still needs, remove what no row points at."""
         kept = [outcome for outcome in placed if outcome.task.entry in written]
         await self.store.keep([outcome.copy.key for outcome in kept])
         await self.store.undo([outcome.copy.key for outcome in placed if outcome.task.entry not in written])
-        old = {
-            key for outcome in kept for key in (outcome.task.copy and outcome.task.copy.key, outcome.task.found) if key
-        }
-        await self.store.remove(sorted(old - {outcome.copy.key for outcome in kept}))
+        await self.store.remove({key: seen for each in kept for key, seen in former[each.task.entry].items()})
+
+
+def _former_keys(outcome: Stored) -> set[str]:
+    """Return the keys that are out of use once the outcome is recorded."""
+    keys = {outcome.task.copy.key if outcome.task.copy else None, outcome.task.found}
+    return {key for key in keys - {outcome.copy.key} if key is not None}

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 from rehost.clock import Clock
 from rehost.errors import OperatorError, StoreError
-from rehost.events import Listener, Planned, RunEnded, Visited
+from rehost.events import Listener, Planned, RunBegan, RunEnded, Visited
 from rehost.model import Deferred, Outcome, Reason, Stored, Task
 from rehost.pipeline.gate import Gate, HostPaused
 from rehost.pipeline.leases import Leases
 from rehost.pipeline.plan import Planner
 from rehost.pipeline.pulse import Pulse
 from rehost.pipeline.record import Recorder
+from rehost.pipeline.stopping import unless_stopped
 from rehost.pipeline.sum import Sum
 from rehost.pipeline.unveil import Unveiler
 from rehost.pipeline.visit import Visitor
@@ -85,11 +86,11 @@ class Run:
         self._visits: set[asyncio.Task[None]] = set()
         self._proven: set[str] = set()
         self._wake = asyncio.Event()
-        self._stopping = False
+        self._stop = asyncio.Event()
 
     def stop(self) -> None:
         """Begin nothing more; what is in flight is finished and recorded within seconds."""
-        self._stopping = True
+        self._stop.set()
         self._wake.set()
 
     async def plan(self) -> Planned:
@@ -100,21 +101,28 @@ class Run:
         """
         return await self._parts.planner.plan()
 
-    async def go(self, *, retry: str | None = None, list_store: bool = True) -> RunEnded:
+    async def go(self, *, retry: str | None = None, list_store: bool = True, crew: int | None = None) -> RunEnded:
         """Visit every due link once and return what came of it.
+
+        With the number of a `crew`, this is a part of that run: they are shown and undone as one.
 
         Raises:
             OperatorError: the database or the store stopped the run; the next run goes on where this one was.
         """
         started = self._clock.monotonic()
-        run = await self._parts.ledger.begin_run(self._source)
-        planned = await self._parts.planner.plan(retry=retry, list_store=list_store)
-        self._listen(planned)
-        # What others have leased is not due; should they die, it comes to us.
-        if planned.due or (await self._parts.ledger.tally(self._source)).leased:
-            await self._work(run)
+        own = await self._parts.ledger.begin_run(self._source, crew)
+        run = own if crew is None else crew
+        self._listen(RunBegan(self._source, run))
+        planning = self._parts.planner.plan(run, retry=retry, list_store=list_store)
+        planned = await unless_stopped(planning, self._stop, grace_seconds=self._limits.drain_seconds)
+        if planned is not None:
+            self._sum.mended = planned.mended
+            self._listen(planned)
+            # What others have leased is not due; should they die, it comes to us.
+            if planned.due or (await self._parts.ledger.tally(self._source)).leased:
+                await self._work(run)
         ended = await self._summary(self._clock.monotonic() - started)
-        await self._parts.ledger.end_run(run, ended)
+        await self._parts.ledger.end_run(own, ended)
         self._listen(ended)
         return ended
 
@@ -146,7 +154,7 @@ class Run:
     async def _visit_all(self, group: asyncio.TaskGroup) -> None:
         """Start visits until nothing is due or we are to stop."""
         await self._leases.look()
-        while not self._stopping:
+        while not self._stop.is_set():
             self._wake.clear()
             await self._leases.fill()
             self._start_visits(group)
@@ -278,6 +286,7 @@ class Run:
             adopted=self._sum.adopted,
             failed=dict(self._sum.failed),
             overtaken=self._sum.overtaken,
+            mended=self._sum.mended,
             unveiled=self._sum.unveiled,
             size=self._sum.size,
             seconds=seconds,
@@ -286,5 +295,5 @@ class Run:
             free_bytes=await self._parts.store.free_bytes(),
             total_held=tally.held,
             total_present=tally.present,
-            interrupted=self._stopping,
+            interrupted=self._stop.is_set(),
         )

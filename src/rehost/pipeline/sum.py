@@ -17,6 +17,7 @@ class Sum:
     unchanged: int = 0
     adopted: int = 0
     overtaken: int = 0
+    mended: int = 0
     unveiled: int = 0
     size: int = 0
     failed: Counter[Reason] = field(default_factory=Counter)

@@ -14,7 +14,7 @@ from rehost.errors import VisitError
 from rehost.model import Copy, Link, Outcome, Stored
 from rehost.pipeline.gate import HostPaused
 from rehost.pipeline.visit import Prove
-from rehost.ports import Catalogue, Ledger, Store, Transaction, WriteBack
+from rehost.ports import Catalogue, Ledger, Marks, Store, Transaction, WriteBack
 
 
 class Examiner(Protocol):
@@ -82,25 +82,28 @@ class Unveiler:
     async def _unveil(self, run: int, host: str, digest: str) -> int:
         """Refuse what is held of these bytes, a group at a time."""
         unveiled = 0
-        while group := await self._clear(run, host, digest):
-            await self.store.quarantine(sorted({copy.key for _, copy in group}))
+        while (cleared := await self._clear(run, host, digest))[0]:
+            group, marks = cleared
+            await self.store.quarantine(marks)
             unveiled += len(group)
         return unveiled
 
-    async def _clear(self, run: int, host: str, digest: str) -> Sequence[tuple[Link, Copy]]:
-        async def work(transaction: Transaction) -> Sequence[tuple[Link, Copy]]:
+    async def _clear(self, run: int, host: str, digest: str) -> tuple[Sequence[tuple[Link, Copy]], Marks]:
+        """Refuse a group, and clear its rows; return it, and its files as they are while nobody can replace them."""
+
+        async def work(transaction: Transaction) -> tuple[Sequence[tuple[Link, Copy]], Marks]:
             evidence = "the bytes proved to be a decoy after they were held"
             name = self.catalogue.name
             # At once: what unmasked the decoy may have been the rule under which these links give their pictures.
             group = await self.ledger.unmask(transaction, run, name, host, digest, evidence=evidence, wait_seconds=0.0)
             if self.joint:
                 await self.catalogue.write_back(transaction, _clearings(group))
-            return group
+            return group, await self.store.marks({copy.key for _, copy in group})
 
-        group = await self.ledger.transact(work)
+        group, marks = await self.ledger.transact(work)
         if group and not self.joint:
             await self.catalogue.transact(lambda own: self.catalogue.write_back(own, _clearings(group)))
-        return group
+        return group, marks
 
 
 def _clearings(group: Sequence[tuple[Link, Copy]]) -> list[WriteBack]:

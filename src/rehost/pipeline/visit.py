@@ -115,6 +115,8 @@ class Visitor:
         if task.found is None:
             return None
         path = self.store.path(task.found)
+        if not await self.store.claim(task.found):
+            return None
         try:
             image = await self.inspector.inspect(path)
             digest, size = await asyncio.to_thread(_digest, path)

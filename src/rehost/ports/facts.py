@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -82,6 +83,11 @@ class Placement:
 
     spool: Path
     key: str
+
+
+Marks = Mapping[str, object]
+"""What the files at these keys are recognised by, while they are the same; keys without a file are left out. Made by
+the store, opaque to everybody else."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Protocol
 from rehost.model import Link
 from rehost.ports.facts import (
     LinkQuery,
+    Marks,
     Placement,
     Restore,
     T,
@@ -52,16 +53,31 @@ class Store(Protocol):
         """Put back what `place` kept aside for these keys; remove what had nothing before it."""
         ...
 
-    async def remove(self, keys: Sequence[str]) -> None:
-        """Remove copies (and folders that are empty then); a key that is not there is no error."""
+    async def marks(self, keys: Collection[str]) -> Marks:
+        """Return what the files at these keys are recognised by now."""
         ...
 
-    async def quarantine(self, keys: Sequence[str]) -> None:
-        """Move copies aside, where they are never served; a key that is not there is no error."""
+    async def claim(self, key: str) -> bool:
+        """Make the file at that key ours: whoever placed it and cannot record it any more does not take it back.
+
+        Returns:
+            whether there is such a file.
+        """
         ...
 
-    async def resolve(self, held: Callable[[Collection[str]], Awaitable[Mapping[str, str]]]) -> None:
-        """Settle what killed processes had kept aside, by the digests that are held; before anything is placed."""
+    async def remove(self, marks: Marks) -> None:
+        """Remove copies (and folders that are empty then) that are still the same; others have taken the place."""
+        ...
+
+    async def quarantine(self, marks: Marks) -> None:
+        """Move copies that are still the same aside, where they are never served."""
+        ...
+
+    async def resolve(self, held: Callable[[Collection[str]], Awaitable[Mapping[str, str | None]]]) -> None:
+        """Settle what killed processes had kept aside, by the digests that are held; before anything is placed.
+
+        Where `held` returns None for a key, a worker is just at it: that is left to another time.
+        """
         ...
 
     async def free_bytes(self) -> int:

@@ -58,22 +58,41 @@ class Ledger(Protocol):
         ...
 
     def unpointed(self, source: str, links: LinkQuery) -> AsyncIterator[Sequence[tuple[Link, Copy]]]:
-        """Yield, in groups, held links whose row points at nothing, or at what we wrote under another prefix.
+        """Yield, in groups, held links whose row points at nothing, or at what we wrote of old; with what it holds.
 
         A local URL that somebody else wrote is left alone.
         """
+        ...
+
+    async def lock_held(
+        self, transaction: Transaction, pairs: Sequence[tuple[Link, Copy]]
+    ) -> Sequence[tuple[Link, Copy]]:
+        """Lock the entries that hold these copies of these links still, to the transaction's end; return those."""
+        ...
+
+    async def pointed(self, transaction: Transaction, pairs: Sequence[tuple[Link, Copy]]) -> None:
+        """Remember that the rows of these links point at these copies now."""
+        ...
+
+    async def journal(
+        self, transaction: Transaction, run: int, written: Sequence[tuple[Link, str | None, str | None]]
+    ) -> None:
+        """Remember, for `undo`, what a run wrote into rows: links, with the local URL before and after."""
         ...
 
     async def forget_waits(self, source: str, reason: str | None = None) -> int:
         """Make deferred and refused links (of one reason, or all) due now; return how many."""
         ...
 
-    async def held(self, keys: Collection[str]) -> Mapping[str, str]:
-        """Return the digests that the ledger holds for these keys, without those of which it holds nothing."""
+    async def held(self, keys: Collection[str]) -> Mapping[str, str | None]:
+        """Return the digests that the ledger holds for these keys, without those of which it holds nothing.
+
+        None stands for a key whose link is leased: its digest may be another one in a moment.
+        """
         ...
 
-    async def leftovers(self, source: str) -> Sequence[str]:
-        """Return keys of files that a commit has put out of use and that are to be removed."""
+    async def leftovers(self, source: str, links: LinkQuery) -> Sequence[str]:
+        """Return keys of files that a commit has put out of use, that no row points at, and that are to be removed."""
         ...
 
     async def forget_leftovers(self, source: str, keys: Sequence[str]) -> None:
@@ -88,8 +107,8 @@ class Ledger(Protocol):
         """Defer all due links of one host, unvisited, set-wise; return how many."""
         ...
 
-    async def begin_run(self, source: str) -> int:
-        """Record that a run starts, with who and where; return its number."""
+    async def begin_run(self, source: str, crew: int | None = None) -> int:
+        """Record that a run starts, with who and where, as part of the run `crew` or by itself; return its number."""
         ...
 
     async def end_run(self, run: int, ended: RunEnded) -> None:
@@ -139,6 +158,10 @@ class Ledger(Protocol):
 
         `written` maps links to the local URL that the row had before, for `undo`.
         """
+        ...
+
+    async def retract(self, transaction: Transaction, stored: Sequence[Stored]) -> None:
+        """Take back what was settled for rows that turned out to have changed; they are wanted when noted anew."""
         ...
 
     async def shared(self, source: str, digests: Sequence[str]) -> Mapping[str, Sequence[Link]]:

@@ -50,7 +50,7 @@ class Metrics:
     async def _gauges(self) -> Sequence[Gauge]:
         queries = (await self.api.office.get()).queries
         standings = [await queries.standing(source) for source in await self.api.all_sources({})]
-        running = sum(run.is_alive for run in await queries.runs(limit=100))
+        running = sum(run.working for run in await queries.runs(limit=100))
         disk = self.api.disk()
         return [
             Gauge("rehost_links", "Links of the catalogue, by state.", list(_states(standings))),

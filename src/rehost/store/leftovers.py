@@ -44,10 +44,15 @@ def _look(root: Path, left: Workplace, key: str) -> Leftover | None:
     return Leftover(key, kept, digest_of(kept) or "", seen)
 
 
-def settle(names: Names, leftovers: Sequence[Leftover], held: Mapping[str, str]) -> set[Path]:
-    """Put back what the ledger holds, let go of the rest; return the folders that need a sync."""
+def settle(names: Names, leftovers: Sequence[Leftover], held: Mapping[str, str | None]) -> set[Path]:
+    """Put back what the ledger holds, let go of the rest; return the folders that need a sync.
+
+    What a worker is just at (None) stays aside: it may be about to commit the bytes that have the name now.
+    """
     folders: set[Path] = set()
     for leftover in leftovers:
+        if leftover.key in held and held[leftover.key] is None:
+            continue
         if held.get(leftover.key) == leftover.digest:
             folders |= names.put_back(leftover.key, leftover.kept, leftover.seen)
         leftover.kept.unlink(missing_ok=True)

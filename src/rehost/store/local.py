@@ -17,7 +17,9 @@ digest that the ledger holds.
 
 A worker whose lease has ended may place its file at the same name as its successor. Names change under one lock
 (names.py), and `undo` puts back only what its own `place` replaced, if its own file is still there: whoever commits,
-the name ends with that one's bytes, or, after a kill, with what `resolve` finds right.
+the name ends with that one's bytes, or, after a kill, with what `resolve` finds right. A successor that adopts the file
+of a late worker claims it first: then `undo` does not know it any more. What is removed or quarantined is so only if it
+is the file that was seen while nobody else could place one there.
 """
 
 from __future__ import annotations
@@ -34,13 +36,13 @@ from typing import ParamSpec, Self, TypeVar
 
 from rehost.clock import Clock
 from rehost.errors import StoreError
-from rehost.ports import Placement
+from rehost.ports import Marks, Placement
 from rehost.store import leftovers, walk
 from rehost.store.digest import digest_of
 from rehost.store.durable import Durability
 from rehost.store.faults import faults
 from rehost.store.layout import is_key
-from rehost.store.names import Names, make_folders
+from rehost.store.names import Names, make_folders, marks_of
 from rehost.store.workplace import HOME, Workplace, exclusive, settle_in, take_over
 
 P = ParamSpec("P")
@@ -144,19 +146,25 @@ class LocalStore:
         if keys:
             await self._sync_folders(await self._run(self._parts.names.undo, keys))
 
-    async def remove(self, keys: Sequence[str]) -> None:
-        """Remove copies and folders that are empty then."""
-        for key in keys:
-            self.path(key)
-        if keys:
-            await self._sync_folders(await self._run(self._parts.names.remove, keys))
+    async def marks(self, keys: Collection[str]) -> Marks:
+        """Return what the files at these keys are recognised by now."""
+        paths = {key: self.path(key) for key in keys}
+        return await self._run(marks_of, paths) if paths else {}
 
-    async def quarantine(self, keys: Sequence[str]) -> None:
-        """Move copies below `.rehost/quarantine`, where the operator can look at them."""
-        for key in keys:
-            self.path(key)
-        if keys:
-            await self._sync_folders(await self._run(self._parts.names.move, keys, self._home / "quarantine"))
+    async def claim(self, key: str) -> bool:
+        """Give the file at that key another mark, so that who placed it does not know it for theirs any more."""
+        self.path(key)
+        return await self._run(self._parts.names.claim, key)
+
+    async def remove(self, marks: Marks) -> None:
+        """Remove copies that are still the same, and folders that are empty then."""
+        if marks:
+            await self._sync_folders(await self._run(self._parts.names.remove, marks))
+
+    async def quarantine(self, marks: Marks) -> None:
+        """Move copies that are still the same below `.rehost/quarantine`, where the operator can look at them."""
+        if marks:
+            await self._sync_folders(await self._run(self._parts.names.move, marks, self._home / "quarantine"))
 
     async def free_bytes(self) -> int:
         """Return how many bytes an ordinary user may still write."""
@@ -166,11 +174,12 @@ class LocalStore:
         """Return the SHA-256 of the copy at that key, None if there is none."""
         return await self._run(digest_of, self.path(key))
 
-    async def resolve(self, held: Callable[[Collection[str]], Awaitable[Mapping[str, str]]]) -> None:
+    async def resolve(self, held: Callable[[Collection[str]], Awaitable[Mapping[str, str | None]]]) -> None:
         """Settle what killed processes had kept aside: once per run, before anything is placed.
 
         Args:
-            held: returns the digests that the ledger holds for these keys, without those of which it holds nothing.
+            held: returns the digests that the ledger holds for these keys, without those of which it holds nothing;
+                None for a key that a worker is just at.
         """
         names = self._parts.names
         for left in self._parts.left:

@@ -10,12 +10,13 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rehost.ports import Placement
+from rehost.ports import Marks, Placement
 from rehost.store.workplace import exclusive
 
 _FOLDER_MODE = 0o755  # less the umask: other servers read them
@@ -48,6 +49,12 @@ def mark(path: Path) -> Mark | None:
 
 def _mark(state: os.stat_result) -> Mark:
     return Mark(state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size)
+
+
+def marks_of(paths: Mapping[str, Path]) -> Marks:
+    """Return the marks of these files, without those that are not there."""
+    found = ((key, mark(path)) for key, path in paths.items())
+    return {key: seen for key, seen in found if seen is not None}
 
 
 class Names:
@@ -86,16 +93,29 @@ class Names:
         with exclusive(self._lock):
             return self._undo(keys)
 
-    def remove(self, keys: Iterable[str]) -> set[Path]:
-        """Remove files, and folders that are empty then."""
+    def claim(self, key: str) -> bool:
+        """Give the file of that name another mark; return whether there is one."""
         with exclusive(self._lock):
-            return {self._unlink(self._root / key) for key in keys}
+            path = self._root / key
+            seen = mark(path)
+            if seen is not None:
+                with suppress(PermissionError):  # another user's file: none that a worker of ours has placed
+                    times = (time.time_ns(), max(time.time_ns(), seen.modified_ns + 1))
+                    os.utime(path, ns=times, follow_symlinks=False)
+        return seen is not None
 
-    def move(self, keys: Iterable[str], aside: Path) -> set[Path]:
-        """Move files to the same names below another folder; what lies there already is not overwritten."""
+    def remove(self, marks: Marks) -> set[Path]:
+        """Remove files that have these marks still, and folders that are empty then."""
+        with exclusive(self._lock):
+            return {self._unlink(self._root / key) for key, seen in marks.items() if mark(self._root / key) == seen}
+
+    def move(self, marks: Marks, aside: Path) -> set[Path]:
+        """Move files that have these marks still to the same names below another folder, beside what lies there."""
         folders: set[Path] = set()
         with exclusive(self._lock):
-            for key in keys:
+            for key, seen in marks.items():
+                if mark(self._root / key) != seen:
+                    continue
                 target = _free(aside / key)
                 make_folders(target.parent, 0o700)
                 with suppress(FileNotFoundError):
