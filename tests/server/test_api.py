@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import pytest
+from tests.databases import CASES, execute, open_database
 from tests.server.dashboards import (
     HEADERS,
     TITLE,
@@ -20,6 +24,7 @@ from tests.server.dashboards import (
     site,
 )
 
+from rehost import assembly
 from rehost.clock import SystemClock
 from rehost.errors import LedgerError
 from rehost.server.api import Api, Disk
@@ -27,6 +32,7 @@ from rehost.server.dashboard import POLICY, Dashboard, Pictures
 from rehost.server.live import Live
 from rehost.server.office import Office
 from rehost.server.starting import Starter
+from rehost.settings import load
 
 __all__ = ["client", "database", "database_url", "desk", "runs", "site"]
 
@@ -218,6 +224,13 @@ async def test_every_answer_carries_the_page_s_policy(client):
         assert response.headers["x-content-type-options"] == "nosniff"
 
 
+async def test_the_page_s_own_files_are_asked_about_each_time(client):
+    for path in ("/", "/app.js", "/docs", "/vendor/uplot/uPlot.iife.min.js"):
+        first = await client.get(path)
+        again = await client.get(path, headers={"If-None-Match": first.headers["etag"]})
+        assert (first.status_code, first.headers["cache-control"], again.status_code) == (200, "no-cache", 304)
+
+
 async def test_pages_need_no_other_host_and_no_inline_script(client):
     for path in ("/", "/docs"):
         page = (await client.get(path)).text
@@ -234,6 +247,52 @@ async def test_metrics_have_figures_and_no_url(client):
     assert 'rehost_failed_links{source="cases",reason="gone"} 1\n' in response.text
     assert "rehost_disk_free_bytes 600\n" in response.text
     assert "example" not in response.text
+
+
+class Relay:
+    """The way to a server of ours, which can be cut."""
+
+    def __init__(self, port):
+        self.port = port
+        self.open = []
+
+    async def pass_on(self, reader, writer):
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.open += [writer, far_writer]
+        await asyncio.gather(self.copy(reader, far_writer), self.copy(far_reader, writer))
+
+    @staticmethod
+    async def copy(reader, writer):
+        with contextlib.suppress(ConnectionError):
+            while piece := await reader.read(65536):
+                writer.write(piece)
+        writer.close()
+
+
+async def test_it_is_not_ready_while_the_database_is_away_and_is_again_when_it_is_back(
+    postgres, postgres_database, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("rehost.assembly.dashboard.OUTAGE_SECONDS", 0.5)
+    url = urlsplit(postgres.url(postgres_database))
+    relay = Relay(url.port)
+    server = await asyncio.start_server(relay.pass_on, "127.0.0.1")
+    port = server.sockets[0].getsockname()[1]
+    through = url._replace(netloc=url.netloc.replace(f":{url.port}", f":{port}")).geturl()
+    async with open_database(postgres.url(postgres_database)) as database:
+        await execute(database, CASES)
+    settings = load(tmp_path, {"DATABASE_URL": through, "IMAGE_STORAGE_DIR": str(tmp_path)}, {})
+
+    async with client_of(assembly.build_server(settings)) as client:
+        there = (await client.get("/ready")).status_code
+        server.close()
+        for writer in relay.open:
+            writer.transport.abort()
+        away = (await client.get("/ready")).status_code, (await client.get("/health")).status_code
+        server = await asyncio.start_server(relay.pass_on, "127.0.0.1", port)
+        back = (await client.get("/ready")).status_code
+    server.close()
+
+    assert (there, away, back) == (200, (503, 200), 200)
 
 
 async def test_without_the_database_it_lives_but_is_not_ready():
