@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Row, Select, and_, case, func, or_, select
 from rehost.database import Connection, Database, after, now, seconds_until
 from rehost.ledger.crews import runs_of, runs_query
 from rehost.ledger.schema import changes, decoys, hosts, links, origins
-from rehost.ledger.standings import Change, HostStanding, LinkStanding, Page, RunStanding, Standing, Wanted
+from rehost.ledger.standings import Change, HostStanding, LinkStanding, Page, RunStanding, Standing, Twin, Wanted
 from rehost.ledger.waiting import is_due
 from rehost.model import Format, Reason, Rule, State
 
@@ -148,6 +148,18 @@ class Queries:
         query = select(*_LINK).where(links.c.source == source, links.c.row_key == row_key, links.c.position == position)
         rows = await self._all(query)
         return _link(rows[0]) if rows else None
+
+    async def alike(self, link: LinkStanding, limit: int = 20) -> Sequence[Twin]:
+        """Return other links that hold the very same bytes."""
+        if link.digest is None:
+            return []
+        query = (
+            select(links.c.source, links.c.row_key, links.c.position)
+            .where(links.c.digest == link.digest, links.c.entry != link.entry, links.c.present)
+            .order_by(links.c.entry)
+            .limit(limit)
+        )
+        return [Twin(*row) for row in await self._all(query)]
 
     async def history(self, source: str, row_key: str, position: int = 0) -> Sequence[Change]:
         """Return what was written into a row's column, the latest first."""

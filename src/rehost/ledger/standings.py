@@ -72,6 +72,15 @@ class LinkStanding:
 
 
 @dataclass(frozen=True, slots=True)
+class Twin:
+    """Another link that holds the very same bytes."""
+
+    source: str
+    row_key: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One writing of a row's column."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from rehost.clock import Clock
@@ -289,17 +289,8 @@ class Run:
 
     async def _summary(self, seconds: float) -> RunEnded:
         tally = await self._parts.ledger.tally(self._source)
-        return RunEnded(
-            self._source,
-            held=self._sum.held,
-            unchanged=self._sum.unchanged,
-            adopted=self._sum.adopted,
-            failed=dict(self._sum.failed),
-            overtaken=self._sum.overtaken,
-            mended=self._sum.mended,
-            unveiled=self._sum.unveiled,
-            size=self._sum.size,
-            seconds=seconds,
+        return replace(
+            self._sum.ended(self._source, seconds),
             later=tally.later,
             next_due_seconds=tally.next_due_seconds,
             free_bytes=await self._parts.store.free_bytes(),

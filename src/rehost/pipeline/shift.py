@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from rehost.clock import Clock
 from rehost.errors import OperatorError
-from rehost.events import Recorded, RunEnded, Visited
+from rehost.events import Recorded, Visited
 from rehost.model import Task
 from rehost.pipeline.gate import Gate
 from rehost.pipeline.pulse import Pulse
@@ -129,20 +129,8 @@ class Shift:
         if courses:
             await self._pulse.stop()
         for source, course in courses.items():
-            await self._ledger.end_run(course.run, self._ended(source, course))
-
-    def _ended(self, source: str, course: _Course) -> RunEnded:
-        return RunEnded(
-            source,
-            held=course.sum.held,
-            unchanged=course.sum.unchanged,
-            adopted=course.sum.adopted,
-            failed=dict(course.sum.failed),
-            overtaken=course.sum.overtaken,
-            unveiled=course.sum.unveiled,
-            size=course.sum.size,
-            seconds=self._clock.monotonic() - course.started,
-        )
+            seconds = self._clock.monotonic() - course.started
+            await self._ledger.end_run(course.run, course.sum.ended(source, seconds))
 
     def _dismiss(self, hosts: Mapping[str, int], patience: float) -> None:
         """Send away all who wait for hosts that are to be left alone for longer than that."""

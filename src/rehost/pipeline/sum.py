@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from rehost.events import Visited
+from rehost.events import RunEnded, Visited
 from rehost.model import Deferred, Reason, Refused, Stored, Unchanged
 
 
@@ -32,3 +32,18 @@ class Sum:
                 self.unchanged += 1
             case Deferred(reason=reason) | Refused(reason=reason):
                 self.failed[reason] += 1
+
+    def ended(self, source: str, seconds: float) -> RunEnded:
+        """Return what the run over a source came to, after so many seconds."""
+        return RunEnded(
+            source,
+            held=self.held,
+            unchanged=self.unchanged,
+            adopted=self.adopted,
+            failed=dict(self.failed),
+            overtaken=self.overtaken,
+            mended=self.mended,
+            unveiled=self.unveiled,
+            size=self.size,
+            seconds=seconds,
+        )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rehost.errors import CatalogueError
-from rehost.ledger.standings import Change, HostStanding, LinkStanding, RunStanding, Standing, Wanted
+from rehost.ledger.standings import Change, HostStanding, LinkStanding, RunStanding, Standing, Twin, Wanted
 from rehost.model import Reason, Rule, State
 from rehost.server.asking import Choice, Whole, Words
 from rehost.server.office import Desk, Office
@@ -74,6 +74,7 @@ class Told:
     title: str | None
     link: LinkStanding
     history: Sequence[Change]
+    alike: Sequence[Twin]  # other links that hold the very same bytes, some of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,8 @@ class Api:
         if found is None:
             raise NothingThereError(f"The ledger has no link of the row {key} in {source}.")
         titles = await _titles(desk, [found])
-        return Told(titles.get((source, key)), found, await desk.queries.history(source, key, position))
+        history = await desk.queries.history(source, key, position)
+        return Told(titles.get((source, key)), found, history, await desk.queries.alike(found))
 
     async def hosts(self, query: Mapping[str, str]) -> Sequence[HostStanding]:
         """Return the hosts with most links."""

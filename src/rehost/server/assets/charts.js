@@ -35,7 +35,7 @@ export function curve(label, written) {
     chart = new uPlot({
       width: place.clientWidth || 300, height: 150, padding: [8, 4, 0, 0], cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
       legend: { show: false }, scales: { x: { range: (_, least, most) => [Math.min(least, most - 60), most] }, y: { range: (_, __, most) => [0, Math.max(most * 1.1, 20000)] } },
-      axes: [{ ...axis, space: 70, incrs: [5, 10, 15, 30, 60, 120, 300], size: 26, grid: { show: false }, values: (_, moments) => moments.map(clock) },
+      axes: [{ ...axis, space: 70, gap: 8, incrs: [5, 10, 15, 30, 60, 120, 300], size: 32, grid: { show: false }, values: (_, moments) => moments.map(clock) },
         { ...axis, size: 62, space: 34, values: (_, values) => values.map(written) }],
       series: [{}, { stroke: colour("--held"), width: 2, fill: `color-mix(in srgb, ${colour("--held")} 14%, transparent)`, points: { show: false } }],
     }, data, place);

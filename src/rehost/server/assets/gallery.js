@@ -38,10 +38,12 @@ async function bar(source, values) {
     el("option", { value: "" }, any), ...options.map(([value, label]) => el("option", { value, selected: values[name] === value }, label)));
   const search = el("input", { type: "search", name: "text", value: values.text || "", maxlength: 200, placeholder: text("search"), "aria-label": text("search") });
   search.addEventListener("change", () => go({ text: search.value }));
+  const isOfReason = values.reason && !values.text && !values.host && !values.state;
+  const these = isOfReason ? action(text("retrythese"), "retry", () => ({ source, reason: values.reason }), (done) => text("did", done.changed)) : null;
   return el("div", { class: "filters", role: "search" }, search,
     choice("state", text("anystate"), STATES.map((each) => [each, text(each)])),
     choice("reason", text("anyreason"), reasonNames.map((each) => [each, reason(each)])),
-    choice("host", text("anyhost"), hosts.filter(([host]) => host)));
+    choice("host", text("anyhost"), hosts.filter(([host]) => host)), these);
 }
 
 function card({ title, link }) {
@@ -60,7 +62,7 @@ function picture(link, title, isLazy) {
 
 async function sheet({ source, row_key, position }) {
   const dialog = document.getElementById("sheet");
-  const { title, link, history } = await ask("link", { source, key: row_key, position });
+  const { title, link, history, alike } = await ask("link", { source, key: row_key, position });
   const fact = (name, value) => (value === null || value === undefined || value === "" ? [] : [el("dt", {}, text(name)), el("dd", {}, value)]);
   const failed = link.state === "deferred" || link.state === "refused";
   const retry = failed ? action(text("retry"), "retry", () => ({ source, key: row_key, position }), (done) => text("did", done.changed), () => dialog.close()) : null;
@@ -78,6 +80,8 @@ async function sheet({ source, row_key, position }) {
         ...fact("final", link.final_url && link.final_url !== link.url ? outward(link.final_url) : null),
         ...fact("dimensions", link.width && `${link.width} × ${link.height} · ${link.format}${link.frames > 1 ? ` · ${link.frames}` : ""}`),
         ...fact("size", link.size === null ? null : bytes(link.size)), ...fact("digest", link.digest && el("code", {}, link.digest)),
+        ...fact("alike", alike.length ? el("span", {}, ...alike.flatMap((each) => [el("a", { href: `#/gallery${query({ text: each.row_key })}`, onclick: () => dialog.close() },
+          each.source === source ? each.row_key : `${each.source} ${each.row_key}`), " "])) : null),
         ...fact("saved", link.held_at && moment(link.held_at)), ...fact("visited", link.visited_at && moment(link.visited_at)),
         ...fact("attempts", link.attempts || null), ...fact("evidence", link.evidence), ...fact("nextat", failed ? moment(link.due_at) : null)),
       el("div", { class: "row" }, link.key ? el("a", { class: "quiet", href: at("copies", link), target: "_blank", rel: "noopener" }, text("open")) : null, retry),

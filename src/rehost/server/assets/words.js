@@ -32,7 +32,7 @@ const TEXTS = {
   history: ["What was written into the row", "回写记录"], close: ["Close", "关闭"], open: ["Open the copy", "打开副本"], cando: ["What can be done", "可以怎么做"], nohistory: ["Nothing yet.", "暂无。"],
   token: ["Token", "令牌"], unlock: ["Unlock actions", "解锁操作"], lock: ["Lock actions", "锁定操作"], readonly: ["Read only: this server has no REHOST_TOKEN.", "只读：服务器未设置 REHOST_TOKEN。"],
   tokenask: ["The operator's token (REHOST_TOKEN). It stays in this tab.", "管理员令牌（REHOST_TOKEN），仅保存在此标签页。"], save: ["Unlock", "解锁"],
-  retry: ["Retry", "重试"], retryall: ["Retry all that failed", "重试全部失败项"], pause: ["Pause a day", "暂停一天"], resume: ["Resume", "恢复"], start: ["Start a run", "开始任务"],
+  retry: ["Retry", "重试"], retrythese: ["Retry these", "重试这些"], alike: ["Same picture in", "相同图片"], retryall: ["Retry all that failed", "重试全部失败项"], pause: ["Pause a day", "暂停一天"], resume: ["Resume", "恢复"], start: ["Start a run", "开始任务"],
   did: ["Done: {0} due now.", "完成：{0} 条已到期待取。"], didpause: ["{0} is left alone.", "已暂停 {0}。"], didresume: ["{0} may be asked again.", "已恢复 {0}。"], didstart: ["The run is on its way.", "任务已开始。"],
   unshown: ["Your browser does not show this format.", "浏览器不支持显示此格式。"], nocopy: ["No copy yet", "尚无副本"], allhosts: ["pictures", "张"], source: ["Source", "数据源"],
 };
