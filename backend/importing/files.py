@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 LARGEST_RECORD = 16 * 1024 * 1024  # characters
 _CHUNK = 64 * 1024
 _SPACE = " \t\r\n"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # the byte order mark that spreadsheets write
 _GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, section 2.3.1
 
 
@@ -48,6 +49,8 @@ def read(path: Path, progress: Callable[[int], object]) -> Iterator[Record]:
     """
     try:
         with path.open("rb") as raw:
+            if raw.peek(2).startswith(_UTF_16):
+                raise UnreadableFileError(f"{path} is in UTF-16: save it in UTF-8")
             yield from _records(raw, lambda: progress(raw.tell()))
     except EOFError as error:
         raise UnreadableFileError(f"{path} is cut short: its compressed data ends before its end mark") from error
@@ -80,9 +83,7 @@ def _first_character(text: TextIO) -> str:
 def _csv_records(text: TextIO) -> Iterator[Record]:
     csv.field_size_limit(LARGEST_RECORD)
     rows = csv.reader(text, strict=True)
-    names = next(rows, [])
-    if "case_id" not in names:
-        raise UnreadableFileError("The first line names no column case_id: a CSV file begins with its columns' names")
+    names = _names(rows)
     while True:
         line = rows.line_num + 1
         try:
@@ -90,12 +91,31 @@ def _csv_records(text: TextIO) -> Iterator[Record]:
         except StopIteration:
             return
         except csv.Error as error:
+            if "end of data" in str(error):  # all that follows has become one field
+                raise UnreadableFileError(
+                    f"Line {line}: a quotation mark is never closed; what follows is not read"
+                ) from error
             yield Record(line, None, f"no CSV: {error}")
             continue
         if len(row) == len(names):
             yield Record(line, dict(zip(names, row, strict=True)))
         elif row:
             yield Record(line, None, f"{len(row)} fields where the first line names {len(names)}")
+
+
+def _names(rows: Iterator[list[str]]) -> list[str]:
+    """Return the columns' names, from the first line."""
+    try:
+        names = [name.strip() for name in next(rows, [])]
+    except csv.Error as error:
+        raise UnreadableFileError(f"The first line is no CSV: {error}") from error
+    if "case_id" not in names:
+        shown = f" but {','.join(names)[:60]!r}" if names else ""
+        raise UnreadableFileError(
+            f"The first line names no column case_id{shown}: a CSV file begins with its columns' names, "
+            "with commas between them"
+        )
+    return names
 
 
 def _line_records(text: TextIO) -> Iterator[Record]:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import date
 from functools import partial
 
 LARGEST_INTEGER = 2**31 - 1
+
+# As ISO 8601 and as spreadsheets write it: 2020/6/28, 2020年6月28日. A time of day may follow.
+_DAY = re.compile(r"\s*([0-9]{4})[-/.年]([0-9]{1,2})[-/.月]([0-9]{1,2})(?![0-9])")
 
 Value = str | int | date | None
 Row = Mapping[str, Value]
@@ -49,7 +54,7 @@ def _text(value: object, longest: int | None = None) -> str:
     if "\0" in text:
         raise ValueError("holds a NUL character")
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("is not in UTF-8")
+        raise ValueError("is not in UTF-8: save the file in that encoding")
     if longest is not None and len(text) > longest:
         raise ValueError(f"has {len(text)} characters where {longest} fit")
     return text
@@ -72,10 +77,10 @@ def _integer(value: object, least: int = -LARGEST_INTEGER - 1) -> int:
 
 def _day(value: object) -> date:
     text = str(value)
-    try:
-        return date.fromisoformat(text[:10].replace("/", "-"))  # a time of day may follow
-    except ValueError:
-        raise ValueError(f"is no date such as 2020-06-28: {text[:40]}") from None
+    if (found := _DAY.match(text)) is not None:
+        with suppress(ValueError):  # such as the 30th of February
+            return date(*map(int, found.groups()))
+    raise ValueError(f"is no date such as 2020-06-28: {text[:40]}")
 
 
 def _array(value: object) -> str:

@@ -139,6 +139,7 @@ def test_second_import_updates_and_leaves_the_local_url(
         (b"5," + b"x" * 501 + b",,", "title has 501 characters where 500 fit"),
         (b"5,\xff,,", "title is not in UTF-8"),
         (b"5,a\x00b,,", "title holds a NUL character"),
+        ("5,标题,,".encode("gb18030"), "title is not in UTF-8: save the file in that encoding"),
         (b"5,t,1.5,", "score is no whole number"),
         (b"5,t,1e999,", "score is no whole number"),
         (b"5,t,,{}", "tags is no JSON array"),
@@ -156,6 +157,18 @@ def test_bad_row_is_named_and_the_others_are_kept(
     assert f"line 3: {why}" in done.stderr
     assert done.stdout == "2 cases added, 0 updated, 1 bad rows left out.\n"
     assert postgres.run("SELECT string_agg(case_id::text, ' ' ORDER BY case_id) FROM ad_cases", cases_database) == "1 9"
+
+
+@pytest.mark.parametrize(
+    "day", ["2020-06-28", "2020/6/28", "2020.06.28", "2020年6月28日", "2020-06-28T10:00:00+08:00", "2020/6/28 10:00"]
+)
+def test_dates_are_taken_as_spreadsheets_write_them(
+    import_cases: Import, postgres: Postgres, cases_database: str, day: str
+) -> None:
+    done = import_cases(f"case_id, title, publish_time\n1,t,{day}\n".encode())
+
+    assert done.returncode == 0, done.stderr
+    assert postgres.run("SELECT publish_time FROM ad_cases", cases_database) == "2020-06-28"
 
 
 def test_row_that_only_the_table_refuses_is_named(
@@ -195,6 +208,10 @@ def test_column_that_the_table_lacks_is_left_out_and_said(
         (gzip.compress(FORMS["csv"] * 100)[:-30], "cut short"),
         (b"", "case_id"),
         (b"name,title\n1,t\n", "case_id"),
+        (b"case_id;title\n1;t\n", "case_id but 'case_id;title'"),
+        (b'"case_id"x,title\n1,t\n', "The first line is no CSV"),
+        (b'case_id,title\n1,t\n2,"t\n3,t\n', "Line 3: a quotation mark is never closed"),
+        ("case_id\ttitle\n1\tt\n".encode("utf-16"), "is in UTF-16: save it in UTF-8"),
         (b'[{"case_id": 1, "title": "t"}, {"case_id": 2, oops', "Line 1"),
         (b'[{"case_id": 1, "title": "t"}', "does not end"),
         (b'[{"case_id": 1, "title": "t"} {', "what follows is not read"),
