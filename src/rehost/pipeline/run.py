@@ -71,7 +71,7 @@ async def visit_safely(visitor: Visitor, task: Task) -> Visited:
         return Visited(outcome, task.host, size=0, seconds=0.0, attempts=0)
 
 
-class Mark(Enum):
+class Cue(Enum):
     """What stands between outcomes on their way to the recorder."""
 
     NOW = auto()  # nothing follows for the moment: record what is there
@@ -90,7 +90,7 @@ class Run:
         self._source = parts.planner.catalogue.name
         self._leases = Leases(parts.ledger, self._source, parts.politeness, most=2 * limits.group)
         self._sum = Sum()
-        self._outcomes: asyncio.Queue[Outcome | Mark] = asyncio.Queue(2 * limits.group)
+        self._outcomes: asyncio.Queue[Outcome | Cue] = asyncio.Queue(2 * limits.group)
         self._visits: set[asyncio.Task[None]] = set()
         self._proven: set[str] = set()
         self._wake = asyncio.Event()
@@ -141,7 +141,7 @@ class Run:
                 beating = group.create_task(self._beat())
                 await self._visit_all(group)
                 await self._drain()
-                await self._outcomes.put(Mark.END)
+                await self._outcomes.put(Cue.END)
                 await recording
                 beating.cancel()
             await self._leave()
@@ -210,7 +210,7 @@ class Run:
         if short:
             await self._nap(min(short))
             return True
-        await self._outcomes.put(Mark.NOW)
+        await self._outcomes.put(Cue.NOW)
         await self._outcomes.join()  # what is recorded last may unveil decoys, whose links are due again
         tally = await self._parts.ledger.tally(self._source)
         if tally.leased > len(self._leases.open):
@@ -265,9 +265,9 @@ class Run:
             async with asyncio.timeout(None) as patience:
                 while len(group) < self._limits.group:
                     outcome = await self._outcomes.get()
-                    if isinstance(outcome, Mark):
+                    if isinstance(outcome, Cue):
                         self._outcomes.task_done()
-                        return group, outcome is Mark.END
+                        return group, outcome is Cue.END
                     if not group:
                         patience.reschedule(asyncio.get_running_loop().time() + self._limits.group_seconds)
                     group.append(outcome)
