@@ -232,6 +232,32 @@ def test_an_absurd_retry_after_is_believed_up_to_a_week(polite):
     assert change.seconds == pytest.approx(7 * 86400, abs=1)
 
 
+def test_a_retry_after_that_is_obeyed_again_and_again_in_vain_becomes_longer(polite, clock):
+    pauses = []
+    for _ in range(9):
+        ask(polite, Transient(Reason.THROTTLED, "status 429", retry_after=7.0))
+        pauses.append(polite.pause_seconds("a.test"))
+        clock.advance(pauses[-1])
+
+    assert all(7 <= pause <= 8 for pause in pauses[:5])
+    assert pauses[5] > 20
+    assert pauses[5:] == sorted(pauses[5:])
+    assert pauses[-1] <= LONGEST_PAUSE * 1.25
+
+    ask(polite)
+    ask(polite, Transient(Reason.THROTTLED, "status 429", retry_after=7.0))
+    assert 7 <= polite.pause_seconds("a.test") <= 8
+
+
+def test_throttling_of_what_was_in_flight_at_once_counts_once(polite):
+    share(polite)
+    start_all(polite, "a.test")
+    for _ in range(8):
+        polite.finished("a.test", Transient(Reason.THROTTLED, "status 429", retry_after=7.0))
+
+    assert 7 <= polite.pause_seconds("a.test") <= 8
+
+
 def test_throttling_without_a_time_pauses_longer_each_time_up_to_a_minute(polite, clock):
     pauses = []
     for _ in range(12):

@@ -26,6 +26,9 @@ LONGEST_PAUSE = 3600.0
 LONGEST_RETRY_AFTER = 7 * 86400.0
 """Seconds. The breaker's pauses grow fourfold; an origin's own wish is believed up to a week."""
 
+THROTTLES_IN_A_ROW = 5
+"""Wishes that are obeyed to the letter; an origin that still asks to wait is left alone for longer than it asks."""
+
 LONGEST_THROTTLE_PAUSE = 60.0
 """Seconds, for a 429 that does not say how long to wait."""
 
@@ -173,6 +176,7 @@ class Pace:
                 return 0.0
             case Sign.THROTTLED:
                 self._failures = self._trips = 0
+                self._throttles += not self._cooling  # those in flight at once are one
                 self._halve()
                 return self._rest(self._throttle_pause(error, random), error, now)
             case Sign.STRAINED:
@@ -231,10 +235,11 @@ class Pace:
 
     def _throttle_pause(self, error: VisitError | None, random: Random) -> float:
         """Return Retry-After (RFC 9110, section 10.2.3) and a little more, so that not all come back in one moment."""
-        self._throttles += 1
         wish = error.retry_after if isinstance(error, Transient) else None
         if wish:
-            return min(wish, LONGEST_RETRY_AFTER) + random.uniform(0.0, min(1.0, wish / 10))
+            late = self._throttles - THROTTLES_IN_A_ROW
+            least = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0**late) * random.uniform(1.0, 1.25) if late > 0 else 0.0
+            return max(min(wish, LONGEST_RETRY_AFTER) + random.uniform(0.0, min(1.0, wish / 10)), least)
         return random.uniform(0.5, 1.0) * min(LONGEST_THROTTLE_PAUSE, 2.0**self._throttles)
 
     def _rest(self, seconds: float, error: VisitError | None, now: float, why: str = "") -> float:
