@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ from arena.report import RESULTS
 
 
 def options(description: str) -> argparse.ArgumentParser:
-    """Return the options that every benchmark has."""
+    """Return the options that every benchmark has; from here on SIGTERM ends it as an error does, tidily."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parser = argparse.ArgumentParser(description=description.split("\n", maxsplit=1)[0])
     parser.add_argument("--scale", type=float, default=0.25, help="share of the whole workload (default 0.25)")
     parser.add_argument("--rounds", type=int, default=3, help="counted rounds (default 3)")
