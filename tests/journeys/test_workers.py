@@ -1,0 +1,177 @@
+"""Several workers on one database and one store: each picture once, dead ones are replaced, stops are clean."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.journeys.world import LIMIT, TABLE, Watched, World, wait_for_end_of
+from tests.origin import Origin
+from tests.postgres import Postgres
+
+HOSTS = ("one.example", "two.example", "three.example")
+CONCURRENCY = 6
+SETTINGS = {"IMAGE_DOWNLOAD_CONCURRENCY": str(CONCURRENCY), "IMAGE_LEASE_SECONDS": "5"}
+
+
+@pytest.fixture
+def watched() -> Watched:
+    return Watched()
+
+
+@pytest.fixture
+def world(postgres: Postgres, watched: Watched, tmp_path: Path) -> Iterator[World]:
+    with Origin(watched) as origin:
+        world = World(tmp_path, origin, postgres, postgres.create_database(), SETTINGS)
+        world.sql(TABLE)
+        yield world
+        postgres.drop_database(world.database)
+
+
+def fill(world: World, number: int) -> None:
+    hosts = [HOSTS[index % len(HOSTS)] for index in range(number)]
+    world.fill([world.origin.url("picture", f"{index}.jpg", host=host) for index, host in enumerate(hosts)])
+
+
+def number_of_links(request: pytest.FixtureRequest) -> int:
+    return 2000 if request.config.getoption("full") else 150
+
+
+def times_asked(world: World) -> Counter[str]:
+    """Return how often the origin was asked for each link; what learning asks besides is left out."""
+    asked = Counter(f"http://{one.host}{one.target}" for one in list(world.origin.requests))
+    return Counter({url: asked[url] for url in world.urls})
+
+
+def check_limits(world: World) -> None:
+    for host in HOSTS:
+        assert world.origin.peak(host) <= CONCURRENCY, f"{host} had {world.origin.peak(host)} requests at once"
+
+
+@pytest.mark.timeout(600)
+def test_one_of_four_commands_is_killed_and_each_picture_is_fetched_once(world, watched, request) -> None:
+    number = number_of_links(request)
+    fill(world, number)
+    commands = {name: world.start(settings={"IMAGE_USER_AGENT": name}) for name in ("a", "b", "c", "d")}
+    watched.wait(number // 3)
+    busiest = Counter(one.headers["user-agent"] for one in list(world.origin.requests)).most_common(1)[0][0]
+    dead = commands.pop(busiest)
+
+    os.killpg(dead.pid, signal.SIGKILL)
+    dead.communicate(timeout=LIMIT)
+    asked_by_dead = {
+        f"http://{one.host}{one.target}" for one in list(world.origin.requests) if one.headers["user-agent"] == busiest
+    }
+    in_flight = asked_by_dead - world.held()  # asked for, and not recorded: groups take up to a second
+
+    for name, command in commands.items():
+        out, err = command.communicate(timeout=LIMIT)
+        assert command.returncode == 0, f"{name}: {out}{err}"
+    assert world.held() == set(world.urls)
+    times = times_asked(world)
+    again = {url for url in times if times[url] > 1}
+    assert again <= in_flight
+    assert max(times.values()) <= 2
+    check_limits(world)
+
+    asked = world.origin.count()
+    after = world.run()  # sweeps what the dead one left in the store
+
+    assert after.returncode == 0, after.stdout + after.stderr
+    world.check_end()
+    assert world.origin.count() == asked
+
+
+@pytest.mark.timeout(600)
+def test_a_crew_of_four_fetches_each_picture_once(world, request) -> None:
+    fill(world, number_of_links(request))
+
+    with world.start(options=["--workers", "4"]) as command:
+        out, err = command.communicate(timeout=LIMIT)
+
+    assert command.returncode == 0, out + err
+    world.check_end()
+    assert set(times_asked(world).values()) == {1}
+    check_limits(world)
+    wait_for_end_of(command.pid)
+
+
+@pytest.mark.timeout(600)
+def test_a_crew_that_loses_a_worker_says_so_and_the_next_run_goes_on(world, watched, request) -> None:
+    number = number_of_links(request)
+    fill(world, number)
+
+    with world.start(options=["--workers", "4"]) as command:
+        watched.wait(number // 3)
+        os.kill(workers_of(command.pid)[0], signal.SIGKILL)
+        out, err = command.communicate(timeout=LIMIT)
+    assert command.returncode == 3, out + err
+    assert "A worker ended by itself (exit code -9)" in err
+    wait_for_end_of(command.pid)
+    world.check_rows()
+    held = world.held()
+    asked = {url for url, times in times_asked(world).items() if times}
+
+    done = world.run()
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    world.check_end()
+    times = times_asked(world)
+    assert {url for url in times if times[url] > 1} <= asked - held
+    assert max(times.values()) <= 2
+    check_limits(world)
+
+
+def workers_of(leader: int) -> list[int]:
+    """Return the processes of a crew, the first one first; its resource tracker and their decoders are none."""
+    children = Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
+    commands = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
+    return [child for child, command in commands.items() if b"spawn_main" in command]
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("workers", ["1", "3"])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_the_first_signal_drains_and_leaves_no_lease(world, watched, workers, number, status, sample) -> None:
+    world.settings = {**SETTINGS, "IMAGE_LEASE_SECONDS": "3600"}
+    moments = sample(range(1, 51, 2), 1)  # requests after which it comes; with --full, 100 signals in all
+    fill(world, 100 * len(moments))
+    for moment in moments:
+        asked_before = world.origin.count()
+        with world.start(options=["--workers", workers]) as command:
+            watched.wait(asked_before + moment)
+            command.send_signal(number)
+            out, err = command.communicate(timeout=10)
+        assert command.returncode == status, out + err
+        world.check_rows()
+        assert world.sql("SELECT count(*) FROM rehost_links WHERE state = 'leased'") == [("0",)]
+        wait_for_end_of(command.pid)
+
+    done = world.run()
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    world.check_end()
+    assert set(times_asked(world).values()) == {1}
+
+
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_the_second_interrupt_stops_at_once(world, watched, workers) -> None:
+    fill(world, 40)
+    urls = [world.origin.url("hang", f"{index}.jpg", host=HOSTS[0]) for index in range(40)]
+    for case_id, url in enumerate(urls, 101):
+        world.add(case_id, url)
+    with world.start(options=["--workers", workers]) as command:
+        watched.wait(30)
+        command.send_signal(signal.SIGINT)
+        for line in command.stderr:
+            if line.startswith("Stopping"):
+                break
+        command.send_signal(signal.SIGINT)
+        command.wait(timeout=2)
+    assert command.returncode == -signal.SIGINT
+    wait_for_end_of(command.pid)
+    world.check_rows()
