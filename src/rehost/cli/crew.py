@@ -18,14 +18,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from rehost.cli.conductor import Wish, announce, status_of, tell
 from rehost.cli.loop import run_loop
 from rehost.cli.signals import SIGNALS, stopping
 from rehost.clock import SystemClock
 from rehost.errors import LedgerError, OperatorError
-from rehost.events import Event, Listener, Planned, RunBegan, RunEnded
+from rehost.events import Event, Listener, Planned, RunBegan, RunEnded, Visited
 from rehost.telemetry.log import log_event, logging_to, together
 from rehost.telemetry.progress import progress
 
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from rehost.settings import Settings
 
 STOP = b"stop"
+PRELOADED = [__name__, "rehost.assembly.running"]
+
+RELAY_SECONDS = 0.1
+"""A process says this often what it has visited: each word wakes the leading process, which has better to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,9 @@ class Crew:
 
     def __init__(self, listen: Listener) -> None:
         self._listen = listen
+        # One process imports everything once and becomes the others by forking; it runs nothing else, no thread either.
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(PRELOADED)
         self._connections: dict[BaseProcess, Connection] = {}
         self._up: set[Connection] = set()  # those that listen by now
         self._dropped: set[BaseProcess] = set()
@@ -121,8 +128,7 @@ class Crew:
         self._is_stopping = True
         for process, connection in self._connections.items():
             if connection not in self._up:
-                self._dropped.add(process)
-                process.kill()
+                self._drop(process)
             with suppress(OSError):  # it has ended already
                 connection.send_bytes(STOP)
 
@@ -131,14 +137,19 @@ class Crew:
         for process in self._connections:
             process.kill()
 
+    def _drop(self, process: BaseProcess) -> None:
+        self._dropped.add(process)
+        process.kill()
+
     async def _member(self, share: Part) -> None:
         """Start one process and take in what it says until it ends."""
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(share, theirs), name="rehost-worker")
-        process.start()
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=work, args=(share, theirs), name="rehost-worker")
+        await asyncio.to_thread(process.start)  # the first one waits for what is preloaded
         theirs.close()
         self._connections[process] = ours
+        if self._is_stopping:
+            self._drop(process)
         try:
             await self._hear(ours)
         finally:
@@ -158,7 +169,8 @@ class Crew:
                 while connection.poll():
                     said = connection.recv()
                     self._up.add(connection)
-                    self._take(said)
+                    for each in said:
+                        self._take(each)
             except (EOFError, OSError):
                 loop.remove_reader(connection.fileno())
                 is_over.set_result(None)
@@ -166,10 +178,8 @@ class Crew:
         loop.add_reader(connection.fileno(), read)
         await is_over
 
-    def _take(self, said: Event | OperatorError | None) -> None:
+    def _take(self, said: Event | OperatorError) -> None:
         match said:
-            case None:
-                pass  # it is up
             case OperatorError():
                 self._fail(said)
             case RunBegan():
@@ -209,9 +219,9 @@ def work(share: Part, connection: Connection) -> None:
         signal.signal(number, signal.SIG_IGN)
     try:
         with logging_to(sys.stderr, share.wish.log_file, verbose=share.wish.is_verbose):
-            connection.send(run_loop(_work(share, connection)))
+            connection.send([run_loop(_work(share, connection))])
     except OperatorError as error:
-        connection.send(error)
+        connection.send([error])
     finally:
         connection.close()
 
@@ -219,20 +229,53 @@ def work(share: Part, connection: Connection) -> None:
 async def _work(share: Part, connection: Connection) -> RunEnded:
     from rehost.assembly import open_run  # noqa: PLC0415 - brings everything; the leading process needs none of it
 
-    connection.send(None)  # from here on we are told to stop, not ended
+    connection.send([])  # from here on we are told to stop, not ended
+    with _Relay(connection, is_watched=not share.wish.is_quiet) as relay:
+        opening = open_run(
+            share.settings, source=share.wish.source, listen=together(relay.take, log_event), requests=share.requests
+        )
+        async with opening as run:
+            with _told(connection, run.stop):
+                if share.crew is None:
+                    return await run.go(retry=share.wish.retry)
+                return await run.go(list_store=False, crew=share.crew)
 
-    def listen(event: Event) -> None:
-        if not isinstance(event, RunEnded):  # it is said last, when everything is closed
-            connection.send(event)
 
-    opening = open_run(
-        share.settings, source=share.wish.source, listen=together(listen, log_event), requests=share.requests
-    )
-    async with opening as run:
-        with _told(connection, run.stop):
-            if share.crew is None:
-                return await run.go(retry=share.wish.retry)
-            return await run.go(list_store=False, crew=share.crew)
+class _Relay:
+    """Passes on to the leading process what happens in this one; use as a context manager, in an event loop."""
+
+    def __init__(self, connection: Connection, *, is_watched: bool) -> None:
+        self._connection = connection
+        self._is_watched = is_watched
+        self._events: list[Event] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pass_on()
+
+    def take(self, event: Event) -> None:
+        """Pass on an event: visits soon, where anybody watches them, anything else at once."""
+        match event:
+            case RunEnded():
+                return  # it is said last, when everything is closed
+            case Visited():
+                if self._is_watched:
+                    self._events.append(event)
+                    self._timer = self._timer or asyncio.get_running_loop().call_later(RELAY_SECONDS, self._pass_on)
+            case _:
+                self._events.append(event)
+                self._pass_on()
+
+    def _pass_on(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._events:
+            self._connection.send(self._events)
+            self._events.clear()
 
 
 @contextmanager
