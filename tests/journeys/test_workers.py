@@ -127,10 +127,17 @@ def test_a_crew_that_loses_a_worker_says_so_and_the_next_run_goes_on(world, watc
 
 
 def workers_of(leader: int) -> list[int]:
-    """Return the processes of a crew, the first one first; its resource tracker and their decoders are none."""
-    children = Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
-    commands = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
-    return [child for child, command in commands.items() if b"spawn_main" in command]
+    """Return the processes of a crew, the first one first: children of the one that has imported everything."""
+    (server,) = [child for child in children(leader) if b"forkserver" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return children(server)
+
+
+def children(parent: int) -> list[int]:
+    return [
+        int(child)
+        for each in Path(f"/proc/{parent}/task").iterdir()
+        for child in (each / "children").read_text().split()
+    ]
 
 
 @pytest.mark.timeout(1800)
