@@ -98,6 +98,14 @@ def test_a_host_without_a_share_gets_what_is_given_at_first(clock):
     assert polite.next_host({"a.test"}) is None
 
 
+def test_a_worker_wishes_for_no_more_than_it_may_have_in_flight():
+    polite = HostPoliteness(FakeClock(), Random(1), concurrency=8, requests=3, first_slots=0)
+
+    polite.next_host({"a.example"})
+
+    assert polite.wanted() == {"a.example": 3}
+
+
 def test_a_share_is_never_exceeded(polite):
     share(polite, slots=3)
     assert start_all(polite, "a.test") == ["a.test"] * 3

@@ -190,7 +190,7 @@ async def test_invariant_2_a_row_that_changes_meanwhile_is_never_given_the_old_p
 
 
 async def test_a_hanging_host_holds_nobody_up(world):
-    world.add(*(world.link("hang", f"{number}.jpg", host="dead.example") for number in range(40)))
+    world.add(*(world.link("hang", f"{number}.jpg", host="dead.example") for number in range(700)))
     world.add(*(world.link("permissive", f"{number}.jpg") for number in range(200)))
     settings = replace(world.settings, timeout_seconds=3.0)
 

@@ -114,7 +114,12 @@ async def open_parts(
             theirs, worker=me.name, concurrency=settings.concurrency, lease_seconds=settings.lease_seconds
         )
         politeness = HostPoliteness(
-            clock, random, concurrency=settings.concurrency, manners=_manners(settings), first_slots=0
+            clock,
+            random,
+            concurrency=settings.concurrency,
+            requests=limits.requests,
+            manners=_manners(settings),
+            first_slots=0,
         )
         pulse = Pulse(ledger, origins, politeness, listen)
         gate = Gate(

@@ -79,7 +79,7 @@ def base_option(function: F) -> F:
     """Add --base."""
     return click.option(
         "--base",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
         default=Path(),
         metavar="DIR",
         help="Folder of .env and rehost.toml; relative paths start from it. [the working folder]",

@@ -35,6 +35,7 @@ class HostPoliteness:
         random: Random,
         *,
         concurrency: int,
+        requests: int | None = None,
         manners: Callable[[str], Manners] = lambda _host: Manners(),
         first_slots: int = 1,
     ) -> None:
@@ -44,6 +45,7 @@ class HostPoliteness:
             clock: for pauses and delays.
             random: for jitter.
             concurrency: requests at once that any host may get, over all workers.
+            requests: those of them that this worker may have in flight, which is all that it wishes for; None for all.
             manners: what the operator asks for, by host.
             first_slots: requests at once to a host of which no share has come yet; 0 where another worker may be about
                 to ask it too.
@@ -51,6 +53,7 @@ class HostPoliteness:
         self._clock = clock
         self._random = random
         self._most = concurrency
+        self._wish = min(requests or concurrency, concurrency)
         self._manners = manners
         self._first_slots = first_slots
         self._paces: dict[str, Pace] = {}
@@ -123,7 +126,7 @@ class HostPoliteness:
         for host in [host for host, pace in self._paces.items() if pace.used_at < late]:
             self._forget(host)
         used = [host for host, pace in self._paces.items() if pace.in_flight or pace.used_at >= late]
-        return dict.fromkeys([*self._waiting, *used], self._most)
+        return dict.fromkeys([*self._waiting, *used], self._wish)
 
     def in_flight(self) -> Mapping[str, int]:
         """Return how many requests each host is answering now, for `Origins.shares`."""
