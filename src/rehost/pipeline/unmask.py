@@ -58,7 +58,9 @@ class Unmasker:
         """Return whether URLs that cannot be this picture give the same bytes: then they are a decoy."""
         for url in self.suspicions.controls(inquiry.url):
             if not await self.budget.spend(known):
-                return False
+                # Another worker may have used it up on these very bytes since we looked.
+                known.unmask(await self.origins.decoys(known.origin))
+                return digest in known.decoys
             answer = await inquiry.ask_for(url, inquiry.page_url, rule)
             if isinstance(answer, Transient):
                 return False  # says nothing of the URL, only of the moment
