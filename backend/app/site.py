@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 import rehost
 from app.answers import Answer, Refusal
-from app.cases.library import Library
+from app.cases.collection import Library
 from app.cases.routes import case_routes
 from app.database import Database
 from app.faults import answer_errors

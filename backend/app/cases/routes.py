@@ -11,7 +11,7 @@ from app.answers import Answer, Refusal
 from app.cases.model import Case, Options, OptionsRequest, Page, Search, SearchType, Stats
 
 if TYPE_CHECKING:
-    from app.cases.library import Library
+    from app.cases.collection import Library
 
 
 def case_routes(library: Library) -> APIRouter:
