@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sqlite3
 from random import Random
 
 import pytest
@@ -193,6 +194,23 @@ async def test_a_full_disk_is_a_sentence(tmp_path):
 
         with pytest.raises(LedgerError, match="no disk space left"):
             await database.transact(fill)
+
+
+@pytest.mark.parametrize("statements", [["BEGIN IMMEDIATE"], ["BEGIN EXCLUSIVE"], ["BEGIN", "SELECT * FROM x"]])
+async def test_a_file_that_another_holds_when_it_is_opened_is_waited_for(tmp_path, statements):
+    """To turn a file to WAL takes it whole; SQLite does not always call its busy handler for that."""
+    path = tmp_path / "x.db"
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.executescript("CREATE TABLE x (a); INSERT INTO x VALUES (1);")
+    for statement in statements:
+        holder.execute(statement).fetchall()
+
+    async with open_database(f"sqlite:///{path}") as database:
+        reading = asyncio.create_task(execute(database, "SELECT a FROM x"))
+        await asyncio.sleep(0.3)
+        holder.close()
+
+        assert await reading == [(1,)]
 
 
 @pytest.mark.parametrize("url", ["mysql://x/y", "nonsense", "sqlite://", "sqlite:///:memory:"])

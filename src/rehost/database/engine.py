@@ -23,8 +23,8 @@ from sqlalchemy.schema import CreateTable
 from sqlalchemy.types import BigInteger, TypeEngine
 
 from rehost.clock import Clock
-from rehost.database.faults import STARTING_UP, Place, code_of, is_passing, sentence
-from rehost.database.opening import BEGIN, make_engine, with_driver
+from rehost.database.faults import STARTING_UP, Place, code_of, is_locked, is_passing, sentence
+from rehost.database.opening import BEGIN, BUSY_SECONDS, make_engine, with_driver
 from rehost.errors import LedgerError, OperatorError
 
 T = TypeVar("T")
@@ -151,11 +151,17 @@ class Database:
                 if not self._is_ours(caught):
                     raise
                 away = self._clock.monotonic() - started
-                may_wait = self._was_reached or code_of(caught) == STARTING_UP
-                if not (is_passing(caught) and may_wait and away < self._outage_seconds):
+                if not is_passing(caught) or away >= self._patience(caught):
                     raise error(sentence(caught, self.place)) from caught
             await self._clock.sleep(wait * self._random.uniform(0.5, 1.5))
             wait = min(LONGEST_WAIT, wait * 2)
+
+    def _patience(self, caught: BaseException) -> float:
+        """Return the seconds for which a database that answers so is waited for."""
+        if self._was_reached or code_of(caught) == STARTING_UP:
+            return self._outage_seconds
+        # To turn a file to WAL takes it whole, and SQLite tells some who come meanwhile so at once.
+        return BUSY_SECONDS if is_locked(caught) else 0.0
 
     def _look_at_file(self, error: type[OperatorError]) -> None:
         """Refuse a file that is no database before the driver has it (SQLite file format, section 1.3)."""

@@ -85,9 +85,12 @@ def is_passing(error: BaseException) -> bool:
         return is_unreachable(error)
     if any(type(each).__name__ == PASSING_NAME for each in causes(error)):
         return True
-    return (
-        code in PASSING_CODES or code.startswith(PASSING_CLASSES) or code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
-    )
+    return code in PASSING_CODES or code.startswith(PASSING_CLASSES) or is_locked(error)
+
+
+def is_locked(error: BaseException) -> bool:
+    """Tell whether another program holds the SQLite file."""
+    return (code_of(error) or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
 def is_unreachable(error: BaseException) -> bool:
