@@ -120,7 +120,7 @@ class Desk:
         async def listing():
             yield [Found(key.split("/")[0], 0, key) for key in keys]
 
-        return await self.ledger.compare("cases", listing())
+        return await self.ledger.compare("cases", listing)
 
     async def unpointed(self):
         groups = [group async for group in self.ledger.unpointed("cases", self.catalogue.links())]

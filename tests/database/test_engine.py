@@ -116,6 +116,60 @@ async def test_an_outage_is_waited_for_with_a_bound():
                 await execute(database, "SELECT 1")
 
 
+CUT = text("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+async def test_a_statement_longer_than_the_bound_has_its_second_try(postgres):
+    tries = []
+
+    async def work(connection):
+        tries.append(1)
+        if len(tries) == 1:
+            await connection.execute(text("SELECT pg_sleep(0.2)"))
+            await connection.execute(CUT)
+        return len(tries)
+
+    async with open_database(postgres.url(), outage_seconds=0.1) as database:
+        await execute(database, "SELECT 1")
+
+        assert await database.transact(work) == 2
+
+
+async def test_what_holds_a_connection_is_begun_anew_when_that_is_cut(postgres):
+    tries = []
+
+    async def work(session):
+        async with session.begin(writing=True) as connection:
+            await connection.execute(text("CREATE TEMPORARY TABLE numbers (n integer)"))
+        async with session.begin(writing=True) as connection:
+            tries.append(1)
+            if len(tries) == 1:
+                await connection.execute(CUT)
+            return await connection.scalar(text("SELECT count(*) FROM numbers"))
+
+    async with open_database(postgres.url()) as database:
+        assert await database.hold(work) == 0
+        assert len(tries) == 2
+
+
+async def test_a_walk_over_one_connection_bears_an_outage_at_every_step(postgres):
+    done = []
+
+    async def steps(session):
+        while len(done) < 4:
+            async with session.begin(writing=False) as connection:
+                number = await connection.scalar(select(len(done) + 1))
+            yield number
+            async with session.begin(writing=False) as connection:
+                await connection.execute(CUT)
+
+    async with open_database(postgres.url(), outage_seconds=5.0) as database:
+        async for number in database.walk(steps):
+            done.append(number)  # noqa: PERF401 - `steps` looks at it
+
+    assert done == [1, 2, 3, 4]
+
+
 async def test_a_server_that_was_never_there_is_told_at_once():
     async with open_database("postgresql://somebody:secret@127.0.0.1:1/nothing") as database:
         with pytest.raises(LedgerError) as caught:

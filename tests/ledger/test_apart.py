@@ -10,6 +10,7 @@ from sqlalchemy import text
 from tests.databases import Desk, add_cases, execute, make_ledger, open_database, stored, url_of
 
 from rehost.catalogue import Source, TableCatalogue
+from rehost.errors import CatalogueError
 from rehost.ledger import migrate
 from rehost.model import Link, Task
 from rehost.ports import WriteBack
@@ -129,3 +130,12 @@ async def test_a_retraction_that_comes_late_changes_nothing(apart):
     await apart.ledger.transact(lambda transaction: apart.ledger.retract(transaction, [stored(task)]))
 
     assert await execute_in(apart, "SELECT state FROM rehost_links") == [("held",)]
+
+
+async def test_a_table_that_cannot_be_read_is_told_of_its_own_database(apart, database):
+    await execute(database, "ALTER TABLE ad_cases RENAME TO moved")
+
+    with pytest.raises(CatalogueError) as caught:
+        await apart.note()
+
+    assert str(caught.value).startswith(database.place.place)

@@ -7,8 +7,8 @@ SQLite drops SKIP LOCKED without a word: there a transaction that writes takes t
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -23,17 +23,15 @@ from sqlalchemy.schema import CreateTable
 from sqlalchemy.types import BigInteger, TypeEngine
 
 from rehost.clock import Clock
-from rehost.database.faults import STARTING_UP, Place, code_of, is_locked, is_passing, sentence
+from rehost.database.faults import STARTING_UP, Elsewhere, Place, code_of, is_locked, is_passing, sentence
 from rehost.database.opening import BEGIN, BUSY_SECONDS, make_engine, with_driver
-from rehost.errors import LedgerError, OperatorError
+from rehost.database.patience import Patience, is_ours
+from rehost.errors import CatalogueError, LedgerError, OperatorError
 
 T = TypeVar("T")
 
 Connection = AsyncConnection
 Work = Callable[[AsyncConnection], Awaitable[T]]
-
-FIRST_WAIT = 0.05
-LONGEST_WAIT = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +117,11 @@ class Database:
         Raises:
             OperatorError: of the kind `error`, with a sentence.
         """
-        return await self._persist(work, "IMMEDIATE", error)
+        return await self._persist(work, error, writing=True)
 
     async def read(self, work: Work[T], *, error: type[OperatorError] = LedgerError) -> T:
         """Run `work` in one transaction that only reads; on SQLite it waits for nobody. Otherwise as `transact`."""
-        return await self._persist(work, "DEFERRED", error)
+        return await self._persist(work, error, writing=False)
 
     @contextmanager
     def blaming(self, error: type[OperatorError]) -> Any:  # noqa: ANN401 - a context manager's own type
@@ -135,28 +133,54 @@ class Database:
                 raise
             raise error(sentence(caught, self.place)) from caught
 
-    async def _persist(self, work: Work[T], begin: str, error: type[OperatorError]) -> T:
-        started = self._clock.monotonic()
-        wait = FIRST_WAIT
-        if self.is_sqlite and not self._was_reached:
-            self._look_at_file(error)
+    async def hold(self, work: Callable[[Session], Awaitable[T]], *, error: type[OperatorError] = LedgerError) -> T:
+        """Run `work` over one connection, for several transactions or temporary tables; otherwise as `transact`."""
+        patience = self._patience(error)
         while True:
             try:
-                async with self._open().connect() as connection:
-                    self._was_reached = True
-                    await connection.execution_options(**{BEGIN: begin})
-                    async with connection.begin():
-                        return await work(connection)
+                async with self._session(error) as session:
+                    return await work(session)
             except Exception as caught:
-                if not self._is_ours(caught):
+                if not is_ours(caught):
                     raise
-                away = self._clock.monotonic() - started
-                if not is_passing(caught) or away >= self._patience(caught):
-                    raise error(sentence(caught, self.place)) from caught
-            await self._clock.sleep(wait * self._random.uniform(0.5, 1.5))
-            wait = min(LONGEST_WAIT, wait * 2)
+                await patience.bear(caught)
 
-    def _patience(self, caught: BaseException) -> float:
+    async def walk(
+        self, steps: Callable[[Session], AsyncGenerator[T, None]], *, error: type[OperatorError] = LedgerError
+    ) -> AsyncGenerator[T, None]:
+        """Yield what `steps` yields over one connection; after an outage it is called anew, to go on by itself."""
+        patience = self._patience(error)
+        while True:
+            try:
+                async with self._session(error) as session, aclosing(steps(session)) as going:
+                    async for step in going:
+                        patience.renew()
+                        yield step
+                break
+            except Exception as caught:
+                if not is_ours(caught):
+                    raise
+                await patience.bear(caught)
+
+    @asynccontextmanager
+    async def _session(self, error: type[OperatorError]) -> AsyncIterator[Session]:
+        if self.is_sqlite and not self._was_reached:
+            self._look_at_file(error)
+        async with self._open().connect() as connection:
+            self._was_reached = True
+            yield Session(connection)
+
+    async def _persist(self, work: Work[T], error: type[OperatorError], *, writing: bool) -> T:
+        async def once(session: Session) -> T:
+            async with session.begin(writing=writing) as connection:
+                return await work(connection)
+
+        return await self.hold(once, error=error)
+
+    def _patience(self, error: type[OperatorError]) -> Patience:
+        return Patience(self._clock, self._random, self.place, error, self._seconds)
+
+    def _seconds(self, caught: BaseException) -> float:
         """Return the seconds for which a database that answers so is waited for."""
         if self._was_reached or code_of(caught) == STARTING_UP:
             return self._outage_seconds
@@ -168,11 +192,6 @@ class Database:
         with suppress(OSError), Path(self.place.database).open("rb") as file:
             if file.read(len(_SQLITE_MAGIC)) not in {b"", _SQLITE_MAGIC}:
                 raise error(f"{self.place.database} is no SQLite database: check DATABASE_URL.")
-
-    @staticmethod
-    def _is_ours(error: Exception) -> bool:
-        """Tell whether an error came from the database; drivers raise some of theirs, and the system's, unwrapped."""
-        return isinstance(error, SQLAlchemyError | OSError) or type(error).__module__.startswith(("asyncpg", "sqlite3"))
 
     def _open(self) -> AsyncEngine:
         if self._engine is None:
@@ -238,22 +257,6 @@ class Database:
         schema = "temp" if self.is_sqlite else "pg_temp"
         await connection.exec_driver_sql(f"DROP TABLE IF EXISTS {schema}.{table.name}")
 
-    @asynccontextmanager
-    async def session(self, *, error: type[OperatorError] = LedgerError) -> AsyncIterator[Session]:
-        """Hold one connection over several transactions, for temporary tables; an outage ends it.
-
-        Raises:
-            OperatorError: of the kind `error`, with a sentence.
-        """
-        try:
-            async with self._open().connect() as connection:
-                self._was_reached = True
-                yield Session(connection)
-        except Exception as caught:
-            if not self._is_ours(caught):
-                raise
-            raise error(sentence(caught, self.place)) from caught
-
     async def load(
         self, connection: AsyncConnection, table: Table, groups: AsyncIterator[Iterable[Sequence[object]]]
     ) -> None:
@@ -274,8 +277,16 @@ class Database:
     async def stream(
         self, query: Select[*tuple[Any, ...]], *, group: int = 5000
     ) -> AsyncIterator[Sequence[Sequence[Any]]]:
-        """Yield a query's rows in groups, in bounded memory; without a second try."""
+        """Yield a query's rows in groups, in bounded memory, for a transaction of another database.
+
+        Without a second try: whoever runs that transaction has it, and knows by `Elsewhere` which of the two failed.
+        """
         query = query.execution_options(yield_per=group)
-        async with self._open().connect() as connection, connection.stream(query) as result:
-            async for rows in result.partitions():
-                yield rows
+        try:
+            async with self._open().connect() as connection, connection.stream(query) as result:
+                async for rows in result.partitions():
+                    yield rows
+        except Exception as caught:
+            if not is_ours(caught):
+                raise
+            raise Elsewhere(self.place, CatalogueError) from caught

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rehost.errors import OperatorError
+
 PASSING_CODES = frozenset({
     "40001",  # serialization failure
     "40P01",  # deadlock
@@ -54,6 +56,20 @@ class Place:
         self.database = database
         self.user = user or "(none)"
         self.is_server = host is not None
+
+
+class Elsewhere(Exception):  # noqa: N818 - said between the parts of this package
+    """Another database than the one at work failed while its rows were read; raised from what it said.
+
+    Attributes:
+        place: where that one is.
+        error: what its failures are to the operator.
+    """
+
+    def __init__(self, place: Place, error: type[OperatorError]) -> None:
+        super().__init__(place.place)
+        self.place = place
+        self.error = error
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

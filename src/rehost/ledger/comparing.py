@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import (
@@ -22,7 +22,7 @@ from sqlalchemy import (
     update,
 )
 
-from rehost.database import Connection, Database, now
+from rehost.database import Connection, Database, Session, now
 from rehost.ledger.schema import links
 from rehost.ledger.waiting import is_open
 from rehost.model import State
@@ -45,14 +45,14 @@ NO_COPY = dict.fromkeys(
 )  # fmt: skip
 
 
-async def compare(database: Database, source: str, listing: AsyncIterator[Sequence[Found]]) -> Compared:
+async def compare(database: Database, source: str, listing: Callable[[], AsyncIterator[Sequence[Found]]]) -> Compared:
     """Hold the store's listing against the ledger; what was recorded while it was listed is not missed."""
 
     async def groups() -> AsyncIterator[Iterable[tuple[str, int, str]]]:
-        async for group in listing:
+        async for group in listing():
             yield [(found.row_key, found.position, found.key) for found in group]
 
-    async with database.session() as session:
+    async def work(session: Session) -> Compared:
         async with session.begin(writing=False) as connection:
             started = await connection.scalar(select(now()))
             assert started is not None
@@ -68,6 +68,8 @@ async def compare(database: Database, source: str, listing: AsyncIterator[Sequen
             await database.drop_temporary(connection, _gone)
             await database.drop_temporary(connection, _listed)
         return Compared(lost, found, redo)
+
+    return await database.hold(work)
 
 
 async def _find_gone(connection: Connection, database: Database, source: str, started: datetime) -> None:

@@ -69,7 +69,7 @@ class SqlLedger:
         """Want the link again whose copy at this key is not there."""
         await self.transact(lambda connection: singling.lose(connection, source, row_key, position, key))
 
-    async def compare(self, source: str, listing: AsyncIterator[Sequence[Found]]) -> Compared:
+    async def compare(self, source: str, listing: Callable[[], AsyncIterator[Sequence[Found]]]) -> Compared:
         """Hold the store's listing against the ledger, set-wise and in bounded memory."""
         return await comparing.compare(self._database, source, listing)
 

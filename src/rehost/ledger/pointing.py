@@ -6,7 +6,8 @@ Rows that were cleared, that were written under another URL prefix, or that a ru
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from sqlalchemy import (
@@ -27,7 +28,7 @@ from sqlalchemy import (
     update,
 )
 
-from rehost.database import Connection, Database, LinkRows, blank
+from rehost.database import Connection, Database, LinkRows, Session, blank
 from rehost.ledger.noting import at_hand, same_place
 from rehost.ledger.schema import links
 from rehost.model import Copy, Link, State
@@ -56,13 +57,15 @@ async def unpointed(
     database: Database, source: str, rows: LinkRows, url: Callable[[str], str]
 ) -> AsyncIterator[Sequence[tuple[Link, Copy]]]:
     """Yield held links to point rows at anew, in groups; the link has what its row holds now."""
-    async with database.session() as session:
+    last = 0
+
+    async def groups(session: Session) -> AsyncGenerator[Sequence[tuple[Link, Copy]], None]:
+        nonlocal last  # after an outage what was yielded is not found again, or comes again by itself
         async with session.begin(writing=False) as connection:
             await database.expect_much(connection)
             await database.make_temporary(connection, _unpointed)
             async with at_hand(connection, database, rows) as offered:
                 await _find(connection, source, offered, url(""))
-        last = 0
         while True:
             async with session.begin(writing=False) as connection:
                 found = await _group(connection, last)
@@ -73,6 +76,10 @@ async def unpointed(
                 yield group
         async with session.begin(writing=False) as connection:
             await database.drop_temporary(connection, _unpointed)
+
+    async with aclosing(database.walk(groups)) as going:
+        async for group in going:
+            yield group
 
 
 async def lock_held(

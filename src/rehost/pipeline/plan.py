@@ -46,7 +46,7 @@ class Planner:
         noted = await self.ledger.note(source, self.catalogue.links())
         compared = Compared(lost=0, found=0)
         if list_store:
-            compared = await self.ledger.compare(source, self._listing())
+            compared = await self.ledger.compare(source, self._listing)
         if noted.redo or compared.redo:
             await self.ledger.forget_waits(source)
         elif retry is not None:

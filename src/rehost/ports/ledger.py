@@ -49,11 +49,11 @@ class Ledger(Protocol):
         """Want the link again whose copy at this key is not there."""
         ...
 
-    async def compare(self, source: str, listing: AsyncIterator[Sequence[Found]]) -> Compared:
+    async def compare(self, source: str, listing: Callable[[], AsyncIterator[Sequence[Found]]]) -> Compared:
         """Hold the store's listing against the ledger, set-wise and in bounded memory.
 
         A held copy that is not listed is wanted again. A listed file of a link that was noted but never leased is
-        handed out as `Task.found`.
+        handed out as `Task.found`. After an outage of the database the store is listed anew.
         """
         ...
 
