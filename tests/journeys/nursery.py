@@ -1,0 +1,171 @@
+"""Programs that start at once: forked from a process that has imported everything, as otherwise takes a second.
+
+What is forked has a session, an environment and outputs of its own, ends as any Python does, and stands for
+`python -m rehost`. Run as a program, this module is that process: `nursery.py SOCKET`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import random
+import selectors
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+STATUS = struct.Struct("=i")
+IMPORTED = (
+    "rehost.assembly.running",
+    "rehost.cli.conductor",
+    "rehost.cli.loop",
+    "rehost.cli.run",
+    "rehost.telemetry.log",
+    "rehost.telemetry.progress",
+    "aiosqlite",
+    "asyncpg",
+    "tldextract",
+    "uvloop",
+)
+
+
+class Program:
+    """One that was started; what subprocess.Popen knows of its own, as far as the tests ask."""
+
+    def __init__(self, args: Sequence[str], outputs: Sequence[int], told: int, go: int) -> None:
+        self.args = args
+        self.stdout, self.stderr = (os.fdopen(each, errors="replace") for each in outputs)
+        self.returncode: int | None = None
+        self._told = told
+        self._go = go
+        self.pid = STATUS.unpack(os.read(told, STATUS.size))[0]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wait()
+        self.stdout.close()
+        self.stderr.close()
+
+    def go(self) -> None:
+        """Let a program that was held begin."""
+        os.close(self._go)
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            self._look(0.0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None and not self._look(timeout):
+            raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+        assert self.returncode is not None
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Return what it said on both outputs, once it has ended; a pipe holds more than any of ours says."""
+        self.wait(timeout)
+        with self.stdout, self.stderr:
+            return self.stdout.read(), self.stderr.read()
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def _look(self, timeout: float | None) -> bool:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._told, selectors.EVENT_READ)
+            if not selector.select(timeout):
+                return False
+        self.returncode = STATUS.unpack(os.read(self._told, STATUS.size))[0]
+        os.close(self._told)
+        return True
+
+
+class Nursery:
+    """The process that programs are forked from; a context manager."""
+
+    def __enter__(self) -> Self:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            command = [sys.executable, __file__, str(theirs.fileno())]
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+        self._process.wait(timeout=10)
+
+    def start(self, arguments: Sequence[str], environment: Mapping[str, str], *, held: bool = False) -> Program:
+        """Start `rehost` with these arguments; one that is held begins when it is told to."""
+        pipes = [os.pipe() for _ in range(4)]
+        (out, out_end), (err, err_end), (told, told_end), (go_end, go) = pipes
+        message = json.dumps({"arguments": list(arguments), "environment": dict(environment)}).encode()
+        socket.send_fds(self._socket, [message], [out_end, err_end, told_end, go_end])
+        for each in (out_end, err_end, told_end, go_end):
+            os.close(each)
+        program = Program(["rehost", *arguments], (out, err), told, go)
+        if not held:
+            program.go()
+        return program
+
+
+def serve(requests: socket.socket) -> None:
+    """Become what is asked for, again and again: this returns in the programs, and once nobody asks any more."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who watch over programs
+    while True:
+        message, descriptors, *_ = socket.recv_fds(requests, 1 << 20, 4)
+        if not message:
+            os._exit(0)
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            requests.close()
+            watch_over(json.loads(message), descriptors)
+            return
+        for each in descriptors:
+            os.close(each)
+
+
+def watch_over(asked: Mapping[str, object], descriptors: Sequence[int]) -> None:
+    """Fork a program; return in it, and in its parent tell how it ended."""
+    out, err, told, go = descriptors
+    program = os.fork()
+    if program:
+        for each in (out, err, go):
+            os.close(each)
+        os.write(told, STATUS.pack(program))
+        _, status = os.waitpid(program, 0)
+        os.write(told, STATUS.pack(os.waitstatus_to_exitcode(status)))
+        os._exit(0)
+    os.setsid()
+    os.close(told)
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+    os.read(go, 1)  # ends when the other end is closed
+    for each in (out, err, go):
+        os.close(each)
+    os.environ.clear()
+    os.environ.update(asked["environment"])
+    sys.argv[1:] = asked["arguments"]
+    random.seed()
+
+
+def main() -> int:
+    for name in IMPORTED:
+        importlib.import_module(name)
+    from rehost.cli.main import main as rehost  # noqa: PLC0415 - here as all of it: workers import this module
+
+    sys.path.remove(str(Path(__file__).parent))
+    serve(socket.socket(fileno=int(sys.argv[1])))
+    return rehost()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
