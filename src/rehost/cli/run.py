@@ -10,6 +10,7 @@ import click
 
 from rehost.cli import render
 from rehost.cli.conductor import Wish, conduct
+from rehost.cli.files import claim_files
 from rehost.cli.options import (
     SettingsCommand,
     base_option,
@@ -105,6 +106,7 @@ def advice(log_file: Path | None) -> render.Advice:
 
 def start(settings: Settings, wish: Wish, workers: int = 1) -> tuple[RunEnded, int]:
     """Run in this process, or in several; return the summary and the exit status."""
+    claim_files(settings)
     if workers > 1:
         from rehost.cli.crew import run_crew  # noqa: PLC0415 - one process needs none of it
 

@@ -18,6 +18,7 @@ from rehost.fetcher.coding import Decoder, check_transfer, decoder_for
 from rehost.fetcher.guard import Guard
 from rehost.fetcher.lookup import Detour, Detours, Lookup, SystemLookup
 from rehost.fetcher.proxy import Proxies
+from rehost.fetcher.shortage import shortage
 from rehost.fetcher.spool import Spool
 from rehost.fetcher.url import next_hop, origin_of
 from rehost.model import Download, NotModified, Partial, Reason, Request, Validator
@@ -125,7 +126,7 @@ class Client:
             evidence = f"{body.spool.size} bytes in {self._timeout_seconds:g} s"
             raise Transient(Reason.TIMED_OUT, evidence) from error
         except wire.FAULTS as error:
-            raise wire.failure(error, body.spool.size) from error
+            raise shortage(error) or wire.failure(error, body.spool.size) from error
 
     async def _attempt(self, request: Request, body: _Body) -> Download | NotModified:
         """Ask for what is missing; where the origin's rest does not fit what we have, for the whole, at once."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rehost.errors import Permanent, Transient, VisitError
+from rehost.fetcher.shortage import shortage
 from rehost.model import Reason
 
 Detour = tuple[str, int | None, str, int | None]
@@ -71,7 +72,7 @@ class SystemLookup:
         except TimeoutError:
             raise Transient(Reason.UNRESOLVED, f"{host}: no answer in {self._limit_seconds:g} s") from None
         if isinstance(found, OSError):
-            raise failure(host, found)
+            raise shortage(found) or failure(host, found)
         return found
 
     def _in_thread(self, host: str) -> asyncio.Future[Sequence[str] | OSError]:

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rehost.errors import Permanent, StoreError
+from rehost.errors import OperatorError, Permanent, StoreError
+from rehost.fetcher.shortage import shortage
 from rehost.model import Reason
 
 _READ_BYTES = 1 << 20
@@ -107,8 +108,8 @@ def _explained(path: Path) -> Iterator[None]:
         raise _sentence(path, error) from error
 
 
-def _sentence(path: Path, error: OSError) -> StoreError:
-    return StoreError(
+def _sentence(path: Path, error: OSError) -> OperatorError:
+    return shortage(error) or StoreError(
         f"The spool {path} cannot be written: {error.strerror or error}. "
         "Make room or mend the storage folder (IMAGE_STORAGE_DIR), then run again: what is held stays held."
     )

@@ -124,7 +124,7 @@ class _Decoder:
                 limit=LONGEST_LINE,
             )
         except OSError as error:
-            raise OperatorError(f"No decoder process can be started: {error}.") from error
+            raise OperatorError(f"No decoder process can be started: {error.strerror or error}.") from error
         decoder = cls(process, wall_seconds)
         try:
             async with asyncio.timeout(_START_SECONDS):

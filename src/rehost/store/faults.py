@@ -55,6 +55,7 @@ def _full(root: Path) -> str:
         state = os.statvfs(root)
     except OSError:
         state = None
-    if state is not None and state.f_files and not state.f_favail:
+    # By the time of the look spools may be gone again: what is scarcer is what there was none of.
+    if state is not None and state.f_files and state.f_favail * state.f_blocks < state.f_bavail * state.f_files:
         return "the disk has no inodes left (df -i): delete files that nobody needs, or use another file system"
     return "the disk is full (df): free some space, or point IMAGE_STORAGE_DIR at another disk"
