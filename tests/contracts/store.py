@@ -128,6 +128,9 @@ class StoreContract:
 
         assert store.path("1/x.png").read_bytes() == b"picture"
 
+    async def test_what_is_not_there_has_no_spool(self, store):
+        assert await store.spool_of("1/x.png") is None
+
     async def test_what_is_not_there_cannot_be_claimed(self, store):
         assert not await store.claim("1/x.png")
         assert await store.marks(["1/x.png"]) == {}

@@ -47,6 +47,13 @@ class Interrupted:
         return result
 
 
+class FakeHotlinks:
+    """Knows of no decoys."""
+
+    async def is_decoy(self, _link, _digest: str) -> bool:
+        return False
+
+
 @dataclass
 class Worker:
     """One worker with a store of its own over the same folder."""
@@ -78,7 +85,7 @@ class Worker:
         await Planner(self.desk.catalogue, self.desk.ledger, self.store, Layout(), joint=True).plan()
 
     async def adopt(self, task: Task) -> Stored | None:
-        unused = None
+        unused, hotlinks = None, FakeHotlinks()
         async with ProofInspector(
             verify="structure",
             max_pixels=10**6,
@@ -88,7 +95,7 @@ class Worker:
             processes=1,
         ) as inspector:
             clock = SystemClock()
-            visitor = Visitor(unused, inspector, self.store, Layout(), unused, unused, clock, Random(1), 1)
+            visitor = Visitor(unused, inspector, self.store, Layout(), hotlinks, unused, clock, Random(1), 1)
             return await visitor._adopt(task)
 
     async def link(self, url: str) -> None:
@@ -235,3 +242,23 @@ async def test_what_the_plan_mends_can_be_undone(worker):
 
         assert undone == Undone(restored=1, left=0)
         assert await first.desk.locals() == {1: None}
+
+
+@pytest.mark.parametrize("step", ["claim", "spool_of"])
+async def test_a_file_that_goes_away_between_listing_and_reading_costs_that_file_only(worker, root, step):
+    async with worker("first") as first:
+        await add_cases(first.desk.database, [A])
+        (root / "1").mkdir(parents=True)
+        found = root / "1/main_image.jpeg"  # to become main_image.jpg, the same bytes under two names
+        found.write_bytes(picture(1))
+        await first.plan()
+        task = await first.lease()
+        assert task.found == "1/main_image.jpeg"
+
+        async def lose() -> None:
+            found.unlink()
+
+        moment = {"after": lose} if step == "claim" else {"before": lose}
+        first.store = Interrupted(first.store, step, **moment)
+
+        assert await first.adopt(task) is None

@@ -5,7 +5,9 @@ from tests.misbehaviours import NOTICE
 from tests.origin import Origin
 from tests.pipeline.test_run import HOST, make_world
 
+from rehost.errors import StoreError
 from rehost.model import Reason
+from rehost.store.local import LocalStore
 
 
 @pytest.fixture
@@ -65,3 +67,28 @@ async def test_a_decoy_that_nothing_gives_way_to_is_quarantined_and_its_row_clea
         assert [world.bytes_of(case_id) for case_id in (1, 2, 3)] == [origin.picture(link) for link in links[:3]]
         assert {Reason.DECOY} == set(ended.failed)
         assert sorted(path.parent.name for path in (tmp_path / "images").glob("[0-9]*/*")) == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("others", [0, 5])
+async def test_a_stop_between_the_clearing_and_the_quarantine_brings_no_decoy_back(world, links, monkeypatch, others):
+    async def die(*_arguments):
+        raise StoreError("the disk fails")
+
+    world.add(links[0])
+    await world.run()
+    assert world.bytes_of(1) == NOTICE
+    world.add(*links[1:])
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalStore, "quarantine", die)
+        with pytest.raises(StoreError):
+            await world.run()
+    assert 1 not in world.locals()
+    world.sql("DELETE FROM ad_cases WHERE case_id > ?", 1 + others)
+
+    await world.run()
+
+    kept = {number: list((world.folder / f"images/{number}").iterdir()) for number in range(1, 2 + others)}
+    assert NOTICE not in [path.read_bytes() for paths in kept.values() for path in paths]
+    assert [world.bytes_of(case_id) for case_id in range(1, 2 + others)] == [
+        world.origin.picture(link) for link in links[: 1 + others]
+    ]

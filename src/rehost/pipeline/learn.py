@@ -152,10 +152,9 @@ class Learner:
                 return False
 
     def take_unmasked(self, link: Link, digest: str | None) -> set[str]:
-        """Return the decoys of the link's origin that may be held.
+        """Return the decoys of the link's origin that may be held: those that became known since this was asked last.
 
-        Those are the ones that became known since this was asked last, and the digest that the link has come to hold,
-        if it became known as a decoy in the meantime.
+        The digest that the link has come to hold is among them if it became known as a decoy in the meantime.
         """
         try:
             known = self._known.get(self._referers.origin(self._normalise(link.url)))
@@ -164,6 +163,13 @@ class Learner:
         if known is None:
             return set()
         return known.take_unmasked() | ({digest} if digest in known.decoys else set())
+
+    async def is_decoy(self, link: Link, digest: str) -> bool:
+        """Return whether these bytes are known as a decoy of the link's origin."""
+        with suppress(VisitError):
+            await self._look(known := self._of(self._normalise(link.url)))
+            return digest in known.decoys
+        return False
 
     # --- one link
 
@@ -265,13 +271,15 @@ class Learner:
     def _begin(self, link: Link, prove: Prove) -> tuple[Known, Inquiry]:
         """Return what is known of the link's origin, and the asking about the link."""
         url = self._normalise(link.url)
-        origin = self._referers.origin(url)
-        known = self._known.setdefault(origin, Known(origin))
+        chain = self._referers.chain(url, link.page_url)
+        return self._of(url), Inquiry(url, link.page_url, chain, self._referers.header, prove)
+
+    def _of(self, url: str) -> Known:
+        known = self._known.setdefault(origin := self._referers.origin(url), Known(origin))
         self._known.move_to_end(origin)
         if len(self._known) > MOST_ORIGINS:
             self._known.popitem(last=False)
-        chain = self._referers.chain(url, link.page_url)
-        return known, Inquiry(url, link.page_url, chain, self._referers.header, prove)
+        return known
 
     async def _look(self, known: Known, *, at_once: bool = False) -> None:
         """See what the ledger has of the origin: other workers learn too."""

@@ -59,6 +59,10 @@ class Hotlinks(Protocol):
         """Return a proven picture that is no decoy; raises VisitError."""
         ...
 
+    async def is_decoy(self, link: Link, digest: str) -> bool:
+        """Return whether these bytes are known as a decoy of the link's origin."""
+        ...
+
 
 class Naming(Protocol):
     """What a copy is called (store/layout.py)."""
@@ -112,11 +116,9 @@ class Visitor:
 
     async def _adopt(self, task: Task) -> Stored | None:
         """Return a file that lies at the link's place already, if it proves to be a picture; no request is sent."""
-        if task.found is None:
+        if task.found is None or not await self.store.claim(task.found):
             return None
         path = self.store.path(task.found)
-        if not await self.store.claim(task.found):
-            return None
         try:
             image = await self.inspector.inspect(path)
             digest, size = await asyncio.to_thread(_digest, path)
@@ -124,9 +126,12 @@ class Visitor:
             return None
         if task.pending is not None and digest != task.pending:
             return None  # a run died before the new bytes had the name: these are of the former link
+        if await self.hotlinks.is_decoy(task.link, digest):  # a run died between clearing its row and this
+            await self.store.quarantine(await self.store.marks({task.found}))
+            return None
         key = self.naming.key(task.link, image.format)
         spool = None if key == task.found else await self.store.spool_of(task.found)  # .jpeg becomes .jpg
-        return Stored(task, Copy(key, digest, size), image, spool)
+        return Stored(task, Copy(key, digest, size), image, spool) if spool or key == task.found else None
 
     async def _fetch(self, task: Task, trail: _Trail) -> Stored:
         """Return the picture as the origin gives it now, in a spool."""

@@ -25,8 +25,8 @@ class Store(Protocol):
         """Return a fresh path for an untrusted body, on the store's own file system."""
         ...
 
-    async def spool_of(self, key: str) -> Path:
-        """Return a spool with the bytes of a copy; the copy stays as it is."""
+    async def spool_of(self, key: str) -> Path | None:
+        """Return a spool with the bytes of a copy, None if it is not there; the copy stays as it is."""
         ...
 
     def path(self, key: str) -> Path:

@@ -101,10 +101,15 @@ class LocalStore:
             raise StoreError(self._short)
         return self._parts.workplace.spools / str(next(self._numbers))
 
-    async def spool_of(self, key: str) -> Path:
-        """Return a spool with the bytes of a copy; the copy stays as it is."""
-        spool = self.spool()
-        await self._run(os.link, self.path(key), spool)
+    async def spool_of(self, key: str) -> Path | None:
+        """Return a spool with the bytes of a copy, None if it is not there; the copy stays as it is."""
+        spool, path = self.spool(), self.path(key)
+        try:
+            await self._run(os.link, path, spool)
+        except StoreError:
+            if path.exists():
+                raise
+            return None
         return spool
 
     def path(self, key: str) -> Path:
