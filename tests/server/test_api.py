@@ -84,6 +84,9 @@ async def test_one_link_is_told_with_title_and_history(client):
     assert link["title"] == TITLE
     assert link["link"]["key"] == "2/main_image.png"
     assert [change["after_url"] for change in link["history"]] == ["/static/images/2/main_image.png"]
+    assert [(visit["outcome"], visit["run"], visit["times"]) for visit in link["visits"]] == [("held", 1, 1)]
+    (failed,) = (await told(client, "/api/link", key="4"))["visits"]
+    assert (failed["outcome"], failed["reason"], failed["evidence"]) == ("refused", "gone", "404")
     assert link["alike"] == [{"source": "cases", "row_key": "1", "position": 0}]
     assert (await told(client, "/api/link", key="4"))["alike"] == []
 

@@ -95,6 +95,18 @@ MIGRATIONS = (
             "CREATE INDEX rehost_runs_crew ON rehost_runs (crew) WHERE crew IS NOT NULL",
         ),
     ),
+    Migration(
+        4,
+        "visits",
+        (
+            """CREATE TABLE rehost_visits (
+                entry bigint NOT NULL, slot integer NOT NULL, turn bigint NOT NULL, run bigint NOT NULL,
+                first_at {moment} NOT NULL, last_at {moment} NOT NULL, times integer NOT NULL,
+                outcome text NOT NULL, reason text, evidence text, digest text, url text NOT NULL,
+                PRIMARY KEY (entry, slot)
+            )""",
+        ),
+    ),
 )
 
 _JOURNAL = "CREATE TABLE IF NOT EXISTS rehost_migrations (number integer PRIMARY KEY, name text, applied_at {moment})"

@@ -14,8 +14,19 @@ from sqlalchemy import ColumnElement, Row, Select, and_, case, func, or_, select
 
 from rehost.database import Connection, Database, after, now, seconds_until
 from rehost.ledger.crews import runs_of, runs_query
-from rehost.ledger.schema import changes, decoys, hosts, links, origins
-from rehost.ledger.standings import Change, HostStanding, LinkStanding, Page, RunStanding, Standing, Twin, Wanted
+from rehost.ledger.schema import changes, decoys, hosts, links, origins, visits
+from rehost.ledger.standings import (
+    Change,
+    End,
+    HostStanding,
+    LinkStanding,
+    Page,
+    RunStanding,
+    Standing,
+    Twin,
+    Visit,
+    Wanted,
+)
 from rehost.ledger.waiting import is_due
 from rehost.model import Format, Reason, Rule, State
 
@@ -172,6 +183,12 @@ class Queries:
         )
         return [Change(*row) for row in await self._all(query)]
 
+    async def visits(self, entry: int) -> Sequence[Visit]:
+        """Return what came of a link's visits, as far back as they are kept, the latest first."""
+        columns = [visits.c[name] for name in Visit.__dataclass_fields__]
+        query = select(*columns).where(visits.c.entry == entry).order_by(visits.c.turn.desc())
+        return [_visit(row) for row in await self._all(query)]
+
     async def _all(self, query: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:
         async def work(connection: Connection) -> Sequence[Row[*tuple[Any, ...]]]:
             return (await connection.execute(query)).all()
@@ -202,6 +219,12 @@ def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
         found = [column.icontains(wanted.text, autoescape=True) for column in (links.c.row_key, links.c.url)]
         conditions.append(or_(*found, links.c.row_key.in_(wanted.keys)))
     return conditions
+
+
+def _visit(row: Row[*tuple[Any, ...]]) -> Visit:
+    values = row._asdict()
+    reason = values.pop("reason")
+    return Visit(**{**values, "outcome": End(values["outcome"])}, reason=_REASONS[reason] if reason else None)
 
 
 def _link(row: Row[*tuple[Any, ...]]) -> LinkStanding:

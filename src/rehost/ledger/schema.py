@@ -102,6 +102,23 @@ changes = Table(
     Column("changed_at", Moment),
 )
 
+visits = Table(
+    "rehost_visits",
+    metadata,
+    Column("entry", BigInteger, primary_key=True),
+    Column("slot", Integer, primary_key=True),  # a ring: the turn's remainder, so that the oldest gives way
+    Column("turn", BigInteger),  # counts a link's visits; those in a row that ended alike are one
+    Column("run", BigInteger),  # the last one's
+    Column("first_at", Moment),
+    Column("last_at", Moment),
+    Column("times", Integer),  # visits in a row that ended so
+    Column("outcome", String),  # standings.End
+    Column("reason", String),  # model.Reason
+    Column("evidence", String),  # the last one's
+    Column("digest", String),
+    Column("url", String),  # the link's, then
+)
+
 origins = Table(
     "rehost_origins",
     metadata,

@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 
 from rehost.database import NEVER, Columns, Connection, Database, after, now
-from rehost.ledger import journal
+from rehost.ledger import journal, visits
 from rehost.ledger.schema import links
 from rehost.model import Copy, Deferred, Link, Outcome, Refused, State, Stored, Unchanged, Validator
 
@@ -77,6 +77,7 @@ class Settling:
         await self._fail(connection, [outcome for outcome in outcomes if isinstance(outcome, Deferred | Refused)])
         rows = [(each.task.link, written[each.task.link], self.url(each.copy.key)) for each in held]
         await journal.write(connection, self.database, run, rows)
+        await visits.write(connection, self.database, run, visits.rows_of(outcomes, held))
 
     async def _hold(self, connection: Connection, held: Sequence[Stored]) -> None:
         if not held:
@@ -147,6 +148,7 @@ class Settling:
             **_ENTRY, "ours": Text(), "key": Text(), "digest": Text(), "size": BigInteger(), "local_url": Text()
         }  # fmt: skip
         given = self.database.given(columns, rows)
+        await visits.overtake(connection, given)
         nothing = dict.fromkeys(("held_url", "final_url", "etag", "last_modified", "former_key"), null())
         await connection.execute(
             update(links)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from rehost.model import Format, Reason, State
 
@@ -78,6 +79,32 @@ class Twin:
     source: str
     row_key: str
     position: int
+
+
+class End(StrEnum):
+    """How a visit ended, in a link's history."""
+
+    HELD = "held"  # a whole picture came
+    ADOPTED = "adopted"  # the picture lay in the store already; nobody was asked
+    UNCHANGED = "unchanged"  # the origin said that the held copy is still right
+    OVERTAKEN = "overtaken"  # a picture came, but the row held another link by then
+    DEFERRED = "deferred"  # no picture, for a cause that passes
+    REFUSED = "refused"  # no picture, for a cause that stays; or a held one that proved to be a decoy
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """What came of a link's visit, or of several in a row that ended alike."""
+
+    run: int  # the last one's
+    first_at: datetime
+    last_at: datetime
+    times: int
+    outcome: End
+    reason: Reason | None
+    evidence: str | None  # the last one's
+    digest: str | None
+    url: str  # that the link had
 
 
 @dataclass(frozen=True, slots=True)

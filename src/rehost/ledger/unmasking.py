@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import BigInteger, Row, Text, func, null, or_, select, update
 
 from rehost.database import Connection, Database, after
-from rehost.ledger import journal
+from rehost.ledger import journal, visits
 from rehost.ledger.schema import links
+from rehost.ledger.standings import End
 from rehost.model import Copy, Link, Reason, State
 
 GROUP = 1000  # entries
@@ -70,6 +71,8 @@ async def unmask(
     if rows:
         await _refuse(connection, database, [row.entry for row in rows], evidence, wait_seconds)
         await journal.write(connection, database, run, [(_link(row), row.local_url, None) for row in rows])
+        found = (End.REFUSED.value, Reason.DECOY.value, evidence, digest)
+        await visits.write(connection, database, run, [(row.entry, *found) for row in rows])
     return [(_link(row), Copy(row.key, row.digest, row.size)) for row in rows]
 
 

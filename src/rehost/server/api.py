@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rehost.errors import CatalogueError
-from rehost.ledger.standings import Change, HostStanding, LinkStanding, RunStanding, Standing, Twin, Wanted
+from rehost.ledger.standings import Change, HostStanding, LinkStanding, RunStanding, Standing, Twin, Visit, Wanted
 from rehost.model import Reason, Rule, State
 from rehost.server.asking import Choice, Whole, Words
 from rehost.server.office import Desk, Office
@@ -69,10 +69,11 @@ class Links:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One link, and everything that was written into its row, the latest first."""
+    """One link with its history; of visits and of what was written into its row, the latest first."""
 
     title: str | None
     link: LinkStanding
+    visits: Sequence[Visit]  # the last 50 of them; those in a row that ended alike are one
     history: Sequence[Change]
     alike: Sequence[Twin]  # other links that hold the very same bytes, some of them
 
@@ -161,7 +162,8 @@ class Api:
             raise NothingThereError(f"The ledger has no link of the row {key} in {source}.")
         titles = await _titles(desk, [found])
         history = await desk.queries.history(source, key, position)
-        return Told(titles.get((source, key)), found, history, await desk.queries.alike(found))
+        visits, alike = await desk.queries.visits(found.entry), await desk.queries.alike(found)
+        return Told(titles.get((source, key)), found, visits, history, alike)
 
     async def hosts(self, query: Mapping[str, str]) -> Sequence[HostStanding]:
         """Return the hosts with most links."""

@@ -6,6 +6,7 @@ import { advice, bytes, moment, number, reason, reasonNames, text } from "./word
 
 const STATES = ["held", "wanted", "leased", "deferred", "refused"];
 const A_PAGE = 60;
+const DOTS = { held: "held", adopted: "held", unchanged: "held", overtaken: "wanted", deferred: "deferred", refused: "refused" };
 const at = (place, link) => `${place}/${link.key.split("/").map(encodeURIComponent).join("/")}?v=${link.digest.slice(0, 16)}`;
 
 export async function gallery(main, { source, values }) {
@@ -62,13 +63,13 @@ function picture(link, title, isLazy) {
 
 async function sheet({ source, row_key, position }) {
   const dialog = document.getElementById("sheet");
-  const { title, link, history, alike } = await ask("link", { source, key: row_key, position });
+  const { title, link, visits, history, alike } = await ask("link", { source, key: row_key, position });
   const fact = (name, value) => (value === null || value === undefined || value === "" ? [] : [el("dt", {}, text(name)), el("dd", {}, value)]);
   const failed = link.state === "deferred" || link.state === "refused";
   const retry = failed ? action(text("retry"), "retry", () => ({ source, key: row_key, position }), (done) => text("did", done.changed), () => dialog.close()) : null;
   const trouble = failed && link.reason
     ? el("div", { class: "trouble" }, el("b", {}, reason(link.reason)), " ", el("code", {}, link.reason), el("p", {}, `${text("cando")}: ${advice(link.reason)}`)) : null;
-  const lines = history.map((change) => el("li", {}, el("small", {}, `${moment(change.changed_at)} · ${text("run")} ${change.run}`), el("div", { class: "url" }, `${change.before_url || "–"} → ${change.after_url || "–"}`)));
+  const lines = course(visits, history, link.url);
   dialog.className = "";
   dialog.replaceChildren(
     el("div", { class: "stage" }, picture(link, title, false)),
@@ -88,4 +89,19 @@ async function sheet({ source, row_key, position }) {
       el("h3", {}, text("history")), lines.length ? el("ul", { class: "history" }, ...lines) : el("p", { class: "soft" }, text("nohistory"))));
   dialog.onclick = (event) => { if (event.target === dialog) dialog.close(); };
   if (!dialog.open) dialog.showModal();
+}
+
+// Visits and what was written into the row, as one course of events, the latest first.
+function course(visits, history, now) {
+  const of = (at, run, ...told) => ({ at, line: el("li", {}, el("small", {}, `${moment(at)} · ${text("run")} ${run}`), ...told) });
+  const visited = visits.map((visit) => of(visit.last_at, visit.run,
+    el("div", {}, el("span", { class: `dot ${DOTS[visit.outcome]}` }), visit.reason ? reason(visit.reason) : text(`end-${visit.outcome}`),
+      visit.reason ? el("code", {}, ` ${visit.reason}`) : null),
+    visit.times > 1 ? el("small", {}, text("times", number(visit.times), moment(visit.first_at))) : null,
+    visit.evidence ? el("small", { class: "url" }, visit.evidence) : null,
+    visit.url === now ? null : el("small", { class: "url" }, `${text("link")}: ${visit.url}`),
+    visit.digest ? el("small", {}, el("code", {}, visit.digest.slice(0, 16))) : null));
+  const written = history.map((change) => of(change.changed_at, change.run, el("div", {}, text("wrote")),
+    el("small", { class: "url" }, `${change.before_url || "–"} → ${change.after_url || "–"}`)));
+  return [...written, ...visited].sort((one, other) => new Date(other.at) - new Date(one.at)).map(({ line }) => line);
 }
