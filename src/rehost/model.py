@@ -48,6 +48,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too-large", "More bytes, pixels, frames, decoding time or memory than the limits allow."
     EMPTY = "empty", "The body has no bytes."
     NOT_AN_IMAGE = "not-an-image", "The bytes are no picture of a format that can be proven."
+    UNSUPPORTED_FORMAT = "unsupported-format", "A format that nothing here can prove: JPEG XL, a video, an archive ..."
     SVG = "svg", "An SVG is a document that can run scripts; it is refused."
     CORRUPT = "corrupt", "A decoder cannot read all of the picture."
     DECOY = "decoy", "A notice that the origin sends in place of the picture."

@@ -80,7 +80,7 @@ def test_without_the_extra_a_heic_is_refused_and_the_extra_named(monkeypatch):
     with pytest.raises(Permanent, match=r"rehost\[heic\]") as caught:
         heic.require()
 
-    assert caught.value.reason is Reason.NOT_AN_IMAGE
+    assert caught.value.reason is Reason.UNSUPPORTED_FORMAT
 
 
 @pytest.mark.parametrize("verify", ["decode", "structure"])

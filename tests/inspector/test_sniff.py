@@ -1,9 +1,11 @@
+import gzip
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.pictures import WRITABLE, picture
 
-from rehost.inspector.sniff import HEAD_BYTES, Other, sniff
+from rehost.inspector.sniff import FOREIGN, HEAD_BYTES, Other, sniff
 from rehost.model import Format
 
 
@@ -21,7 +23,15 @@ def test_a_picture_is_known_by_its_first_bytes(kind):
         (b"\0\0\0\x1cftypmif1\0\0\0\0mif1heic", Format.HEIC),
         (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif", Format.AVIF),
         (b"\0\0\0\x1cftypisom\0\0\0\0mp41avc1", Other.VIDEO),
-        (b"RIFF\x10\0\0\0WAVEfmt ", Other.UNKNOWN),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1vvic", Other.HEIF),
+        (b"\0\0\0\x08wide\0\0\0\0mdat", Other.VIDEO),
+        (b"RIFF\x10\0\0\0AVI LIST", Other.VIDEO),
+        (b"RIFF\x10\0\0\0WAVEfmt ", Other.SOUND),
+        (b"RIFF\x10\0\0\0sfbkLIST", Other.UNKNOWN),
+        (b"\x1aE\xdf\xa3\x9fB\x86\x81", Other.VIDEO),
+        (b"II\xbc\x01\x20\0\0\0", Other.JPEG_XR),
+        (b"8BPS\0\1", Other.PHOTOSHOP),
+        (b"%!PS-Adobe-3.0 EPSF-3.0", Other.POSTSCRIPT),
         (b"", Other.EMPTY),
         (b"\0\0\2\0\1\0", Other.CURSOR),
         (b"%PDF-1.7\n", Other.PDF),
@@ -51,6 +61,13 @@ def test_bytes_are_named_for_what_they_are(head, expected):
 )
 def test_an_svg_is_known_however_it_begins(head):
     assert sniff(head) is Other.SVG
+
+
+def test_no_text_counts_as_a_file_of_its_own_format():
+    """A refusal comes as text: who took it for a foreign file would never learn what an origin wants to see."""
+    said = [b"<!DOCTYPE html>", b"<?xml version='1.0'?>", b'{"code": 403}', b"Forbidden", b"", gzip.compress(b"<html>")]
+
+    assert not FOREIGN.intersection(map(sniff, said))
 
 
 @pytest.mark.parametrize("head", [b"<!DOCTYPE html>", b"\n <HTML lang=zh>", b"<!-- x --><html><svg>", b"<script>x"])

@@ -133,6 +133,8 @@ def test_more_frames_than_allowed_are_refused(kind):
         (b"", Reason.EMPTY),
         (b"<svg/>", Reason.SVG),
         (b"<!DOCTYPE html><p>403", Reason.NOT_AN_IMAGE),
+        (b"\xff\x0a\xfa\x7f", Reason.UNSUPPORTED_FORMAT),
+        (b"\0\0\0\x1cftypisom\0\0\0\0mp41avc1", Reason.UNSUPPORTED_FORMAT),
         (picture(1).replace(b"\xff\xc0", b"\xff\xc3", 1), Reason.CORRUPT),
         (b"\xff\xd8\xff\xd9", Reason.CORRUPT),
         (png(header(8, 8), chunk(b"IEND", b"")), Reason.CORRUPT),

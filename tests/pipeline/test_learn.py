@@ -425,6 +425,24 @@ async def test_suspects_of_earlier_runs_are_examined_on_demand(tmp_path):
         assert at.left_behind() == []
 
 
+@pytest.mark.parametrize(
+    "body", [b"\xff\x0a\xfa\x7f" + b"jxl" * 50, b"8BPS\0\1" + bytes(50), b"\0\0\0\x1cftypisom\0\0\0\0mp41avc1"]
+)
+async def test_a_file_that_nothing_here_reads_is_no_refusal_of_its_origin(tmp_path, body):
+    foreign, pictures = urls("foreign", 12), urls("permissive", 3)
+
+    async with worker(tmp_path, lambda _, path, __: body if path.startswith("/foreign") else None) as at:
+        first = [await at.outcome(link) for link in foreign[:2]]
+        assert at.extra(*foreign[:2]) == 0
+        assert await at.outcomes(pictures) == [at.origin.picture(link) for link in pictures]
+        got = [await at.outcome(link) for link in foreign[2:]]
+
+        assert set(first + got) == {Reason.UNSUPPORTED_FORMAT}
+        assert at.rule() == "none"
+        assert at.extra(*foreign, *pictures) == 1  # the control
+        assert at.origins.forgotten == at.pauses == []
+
+
 # change
 
 

@@ -17,10 +17,10 @@ def require() -> None:
     """Return if the extra is installed.
 
     Raises:
-        Permanent: NOT_AN_IMAGE, with what is to be installed.
+        Permanent: UNSUPPORTED_FORMAT, with what is to be installed.
     """
     if find_spec("pillow_heif") is None:
-        raise Permanent(Reason.NOT_AN_IMAGE, "HEIC, which is read where the extra is installed: rehost[heic]")
+        raise Permanent(Reason.UNSUPPORTED_FORMAT, "HEIC, which is read where the extra is installed: rehost[heic]")
 
 
 def reader() -> Callable[[BinaryIO], ImageFile.ImageFile]:

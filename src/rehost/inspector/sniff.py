@@ -25,10 +25,27 @@ class Other(StrEnum):
     RAR = "a RAR archive"
     SEVEN_ZIP = "a 7z archive"
     VIDEO = "a video"
+    SOUND = "sound"
     JPEG_XL = "a JPEG XL picture"
+    JPEG_XR = "a JPEG XR picture"
+    HEIF = "a HEIF picture in another coding than HEVC and AV1"
     PHOTOSHOP = "a Photoshop picture"
+    POSTSCRIPT = "a PostScript document"
     CURSOR = "a Windows cursor"
+    ICONS = "Apple icons"
+    RADIANCE = "a Radiance picture"
+    OPEN_EXR = "an OpenEXR picture"
+    DIRECT_DRAW = "a DirectDraw surface"
+    QOI = "a QOI picture"
+    DJVU = "a DjVu document"
+    GIMP = "a GIMP picture"
     UNKNOWN = "nothing known"
+
+
+FOREIGN = frozenset(Other) - {
+    *(Other.EMPTY, Other.SVG, Other.HTML, Other.XML, Other.JSON, Other.TEXT, Other.GZIP, Other.UNKNOWN),
+}
+"""Files in formats of their own. An origin that gives one refuses nothing: refusals come as text, be it in gzip."""
 
 
 _PICTURES: tuple[tuple[bytes, Format], ...] = (
@@ -53,10 +70,27 @@ _OTHERS: tuple[tuple[bytes, Other], ...] = (
     (b"\x1f\x8b", Other.GZIP),
     (b"Rar!\x1a\7", Other.RAR),
     (b"7z\xbc\xaf\x27\x1c", Other.SEVEN_ZIP),
-    (b"\x1aE\xdf\xa3", Other.VIDEO),
+    (b"\x1aE\xdf\xa3", Other.VIDEO),  # Matroska, WebM
+    (b"FLV\1", Other.VIDEO),
+    (b"\0\0\1\xba", Other.VIDEO),  # MPEG-1, MPEG-2
+    (b"\0\0\1\xb3", Other.VIDEO),
+    (b"OggS", Other.SOUND),
+    (b"ID3\3", Other.SOUND),
+    (b"ID3\4", Other.SOUND),
+    (b"fLaC", Other.SOUND),
     (b"\xff\x0a", Other.JPEG_XL),
     (b"\0\0\0\x0cJXL \r\n\x87\n", Other.JPEG_XL),
+    (b"II\xbc", Other.JPEG_XR),
     (b"8BPS", Other.PHOTOSHOP),
+    (b"%!PS", Other.POSTSCRIPT),
+    (b"\xc5\xd0\xd3\xc6", Other.POSTSCRIPT),  # with a preview
+    (b"icns", Other.ICONS),
+    (b"#?RADIANCE", Other.RADIANCE),
+    (b"\x76\x2f\x31\x01", Other.OPEN_EXR),
+    (b"DDS \x7c\0\0\0", Other.DIRECT_DRAW),
+    (b"qoif", Other.QOI),
+    (b"AT&TFORM", Other.DJVU),
+    (b"gimp xcf", Other.GIMP),
     (b"\0\0\2\0", Other.CURSOR),
 )
 
@@ -71,6 +105,8 @@ _BINARY = frozenset({*range(0x09), 0x0B, *range(0x0E, 0x1B), *range(0x1C, 0x20)}
 
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})
+_HEIF_BRANDS = frozenset({b"mif1", b"mif2", b"msf1", b"avci", b"avcs", b"jpeg", b"jpgs", b"vvic", b"evbi", b"j2ki"})
+_RIFF: dict[bytes, Format | Other] = {b"WEBP": Format.WEBP, b"AVI ": Other.VIDEO, b"WAVE": Other.SOUND}
 
 
 def sniff(head: bytes) -> Format | Other:
@@ -78,10 +114,12 @@ def sniff(head: bytes) -> Format | Other:
     for magic, picture in _PICTURES:
         if head.startswith(magic):
             return picture
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return Format.WEBP
+    if head[:4] == b"RIFF" and head[8:12] in _RIFF:
+        return _RIFF[head[8:12]]
     if head[4:8] == b"ftyp":
         return _by_brand(head)
+    if head[4:8] in {b"moov", b"mdat", b"wide"} and not head[0]:  # QuickTime, before there was ftyp
+        return Other.VIDEO
     for magic, other in _OTHERS:
         if head.startswith(magic):
             return other
@@ -97,7 +135,7 @@ def _by_brand(head: bytes) -> Format | Other:
             return Format.AVIF
         if brand in _HEIC_BRANDS:
             return Format.HEIC
-    return Other.VIDEO
+    return Other.HEIF if _HEIF_BRANDS.intersection(brands) else Other.VIDEO
 
 
 def _text(head: bytes) -> Other:

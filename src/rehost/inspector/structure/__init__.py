@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rehost.errors import Permanent, VisitError
-from rehost.inspector.sniff import HEAD_BYTES, Other, sniff
+from rehost.inspector.sniff import FOREIGN, HEAD_BYTES, Other, sniff
 from rehost.inspector.structure import bmp, gif, heif, ico, jpeg, jpeg2000, png, tiff, webp
 from rehost.inspector.structure.ground import Ceiling, Data
 from rehost.model import Format, Image, Reason
@@ -46,7 +46,7 @@ def examine(data: Data, limits: Ceiling) -> Finding:
 
     Raises:
         VisitError: Transient(TRUNCATED) for a picture that ends before its end; Permanent with EMPTY, SVG,
-            NOT_AN_IMAGE, TOO_LARGE or CORRUPT otherwise.
+            UNSUPPORTED_FORMAT, NOT_AN_IMAGE, TOO_LARGE or CORRUPT otherwise.
     """
     found = sniff(data[:HEAD_BYTES])
     if isinstance(found, Other):
@@ -56,7 +56,9 @@ def examine(data: Data, limits: Ceiling) -> Finding:
 
 
 def _refusal(found: Other) -> Permanent:
-    """Return the error for bytes that are no picture."""
+    """Return the error for bytes that are no picture, or none that can be proven."""
+    if found in FOREIGN:
+        return Permanent(Reason.UNSUPPORTED_FORMAT, found)
     reasons = {Other.EMPTY: Reason.EMPTY, Other.SVG: Reason.SVG}
     return Permanent(reasons.get(found, Reason.NOT_AN_IMAGE), found)
 

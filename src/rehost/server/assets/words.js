@@ -59,6 +59,7 @@ const REASONS = {
   "too-large": [["Larger than the limits", "超出大小限制"], ["Raise IMAGE_MAX_BYTES or IMAGE_MAX_PIXELS, then retry.", "调大 IMAGE_MAX_BYTES 或 IMAGE_MAX_PIXELS 后重试。"]],
   empty: [["An empty file", "文件为空"], ["Replace the link in the row.", "更换该行的链接。"]],
   "not-an-image": [["Not a picture at all", "内容不是图片"], ["Open the link to see what it is, and replace it.", "打开链接查看内容并更换。"]],
+  "unsupported-format": [["A format that cannot be proven", "暂不支持的格式"], ["A HEIC needs the extra rehost[heic]; else replace the link.", "HEIC 需安装 rehost[heic]；其他格式请更换链接。"]],
   svg: [["An SVG, which can run scripts", "SVG 可能含脚本，不予保存"], ["Replace the link by one to a bitmap.", "换成位图链接。"]],
   corrupt: [["The picture is damaged", "图片已损坏"], ["Replace the link in the row.", "更换该行的链接。"]],
   decoy: [["A notice in place of the picture", "返回的是占位图"], ["Lay down what the host wants to see in rehost.toml, or replace the link.", "在 rehost.toml 中指定该主机所需的请求头，或更换链接。"]],
