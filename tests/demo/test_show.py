@@ -143,3 +143,8 @@ def test_digests_are_of_the_bytes_that_the_host_serves(all_cases, posters, world
     answer = world.answer(case.host.name, case.path, None)
 
     assert hashlib.sha256(answer.body).hexdigest() == posters.digest(case)
+
+
+@pytest.mark.parametrize("token", ["", "a-long-token"])
+def test_whoever_has_a_token_may_act_in_it(demonstration, token):
+    assert demonstration.settings(4711, token).token == token

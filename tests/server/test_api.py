@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
+import sqlite3
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
@@ -298,6 +300,31 @@ async def test_it_is_not_ready_while_the_database_is_away_and_is_again_when_it_i
     server.close()
 
     assert (there, away, back) == (200, (503, 200), 200)
+
+
+async def test_it_is_not_ready_while_the_sqlite_file_is_elsewhere_and_goes_on_with_what_takes_its_place(tmp_path):
+    url = f"sqlite:///{tmp_path}/cases.db"
+    async with open_database(url) as database:
+        await execute(database, CASES)
+    settings = load(tmp_path, {"DATABASE_URL": url, "IMAGE_STORAGE_DIR": str(tmp_path)}, {})
+    file, aside = tmp_path / "cases.db", tmp_path / "aside.db"
+
+    async with client_of(assembly.build_server(settings)) as client:
+        there = (await client.get("/ready")).status_code
+        shutil.copy(file, tmp_path / "restored.db")
+        file.rename(aside)
+        away = await client.get("/ready")
+        aside.rename(file)
+        back = (await client.get("/ready")).status_code
+        (tmp_path / "restored.db").rename(file)
+        with contextlib.closing(sqlite3.connect(file)) as restored, restored:
+            restored.execute("INSERT INTO rehost_origins VALUES ('https://new.example', 'none', 'told', 0)")
+        replaced = (await client.get("/ready")).status_code
+        rules = (await told(client, "/api/origins"))["rules"]
+
+    assert (there, away.status_code, back, replaced) == (200, 503, 200, 200)
+    assert away.json()["error"]
+    assert [rule["origin"] for rule in rules] == ["https://new.example"]
 
 
 async def test_without_the_database_it_lives_but_is_not_ready():

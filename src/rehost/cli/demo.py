@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +53,8 @@ def command(*, once: bool, port: int, folder: Path) -> int:
     A library of 200 cases in SQLite, and hosts on loopback that treat its links as real hosts do: 403, an HTML page or
     a notice in place of the picture, dead links, slow and busy ones. First it asks for every link as a browser would
     that shows the page; then the main job runs; then a page shows both, side by side. It starts afresh every time.
+
+    With REHOST_TOKEN in the environment its page under /rehost/ takes actions; without, it only shows.
     """
     from rehost.demo.show import Demonstration  # noqa: PLC0415 - as above
     from rehost.server.listen import free_port  # noqa: PLC0415 - --help needs none of it
@@ -60,7 +63,8 @@ def command(*, once: bool, port: int, folder: Path) -> int:
     _say(f"A library of 200 made-up cases in {folder}/, made afresh every time.")
     demonstration = Demonstration.begin(folder)
     with demonstration.playing() as hosts_port:
-        return _perform(demonstration, demonstration.settings(hosts_port), hosts_port, port, once=once)
+        settings = demonstration.settings(hosts_port, os.environ.get("REHOST_TOKEN", ""))
+        return _perform(demonstration, settings, hosts_port, port, once=once)
 
 
 def _perform(demonstration: Demonstration, settings: Settings, hosts_port: int, port: int, *, once: bool) -> int:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -24,7 +23,7 @@ from sqlalchemy.types import BigInteger, TypeEngine
 
 from rehost.clock import Clock
 from rehost.database.faults import STARTING_UP, Elsewhere, Place, code_of, is_locked, is_passing, sentence
-from rehost.database.opening import BEGIN, BUSY_SECONDS, make_engine, with_driver
+from rehost.database.opening import BEGIN, BUSY_SECONDS, check_file, identity_of, make_engine, with_driver
 from rehost.database.patience import Patience, is_ours
 from rehost.errors import CatalogueError, LedgerError, OperatorError
 
@@ -60,9 +59,6 @@ class Session:
             yield self.connection
 
 
-_SQLITE_MAGIC = b"SQLite format 3\0"
-
-
 class Database:
     """One database, opened by `async with`."""
 
@@ -88,6 +84,7 @@ class Database:
         self._connections = connections
         self._was_reached = False
         self._engine: AsyncEngine | None = None
+        self._file: tuple[int, int] | None = None  # SQLite's, as it was opened
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         self.place = Place(
             host=None if self.is_sqlite else self._url.host or "localhost",
@@ -106,6 +103,21 @@ class Database:
         engine, self._engine = self._engine, None
         if engine is not None:
             await engine.dispose()
+
+    async def look(self) -> None:
+        """Leave a SQLite file that is no longer at its place: an open connection goes on with it unseen.
+
+        Raises:
+            LedgerError: there is none at its place.
+        """
+        if not self.is_sqlite or not self._was_reached:
+            return
+        there = identity_of(self.place.database)
+        if there is None:
+            raise LedgerError(f"{self.place.database} is gone: put it back, or check DATABASE_URL.")
+        if there != self._file:
+            self._file = there
+            await self._open().dispose()
 
     # --- transactions
 
@@ -165,8 +177,10 @@ class Database:
     @asynccontextmanager
     async def _session(self, error: type[OperatorError]) -> AsyncIterator[Session]:
         if self.is_sqlite and not self._was_reached:
-            self._look_at_file(error)
+            check_file(self.place.database, error)
         async with self._open().connect() as connection:
+            if self.is_sqlite and not self._was_reached:
+                self._file = identity_of(self.place.database)
             self._was_reached = True
             yield Session(connection)
 
@@ -186,12 +200,6 @@ class Database:
             return self._outage_seconds
         # To turn a file to WAL takes it whole, and SQLite tells some who come meanwhile so at once.
         return BUSY_SECONDS if is_locked(caught) else 0.0
-
-    def _look_at_file(self, error: type[OperatorError]) -> None:
-        """Refuse a file that is no database before the driver has it (SQLite file format, section 1.3)."""
-        with suppress(OSError), Path(self.place.database).open("rb") as file:
-            if file.read(len(_SQLITE_MAGIC)) not in {b"", _SQLITE_MAGIC}:
-                raise error(f"{self.place.database} is no SQLite database: check DATABASE_URL.")
 
     def _open(self) -> AsyncEngine:
         if self._engine is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import URL, event, make_url
@@ -10,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from rehost.database.expressions import host_of_text
-from rehost.errors import SettingsError
+from rehost.errors import OperatorError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 BEGIN = "rehost_begin"  # execution option: how a transaction begins on SQLite
 CONNECT_SECONDS = 10.0
 STATEMENT_SECONDS = 600.0
+_SQLITE_MAGIC = b"SQLite format 3\0"
 BUSY_SECONDS = 30.0
 
 
@@ -66,6 +69,22 @@ def make_engine(url: URL, connections: int) -> AsyncEngine:
         )
     except ModuleNotFoundError as error:
         raise SettingsError("PostgreSQL needs the package asyncpg: pip install 'rehost[postgresql]'.") from error
+
+
+def check_file(path: str, error: type[OperatorError]) -> None:
+    """Refuse a file that is no database before the driver has it (SQLite file format, section 1.3)."""
+    with suppress(OSError), Path(path).open("rb") as file:
+        if file.read(len(_SQLITE_MAGIC)) not in {b"", _SQLITE_MAGIC}:
+            raise error(f"{path} is no SQLite database: check DATABASE_URL.")
+
+
+def identity_of(file: str) -> tuple[int, int] | None:
+    """Return what tells a file from any other that may take its place; None where there is none."""
+    try:
+        there = Path(file).stat()
+    except OSError:
+        return None
+    return there.st_dev, there.st_ino
 
 
 def _try_sqlite(_dialect: Dialect, _record: object, place: Sequence[str], options: dict[str, object]) -> None:

@@ -74,14 +74,20 @@ class Demonstration:
         with origin(self.world) as port:
             yield port
 
-    def settings(self, port: int) -> Settings:
-        """Return the settings of the main job: its own folder, and every host led to the played ones."""
+    def settings(self, port: int, token: str = "") -> Settings:
+        """Return the settings of the main job: its own folder, and every host led to the played ones.
+
+        Args:
+            port: of the played hosts.
+            token: lets whoever shows it act on the page; empty lets nobody.
+        """
         flags = {
             "database_url": f"sqlite:///{self.folder.absolute() / DATABASE}",
             "storage_dir": str(self.folder.absolute() / IMAGES),
             "allow_networks": "127.0.0.0/8",
             "connect_to": f"*:80:{ADDRESS}:{port}",
             "min_free_bytes": LEAST_FREE,
+            "token": token or None,
         }
         return load(self.folder, {}, flags)
 

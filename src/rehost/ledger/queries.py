@@ -46,6 +46,15 @@ class Queries:
 
     database: Database
 
+    async def look(self) -> None:
+        """Make sure that the ledger is where it is said to be, and answers.
+
+        Raises:
+            LedgerError: it is not.
+        """
+        await self.database.look()
+        await self.runs(limit=1)
+
     async def sources(self) -> Sequence[str]:
         """Return the names of all sources that were ever noted."""
         return [row.source for row in await self._all(select(links.c.source).distinct().order_by(links.c.source))]

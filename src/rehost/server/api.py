@@ -127,7 +127,7 @@ class Api:
 
     async def ready(self, _query: Mapping[str, str]) -> Health:
         """Tell that the database and the store answer."""
-        await (await self.office.get()).queries.runs(limit=1)
+        await (await self.office.get()).queries.look()
         self.disk()
         return Health()
 
