@@ -175,20 +175,58 @@ def test_the_first_signal_drains_and_leaves_no_lease(world, watched, workers, nu
     assert set(times_asked(world).values()) == {1}
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("workers", ["1", "3"])
-def test_the_second_interrupt_stops_at_once(world, watched, workers) -> None:
-    fill(world, 40)
-    urls = [world.origin.url("hang", f"{index}.jpg", host=HOSTS[0]) for index in range(40)]
-    for case_id, url in enumerate(urls, 101):
-        world.add(case_id, url)
-    with world.start(options=["--workers", workers]) as command:
-        watched.wait(30)
-        command.send_signal(signal.SIGINT)
-        for line in command.stderr:
-            if line.startswith("Stopping"):
-                break
-        command.send_signal(signal.SIGINT)
-        command.wait(timeout=2)
-    assert command.returncode == -signal.SIGINT
-    wait_for_end_of(command.pid)
-    world.check_rows()
+def test_the_second_interrupt_stops_at_once(world, watched, workers, sample) -> None:
+    moments = sample([*range(1, 26)] * 2, 1)  # requests after which the first one comes; with --full, 100 times in all
+    fill(world, 60 * len(moments))
+    for index in range(40):
+        world.add(10_000 + index, world.origin.url("hang", f"{index}.jpg", host=HOSTS[0]))
+    for moment in moments:
+        asked_before = world.origin.count()
+        with world.start(options=["--workers", workers]) as command:
+            watched.wait(asked_before + moment)
+            command.send_signal(signal.SIGINT)
+            for line in command.stderr:
+                if line.startswith("Stopping"):
+                    break
+            command.send_signal(signal.SIGINT)
+            command.wait(timeout=2)
+        assert command.returncode == -signal.SIGINT
+        wait_for_end_of(command.pid)
+        world.check_rows()
+
+
+FAKETIME = next(Path("/usr/lib").glob("**/faketime/libfaketimeMT.so.1"), None)
+
+
+@pytest.mark.timeout(600)
+def test_a_clock_that_jumps_by_a_year_does_no_harm(world, watched, tmp_path, sample, request) -> None:
+    if FAKETIME is None:
+        pytest.skip("libfaketime is not there: apt install libfaketime")
+    number = 300 if request.config.getoption("full") else 60
+    for round_, jump in enumerate(sample(["+400d", "-400d"], 1)):
+        urls = [world.origin.url("picture", f"{round_}-{index}.jpg", host=HOSTS[index % 3]) for index in range(number)]
+        for case_id, url in enumerate(urls, 1 + number * round_):
+            world.add(case_id, url)
+        world.urls = [*world.urls, *urls]
+        offset = tmp_path / "offset"
+        offset.write_text("+0d")
+        faked = {
+            "LD_PRELOAD": str(FAKETIME),
+            "FAKETIME_TIMESTAMP_FILE": str(offset),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+        asked_before = world.origin.count()
+        with world.start("env", settings=faked) as jumping, world.start() as steady:
+            watched.wait(asked_before + number // 3)
+            offset.write_text(jump)
+            ends = {command: command.communicate(timeout=LIMIT) for command in (jumping, steady)}
+        assert [command.returncode for command in ends] == [0, 0], ends.values()
+        world.check_end()
+        assert set(times_asked(world).values()) == {1}
+        check_limits(world)
+        assert world.sql("SELECT count(*) FROM rehost_links WHERE state = 'leased'") == [("0",)]
+    far = "SELECT count(*) FROM rehost_links WHERE greatest(held_at, due_at) > now() + interval '1 day'"
+    assert world.sql(far) == [("0",)]

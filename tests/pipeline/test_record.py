@@ -65,7 +65,7 @@ class Worker:
         [task] = await self.desk.lease_all()
         return task
 
-    def fetched(self, task: Task, content: bytes, ending: str = "png") -> Stored:
+    def fetched(self, task: Task, content: bytes, ending: str = "jpg") -> Stored:
         spool = self.store.spool()
         spool.write_bytes(content)
         copy = Copy(f"{task.link.row_key}/main_image.{ending}", hashlib.sha256(content).hexdigest(), len(content))
@@ -74,7 +74,7 @@ class Worker:
     def recorder(self, *, ledger=None, store=None) -> Recorder:
         return Recorder(self.desk.catalogue, ledger or self.desk.ledger, store or self.store, Layout(), joint=True)
 
-    async def fetch(self, content: bytes, ending: str = "png") -> None:
+    async def fetch(self, content: bytes, ending: str = "jpg") -> None:
         """Note, lease, and record a picture."""
         await self.desk.note()
         task = await self.lease()
@@ -147,6 +147,34 @@ async def test_invariant_4_a_late_worker_takes_nothing_back_that_its_successor_a
         assert await row_and_file(successor, root) == content
 
 
+@pytest.mark.parametrize("has_former", [False, True])
+async def test_invariant_4_a_late_worker_takes_nothing_back_that_its_successor_is_about_to_settle(
+    worker, root, has_former
+):
+    async with worker("late", 0.0) as late, worker("successor") as successor:
+        await add_cases(late.desk.database, [A])
+        if has_former:
+            await late.fetch(picture(1))
+            await late.link(A + "?2")
+        await late.desk.note()
+        task = await late.lease()
+        adopted = []
+        settling = iter([False, True] if has_former else [True])
+
+        async def adopt() -> None:
+            if next(settling):  # the first transaction notes the digest that is to replace
+                if not has_former:
+                    await successor.plan()  # finds the late one's file
+                adopted.append(await successor.adopt(await successor.lease()))
+
+        ledger = Interrupted(late.desk.ledger, "transact", before=adopt)
+        recorded = await late.recorder(ledger=ledger).record(1, [late.fetched(task, picture(2))])
+        assert recorded.held == 0
+        assert (await successor.recorder().record(2, adopted)).held == 1
+
+        assert await row_and_file(successor, root) == picture(2)
+
+
 async def test_a_late_worker_puts_no_old_bytes_back_once_its_successor_has_settled_the_new_ones(worker, root):
     old, new = picture(1), picture(2)
     async with worker("late", 0.0) as late, worker("successor") as successor:
@@ -170,7 +198,8 @@ async def test_a_late_worker_puts_no_old_bytes_back_once_its_successor_has_settl
         assert await row_and_file(successor, root) == new
 
 
-async def test_invariant_1_a_former_file_is_not_removed_once_its_name_is_in_use_again(worker, root):
+@pytest.mark.parametrize("moment", ["commit", "keep"])
+async def test_invariant_1_a_former_file_is_not_removed_once_its_name_is_in_use_again(worker, root, moment):
     async with worker("first") as first, worker("second") as second:
         await add_cases(first.desk.database, [A])
         await first.fetch(picture(1), "png")
@@ -182,8 +211,12 @@ async def test_invariant_1_a_former_file_is_not_removed_once_its_name_is_in_use_
             await second.link(A + "?3")
             await second.fetch(picture(3), "png")
 
-        store = Interrupted(first.store, "keep", before=come_back)  # the first step after the commit
-        await first.recorder(store=store).record(1, [first.fetched(task, picture(2), "jpg")])
+        ledger, store = first.desk.ledger, first.store
+        if moment == "commit":
+            ledger = Interrupted(ledger, "transact", after=come_back)
+        else:
+            store = Interrupted(store, "keep", before=come_back)  # the first step after it
+        await first.recorder(ledger=ledger, store=store).record(1, [first.fetched(task, picture(2), "jpg")])
 
         assert await row_and_file(second, root) == picture(3)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import sqlite3
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
@@ -18,6 +19,7 @@ from rehost import assembly
 from rehost.events import Event, OriginLearned, RunEnded, Visited
 from rehost.model import Reason
 from rehost.settings import OriginOverride, Settings, load
+from rehost.store.layout import Layout
 
 HOST = "pics.example"
 
@@ -256,3 +258,33 @@ async def test_a_stop_drains_and_the_next_run_goes_on(world, mood):
 
     assert first.interrupted
     assert first.held + second.held == 60
+
+
+async def test_a_bug_of_ours_costs_one_image_and_is_logged_and_counted(world, monkeypatch, caplog):
+    urls = [world.link("permissive", f"{number}.jpg") for number in range(6)]
+    world.add(*urls)
+    key = Layout.key
+
+    def stumble(layout, link, format):  # noqa: A002 - as it is called there
+        if link.row_key == "3":
+            raise KeyError(link.row_key)
+        return key(layout, link, format)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Layout, "key", stumble)
+        ended = await world.run()
+
+    assert (ended.held, ended.failed) == (5, {Reason.BUG: 1})
+    assert sorted(world.locals()) == [1, 2, 4, 5, 6]
+    [record] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.getMessage() == "visit failed row=3"
+    assert record.exc_info is not None
+    assert "stumble" in "".join(traceback.format_exception(*record.exc_info))
+    assert world.sql("SELECT row_key, state, reason, evidence FROM rehost_links WHERE reason IS NOT NULL") == [
+        ("3", "deferred", "bug", "KeyError")
+    ]
+
+    again = await world.run(retry="bug")
+
+    assert (again.held, again.failed, again.total_held) == (1, {}, 6)
+    assert world.bytes_of(3) == world.origin.picture(urls[2])
