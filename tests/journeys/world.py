@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,8 +61,14 @@ class World:
             **self.settings,
         }
 
-    def start(self, *before: str, options: Sequence[str] = (), settings: Mapping[str, str] | None = None) -> Command:
-        arguments = ["run", "--quiet", "--base", str(self.folder), *options]
+    def start(
+        self,
+        *before: str,
+        verb: str = "run --quiet",
+        options: Sequence[str] = (),
+        settings: Mapping[str, str] | None = None,
+    ) -> Command:
+        arguments = [*verb.split(), "--base", str(self.folder), *options]
         environment = {**self.environment(), **(settings or {})}
         if self.nursery is not None and not before:
             return self.nursery.start(arguments, environment)
@@ -110,8 +116,8 @@ class World:
                 assert file.is_file(), f"case {case_id} points at {local}, which is not there"
                 assert hashlib.sha256(file.read_bytes()).hexdigest() in whole, f"case {case_id} has a broken picture"
 
-    def check_end(self) -> None:
-        """Everything is held, as the rows' links are now, and nothing else lies about."""
+    def check_end(self, deleted: Collection[int] = ()) -> None:
+        """Everything is held, as the rows' links are now, and nothing else lies about but copies of deleted rows."""
         self.check_rows()
         expected = {}
         for case_id, url, local in self.sql("SELECT case_id, main_image, main_image_local FROM ad_cases"):
@@ -119,7 +125,9 @@ class World:
             file = self.store / local.removeprefix("/static/images/")
             assert file.read_bytes() == self.origin.picture(url), f"case {case_id} has another link's picture"
             expected[file] = url
-        stray = {path for path in self.store.rglob("*") if path.is_file()} - expected.keys()
+        folders = {self.store / str(case_id) for case_id in deleted}
+        files = {path for path in self.store.rglob("*") if path.is_file() and path.parent not in folders}
+        stray = files - expected.keys()
         assert stray <= {self.store / ".rehost" / "lock"}
 
 
