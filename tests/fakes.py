@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from rehost.model import Rule
-from rehost.ports import Draw, Drawn, Share, Spending
+from rehost.ports import Draw, Drawn, Share, Spending, Witness
 
 
 class FakeClock:
@@ -66,6 +66,8 @@ class FakeOrigins:
         self.left = False
         self.spent: dict[str, int] = {}  # extra requests
         self.drawn: dict[str, int] = {}  # of today's budget
+        self.held: dict[str, list[Witness]] = {}  # by host
+        self.fresh_in: dict[str, float] = {}  # seconds after which extra requests count no more
 
     async def rule(self, origin: str) -> Rule | None:
         return self.rules.get(origin)
@@ -94,8 +96,17 @@ class FakeOrigins:
     async def learning_ended(self, origin: str) -> None:
         pass  # nobody else is there to wait for it
 
-    async def refresh_budget(self, origin: str, seconds: float) -> None:  # noqa: ARG002 - no time passes here
+    async def refresh_budget(self, origin: str, seconds: float) -> None:
+        self.fresh_in[origin] = seconds
+        if seconds == 0:
+            self.refresh(origin)
+
+    def refresh(self, origin: str) -> None:
+        """Have the time be over after which no extra request counts any more."""
         self.spent.pop(origin, None)
+
+    async def witnesses(self, host: str) -> Sequence[Witness]:
+        return self.held.get(host, [])
 
     async def decoys(self, origin: str) -> frozenset[str]:
         return frozenset(self.notices.get(origin, ()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.databases import add_cases, stored
 
-from rehost.ledger import Queries, Runs, Undone, Worker
+from rehost.ledger import Queries, Runs, SqlOrigins, Undone, Worker
 from rehost.model import Reason, State
 from rehost.ports import WriteBack
 
@@ -68,3 +68,17 @@ async def test_the_clearing_is_not_undone(desk):
     assert (await desk.locals())[1] is None
     latest, _ = await Queries(desk.database).history("cases", "1")
     assert (latest.run, latest.after_url) == (run, None)
+
+
+async def test_held_links_of_a_host_are_witnesses_one_for_each_picture(desk):
+    await hold(desk, 1)
+    await add_cases(desk.database, ["https://a.example/5"], first=5)
+    await desk.note()
+    origins = SqlOrigins(desk.database, worker="one", concurrency=10, lease_seconds=60.0)
+
+    found = await origins.witnesses("a.example")
+
+    assert {each.digest for each in found} == {NOTICE, "f" * 64}
+    assert {each.url for each in found} <= set(LINKS[:3])
+    assert [each.url for each in await origins.witnesses("b.example")] == [LINKS[3]]
+    assert await origins.witnesses("c.example") == []

@@ -65,8 +65,7 @@ async def test_shared_pictures_cost_five_extra_requests_over_all_runs(spools, da
             assert not [answer for answer in got if isinstance(answer, Reason)]
             one.restart()
 
-        # And in each run one link that worked is asked for again, for these bytes cannot be examined any more.
-        assert one.extra(*links) <= EXTRA_REQUESTS + len(runs)
+        assert one.extra(*links) <= EXTRA_REQUESTS
 
 
 async def test_workers_that_see_an_origin_turn_at_once_learn_it_anew_once(spools, database):

@@ -7,13 +7,15 @@ from hashlib import sha256
 import pytest
 from tests.misbehaviours import BEHAVIOURS, NOTICE
 from tests.pictures import picture
-from tests.pipeline.learning import HOST, PAGE, urls, worker
+from tests.pipeline.learning import HOST, PAGE, link, urls, worker
 
 from rehost.errors import Permanent, Transient, VisitError
 from rehost.events import OriginLearned
 from rehost.fetcher.referer import Referers
 from rehost.model import Format, Reason
-from rehost.pipeline.known import EXTRA_REQUESTS
+from rehost.pipeline.budget import FRESH_SECONDS
+from rehost.pipeline.known import EXTRA_REQUESTS, MOST_PATIENCE, REPEATS_IN_A_ROW
+from rehost.ports import Witness
 
 LOGO = picture(50, Format.PNG, 64, 64)
 
@@ -272,7 +274,7 @@ async def test_many_shared_pictures_of_one_origin_are_kept_within_its_budget(tmp
         got = await at.outcomes(links)
 
         assert not [answer for answer in got if isinstance(answer, Reason)]
-        assert at.extra(*links) <= EXTRA_REQUESTS + 2
+        assert at.extra(*links) <= EXTRA_REQUESTS
         assert not await at.origins.decoys(f"http://{HOST}")
 
 
@@ -487,8 +489,8 @@ async def test_decoys_are_recognised_when_an_origin_turns_to_them_overnight(tmp_
         assert digest(NOTICE) in await at.origins.decoys(f"http://{HOST}")
 
 
-async def test_decoys_are_recognised_overnight_though_the_budget_is_used_up(tmp_path):
-    links = urls("a", 30)
+async def test_one_extra_request_is_kept_to_recognise_decoys_overnight(tmp_path):
+    links = urls("a", 40)
     logos = urls("logos", 12)
     names = paths(links) | paths(logos)
     turned = False
@@ -502,12 +504,39 @@ async def test_decoys_are_recognised_overnight_though_the_budget_is_used_up(tmp_
 
     async with worker(tmp_path, play) as at:
         await at.outcomes(links[:4] + logos)
-        assert at.extra(*links[:4], *logos) == EXTRA_REQUESTS
+        assert at.extra(*links[:4], *logos) == EXTRA_REQUESTS - 1
         turned = True
         got = [await at.outcome(link) for link in links[4:]]
 
-        assert got.count(Reason.DECOY) >= len(got) - 4
+        assert got.count(Reason.DECOY) >= len(got) - REPEATS_IN_A_ROW
         assert got[-10:] == [Reason.DECOY] * 10
+        assert at.extra(*links, *logos) == EXTRA_REQUESTS
+
+
+async def test_decoys_overnight_are_not_held_for_long_where_nothing_is_left_to_recognise_them(tmp_path):
+    turned = False
+    links = urls("a", 80)
+
+    @only(paths(links))
+    def play(path, headers):
+        return NOTICE if turned else None
+
+    async with worker(tmp_path, play) as at:
+        await at.outcomes(links[:4])
+        at.origins.spent[f"http://{HOST}"] = EXTRA_REQUESTS
+        turned = True
+        got = [await at.outcome(link) for link in links[4:]]
+
+        assert got.index(Reason.DECOY) <= MOST_PATIENCE + 1
+        assert got[-20:] == [Reason.DECOY] * 20
+        assert at.extra(*links) == 1  # of the first link
+        assert at.origins.fresh_in[f"http://{HOST}"] == FRESH_SECONDS
+
+        at.clock.advance(FRESH_SECONDS)
+        at.origins.refresh(f"http://{HOST}")
+        assert await at.outcome(links[-1]) == Reason.DECOY
+        assert digest(NOTICE) in await at.origins.decoys(f"http://{HOST}")
+        assert at.learner.take_unmasked(link(links[-1], PAGE), None) == {digest(NOTICE)}
 
 
 @pytest.mark.parametrize("after", ["forbidden", "html-page"])
@@ -542,9 +571,23 @@ async def test_pauses_grow_while_an_origin_stays_as_it_is(tmp_path):
         play.behaviour = "forbidden"
         for link in urls("a", 30, start=6):
             await at.outcome(link)
+            if at.pauses:
+                at.clock.advance(at.pauses[-1].seconds)
+                at.origins.refresh(f"http://{HOST}")
 
         assert [pause.seconds for pause in at.pauses[:3]] == [3600.0, 7200.0, 14400.0]
         assert max(pause.seconds for pause in at.pauses) == 86400.0
+
+
+async def test_links_that_were_in_flight_do_not_prolong_a_pause(tmp_path):
+    play = Turning()
+    async with worker(tmp_path, play) as at:
+        await at.outcomes(urls("a", 5))
+        play.behaviour = "forbidden"
+        got = await at.outcomes(urls("a", 30, start=6))
+
+        assert set(got) == {Reason.HOTLINK_REFUSED}
+        assert [pause.seconds for pause in at.pauses] == [3600.0]
 
 
 async def test_links_refused_by_an_origin_in_doubt_wait_for_hours_and_by_a_trusted_one_for_weeks(tmp_path):
@@ -570,4 +613,99 @@ async def test_a_group_of_refused_links_does_not_put_an_origin_in_doubt(tmp_path
         assert await at.outcomes(good[5:]) == [at.origin.picture(link) for link in good[5:]]
         assert at.pauses == []
         assert at.origins.forgotten == []
-        assert at.extra(*good, *bad) <= EXTRA_REQUESTS + 2
+        assert at.extra(*good, *bad) <= EXTRA_REQUESTS
+
+
+async def test_doubts_of_an_origin_that_works_come_out_of_its_five_extra_requests(tmp_path):
+    """Many pictures are missing, for which the origin says 403 (as S3 does): in stretches, and hundreds at once."""
+    good = urls("permissive", 12)
+    stretches = [urls("forbidden", 10, start=10 * n) for n in range(10)]
+    many = urls("forbidden", 300, start=200)
+    async with worker(tmp_path) as at:
+        await at.outcomes(good[:2])
+        for there, missing in zip(good[2:], stretches, strict=True):
+            assert {await at.outcome(link) for link in missing} == {Reason.HOTLINK_REFUSED}
+            assert await at.outcome(there) == at.origin.picture(there)
+        assert at.pauses == []
+        assert set(await at.outcomes(many)) == {Reason.HOTLINK_REFUSED}
+
+        assert at.origins.forgotten == []
+        assert at.extra(*good, *many, *(link for some in stretches for link in some)) == EXTRA_REQUESTS
+
+
+async def test_links_wait_where_an_origin_is_doubted_and_nothing_is_left_to_ask_it(tmp_path):
+    good, bad = urls("a", 3), urls("a", 60, start=10)
+    play = Turning()
+    async with worker(tmp_path, play) as at:
+        await at.outcomes(good)
+        at.origins.spent[f"http://{HOST}"] = EXTRA_REQUESTS
+        play.behaviour = "demands-own-site"
+        errors = []
+        for link in bad:
+            with pytest.raises(VisitError) as caught:
+                await at.obtain(link)
+            errors.append(caught.value)
+            if at.pauses:
+                break
+
+        assert [type(error) for error in errors[1:]] == [Transient] * (len(errors) - 1)  # none of them for weeks
+        assert len(errors) == MOST_PATIENCE
+        assert [pause.seconds for pause in at.pauses] == [3600.0]
+        assert "no extra request is left" in at.pauses[0].evidence
+        assert at.extra(*good, *bad[: len(errors)]) == 1  # the control of the first link
+
+        at.clock.advance(3600.0)
+        at.origins.refresh(f"http://{HOST}")
+        assert await at.outcome(bad[-1]) == at.origin.picture(bad[-1])
+        assert at.rule() == "origin"
+
+
+async def test_links_that_worked_before_this_process_began_are_witnesses(tmp_path):
+    """A new process has seen nothing work: what the ledger holds of the origin tells whether it still does."""
+    good, bad = urls("permissive", 3), urls("forbidden", 6)
+    async with worker(tmp_path) as at:
+        await at.outcomes(good)
+        elsewhere = Witness(f"http://{HOST}:81/x.jpg", None, "0" * 64)
+        at.origins.held[HOST] = [elsewhere, *(Witness(url, PAGE, digest(at.origin.picture(url))) for url in good)]
+        at.restart()
+        got = [await at.outcome(link) for link in bad]
+
+        assert set(got) == {Reason.HOTLINK_REFUSED}
+        assert at.origins.forgotten == at.pauses == []
+        assert at.origin.count("/permissive/picture-1.jpg") == 2
+        assert at.extra(*good, *bad) <= EXTRA_REQUESTS
+
+
+async def test_a_new_process_finds_that_an_origin_has_turned_by_what_the_ledger_holds(tmp_path):
+    play = Turning()
+    links = urls("a", 40)
+    async with worker(tmp_path, play) as at:
+        await at.outcomes(links[:3])
+        at.origins.held[HOST] = [Witness(url, PAGE, digest(at.origin.picture(url))) for url in links[:3]]
+        at.origins.refresh(f"http://{HOST}")
+        at.restart()
+        play.behaviour = "demands-own-site"
+        got = [await at.outcome(link) for link in links[3:]]
+
+        assert got[2:] == [at.origin.picture(link) for link in links[5:]]
+        assert at.rule() == "origin"
+
+
+async def test_a_new_process_recognises_decoys_by_what_the_ledger_holds(tmp_path):
+    turned = False
+    links = urls("a", 40)
+
+    @only(paths(links))
+    def play(path, headers):
+        return NOTICE if turned else None
+
+    async with worker(tmp_path, play) as at:
+        await at.outcomes(links[:3])
+        at.origins.held[HOST] = [Witness(url, PAGE, digest(at.origin.picture(url))) for url in links[:3]]
+        at.origins.spent[f"http://{HOST}"] = EXTRA_REQUESTS - 1
+        at.restart()
+        turned = True
+        got = [await at.outcome(link) for link in links[3:]]
+
+        assert got[-20:] == [Reason.DECOY] * 20
+        assert digest(NOTICE) in await at.origins.decoys(f"http://{HOST}")

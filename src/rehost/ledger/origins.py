@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import delete, or_, select, update
 
 from rehost.database import Connection, Database, after, now
 from rehost.ledger.burying import leave
-from rehost.ledger.schema import decoys, hosts, origins
+from rehost.ledger.schema import decoys, hosts, links, origins
 from rehost.ledger.sharing import Sharing
 from rehost.ledger.spending import Extra, draw
-from rehost.model import Rule
-from rehost.ports import Draw, Drawn, Share, Spending
+from rehost.model import Rule, State
+from rehost.ports import Draw, Drawn, Share, Spending, Witness
+
+_WITNESSES = 20  # held links that are looked at; those that share a picture are one
 
 
 class SqlOrigins:
@@ -65,6 +67,24 @@ class SqlOrigins:
     async def refresh_budget(self, origin: str, seconds: float) -> None:
         """Have learning begin anew in so many seconds."""
         await self._database.transact(lambda connection: self._spending.refresh(connection, origin, seconds))
+
+    async def witnesses(self, host: str) -> Sequence[Witness]:
+        """Return a few held links of a host, of different bytes; not what was adopted from the store."""
+        held = [links.c.state == State.HELD.value, links.c.present, links.c.url == links.c.held_url]
+        query = (
+            select(links.c.url, links.c.page_url, links.c.digest)
+            .where(links.c.host == host, *held, links.c.final_url.is_not(None))
+            .order_by(links.c.held_at.desc())
+            .limit(_WITNESSES)
+        )
+
+        async def work(connection: Connection) -> Sequence[Witness]:
+            found: dict[str, Witness] = {}
+            for row in await connection.execute(query):
+                found.setdefault(row.digest, Witness(row.url, row.page_url, row.digest))
+            return list(found.values())
+
+        return await self._database.read(work)
 
     async def decoys(self, origin: str) -> frozenset[str]:
         """Return the digests known to be decoys of this origin."""

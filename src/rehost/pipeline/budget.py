@@ -10,8 +10,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from rehost.clock import Clock
 from rehost.pipeline.known import EXTRA_REQUESTS, Known
 from rehost.ports import Origins, Spending
+
+FRESH_SECONDS = 3600.0
+"""After so long an origin that was doubted with nothing left to ask it is learned with a fresh budget."""
 
 
 class LearnedElsewhere(Exception):  # noqa: N818 - no error: somebody else is at it
@@ -23,6 +27,7 @@ class Budget:
     """Takes extra requests. To be used by who holds the origin's lock."""
 
     origins: Origins
+    clock: Clock
 
     async def spend(self, known: Known, *, keep: int = 0) -> bool:
         """Take one extra request if more than `keep` are left; return whether that was so.
@@ -30,6 +35,8 @@ class Budget:
         Raises:
             LearnedElsewhere: look into the ledger a little later.
         """
+        if self.clock.monotonic() >= known.fresh_at:
+            known.refresh()
         if known.budget <= keep:
             return False
         match await self.origins.spend(known.origin, EXTRA_REQUESTS - keep, known.seen):
@@ -37,11 +44,22 @@ class Budget:
                 raise LearnedElsewhere
             case Spending.USED_UP:
                 known.budget = keep
+                known.fresh_at = self.clock.monotonic() + FRESH_SECONDS  # the ledger may say otherwise by then
                 return False
             case Spending.GRANTED:
                 known.budget -= 1
                 known.is_ours = True
                 return True
+
+    async def spend_on_doubt(self, known: Known) -> bool:
+        """Take one to ask whether an origin is as it was; where none is left, the doubt has to wait for fresh ones."""
+        if await self.spend(known):
+            return True
+        if not known.is_in_doubt:
+            known.is_in_doubt = True
+            known.fresh_at = min(known.fresh_at, self.clock.monotonic() + FRESH_SECONDS)
+            await self.origins.refresh_budget(known.origin, FRESH_SECONDS)
+        return False
 
     @asynccontextmanager
     async def at(self, known: Known) -> AsyncIterator[None]:

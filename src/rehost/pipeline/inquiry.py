@@ -32,6 +32,8 @@ class Inquiry:
     prove: Prove
     answers: dict[str, Answer] = field(default_factory=dict)
     decoys: set[str] = field(default_factory=set)  # rules under which a decoy came
+    is_refused: bool = False  # counted as such, once however often it is gone through
+    is_repeated: bool = False
     _spools: list[Download] = field(default_factory=list)
 
     def __enter__(self) -> Self:

@@ -16,13 +16,16 @@ along the chain; what no Referer can cure (404, a time-out) is said of the link 
 A picture that a control gives is what the origin shows where there is none: it is remembered as a decoy too. Shared
 bytes that nothing proves to be a decoy are a picture that several links share; they are examined once.
 
-**What it costs.** At most EXTRA_REQUESTS per origin and learning, one of them kept for a control; afterwards refused
-links are refused with the one request of their own. Until two links gave different pictures, an origin's links are
-asked for one at a time, so that what is learned from the first is known to the second.
+**What it costs.** At most EXTRA_REQUESTS per origin and learning: tries, controls, and asking for a link that worked.
+One is kept for a control, and one, once the origin gives pictures, for that; afterwards refused links are refused with
+the one request of their own. Until two links gave different pictures, an origin's links are asked for one at a time, so
+that what is learned from the first is known to the second.
 
-**When an origin changes.** After several refusals in a row a link that worked is asked for again. If it works, those
-links are refused. If not, the rule is forgotten and learned anew with a fresh budget; where nothing works any more,
-the origin is left alone for an hour and more, and its links wait. What is held stays.
+**When an origin changes.** After several refusals in a row a link that worked, in this process or of old, is asked for
+again. If it works, those links are refused. If not, the rule is forgotten and learned anew with a fresh budget; where
+nothing works any more, the origin is left alone for an hour and more, and its links wait. What is held stays. Where no
+request is left to ask, there are fresh ones an hour later; until then refused links wait, and after MOST_PATIENCE in a
+row the whole origin does.
 
 **Many workers.** What is learned and what it has cost stand in the ledger (budget.py): one worker at a time learns an
 origin, and the budget is one over all workers and runs.
@@ -37,18 +40,18 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from rehost.clock import Clock
-from rehost.errors import Transient, VisitError
+from rehost.errors import VisitError
 from rehost.events import Listener, OriginLearned
 from rehost.model import Link, Referer, Rule
 from rehost.pipeline.budget import Budget, LearnedElsewhere
-from rehost.pipeline.inquiry import Inquiry, Place, Proven, is_refusal
-from rehost.pipeline.known import Known, Witness
-from rehost.pipeline.unmask import Suspicions, Unmasker, ask_again
+from rehost.pipeline.doubt import Doubts
+from rehost.pipeline.inquiry import Inquiry, Place, Proven
+from rehost.pipeline.known import Known
+from rehost.pipeline.unmask import Suspicions, Unmasker
 from rehost.pipeline.visit import Prove
-from rehost.ports import Origins, Pause
+from rehost.ports import Origins, Pause, Witness
 
 MOST_ORIGINS = 20_000
 """Known at once; those that were asked longest ago are forgotten first (the ledger remembers)."""
@@ -108,12 +111,12 @@ class Learner:
         self._origins = origins
         self._referers = referers
         self._suspicions = suspicions
-        self._budget = Budget(origins)
-        self._unmasker = Unmasker(origins, suspicions, self._budget)
+        self._budget = Budget(origins, clock)
+        self._unmasker = Unmasker(origins, suspicions, self._budget, self._place)
+        self._doubts = Doubts(origins, self._unmasker, clock, pause)
         self._normalise = normalise
         self._clock = clock
         self._listen = listen
-        self._pause = pause
         self._known: OrderedDict[str, Known] = OrderedDict()
 
     async def obtain(self, link: Link, prove: Prove) -> Proven:
@@ -157,7 +160,7 @@ class Learner:
         The digest that the link has come to hold is among them if it became known as a decoy in the meantime.
         """
         try:
-            known = self._known.get(self._referers.origin(self._normalise(link.url)))
+            known = self._known.get(self._place(link.url)[0])
         except VisitError:
             return set()
         if known is None:
@@ -229,17 +232,9 @@ class Learner:
     async def _refuse(self, inquiry: Inquiry, known: Known) -> Proven:
         """Say why the link has no picture; or find that the origin has changed, and learn it anew."""
         failure = inquiry.failure()
-        if known.pauses:
-            raise await self._leave_alone(known, failure)
         if known.rule is None:
-            raise failure
-        if not known.refuse():
-            # The first may be alone in this; should the next ones be the origin's doing, they must not wait for weeks.
-            raise failure if known.trusted or known.refusals == 1 else Transient(failure.reason, failure.evidence)
-        witness = known.witness()
-        if witness is not None and await self._still_works(inquiry, known, witness):
-            known.reassure()
-            raise failure
+            raise await self._doubts.leave_alone(known, failure) if known.pauses else failure
+        await self._doubts.settle(inquiry, known, failure)
         evidence = f"{known.refusals} links in a row are refused under {known.rule}: {failure.evidence}"
         doubted = known.rule
         known.forget()
@@ -248,23 +243,8 @@ class Learner:
         await self._look(known, at_once=True)  # another worker may have found it out before us, and learned
         proven = await self._walk(inquiry, known)
         if proven is None:
-            raise await self._leave_alone(known, inquiry.failure())
+            raise await self._doubts.leave_alone(known, inquiry.failure())
         return proven
-
-    async def _still_works(self, inquiry: Inquiry, known: Known, witness: Witness) -> bool:
-        answer = await ask_again(inquiry, known, witness)
-        if isinstance(answer, VisitError):
-            return not is_refusal(answer)
-        return answer[0].digest == witness.digest
-
-    async def _leave_alone(self, known: Known, failure: VisitError) -> Transient:
-        """Pause an origin that worked and refuses everything now; its links wait for it."""
-        seconds = known.pause()
-        await self._origins.refresh_budget(known.origin, seconds)
-        host = urlsplit(known.origin).hostname or ""
-        evidence = f"it worked, and refuses everything now: {failure.evidence}"
-        self._pause(Pause(host, seconds, evidence, failure.reason))
-        return Transient(failure.reason, evidence, retry_after=seconds)
 
     # --- what is known
 
@@ -280,6 +260,11 @@ class Learner:
         if len(self._known) > MOST_ORIGINS:
             self._known.popitem(last=False)
         return known
+
+    def _place(self, url: str) -> tuple[str, str]:
+        """Return the origin of a link, and the URL to ask for."""
+        asked = self._normalise(url)
+        return self._referers.origin(asked), asked
 
     async def _look(self, known: Known, *, at_once: bool = False) -> None:
         """See what the ledger has of the origin: other workers learn too."""

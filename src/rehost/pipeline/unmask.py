@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from rehost.errors import Transient, VisitError
-from rehost.pipeline.budget import Budget
+from rehost.model import Reason
+from rehost.pipeline.budget import FRESH_SECONDS, Budget
 from rehost.pipeline.inquiry import Answer, Inquiry, Place
-from rehost.pipeline.known import Known, Witness
-from rehost.ports import Origins
+from rehost.pipeline.known import MOST_PATIENCE, Known
+from rehost.ports import Origins, Witness
 
 
 class Suspicions(Protocol):
@@ -44,6 +46,7 @@ class Unmasker:
     origins: Origins
     suspicions: Suspicions
     budget: Budget
+    place: Callable[[str], tuple[str, str]]  # a link's origin, and the URL to ask for
 
     async def is_decoy(self, inquiry: Inquiry, known: Known, rule: str, digest: str) -> bool:
         """Return whether the bytes that came for this link under this rule are proven to be a decoy."""
@@ -57,7 +60,7 @@ class Unmasker:
     async def is_given_for_anything(self, inquiry: Inquiry, known: Known, rule: str, digest: str) -> bool:
         """Return whether URLs that cannot be this picture give the same bytes: then they are a decoy."""
         for url in self.suspicions.controls(inquiry.url):
-            if not await self.budget.spend(known):
+            if not await self.budget.spend(known, keep=_kept(known)):
                 # Another worker may have used it up on these very bytes since we looked.
                 known.unmask(await self.origins.decoys(known.origin))
                 return digest in known.decoys
@@ -75,6 +78,8 @@ class Unmasker:
 
     async def is_shared_decoy(self, inquiry: Inquiry, known: Known, rule: str, digest: str, other: Place) -> bool:
         """Return whether bytes that came under this link and another one are a decoy."""
+        if not known.settled:
+            await self.recall(known)
         # A control that was made when learning began, for the link before this one, need not be made again.
         if (known.settled or known.controlled != rule) and await self.is_given_for_anything(
             inquiry, known, rule, digest
@@ -83,11 +88,13 @@ class Unmasker:
         for another in inquiry.chain:
             if another in inquiry.answers or another == rule:
                 continue
-            if not await self.budget.spend(known):
-                return await self._has_replaced(inquiry, known, digest)
+            if not await self.budget.spend(known, keep=_kept(known)):
+                return await self._is_doubted_decoy(inquiry, known, digest)
             if await self._differ_under(another, inquiry, known, digest, other):
                 await self._unmask(known, digest, f"two links give it under {rule}, and two pictures under {another}")
                 return True
+        if await self._has_replaced(inquiry, known, digest):
+            return True
         self.suspicions.clear(known.origin, digest)
         known.settled = True
         return False
@@ -97,19 +104,34 @@ class Unmasker:
         mine = await inquiry.try_under(rule)
         if isinstance(mine, VisitError) or mine[0].digest in known.decoys | {digest}:
             return False
-        if not await self.budget.spend(known):
+        if not await self.budget.spend(known, keep=_kept(known)):
             return False
         url, page_url = other
         theirs = await inquiry.ask_for(url, page_url, rule)
         return not isinstance(theirs, VisitError) and theirs[0].digest not in {digest, mine[0].digest}
 
+    async def _is_doubted_decoy(self, inquiry: Inquiry, known: Known, digest: str) -> bool:
+        """Count bytes that came again and cannot be examined; when they come often, ask whether the origin has changed.
+
+        Raises:
+            Transient: they come for so many links that they are not to be held before that could be asked.
+        """
+        known.settled = True
+        known.repeats += not inquiry.is_repeated
+        inquiry.is_repeated = True
+        return known.has_repeated_many() and await self._has_replaced(inquiry, known, digest)
+
     async def _has_replaced(self, inquiry: Inquiry, known: Known, digest: str) -> bool:
-        """Return whether these bytes come now for a link that gave others before; asked when they come often."""
+        """Return whether these bytes come now for a link that gave others before."""
         witness = known.witness(against=digest)
-        if witness is None or not known.repeat():
-            known.settled = True
+        if witness is None:
             return False
-        answer = await ask_again(inquiry, known, witness)
+        answer = await self.ask_again(inquiry, known, witness)
+        if answer is None:
+            if known.repeats < MOST_PATIENCE:
+                return False
+            evidence = f"the same picture for {known.repeats} links in a row, and no extra request left to examine it"
+            raise Transient(Reason.DECOY, evidence, retry_after=FRESH_SECONDS)
         if isinstance(answer, VisitError) or answer[0].digest != digest:
             known.reassure()
             return False
@@ -122,7 +144,22 @@ class Unmasker:
         known.unmask({digest})
         await self.origins.add_decoy(known.origin, digest, evidence)
 
+    async def recall(self, known: Known) -> None:
+        """Remember, from the ledger, links of this origin that worked before this process began."""
+        if known.is_recalled:
+            return
+        known.is_recalled = True
+        held = await self.origins.witnesses(urlsplit(known.origin).hostname or "")
+        asked = [(self.place(each.url), each) for each in held]
+        known.recall(replace(each, url=url) for (origin, url), each in asked if origin == known.origin)
 
-async def ask_again(inquiry: Inquiry, known: Known, witness: Witness) -> Answer:
-    """Ask for a link that worked, as it worked; the one request beyond the budget, each time an origin is doubted."""
-    return await inquiry.ask_for(witness.url, witness.page_url, known.rule or inquiry.chain[0])
+    async def ask_again(self, inquiry: Inquiry, known: Known, witness: Witness) -> Answer | None:
+        """Ask for a link that worked, as it worked; None where no extra request is left for it."""
+        if not await self.budget.spend_on_doubt(known):
+            return None
+        return await inquiry.ask_for(witness.url, witness.page_url, known.rule or inquiry.chain[0])
+
+
+def _kept(known: Known) -> int:
+    """Return how many extra requests to keep: once an origin gives pictures, one in case that it changes."""
+    return 1 if known.settled else 0

@@ -19,6 +19,7 @@ from rehost.ports.facts import (
     T,
     Tally,
     Transaction,
+    Witness,
     WriteBack,
 )
 from rehost.ports.keeping import Catalogue, Store
@@ -51,5 +52,6 @@ __all__ = [
     "T",
     "Tally",
     "Transaction",
+    "Witness",
     "WriteBack",
 ]

@@ -21,6 +21,15 @@ Transaction = Any
 
 
 @dataclass(frozen=True, slots=True)
+class Witness:
+    """A link that gave a picture, and that picture's digest."""
+
+    url: str
+    page_url: str | None
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """A file in the store that lies where a link's copy belongs."""
 

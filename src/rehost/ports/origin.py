@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from rehost.errors import VisitError
 from rehost.model import Download, Image, NotModified, Reason, Request, Rule
-from rehost.ports.facts import Change, Draw, Drawn, Pause, Share, Spending
+from rehost.ports.facts import Change, Draw, Drawn, Pause, Share, Spending, Witness
 
 
 class Politeness(Protocol):
@@ -130,6 +130,10 @@ class Origins(Protocol):
 
     async def refresh_budget(self, origin: str, seconds: float) -> None:
         """Have learning begin anew in so many seconds: from then on no extra request counts that was taken before."""
+        ...
+
+    async def witnesses(self, host: str) -> Sequence[Witness]:
+        """Return a few held links of a host, as the rows have them: of different bytes, the last held first."""
         ...
 
     async def decoys(self, origin: str) -> frozenset[str]:
