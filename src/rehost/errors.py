@@ -3,6 +3,7 @@
 RehostError
 ├── VisitError(reason)            about one image: becomes an Outcome, in pipeline/visit.py and nowhere else
 │   ├── Transient(retry_after)    a second try may cure it
+│   │   └── Withheld              we did not ask: the operator's word, not the origin's
 │   └── Permanent                 a second try cannot cure it
 └── OperatorError                 about the environment: ends the run with a sentence that says what to do
     ├── SettingsError             usage or a setting                       exit status 2
@@ -56,6 +57,10 @@ class Transient(VisitError):  # noqa: N818 - the kind of cause
     ) -> None:
         super().__init__(reason, evidence, partial=partial)
         self.retry_after = retry_after
+
+
+class Withheld(Transient):
+    """A request on the way to the picture was not sent, for its host is to be left alone; no host is blamed for it."""
 
 
 class Permanent(VisitError):  # noqa: N818 - the kind of cause

@@ -6,9 +6,11 @@ from random import Random
 import pytest
 from tests.fakes import FakeClock
 
+from rehost.errors import Withheld
+from rehost.fetcher.pace import Manners
 from rehost.fetcher.politeness import HostPoliteness
 from rehost.pipeline.gate import Gate, HostPaused
-from rehost.ports import Share
+from rehost.ports import Drawn, Share
 
 HOST = "a.test"
 
@@ -72,3 +74,30 @@ async def test_a_short_pause_is_waited_out(gate, polite):
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+async def test_a_hop_waits_for_a_part_of_the_daily_budget_and_is_withheld_when_there_is_none():
+    clock = FakeClock(hurry=True)
+    polite = HostPoliteness(clock, Random(1), concurrency=4, manners=lambda _host: Manners(daily_budget=3))
+    drawn = [Drawn(1, 7, 3600.0), Drawn(0, 7, 3600.0)]
+    greeted = []
+
+    def greet():
+        greeted.append(polite.draws()[HOST].number)
+        polite.fill({HOST: drawn.pop(0)})
+
+    gate = Gate(polite, clock, concurrency=4, patience_seconds=20.0, changed=lambda _change: None, greet=greet)
+    await gate.hop(HOST)
+    with pytest.raises(Withheld, match="the day's budget of 3 requests is used up") as caught:
+        await gate.hop(HOST)
+
+    assert len(greeted) == 2
+    assert caught.value.retry_after == pytest.approx(3600.0, abs=1)
+    assert polite.finished("other.test", caught.value) is None
+    assert polite.pause_seconds("other.test") == 0
+
+
+async def test_a_hop_to_a_host_without_a_budget_is_not_held_up(gate, polite):
+    await gate.hop(HOST)
+
+    assert polite.draws() == {}

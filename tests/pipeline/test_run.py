@@ -226,6 +226,28 @@ async def test_a_days_budget_holds_over_all_workers_and_runs(world):
     assert 0 < second.next_due_seconds <= 86400 + 3600
 
 
+async def test_a_days_budget_counts_all_that_the_host_gets_to_see(world, mood):
+    """Links, the control, hops of redirects to it from itself and from another host, and its robots.txt."""
+
+    def to(name):
+        return lambda exchange: exchange.reply(302, b"", f"Location: {world.link('permissive', name)}")
+
+    mood["/robots.txt"] = "not-found"
+    mood |= {f"/{folder}/{n}.jpg": to(f"{folder}{n}.jpg") for folder in ("other", "own") for n in range(12)}
+    for host, folder in (("free.example", "other"), (HOST, "own")):
+        world.add(*(world.link(folder, f"{n}.jpg", host=host) for n in range(12)))
+    world.settings = replace(world.settings, robots=True, origins=(OriginOverride(HOST, daily_budget=21),))
+
+    first = await world.run()
+    second = await world.run()
+
+    assert world.origin.count("/robots.txt", host=HOST) in {1, 2}  # each run asks once
+    assert 18 <= world.origin.count(host=HOST) <= 21
+    assert first.held > 5
+    assert (second.held, second.total_held + second.later) == (0, 24)
+    assert {reason for ended in (first, second) for reason in ended.failed} == {Reason.THROTTLED}
+
+
 async def test_without_a_budget_nothing_is_counted(world):
     world.add(*(world.link("permissive", f"{number}.jpg") for number in range(5)))
     await world.run()

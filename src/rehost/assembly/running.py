@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from random import SystemRandom
@@ -130,7 +130,7 @@ async def open_parts(
             changed=pulse.report,
             greet=pulse.hurry,
         )
-        client = await stack.enter_async_context(_client(settings, clock, limits.requests))
+        client = await stack.enter_async_context(_client(settings, clock, limits.requests, gate.hop))
         inspector = await stack.enter_async_context(_inspector(settings))
         learner = Learner(
             origins,
@@ -223,7 +223,7 @@ def _robots(settings: Settings) -> Callable[[str], bool]:
     return lambda origin: next((robots for pattern, robots in special if pattern.fits(origin)), settings.robots)
 
 
-def _client(settings: Settings, clock: Clock, requests: int) -> Client:
+def _client(settings: Settings, clock: Clock, requests: int, hop: Callable[[str], Awaitable[None]]) -> Client:
     contact = f" ({settings.contact})" if settings.contact else ""
     return Client(
         Guard(settings.allow_networks),
@@ -237,6 +237,7 @@ def _client(settings: Settings, clock: Clock, requests: int) -> Client:
         proxies=Proxies.from_environment(os.environ),
         headers_for=_headers(settings),
         obeys_robots=_robots(settings),
+        hop=hop,
     )
 
 

@@ -20,7 +20,7 @@ from rehost.fetcher.lookup import Detour, Detours, Lookup, SystemLookup
 from rehost.fetcher.proxy import Proxies
 from rehost.fetcher.shortage import shortage
 from rehost.fetcher.spool import Spool
-from rehost.fetcher.url import next_hop, origin_of
+from rehost.fetcher.url import host_of, next_hop, origin_of
 from rehost.model import Download, NotModified, Partial, Reason, Request, Validator
 
 _DRAIN_BYTES = 64 * 1024  # an error page of this size is read, so that its connection can be used again
@@ -63,6 +63,7 @@ class Client:
         headers_for: Callable[[str], Mapping[str, str]] | None = None,
         obeys_robots: Callable[[str], bool] | None = None,
         lookup: Lookup | None = None,
+        hop: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         """Take parts and limits; nothing is opened yet.
 
@@ -79,6 +80,7 @@ class Client:
             headers_for: gives an origin's own header fields (User-Agent, Cookie, ...), which no other one gets to see.
             obeys_robots: says for which origins robots.txt and X-Robots-Tag are obeyed; for none if None.
             lookup: finds the addresses of names; the machine's resolver if None.
+            hop: is told of the host before each request but a fetch's first one: whoever fetches has counted that.
         """
         self._clock = clock
         self._timeout_seconds = timeout_seconds
@@ -86,6 +88,7 @@ class Client:
         self._max_redirects = max_redirects
         self._fields = {"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
         self._obeys_robots = obeys_robots
+        self._hop = hop
         self._robots = robots.Robots(self._robots_txt, clock)
         self._wire = wire.Wire(
             guard,
@@ -133,7 +136,7 @@ class Client:
         if request.partial is not None:
             body.spool.take_over(request.partial.spool)
             body.kept = replace(request.partial, spool=request.spool)
-        url, answer = await self._final(request)
+        url, answer = await self._final(request, is_counted=True)
         async with answer:
             if body.kept is None or answer.status not in {_PARTIAL_CONTENT, _RANGE_NOT_SATISFIABLE}:
                 return await self._take(url, answer, request, body)
@@ -194,21 +197,29 @@ class Client:
         media_type = condition.media_type(answer.headers)
         return Download(spool.path, spool.size, spool.digest, url, validator, answer.status, media_type)
 
-    async def _final(self, request: Request) -> tuple[str, wire.Answer]:
+    async def _final(self, request: Request, *, is_counted: bool = False) -> tuple[str, wire.Answer]:
         """Return the answer to a request, which the caller closes, and the URL that it came from."""
         fields = self._fields | condition.fields_for(request)
         if request.referer is not None:
             fields["Referer"] = request.referer
-        return await self._follow(request.url, fields, self._consent if self._obeys_robots else None)
+        consent = self._consent if self._obeys_robots else None
+        return await self._follow(request.url, fields, consent, is_counted=is_counted)
 
     async def _follow(
-        self, url: str, fields: Mapping[str, str], consent: Callable[[str], Awaitable[None]] | None
+        self,
+        url: str,
+        fields: Mapping[str, str],
+        consent: Callable[[str], Awaitable[None]] | None,
+        *,
+        is_counted: bool = False,
     ) -> tuple[str, wire.Answer]:
         """Follow redirects, each hop guarded (and, if it is to be, consented to) anew; return the last answer."""
         seen = {url}
         while True:
             if consent is not None:
                 await consent(url)
+            if self._hop is not None and not (is_counted and len(seen) == 1):
+                await self._hop(host_of(url))
             answer = await self._wire.get(url, fields)
             location = answer.headers.get("Location") if answer.status in verdict.REDIRECTS else None
             if not location:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from random import Random
 
-from rehost.errors import Transient, VisitError
+from rehost.errors import Transient, VisitError, Withheld
 from rehost.model import Reason
 
 GROWTH_ROUNDS = 4
@@ -68,6 +68,8 @@ def sign_of(error: VisitError | None) -> Sign:
     """Return what the end of a request says of its host."""
     if error is None:
         return Sign.GOOD
+    if isinstance(error, Withheld):
+        return Sign.NONE
     if isinstance(error, Transient) and error.retry_after:
         return Sign.THROTTLED
     return _SIGNS.get(error.reason, Sign.GOOD)
@@ -136,6 +138,21 @@ class Pace:
         self._next_at = now + self.manners.min_delay_seconds * self._workers()
         if self.manners.daily_budget:
             self.part -= 1
+
+    def pass_on(self, now: float) -> bool:
+        """Count a request that is no turn as sent, if there is a part of the day's budget for it; return whether.
+
+        Raises:
+            Withheld: there will be none soon.
+        """
+        self.used_at = now
+        if self.part > 0 and now < self._day_ends:
+            self.part -= 1
+            return True
+        if now < self.paused_until:
+            reason, evidence = self.cause
+            raise Withheld(reason, evidence, retry_after=self.paused_until - now)
+        return False
 
     def draw(self, now: float, *, is_wanted: bool) -> int:
         """Return how much of the day's budget to ask for, or (below zero) how much is given back with this call."""

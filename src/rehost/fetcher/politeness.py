@@ -98,6 +98,18 @@ class HostPoliteness:
         self._place(host)
         return pace.is_short()
 
+    def passes(self, host: str) -> bool:
+        """Count a request that is no turn against the host's daily budget, if any; return whether it may be sent.
+
+        Raises:
+            Withheld: there is no part of the budget for it, nor will there be soon.
+        """
+        if not self._manners_of(host).daily_budget:
+            return True
+        passes = self._pace(host).pass_on(self._clock.monotonic())
+        self._replace(host)
+        return passes
+
     def finished(self, host: str, error: VisitError | None) -> Change | None:
         """Count the request as ended, learn from how it ended, and return what others should know of it."""
         pace = self._pace(host)
@@ -175,6 +187,10 @@ class HostPoliteness:
         if pace is None:
             pace = self._paces[host] = Pace(self._most, self._manners(host), self._first_slots)
         return pace
+
+    def _manners_of(self, host: str) -> Manners:
+        pace = self._paces.get(host)
+        return pace.manners if pace else self._manners(host)
 
     def _place(self, host: str) -> None:
         """Give the host the place that fits how it stands now."""

@@ -15,6 +15,9 @@ from rehost.clock import Clock
 from rehost.errors import RehostError, VisitError
 from rehost.ports import Change, Pause, Politeness
 
+HOP_SECONDS = 0.1
+"""Between two looks whether more of a daily budget has come."""
+
 
 class HostPaused(RehostError):  # noqa: N818 - no error: the host rests
     """The host is to be left alone for longer than a visit may wait; nothing is said about the link."""
@@ -70,6 +73,18 @@ class Gate:
             raise
         finally:
             self._leave(host, error)
+
+    async def hop(self, host: str) -> None:
+        """Wait until a request may be sent for which no turn is taken: a hop of a redirect, a robots.txt.
+
+        Its host's daily budget counts it, as all that the host gets to see; nothing else holds it up.
+
+        Raises:
+            Withheld: that budget is used up.
+        """
+        while not self._politeness.passes(host):
+            self._greet()
+            await self._clock.sleep(HOP_SECONDS)
 
     def refresh(self) -> None:
         """Take in that shares and pauses may have changed: send away who would wait too long, let in who may enter."""

@@ -34,6 +34,16 @@ class Politeness(Protocol):
         """Count a request to this host as in flight; return whether a new part of its daily budget is needed soon."""
         ...
 
+    def passes(self, host: str) -> bool:
+        """Count a request that is no turn, a hop or a robots.txt, against the host's daily budget, if it has one.
+
+        Return whether it may be sent now; False until more of the budget is drawn.
+
+        Raises:
+            Withheld: the host is left alone, and there is no part of its budget for it.
+        """
+        ...
+
     def finished(self, host: str, error: VisitError | None) -> Change | None:
         """Count the request as ended, learn from how it ended, and return what others should know of it."""
         ...
