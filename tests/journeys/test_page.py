@@ -13,6 +13,7 @@ import pytest
 
 BROWSER = shutil.which("chromium-headless-shell")
 TIMEOUT = 120
+TOKEN = "a-token-of-the-tests"
 
 pytestmark = [
     pytest.mark.skipif(BROWSER is None, reason="chromium-headless-shell is not installed"),
@@ -28,7 +29,7 @@ def demonstration(tmp_path_factory):
         port = probe.getsockname()[1]
     folder = tmp_path_factory.mktemp("page") / "demo"
     command = [sys.executable, "-m", "rehost", "demo", "--dir", str(folder), "--port", str(port)]
-    environment = {"PATH": os.environ["PATH"], "REHOST_TOKEN": ""}
+    environment = {"PATH": os.environ["PATH"], "REHOST_TOKEN": TOKEN}
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
@@ -101,7 +102,57 @@ def test_the_overview_tells_what_shows_and_why_the_rest_does_not(open_page):
     assert page.get_by_text("oss.ownsite.example").is_visible()
     page.get_by_text("No run is going on").wait_for()  # live
     page.locator(".curve canvas").wait_for()
+    assert page.locator(".bars canvas").is_visible()
     assert "null" not in page.locator("main").inner_text()
+
+
+def column(page, number):
+    """The texts of one column of the table of origins, from the top down."""
+    return page.locator(f"[aria-label=Origins] tbody td:nth-child({number})").all_inner_texts()
+
+
+def test_the_tables_are_sorted_by_what_is_clicked(open_page):
+    page = open_page("/rehost/")
+    page.locator("[aria-label=Origins] tbody tr").first.wait_for()
+    names = column(page, 1)
+
+    page.get_by_role("button", name="Origin", exact=True).click()
+    upward = column(page, 1)
+    page.get_by_role("button", name="Origin", exact=True).click()
+
+    assert upward == sorted(names, key=lambda name: name if "://" in name else "")
+    assert column(page, 1) == upward[::-1]
+    assert page.locator("th[aria-sort=descending]").inner_text() == "Origin"
+
+
+def test_whatever_a_table_is_told_stays_text(open_page, demonstration):
+    bad = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+    page = open_page("/rehost/#/gallery")
+
+    def worse(value):
+        if isinstance(value, dict):
+            return {name: worse(each) for name, each in value.items()}
+        if isinstance(value, list):
+            return [worse(each) for each in value]
+        return bad if isinstance(value, str) and not value.startswith("20") else value
+
+    def answer(route):
+        told = route.fetch().json()
+        if "reasons" in told:
+            route.fulfill(json={**told, "reasons": {bad: 3}})
+        else:
+            route.fulfill(json=worse(told))
+
+    for name in ("origins", "runs", "standing"):
+        page.route(f"**/api/{name}?*", answer)
+    page.goto(f"{demonstration}/rehost/#/")
+    page.locator("[aria-label=Runs] tbody tr").wait_for()
+    page.locator(".reasons li").first.wait_for()
+
+    for place in ("[aria-label=Origins]", "[aria-label=Runs]"):
+        assert bad in page.locator(place).inner_text()
+        assert page.locator(f"{place} img, {place} script").count() == 0
+    assert page.locator(".reasons img, .reasons script").count() == 0
 
 
 def test_every_thumbnail_shows(open_page):
@@ -128,7 +179,7 @@ def test_the_gallery_goes_on_where_the_page_ended(open_page):
     assert len(set(keys)) == 197
 
 
-def test_the_gallery_filters_by_state_reason_host_and_title(open_page):
+def test_the_gallery_filters_by_state_reason_origin_and_title(open_page):
     page = open_page("/rehost/#/gallery")
 
     def count(number):
@@ -139,7 +190,7 @@ def test_the_gallery_filters_by_state_reason_host_and_title(open_page):
     count(4)
     page.goto(page.url.split("#")[0] + "#/gallery?state=deferred")
     count(1)
-    page.goto(page.url.split("#")[0] + "#/gallery?host=photo.lapsed.example")
+    page.goto(page.url.split("#")[0] + "#/gallery?origin=http%3A%2F%2Fphoto.lapsed.example")
     count(4)
     page.goto(page.url.split("#")[0] + "#/gallery")
     count(60)
@@ -169,6 +220,34 @@ def test_a_broken_one_says_why_and_what_can_be_done(open_page):
 
     assert "What can be done: Put another link into the row" in page.locator("dialog").text_content()
     assert page.locator("dialog .act").count() == 0  # nobody may act here
+
+
+def test_with_the_token_an_origin_is_paused_and_resumed_and_a_broken_one_retried(open_page):
+    page = open_page("/rehost/")
+    page.get_by_role("button", name="Unlock actions").click()
+    page.locator("dialog input").fill(TOKEN)
+    page.locator("dialog input").press("Enter")
+    row = page.locator("tr", has_text="cdn.detour.example")
+    row.get_by_role("button", name="Pause a day").click()
+    row.get_by_text("paused for").wait_for()
+    row.get_by_role("button", name="Resume").click()
+    row.get_by_role("button", name="Pause a day").wait_for()
+
+    page.locator(".reasons a", has_text="decoy").click()
+    page.locator(".tile").first.click()
+    page.locator("dialog").get_by_role("button", name="Retry").click()
+    page.get_by_text("Done: 1 due now.").wait_for()
+
+
+def test_a_picture_tells_its_history(open_page):
+    page = open_page("/rehost/#/gallery?state=held")
+    page.locator(".tile").first.click()
+
+    lines = page.locator(".history li")
+    lines.first.wait_for()
+
+    assert [line.split("\n")[1] for line in lines.all_inner_texts()] == ["Written into the row", "A whole picture came"]
+    assert "· run 1" in lines.first.inner_text()
 
 
 def test_chinese_by_the_browser_s_language_and_by_choice(open_page):

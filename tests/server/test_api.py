@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import pytest
-from tests.databases import CASES, execute, open_database
+from tests.databases import CASES, add_cases, execute, open_database
 from tests.server.dashboards import (
     HEADERS,
     TITLE,
@@ -58,6 +58,11 @@ async def test_standing_is_told(client):
         ({"state": "held"}, ["1", "2"]),
         ({"reason": "gone"}, ["4"]),
         ({"host": "b.example"}, ["5"]),
+        ({"origin": "https://b.example"}, ["5"]),
+        ({"origin": "HTTPS://B.example:443/", "source": "cases"}, ["5"]),
+        ({"origin": "http://b.example"}, []),
+        ({"origin": "https://b.example:8443"}, []),
+        ({"origin": "nothing of the kind"}, []),
         ({"text": "ONERROR"}, ["2"]),
         ({"text": "/3.PNG"}, ["4"]),
         ({"text": "慢", "source": "cases"}, ["2"]),
@@ -68,6 +73,26 @@ async def test_links_are_found_by(client, query, keys):
     page = await told(client, "/api/links", **query)
 
     assert sorted(each["link"]["row_key"] for each in page["links"]) == keys
+
+
+async def test_an_origin_is_what_the_fetcher_takes_it_for_however_a_link_is_written(desk, client):
+    odd = [
+        "HTTP://A.example:80/1.png",
+        " //a.example/2.png",
+        "http://a.example:8080/3.png",
+        "no link",
+        "ftp://a.example/x",
+    ]
+    await add_cases(desk.database, odd, first=10)
+    await desk.note()
+
+    origins = {each["origin"]: each["present"] for each in (await told(client, "/api/origins"))["origins"]}
+    pages = [await told(client, "/api/links", origin=each) for each in ("http://a.example", "http://a.example:8080")]
+
+    assert origins == {
+        "https://a.example": 5, "https://b.example": 1, "http://a.example": 1, "http://a.example:8080": 1, "": 2
+    }  # fmt: skip
+    assert [[each["link"]["row_key"] for each in page["links"]] for page in pages] == [["10"], ["12"]]
 
 
 async def test_pages_follow_each_other(client):
@@ -102,7 +127,12 @@ async def test_usage_says_what_is_to_come(client):
 
 async def test_hosts_origins_runs_and_sources_are_told(client):
     assert [host["host"] for host in await told(client, "/api/hosts")] == ["a.example", "b.example"]
-    assert await told(client, "/api/origins") == {"rules": [], "decoys": {}}
+    origins = await told(client, "/api/origins")
+    assert (origins["rules"], origins["decoys"]) == ([], {})
+    assert [(each["origin"], each["present"], each["held"], each["failed"]) for each in origins["origins"]] == [
+        ("https://a.example", 4, 2, 2),
+        ("https://b.example", 1, 0, 0),
+    ]
     assert await told(client, "/api/runs") == []
     assert await told(client, "/api/sources") == ["cases"]
 

@@ -1,7 +1,7 @@
 """Databases: the engine, transactions that bear outages, and the only place where dialects differ."""
 
 from rehost.database.engine import Columns, Connection, Database, LinkRows, Session
-from rehost.database.expressions import NEVER, Moment, after, blank, host_of, now, seconds_until
+from rehost.database.expressions import NEVER, Moment, after, blank, host_of, now, root_of, seconds_until
 
 __all__ = [
     "NEVER",
@@ -15,5 +15,6 @@ __all__ = [
     "blank",
     "host_of",
     "now",
+    "root_of",
     "seconds_until",
 ]

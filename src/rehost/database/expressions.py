@@ -87,6 +87,14 @@ class host_of(FunctionElement[str]):  # noqa: N801 - reads as the function that 
     name = "rehost_host"
 
 
+class root_of(FunctionElement[str]):  # noqa: N801 - reads as the function that it is
+    """What stands before the path in a column of URLs, as it is written there: few texts, however many links."""
+
+    type = String()
+    inherit_cache = True
+    name = "rehost_root"
+
+
 def blank(column: ColumnElement[str | None]) -> ColumnElement[bool]:
     """Return the condition that a column holds nothing, or nothing but spaces."""
     return or_(column.is_(None), func.trim(type_coerce(column, Text)) == "")
@@ -131,3 +139,17 @@ def _host_postgresql(element: host_of, compiler: SQLCompiler, **kwargs: Any) -> 
 @compiles(host_of, "sqlite")
 def _host_sqlite(element: host_of, compiler: SQLCompiler, **kwargs: Any) -> str:  # noqa: ANN401 - SQLAlchemy's hook
     return f"rehost_host({compiler.process(element.clauses, **kwargs)})"
+
+
+@compiles(root_of, "postgresql")
+def _root_postgresql(element: root_of, compiler: SQLCompiler, **kwargs: Any) -> str:  # noqa: ANN401 - SQLAlchemy's hook
+    url = compiler.process(element.clauses, **kwargs)
+    return f"(split_part({url}, '/', 1) || '//' || split_part({url}, '/', 3))"
+
+
+@compiles(root_of, "sqlite")
+def _root_sqlite(element: root_of, compiler: SQLCompiler, **kwargs: Any) -> str:  # noqa: ANN401 - SQLAlchemy's hook
+    url = compiler.process(element.clauses, **kwargs)
+    rest = f"substr({url}, instr({url}, '//') + 2)"
+    scheme = f"substr({url}, 1, instr({url}, '//') + 1)"
+    return f"({scheme} || substr({rest}, 1, instr({rest} || '/', '/') - 1))"

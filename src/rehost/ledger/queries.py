@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, and_, case, func, or_, select
 
-from rehost.database import Connection, Database, after, now, seconds_until
+from rehost.database import Connection, Database, after, now, root_of, seconds_until
 from rehost.ledger.crews import runs_of, runs_query
 from rehost.ledger.schema import changes, decoys, hosts, links, origins, visits
 from rehost.ledger.standings import (
@@ -21,6 +21,7 @@ from rehost.ledger.standings import (
     HostStanding,
     LinkStanding,
     Page,
+    RootStanding,
     RunStanding,
     Standing,
     Twin,
@@ -134,6 +135,26 @@ class Queries:
             for row in rows
         ]
 
+    async def roots(self, source: str, limit: int = MOST) -> Sequence[RootStanding]:
+        """Return what the URLs of a source begin with, up to the path, as they are written; the most frequent first."""
+        number, root = func.count(), root_of(links.c.url).label("root")
+        query = (
+            select(
+                root,
+                links.c.host,
+                number.label("present"),
+                number.filter(_HELD).label("held"),
+                number.filter(_FAILED).label("failed"),
+                number.filter(is_due(links)).label("due"),
+                seconds_until(func.min(links.c.due_at).filter(_FAILED, links.c.due_at > now())).label("next_due"),
+            )
+            .where(links.c.source == source, links.c.present)
+            .group_by(root, links.c.host)
+            .order_by(number.desc(), root)
+            .limit(min(limit, MOST))
+        )
+        return [RootStanding(*row) for row in await self._all(query)]
+
     async def rules(self) -> Sequence[Rule]:
         """Return what was learned of each origin."""
         query = select(origins).order_by(origins.c.origin).limit(MOST)
@@ -224,6 +245,8 @@ def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = [
         column == str(value) for column, value in exact.items() if value is not None
     ]
+    if wanted.roots is not None:
+        conditions.append(root_of(links.c.url).in_(wanted.roots))
     if wanted.text:
         found = [column.icontains(wanted.text, autoescape=True) for column in (links.c.row_key, links.c.url)]
         conditions.append(or_(*found, links.c.row_key.in_(wanted.keys)))

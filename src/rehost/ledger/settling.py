@@ -76,8 +76,8 @@ class Settling:
         await self._leave(connection, [outcome for outcome in outcomes if isinstance(outcome, Unchanged)])
         await self._fail(connection, [outcome for outcome in outcomes if isinstance(outcome, Deferred | Refused)])
         rows = [(each.task.link, written[each.task.link], self.url(each.copy.key)) for each in held]
-        await journal.write(connection, self.database, run, rows)
         await visits.write(connection, self.database, run, visits.rows_of(outcomes, held))
+        await journal.write(connection, self.database, run, rows)
 
     async def _hold(self, connection: Connection, held: Sequence[Stored]) -> None:
         if not held:

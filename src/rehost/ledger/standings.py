@@ -40,6 +40,19 @@ class HostStanding:
 
 
 @dataclass(frozen=True, slots=True)
+class RootStanding:
+    """Where links stand whose URLs begin alike, up to the path."""
+
+    root: str  # as the rows have it
+    host: str
+    present: int
+    held: int
+    failed: int  # deferred or refused
+    due: int
+    next_due_seconds: float | None  # until the first of those that wait is due
+
+
+@dataclass(frozen=True, slots=True)
 class LinkStanding:
     """All that is known of one link now."""
 
@@ -154,6 +167,7 @@ class Wanted:
     state: State | None = None
     reason: Reason | None = None
     host: str | None = None
+    roots: Sequence[str] | None = None  # what their URLs begin with, up to the path, as `RootStanding` has it
     text: str | None = None  # part of the row's key or of the link, upper or lower case
     keys: Sequence[str] = ()  # rows that `text` found elsewhere (by their titles): shown as well
 

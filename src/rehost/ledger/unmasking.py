@@ -70,9 +70,9 @@ async def unmask(
     rows = (await connection.execute(query)).all()
     if rows:
         await _refuse(connection, database, [row.entry for row in rows], evidence, wait_seconds)
-        await journal.write(connection, database, run, [(_link(row), row.local_url, None) for row in rows])
         found = (End.REFUSED.value, Reason.DECOY.value, evidence, digest)
         await visits.write(connection, database, run, [(row.entry, *found) for row in rows])
+        await journal.write(connection, database, run, [(_link(row), row.local_url, None) for row in rows])
     return [(_link(row), Copy(row.key, row.digest, row.size)) for row in rows]
 
 

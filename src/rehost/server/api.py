@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from rehost.errors import CatalogueError
 from rehost.ledger.standings import Change, HostStanding, LinkStanding, RunStanding, Standing, Twin, Visit, Wanted
-from rehost.model import Reason, Rule, State
+from rehost.model import Reason, State
+from rehost.server import origins
 from rehost.server.asking import Choice, Whole, Words
 from rehost.server.office import Desk, Office
 from rehost.server.operation import NothingThereError, Operation
@@ -24,6 +25,7 @@ POSITION = Whole("position", "Place of the link within its cell.", 0, MOST_POSIT
 STATE = Choice("state", "Only links in this state.", State)
 REASON = Choice("reason", "Only links whose last visit ended so.", Reason)
 HOST = Words("host", "Only links of this host.", 255)
+ORIGIN = Words("origin", "Only links of this origin: scheme://host, and :port where it is not the scheme's own.", 300)
 TEXT = Words("text", "Part of a key, a link or a title, upper or lower case.", 200)
 AFTER = Whole("after", "Where the page begins: `next` of the page before.", 0, MOST_ENTRY, 0)
 LIMIT = Whole("limit", "How many at most.", 1, 1000, 50)
@@ -79,14 +81,6 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Origins:
-    """What was learned of origins."""
-
-    rules: Sequence[Rule]
-    decoys: Mapping[str, int]  # origin: how many pictures are known to be notices
-
-
-@dataclass(frozen=True, slots=True)
 class Health:
     """That all is well."""
 
@@ -103,7 +97,7 @@ class Api:
 
     def operations(self) -> tuple[Operation, ...]:
         """Return all questions."""
-        listed = (SOURCE, STATE, REASON, HOST, TEXT, AFTER, LIMIT)
+        listed = (SOURCE, STATE, REASON, ORIGIN, HOST, TEXT, AFTER, LIMIT)
         return (
             Operation("GET", "/health", "The server lives.", self.health, Health),
             Operation("GET", "/ready", "The database and the store can be used.", self.ready, Health),
@@ -114,7 +108,14 @@ class Api:
             Operation(
                 "GET", "/api/hosts", "The hosts of a source.", self.hosts, Sequence[HostStanding], (SOURCE, LIMIT)
             ),
-            Operation("GET", "/api/origins", "Learned rules, and decoys.", self.origins, Origins),
+            Operation(
+                "GET",
+                "/api/origins",
+                "Origins, what was learned of them included.",
+                self.origins,
+                origins.Origins,
+                (SOURCE,),
+            ),
             Operation(
                 "GET", "/api/runs", "Runs, the latest first.", self.runs, Sequence[RunStanding], (SOURCE, BEFORE, LIMIT)
             ),
@@ -145,8 +146,13 @@ class Api:
         wanted = Wanted(
             SOURCE.read(query), STATE.read(query), REASON.read(query), HOST.read(query), text=TEXT.read(query)
         )
-        after, limit = AFTER.read(query), LIMIT.read(query)
+        after, limit, origin = AFTER.read(query), LIMIT.read(query), ORIGIN.read(query)
         desk = await self.office.get()
+        if origin is not None:
+            sources = await self.all_sources({}) if wanted.source is None else [wanted.source]
+            wanted = replace(
+                wanted, roots=[each for name in sources for each in await origins.roots(desk.queries, name, origin)]
+            )
         if wanted.text:
             wanted = replace(wanted, keys=await self._found(desk, wanted.text, wanted.source))
         page = await desk.queries.links(wanted, after, limit)
@@ -170,10 +176,10 @@ class Api:
         source, limit = self.source(query), LIMIT.read(query)
         return await (await self.office.get()).queries.hosts(source, limit)
 
-    async def origins(self, _query: Mapping[str, str]) -> Origins:
-        """Return what was learned."""
-        queries = (await self.office.get()).queries
-        return Origins(await queries.rules(), await queries.decoys())
+    async def origins(self, query: Mapping[str, str]) -> origins.Origins:
+        """Return where the origins of a source stand, and what was learned of any."""
+        source = self.source(query)
+        return await origins.look((await self.office.get()).queries, source)
 
     async def runs(self, query: Mapping[str, str]) -> Sequence[RunStanding]:
         """Return the last runs."""

@@ -18,7 +18,7 @@ export async function gallery(main, { source, values }) {
   const load = async () => {
     more.disabled = true;
     try {
-      const page = await ask("links", { source, state: values.state, reason: values.reason, host: values.host, text: values.text, after, limit: A_PAGE });
+      const page = await ask("links", { source, state: values.state, reason: values.reason, origin: values.origin, text: values.text, after, limit: A_PAGE });
       wall.append(...page.links.map(card));
       if (!wall.childElementCount) wall.replaceChildren(el("p", { class: "soft" }, text("nothing")));
       after = page.next;
@@ -34,17 +34,18 @@ export async function gallery(main, { source, values }) {
 
 async function bar(source, values) {
   const go = (change) => { location.hash = `#/gallery${query({ ...values, ...change })}`; };
-  const hosts = (await ask("hosts", { source, limit: 500 }).catch(() => [])).map((each) => [each.host, `${each.host} (${number(each.present)})`]);
+  const known = (await ask("origins", { source }).catch(() => ({ origins: [] }))).origins;
+  const origins = known.filter((each) => each.origin).map((each) => [each.origin, `${each.origin} (${number(each.present)})`]);
   const choice = (name, any, options) => el("select", { name, "aria-label": any, onchange: (event) => go({ [name]: event.target.value }) },
     el("option", { value: "" }, any), ...options.map(([value, label]) => el("option", { value, selected: values[name] === value }, label)));
   const search = el("input", { type: "search", name: "text", value: values.text || "", maxlength: 200, placeholder: text("search"), "aria-label": text("search") });
   search.addEventListener("change", () => go({ text: search.value }));
-  const isOfReason = values.reason && !values.text && !values.host && !values.state;
+  const isOfReason = values.reason && !values.text && !values.origin && !values.state;
   const these = isOfReason ? action(text("retrythese"), "retry", () => ({ source, reason: values.reason }), (done) => text("did", done.changed)) : null;
   return el("div", { class: "filters", role: "search" }, search,
     choice("state", text("anystate"), STATES.map((each) => [each, text(each)])),
     choice("reason", text("anyreason"), reasonNames.map((each) => [each, reason(each)])),
-    choice("host", text("anyhost"), hosts.filter(([host]) => host)), these);
+    choice("origin", text("anyorigin"), origins), these);
 }
 
 function card({ title, link }) {

@@ -1,9 +1,10 @@
-// How things stand, at one glance: what shows, what a run does now, the disk, the reasons, the hosts, the runs.
+// How things stand, at one glance: what shows, what a run does now, the disk, the reasons, the origins, the runs.
 import { action } from "./app.js";
 import { ask, query } from "./call.js";
-import { curve, meter, stack } from "./charts.js";
+import { bars, curve, meter, stack } from "./charts.js";
 import { el, put } from "./dom.js";
-import { advice, bytes, moment, number, percent, reason, ruleText, span, text } from "./words.js";
+import { grid } from "./tables.js";
+import { advice, bytes, moment, number, percent, plural, reason, ruleText, span, text } from "./words.js";
 
 const STATES = ["held", "leased", "wanted", "deferred", "refused"];
 const at = (values) => `#/gallery${query(values)}`;
@@ -13,24 +14,23 @@ export async function overview(main, { source }) {
   const live = el("section", { class: "card" });
   const disk = el("section", { class: "card" });
   const why = el("section", { class: "card" });
-  const hosts = el("section", { class: "card wide" });
-  const runs = el("section", { class: "card wide" });
-  put(main, hero, el("div", { class: "grid" }, live, disk, why, hosts, runs));
+  const where = el("section", { class: "card wide" });
+  const past = el("section", { class: "card wide" });
+  put(main, hero, el("div", { class: "grid" }, live, disk, why, where, past));
 
   const refresh = async () => {
-    const [standing, usage, listed, learned, journal] = await Promise.all([
-      ask("standing", { source }), ask("usage"), ask("hosts", { source, limit: 100 }), ask("origins"), ask("runs", { source, limit: 8 })]);
+    const [standing, usage, known, listed] = await Promise.all([ask("standing", { source }), ask("usage"), ask("origins", { source }), ask("runs", { source, limit: 200 })]);
     showHero(hero, standing);
-    hosts.hidden = !listed.length;
     showDisk(disk, usage);
-    showReasons(why, standing, source, refresh);
-    showHosts(hosts, listed, learned, refresh);
-    showRuns(runs, journal);
+    shown.show(standing);
+    showOrigins(known);
+    showRuns(listed);
   };
+  const shown = reasons(why, source, refresh), showOrigins = origins(where, refresh), showRuns = runs(past);
   await refresh().catch(() => put(hero, el("p", { class: "lead" }, text("away"))));
   const timer = setInterval(() => refresh().catch(() => {}), 15000);
   const stream = watch(live, hero, source, refresh);
-  return () => { clearInterval(timer); stream.close(); };
+  return () => { clearInterval(timer); stream.close(); shown.end(); };
 }
 
 function showHero(hero, standing) {
@@ -41,10 +41,10 @@ function showHero(hero, standing) {
     name, value: standing.states[name] || 0, label: text(name), text: number(standing.states[name] || 0), href: at({ state: name }) }));
   const legend = parts.filter((part) => part.value).map((part) =>
     el("a", { href: part.href, class: "key" }, el("i", { class: part.name }), el("b", {}, part.text), " ", part.label));
-  const wait = standing.next_due_seconds === null ? null : el("span", { class: "soft" }, `${text("next")} ${span(standing.next_due_seconds)}`);
+  const wait = standing.next_due_seconds === null ? null : el("span", { class: "soft" }, text("next", span(standing.next_due_seconds)));
   return put(hero, 
     el("h1", {}, el("strong", {}, percent(held, present)), " ", text("shows")),
-    el("p", { class: "soft" }, `${number(held)} ${text("of")} ${number(present)} ${text("links")}`),
+    el("p", { class: "soft" }, `${number(held)} ${text("of")} ${plural("links", present)}`),
     stack(parts), el("div", { class: "legend" }, ...legend, wait));
 }
 
@@ -91,7 +91,7 @@ function watch(card, hero, source, refresh) {
 
 function showDisk(card, usage) {
   let until = text("growthless");
-  if (usage.days_left !== null) until = usage.days_left > 3650 ? text("never") : `${text("full")} ${span(usage.days_left * 86400)}`;
+  if (usage.days_left !== null) until = usage.days_left > 3650 ? text("never") : text("full", span(usage.days_left * 86400));
   put(card, heading(text("disk")),
     el("div", { class: "figures" }, figure(bytes(usage.held_size), text("taken")), figure(bytes(usage.free_size), text("free"))),
     meter(usage.total_size - usage.free_size, usage.total_size, usage.free_size < usage.total_size / 10 ? "refused" : "held"),
@@ -99,50 +99,60 @@ function showDisk(card, usage) {
     usage.expected_size ? el("p", { class: "soft" }, text("expected", bytes(usage.expected_size))) : null);
 }
 
-function showReasons(card, standing, source, refresh) {
-  const told = Object.entries(standing.reasons);
-  const isWhole = standing.states.held > 0 && Object.entries(standing.states).every(([name, count]) => name === "held" || !count);
-  const most = Math.max(...told.map(([, count]) => count), 1);
-  const lines = told.map(([name, count]) => el("li", { title: advice(name) },
-    el("a", { href: at({ reason: name }) }, el("span", {}, reason(name)), el("code", {}, name), el("b", {}, number(count)), meter(count, most, "refused"))));
-  const all = told.length ? action(text("retryall"), "retry", () => ({ source }), (done) => text("did", done.changed), refresh) : null;
-  put(card, heading(text("why"), all), told.length ? el("ul", { class: "reasons" }, ...lines) : el("p", { class: "soft" }, text(isWhole ? "none" : "nofailure")));
+const LINE = 46; // pixels of a reason's line; style.css has them too
+
+function reasons(card, source, refresh) {
+  const drawn = bars(LINE, "--refused");
+  const list = el("ul", { class: "reasons" });
+  const whole = el("div", { class: "plot" }, drawn.place, list);
+  const show = (standing) => {
+    const told = Object.entries(standing.reasons);
+    const isWhole = standing.states.held > 0 && Object.entries(standing.states).every(([name, count]) => name === "held" || !count);
+    put(list, ...told.map(([name, count]) => el("li", { title: advice(name) },
+      el("a", { href: at({ reason: name }) }, el("span", {}, reason(name)), el("code", {}, name), el("b", {}, number(count))))));
+    const all = told.length ? action(text("retryall"), "retry", () => ({ source }), (done) => text("did", done.changed), refresh) : null;
+    put(card, heading(text("why"), all), told.length ? whole : el("p", { class: "soft" }, text(isWhole ? "none" : "nofailure")));
+    drawn.draw(told.map(([, count]) => count));
+  };
+  return { show, end: drawn.end };
 }
 
-function showHosts(card, hosts, learned, refresh) {
-  const name = (origin) => origin.replace(/^[a-z]+:\/\//, "").replace(/:\d+$/, "");
-  const rules = new Map(learned.rules.map((rule) => [name(rule.origin), rule]));
-  const decoys = new Map(Object.entries(learned.decoys).map(([origin, count]) => [name(origin), count]));
-  const rows = hosts.map((host) => {
-    const rule = rules.get(host.host);
-    const paused = host.pause_seconds > 0;
-    const standing = paused ? `${text("paused")} ${span(host.pause_seconds)}` : text(host.proven ? "calm" : "untried");
-    const button = paused
-      ? action(text("resume"), "resume", () => ({ host: host.host }), () => text("didresume", host.host), refresh)
-      : action(text("pause"), "pause", () => ({ host: host.host }), () => text("didpause", host.host), refresh);
-    return el("tr", {},
-      el("td", {}, host.host ? el("a", { href: at({ host: host.host }), class: "url" }, host.host) : text("hostless"),
-        el("small", {}, `${number(host.held)} ${text("of")} ${number(host.present)}`), meter(host.held, host.present, "held")),
-      el("td", { title: rule ? rule.evidence : "" }, rule ? ruleText(rule.referer) : "–", decoys.has(host.host) ? el("small", {}, text("decoys", number(decoys.get(host.host)))) : null),
-      el("td", { title: host.evidence || "" }, el("span", { class: "state" }, el("span", { class: `dot ${paused ? "deferred" : host.proven ? "held" : "wanted"}` }), standing),
-        paused && host.evidence ? el("small", {}, host.evidence) : null,
-        !paused && host.next_due_seconds !== null ? el("small", {}, `${text("next")} ${span(host.next_due_seconds)}`) : null), el("td", { class: "end" }, button));
-  });
-  put(card, heading(text("hosts")), table([text("host"), text("rule"), text("state"), ""], rows));
+function origins(card, refresh) {
+  const host = (origin) => ({ host: origin.host });
+  const button = (origin) => (!origin.host ? null : origin.pause_seconds > 0
+    ? action(text("resume"), "resume", () => host(origin), () => text("didresume", origin.host), refresh)
+    : action(text("pause"), "pause", () => host(origin), () => text("didpause", origin.host), refresh));
+  const state = (origin) => (origin.pause_seconds > 0 ? `${text("paused")} ${span(origin.pause_seconds)}` : text(origin.proven ? "calm" : "untried"));
+  const dot = (origin) => (origin.pause_seconds > 0 ? "deferred" : origin.proven ? "held" : "wanted");
+  const table = grid(text("origins"), [
+    { id: "origin", label: text("origin"), value: (origin) => origin.origin,
+      cell: (origin) => [origin.origin ? el("a", { href: at({ origin: origin.origin }), class: "url" }, origin.origin) : text("originless")] },
+    { id: "held", label: text("held"), value: (origin) => origin.held,
+      cell: (origin) => [`${number(origin.held)} ${text("of")} ${number(origin.present)}`, meter(origin.held, origin.present, "held")] },
+    { id: "rule", label: text("rule"), value: (origin) => (origin.rule ? origin.rule.referer : undefined),
+      cell: ({ rule, decoys }) => [rule ? el("span", { title: rule.evidence }, ruleText(rule.referer)) : "–", decoys ? el("small", {}, text("decoys", number(decoys))) : null] },
+    { id: "state", label: text("state"), value: (origin) => origin.pause_seconds,
+      cell: (origin) => [origin.host ? el("span", { class: "state" }, el("span", { class: `dot ${dot(origin)}` }), state(origin)) : "–",
+        origin.pause_seconds > 0 && origin.pause_evidence ? el("small", {}, origin.pause_evidence) : null] },
+    { id: "next", label: text("nextat"), value: (origin) => origin.next_due_seconds ?? undefined,
+      cell: (origin) => [origin.next_due_seconds === null ? "–" : text("within", span(origin.next_due_seconds))] },
+    { id: "act", label: "", end: true, cell: (origin) => [button(origin)] },
+  ]);
+  return (told) => { card.hidden = !told.origins.length; put(card, heading(text("origins")), table.place); table.show(told.origins); };
 }
 
-function showRuns(card, runs) {
-  const rows = runs.map((run) => {
-    let end = run.is_alive ? text("goingon") : run.ended_at === null ? text("killed") : run.interrupted ? text("interrupted") : span(run.seconds);
-    if (run.undone_at) end += ` · ${text("undone")}`;
-    return el("tr", {}, el("td", {}, moment(run.started_at), el("small", {}, `#${run.run} · ${run.os_user}@${run.host}`)), el("td", {}, end),
-      el("td", {}, run.held === null ? "…" : `${number(run.held)} ${text("held")}`, run.failed ? el("small", {}, `${number(run.failed)} ${text("failed")}`) : null),
-      el("td", { class: "end" }, run.size === null ? "…" : bytes(run.size)));
-  });
-  put(card, heading(text("runs")), rows.length ? table([text("began"), text("took"), text("outcome"), text("received")], rows) : el("p", { class: "soft" }, text("empty")));
+function runs(card) {
+  const end = (run) => (run.is_alive ? text("goingon") : run.ended_at === null ? text("killed") : run.interrupted ? text("interrupted") : span(run.seconds));
+  const told = (value, written) => (value === null ? "…" : written(value));
+  const table = grid(text("runs"), [
+    { id: "run", label: text("began"), value: (run) => run.run, cell: (run) => [moment(run.started_at), el("small", {}, `#${run.run} · ${run.os_user}@${run.host}`)] },
+    { id: "took", label: text("took"), value: (run) => run.seconds ?? undefined, cell: (run) => [run.undone_at ? `${end(run)} · ${text("undone")}` : end(run)] },
+    { id: "held", label: text("held"), value: (run) => run.held ?? undefined, cell: (run) => [told(run.held, number)] },
+    { id: "failed", label: text("failed"), value: (run) => run.failed ?? undefined, cell: (run) => [told(run.failed, number)] },
+    { id: "size", label: text("received"), value: (run) => run.size ?? undefined, end: true, cell: (run) => [told(run.size, bytes)] },
+  ], 8);
+  return (listed) => { put(card, heading(text("runs")), listed.length ? table.place : el("p", { class: "soft" }, text("empty"))); table.show(listed); };
 }
 
 const heading = (words, ...more) => el("div", { class: "heading" }, el("h2", {}, words), ...more);
 const figure = (value, label) => el("div", {}, el("b", {}, value), el("span", {}, label));
-const table = (heads, rows) => el("div", { class: "scroll" }, el("table", { class: "list" },
-  el("thead", {}, el("tr", {}, ...heads.map((each, index) => el("th", { class: index && index === heads.length - 1 ? "end" : null }, each)))), el("tbody", {}, ...rows)));

@@ -11,21 +11,21 @@ export function switchLanguage() {
 
 const TEXTS = {
   overview: ["Overview", "总览"], gallery: ["Gallery", "图库"], api: ["API", "接口"], other: ["中文", "English"],
-  shows: ["of the pictures show", "的图片能正常显示"], of: ["of", "/"], links: ["links", "条链接"],
+  shows: ["of the pictures show", "的图片能正常显示"], of: ["of", "/"], links: ["{0} link|{0} links", "{0} 条链接"],
   held: ["held", "已保存"], wanted: ["wanted", "待获取"], leased: ["in work", "处理中"], deferred: ["deferred", "稍后重试"], refused: ["refused", "无法获取"],
   live: ["Right now", "当前任务"], running: ["A run is going on", "任务进行中"], idle: ["No run is going on", "当前没有任务"],
   rate: ["links per second", "条/秒"], speed: ["per second", "每秒"], left: ["to go", "剩余"], done: ["Nothing is due.", "没有到期的链接。"],
   nextat: ["Next attempt", "下次尝试"], run: ["run", "任务"], outcome: ["Outcome", "结果"],
-  due: ["due now", "已到期"], next: ["next attempt in", "下次尝试："], away: ["The server cannot answer just now; the page tries again.", "服务器暂时无法应答，页面会自动重试。"],
+  due: ["due now", "已到期"], next: ["next attempt in {0}", "下次尝试：{0}后"], away: ["The server cannot answer just now; the page tries again.", "服务器暂时无法应答，页面会自动重试。"],
   disk: ["Disk", "磁盘"], taken: ["taken by copies", "副本占用"], free: ["free", "可用"], expected: ["About {0} still to come", "预计还需约 {0}"],
-  full: ["Full in", "预计写满："], never: ["Years away from full at this week's pace", "按本周速度，多年内不会写满"], growthless: ["Nothing came this week", "本周没有新增"],
+  full: ["Full in {0}", "预计 {0}后写满"], never: ["Years away from full at this week's pace", "按本周速度，多年内不会写满"], growthless: ["Nothing came this week", "本周没有新增"],
   why: ["Why pictures are missing", "缺图原因"], none: ["Every picture is held.", "所有图片均已保存。"], nofailure: ["Nothing has failed.", "没有失败的链接。"],
-  hosts: ["Hosts", "图片主机"], host: ["Host", "主机"], rule: ["Shown to it", "所需 Referer"], state: ["State", "状态"],
-  paused: ["paused for", "暂停"], calm: ["answers", "正常"], untried: ["unproven", "未验证"], decoys: ["notices known: {0}", "已识别占位图：{0}"], hostless: ["no host", "无主机"],
+  origins: ["Origins", "源站"], origin: ["Origin", "源站"], within: ["in {0}", "{0}后"], rule: ["Shown to it", "所需 Referer"], state: ["State", "状态"],
+  paused: ["paused for", "暂停"], calm: ["answers", "正常"], untried: ["unproven", "未验证"], decoys: ["notices known: {0}", "已识别占位图：{0}"], originless: ["of no origin", "无源站"],
   "rule-none": ["no Referer", "不带 Referer"], "rule-origin": ["its own address", "主机自身地址"], "rule-site": ["its site's address", "主站地址"], "rule-page": ["the row's page", "来源页面"],
   runs: ["Runs", "任务记录"], began: ["Began", "开始"], took: ["Took", "用时"], received: ["Received", "接收"], failed: ["failed", "失败"], by: ["By", "执行者"],
   killed: ["ended without a word", "异常结束"], interrupted: ["interrupted", "被中断"], undone: ["undone", "已撤销"], goingon: ["going on", "进行中"],
-  search: ["Key, title or link", "编号、标题或链接"], anystate: ["Any state", "全部状态"], anyreason: ["Any reason", "全部原因"], anyhost: ["Any host", "全部主机"],
+  search: ["Key, title or link", "编号、标题或链接"], anystate: ["Any state", "全部状态"], anyreason: ["Any reason", "全部原因"], anyorigin: ["Any origin", "全部源站"],
   more: ["Show more", "显示更多"], nothing: ["Nothing fits. Loosen a filter.", "没有符合条件的结果，请放宽筛选。"], empty: ["Nothing noted yet: start a run with `rehost run`.", "尚无记录：请先执行 rehost run。"],
   link: ["Link", "原始链接"], page: ["Page", "来源页面"], local: ["Local URL", "本地地址"], final: ["Came from", "实际来源"], digest: ["SHA-256", "SHA-256"], size: ["Size", "大小"],
   dimensions: ["Dimensions", "尺寸"], visited: ["Visited", "最近访问"], saved: ["Held since", "保存时间"], attempts: ["Visits", "访问次数"], evidence: ["Seen", "依据"], row: ["Row", "记录"],
@@ -33,9 +33,9 @@ const TEXTS = {
   "end-held": ["A whole picture came", "已取得完整图片"], "end-adopted": ["Already in the store, proven and kept", "存储中已有，验证后保留"], "end-unchanged": ["Not changed at its origin", "源站未变化"], "end-overtaken": ["A picture came, but the row had another link by then", "已取得图片，但该行链接已变更"], "end-deferred": ["No picture yet", "暂未取得"], "end-refused": ["No picture", "无法获取"], close: ["Close", "关闭"], open: ["Open the copy", "打开副本"], cando: ["What can be done", "可以怎么做"], nohistory: ["Nothing yet.", "暂无。"],
   token: ["Token", "令牌"], unlock: ["Unlock actions", "解锁操作"], lock: ["Lock actions", "锁定操作"], readonly: ["Read only: this server has no REHOST_TOKEN.", "只读：服务器未设置 REHOST_TOKEN。"],
   tokenask: ["The operator's token (REHOST_TOKEN). It stays in this tab.", "管理员令牌（REHOST_TOKEN），仅保存在此标签页。"], save: ["Unlock", "解锁"],
-  retry: ["Retry", "重试"], retrythese: ["Retry these", "重试这些"], alike: ["Same picture in", "相同图片"], retryall: ["Retry all that failed", "重试全部失败项"], pause: ["Pause a day", "暂停一天"], resume: ["Resume", "恢复"], start: ["Start a run", "开始任务"],
+  retry: ["Retry", "重试"], retrythese: ["Retry these", "重试这些"], alike: ["Same picture in", "相同图片"], retryall: ["Retry all", "全部重试"], pause: ["Pause a day", "暂停一天"], resume: ["Resume", "恢复"], start: ["Start a run", "开始任务"],
   did: ["Done: {0} due now.", "完成：{0} 条已到期待取。"], didpause: ["{0} is left alone.", "已暂停 {0}。"], didresume: ["{0} may be asked again.", "已恢复 {0}。"], didstart: ["The run is on its way.", "任务已开始。"],
-  unshown: ["Your browser does not show this format.", "浏览器不支持显示此格式。"], nocopy: ["No copy yet", "尚无副本"], allhosts: ["pictures", "张"], source: ["Source", "数据源"],
+  unshown: ["Your browser does not show this format.", "浏览器不支持显示此格式。"], nocopy: ["No copy yet", "尚无副本"], source: ["Source", "数据源"],
 };
 
 // Reason: what it means, and what can be done; for people who never read a log.
@@ -68,6 +68,12 @@ const REASONS = {
 
 const pick = (pair) => pair[CHINESE ? 1 : 0];
 export const text = (name, ...values) => values.reduce((words, value, index) => words.replace(`{${index}}`, value), pick(TEXTS[name]));
+// A number of things: in English one form for one, another for more.
+export function plural(name, count) {
+  const forms = pick(TEXTS[name]).split("|");
+  return forms[count === 1 ? 0 : forms.length - 1].replace("{0}", number(count));
+}
+
 export const reason = (name) => (REASONS[name] ? pick(REASONS[name][0]) : name);
 export const advice = (name) => (REASONS[name] ? pick(REASONS[name][1]) : "");
 export const reasonNames = Object.keys(REASONS);
