@@ -7,6 +7,7 @@ framing changed to fit: then we and curl have to agree, apart from the exception
 import csv
 import re
 import zlib
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from tests.fetcher.conftest import client
@@ -123,63 +124,78 @@ def vectors(shared):
             yield Vector(row["test"], int(row["curl_exit_expected"]), row["command"], raw)
 
 
-async def served(vector, raw, spool, **settings):
-    """Return what comes of fetching a reply: a Download or a VisitError. Whatever is asked next is not found."""
+@asynccontextmanager
+async def replies(folder):
+    """Yield what serves replies, each from a host of its own, and returns what came of fetching one: path and end."""
+    raws = {}
 
     async def reply(exchange):
-        if len(exchange.origin.requests) > 1 and exchange.asked.target != "/first":
-            await exchange.reply(404)
+        if len([each for each in exchange.origin.requests if each.host == exchange.asked.host]) > 1:
+            await exchange.reply(404)  # whatever is asked after the first
             return
-        await exchange.send(raw)
+        await exchange.send(raws[exchange.asked.host])
         exchange.close()
 
     with Origin(lambda _host, _path, _headers: reply) as origin:
-        async with client(origin, timeout_seconds=5.0, **settings) as opened:
-            try:
-                return await opened.fetch(Request("http://a.example/first", spool))
-            except VisitError as error:
-                return error
+        async with AsyncExitStack() as stack:
+            clients = {
+                size: await stack.enter_async_context(client(origin, timeout_seconds=5.0, max_bytes=size))
+                for size in (1 << 20, len(PICTURE) - 1)
+            }
+
+            async def served(vector, raw, max_bytes=1 << 20):
+                host, spool = f"t{vector.test}.example", folder / vector.test
+                raws[host] = raw
+                try:
+                    return spool, await clients[max_bytes].fetch(Request(f"http://{host}/first", spool))
+                except VisitError as error:
+                    return spool, error
+
+            yield served
 
 
-async def test_no_reply_as_it_is_comes_to_be_stored(shared, spool):
+async def test_no_reply_as_it_is_comes_to_be_stored(shared, tmp_path):
     stored, hung = [], []
-    for vector in vectors(shared):
-        end = await served(vector, vector.raw, spool)
-        if isinstance(end, Download):
-            try:
-                examine(spool.read_bytes(), Ceiling(max_pixels=10**6, max_frames=100))
-            except VisitError:
-                continue
-            stored.append(vector.test)
-        elif end.reason is Reason.TIMED_OUT:
-            hung.append(vector.test)
+    async with replies(tmp_path) as served:
+        for vector in vectors(shared):
+            spool, end = await served(vector, vector.raw)
+            if isinstance(end, Download):
+                try:
+                    examine(spool.read_bytes(), Ceiling(max_pixels=10**6, max_frames=100))
+                except VisitError:
+                    continue
+                stored.append(vector.test)
+            elif end.reason is Reason.TIMED_OUT:
+                hung.append(vector.test)
 
     assert stored == ["374"]  # a whole GIF
     assert hung == []
 
 
-async def test_we_and_curl_agree_on_pictures_in_these_replies(shared, spool):
+async def test_we_and_curl_agree_on_pictures_in_these_replies(shared, tmp_path):
     stricter, laxer = [], []
-    for vector in vectors(shared):
-        size = len(PICTURE) - 1 if vector.curl_exit == 63 else 1 << 20  # --max-filesize, exceeded
-        end = await served(vector, vector.with_picture(), spool, max_bytes=size)
-        ours = isinstance(end, Download)
-        if ours:
-            assert spool.read_bytes() == PICTURE, vector.test
-        curls = vector.curl_exit == 0 and vector.status in {200, None}
-        if curls and not ours:
-            stricter.append((vector.test, str(end)))
-        if ours and not curls:
-            laxer.append(vector.test)
+    async with replies(tmp_path) as served:
+        for vector in vectors(shared):
+            size = len(PICTURE) - 1 if vector.curl_exit == 63 else 1 << 20  # --max-filesize, exceeded
+            spool, end = await served(vector, vector.with_picture(), size)
+            ours = isinstance(end, Download)
+            if ours:
+                assert spool.read_bytes() == PICTURE, vector.test
+            curls = vector.curl_exit == 0 and vector.status in {200, None}
+            if curls and not ours:
+                stricter.append((vector.test, str(end)))
+            if ours and not curls:
+                laxer.append(vector.test)
 
     assert dict(stricter).keys() == WE_ARE_STRICTER.keys(), stricter
     assert sorted(laxer) == sorted(WE_ARE_LAXER)
 
 
-async def test_no_status_but_success_gives_a_picture(shared, spool):
+async def test_no_status_but_success_gives_a_picture(shared, tmp_path):
     others = [vector for vector in vectors(shared) if vector.status not in {200, None}]
 
-    ends = [await served(vector, vector.with_picture(), spool) for vector in others]
+    async with replies(tmp_path) as served:
+        ends = [(await served(vector, vector.with_picture()))[1] for vector in others]
 
     assert len(others) > 35
     assert [end for end in ends if isinstance(end, Download)] == []

@@ -145,7 +145,7 @@ def ended(request, origin, spool):
 def test_a_misbehaviour_ends_as_it_should(name, origin, spool, ended):
     url = origin.url(name, host="pics.example")
 
-    end = ended(url, 1.0 if name in SLOW else 20.0)
+    end = ended(url, 0.25 if name in SLOW else 20.0)
 
     if name in WHOLE | OTHER_BYTES:
         assert (spool.read_bytes() == origin.picture(url)) is (name in WHOLE)

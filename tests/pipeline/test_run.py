@@ -17,6 +17,7 @@ from tests.origin import Origin
 
 from rehost import assembly
 from rehost.events import Event, OriginLearned, RunEnded, Visited
+from rehost.fetcher import pace
 from rehost.model import Reason
 from rehost.settings import OriginOverride, Settings, load
 from rehost.store.layout import Layout
@@ -38,9 +39,9 @@ class World:
             return list(connection.execute(statement, values))
 
     def add(self, *urls: str) -> None:
-        for url in urls:
-            page = "https://www.pages.example/1"
-            self.sql("INSERT INTO ad_cases (source_url, main_image) VALUES (?, ?)", page, url)
+        rows = [("https://www.pages.example/1", url) for url in urls]
+        with contextlib.closing(sqlite3.connect(self.folder / "c.db")) as connection, connection:
+            connection.executemany("INSERT INTO ad_cases (source_url, main_image) VALUES (?, ?)", rows)
 
     def link(self, behaviour: str, name: str = "1.jpg", host: str = HOST) -> str:
         return self.origin.url(behaviour, name, host=host)
@@ -191,18 +192,47 @@ async def test_invariant_2_a_row_that_changes_meanwhile_is_never_given_the_old_p
     assert world.bytes_of(1) == world.origin.picture(new)
 
 
-async def test_a_hanging_host_holds_nobody_up(world):
+async def test_a_hanging_host_holds_nobody_up(world, request, monkeypatch):
+    healthy = 200
+    if not request.config.getoption("full"):
+        healthy = 100
+        monkeypatch.setattr(pace, "FIRST_PAUSE", 60.0)  # more than a run waits, which then need not be waited for
     world.add(*(world.link("hang", f"{number}.jpg", host="dead.example") for number in range(700)))
-    world.add(*(world.link("permissive", f"{number}.jpg") for number in range(200)))
+    world.add(*(world.link("permissive", f"{number}.jpg") for number in range(healthy)))
     settings = replace(world.settings, timeout_seconds=3.0)
 
     async with assembly.open_run(settings, source=None, listen=world.events.append) as run:
         ended = await asyncio.wait_for(run.go(), 120)
 
     hosts = [event.outcome.task.host for event in world.events if isinstance(event, Visited)]
-    assert ended.held == 200
-    assert hosts[:200] == [HOST] * 200  # all of them before the first hanging one's time was up
+    assert ended.held == healthy
+    assert hosts[:healthy] == [HOST] * healthy  # all of them before the first hanging one's time was up
     assert world.origin.count(host="dead.example") < 40  # the last of a dead host's links cost no time-out each
+
+
+@pytest.mark.parametrize("behaviour", ["unavailable-date", "429"])
+async def test_a_host_that_asks_to_come_back_later_is_asked_once_for_all_of_its_links(world, mood, behaviour):
+    """Seven hundred links, Retry-After in both of its forms; the ledger keeps the others off, and the next run."""
+
+    async def asks_to_wait(exchange):
+        await exchange.reply(int(behaviour), b"", "Retry-After: 3600")
+
+    if behaviour.isdigit():
+        mood.update({f"/{behaviour}/{number}.jpg": asks_to_wait for number in range(700)})
+    world.add(*(world.link(behaviour, f"{number}.jpg", host="busy.example") for number in range(700)))
+    world.add(*(world.link("permissive", f"{number}.jpg") for number in range(20)))
+
+    first = await world.run()
+    asked = world.origin.count(host="busy.example")
+    waits = world.sql("SELECT DISTINCT state, reason, evidence FROM rehost_links WHERE host = 'busy.example'")
+    second = await world.run()
+
+    assert (first.held, first.failed, first.later) == (20, {Reason.THROTTLED: 700}, 700)
+    assert asked == 1
+    assert [(state, reason) for state, reason, _ in waits] == [("deferred", "throttled")]
+    assert waits[0][2] in {"status 429", "status 503"}
+    assert 3600 * 0.9 < first.next_due_seconds < 3600 * 1.3
+    assert (second.held, second.failed, world.origin.count(host="busy.example")) == (0, {}, 1)
 
 
 async def test_a_days_budget_holds_over_all_workers_and_runs(world):
