@@ -22,6 +22,15 @@ def nursery() -> Iterator[Nursery]:
 
 
 @pytest.fixture(scope="session")
+def proof(request: pytest.FixtureRequest) -> dict[str, str]:
+    """How pictures are proven where that is not the question: by a decoder with --full, by their structure otherwise.
+
+    A decoder process takes a third of a second to start, in every program of every test.
+    """
+    return {"IMAGE_VERIFY": "decode" if request.config.getoption("full") else "structure"}
+
+
+@pytest.fixture(scope="session")
 def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a `python` that has nothing but its standard library."""
     folder = tmp_path_factory.mktemp("bare")

@@ -13,7 +13,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -294,11 +294,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def scene(engine: str, nursery: Nursery, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Scene]:
+def scene(
+    engine: str, nursery: Nursery, proof: Mapping[str, str], tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Scene]:
     watched = Watched()
     with small_disk(tmp_path / "world") as disk, Origin(watched) as origin:
         server = request.getfixturevalue("postgres") if engine == "postgresql" else None
-        world = World(disk, origin, server, settings={"IMAGE_DOWNLOAD_CONCURRENCY": "6"}, nursery=nursery)
+        world = World(disk, origin, server, settings={"IMAGE_DOWNLOAD_CONCURRENCY": "6", **proof}, nursery=nursery)
         if server is not None:
             world.database = server.create_database()
             server.run(f"DO $$ BEGIN CREATE ROLE {ROLE} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")

