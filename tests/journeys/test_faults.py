@@ -125,7 +125,7 @@ def failing(calls: str, error: str, when: str) -> Callable[[Scene], Done]:
         if shutil.which("strace") is None:
             pytest.skip("strace is not there: apt install strace")
         injected = f"-einject={calls}:error={error}:when={when}"
-        return scene.run("strace", "-f", "-qq", "-o", "/dev/null", injected, f"-etrace={calls}")
+        return scene.world.run_traced("-o", "/dev/null", injected, f"-etrace={calls}")
 
     return run
 
