@@ -17,7 +17,7 @@ T = TypeVar("T")
 pytest_plugins = ["tests.postgres"]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-SEED = os.environ.get("REHOST_TEST_SEED") or str(secrets.randbelow(10**6))
+SEED = os.environ.setdefault("REHOST_TEST_SEED", str(secrets.randbelow(10**6)))  # one for all processes of the tests
 
 # What may be skipped in CI: the beginning of the reason, and why it is right that CI does without.
 SKIPS_ALLOWED_IN_CI = {
@@ -35,6 +35,12 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.register_profile("fast", deadline=None)
     hypothesis.settings.register_profile("full", deadline=None, max_examples=2000)
     hypothesis.settings.load_profile("full" if config.getoption("full") else "fast")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A process for each core where the whole is run; none beside this one where paths were named."""
+    everything = config.args_source is not pytest.Config.ArgsSource.ARGS
+    return len(os.sched_getaffinity(0)) if everything else 0
 
 
 def pytest_report_header(config: pytest.Config) -> str:
