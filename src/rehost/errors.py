@@ -3,7 +3,8 @@
 RehostError
 ├── VisitError(reason)            about one image: becomes an Outcome, in pipeline/visit.py and nowhere else
 │   ├── Transient(retry_after)    a second try may cure it
-│   │   └── Withheld              we did not ask: the operator's word, not the origin's
+│   │   ├── Withheld              we did not ask: the operator's word, not the origin's
+│   │   └── Unanswered            we did not wait for long: it is asked again last
 │   └── Permanent                 a second try cannot cure it
 └── OperatorError                 about the environment: ends the run with a sentence that says what to do
     ├── SettingsError             usage or a setting                       exit status 2
@@ -61,6 +62,10 @@ class Transient(VisitError):  # noqa: N818 - the kind of cause
 
 class Withheld(Transient):
     """A request on the way to the picture was not sent, for its host is to be left alone; no host is blamed for it."""
+
+
+class Unanswered(Transient):
+    """No answer had begun when another link was to have the turn; nothing is said of the host."""
 
 
 class Permanent(VisitError):  # noqa: N818 - the kind of cause

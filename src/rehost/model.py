@@ -6,7 +6,7 @@ prove to be an Image, which is at rest as a Copy; what came of it is an Outcome.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -153,6 +153,7 @@ class Request:
     referer: str | None = None
     validator: Validator | None = None  # makes the request conditional
     partial: Partial | None = None  # go on from here
+    answer_seconds: float | None = None  # give up earlier than usual where no answer has begun by then
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,7 @@ class Download:
     validator: Validator
     status: int = 200
     media_type: str | None = None  # as announced; only ever evidence
+    waited_seconds: float = field(default=0.0, compare=False)  # until the answer began
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,15 @@
 import asyncio
 import hashlib
 import os
-from contextlib import suppress
+import socket
+from contextlib import ExitStack, suppress
 
 import pytest
 from tests.fetcher.conftest import client
 from tests.misbehaviours import BEHAVIOURS
 from tests.origin import Origin
 
-from rehost.errors import Permanent, StoreError, Transient
+from rehost.errors import Permanent, StoreError, Transient, Unanswered
 from rehost.fetcher.guard import Guard
 from rehost.model import Download, NotModified, Reason, Request, Validator
 
@@ -338,6 +339,42 @@ async def test_what_has_arrived_before_the_time_is_up_is_kept(spool):
         assert caught.value.reason is Reason.TIMED_OUT
         assert caught.value.partial.size == 100
         assert spool.read_bytes() == origin.picture(origin.url())
+
+
+async def test_an_answer_that_does_not_begin_in_its_time_is_not_waited_for(origin, spool):
+    async with client(origin) as opened:
+        with pytest.raises(Unanswered) as caught:
+            await opened.fetch(Request(origin.url("hang"), spool, answer_seconds=0.2))
+
+    assert (caught.value.reason, caught.value.evidence) == (Reason.TIMED_OUT, "no answer in 0.2 s")
+    assert not spool.exists()
+
+
+async def test_an_answer_that_has_begun_may_take_its_time(spool):
+    async def begins(exchange):
+        await exchange.head(200, f"Content-Length: {len(exchange.body)}")
+        await asyncio.sleep(0.4)
+        await exchange.send(exchange.body)
+
+    with Origin(lambda _host, _path, _headers: begins) as origin:
+        async with client(origin) as opened:
+            download = await opened.fetch(Request(origin.url(), spool, answer_seconds=0.3))
+
+    assert download.size == spool.stat().st_size
+    assert 0 < download.waited_seconds < 0.3
+
+
+async def test_a_machine_that_is_off_is_known_before_an_attempts_time_is_up(spool, fetch):
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as off, ExitStack() as stack:
+        for _ in range(2):  # its queue of one is full: who comes now is not answered at all
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(off.getsockname())
+        error = await failing(
+            fetch, "http://off.example/1.jpg", connect_to=[("*", None, *off.getsockname())], connect_seconds=0.2
+        )
+
+    assert (error.reason, error.evidence) == (Reason.UNREACHABLE, "no connection in 0.2 s")
 
 
 async def test_a_partial_whose_file_has_lost_bytes_starts_over(origin, spool, fetch):

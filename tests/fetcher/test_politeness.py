@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.fakes import FakeClock
 
-from rehost.errors import Permanent, Transient
+from rehost.errors import Permanent, Transient, Unanswered
 from rehost.fetcher.pace import FIRST_PAUSE, GROWTH_ROUNDS, LARGEST_PART, LONGEST_PAUSE, Manners, Sign, sign_of
 from rehost.fetcher.politeness import HostPoliteness
 from rehost.model import Reason
@@ -45,6 +45,16 @@ def ask(polite, error=None, host="a.test"):
     assert polite.next_host({host}) == host
     polite.started(host)
     return polite.finished(host, error)
+
+
+def test_an_answer_that_was_not_waited_for_says_nothing_of_the_host(polite):
+    share(polite)
+    ask(polite, TIMED_OUT)
+    ask(polite, TIMED_OUT)
+
+    assert ask(polite, Unanswered(Reason.TIMED_OUT, "1 s")) is None
+    assert polite.pause_seconds("a.test") == 0
+    assert polite.in_flight() == {}
 
 
 # fairness

@@ -13,6 +13,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+from tests.misbehaviours import BEHAVIOURS
 from tests.origin import Origin
 
 from rehost import assembly
@@ -233,6 +234,55 @@ async def test_a_host_that_asks_to_come_back_later_is_asked_once_for_all_of_its_
     assert waits[0][2] in {"status 429", "status 503"}
     assert 3600 * 0.9 < first.next_due_seconds < 3600 * 1.3
     assert (second.held, second.failed, world.origin.count(host="busy.example")) == (0, {}, 1)
+
+
+async def test_what_hangs_at_a_host_that_answers_is_asked_again_last(world):
+    hanging = [world.link("hang", f"{number}.jpg") for number in range(3)]
+    world.add(*(world.link("slow", f"{number}.jpg") for number in range(20)))
+    world.add(*hanging)
+    world.add(*(world.link("slow", f"{number}.jpg") for number in range(20, 120)))
+    settings = replace(world.settings, concurrency=3, retry=2, timeout_seconds=3.0)
+
+    async with assembly.open_run(settings, source=None, listen=world.events.append) as run:
+        ended = await asyncio.wait_for(run.go(), 120)
+
+    asked = [request.path for request in world.origin.requests]
+    last = max(asked.index(path) for path in set(asked) if path.startswith("/slow/"))
+    assert (ended.held, ended.failed) == (120, {Reason.TIMED_OUT: 3})
+    assert [asked.count(f"/hang/{number}.jpg") for number in range(3)] == [2, 2, 2]  # attempts in all, as ever
+    assert [asked[: last + 1].count(f"/hang/{number}.jpg") for number in range(3)] == [1, 1, 1]
+    assert world.origin.peak() <= 3
+
+
+async def test_an_answer_that_is_slow_but_honest_is_had_in_the_end(world, mood):
+    async def late(exchange):
+        await asyncio.sleep(1.5)
+        await BEHAVIOURS["picture"](exchange)
+
+    mood |= {f"/late/{number}.jpg": late for number in range(2)}
+    world.add(*(world.link("slow", f"{number}.jpg") for number in range(20)))
+    world.add(*(world.link("late", f"{number}.jpg") for number in range(2)))
+    world.add(*(world.link("slow", f"{number}.jpg") for number in range(20, 120)))
+    settings = replace(world.settings, concurrency=3)
+
+    async with assembly.open_run(settings, source=None, listen=world.events.append) as run:
+        ended = await asyncio.wait_for(run.go(), 120)
+
+    assert (ended.held, ended.failed) == (122, {})
+    assert max(world.origin.count(f"/late/{number}.jpg") for number in range(2)) <= 2
+
+
+async def test_what_failed_once_is_asked_again_when_all_others_were(world):
+    world.add(*(world.link("fails-once", f"{number}.jpg") for number in range(5)))
+    world.add(*(world.link("slow", f"{number}.jpg") for number in range(100)))
+
+    ended = await world.run()
+
+    asked = [request.path for request in world.origin.requests]
+    assert (ended.held, ended.failed) == (105, {})
+    again = [place for place, path in enumerate(asked) if path.startswith("/fails-once/") and path in asked[:place]]
+    assert len(again) == 5
+    assert min(again) > 90
 
 
 async def test_a_days_budget_holds_over_all_workers_and_runs(world):

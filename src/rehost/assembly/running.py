@@ -33,10 +33,11 @@ from rehost.ledger.origins import SqlOrigins
 from rehost.pipeline.demand import Demand
 from rehost.pipeline.gate import Gate
 from rehost.pipeline.learn import Learner
+from rehost.pipeline.limits import Limits
 from rehost.pipeline.plan import Planner
 from rehost.pipeline.pulse import Pulse
 from rehost.pipeline.record import Recorder
-from rehost.pipeline.run import Limits, Parts, Run
+from rehost.pipeline.run import Parts, Run
 from rehost.pipeline.shift import Rhythm, Shift
 from rehost.pipeline.unveil import Unveiler
 from rehost.pipeline.visit import Visitor

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from rehost.clock import Clock
-from rehost.errors import Permanent, Transient
+from rehost.errors import Permanent, Transient, Unanswered
 from rehost.fetcher import condition, robots, verdict, wire
 from rehost.fetcher.coding import Decoder, check_transfer, decoder_for
 from rehost.fetcher.guard import Guard
@@ -35,6 +35,7 @@ class _Body:
     spool: Spool
     kept: Partial | None = None  # an earlier attempt's, not read yet
     validator: Validator | None = None  # a strong one, of what is being received
+    waited_seconds: float = 0.0  # until its answer began
 
     def partial(self) -> Partial | None:
         """Return the beginning of a body that a next attempt may go on from."""
@@ -64,6 +65,7 @@ class Client:
         obeys_robots: Callable[[str], bool] | None = None,
         lookup: Lookup | None = None,
         hop: Callable[[str], Awaitable[None]] | None = None,
+        connect_seconds: float = wire.CONNECT_SECONDS,
     ) -> None:
         """Take parts and limits; nothing is opened yet.
 
@@ -81,6 +83,7 @@ class Client:
             obeys_robots: says for which origins robots.txt and X-Robots-Tag are obeyed; for none if None.
             lookup: finds the addresses of names; the machine's resolver if None.
             hop: is told of the host before each request but a fetch's first one: whoever fetches has counted that.
+            connect_seconds: for each connection: a host that is not there is known soon.
         """
         self._clock = clock
         self._timeout_seconds = timeout_seconds
@@ -97,6 +100,7 @@ class Client:
             proxies or Proxies(),
             headers_for,
             concurrency,
+            connect_seconds,
         )
 
     async def __aenter__(self) -> Self:
@@ -116,7 +120,7 @@ class Client:
             partial = body.partial()
             if partial is None:
                 body.spool.remove()
-            raise Transient(error.reason, error.evidence, retry_after=error.retry_after, partial=partial) from error
+            raise type(error)(error.reason, error.evidence, retry_after=error.retry_after, partial=partial) from error
         except BaseException:
             body.spool.remove()
             raise
@@ -125,6 +129,8 @@ class Client:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 return await self._attempt(request, body)
+        except wire.ConnectTimeout as error:
+            raise Transient(Reason.UNREACHABLE, f"no connection in {self._wire.connect_seconds:g} s") from error
         except TimeoutError as error:
             evidence = f"{body.spool.size} bytes in {self._timeout_seconds:g} s"
             raise Transient(Reason.TIMED_OUT, evidence) from error
@@ -136,14 +142,13 @@ class Client:
         if request.partial is not None:
             body.spool.take_over(request.partial.spool)
             body.kept = replace(request.partial, spool=request.spool)
-        url, answer = await self._final(request, is_counted=True)
+        url, answer = await self._answered(request, body)
         async with answer:
             if body.kept is None or answer.status not in {_PARTIAL_CONTENT, _RANGE_NOT_SATISFIABLE}:
                 return await self._take(url, answer, request, body)
             if await self._fits(answer, body.kept, body):
                 return await self._receive(url, answer, body)
-        body.kept = None
-        request = replace(request, partial=None)
+        body.kept, request = None, replace(request, partial=None)
         url, answer = await self._final(request)
         async with answer:
             return await self._take(url, answer, request, body)
@@ -194,8 +199,21 @@ class Client:
         if not spool.size:
             raise Permanent(Reason.EMPTY, "no bytes in the body")
         spool.close()
-        media_type = condition.media_type(answer.headers)
-        return Download(spool.path, spool.size, spool.digest, url, validator, answer.status, media_type)
+        kind, waited = condition.media_type(answer.headers), body.waited_seconds
+        return Download(spool.path, spool.size, spool.digest, url, validator, answer.status, kind, waited)
+
+    async def _answered(self, request: Request, body: _Body) -> tuple[str, wire.Answer]:
+        """Return what `_final` does, if the answer begins within the time that the request has for it."""
+        began, limit = self._clock.monotonic(), asyncio.timeout(request.answer_seconds)
+        try:
+            async with limit:
+                return await self._final(request, is_counted=True)
+        except TimeoutError as error:
+            if limit.expired():
+                raise Unanswered(Reason.TIMED_OUT, f"no answer in {request.answer_seconds:.1f} s") from error
+            raise
+        finally:
+            body.waited_seconds = self._clock.monotonic() - began
 
     async def _final(self, request: Request, *, is_counted: bool = False) -> tuple[str, wire.Answer]:
         """Return the answer to a request, which the caller closes, and the URL that it came from."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from random import Random
 
-from rehost.errors import Transient, VisitError, Withheld
+from rehost.errors import Transient, Unanswered, VisitError, Withheld
 from rehost.model import Reason
 
 GROWTH_ROUNDS = 4
@@ -47,7 +47,7 @@ class Sign(Enum):
     STRAINED = "strained"  # 408, 5xx
     TIMED_OUT = "timed out"
     UNREACHABLE = "unreachable"
-    NONE = "none"  # nothing was sent
+    NONE = "none"  # nothing was sent, or its answer not waited for
 
 
 _SIGNS = {
@@ -68,7 +68,7 @@ def sign_of(error: VisitError | None) -> Sign:
     """Return what the end of a request says of its host."""
     if error is None:
         return Sign.GOOD
-    if isinstance(error, Withheld):
+    if isinstance(error, Withheld | Unanswered):
         return Sign.NONE
     if isinstance(error, Transient) and error.retry_after:
         return Sign.THROTTLED

@@ -36,7 +36,10 @@ _FIELD_BYTES = 32 * 1024  # one line of a header; times _FIELDS bounds what an a
 _FIELDS = 128
 _NAMES_SECONDS = 60  # after this a name is looked up again
 _IDLE_SECONDS = 15
-_NEVER = aiohttp.ClientTimeout(total=None, connect=None, sock_read=None, sock_connect=None)  # client.py bounds it all
+CONNECT_SECONDS = 5.0
+"""For a connection, TLS included: long enough for two lost SYNs (RFC 6298 has them sent again after 1 and 3 s)."""
+
+ConnectTimeout = aiohttp.ConnectionTimeoutError
 
 
 class Wire:
@@ -50,6 +53,7 @@ class Wire:
         proxies: Proxies,
         headers_for: Callable[[str], Mapping[str, str]] | None,
         concurrency: int,
+        connect_seconds: float = CONNECT_SECONDS,
     ) -> None:
         self._guard = guard
         self._lookup = lookup
@@ -57,6 +61,7 @@ class Wire:
         self._proxies = proxies
         self._headers_for = headers_for
         self._concurrency = concurrency
+        self.connect_seconds = connect_seconds
         self._opened = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -133,7 +138,7 @@ class Wire:
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-            timeout=_NEVER,
+            timeout=aiohttp.ClientTimeout(sock_connect=self.connect_seconds),  # client.py bounds the whole
             read_bufsize=_READ_BYTES,
             max_line_size=_FIELD_BYTES,
             max_field_size=_FIELD_BYTES,

@@ -1,7 +1,7 @@
 """How long to wait: between the attempts of one visit, and between visits. Pure.
 
-Two retries, never mixed (invariant 6): attempts are seconds apart and share one visit; visits are hours or weeks apart
-and are remembered in the ledger.
+Two retries, never mixed (invariant 6): attempts share one visit and are seconds apart, or the later ones come last in
+the run; visits are hours or weeks apart and are remembered in the ledger.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ from rehost.errors import OperatorError
 from rehost.events import Listener
 from rehost.model import State, Stored, Task
 from rehost.pipeline.gate import HostPaused
-from rehost.pipeline.run import Limits, Parts, visit_safely
+from rehost.pipeline.limits import Limits
+from rehost.pipeline.run import Parts, visit_safely
 from rehost.pipeline.shift import Shift
 from rehost.ports import Allowance, Entry
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 
 from rehost.model import Task
+from rehost.pipeline.visit import SetAside
 from rehost.ports import Ledger, Politeness
 
 
@@ -19,6 +20,7 @@ class Leases:
         self._most = most
         self._hosts: deque[str] = deque()  # in turn; those that may have due links
         self._waiting: dict[str, deque[Task]] = {}
+        self._aside: deque[tuple[Task, SetAside]] = deque()  # visits that are gone on with last
         self._visiting: Counter[str] = Counter()
         self.open: dict[int, Task] = {}  # everything leased here and not given back or recorded
 
@@ -48,16 +50,33 @@ class Leases:
             self._waiting[host] = deque(tasks)
             self.open.update((task.entry, task) for task in tasks)
 
-    def draw(self, most_per_host: int) -> Task | None:
-        """Return the next task to visit: of the next host in turn that has one and is not at its limit here."""
+    def draw(self, most_per_host: int) -> tuple[Task, SetAside | None] | None:
+        """Return the next task to visit: of the next host in turn that has one and is not at its limit here.
+
+        Where there is none, one that was set aside, with what it was set aside with.
+        """
         for _ in range(len(self._hosts)):
             host = self._hosts[0]
             self._hosts.rotate(-1)
             waiting = self._waiting.get(host)
             if waiting and self._visiting[host] < most_per_host:
                 self._visiting[host] += 1
-                return waiting.popleft()
+                return waiting.popleft(), None
+        for _ in range(len(self._aside)):
+            task, aside = self._aside.popleft()
+            if self._visiting[task.host] < most_per_host:
+                self._visiting[task.host] += 1
+                return task, aside
+            self._aside.append((task, aside))
         return None
+
+    def may_set_aside(self) -> bool:
+        """Return whether others wait for their visit, and there is room for one that is to come after them."""
+        return len(self._aside) < self._most and any(self._waiting.values())
+
+    def set_aside(self, task: Task, aside: SetAside) -> None:
+        """Keep a task until there is no other."""
+        self._aside.append((task, aside))
 
     def visited(self, task: Task) -> None:
         """Count the task's visit as over; its lease stays until it is recorded."""
@@ -75,6 +94,9 @@ class Leases:
             self.close(tasks)
 
     async def give_back_waiting(self, host: str | None = None) -> None:
-        """Release all that wait for their visit, of one host or of all."""
+        """Release all that wait for their visit or for its rest, of one host or of all."""
         hosts = list(self._waiting) if host is None else [host]
-        await self.give_back([task for name in hosts for task in self._waiting.pop(name, ())])
+        tasks = [task for name in hosts for task in self._waiting.pop(name, ())]
+        tasks += [task for task, _ in self._aside if host in {None, task.host}]
+        self._aside = deque(each for each in self._aside if host not in {None, each[0].host})
+        await self.give_back(tasks)

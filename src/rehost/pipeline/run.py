@@ -17,31 +17,17 @@ from rehost.events import Listener, Planned, RunBegan, RunEnded, Visited
 from rehost.model import Deferred, Outcome, Reason, Stored, Task
 from rehost.pipeline.gate import Gate, HostPaused
 from rehost.pipeline.leases import Leases
+from rehost.pipeline.limits import Limits
 from rehost.pipeline.plan import Planner
 from rehost.pipeline.pulse import Pulse
 from rehost.pipeline.record import Recorder
 from rehost.pipeline.stopping import unless_stopped
 from rehost.pipeline.sum import Sum
 from rehost.pipeline.unveil import Unveiler
-from rehost.pipeline.visit import Visitor
+from rehost.pipeline.visit import SetAside, Visitor
 from rehost.ports import Allowance, Ledger, Politeness, Store
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much of everything at once."""
-
-    concurrency: int  # requests in flight to one host, over all workers
-    requests: int  # requests in flight here
-    visits: int  # visits begun and not ended: requests, waits between attempts, proofs
-    group: int = 200  # outcomes recorded together
-    group_seconds: float = 1.0  # how long a group may wait for its last one
-    beat_seconds: float = 2.0
-    renew_seconds: float = 30.0
-    patience_seconds: float = 20.0  # a pause up to this long is waited out
-    drain_seconds: float = 5.0  # what is in flight may take so long after a stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +45,13 @@ class Parts:
     store: Store
 
 
-async def visit_safely(visitor: Visitor, task: Task) -> Visited:
+async def visit_safely(
+    visitor: Visitor, task: Task, *, may_set_aside: bool = False, aside: SetAside | None = None
+) -> Visited:
     """Visit one link; a bug of ours costs this one image, and no more."""
     try:
-        return await visitor.visit(task)
-    except (HostPaused, OperatorError):
+        return await visitor.visit(task, may_set_aside=may_set_aside, aside=aside)
+    except (HostPaused, SetAside, OperatorError):
         raise
     except Exception as error:
         log.exception("visit failed row=%s", task.link.row_key)
@@ -173,8 +161,8 @@ class Run:
 
     def _start_visits(self, group: asyncio.TaskGroup) -> None:
         per_host = max(4, self._limits.visits // 4)
-        while len(self._visits) < self._limits.visits and (task := self._leases.draw(per_host)):
-            visit = group.create_task(self._visit(task))
+        while len(self._visits) < self._limits.visits and (drawn := self._leases.draw(per_host)):
+            visit = group.create_task(self._visit(*drawn))
             self._visits.add(visit)
             visit.add_done_callback(self._end_visit)
 
@@ -182,10 +170,14 @@ class Run:
         self._visits.discard(visit)
         self._wake.set()
 
-    async def _visit(self, task: Task) -> None:
+    async def _visit(self, task: Task, aside: SetAside | None) -> None:
         """Visit one link, and hand its outcome to whoever records."""
+        is_first = aside is None and self._leases.may_set_aside()
         try:
-            visited = await visit_safely(self._parts.visitor, task)
+            visited = await visit_safely(self._parts.visitor, task, may_set_aside=is_first, aside=aside)
+        except SetAside as mark:
+            self._leases.set_aside(task, mark)
+            return
         except HostPaused:
             await self._leases.give_back([task])
             return

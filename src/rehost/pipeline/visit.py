@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Protocol
 
 from rehost.clock import Clock
-from rehost.errors import Transient, VisitError
+from rehost.errors import RehostError, Transient, Unanswered, VisitError
 from rehost.events import Visited
 from rehost.model import (
     Copy,
@@ -33,6 +33,7 @@ from rehost.model import (
     Task,
 )
 from rehost.pipeline import backoff
+from rehost.pipeline.habits import Habits
 from rehost.ports import Fetcher, Inspector, Store
 
 
@@ -72,6 +73,18 @@ class Naming(Protocol):
         ...
 
 
+class SetAside(RehostError):  # noqa: N818 - no error: others come first
+    """The first attempt brought nothing, for a cause that passes; the next one is to be made when nothing else is due.
+
+    Attributes:
+        until: monotonic seconds before which it is not to be made.
+    """
+
+    def __init__(self, until: float) -> None:
+        super().__init__(f"until {until:.1f}")
+        self.until = until
+
+
 @dataclass(slots=True)
 class _Trail:
     """What a visit has cost so far."""
@@ -79,6 +92,8 @@ class _Trail:
     origin: str
     attempts: int = 0
     size: int = 0
+    may_set_aside: bool = False
+    aside: SetAside | None = None  # this goes on with a visit that was set aside after its first attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +109,23 @@ class Visitor:
     clock: Clock
     random: Random
     attempts: int  # in all, at least one
+    habits: Habits = field(default_factory=Habits)
 
-    async def visit(self, task: Task) -> Visited:
+    async def visit(self, task: Task, *, may_set_aside: bool = False, aside: SetAside | None = None) -> Visited:
         """Return what came of this link's turn.
 
+        Args:
+            task: the link.
+            may_set_aside: there are others to visit, should the first attempt bring nothing.
+            aside: go on where an earlier call ended with this.
+
         Raises:
+            SetAside: call again, with this, when there are no others.
             HostPaused: the host is to be left alone; the link was not asked for.
             StoreError: the store cannot take a spool.
         """
         started = self.clock.monotonic()
-        trail = _Trail(task.host)
+        trail = _Trail(task.host, may_set_aside=may_set_aside, aside=aside)
         try:
             outcome: Outcome = await self._adopt(task) or await self._fetch(task, trail)
         except VisitError as error:
@@ -150,24 +172,43 @@ class Visitor:
     ) -> tuple[Download, Image]:
         """Fetch and inspect, again within seconds where that can help; a cut body goes on where it stopped."""
         partial: Partial | None = None
-        attempt = 0
+        attempt = await self._take_up(trail)
         while True:
             attempt += 1
             trail.attempts += 1
+            is_first = trail.may_set_aside and trail.attempts == 1 < attempts
+            patience = self.habits.seconds(host) if is_first else None
+            request = Request(url, self.store.spool(), referer, partial=partial, answer_seconds=patience)
             try:
-                return await self._attempt(host, Request(url, self.store.spool(), referer, partial=partial), trail)
+                return await self._attempt(host, request, trail)
             except Transient as error:
                 wait = backoff.attempt_wait(attempt, error, self.random)
                 if attempt >= attempts or wait is None:
                     _discard(error.partial)
                     raise
+                if is_first and error.partial is None:
+                    raise SetAside(self.clock.monotonic() + wait) from error
                 partial = error.partial
                 await self.clock.sleep(wait)
 
+    async def _take_up(self, trail: _Trail) -> int:
+        """Return how many attempts were made before the visit was set aside, once the wait after them is over."""
+        if trail.aside is None:
+            return 0
+        wait, trail.aside, trail.attempts = trail.aside.until - self.clock.monotonic(), None, 1
+        if wait > 0:
+            await self.clock.sleep(wait)
+        return trail.attempts
+
     async def _attempt(self, host: str, request: Request, trail: _Trail) -> tuple[Download, Image]:
-        async with self.turns.turn(host):
-            download = await self.fetcher.fetch(request)
+        try:
+            async with self.turns.turn(host):
+                download = await self.fetcher.fetch(request)
+        except Unanswered:
+            self.habits.gave_up(host)
+            raise
         assert not isinstance(download, NotModified)  # nothing here makes a request conditional
+        self.habits.answered(host, download.waited_seconds)
         trail.size += download.size
         try:
             return download, await self.inspector.inspect(download.spool)

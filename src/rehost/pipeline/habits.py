@@ -1,0 +1,72 @@
+"""How long an answer may take to begin before another link has the turn, by how long its host's answers took. Pure.
+
+TCP asks the same of a segment, and this is its answer (RFC 6298, section 2): the mean plus four times the mean
+deviation, both smoothed, a second at least. A link that is given up so is asked again last, with all its time: an
+answer that is slow but honest is had, for one more request. No host gets more of those than a tenth of its answers.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+LEAST_SECONDS = 1.0
+"""RFC 6298, (2.4)."""
+
+ENOUGH = 8
+"""Answers after which a host's habits are believed."""
+
+EARNED = 0.1
+MOST_EARNED = 5.0
+"""Links that may be given up, earned with each answer; and at most at once, so that a host that dies tells nothing."""
+
+MOST_HOSTS = 10_000
+"""Known at once; those that answered longest ago are forgotten first."""
+
+
+@dataclass(slots=True)
+class _Habit:
+    """How long one host takes; seconds."""
+
+    mean: float
+    deviation: float
+    answers: int = 1
+    earned: float = 1.0
+
+    def take(self, seconds: float) -> None:
+        """Take in one more answer (RFC 6298, (2.3))."""
+        self.deviation += (abs(self.mean - seconds) - self.deviation) / 4
+        self.mean += (seconds - self.mean) / 8
+        self.answers += 1
+        self.earned = min(MOST_EARNED, self.earned + EARNED)
+
+
+class Habits:
+    """Knows how long each host's answers take to begin."""
+
+    def __init__(self) -> None:
+        """Begin without knowing any host."""
+        self._habits: OrderedDict[str, _Habit] = OrderedDict()
+
+    def seconds(self, host: str) -> float | None:
+        """Return how long an answer may take to begin; None for as long as an attempt may take at all."""
+        habit = self._habits.get(host)
+        if habit is None or habit.answers < ENOUGH or habit.earned < 1:
+            return None
+        return max(LEAST_SECONDS, habit.mean + 4 * habit.deviation)
+
+    def answered(self, host: str, seconds: float) -> None:
+        """Take in after how long an answer began."""
+        habit = self._habits.get(host)
+        if habit is None:
+            self._habits[host] = _Habit(seconds, seconds / 2)
+            if len(self._habits) > MOST_HOSTS:
+                self._habits.popitem(last=False)
+        else:
+            self._habits.move_to_end(host)
+            habit.take(seconds)
+
+    def gave_up(self, host: str) -> None:
+        """Take in that an answer was not waited for."""
+        if host in self._habits:
+            self._habits[host].earned -= 1

@@ -1,0 +1,20 @@
+"""How much of everything a run does at once, and how long it waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of everything at once."""
+
+    concurrency: int  # requests in flight to one host, over all workers
+    requests: int  # requests in flight here
+    visits: int  # visits begun and not ended: requests, waits between attempts, proofs
+    group: int = 200  # outcomes recorded together
+    group_seconds: float = 1.0  # how long a group may wait for its last one
+    beat_seconds: float = 2.0
+    renew_seconds: float = 30.0
+    patience_seconds: float = 20.0  # a pause up to this long is waited out
+    drain_seconds: float = 5.0  # what is in flight may take so long after a stop
