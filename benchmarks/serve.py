@@ -116,7 +116,7 @@ def measure(servers: Sequence[Server], paths: Sequence[Path], ground: Path, seco
                 each.trouble = check(each, paths, root)
         for number in range(rounds + 1):
             for each in [each for each in servers if not each.trouble]:
-                rates = load(each, listing, seconds, size)
+                rates = load(each, listing, seconds if number else min(seconds, 1.0), size)  # the first warms up
                 sys.stderr.write(f"round {number} {each.name}: {rates[0]:.0f} requests/s\n")
                 if number:
                     each.rates.append(rates)

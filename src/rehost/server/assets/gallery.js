@@ -85,7 +85,7 @@ async function sheet({ source, row_key, position }) {
         ...fact("alike", alike.length ? el("span", {}, ...alike.flatMap((each) => [el("a", { href: `#/gallery${query({ text: each.row_key })}`, onclick: () => dialog.close() },
           each.source === source ? each.row_key : `${each.source} ${each.row_key}`), " "])) : null),
         ...fact("saved", link.held_at && moment(link.held_at)), ...fact("visited", link.visited_at && moment(link.visited_at)),
-        ...fact("attempts", link.attempts || null), ...fact("evidence", link.evidence), ...fact("nextat", failed ? moment(link.due_at) : null)),
+        ...fact("evidence", link.evidence), ...fact("nextat", failed ? moment(link.due_at) : null)),
       el("div", { class: "row" }, link.key ? el("a", { class: "quiet", href: at("copies", link), target: "_blank", rel: "noopener" }, text("open")) : null, retry),
       el("h3", {}, text("history")), lines.length ? el("ul", { class: "history" }, ...lines) : el("p", { class: "soft" }, text("nohistory"))));
   dialog.onclick = (event) => { if (event.target === dialog) dialog.close(); };
