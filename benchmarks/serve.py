@@ -23,7 +23,7 @@ from arena.origin import await_port, free_ports
 
 WORKLOADS = {"400 KB": (200, 400_000), "20 KB": (1000, 20_000)}
 PREFIX = "/static/images"
-SECONDS = 20.0  # of each side in a round, at full scale
+SECONDS = 12.0  # of each side in a round, at full scale
 CONNECTIONS = 16
 ARENA = Path(__file__).parent / "arena"
 NGINX = """

@@ -151,12 +151,12 @@ async def test_a_photograph_on_its_side_is_shown_upright(root, port):
     assert shown(reply).size == (320, 480)
 
 
-@pytest.mark.parametrize("target", ["missing.png", "../secret.png", ".rehost/x.png", "%2e%2e/secret.png", ""])
-async def test_nothing_but_copies_has_one(root, port, target):
+async def test_nothing_but_copies_has_one(root, port):
     put(root, noisy(), "../secret.png")
     put(root, noisy(), ".rehost/x.png")
 
-    assert (await ask(port, f"/thumbs/{target}")).status == 404
+    for target in ("missing.png", "../secret.png", ".rehost/x.png", "%2e%2e/secret.png", ""):
+        assert (await ask(port, f"/thumbs/{target}")).status == 404, target
 
 
 async def test_memory_is_bounded(root, port, thumbs, monkeypatch):
