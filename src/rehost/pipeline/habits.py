@@ -13,7 +13,7 @@ from dataclasses import dataclass
 LEAST_SECONDS = 1.0
 """RFC 6298, (2.4)."""
 
-ENOUGH = 8
+ENOUGH = 4
 """Answers after which a host's habits are believed."""
 
 EARNED = 0.1

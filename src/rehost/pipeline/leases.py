@@ -21,6 +21,7 @@ class Leases:
         self._hosts: deque[str] = deque()  # in turn; those that may have due links
         self._waiting: dict[str, deque[Task]] = {}
         self._aside: deque[tuple[Task, SetAside]] = deque()  # visits that are gone on with last
+        self._first: set[int] = set()  # entries whose first attempt may be still to come
         self._visiting: Counter[str] = Counter()
         self.open: dict[int, Task] = {}  # everything leased here and not given back or recorded
 
@@ -53,7 +54,7 @@ class Leases:
     def draw(self, most_per_host: int) -> tuple[Task, SetAside | None] | None:
         """Return the next task to visit: of the next host in turn that has one and is not at its limit here.
 
-        Where there is none, one that was set aside, with what it was set aside with.
+        Where there is none, nor a first attempt still to come, one that was set aside, with what it was set aside with.
         """
         for _ in range(len(self._hosts)):
             host = self._hosts[0]
@@ -61,8 +62,10 @@ class Leases:
             waiting = self._waiting.get(host)
             if waiting and self._visiting[host] < most_per_host:
                 self._visiting[host] += 1
-                return waiting.popleft(), None
-        for _ in range(len(self._aside)):
+                task = waiting.popleft()
+                self._first.add(task.entry)
+                return task, None
+        for _ in range(0 if self._first else len(self._aside)):
             task, aside = self._aside.popleft()
             if self._visiting[task.host] < most_per_host:
                 self._visiting[task.host] += 1
@@ -71,8 +74,8 @@ class Leases:
         return None
 
     def may_set_aside(self) -> bool:
-        """Return whether others wait for their visit, and there is room for one that is to come after them."""
-        return len(self._aside) < self._most and any(self._waiting.values())
+        """Return whether there is room for one more that is to come after all others."""
+        return len(self._aside) < self._most
 
     def set_aside(self, task: Task, aside: SetAside) -> None:
         """Keep a task until there is no other."""
@@ -81,6 +84,7 @@ class Leases:
     def visited(self, task: Task) -> None:
         """Count the task's visit as over; its lease stays until it is recorded."""
         self._visiting[task.host] -= 1
+        self._first.discard(task.entry)
 
     def close(self, tasks: list[Task]) -> None:
         """Forget leases that are recorded or given back."""

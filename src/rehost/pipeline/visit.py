@@ -116,7 +116,7 @@ class Visitor:
 
         Args:
             task: the link.
-            may_set_aside: there are others to visit, should the first attempt bring nothing.
+            may_set_aside: should the first attempt bring nothing, the others come first.
             aside: go on where an earlier call ended with this.
 
         Raises:
