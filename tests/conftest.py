@@ -37,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("full" if config.getoption("full") else "fast")
 
 
+@pytest.hookimpl(optionalhook=True)  # tests of this file run without plugins
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """A process for each core where the whole is run; none beside this one where paths were named."""
     everything = config.args_source is not pytest.Config.ArgsSource.ARGS
