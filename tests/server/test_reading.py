@@ -35,6 +35,7 @@ class Place:
     origin: Origin
 
     def sql(self, statement, *values):
+        """Run a statement; one that writes while a server of this loop may write belongs into a thread."""
         with contextlib.closing(sqlite3.connect(self.folder / "c.db", timeout=30)) as connection, connection:
             return list(connection.execute(statement, values))
 
@@ -156,7 +157,7 @@ async def test_a_link_that_failed_an_hour_ago_is_not_asked_again_and_one_that_is
         await ask(port, "/image/cases/1")
         mood.clear()
         waiting = await ask(port, "/image/cases/1")
-        place.sql("UPDATE rehost_links SET due_at = due_at - 86400")
+        await asyncio.to_thread(place.sql, "UPDATE rehost_links SET due_at = due_at - 86400")
         due = await ask(port, "/image/cases/1")
 
     assert (waiting.status, due.status) == (502, 200)
@@ -230,7 +231,7 @@ async def test_a_new_row_and_a_changed_link_need_no_run_to_be_noted(place):
     place.add("permissive", "old.jpg")
     async with by_uvicorn(place.server()) as port:
         await ask(port, "/image/cases/1")
-        new = place.add("permissive", "new.jpg")
+        new = await asyncio.to_thread(place.add, "permissive", "new.jpg")
         fresh = await ask(port, "/image/cases/2")
 
     assert fresh.body == place.origin.picture(new)
@@ -324,7 +325,7 @@ async def test_a_host_that_is_paused_is_left_alone(place):
     place.add("permissive")
     async with by_uvicorn(place.server()) as port:
         await ask(port, "/image/cases/2")  # opens the ledger
-        place.sql("INSERT INTO rehost_hosts (host, paused_until) VALUES (?, 1e10)", HOST)
+        await asyncio.to_thread(place.sql, "INSERT INTO rehost_hosts (host, paused_until) VALUES (?, 1e10)", HOST)
         replies = [await ask(port, "/image/cases/1") for _ in range(2)]
 
     assert {(reply.status, reply["cache-control"]) for reply in replies} == {(503, "no-store")}

@@ -123,6 +123,7 @@ class Run:
         return ended
 
     async def _work(self, run: int) -> None:
+        stopped: OperatorError | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 recording = group.create_task(self._record(run))
@@ -134,11 +135,13 @@ class Run:
                 beating.cancel()
             await self._leave()
         except* OperatorError as caught:
-            error = caught.exceptions[0]
-            if isinstance(error, StoreError):  # the database still listens: nobody need wait for our leases to end
-                with suppress(OperatorError):
-                    await self._leave()
-            raise error from None
+            stopped = next(each for each in caught.exceptions if isinstance(each, OperatorError))
+        if stopped is None:
+            return
+        if isinstance(stopped, StoreError):  # the database still listens: nobody need wait for our leases to end
+            with suppress(OperatorError):
+                await self._leave()
+        raise stopped  # Python before 3.11.4 wraps what is raised within `except*`
 
     async def _leave(self) -> None:
         """Give back what is leased and not recorded, and this worker's shares."""
