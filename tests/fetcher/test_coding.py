@@ -67,7 +67,7 @@ def test_a_coded_body_that_is_cut_anywhere_is_noticed(name, pack):
         assert caught.value.reason is Reason.TRUNCATED
 
 
-@pytest.mark.parametrize("more", [b"x", gzip.compress(b"second"), b"\0"])
+@pytest.mark.parametrize("more", [b"x", gzip.compress(b"second"), b"\0"], ids=["a byte", "a member", "a zero"])
 def test_bytes_after_the_end_are_refused(more):
     with pytest.raises(Permanent):
         undo("gzip", gzip.compress(b"first") + more)
