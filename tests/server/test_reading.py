@@ -17,6 +17,7 @@ from tests.databases import CASES, add_cases, execute, open_database
 from tests.misbehaviours import BEHAVIOURS
 from tests.origin import Origin
 from tests.server.conftest import by_granian, by_uvicorn, free_socket, listens
+from tests.server.lint import complaints
 from tests.server.wire import ask
 
 from rehost import assembly
@@ -98,6 +99,7 @@ async def test_fifty_who_ask_at_once_cost_the_origin_one_request(place, serve):
     assert {reply.body for reply in replies} == {place.origin.picture(url)}
     assert (later.status, later["cache-control"]) == (200, REVALIDATED)
     assert place.origin.count("/permissive/1.jpg") == 1
+    assert [*complaints(replies[0]), *complaints(later, "HEAD")] == []
 
 
 async def test_what_was_fetched_is_held_and_stands_in_the_row_and_in_the_journal(place):
@@ -146,6 +148,7 @@ async def test_while_an_origin_fails_a_neutral_picture_says_so_and_nobody_asks_a
     assert second["cache-control"] == "no-store"
     assert second["x-content-type-options"] == "nosniff"
     assert int(second["retry-after"]) > 300
+    assert complaints(second) == []
     assert place.origin.count("/" + behaviour + "/1.jpg") == asked
     assert place.local() is None
 
