@@ -72,6 +72,17 @@ class OriginPaused:
 
 
 @dataclass(frozen=True, slots=True)
+class HostDeferred:
+    """All due links of a host that is left alone for long wait for a later run, unvisited in this one."""
+
+    host: str
+    links: int
+    reason: Reason
+    evidence: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class RunEnded:
     """The run is over; the summary that the operator reads."""
 
@@ -93,6 +104,6 @@ class RunEnded:
     mended: int = 0  # rows whose local URL was set again without a request
 
 
-Event = RunBegan | Planned | Visited | Recorded | OriginLearned | OriginPaused | RunEnded
+Event = RunBegan | Planned | Visited | Recorded | OriginLearned | OriginPaused | HostDeferred | RunEnded
 Listener = Callable[[Event], None]
 """Called on the event loop; must return at once and must not raise."""

@@ -43,6 +43,18 @@ def test_a_bad_flag_is_a_settings_error(tmp_path):
         read_settings(tmp_path, {"setting_concurrency": "none-at-all"})
 
 
+@pytest.mark.parametrize(
+    "knob",
+    [knob for knob in knobs(Settings) if not knob.secret and knob.kind.allowed != "any text"],
+    ids=lambda knob: knob.name,
+)
+def test_a_bad_value_is_told_with_the_flag_that_gave_it(tmp_path, knob):
+    flag = flags(run)[knob.attribute].opts[0]
+
+    with pytest.raises(SettingsError, match=rf"\({flag}\) is not usable"):
+        read_settings(tmp_path, {f"setting_{knob.attribute}": "\0\n"})
+
+
 def test_only_the_named_settings_become_flags():
     @click.command
     @settings_flags("api_port")

@@ -17,7 +17,7 @@ from tests.misbehaviours import BEHAVIOURS
 from tests.origin import Origin
 
 from rehost import assembly
-from rehost.events import Event, OriginLearned, RunEnded, Visited
+from rehost.events import Event, HostDeferred, OriginLearned, RunEnded, Visited
 from rehost.fetcher import pace
 from rehost.model import Reason
 from rehost.settings import OriginOverride, Settings, load
@@ -230,6 +230,8 @@ async def test_a_host_that_asks_to_come_back_later_is_asked_once_for_all_of_its_
 
     assert (first.held, first.failed, first.later) == (20, {Reason.THROTTLED: 700}, 700)
     assert asked == 1
+    told = [event.links for event in world.events if isinstance(event, HostDeferred)]
+    assert sum(told) + sum(isinstance(event, Visited) for event in world.events) == 720  # progress comes to its end
     assert [(state, reason) for state, reason, _ in waits] == [("deferred", "throttled")]
     assert waits[0][2] in {"status 429", "status 503"}
     assert 3600 * 0.9 < first.next_due_seconds < 3600 * 1.3

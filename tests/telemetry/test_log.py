@@ -5,7 +5,8 @@ import pytest
 from tests.telemetry.visits import bug, refused, stored
 
 from rehost.errors import SettingsError
-from rehost.events import OriginPaused
+from rehost.events import HostDeferred, OriginPaused
+from rehost.model import Reason
 from rehost.telemetry.log import log_event, logging_to, visit_line
 
 
@@ -38,6 +39,16 @@ def test_the_file_has_every_visit_and_the_stream_only_what_needs_a_look(tmp_path
 
     assert [line.split()[1] for line in file.read_text("utf-8").splitlines()] == ["INFO", "INFO", "ERROR"]
     assert [line.split()[1] for line in stream.getvalue().splitlines()] == ["ERROR"]
+
+
+def test_the_links_of_a_host_that_is_left_alone_have_a_line(tmp_path):
+    file = tmp_path / "rehost.log"
+
+    with logging_to(io.StringIO(), file, verbose=False):
+        log_event(HostDeferred("dead.example", 55, Reason.TIMED_OUT, "0 bytes in 30 s", 60.0))
+
+    line = 'host deferred host=dead.example links=55 reason=timed-out evidence="0 bytes in 30 s" wait=60'
+    assert file.read_text("utf-8").endswith(f" INFO {line}\n")
 
 
 def test_verbose_shows_every_visit_on_the_stream():

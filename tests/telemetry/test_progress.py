@@ -1,9 +1,12 @@
+import asyncio
 import io
 
 from tests.fakes import FakeClock
 from tests.telemetry.visits import planned, refused, stored
 
-from rehost.events import OriginPaused
+from rehost.events import HostDeferred, OriginPaused
+from rehost.model import Reason
+from rehost.telemetry import progress as module
 from rehost.telemetry.progress import progress
 
 
@@ -42,6 +45,42 @@ def test_anything_else_gets_a_line_every_ten_seconds():
         "10% 10/100, 1.0 pictures/s, 10.0 kB, 0 failed, 1 min 30 s left",
         "20% 20/100, 1.0 pictures/s, 20.0 kB, 0 failed, 1 min 20 s left",
     ]
+
+
+def test_links_of_a_host_that_is_left_alone_are_counted_as_failed():
+    bar, lines = Terminal(), io.StringIO()
+    given_up = HostDeferred("dead.example", 7, Reason.UNREACHABLE, "3 failures in a row", 60.0)
+
+    for stream in (bar, lines):
+        clock = FakeClock()
+        with progress(stream, clock, quiet=False) as show:
+            show(planned(9))
+            show(stored())
+            show(given_up)
+            clock.advance(10)
+            show(refused())
+
+    assert "9/9" in bar.getvalue().split("\r")[-1]
+    assert "8 failed" in bar.getvalue().split("\r")[-1]
+    assert lines.getvalue().startswith("100% 9/9, ")
+
+
+async def test_time_goes_on_where_nothing_is_visited(monkeypatch):
+    monkeypatch.setattr(module, "TICK_SECONDS", 0.001)
+    bar, lines, clock = Terminal(), io.StringIO(), FakeClock()
+
+    with progress(bar, clock, quiet=False) as show:
+        show(planned(2))
+        show(stored())
+        drawn = len(bar.getvalue())
+        await asyncio.sleep(0.05)
+    with progress(lines, clock, quiet=False) as show:
+        show(planned(2))
+        clock.advance(10)
+        await asyncio.sleep(0.05)
+
+    assert bar.getvalue()[drawn:].count("1/2") > 2
+    assert lines.getvalue() == "0% 0/2, 0.0 pictures/s, 0 B, 0 failed, ? left\n"
 
 
 def test_a_pause_is_said_without_its_control_characters():

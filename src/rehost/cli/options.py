@@ -14,13 +14,6 @@ from rehost.settings import Settings, knobs, load, size_text
 
 F = TypeVar("F", bound=Callable[..., object])
 
-FLAG_NAMES = {  # where --ATTRIBUTE means something else already, or would be long
-    "retry": "attempts",
-    "timeout_seconds": "timeout",
-    "min_delay_seconds": "min-delay",
-    "decode_memory_bytes": "decode-memory",
-}
-
 
 class SettingsCommand(click.Command):
     """Shows a verb's own options first, the settings after them; examples by the name that it was called by."""
@@ -59,12 +52,11 @@ def settings_flags(*attributes: str) -> Callable[[F], F]:
         for knob in reversed(list(knobs(Settings))):
             if knob.secret or (attributes and knob.attribute not in attributes):
                 continue
-            name = FLAG_NAMES.get(knob.attribute, knob.attribute.replace("_", "-"))
             default = (
                 size_text(knob.default) if isinstance(knob.default, int) and knob.unit == "bytes" else knob.default
             )
             function = click.option(
-                f"--{name}",
+                f"--{knob.flag}",
                 f"setting_{knob.attribute}",
                 cls=SettingOption,
                 metavar=(knob.unit or "VALUE").upper(),

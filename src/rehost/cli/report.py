@@ -84,9 +84,9 @@ class Report:
                     run.run,
                     moment(run.started_at),
                     "?" if run.seconds is None else duration(run.seconds),
-                    run.held or 0,
-                    run.failed or 0,
-                    size(run.size or 0),
+                    "?" if run.held is None else run.held,
+                    "?" if run.failed is None else run.failed,
+                    "?" if run.size is None else size(run.size),
                     f"{run.os_user}@{run.host}",
                     run_note(run),
                 )
@@ -176,7 +176,7 @@ def run_note(run: RunStanding) -> str:
     if run.undone_at is not None:
         return "undone"
     if run.ended_at is None:
-        return "not ended"
+        return "going on" if run.is_alive else "killed"
     return "interrupted" if run.interrupted else ""
 
 

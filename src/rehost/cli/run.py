@@ -101,7 +101,7 @@ def advice(log_file: Path | None) -> render.Advice:
     called = click.get_current_context().command_path
     if called == render.USUAL.again or log_file is None:
         return render.Advice(again=called)
-    return render.Advice(called, f"the lines `visit` in {log_file}")
+    return render.Advice(called, f"the lines `visit` and `host` in {log_file}")
 
 
 def start(settings: Settings, wish: Wish, workers: int = 1) -> tuple[RunEnded, int]:

@@ -13,7 +13,7 @@ from enum import Enum, auto
 
 from rehost.clock import Clock
 from rehost.errors import OperatorError, StoreError
-from rehost.events import Listener, Planned, RunBegan, RunEnded, Visited
+from rehost.events import HostDeferred, Listener, Planned, RunBegan, RunEnded, Visited
 from rehost.model import Deferred, Outcome, Reason, Stored, Task
 from rehost.pipeline.gate import Gate, HostPaused
 from rehost.pipeline.leases import Leases
@@ -217,7 +217,9 @@ class Run:
         """Leave a host that is paused for long alone until its pause ends."""
         await self._leases.give_back_waiting(host)
         reason, evidence = self._parts.politeness.cause(host)
-        self._sum.failed[reason] += await self._parts.ledger.defer_host(self._source, host, reason, evidence, seconds)
+        links = await self._parts.ledger.defer_host(self._source, host, reason, evidence, seconds)
+        self._sum.failed[reason] += links
+        self._listen(HostDeferred(host, links, reason, evidence, seconds))
 
     async def _nap(self, seconds: float) -> None:
         try:

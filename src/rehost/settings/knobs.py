@@ -50,6 +50,12 @@ class Knob:
     unit: str = ""
     says: str = ""  # the default in words, where the value does not say it
     secret: bool = False  # never shown
+    short: str = ""  # its flag, where the attribute's name means something else there, or would be long
+
+    @property
+    def flag(self) -> str:
+        """Return its flag on the command line, without the dashes before it."""
+        return self.short or self.attribute.replace("_", "-")
 
     @property
     def default_text(self) -> str:
@@ -63,11 +69,19 @@ class Knob:
 
 
 def _knob(
-    name: str, default: T, kind: Kind[T], text: str, *, unit: str = "", says: str = "", secret: bool = False
+    name: str,
+    default: T,
+    kind: Kind[T],
+    text: str,
+    *,
+    unit: str = "",
+    says: str = "",
+    secret: bool = False,
+    short: str = "",
 ) -> T:
     """Return a dataclass field that knows its Knob; typed as its value, as `dataclasses.field` is."""
     about = {"name": name, "kind": kind, "default": default, "help": text, "unit": unit, "says": says, "secret": secret}
-    return field(default=default, repr=not secret, metadata={"knob": about})
+    return field(default=default, repr=not secret, metadata={"knob": {**about, "short": short}})
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +129,7 @@ class Settings:
         seconds(0.1, 3600),
         "Limit of one attempt in all, from the connection to the last byte, redirects included.",
         unit="seconds",
+        short="timeout",
     )
     retry: int = _knob(
         "IMAGE_DOWNLOAD_RETRY",
@@ -122,6 +137,7 @@ class Settings:
         whole(0, 100),
         "Attempts in all that one visit makes where another may help; 0 and 1 both mean one.",
         unit="attempts",
+        short="attempts",
     )
     static_url_prefix: str = _knob(
         "IMAGE_STATIC_URL_PREFIX",
@@ -161,6 +177,7 @@ class Settings:
         size(64 * MIB, TIB),
         "Memory of each decoder process; what needs more is too large.",
         unit="bytes",
+        short="decode-memory",
     )
     decode_seconds: float = _knob(
         "IMAGE_DECODE_SECONDS",
@@ -203,7 +220,12 @@ class Settings:
         says="(none)",
     )
     min_delay_seconds: float = _knob(
-        "IMAGE_MIN_DELAY", 0.0, seconds(0, 3600), "Least time between two requests to one host.", unit="seconds"
+        "IMAGE_MIN_DELAY",
+        0.0,
+        seconds(0, 3600),
+        "Least time between two requests to one host.",
+        unit="seconds",
+        short="min-delay",
     )
     daily_budget: int = _knob(
         "IMAGE_DAILY_BUDGET",

@@ -109,11 +109,11 @@ def _shown(value: object) -> str:
 
 def _flag_layer(flags: Mapping[str, object]) -> Layer:
     """Return the command line's layer; flags bear the names of Settings' fields."""
-    names = {knob.attribute: knob.name for knob in knobs(Settings)}
+    known = {knob.attribute: knob for knob in knobs(Settings)}
     return Layer(
         {
-            names[flag]: Given(str(value), f"--{flag.replace('_', '-')}")
-            for flag, value in flags.items()
+            known[name].name: Given(str(value), f"--{known[name].flag}")
+            for name, value in flags.items()
             if value is not None
         }
     )

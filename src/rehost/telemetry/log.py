@@ -12,7 +12,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from rehost.errors import SettingsError
-from rehost.events import Event, OriginLearned, OriginPaused, Planned, RunEnded, Visited
+from rehost.events import Event, HostDeferred, OriginLearned, OriginPaused, Planned, RunEnded, Visited
 from rehost.model import Deferred, Outcome, Reason, Refused, Stored, Unchanged
 from rehost.telemetry.plain import field
 
@@ -33,6 +33,9 @@ def log_event(event: Event) -> None:
             _say("origin", origin=event.origin, referer=event.referer, evidence=event.evidence)
         case OriginPaused():
             _say("pause", host=event.host, seconds=f"{event.seconds:.1f}", evidence=event.evidence)
+        case HostDeferred():
+            why: dict[str, str | int] = {"reason": event.reason, "evidence": event.evidence}
+            _say("host deferred", host=event.host, links=event.links, **why, wait=round(event.seconds))
         case Planned():
             _say("plan", source=event.source, present=event.present, held=event.held, due=event.due, later=event.later)
         case RunEnded():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TextIO
@@ -11,12 +12,13 @@ from typing import TextIO
 from tqdm import tqdm
 
 from rehost.clock import Clock
-from rehost.events import Event, Listener, OriginPaused, Planned, RunEnded, Visited
+from rehost.events import Event, HostDeferred, Listener, OriginPaused, Planned, RunEnded, Visited
 from rehost.model import Deferred, Refused
 from rehost.telemetry import figures
 from rehost.telemetry.plain import plain
 
 LINE_SECONDS = 10.0
+TICK_SECONDS = 1.0
 USUAL_COLUMNS, USUAL_ROWS = 100, 24
 # A postfix brings its own comma.
 BAR = "{percentage:3.0f}% {bar:24} {n_fmt}/{total_fmt}, {rate_fmt}{postfix}, {remaining} left"
@@ -36,6 +38,11 @@ class SoFar:
         self.visited += 1
         self.size += event.size
         self.failed += isinstance(event.outcome, Deferred | Refused)
+
+    def defer(self, event: HostDeferred) -> None:
+        """Count the links of a host that are not visited."""
+        self.visited += event.links
+        self.failed += event.links
 
     def words(self) -> str:
         """Return bytes and failures, as both displays show them."""
@@ -58,12 +65,24 @@ class Bar:
                 self._open()
             case Visited() if self._bar is not None:
                 self._tally.add(event)
-                self._bar.set_postfix_str(self._tally.words(), refresh=False)
-                self._bar.update()
+                self._move(1)
+            case HostDeferred() if self._bar is not None:
+                self._tally.defer(event)
+                self._move(event.links)
             case OriginPaused() if self._bar is not None:
                 tqdm.write(pause_line(event), file=self._stream)
             case _:
                 pass
+
+    def tick(self) -> None:
+        """Show that time passes, though nothing is visited."""
+        if self._bar is not None:
+            self._bar.refresh()
+
+    def _move(self, links: int) -> None:
+        assert self._bar is not None
+        self._bar.set_postfix_str(self._tally.words(), refresh=False)
+        self._bar.update(links)
 
     def close(self) -> None:
         """Leave the bar as it stands."""
@@ -83,7 +102,7 @@ class Bar:
                 dynamic_ncols=columns is None,
                 ncols=columns,
                 nrows=rows,
-                smoothing=0.1,
+                smoothing=0.0,  # the mean of the whole run: what is left when nothing comes for a while is told too
             )
         elif self._bar is not None:
             self._bar.total = self._tally.due
@@ -116,9 +135,9 @@ class Lines:
                 self._tally.due += event.due
             case Visited():
                 self._tally.add(event)
-                if self._clock.monotonic() - self._said >= LINE_SECONDS:
-                    self._said = self._clock.monotonic()
-                    print(self._line(), file=self._stream, flush=True)
+                self.tick()
+            case HostDeferred():
+                self._tally.defer(event)
             case OriginPaused():
                 print(pause_line(event), file=self._stream, flush=True)
             case RunEnded() if self._tally.visited:
@@ -126,13 +145,19 @@ class Lines:
             case _:
                 pass
 
+    def tick(self) -> None:
+        """Say how far it is where ten seconds have passed, though nothing was visited."""
+        if self._tally.due and self._clock.monotonic() - self._said >= LINE_SECONDS:
+            self._said = self._clock.monotonic()
+            print(self._line(), file=self._stream, flush=True)
+
     def close(self) -> None:
         """Say nothing more."""
 
     def _line(self) -> str:
         tally = self._tally
         rate = tally.visited / max(self._clock.monotonic() - self._started, 1e-9)
-        left = figures.duration(max(0, tally.due - tally.visited) / rate)
+        left = figures.duration(max(0, tally.due - tally.visited) / rate) if rate else "?"
         done = f"{figures.count(tally.visited)}/{figures.count(tally.due)}"
         return f"{figures.share(tally.visited, tally.due)} {done}, {rate:.1f} pictures/s, {tally.words()}, {left} left"
 
@@ -150,6 +175,28 @@ def progress(stream: TextIO, clock: Clock, *, quiet: bool) -> Iterator[Listener]
         return
     display = Bar(stream) if stream.isatty() else Lines(stream, clock)
     try:
-        yield display
+        with _ticking(display.tick):
+            yield display
     finally:
         display.close()
+
+
+@contextmanager
+def _ticking(tick: Callable[[], None]) -> Iterator[None]:
+    """Call `tick` every second, for as long as there is an event loop to do so."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        yield
+        return
+
+    async def go_on() -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            tick()
+
+    ticking = loop.create_task(go_on())
+    try:
+        yield
+    finally:
+        ticking.cancel()

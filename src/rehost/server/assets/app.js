@@ -32,8 +32,9 @@ export function action(label, path, values, told, then = () => {}) {
       say(told(await act(path, values())));
       then();
     } catch (error) {
-      if (error.status === 401) { token.set(""); frame(); }
-      say(error.message);
+      const isWrong = error.status === 401;
+      if (isWrong) { token.set(""); frame(); }
+      say(isWrong ? text("wrongtoken") : error.message);
     } finally {
       button.disabled = false;
     }

@@ -33,6 +33,7 @@ const TEXTS = {
   "end-held": ["A whole picture came", "已取得完整图片"], "end-adopted": ["Already in the store, proven and kept", "存储中已有，验证后保留"], "end-unchanged": ["Not changed at its origin", "源站未变化"], "end-overtaken": ["A picture came, but the row had another link by then", "已取得图片，但该行链接已变更"], "end-deferred": ["No picture yet", "暂未取得"], "end-refused": ["No picture", "无法获取"], close: ["Close", "关闭"], open: ["Open the copy", "打开副本"], cando: ["What can be done", "可以怎么做"], nohistory: ["Nothing yet.", "暂无。"],
   token: ["Token", "令牌"], unlock: ["Unlock actions", "解锁操作"], lock: ["Lock actions", "锁定操作"], readonly: ["Read only: this server has no REHOST_TOKEN.", "只读：服务器未设置 REHOST_TOKEN。"],
   tokenask: ["The operator's token (REHOST_TOKEN). It stays in this tab.", "管理员令牌（REHOST_TOKEN），仅保存在此标签页。"], save: ["Unlock", "解锁"],
+  wrongtoken: ["That is not the operator's token. Unlock actions with the right one.", "令牌不正确，请用正确的令牌重新解锁。"],
   retry: ["Retry", "重试"], retrythese: ["Retry these", "重试这些"], alike: ["Same picture in", "相同图片"], retryall: ["Retry all", "全部重试"], pause: ["Pause a day", "暂停一天"], resume: ["Resume", "恢复"], start: ["Start a run", "开始任务"],
   did: ["Done: {0} due now.", "完成：{0} 条已到期待取。"], didpause: ["{0} is left alone.", "已暂停 {0}。"], didresume: ["{0} may be asked again.", "已恢复 {0}。"], didstart: ["The run is on its way.", "任务已开始。"],
   unshown: ["Your browser does not show this format.", "浏览器不支持显示此格式。"], nocopy: ["No copy yet", "尚无副本"], source: ["Source", "数据源"],
