@@ -1,5 +1,7 @@
 """Of ten hosts one is dead, 5% of the other links answer 503, 2% never: what that costs the healthy links.
 
+With `--busy 0 --hanging 0` the dead host is the only trouble.
+
 Counted is the moment at which the last healthy link is recorded, against a run of the healthy links alone and against
 the ideal, which is the sum of their answer times over the requests at a time. The hosts' rules and paces are learned
 beforehand, but for the dead one's.
@@ -55,6 +57,8 @@ def main() -> None:
     parser = place.options(__doc__ or "")
     parser.add_argument("--concurrency", type=int, default=10, help="requests at a time (default 10)")
     parser.add_argument("--timeout", type=float, default=30.0, help="IMAGE_DOWNLOAD_TIMEOUT (default 30)")
+    parser.add_argument("--busy", type=float, default=BUSY, help=f"share that answers 503 (default {BUSY})")
+    parser.add_argument("--hanging", type=float, default=HANGING, help=f"share that never answers (default {HANGING})")
     arguments = parser.parse_args()
     count, first = round(LINKS * arguments.scale), LEARNING * len(NAMES)
     with place.workplace(arguments.folder, 3 * (count + first) * SIZE) as ground:
@@ -67,7 +71,7 @@ def main() -> None:
                 IMAGE_DOWNLOAD_TIMEOUT=str(arguments.timeout),
             )
             learning = [(NAMES[number % 9], "whole", path) for number, path in enumerate(paths[:first])]
-            links = mixed(paths[first:])
+            links = mixed(paths[first:], arguments.busy, arguments.hanging)
             healthy = [link for link in links if link[1] == "whole" and link[0] != DEAD]
             courses = [Course(links, postgres), Course(healthy, postgres)]
             sides = [
@@ -76,13 +80,16 @@ def main() -> None:
             ]
             compete(sides, ground, arguments.rounds)
     ideal = sum(delay(int(path.stem)) for path in courses[0].healthy()) / arguments.concurrency
-    publish(sides, courses, ideal, arguments.results, f"trouble-{arguments.concurrency}-{arguments.timeout:g}s")
+    name = f"trouble-{arguments.concurrency}-{arguments.timeout:g}s"
+    if (arguments.busy, arguments.hanging) != (BUSY, HANGING):
+        name += f"-{arguments.busy:g}-{arguments.hanging:g}"
+    publish(sides, courses, ideal, arguments.results, name)
 
 
-def mixed(paths: Sequence[Path]) -> list[tuple[str, str, Path]]:
+def mixed(paths: Sequence[Path], busy: float, hanging: float) -> list[tuple[str, str, Path]]:
     """Return links over all hosts, of which some are busy or hang."""
     dice = Random(len(paths))
-    kinds = [dice.choices(("busy", "hanging", "whole"), (BUSY, HANGING, 1 - BUSY - HANGING))[0] for _ in paths]
+    kinds = [dice.choices(("busy", "hanging", "whole"), (busy, hanging, 1 - busy - hanging))[0] for _ in paths]
     return [(NAMES[number % 10], kind, path) for number, (kind, path) in enumerate(zip(kinds, paths, strict=True))]
 
 
