@@ -21,7 +21,7 @@ LINE_SECONDS = 10.0
 TICK_SECONDS = 1.0
 USUAL_COLUMNS, USUAL_ROWS = 100, 24
 # A postfix brings its own comma.
-BAR = "{percentage:3.0f}% {bar:24} {n_fmt}/{total_fmt}, {rate_fmt}{postfix}, {remaining} left"
+BAR = "{percentage:3.0f}% {bar:24} {n_fmt}/{total_fmt}, {rate_noinv_fmt}{postfix}, {remaining} left"
 
 
 @dataclass(slots=True)
