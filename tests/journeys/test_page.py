@@ -155,6 +155,24 @@ def test_whatever_a_table_is_told_stays_text(open_page, demonstration):
     assert page.locator(".reasons img, .reasons script").count() == 0
 
 
+def test_a_view_that_comes_late_does_not_cover_the_one_that_was_chosen(open_page):
+    page = open_page("/rehost/#/")
+    page.locator("[aria-label=Runs]").wait_for()
+    late = []
+    page.route("**/api/origins?*", lambda route: route.continue_() if late else late.append(route))
+    page.evaluate("location.hash = '#/gallery'")  # waits for the origins
+    while not late:
+        page.wait_for_timeout(20)
+    page.evaluate("location.hash = '#/'")
+    page.locator("[aria-label=Runs]").wait_for()
+
+    late[0].continue_()
+    page.wait_for_timeout(500)
+
+    assert page.locator("[aria-label=Runs]").count() == 1
+    assert page.locator(".wall").count() == 0
+
+
 def test_every_thumbnail_shows(open_page):
     page = open_page("/rehost/#/gallery?state=held")
     page.locator(".tile").first.wait_for()

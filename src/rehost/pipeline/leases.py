@@ -21,7 +21,7 @@ class Leases:
         self._hosts: deque[str] = deque()  # in turn; those that may have due links
         self._waiting: dict[str, deque[Task]] = {}
         self._aside: deque[tuple[Task, SetAside]] = deque()  # visits that are gone on with last
-        self._first: set[int] = set()  # entries whose first attempt may be still to come
+        self._first: dict[int, str] = {}  # entries whose first attempt may be still to come, and their hosts
         self._visiting: Counter[str] = Counter()
         self.open: dict[int, Task] = {}  # everything leased here and not given back or recorded
 
@@ -54,7 +54,8 @@ class Leases:
     def draw(self, most_per_host: int) -> tuple[Task, SetAside | None] | None:
         """Return the next task to visit: of the next host in turn that has one and is not at its limit here.
 
-        Where there is none, nor a first attempt still to come, one that was set aside, with what it was set aside with.
+        Where there is none, one that was set aside, with what it was set aside with: while first attempts are still to
+        come only of hosts that have none of their own, and no more of them at once than of one host.
         """
         for _ in range(len(self._hosts)):
             host = self._hosts[0]
@@ -63,11 +64,14 @@ class Leases:
             if waiting and self._visiting[host] < most_per_host:
                 self._visiting[host] += 1
                 task = waiting.popleft()
-                self._first.add(task.entry)
+                self._first[task.entry] = host
                 return task, None
-        for _ in range(0 if self._first else len(self._aside)):
+        if self._first and self._visiting.total() - len(self._first) >= most_per_host:
+            return None
+        too_early = {*self._hosts, *self._first.values()} if self._first else set()
+        for _ in range(len(self._aside)):
             task, aside = self._aside.popleft()
-            if self._visiting[task.host] < most_per_host:
+            if self._visiting[task.host] < most_per_host and task.host not in too_early:
                 self._visiting[task.host] += 1
                 return task, aside
             self._aside.append((task, aside))
@@ -84,7 +88,7 @@ class Leases:
     def visited(self, task: Task) -> None:
         """Count the task's visit as over; its lease stays until it is recorded."""
         self._visiting[task.host] -= 1
-        self._first.discard(task.entry)
+        self._first.pop(task.entry, None)
 
     def close(self, tasks: list[Task]) -> None:
         """Forget leases that are recorded or given back."""

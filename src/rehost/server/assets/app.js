@@ -84,8 +84,11 @@ async function show() {
   frame();
   const { path, values } = address();
   document.title = `${text(path === "gallery" ? "gallery" : "overview")} · rehost`;
-  const leave = await (views[path] || overview)(main, { source: state.source, values });
-  state.leave = leave || (() => {});
+  const place = el("div");
+  main.replaceChildren(place);
+  const leave = (await (views[path] || overview)(place, { source: state.source, values })) || (() => {});
+  if (place.isConnected) state.leave = leave;
+  else leave(); // another view was chosen while this one was asking
 }
 
 async function begin() {

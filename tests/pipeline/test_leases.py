@@ -1,0 +1,81 @@
+"""Who is visited next: first attempts before those that are made again, and nobody waits for a host that hangs."""
+
+from collections import deque
+from datetime import UTC, datetime
+
+import pytest
+
+from rehost.model import Link, Task
+from rehost.pipeline.leases import Leases
+from rehost.pipeline.visit import SetAside
+
+MOST_PER_HOST = 2
+
+
+class Due:
+    """A ledger of links that are due, and politeness that pauses nobody."""
+
+    def __init__(self, **links):
+        self.links = {host: deque(task(host, number) for number in range(count)) for host, count in links.items()}
+
+    async def hosts(self, _source):
+        return [host for host, tasks in self.links.items() if tasks]
+
+    async def lease(self, _source, host, count):
+        tasks = self.links[host]
+        return [tasks.popleft() for _ in range(min(count, len(tasks)))]
+
+    def pause_seconds(self, _host):
+        return 0.0
+
+
+def task(host, number):
+    entry = 1000 * ord(host[0]) + number
+    link = Link("cases", str(entry), 0, f"http://{host}.example/{number}.jpg", None, None)
+    return Task(entry, 1, link, host, 1, datetime.now(UTC))
+
+
+@pytest.fixture
+async def leases():
+    """One first attempt of `hanging` is under way; five of `busy` were, and are to be made again."""
+    due = Due(hanging=1, busy=5)
+    leases = Leases(due, "cases", due, most=20)
+    await leases.look()
+    await leases.fill()
+    while drawn := leases.draw(99):
+        if drawn[0].host == "busy":
+            leases.visited(drawn[0])
+            leases.set_aside(drawn[0], SetAside(0))
+    await leases.fill()  # notices that no host has more
+    return leases
+
+
+async def test_what_is_asked_again_does_not_wait_for_another_hosts_first_attempt(leases):
+    drawn = [leases.draw(MOST_PER_HOST) for _ in range(3)]
+
+    assert [each and each[0].host for each in drawn] == ["busy", "busy", None]
+
+
+async def test_when_no_first_attempt_is_left_each_host_has_its_own_turns(leases):
+    hanging = leases.open[min(entry for entry, each in leases.open.items() if each.host == "hanging")]
+    leases.visited(hanging)
+    leases.set_aside(hanging, SetAside(0))
+
+    drawn = [leases.draw(MOST_PER_HOST) for _ in range(4)]
+
+    assert sorted(each[0].host for each in drawn if each) == ["busy", "busy", "hanging"]
+
+
+async def test_what_is_asked_again_comes_after_its_own_hosts_first_attempts():
+    due = Due(busy=3)
+    leases = Leases(due, "cases", due, most=20)
+    await leases.look()
+    await leases.fill()
+    first, _ = leases.draw(MOST_PER_HOST)
+    leases.visited(first)
+    leases.set_aside(first, SetAside(0))
+
+    drawn = [leases.draw(MOST_PER_HOST) for _ in range(3)]
+
+    assert [each and each[1] for each in drawn] == [None, None, None]
+    assert [each and each[0].entry != first.entry for each in drawn] == [True, True, None]
