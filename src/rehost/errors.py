@@ -15,6 +15,7 @@ RehostError
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -94,3 +95,10 @@ class LedgerError(OperatorError):
 
 class StoreError(OperatorError):
     """The place of the copies cannot be used: full, read-only, not there, failing."""
+
+
+def shortage(error: BaseException) -> OperatorError | None:
+    """Return what an error means where it says that no more files can be opened; None where it says something else."""
+    if not isinstance(error, OSError) or error.errno not in {errno.EMFILE, errno.ENFILE}:
+        return None
+    return OperatorError("There are too many open files: raise `ulimit -n`, or lower IMAGE_DOWNLOAD_CONCURRENCY.")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from tests.journeys.deployment import DATABASE, Case, Deployment, Hosts, made_cases, make_checkout
 from tests.journeys.nursery import Nursery
+from tests.journeys.world import TABLE, Watched, World
 from tests.origin import Origin
 from tests.postgres import Postgres
 
@@ -28,6 +29,30 @@ def proof(request: pytest.FixtureRequest) -> dict[str, str]:
     A decoder process takes a third of a second to start, in every program of every test.
     """
     return {"IMAGE_VERIFY": "decode" if request.config.getoption("full") else "structure"}
+
+
+@pytest.fixture
+def watched() -> Watched:
+    """What the origin gives, and how often it was asked."""
+    return Watched()
+
+
+@pytest.fixture
+def world(
+    postgres: Postgres,
+    watched: Watched,
+    nursery: Nursery,
+    proof: Mapping[str, str],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> Iterator[World]:
+    """A table in PostgreSQL and a watched origin, for commands with the module's SETTINGS."""
+    with Origin(watched) as origin:
+        settings = {**request.module.SETTINGS, **proof}
+        world = World(tmp_path, origin, postgres, postgres.create_database(), settings, nursery=nursery)
+        world.sql(TABLE)
+        yield world
+        postgres.drop_database(world.database)
 
 
 @pytest.fixture(scope="session")

@@ -4,34 +4,14 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-from tests.journeys.nursery import Nursery
-from tests.journeys.world import LIMIT, TABLE, Watched, World
-from tests.origin import Origin
-from tests.postgres import Postgres
+from tests.journeys.world import LIMIT, World
 
 HOSTS = ("one.example", "two.example")
-
-
-@pytest.fixture
-def watched() -> Watched:
-    return Watched()
-
-
-@pytest.fixture
-def world(
-    postgres: Postgres, watched: Watched, nursery: Nursery, proof: Mapping[str, str], tmp_path: Path
-) -> Iterator[World]:
-    with Origin(watched) as origin:
-        settings = {"IMAGE_DOWNLOAD_CONCURRENCY": "4", **proof}
-        world = World(tmp_path, origin, postgres, postgres.create_database(), settings, nursery=nursery)
-        world.sql(TABLE)
-        yield world
-        postgres.drop_database(world.database)
+SETTINGS = {"IMAGE_DOWNLOAD_CONCURRENCY": "4"}
 
 
 @contextmanager

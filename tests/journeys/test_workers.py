@@ -6,35 +6,15 @@ import os
 import random
 import signal
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from tests.conftest import SEED
-from tests.journeys.nursery import Nursery
-from tests.journeys.world import LIMIT, TABLE, Watched, World, wait_for_end_of
-from tests.origin import Origin
-from tests.postgres import Postgres
+from tests.journeys.world import LIMIT, World, wait_for_end_of
 
 HOSTS = ("one.example", "two.example", "three.example")
 CONCURRENCY = 6
 SETTINGS = {"IMAGE_DOWNLOAD_CONCURRENCY": str(CONCURRENCY), "IMAGE_LEASE_SECONDS": "5"}
-
-
-@pytest.fixture
-def watched() -> Watched:
-    return Watched()
-
-
-@pytest.fixture
-def world(
-    postgres: Postgres, watched: Watched, nursery: Nursery, proof: Mapping[str, str], tmp_path: Path
-) -> Iterator[World]:
-    with Origin(watched) as origin:
-        world = World(tmp_path, origin, postgres, postgres.create_database(), {**SETTINGS, **proof}, nursery=nursery)
-        world.sql(TABLE)
-        yield world
-        postgres.drop_database(world.database)
 
 
 def fill(world: World, number: int) -> None:

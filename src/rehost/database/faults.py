@@ -5,10 +5,9 @@ PostgreSQL's codes: Appendix A of its manual. SQLite's names: sqlite.org/rescode
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 
-from rehost.errors import OperatorError
+from rehost.errors import OperatorError, shortage
 
 PASSING_CODES = frozenset({
     "40001",  # serialization failure
@@ -99,7 +98,7 @@ def is_passing(error: BaseException) -> bool:
     """Tell whether the same transaction, tried again from its start, may go well."""
     code = code_of(error)
     if code is None:
-        return is_unreachable(error) and not _lacks_files(error)
+        return is_unreachable(error) and _shortage(error) is None
     if any(type(each).__name__ == PASSING_NAME for each in causes(error)):
         return True
     return code in PASSING_CODES or code.startswith(PASSING_CLASSES) or is_locked(error)
@@ -120,15 +119,15 @@ def is_unreachable(error: BaseException) -> bool:
     )
 
 
-def _lacks_files(error: BaseException) -> bool:
-    """Tell whether this process has too many files open to connect."""
-    return any(isinstance(each, OSError) and each.errno in {errno.EMFILE, errno.ENFILE} for each in causes(error))
+def _shortage(error: BaseException) -> OperatorError | None:
+    """Return what it means where this process has too many files open to connect."""
+    return next((short for each in causes(error) if (short := shortage(each))), None)
 
 
 def sentence(error: BaseException, place: Place) -> str:
     """Return what happened and what the operator can do."""
-    if _lacks_files(error):
-        return "There are too many open files: raise `ulimit -n`, or lower IMAGE_DOWNLOAD_CONCURRENCY."
+    if (short := _shortage(error)) is not None:
+        return str(short)
     code = code_of(error)
     innermost = list(causes(error))[-1]
     message = _message(innermost)

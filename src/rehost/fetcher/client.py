@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from rehost.clock import Clock
-from rehost.errors import Permanent, Transient, Unanswered
+from rehost.errors import Permanent, Transient, Unanswered, shortage
 from rehost.fetcher import condition, robots, verdict, wire
 from rehost.fetcher.coding import Decoder, check_transfer, decoder_for
 from rehost.fetcher.guard import Guard
 from rehost.fetcher.lookup import Detour, Detours, Lookup, SystemLookup
 from rehost.fetcher.proxy import Proxies
-from rehost.fetcher.shortage import shortage
 from rehost.fetcher.spool import Spool
 from rehost.fetcher.url import host_of, next_hop, origin_of
 from rehost.model import Download, NotModified, Partial, Reason, Request, Validator

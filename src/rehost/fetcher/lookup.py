@@ -10,8 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from rehost.errors import Permanent, Transient, VisitError
-from rehost.fetcher.shortage import shortage
+from rehost.errors import Permanent, Transient, VisitError, shortage
 from rehost.model import Reason
 
 Detour = tuple[str, int | None, str, int | None]

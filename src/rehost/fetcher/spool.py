@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rehost.errors import OperatorError, Permanent, StoreError
-from rehost.fetcher.shortage import shortage
+from rehost.errors import OperatorError, Permanent, StoreError, shortage
 from rehost.model import Reason
 
 _READ_BYTES = 1 << 20

@@ -74,7 +74,7 @@ class Naming(Protocol):
 
 
 class SetAside(RehostError):  # noqa: N818 - no error: others come first
-    """The first attempt brought nothing, for a cause that passes; the next one is to be made when nothing else is due.
+    """The first attempt brought nothing, for a cause that passes; others of its host come before the next one.
 
     Attributes:
         until: monotonic seconds before which it is not to be made.
@@ -116,11 +116,11 @@ class Visitor:
 
         Args:
             task: the link.
-            may_set_aside: should the first attempt bring nothing, the others come first.
+            may_set_aside: should the first attempt bring nothing, the others of its host come first.
             aside: go on where an earlier call ended with this.
 
         Raises:
-            SetAside: call again, with this, when there are no others.
+            SetAside: call again, with this, when those are made.
             HostPaused: the host is to be left alone; the link was not asked for.
             StoreError: the store cannot take a spool.
         """
