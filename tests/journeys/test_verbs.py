@@ -182,7 +182,9 @@ def test_undo_puts_the_column_back_and_the_next_run_points_again_without_a_visit
     undone = rehost("undo", str(number))
 
     assert undone.returncode == 0, undone.stderr
-    assert undone.stdout.startswith(f"185 rows are as they were before run {number}; 0 were changed since")
+    assert undone.stdout.startswith(
+        f"185 rows are as they were before run {number}; 0 hold something else than it wrote"
+    )
     assert rehost.held() == {}
     assert json.loads(rehost("run", "--json").stdout)["held"] == 0
     assert set(rehost.held()) == PLANNED

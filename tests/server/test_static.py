@@ -3,6 +3,7 @@ import hashlib
 import os
 import re
 import socket
+from email.utils import parsedate_to_datetime
 
 import pytest
 from starlette.applications import Starlette
@@ -198,6 +199,16 @@ async def test_disk_that_fails_is_no_404(root, content):
     assert reply.status == 503
     assert reply["cache-control"] == "no-store"
     assert reply["retry-after"] == "10"
+
+
+async def test_a_copy_of_this_moment_is_not_modified_after_the_answers_date(port, root, content):
+    """Servers take Date once a second, so it may be from before the copy came."""
+    for number in range(12):
+        (root / f"{number}.png").write_bytes(content)
+        reply = await ask(port, f"{PREFIX}/{number}.png")
+        await asyncio.sleep(0.1)
+
+        assert parsedate_to_datetime(reply["last-modified"]) <= parsedate_to_datetime(reply["date"])
 
 
 @pytest.mark.parametrize("serve", [by_uvicorn, by_granian])

@@ -37,7 +37,8 @@ def command(*, run: int, source: str | None, base: Path) -> int:
     from rehost.cli.loop import run_loop  # noqa: PLC0415 - --help needs none of it
 
     undone = run_loop(_undo(read_settings(base, {}), source, run))
-    click.echo(f"{undone.restored} rows are as they were before run {run}; {undone.left} were changed since and left.")
+    left = f"{undone.left} hold something else than it wrote, and were left"
+    click.echo(f"{undone.restored} rows are as they were before run {run}; {left}.")
     return 0
 
 

@@ -46,8 +46,11 @@ class Served:
 
     @property
     def modified(self) -> datetime:
-        """Return when the bytes came, in whole seconds, as HTTP has it."""
-        return datetime.fromtimestamp(self.modified_ns // 10**9, UTC)
+        """Return when the bytes came, in whole seconds, as HTTP has it.
+
+        A second earlier, for it must not be later than Date (RFC 9110, 8.8.2.1), which servers take once a second.
+        """
+        return datetime.fromtimestamp(self.modified_ns // 10**9 - 1, UTC)
 
 
 @dataclass(frozen=True, slots=True)
