@@ -173,6 +173,16 @@ def test_a_view_that_comes_late_does_not_cover_the_one_that_was_chosen(open_page
     assert page.locator(".wall").count() == 0
 
 
+def test_a_picture_that_cannot_be_opened_says_why(open_page):
+    page = open_page("/rehost/#/gallery?state=held")
+    page.route("**/api/link?*", lambda route: route.fulfill(status=503, json={"error": "The database is away."}))
+
+    page.locator(".tile").first.click()
+
+    page.locator("#toast.shown", has_text="The database is away.").wait_for()
+    assert not page.locator("#sheet").evaluate("(sheet) => sheet.open")
+
+
 def test_every_thumbnail_shows(open_page):
     page = open_page("/rehost/#/gallery?state=held")
     page.locator(".tile").first.wait_for()

@@ -1,5 +1,5 @@
 // The pictures themselves: thumbnails on the wall, loaded only where they come into sight; the copy where one opens.
-import { action } from "./app.js";
+import { action, say } from "./app.js";
 import { ask, query } from "./call.js";
 import { el, outward } from "./dom.js";
 import { advice, bytes, moment, number, reason, reasonNames, text } from "./words.js";
@@ -7,6 +7,7 @@ import { advice, bytes, moment, number, reason, reasonNames, text } from "./word
 const STATES = ["held", "wanted", "leased", "deferred", "refused"];
 const A_PAGE = 60;
 const DOTS = { held: "held", adopted: "held", unchanged: "held", overtaken: "wanted", deferred: "deferred", refused: "refused" };
+const why = (error) => (error.status ? error.message : text("away"));
 const at = (place, link) => `${place}/${link.key.split("/").map(encodeURIComponent).join("/")}?v=${link.digest.slice(0, 16)}`;
 
 export async function gallery(main, { source, values }) {
@@ -24,7 +25,7 @@ export async function gallery(main, { source, values }) {
       after = page.next;
       more.hidden = page.next === null;
     } catch (error) {
-      wall.append(el("p", { class: "soft" }, error.status ? error.message : text("away")));
+      wall.append(el("p", { class: "soft" }, why(error)));
     }
     more.disabled = false;
   };
@@ -49,7 +50,7 @@ async function bar(source, values) {
 }
 
 function card({ title, link }) {
-  const open = el("button", { type: "button", class: "tile", "data-key": link.row_key, onclick: () => sheet(link) }, picture(link, title, true),
+  const open = el("button", { type: "button", class: "tile", "data-key": link.row_key, onclick: () => sheet(link).catch((error) => say(why(error))) }, picture(link, title, true),
     el("span", { class: "name" }, title || link.row_key),
     el("span", { class: "soft" }, el("span", { class: `dot ${link.state}` }), title ? `${link.row_key} · ` : "", link.state === "held" ? bytes(link.size) : link.reason ? reason(link.reason) : text(link.state)));
   return open;
