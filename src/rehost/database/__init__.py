@@ -1,7 +1,8 @@
 """Databases: the engine, transactions that bear outages, and the only place where dialects differ."""
 
-from rehost.database.engine import Columns, Connection, Database, LinkRows, Session
+from rehost.database.engine import Columns, Connection, Database, LinkRows
 from rehost.database.expressions import NEVER, Moment, after, blank, host_of, now, root_of, seconds_until
+from rehost.database.session import Session
 
 __all__ = [
     "NEVER",

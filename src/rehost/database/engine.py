@@ -12,10 +12,9 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from random import Random
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from sqlalchemy import ColumnElement, FromClause, Select, Table, bindparam, cast, column, func, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ARRAY, ColumnElement, FromClause, Select, Table, bindparam, cast, column, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.schema import CreateTable
@@ -23,9 +22,13 @@ from sqlalchemy.types import BigInteger, TypeEngine
 
 from rehost.clock import Clock
 from rehost.database.faults import STARTING_UP, Elsewhere, Place, code_of, is_locked, is_passing, sentence
-from rehost.database.opening import BEGIN, BUSY_SECONDS, check_file, identity_of, make_engine, with_driver
+from rehost.database.opening import BUSY_SECONDS, check_file, identity_of, make_engine, with_driver
 from rehost.database.patience import Patience, is_ours
+from rehost.database.session import Session
 from rehost.errors import CatalogueError, LedgerError, OperatorError
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
 
 T = TypeVar("T")
 
@@ -43,20 +46,6 @@ class LinkRows:
 
 Columns = Mapping[str, TypeEngine[Any]]
 """What `Database.given` takes: the names and types of its columns, in order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """One connection."""
-
-    connection: AsyncConnection
-
-    @asynccontextmanager
-    async def begin(self, *, writing: bool) -> AsyncIterator[AsyncConnection]:
-        """Open a transaction; commits at the end, rolls back on an error."""
-        await self.connection.execution_options(**{BEGIN: "IMMEDIATE" if writing else "DEFERRED"})
-        async with self.connection.begin():
-            yield self.connection
 
 
 class Database:
@@ -220,7 +209,13 @@ class Database:
 
     def insert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
         """Return an INSERT that knows ON CONFLICT."""
-        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+        if self.is_sqlite:
+            from sqlalchemy.dialects.sqlite import insert  # noqa: PLC0415 - each engine without the other's dialect
+
+            return insert(table)
+        from sqlalchemy.dialects.postgresql import insert as insert_there  # noqa: PLC0415 - as above
+
+        return insert_there(table)
 
     def given(self, columns: Columns, rows: Sequence[Sequence[object]]) -> FromClause:
         """Return rows of Python values as something to select from: one parameter a column, however many rows.
@@ -237,7 +232,7 @@ class Database:
             ]
             return select(*picked, (cast(each.c.key, BigInteger) + 1).label("number")).cte("given")
         arrays = [
-            bindparam(None, [row[index] for row in rows], type_=postgresql.ARRAY(type_), unique=True)
+            bindparam(None, [row[index] for row in rows], type_=ARRAY(type_), unique=True)
             for index, type_ in enumerate(columns.values())
         ]
         return (
