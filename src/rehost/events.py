@@ -51,6 +51,7 @@ class Recorded:
     held: int
     failed: int
     overtaken: int  # their rows changed meanwhile; wanted again
+    bugs: int = 0  # of `failed`, pictures that rehost itself failed at when they were recorded
 
 
 @dataclass(frozen=True, slots=True)

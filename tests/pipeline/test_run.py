@@ -19,7 +19,8 @@ from tests.origin import Origin
 from rehost import assembly
 from rehost.events import Event, HostDeferred, OriginLearned, RunEnded, Visited
 from rehost.fetcher import pace
-from rehost.model import Reason
+from rehost.ledger.settling import Settling
+from rehost.model import Reason, Stored
 from rehost.settings import OriginOverride, Settings, load
 from rehost.store.layout import Layout
 
@@ -384,6 +385,34 @@ async def test_a_bug_of_ours_costs_one_image_and_is_logged_and_counted(world, mo
     assert record.getMessage() == "visit failed row=3"
     assert record.exc_info is not None
     assert "stumble" in "".join(traceback.format_exception(*record.exc_info))
+    assert world.sql("SELECT row_key, state, reason, evidence FROM rehost_links WHERE reason IS NOT NULL") == [
+        ("3", "deferred", "bug", "KeyError")
+    ]
+
+    again = await world.run(retry="bug")
+
+    assert (again.held, again.failed, again.total_held) == (1, {}, 6)
+    assert world.bytes_of(3) == world.origin.picture(urls[2])
+
+
+async def test_a_bug_that_shows_when_a_group_is_recorded_costs_one_image_as_well(world, monkeypatch, caplog):
+    urls = [world.link("permissive", f"{number}.jpg") for number in range(6)]
+    world.add(*urls)
+    settle = Settling.settle
+
+    async def stumble(settling, transaction, run, outcomes, before):
+        if any(isinstance(outcome, Stored) and outcome.task.link.row_key == "3" for outcome in outcomes):
+            raise KeyError("row 3")
+        await settle(settling, transaction, run, outcomes, before)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Settling, "settle", stumble)
+        ended = await world.run()
+
+    assert (ended.held, ended.overtaken, ended.failed) == (5, 0, {Reason.BUG: 1})
+    assert sorted(world.locals()) == [1, 2, 4, 5, 6]
+    assert not list((world.folder / "images").rglob("3/main_image*")), "its file is gone again"
+    assert [each.getMessage() for each in caplog.records if each.levelname == "ERROR"] == ["record failed row=3"]
     assert world.sql("SELECT row_key, state, reason, evidence FROM rehost_links WHERE reason IS NOT NULL") == [
         ("3", "deferred", "bug", "KeyError")
     ]

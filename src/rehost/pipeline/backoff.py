@@ -22,6 +22,7 @@ LONGEST_VISIT_WAIT = 1 * _DAY
 REFUSED_WAIT = 14 * _DAY
 LONGEST_REFUSED_WAIT = 56 * _DAY
 LONGEST_RETRY_AFTER = 7 * _DAY
+BUG_WAIT = 1 * _DAY  # what fails for a bug of ours
 
 
 def attempt_wait(attempt: int, error: Transient, random: Random) -> float | None:

@@ -11,13 +11,18 @@ The order, and what a kill between two steps leaves behind:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rehost.errors import OperatorError
 from rehost.events import Recorded
-from rehost.model import Deferred, Link, Outcome, Refused, Stored
+from rehost.model import Deferred, Link, Outcome, Reason, Refused, Stored
+from rehost.pipeline.backoff import BUG_WAIT
 from rehost.pipeline.plan import Addresses
 from rehost.ports import Catalogue, Ledger, Marks, Placement, Store, Transaction, WriteBack
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +46,12 @@ class Recorder:
         await self._place(placed)
         # Looked at while their links are ours: what has these names later may be somebody else's.
         former = {outcome.task.entry: await self.store.marks(_former_keys(outcome)) for outcome in placed}
-        written = await self._settle(run, outcomes, stored)
+        written, spoiled = await self._settle_safely(run, outcomes)
         await self._tidy(placed, written, former)
         failed = sum(isinstance(outcome, Deferred | Refused) for outcome in outcomes)
-        return Recorded(held=len(written), failed=failed, overtaken=len(stored) - len(written))
+        bugs = sum(outcome.task.entry in spoiled for outcome in stored)
+        overtaken = len(stored) - len(written) - bugs
+        return Recorded(held=len(written), failed=failed + bugs, overtaken=overtaken, bugs=bugs)
 
     async def _place(self, placed: Sequence[Stored]) -> None:
         """Make the spools durable and give them their names."""
@@ -56,8 +63,27 @@ class Recorder:
             await self.ledger.transact(lambda transaction: self.ledger.pend(transaction, replacing))
         await self.store.place([Placement(outcome.spool, outcome.copy.key) for outcome in placed if outcome.spool])
 
-    async def _settle(self, run: int, outcomes: Sequence[Outcome], stored: Sequence[Stored]) -> set[int]:
+    async def _settle_safely(self, run: int, outcomes: Sequence[Outcome]) -> tuple[set[int], set[int]]:
+        """Record the outcomes; return the entries whose rows point at their copies now, and those that a bug cost.
+
+        A bug of ours rolls the group back; each outcome is recorded by itself then, and the one that it lies in fails.
+        """
+        try:
+            return await self._settle(run, outcomes), set()
+        except OperatorError:
+            raise
+        except Exception as error:
+            if len(outcomes) > 1:
+                each = [await self._settle_safely(run, [outcome]) for outcome in outcomes]
+                return set().union(*(written for written, _ in each)), set().union(*(spoiled for _, spoiled in each))
+            [task] = [outcome.task for outcome in outcomes]
+            log.exception("record failed row=%s", task.link.row_key)
+            await self._settle(run, [Deferred(task, Reason.BUG, type(error).__name__, BUG_WAIT)])
+            return set(), {task.entry}
+
+    async def _settle(self, run: int, outcomes: Sequence[Outcome]) -> set[int]:
         """Record the outcomes and write the rows; return the entries whose rows point at their copies now."""
+        stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
 
         async def work(transaction: Transaction) -> set[int]:
             already = await self.ledger.settled(transaction, stored)

@@ -15,6 +15,7 @@ from rehost.clock import Clock
 from rehost.errors import OperatorError, StoreError
 from rehost.events import HostDeferred, Listener, Planned, RunBegan, RunEnded, Visited
 from rehost.model import Deferred, Outcome, Reason, Stored, Task
+from rehost.pipeline.backoff import BUG_WAIT
 from rehost.pipeline.gate import Gate, HostPaused
 from rehost.pipeline.leases import Leases
 from rehost.pipeline.limits import Limits
@@ -55,7 +56,7 @@ async def visit_safely(
         raise
     except Exception as error:
         log.exception("visit failed row=%s", task.link.row_key)
-        outcome = Deferred(task, Reason.BUG, f"{type(error).__name__}", 86400.0)
+        outcome = Deferred(task, Reason.BUG, type(error).__name__, BUG_WAIT)
         return Visited(outcome, task.host, size=0, seconds=0.0, attempts=0)
 
 
@@ -248,8 +249,7 @@ class Run:
                 continue
             recorded = await self._parts.recorder.record(run, group)
             self._leases.close([outcome.task for outcome in group])
-            self._sum.held += recorded.held
-            self._sum.overtaken += recorded.overtaken
+            self._sum.record(recorded)
             self._listen(recorded)
             self._sum.unveiled += await self._parts.unveiler.look(run, group)
             for _ in group:

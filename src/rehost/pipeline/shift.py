@@ -76,8 +76,7 @@ class Shift:
         if source in self._courses:
             sum_ = self._courses[source].sum
             sum_.add(visited)
-            sum_.held += recorded.held
-            sum_.overtaken += recorded.overtaken
+            sum_.record(recorded)
             sum_.unveiled += unveiled
 
     async def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from rehost.events import RunEnded, Visited
+from rehost.events import Recorded, RunEnded, Visited
 from rehost.model import Deferred, Reason, Refused, Stored, Unchanged
 
 
@@ -32,6 +32,13 @@ class Sum:
                 self.unchanged += 1
             case Deferred(reason=reason) | Refused(reason=reason):
                 self.failed[reason] += 1
+
+    def record(self, recorded: Recorded) -> None:
+        """Count what became of a group of outcomes."""
+        self.held += recorded.held
+        self.overtaken += recorded.overtaken
+        if recorded.bugs:
+            self.failed[Reason.BUG] += recorded.bugs
 
     def ended(self, source: str, seconds: float) -> RunEnded:
         """Return what the run over a source came to, after so many seconds."""
