@@ -128,11 +128,14 @@ class Learner:
         known, inquiry = self._begin(link, prove)
         await self._look(known)
         with inquiry:
-            rule = await self._ask_plainly(inquiry, known) if known.settled else None
-            if rule is not None:
-                return inquiry.take(rule)
-            async with known.lock:
-                return await self._learn(inquiry, known)
+            while True:
+                if known.settled and not inquiry.answers:
+                    rule = await self._ask_plainly(inquiry, known)
+                    if rule is not None:
+                        return inquiry.take(rule)
+                async with known.lock:
+                    if inquiry.answers or not known.settled:  # who has waited for what others learned goes plainly
+                        return await self._learn(inquiry, known)
 
     async def examine(self, links: Sequence[Link], digest: str, prove: Prove) -> bool:
         """Return whether these bytes, which at least two links of one origin gave, are a decoy of that origin.
