@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -103,3 +104,16 @@ def test_a_reader_that_leaves_early_hears_no_complaint():
         complaint = process.stderr.read()
 
     assert complaint == ""
+
+
+@pytest.mark.parametrize(
+    "command", [["status"], ["plan"], ["run"], ["undo", "1"], ["origins"]], ids=lambda each: each[0]
+)
+def test_a_mistyped_path_of_a_database_is_named_and_nothing_is_made_there(command, tmp_path):
+    settings = {**os.environ, "DATABASE_URL": "sqlite:///mistyped.db"}
+
+    done = rehost(*command, "--base", str(tmp_path), env=settings)
+
+    path = tmp_path / "mistyped.db"
+    assert (done.returncode, done.stderr) == (3, f"rehost: There is no file {path}: check DATABASE_URL.\n")
+    assert not path.exists()

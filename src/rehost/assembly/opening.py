@@ -7,6 +7,7 @@ import platform
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from random import SystemRandom
 
 import rehost
@@ -62,16 +63,13 @@ async def open_databases(
         clock: for the waits while a database is away.
         outage_seconds: how long one that was reached once may be away.
     """
+    database = partial(Database, clock=clock, random=SystemRandom(), outage_seconds=outage_seconds)
     async with AsyncExitStack() as stack:
-        random = SystemRandom()
-        catalogue = await stack.enter_async_context(
-            Database(settings.database_url, clock=clock, random=random, outage_seconds=outage_seconds)
-        )
+        catalogue = await stack.enter_async_context(database(settings.database_url, must_exist=True))
         if settings.ledger_url in {"", settings.database_url}:
             yield catalogue, catalogue
             return
-        ledger = Database(settings.ledger_url, clock=clock, random=random, outage_seconds=outage_seconds)
-        yield catalogue, await stack.enter_async_context(ledger)
+        yield catalogue, await stack.enter_async_context(database(settings.ledger_url))
 
 
 @asynccontextmanager

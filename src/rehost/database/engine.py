@@ -52,7 +52,7 @@ class Database:
     """One database, opened by `async with`."""
 
     def __init__(
-        self, url: str, *, clock: Clock, random: Random, outage_seconds: float = 120.0, connections: int = 8
+        self, url: str, *, clock: Clock, random: Random, outage_seconds: float = 120.0, must_exist: bool = False
     ) -> None:
         """Take a URL of PostgreSQL or SQLite, with or without a driver in its scheme.
 
@@ -61,7 +61,7 @@ class Database:
             clock: for the waits while the database is away.
             random: for their jitter.
             outage_seconds: how long a database that was reached once may be away.
-            connections: how many are open at once.
+            must_exist: refuse a SQLite file that is not there, which would be made otherwise.
 
         Raises:
             SettingsError: the URL is of no database that we know.
@@ -70,7 +70,7 @@ class Database:
         self._clock = clock
         self._random = random
         self._outage_seconds = outage_seconds
-        self._connections = connections
+        self._must_exist = must_exist
         self._was_reached = False
         self._engine: AsyncEngine | None = None
         self._file: tuple[int, int] | None = None  # SQLite's, as it was opened
@@ -83,7 +83,7 @@ class Database:
         )
 
     async def __aenter__(self) -> Self:
-        self._engine = make_engine(self._url, self._connections)
+        self._engine = make_engine(self._url)
         return self
 
     async def __aexit__(
@@ -166,7 +166,7 @@ class Database:
     @asynccontextmanager
     async def _session(self, error: type[OperatorError]) -> AsyncIterator[Session]:
         if self.is_sqlite and not self._was_reached:
-            check_file(self.place.database, error)
+            check_file(self.place.database, error, must_exist=self._must_exist)
         async with self._open().connect() as connection:
             if self.is_sqlite and not self._was_reached:
                 self._file = identity_of(self.place.database)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
 
 BEGIN = "rehost_begin"  # execution option: how a transaction begins on SQLite
+CONNECTIONS = 8  # open at once
 CONNECT_SECONDS = 10.0
 STATEMENT_SECONDS = 600.0
 _SQLITE_MAGIC = b"SQLite format 3\0"
@@ -48,10 +49,10 @@ def with_driver(text: str) -> URL:
     raise SettingsError("DATABASE_URL must begin with postgresql:// or sqlite:///.")
 
 
-def make_engine(url: URL, connections: int) -> AsyncEngine:
+def make_engine(url: URL) -> AsyncEngine:
     """Return an engine; nothing is connected yet."""
     if url.get_backend_name() == "sqlite":
-        engine = create_async_engine(url, pool_size=connections, max_overflow=0, connect_args={"timeout": BUSY_SECONDS})
+        engine = create_async_engine(url, pool_size=CONNECTIONS, max_overflow=0, connect_args={"timeout": BUSY_SECONDS})
         event.listen(engine.sync_engine, "do_connect", _try_sqlite)
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
@@ -59,7 +60,7 @@ def make_engine(url: URL, connections: int) -> AsyncEngine:
     try:
         return create_async_engine(
             url,
-            pool_size=connections,
+            pool_size=CONNECTIONS,
             max_overflow=0,
             connect_args={
                 "timeout": CONNECT_SECONDS,
@@ -71,8 +72,13 @@ def make_engine(url: URL, connections: int) -> AsyncEngine:
         raise SettingsError("PostgreSQL needs the package asyncpg: pip install 'rehost[postgresql]'.") from error
 
 
-def check_file(path: str, error: type[OperatorError]) -> None:
-    """Refuse a file that is no database before the driver has it (SQLite file format, section 1.3)."""
+def check_file(path: str, error: type[OperatorError], *, must_exist: bool) -> None:
+    """Refuse a file that is no database before the driver has it (SQLite file format, section 1.3).
+
+    One that is not there would be made: `must_exist` refuses that.
+    """
+    if must_exist and not Path(path).exists() and not path.startswith("file:"):
+        raise error(f"There is no file {path}: check DATABASE_URL.")
     with suppress(OSError), Path(path).open("rb") as file:
         if file.read(len(_SQLITE_MAGIC)) not in {b"", _SQLITE_MAGIC}:
             raise error(f"{path} is no SQLite database: check DATABASE_URL.")
