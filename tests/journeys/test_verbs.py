@@ -186,6 +186,7 @@ def test_undo_puts_the_column_back_and_the_next_run_points_again_without_a_visit
         f"185 rows are as they were before run {number}; 0 hold something else than it wrote"
     )
     assert rehost.held() == {}
+    assert json.loads(rehost("undo", str(number), "--json").stdout) == {"restored": 0, "left": 185}
     assert json.loads(rehost("run", "--json").stdout)["held"] == 0
     assert set(rehost.held()) == PLANNED
 

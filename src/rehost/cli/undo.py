@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from rehost.cli.options import base_option, read_settings, source_option
+from rehost.cli.options import base_option, json_option, read_settings, source_option
 
 if TYPE_CHECKING:
     from rehost.ledger.runs import Undone
@@ -28,7 +30,8 @@ Exit status:
 @click.argument("run", type=click.IntRange(min=1), metavar="RUN")
 @source_option
 @base_option
-def command(*, run: int, source: str | None, base: Path) -> int:
+@json_option
+def command(*, run: int, source: str | None, base: Path, as_json: bool) -> int:
     """Put the column back as it was before the run of number RUN.
 
     Row by row, where nobody has changed it since. The copies stay where they are; the next run points the rows at them
@@ -37,6 +40,9 @@ def command(*, run: int, source: str | None, base: Path) -> int:
     from rehost.cli.loop import run_loop  # noqa: PLC0415 - --help needs none of it
 
     undone = run_loop(_undo(read_settings(base, {}), source, run))
+    if as_json:
+        click.echo(json.dumps(asdict(undone)))
+        return 0
     left = f"{undone.left} hold something else than it wrote, and were left"
     click.echo(f"{undone.restored} rows are as they were before run {run}; {left}.")
     return 0
