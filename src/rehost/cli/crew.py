@@ -157,7 +157,7 @@ class Crew:
             ours.close()
             await asyncio.to_thread(process.join)
         if process.exitcode and process not in self._dropped:
-            self._fail(LedgerError(f"A worker ended by itself (exit code {process.exitcode}); run it again."))
+            self._lose(f"A worker ended by itself (exit code {process.exitcode})")
 
     async def _hear(self, connection: Connection) -> None:
         """Take in what one process says, to its end."""
@@ -193,6 +193,13 @@ class Crew:
                 self._ended.append(said)
             case _:
                 self._listen(said)
+
+    def _lose(self, said: str) -> None:
+        """Go on without a process that ended by itself: its share is the others' when its leases end."""
+        if self._connections and self._is_planned.is_set():
+            tell(f"{said}; the others take over what it had leased within IMAGE_LEASE_SECONDS.")
+        else:
+            self._fail(LedgerError(f"{said}; run it again."))
 
     def _fail(self, error: OperatorError) -> None:
         self._error = self._error or error
