@@ -106,7 +106,8 @@ async def test_another_workers_rule_is_used_at_once(tmp_path):
         assert at.origin.count() - first == 1
 
 
-async def test_first_links_go_one_at_a_time_and_later_ones_together(tmp_path):
+@pytest.mark.parametrize("all_wait_from_the_start", [False, True])
+async def test_first_links_go_one_at_a_time_and_later_ones_together(tmp_path, all_wait_from_the_start):
     first, later = urls("slow", 2), urls("permissive", 10, start=3)
     all_there = asyncio.Event()
 
@@ -117,10 +118,14 @@ async def test_first_links_go_one_at_a_time_and_later_ones_together(tmp_path):
         await BEHAVIOURS["permissive"](exchange)
 
     async with worker(tmp_path, lambda _, path, __: wait_for_all if path.startswith("/permissive") else None) as at:
-        await at.outcomes(first)
-        assert at.origin.peak() == 1
+        if all_wait_from_the_start:
+            got = (await at.outcomes(first + later))[2:]
+        else:
+            await at.outcomes(first)
+            assert at.origin.peak() == 1
+            got = await at.outcomes(later)
 
-        assert await at.outcomes(later) == [at.origin.picture(link) for link in later]
+        assert got == [at.origin.picture(link) for link in later]
         assert at.origin.peak() == len(later)
 
 
