@@ -37,7 +37,7 @@ class Reason(StrEnum):
     TIMED_OUT = "timed-out", "The attempt did not end within IMAGE_DOWNLOAD_TIMEOUT."
     # the answer
     GONE = "gone", "The origin says that there is no such picture (404, 410)."
-    HOTLINK_REFUSED = "hotlink-refused", "The origin refuses us (401, 403, 451, or a page in place of the picture)."
+    HOTLINK_REFUSED = "hotlink-refused", "The origin refuses us (401, 403, 451), under every Referer that was tried."
     THROTTLED = "throttled", "The origin asks to come back later (429, 503 with Retry-After)."
     ORIGIN_ERROR = "origin-error", "The origin failed to answer properly (408, 425, 5xx)."
     UNEXPECTED_STATUS = "unexpected-status", "The origin answered with a status that is no picture."
@@ -47,7 +47,7 @@ class Reason(StrEnum):
     TRUNCATED = "truncated", "The picture ends before its end."
     TOO_LARGE = "too-large", "More bytes, pixels, frames, decoding time or memory than the limits allow."
     EMPTY = "empty", "The body has no bytes."
-    NOT_AN_IMAGE = "not-an-image", "The bytes are no picture of a format that can be proven."
+    NOT_AN_IMAGE = "not-an-image", "The bytes are no picture of a format that can be proven; often it is a page."
     UNSUPPORTED_FORMAT = "unsupported-format", "A format that nothing here can prove: JPEG XL, a video, an archive ..."
     SVG = "svg", "An SVG is a document that can run scripts; it is refused."
     CORRUPT = "corrupt", "A decoder cannot read all of the picture."

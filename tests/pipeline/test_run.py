@@ -288,6 +288,19 @@ async def test_what_failed_once_is_asked_again_when_all_others_were(world):
     assert min(again) >= 105
 
 
+async def test_the_first_section_that_fits_a_host_counts_and_what_it_leaves_out_stays_as_it_is(world):
+    world.add(world.link("refuses-foreign-referer"), world.link("refuses-foreign-referer", host="else.example"))
+    sections = (OriginOverride(HOST, min_delay_seconds=0.01), OriginOverride("*.example", referer="none", robots=True))
+    world.settings = replace(world.settings, referer="https://foreign.example/", origins=sections)
+
+    refused = await world.run()
+    world.settings = replace(world.settings, referer="auto")
+    ended = await world.run(retry="all")
+
+    assert refused.failed == {Reason.HOTLINK_REFUSED: 1}, "the general Referer holds in the first section"
+    assert (ended.held, ended.failed) == (1, {})
+
+
 async def test_a_days_budget_holds_over_all_workers_and_runs(world):
     world.add(*(world.link("permissive", f"{number}.jpg") for number in range(40)))
     world.add(*(world.link("permissive", f"{number}.jpg", host="free.example") for number in range(5)))

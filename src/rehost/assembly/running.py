@@ -183,8 +183,8 @@ def _limits(settings: Settings, requests: int) -> Limits:
 
 
 def _referers(settings: Settings) -> Referers:
-    laid_down = [(each.pattern, each.referer) for each in settings.origins if each.referer is not None]
-    return Referers(settings.referer, laid_down)
+    rules = [settings.referer if each.referer is None else each.referer for each in settings.origins]
+    return Referers(settings.referer, list(zip((each.pattern for each in settings.origins), rules, strict=True)))
 
 
 def _manners(settings: Settings) -> Callable[[str], Manners]:
@@ -219,8 +219,10 @@ def _fields(override: OriginOverride) -> dict[str, str]:
 
 
 def _robots(settings: Settings) -> Callable[[str], bool]:
-    """Return whether an origin's robots.txt is obeyed: by the first pattern that fits and says so."""
-    special = [(Pattern(each.pattern), each.robots) for each in settings.origins if each.robots is not None]
+    """Return whether an origin's robots.txt is obeyed: the first pattern that fits says it, or leaves it as it is."""
+    special = [
+        (Pattern(each.pattern), settings.robots if each.robots is None else each.robots) for each in settings.origins
+    ]
     return lambda origin: next((robots for pattern, robots in special if pattern.fits(origin)), settings.robots)
 
 

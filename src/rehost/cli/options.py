@@ -81,7 +81,7 @@ def base_option(function: F) -> F:
 def source_option(function: F) -> F:
     """Add --source."""
     return click.option(
-        "--source", metavar="NAME", help="The table to work on, where rehost.toml names several. [the first]"
+        "--source", metavar="NAME", help="The table to work on; needed where rehost.toml names several."
     )(function)
 
 
