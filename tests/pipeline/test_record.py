@@ -18,6 +18,7 @@ from rehost.ledger import Worker as Who
 from rehost.model import Copy, Format, Image, Stored, Task
 from rehost.pipeline.plan import Planner
 from rehost.pipeline.record import Recorder
+from rehost.pipeline.run import safely
 from rehost.pipeline.visit import Visitor
 from rehost.store.layout import Layout
 from rehost.store.local import LocalStore
@@ -72,7 +73,9 @@ class Worker:
         return Stored(task, copy, Image(ENDINGS[ending], 4, 3, 1), spool, final_url=task.link.url)
 
     def recorder(self, *, ledger=None, store=None) -> Recorder:
-        return Recorder(self.desk.catalogue, ledger or self.desk.ledger, store or self.store, Layout(), joint=True)
+        return Recorder(
+            self.desk.catalogue, ledger or self.desk.ledger, store or self.store, Layout(), joint=True, safely=safely
+        )
 
     async def fetch(self, content: bytes, ending: str = "jpg") -> None:
         """Note, lease, and record a picture."""

@@ -196,10 +196,9 @@ class Crew:
 
     def _lose(self, said: str) -> None:
         """Go on without a process that ended by itself: its share is the others' when its leases end."""
-        if self._connections and self._is_planned.is_set():
-            tell(f"{said}; the others take over what it had leased within IMAGE_LEASE_SECONDS.")
-        else:
-            self._fail(LedgerError(f"{said}; run it again."))
+        if not self._connections or not self._is_planned.is_set():
+            return self._fail(LedgerError(f"{said}; run it again."))
+        return tell(f"{said}; the others take over what it had leased within IMAGE_LEASE_SECONDS.")
 
     def _fail(self, error: OperatorError) -> None:
         self._error = self._error or error

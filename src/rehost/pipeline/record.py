@@ -11,18 +11,22 @@ The order, and what a kill between two steps leaves behind:
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from rehost.errors import OperatorError
 from rehost.events import Recorded
-from rehost.model import Deferred, Link, Outcome, Reason, Refused, Stored
-from rehost.pipeline.backoff import BUG_WAIT
+from rehost.model import Deferred, Link, Outcome, Refused, Stored, Task
 from rehost.pipeline.plan import Addresses
 from rehost.ports import Catalogue, Ledger, Marks, Placement, Store, Transaction, WriteBack
 
-log = logging.getLogger(__name__)
+
+class Safely(Protocol):
+    """Who bears bugs of ours (run.py)."""
+
+    async def __call__(self, what: str, tasks: Sequence[Task], work: Awaitable[set[int]]) -> set[int] | list[Deferred]:
+        """Return what came of it, or what comes of each task instead."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class Recorder:
     store: Store
     addresses: Addresses
     joint: bool  # catalogue and ledger are one database: one transaction serves both
+    safely: Safely
 
     async def record(self, run: int, outcomes: Sequence[Outcome]) -> Recorded:
         """Make a group of outcomes durable and return what became of them.
@@ -68,18 +73,15 @@ class Recorder:
 
         A bug of ours rolls the group back; each outcome is recorded by itself then, and the one that it lies in fails.
         """
-        try:
-            return await self._settle(run, outcomes), set()
-        except OperatorError:
-            raise
-        except Exception as error:
-            if len(outcomes) > 1:
-                each = [await self._settle_safely(run, [outcome]) for outcome in outcomes]
-                return set().union(*(written for written, _ in each)), set().union(*(spoiled for _, spoiled in each))
-            [task] = [outcome.task for outcome in outcomes]
-            log.exception("record failed row=%s", task.link.row_key)
-            await self._settle(run, [Deferred(task, Reason.BUG, type(error).__name__, BUG_WAIT)])
-            return set(), {task.entry}
+        tasks = [outcome.task for outcome in outcomes]
+        settled = await self.safely("record", tasks, self._settle(run, outcomes))
+        if not isinstance(settled, list):
+            return settled, set()
+        if len(outcomes) > 1:
+            each = [await self._settle_safely(run, [outcome]) for outcome in outcomes]
+            return set().union(*(written for written, _ in each)), set().union(*(spoiled for _, spoiled in each))
+        await self._settle(run, settled)
+        return set(), {tasks[0].entry}
 
     async def _settle(self, run: int, outcomes: Sequence[Outcome]) -> set[int]:
         """Record the outcomes and write the rows; return the entries whose rows point at their copies now."""

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from enum import Enum, auto
+from typing import TypeVar
 
 from rehost.clock import Clock
 from rehost.errors import OperatorError, StoreError
 from rehost.events import HostDeferred, Listener, Planned, RunBegan, RunEnded, Visited
-from rehost.model import Deferred, Outcome, Reason, Stored, Task
+from rehost.model import Deferred, Reason, Stored, Task
 from rehost.pipeline.backoff import BUG_WAIT
 from rehost.pipeline.gate import Gate, HostPaused
 from rehost.pipeline.leases import Leases
 from rehost.pipeline.limits import Limits
+from rehost.pipeline.outcomes import Cue, Outcomes
 from rehost.pipeline.plan import Planner
 from rehost.pipeline.pulse import Pulse
 from rehost.pipeline.record import Recorder
@@ -28,6 +30,7 @@ from rehost.pipeline.unveil import Unveiler
 from rehost.pipeline.visit import SetAside, Visitor
 from rehost.ports import Allowance, Ledger, Politeness, Store
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -46,25 +49,23 @@ class Parts:
     store: Store
 
 
-async def visit_safely(
-    visitor: Visitor, task: Task, *, may_set_aside: bool = False, aside: SetAside | None = None
-) -> Visited:
-    """Visit one link; a bug of ours costs this one image, and no more."""
+async def safely(what: str, tasks: Sequence[Task], work: Awaitable[T]) -> T | list[Deferred]:
+    """Return what came of it, or, for a bug of ours, what comes of each task instead: it costs no more than that."""
     try:
-        return await visitor.visit(task, may_set_aside=may_set_aside, aside=aside)
+        return await work
     except (HostPaused, SetAside, OperatorError):
         raise
     except Exception as error:
-        log.exception("visit failed row=%s", task.link.row_key)
-        outcome = Deferred(task, Reason.BUG, type(error).__name__, BUG_WAIT)
-        return Visited(outcome, task.host, size=0, seconds=0.0, attempts=0)
+        log.exception("%s failed row=%s", what, ",".join(task.link.row_key for task in tasks))
+        return [Deferred(task, Reason.BUG, type(error).__name__, BUG_WAIT) for task in tasks]
 
 
-class Cue(Enum):
-    """What stands between outcomes on their way to the recorder."""
-
-    NOW = auto()  # nothing follows for the moment: record what is there
-    END = auto()  # nothing follows
+async def visit_safely(
+    visitor: Visitor, task: Task, *, may_set_aside: bool = False, aside: SetAside | None = None
+) -> Visited:
+    """Visit one link, safely."""
+    came = await safely("visit", [task], visitor.visit(task, may_set_aside=may_set_aside, aside=aside))
+    return Visited(came[0], task.host, size=0, seconds=0.0, attempts=0) if isinstance(came, list) else came
 
 
 class Run:
@@ -79,7 +80,7 @@ class Run:
         self._source = parts.planner.catalogue.name
         self._leases = Leases(parts.ledger, self._source, parts.politeness, most=2 * limits.group)
         self._sum = Sum()
-        self._outcomes: asyncio.Queue[Outcome | Cue] = asyncio.Queue(2 * limits.group)
+        self._outcomes = Outcomes(limits.group, limits.group_seconds)
         self._visits: set[asyncio.Task[None]] = set()
         self._proven: set[str] = set()
         self._wake = asyncio.Event()
@@ -244,7 +245,7 @@ class Run:
         """Record outcomes in groups, until the mark that no more will come."""
         is_last = False
         while not is_last:
-            group, is_last = await self._group()
+            group, is_last = await self._outcomes.group()
             if not group:
                 continue
             recorded = await self._parts.recorder.record(run, group)
@@ -252,25 +253,7 @@ class Run:
             self._sum.record(recorded)
             self._listen(recorded)
             self._sum.unveiled += await self._parts.unveiler.look(run, group)
-            for _ in group:
-                self._outcomes.task_done()
-
-    async def _group(self) -> tuple[list[Outcome], bool]:
-        """Return the next outcomes, as many as a group takes or as come within its time; and whether they are last."""
-        group: list[Outcome] = []
-        try:
-            async with asyncio.timeout(None) as patience:
-                while len(group) < self._limits.group:
-                    outcome = await self._outcomes.get()
-                    if isinstance(outcome, Cue):
-                        self._outcomes.task_done()
-                        return group, outcome is Cue.END
-                    if not group:
-                        patience.reschedule(asyncio.get_running_loop().time() + self._limits.group_seconds)
-                    group.append(outcome)
-        except TimeoutError:
-            pass
-        return group, False
+            self._outcomes.done(group)
 
     async def _beat(self) -> None:
         """Show that we live, for ever: at once when there is news, every few seconds otherwise."""
