@@ -23,7 +23,7 @@ from tests.origin import Origin
 
 COMMITS = {"sqlite": "pwrite64", "postgresql": "write"}  # SQLite syncs by fdatasync; uvloop sends by write
 CALLS = ("write", "fsync", "fdatasync", "linkat", "rename", "unlink", "unlinkat", "mkdir", "rmdir")
-MANY = {"write": 30, "pwrite64": 30, "fdatasync": 5}  # there are so many at least; two of the others
+MANY = {"write": 300, "pwrite64": 30, "fdatasync": 5}  # there are so many at least; two of the others
 MOST_CALLS = 2000  # there are never so many of one kind, counted per thread
 INSTANTS = 200
 
