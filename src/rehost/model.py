@@ -128,7 +128,6 @@ class Task:
     link: Link
     host: str  # as the ledger groups links for politeness
     attempt: int  # visits so far, this one included
-    lease_until: datetime  # by the database's clock
     validator: Validator | None = None
     copy: Copy | None = None  # what is held for this link's row now, if anything
     found: str | None = None  # key of a file that lies where this link's copy belongs, not in the ledger yet

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -125,7 +124,7 @@ async def test_a_retraction_that_comes_late_changes_nothing(apart):
     await apart.note()
     await hold(apart, write=True)
     [standing] = await execute_in(apart, "SELECT fence FROM rehost_links")
-    task = Task(1, standing[0] - 1, Link("cases", "1", 0, A, None, None), "a.example", 1, datetime.now(UTC))
+    task = Task(1, standing[0] - 1, Link("cases", "1", 0, A, None, None), "a.example", 1)
 
     await apart.ledger.transact(lambda transaction: apart.ledger.retract(transaction, [stored(task)]))
 

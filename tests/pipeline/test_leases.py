@@ -1,7 +1,6 @@
 """Who is visited next: first attempts before those that are made again, and nobody waits for a host that hangs."""
 
 from collections import deque
-from datetime import UTC, datetime
 
 import pytest
 
@@ -32,7 +31,7 @@ class Due:
 def task(host, number):
     entry = 1000 * ord(host[0]) + number
     link = Link("cases", str(entry), 0, f"http://{host}.example/{number}.jpg", None, None)
-    return Task(entry, 1, link, host, 1, datetime.now(UTC))
+    return Task(entry, 1, link, host, 1)
 
 
 @pytest.fixture

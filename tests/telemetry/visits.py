@@ -1,12 +1,10 @@
 """Events as a run says them."""
 
-from datetime import UTC, datetime
-
 from rehost.events import Planned, Visited
 from rehost.model import Copy, Deferred, Format, Image, Link, Reason, Refused, Stored, Task
 
 LINK = Link("cases", "297041", 0, "https://oss.adquan.com/upload/1.png", None, None)
-TASK = Task(1, 1, LINK, "oss.adquan.com", 1, datetime(2026, 1, 1, tzinfo=UTC))
+TASK = Task(1, 1, LINK, "oss.adquan.com", 1)
 STORED = Stored(TASK, Copy("297041/main_image.png", "0" * 64, 400_869), Image(Format.PNG, 8, 8, 1), None)
 
 

@@ -110,7 +110,6 @@ def _task(row: Any) -> Task:  # noqa: ANN401 - a row of `links`
         link=Link(row.source, row.row_key, row.position, row.url, row.page_url, row.local_url),
         host=row.host,
         attempt=row.attempts,
-        lease_until=row.due_at,
         validator=Validator(row.etag, row.last_modified) if has_validator else None,
         copy=Copy(row.key, row.digest, row.size) if row.key is not None else None,
         found=row.key if is_pending else row.found,
