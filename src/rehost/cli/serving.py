@@ -12,7 +12,7 @@ from rehost.server.listen import Application, Listening
 CONNECT_SECONDS = 0.05  # between two looks whether the server answers yet
 
 
-async def serve(application: Application, host: str, port: int, path: str = "/") -> None:
+async def serve(application: Application, host: str, port: int) -> None:
     """Serve until SIGINT or SIGTERM, which is the ordinary end; say where first.
 
     Raises:
@@ -22,14 +22,14 @@ async def serve(application: Application, host: str, port: int, path: str = "/")
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, listening.stop)
-    saying = asyncio.create_task(_say(host, port, path))
+    saying = asyncio.create_task(_say(host, port))
     try:
         await listening.serve()
     finally:
         saying.cancel()
 
 
-async def _say(host: str, port: int, path: str) -> None:
+async def _say(host: str, port: int) -> None:
     """Say where it is served, once somebody answers there."""
     while True:
         try:
@@ -38,7 +38,7 @@ async def _say(host: str, port: int, path: str) -> None:
             await asyncio.sleep(CONNECT_SECONDS)
             continue
         writer.close()
-        click.echo(f"Serving at http://{shown_host(host)}:{port}{path} until Ctrl-C.", err=True)
+        click.echo(f"Serving at http://{shown_host(host)}:{port}/ until Ctrl-C.", err=True)
         return
 
 

@@ -54,14 +54,14 @@ def boxes(data: Data, start: int, end: int) -> Iterator[Box]:
         at += size
 
 
-def first(data: Data, parent: Box, kind: bytes, skip: int = 0) -> Box | None:
-    """Return the first box of that type in a parent whose own fields take `skip` bytes."""
-    return next((box for box in boxes(data, parent.start + skip, parent.end) if box.kind == kind), None)
+def first(data: Data, parent: Box, kind: bytes) -> Box | None:
+    """Return the first box of that type in a parent that has no fields of its own."""
+    return next((box for box in boxes(data, parent.start, parent.end) if box.kind == kind), None)
 
 
-def every(data: Data, parent: Box, kind: bytes, skip: int = 0) -> list[Box]:
-    """Return all boxes of that type in a parent whose own fields take `skip` bytes."""
-    return [box for box in boxes(data, parent.start + skip, parent.end) if box.kind == kind]
+def every(data: Data, parent: Box, kind: bytes) -> list[Box]:
+    """Return all boxes of that type in a parent that has no fields of its own."""
+    return [box for box in boxes(data, parent.start, parent.end) if box.kind == kind]
 
 
 def _may_begin(head: bytes) -> bool:
