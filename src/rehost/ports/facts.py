@@ -17,7 +17,7 @@ catalogue, used by the ledger, opaque to everybody between them."""
 T = TypeVar("T")
 
 Transaction = Any
-"""An open transaction, of whoever's `begin` made it; opaque here, passed on as it is."""
+"""An open transaction, of whoever's `transact` made it; opaque here, passed on as it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,8 +52,8 @@ class Ledger(Protocol):
     async def compare(self, source: str, listing: Callable[[], AsyncIterator[Sequence[Found]]]) -> Compared:
         """Hold the store's listing against the ledger, set-wise and in bounded memory.
 
-        A held copy that is not listed is wanted again. A listed file of a link that was noted but never leased is
-        handed out as `Task.found`. After an outage of the database the store is listed anew.
+        A held copy that is not listed is wanted again. A listed file of a link that has no copy, and has not changed
+        since it was noted, is handed out as `Task.found`. After an outage of the database the store is listed anew.
         """
         ...
 

@@ -1,6 +1,6 @@
 """Where a process keeps what is not at rest yet: a folder of its own, locked for as long as it lives.
 
-    root/.rehost/lock                     held while names change (local.py) and while workplaces come and go
+    root/.rehost/lock                     held while names change (names.py) and while workplaces come and go
     root/.rehost/quarantine/KEY           copies that proved to be decoys
     root/.rehost/work/MACHINE.KERNEL.PID.RANDOM/ one process's workplace
         lock                              held until the process ends, however it ends
