@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from rehost.server.answer import error
 from rehost.server.sending import Message, Receive, Send, send_text
-from rehost.server.static import live
+from rehost.server.static import decline
 
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
@@ -25,10 +25,8 @@ class Nothing:
         """Answer one request."""
         if scope["type"] == "http":
             await send_text(error(HTTPStatus.NOT_FOUND), send, with_body=scope["method"] != "HEAD")
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1000})
-        elif scope["type"] == "lifespan":
-            await live(receive, send)
+        else:
+            await decline(scope, receive, send)
 
 
 class Closing(Protocol):

@@ -18,7 +18,7 @@ from rehost.server.asking import AskedWronglyError, Whole
 from rehost.server.office import Office
 from rehost.server.placeholder import AGAIN_SECONDS, placeholder, stand_in
 from rehost.server.sending import Message, Receive, Send, send_text
-from rehost.server.static import CopyFiles, live, path_within
+from rehost.server.static import CopyFiles, decline, path_within
 
 logger = logging.getLogger(__name__)
 
@@ -55,13 +55,11 @@ class ReadThrough:
         self._wait_seconds = wait_seconds
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer one request; a WebSocket is refused."""
+        """Answer one request."""
         if scope["type"] == "http":
             await self._respond(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1000})
-        elif scope["type"] == "lifespan":
-            await live(receive, send)
+        else:
+            await decline(scope, receive, send)
 
     async def close(self) -> None:
         """Let what is in flight end, and close what was opened; for whoever mounts us."""

@@ -30,13 +30,11 @@ class CopyFiles:
         self._shelf = Shelf(root, media_type)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer one request; a WebSocket is refused, and there is nothing to start or to end."""
+        """Answer one request."""
         if scope["type"] == "http":
             await self._respond(scope, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1000})
-        elif scope["type"] == "lifespan":
-            await live(receive, send)
+        else:
+            await decline(scope, receive, send)
 
     async def look(self, key: str) -> Served | None:
         """Return what would be served for a key; None if there is nothing, or the disk does not answer properly."""
@@ -104,8 +102,15 @@ def path_within(scope: Message) -> str:
     return path[len(prefix) :] if path.startswith(f"{prefix}/") else path
 
 
-async def live(receive: Receive, send: Send) -> None:
-    """Answer the lifespan protocol where there is nothing to start or to end."""
+async def decline(scope: Message, receive: Receive, send: Send) -> None:
+    """Answer what is no HTTP request: a WebSocket is refused, and there is nothing to start or to end."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1000})
+    elif scope["type"] == "lifespan":
+        await _live(receive, send)
+
+
+async def _live(receive: Receive, send: Send) -> None:
     while True:
         message = await receive()
         await send({"type": f"{message['type']}.complete"})
