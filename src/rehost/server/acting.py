@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rehost.server.api import KEY, MOST_POSITION, REASON, SOURCE, Api
-from rehost.server.asking import AskedWronglyError, Whole, Words
+from rehost.server.api import KEY, REASON, SOURCE, Api
+from rehost.server.asking import POSITION, AskedWronglyError, Whole, Words
 from rehost.server.operation import BusyError, Operation
 from rehost.server.starting import Starter
 
 A_MONTH = 31 * 86400
 
-PLACE = Whole("position", "Place of the link within its cell.", 0, MOST_POSITION, 0)
 PAUSED_HOST = Words("host", "The host.", 255)
 SECONDS = Whole("seconds", "For how long; a pause is never shortened.", 1, A_MONTH, 86400)
 
@@ -36,7 +35,7 @@ class Actions:
         retry = "Make links that failed due now: one (key), those of a reason, or all."
         pause = "Let nobody ask a host for a while."
         return (
-            Operation("POST", "/api/retry", retry, self.retry, Done, (SOURCE, KEY, PLACE, REASON)),
+            Operation("POST", "/api/retry", retry, self.retry, Done, (SOURCE, KEY, POSITION, REASON)),
             Operation("POST", "/api/pause", pause, self.pause, Done, (PAUSED_HOST, SECONDS)),
             Operation("POST", "/api/resume", "End a host's pause.", self.resume, Done, (PAUSED_HOST,)),
             Operation("POST", "/api/run", "Start a run in this server.", self.run, Done, (SOURCE,), status=202),
@@ -48,7 +47,7 @@ class Actions:
             self.api.source(query),
             KEY.read(query),
             REASON.read(query),
-            PLACE.read(query),
+            POSITION.read(query),
         )
         ledger = (await self.api.office.get()).ledger
         if key is not None:

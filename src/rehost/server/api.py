@@ -10,18 +10,16 @@ from rehost.errors import CatalogueError
 from rehost.ledger.standings import Change, HostStanding, LinkStanding, RunStanding, Standing, Twin, Visit, Wanted
 from rehost.model import Reason, State
 from rehost.server import origins
-from rehost.server.asking import Choice, Whole, Words
+from rehost.server.asking import POSITION, Choice, Whole, Words
 from rehost.server.office import Desk, Office
 from rehost.server.operation import NothingThereError, Operation
 
 logger = logging.getLogger(__name__)
 
 MOST_ENTRY = 2**63 - 1
-MOST_POSITION = 2**31 - 1
 
 SOURCE = Words("source", "Name of a source; without it the first one, or all of them where links are listed.", 100)
 KEY = Words("key", "Key of the row.")
-POSITION = Whole("position", "Place of the link within its cell.", 0, MOST_POSITION, 0)
 STATE = Choice("state", "Only links in this state.", State)
 REASON = Choice("reason", "Only links whose last visit ended so.", Reason)
 HOST = Words("host", "Only links of this host.", 255)

@@ -123,3 +123,7 @@ class Choice(Generic[E]):
 
 def _contract(name: str, about: str, kind: Mapping[str, Json]) -> Mapping[str, Json]:
     return {"name": name, "in": "query", "description": about, "schema": kind}
+
+
+POSITION = Whole("position", "Place of the link within its cell.", 0, 2**31 - 1, 0)
+"""With the row's key it names one link; wherever a link is asked for, it is the same."""

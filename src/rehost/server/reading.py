@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 from rehost.errors import OperatorError
 from rehost.ports import Entry
 from rehost.server.answer import Answer, error
-from rehost.server.asking import AskedWronglyError, Whole
+from rehost.server.asking import POSITION, AskedWronglyError
 from rehost.server.office import Office
 from rehost.server.placeholder import AGAIN_SECONDS, placeholder, stand_in
 from rehost.server.sending import Message, Receive, Send, send_text
@@ -23,7 +23,6 @@ from rehost.server.static import CopyFiles, decline, path_within
 logger = logging.getLogger(__name__)
 
 LONGEST_KEY = 2000  # characters
-POSITION = Whole("position", "Place of the link within its cell.", 0, 2**31 - 1, 0)
 
 
 class Entries(Protocol):
