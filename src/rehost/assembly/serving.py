@@ -13,10 +13,11 @@ from rehost.inspector.sniff import sniff
 from rehost.ledger.entries import SqlLedger
 from rehost.ledger.migrations import migrate
 from rehost.model import Format
-from rehost.server.app import Application, build
+from rehost.server.app import build
 from rehost.server.dashboard import Dashboard, mounted
 from rehost.server.office import Office
 from rehost.server.reading import ReadThrough
+from rehost.server.sending import Application
 from rehost.server.static import CopyFiles
 from rehost.settings import Settings
 from rehost.store.layout import Layout

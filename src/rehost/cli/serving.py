@@ -7,7 +7,8 @@ import signal
 
 import click
 
-from rehost.server.listen import Application, Listening
+from rehost.server.listen import Listening
+from rehost.server.sending import Application
 
 CONNECT_SECONDS = 0.05  # between two looks whether the server answers yet
 

@@ -6,18 +6,13 @@ Plain ASGI: two pages need no framework.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import parse_qs
 
 from rehost.demo.page import CasePage
 from rehost.demo.world import Reply, World
-
-Scope = MutableMapping[str, Any]  # ASGI's own shape
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+from rehost.server.sending import Application, Message, Receive, Send
 
 DIRECT = "/direct/"
 _POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -31,7 +26,7 @@ class DemoSite:
     world: World
     copies: Application
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Reply one request, as ASGI has it."""
         if scope["type"] != "http" or scope["method"] not in {"GET", "HEAD"}:
             await self.copies(scope, receive, send)
@@ -45,12 +40,12 @@ class DemoSite:
         else:
             await self.copies(scope, receive, send)
 
-    def _index(self, scope: Scope) -> Reply:
+    def _index(self, scope: Message) -> Reply:
         html = self.page.render(language(scope["query_string"].decode("latin-1"), _headers(scope)))
         headers = {"Content-Security-Policy": _POLICY, "Vary": "Accept-Language"}
         return Reply(200, "text/html; charset=utf-8", html.encode(), headers)
 
-    def _direct(self, scope: Scope) -> Reply:
+    def _direct(self, scope: Message) -> Reply:
         """Return what the host answers to the browser that asks now, its Referer and all."""
         wanted, _, rest = scope["path"].removeprefix(DIRECT).partition("/")
         case = next((each.case for each in self.page.shown if str(each.case.case_id) == wanted), None)
@@ -73,11 +68,11 @@ def language(query: str, headers: Mapping[str, str]) -> str:
     return "en"
 
 
-def _headers(scope: Scope) -> dict[str, str]:
+def _headers(scope: Message) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
-async def _send(scope: Scope, send: Send, answer: Reply) -> None:
+async def _send(scope: Message, send: Send, answer: Reply) -> None:
     headers = {
         "Content-Type": answer.media_type,
         "Content-Length": str(len(answer.body)),

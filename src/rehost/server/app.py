@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from rehost.server.answer import error
-from rehost.server.sending import Message, Receive, Send, send_text
+from rehost.server.sending import Application, Message, Receive, Send, send_text
 from rehost.server.static import decline
-
-Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 IMAGES = "/image"
 

@@ -17,12 +17,12 @@ from starlette.staticfiles import StaticFiles
 
 from rehost.server.acting import Actions
 from rehost.server.api import Api
-from rehost.server.app import Application, Closing
+from rehost.server.app import Closing
 from rehost.server.contract import contract
 from rehost.server.live import Live
 from rehost.server.metrics import Metrics
 from rehost.server.operation import reply, trouble
-from rehost.server.sending import Message, Receive, Send
+from rehost.server.sending import Application, Message, Receive, Send
 from rehost.server.starting import Starter
 
 # Nothing runs or loads but our own files; what rows contain could not call anybody even if it were not plain text.

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
 from rehost.errors import SettingsError
-
-Message = MutableMapping[str, Any]  # ASGI's own shape
-Application = Callable[
-    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
-]
+from rehost.server.sending import Application
 
 MOST_CONNECTIONS = 2048  # served at once; granian's own 128 would let so many slow clients stop everybody
 

@@ -14,6 +14,7 @@ from rehost.server.ranges import Span
 Message = MutableMapping[str, Any]  # ASGI's own shape
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 CHUNK_BYTES = 256 * 1024  # of a file in memory, for each request that is being answered
 
