@@ -10,11 +10,10 @@ from typing import Any
 from sqlalchemy import Row, Select, and_, exists, func, select
 
 from rehost.database import now
-from rehost.ledger.schema import runs, workers
+from rehost.ledger.schema import REASONS, runs, workers
 from rehost.ledger.standings import RunStanding
 from rehost.model import Reason
 
-_REASONS = {reason.value: reason for reason in Reason}
 _SAME = ("source", "host", "pid", "os_user", "version", "started_at", "undone_at")
 _SUMS = ("held", "unchanged", "adopted", "failed", "overtaken", "mended", "size")
 _IS_ALIVE = and_(
@@ -79,4 +78,4 @@ def _reasons(parts: Sequence[Any]) -> dict[Reason, int]:
     sums: Counter[str] = Counter()
     for part in parts:
         sums.update(json.loads(part.reasons or "{}"))
-    return {_REASONS[word]: number for word, number in sums.items()}
+    return {REASONS[word]: number for word, number in sums.items()}

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Row, Select, and_, case, func, or_, select
 
 from rehost.database import Connection, Database, after, now, root_of, seconds_until
 from rehost.ledger.crews import runs_of, runs_query
-from rehost.ledger.schema import changes, decoys, hosts, links, origins, visits
+from rehost.ledger.schema import REASONS, changes, decoys, hosts, links, origins, visits
 from rehost.ledger.standings import (
     Change,
     End,
@@ -28,13 +28,11 @@ from rehost.ledger.standings import (
     Visit,
     Wanted,
 )
-from rehost.ledger.waiting import is_due
+from rehost.ledger.waiting import is_due, is_place
 from rehost.model import Format, Reason, Rule, State
 
 MOST = 1000  # rows of one answer
 
-
-_REASONS = {reason.value: reason for reason in Reason}
 _FORMATS = {format_.value: format_ for format_ in Format}
 _LINK = [links.c[name] for name in LinkStanding.__dataclass_fields__]
 _FAILED = links.c.state.in_((State.DEFERRED.value, State.REFUSED.value))
@@ -186,8 +184,7 @@ class Queries:
 
     async def link(self, source: str, row_key: str, position: int = 0) -> LinkStanding | None:
         """Return one link, if it was ever noted."""
-        query = select(*_LINK).where(links.c.source == source, links.c.row_key == row_key, links.c.position == position)
-        rows = await self._all(query)
+        rows = await self._all(select(*_LINK).where(is_place(source, row_key, position)))
         return _link(rows[0]) if rows else None
 
     async def alike(self, link: LinkStanding, limit: int = 20) -> Sequence[Twin]:
@@ -232,7 +229,7 @@ def _by_reason(rows: Sequence[Row[*tuple[Any, ...]]]) -> Mapping[Reason, int]:
     for row in rows:
         if row.reason:
             sums[row.reason] += row.number
-    return {_REASONS[word]: number for word, number in sums.most_common()}
+    return {REASONS[word]: number for word, number in sums.most_common()}
 
 
 def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
@@ -256,7 +253,7 @@ def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
 def _visit(row: Row[*tuple[Any, ...]]) -> Visit:
     values = row._asdict()
     reason = values.pop("reason")
-    return Visit(**{**values, "outcome": End(values["outcome"])}, reason=_REASONS[reason] if reason else None)
+    return Visit(**{**values, "outcome": End(values["outcome"])}, reason=REASONS[reason] if reason else None)
 
 
 def _link(row: Row[*tuple[Any, ...]]) -> LinkStanding:
@@ -264,6 +261,6 @@ def _link(row: Row[*tuple[Any, ...]]) -> LinkStanding:
     reason, format_ = values.pop("reason"), values.pop("format")
     return LinkStanding(
         **{**values, "state": State(values["state"])},
-        reason=_REASONS[reason] if reason else None,
+        reason=REASONS[reason] if reason else None,
         format=_FORMATS[format_] if format_ else None,
     )

@@ -10,9 +10,9 @@ from rehost.database import Columns, Connection, Database, LinkRows, now, second
 from rehost.errors import CatalogueError
 from rehost.ledger.comparing import NO_COPY
 from rehost.ledger.noting import DIFFERING, differing_links, take_in
-from rehost.ledger.schema import links
+from rehost.ledger.schema import REASONS, links
 from rehost.ledger.waiting import is_place
-from rehost.model import Copy, Reason, State
+from rehost.model import Copy, State
 from rehost.ports import Entry
 
 _OFFERED: Columns = {name: kind for name, kind in DIFFERING.items() if name != "entry"} | {"local_url": Text()}
@@ -53,7 +53,7 @@ async def entry(connection: Connection, source: str, row_key: str, position: int
         State(row.state),
         row.host,
         Copy(row.key, row.digest, row.size) if is_its_own else None,
-        next((reason for reason in Reason if reason.value == row.reason), None),
+        REASONS.get(row.reason),
         max(0.0, row.wait),
     )
 
