@@ -32,12 +32,12 @@ def worker() -> Worker:
 
 
 def all_sources(settings: Settings) -> list[Source]:
-    """Return all sources: the first operator's where none is set."""
-    return [Source(**asdict(each)) for each in settings.sources] or [Source()]
+    """Return all sources."""
+    return [Source(**asdict(each)) for each in settings.sources]
 
 
 def source_of(settings: Settings, name: str | None) -> Source:
-    """Return the source of that name; without a name the only one, or the first operator's where none is set.
+    """Return the source of that name; without a name the only one.
 
     Raises:
         SettingsError: there is no such source, or there are several and no name.
@@ -66,7 +66,7 @@ async def open_databases(
     database = partial(Database, clock=clock, random=SystemRandom(), outage_seconds=outage_seconds)
     async with AsyncExitStack() as stack:
         catalogue = await stack.enter_async_context(database(settings.database_url, must_exist=True))
-        if settings.ledger_url in {"", settings.database_url}:
+        if settings.ledger_url == settings.database_url:
             yield catalogue, catalogue
             return
         yield catalogue, await stack.enter_async_context(database(settings.ledger_url))

@@ -9,7 +9,6 @@ from dataclasses import replace
 from random import SystemRandom
 from urllib.parse import urlsplit
 
-import rehost
 from rehost import identity
 from rehost.assembly.opening import OUTAGE_SECONDS, all_sources, open_databases, source_of, worker
 from rehost.catalogue.catalogue import TableCatalogue
@@ -227,14 +226,13 @@ def _robots(settings: Settings) -> Callable[[str], bool]:
 
 
 def _client(settings: Settings, clock: Clock, requests: int, hop: Callable[[str], Awaitable[None]]) -> Client:
-    contact = f" ({settings.contact})" if settings.contact else ""
     return Client(
         Guard(settings.allow_networks),
         clock=clock,
         timeout_seconds=settings.timeout_seconds,
         max_bytes=settings.max_bytes,
         max_redirects=settings.max_redirects,
-        user_agent=settings.user_agent or f"rehost/{rehost.__version__}{contact}",
+        user_agent=settings.user_agent,
         concurrency=requests,
         connect_to=settings.connect_to,
         proxies=Proxies.from_environment(os.environ),
