@@ -6,7 +6,8 @@ import io
 import mmap
 import struct
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 import PIL.Image
@@ -75,22 +76,17 @@ def decode(file: BinaryIO, found: Image, limits: Ceiling) -> int:
             Permanent(TOO_LARGE) where it sees more pixels or frames than allowed.
         MemoryError: it needs more than there is.
     """
-    try:
-        with _reader(found.format)(file) as picture:
-            limits.area(*picture.size)  # the structure's was held to the limits: a decoder may see another
-            frames: int = getattr(picture, "n_frames", 1)
-            limits.count(frames)
-            if isinstance(picture, IcoImagePlugin.IcoImageFile):
-                _read_sizes(picture.ico)
-            elif isinstance(picture, JpegImagePlugin.JpegImageFile):
-                _read_scans(picture)
-            else:
-                _read_frames(picture, frames)
-            return frames
-    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
-        raise Permanent(Reason.TOO_LARGE, "more pixels than allowed, by its decoder") from error
-    except _UNREADABLE as error:
-        raise _verdict(found, error) from error
+    with _judged(found), _reader(found.format)(file) as picture:
+        limits.area(*picture.size)  # the structure's was held to the limits: a decoder may see another
+        frames: int = getattr(picture, "n_frames", 1)
+        limits.count(frames)
+        if isinstance(picture, IcoImagePlugin.IcoImageFile):
+            _read_sizes(picture.ico)
+        elif isinstance(picture, JpegImagePlugin.JpegImageFile):
+            _read_scans(picture)
+        else:
+            _read_frames(picture, frames)
+        return frames
 
 
 def _reader(kind: Format) -> Callable[[BinaryIO], ImageFile.ImageFile]:
@@ -123,16 +119,22 @@ def thumbnail(file: BinaryIO, found: Image, side: int, limits: Ceiling) -> bytes
         VisitError: as `decode`.
         MemoryError: it needs more than there is.
     """
+    with _judged(found), _reader(found.format)(file) as picture:
+        limits.area(*picture.size)
+        picture.draft(None, (side, side))  # a JPEG is read at a fraction of its size, which is most of the time
+        upright = ImageOps.exif_transpose(picture)
+        small = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+        small.thumbnail((side, side), PIL.Image.Resampling.BICUBIC, reducing_gap=2.0)
+        content = io.BytesIO()
+        small.save(content, "WEBP", quality=74, method=2)
+        return content.getvalue()
+
+
+@contextmanager
+def _judged(found: Image) -> Iterator[None]:
+    """Raise what a decoder complains of as what it means for the picture."""
     try:
-        with _reader(found.format)(file) as picture:
-            limits.area(*picture.size)
-            picture.draft(None, (side, side))  # a JPEG is read at a fraction of its size, which is most of the time
-            upright = ImageOps.exif_transpose(picture)
-            small = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
-            small.thumbnail((side, side), PIL.Image.Resampling.BICUBIC, reducing_gap=2.0)
-            content = io.BytesIO()
-            small.save(content, "WEBP", quality=74, method=2)
-            return content.getvalue()
+        yield
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
         raise Permanent(Reason.TOO_LARGE, "more pixels than allowed, by its decoder") from error
     except _UNREADABLE as error:
