@@ -155,10 +155,3 @@ class StoreContract:
 
     async def test_free_bytes_are_told(self, store):
         assert await store.free_bytes() > 0
-
-    async def test_digest_is_that_of_the_bytes(self, store):
-        await put(store, "1/x.png", b"")
-
-        # SHA-256 of nothing (FIPS 180-4, as NIST's example values give it)
-        assert await store.digest("1/x.png") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-        assert await store.digest("2/x.png") is None

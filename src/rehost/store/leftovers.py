@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rehost.store.digest import digest_of
 from rehost.store.names import Mark, Names, mark
 from rehost.store.walk import groups
 from rehost.store.workplace import Workplace
@@ -41,7 +41,16 @@ def _look(root: Path, left: Workplace, key: str) -> Leftover | None:
     if seen is not None and seen == mark(kept):  # killed before the rename: one file with two names
         kept.unlink()
         return None
-    return Leftover(key, kept, digest_of(kept) or "", seen)
+    return Leftover(key, kept, _digest(kept), seen)
+
+
+def _digest(kept: Path) -> str:
+    """Return the SHA-256 of a file; nothing where it is gone."""
+    try:
+        with kept.open("rb", buffering=0) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return ""
 
 
 def settle(names: Names, leftovers: Sequence[Leftover], held: Mapping[str, str | None]) -> set[Path]:

@@ -38,7 +38,6 @@ from rehost.clock import Clock
 from rehost.errors import StoreError
 from rehost.ports import Marks, Placement
 from rehost.store import leftovers, walk
-from rehost.store.digest import digest_of
 from rehost.store.durable import Durability
 from rehost.store.faults import faults
 from rehost.store.layout import is_key
@@ -174,10 +173,6 @@ class LocalStore:
     async def free_bytes(self) -> int:
         """Return how many bytes an ordinary user may still write."""
         return await self._run(_free_bytes, self._root)
-
-    async def digest(self, key: str) -> str | None:
-        """Return the SHA-256 of the copy at that key, None if there is none."""
-        return await self._run(digest_of, self.path(key))
 
     async def resolve(self, held: Callable[[Collection[str]], Awaitable[Mapping[str, str | None]]]) -> None:
         """Settle what killed processes had kept aside: once per run, before anything is placed.
