@@ -16,12 +16,12 @@ from dataclasses import replace
 from rehost.clock import Clock
 from rehost.errors import OperatorError
 from rehost.events import Listener
-from rehost.model import State, Stored, Task
+from rehost.model import State, Task
 from rehost.pipeline.gate import HostPaused
 from rehost.pipeline.limits import Limits
 from rehost.pipeline.run import Parts, visit_safely
 from rehost.pipeline.shift import Shift
-from rehost.ports import Allowance, Entry
+from rehost.ports import Entry
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,6 @@ class Demand:
         self._clock = clock
         self._listen = listen
         self._going: dict[tuple[str, str, int], asyncio.Task[Entry | None]] = {}
-        self._proven: set[str] = set()
         self._recording = asyncio.Lock()
 
     async def fetch(self, source: str, row_key: str, position: int) -> Entry | None:
@@ -125,12 +124,9 @@ class Demand:
     async def _visit(self, parts: Parts, run: int, task: Task) -> None:
         visited = await visit_safely(parts.visitor, task)
         self._listen(visited)
-        outcome = visited.outcome
-        if isinstance(outcome, Stored) and outcome.final_url and task.host not in self._proven:
-            self._proven.add(task.host)
-            parts.pulse.report(Allowance(task.host, self._limits.concurrency, proven=True))
+        parts.pulse.report_picture(visited, self._limits.concurrency)
         async with self._recording:
-            recorded = await parts.recorder.record(run, [outcome])
+            recorded = await parts.recorder.record(run, [visited.outcome])
         self._listen(recorded)
-        unveiled = await parts.unveiler.look(run, [outcome])
+        unveiled = await parts.unveiler.look(run, [visited.outcome])
         self._shift.add(task.link.source, visited, recorded, unveiled)

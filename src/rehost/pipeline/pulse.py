@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from rehost.events import Listener, OriginPaused
-from rehost.model import Task
-from rehost.ports import Change, Ledger, Origins, Pause, Politeness
+from rehost.events import Listener, OriginPaused, Visited
+from rehost.model import Stored, Task
+from rehost.ports import Allowance, Change, Ledger, Origins, Pause, Politeness
 
 LEAST_SECONDS = 0.02  # between two beats
 
@@ -23,6 +23,7 @@ class Pulse:
     listen: Listener
     _changes: list[Change] = field(default_factory=list)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _proven: set[str] = field(default_factory=set)  # hosts, as told by this worker
 
     def report(self, change: Change) -> None:
         """Keep what the others should know for the next beat."""
@@ -30,6 +31,13 @@ class Pulse:
             self.listen(OriginPaused(change.host, change.seconds, change.evidence))
         self._changes.append(change)
         self._news.set()
+
+    def report_picture(self, visited: Visited, slots: int) -> None:
+        """Keep that a host has given its first picture here, if it has: it may bear so many requests at once."""
+        outcome = visited.outcome
+        if isinstance(outcome, Stored) and outcome.final_url and outcome.task.host not in self._proven:
+            self._proven.add(outcome.task.host)
+            self.report(Allowance(outcome.task.host, slots, proven=True))
 
     async def beat(self) -> None:
         """Tell the others what was found out, and take this worker's shares."""

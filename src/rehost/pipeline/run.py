@@ -15,7 +15,7 @@ from typing import TypeVar
 from rehost.clock import Clock
 from rehost.errors import OperatorError, StoreError
 from rehost.events import HostDeferred, Listener, Planned, RunBegan, RunEnded, Visited
-from rehost.model import Deferred, Reason, Stored, Task
+from rehost.model import Deferred, Reason, Task
 from rehost.pipeline.backoff import BUG_WAIT
 from rehost.pipeline.gate import Gate, HostPaused
 from rehost.pipeline.leases import Leases
@@ -28,7 +28,7 @@ from rehost.pipeline.stopping import unless_stopped
 from rehost.pipeline.sum import Sum
 from rehost.pipeline.unveil import Unveiler
 from rehost.pipeline.visit import SetAside, Visitor
-from rehost.ports import Allowance, Ledger, Politeness, Store
+from rehost.ports import Ledger, Politeness, Store
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -82,7 +82,6 @@ class Run:
         self._sum = Sum()
         self._outcomes = Outcomes(limits.group, limits.group_seconds)
         self._visits: set[asyncio.Task[None]] = set()
-        self._proven: set[str] = set()
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
 
@@ -190,9 +189,7 @@ class Run:
             self._leases.visited(task)
         self._sum.add(visited)
         self._listen(visited)
-        if isinstance(visited.outcome, Stored) and visited.outcome.final_url and task.host not in self._proven:
-            self._proven.add(task.host)
-            self._parts.pulse.report(Allowance(task.host, self._limits.concurrency, proven=True))
+        self._parts.pulse.report_picture(visited, self._limits.concurrency)
         await self._outcomes.put(visited.outcome)
 
     async def _more(self) -> bool:
