@@ -62,11 +62,8 @@ def visit_line(event: Visited) -> str:
             word = "stored"
         case Unchanged():
             word = "unchanged"
-        case Deferred() as outcome:
-            word = "deferred"
-            fields |= {"reason": outcome.reason, "evidence": outcome.evidence, "wait": round(outcome.wait_seconds)}
-        case Refused() as outcome:
-            word = "refused"
+        case Deferred() | Refused() as outcome:
+            word = "deferred" if isinstance(outcome, Deferred) else "refused"
             fields |= {"reason": outcome.reason, "evidence": outcome.evidence, "wait": round(outcome.wait_seconds)}
     return f"visit {word} {_fields(fields)}"
 
