@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from rehost.clock import SystemClock
 from rehost.errors import VisitError
 from rehost.inspector.proof import ProofInspector
 
@@ -19,6 +20,7 @@ def inspector(**changes):
         "decode_memory_bytes": 512 * MEBIBYTE,
         "decode_seconds": 20.0,
         "processes": 2,
+        "clock": SystemClock(),
     }
     return ProofInspector(**defaults | changes)
 

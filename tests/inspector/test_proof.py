@@ -1,15 +1,18 @@
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.inspector.conftest import MEBIBYTE
+from tests.fakes import FakeClock
+from tests.inspector.conftest import MEBIBYTE, inspector
 from tests.inspector.test_structure import MOVING, WHOLE
 from tests.pictures import ANIMATED, WRITABLE, animation, picture
 
 from rehost.errors import VisitError
+from rehost.inspector import process, proof
 from rehost.inspector.process import Bounds
-from rehost.model import Image, Reason
+from rehost.model import Format, Image, Reason
 
 BOUNDS = Bounds(decode=True, max_pixels=10**6, max_frames=10, memory_bytes=512 * MEBIBYTE, picture_seconds=20)
 
@@ -59,3 +62,29 @@ def test_damaged_pictures_get_a_verdict(name, seed, prove):
 def test_without_a_decoder_a_gif_without_its_trailer_counts_as_cut(prove):
     assert isinstance(prove(MOVING["moving GIF"]), Image)
     assert prove(MOVING["moving GIF"][:-1]).reason is Reason.TRUNCATED
+
+
+async def test_after_a_walk_that_took_long_only_tiny_files_are_walked_here(tmp_path, monkeypatch):
+    walked = []
+
+    def walk(path, bounds):
+        walked.append(Path(path).name)
+        clock.time += 0.5 if path.endswith("slow") else 0.0
+        return process.prove(path, bounds)
+
+    monkeypatch.setattr(proof, "prove", walk)
+    clock = FakeClock()
+    large = picture(1, Format.PNG, 20, 20) + bytes(100_000)  # what follows a picture is ignored
+    for name, content in (
+        ("quick", large),
+        ("slow", large),
+        ("large", large),
+        ("tiny", picture(1, Format.PNG, 20, 20)),
+    ):
+        (tmp_path / name).write_bytes(content)
+
+    async with inspector(verify="structure", clock=clock) as opened:
+        for name in ("quick", "slow", "large", "tiny"):
+            assert (await opened.inspect(tmp_path / name)).width == 20
+
+    assert walked == ["quick", "slow", "tiny"]

@@ -137,6 +137,7 @@ async def worker(folder, play=None, **parts):
             decode_memory_bytes=1 << 29,
             decode_seconds=10.0,
             processes=1,
+            clock=SystemClock(),
         )
         async with client, inspector:
             yield Worker(origin, client, inspector, folder, **parts)

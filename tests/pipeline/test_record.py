@@ -96,8 +96,8 @@ class Worker:
             decode_memory_bytes=2**29,
             decode_seconds=10.0,
             processes=1,
+            clock=(clock := SystemClock()),
         ) as inspector:
-            clock = SystemClock()
             visitor = Visitor(unused, inspector, self.store, Layout(), hotlinks, unused, clock, Random(1), 1)
             return await visitor._adopt(task)
 

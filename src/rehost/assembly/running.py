@@ -131,7 +131,7 @@ async def open_parts(
             greet=pulse.hurry,
         )
         client = await stack.enter_async_context(_client(settings, clock, limits.requests, gate.hop))
-        inspector = await stack.enter_async_context(_inspector(settings))
+        inspector = await stack.enter_async_context(_inspector(settings, clock))
         learner = Learner(
             origins,
             _referers(settings),
@@ -242,7 +242,7 @@ def _client(settings: Settings, clock: Clock, requests: int, hop: Callable[[str]
     )
 
 
-def _inspector(settings: Settings) -> ProofInspector:
+def _inspector(settings: Settings, clock: Clock) -> ProofInspector:
     return ProofInspector(
         verify="structure" if settings.verify == "structure" else "decode",
         max_pixels=settings.max_pixels,
@@ -250,4 +250,5 @@ def _inspector(settings: Settings) -> ProofInspector:
         decode_memory_bytes=settings.decode_memory_bytes,
         decode_seconds=settings.decode_seconds,
         processes=settings.decode_processes or os.cpu_count() or 1,
+        clock=clock,
     )

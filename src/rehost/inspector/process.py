@@ -31,8 +31,8 @@ LONGEST_LINE = 1 << 18
 """Bytes of an answer: a thumbnail is the longest."""
 OUT_OF_MEMORY = 77
 """Exit status of a process that came to its limit of memory: what it has left is nothing to go on with."""
-SMALL_BYTES = 64 * 1024
-"""A file of so many bytes is read at once; no walk of it takes longer than the question to a process does."""
+SMALL_BYTES = 1 << 20
+"""A file of so many bytes is read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ def _prove_open(file: BinaryIO, bounds: Bounds) -> Image:
 @contextmanager
 def _contents(file: BinaryIO) -> Iterator[Data]:
     """Have a file's bytes at hand."""
-    if os.fstat(file.fileno()).st_size <= SMALL_BYTES:  # a mapping costs more, and of nothing there is none
+    if os.fstat(file.fileno()).st_size <= SMALL_BYTES:  # of nothing there is no mapping
         yield os.pread(file.fileno(), SMALL_BYTES, 0)
         return
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:

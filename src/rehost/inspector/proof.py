@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from rehost.clock import Clock
 from rehost.errors import Permanent, StoreError, Transient, VisitError
 from rehost.inspector.answer import Answer, Unreadable
 from rehost.inspector.pool import Died, Pool
@@ -19,13 +21,18 @@ from rehost.model import Image, Reason
 _WALL_FACTOR = 4
 _WALL_GRACE_SECONDS = 15
 
+TINY_BYTES = 64 * 1024
+LONG_SECONDS = 0.1
+"""A walk of SMALL_BYTES takes under a millisecond, unless the file was made to take long: then half a second."""
+
 
 class ProofInspector:
     """Proves pictures in processes of their own; implements `ports.Inspector`.
 
     Whatever can take long over untrusted bytes, or can be harmed by them, is done in those processes: this one passes
     paths on, and stays small. What it does itself, with `structure`, is to walk small files: pure Python, bounded by
-    their size. An async context manager; no process is started before the first picture.
+    their size, and cheaper than to ask a process. After one that took long, whoever sent it, only tiny ones. An async
+    context manager; no process is started before the first picture.
 
     Args:
         verify: "decode" has a decoder read every frame; "structure" only walks the container to its end.
@@ -34,6 +41,7 @@ class ProofInspector:
         decode_memory_bytes: address space of each process, some 100 MB of Python and Pillow included.
         decode_seconds: processor time for one picture.
         processes: how many pictures are proven at once.
+        clock: says how long a walk took.
     """
 
     def __init__(
@@ -45,7 +53,10 @@ class ProofInspector:
         decode_memory_bytes: int,
         decode_seconds: float,
         processes: int,
+        clock: Clock,
     ) -> None:
+        self._clock = clock
+        self._walked_bytes = 0 if verify == "decode" else SMALL_BYTES
         self._decode_seconds = decode_seconds
         self._bounds = Bounds(verify == "decode", max_pixels, max_frames, decode_memory_bytes, decode_seconds)
         self._pool = Pool(self._bounds, processes, decode_seconds * _WALL_FACTOR + _WALL_GRACE_SECONDS)
@@ -71,8 +82,8 @@ class ProofInspector:
             StoreError: the file cannot be read.
             OperatorError: no decoder process can be started.
         """
-        if not self._bounds.decode and _is_small(path):
-            return _image(path, prove(os.fspath(path), self._bounds))
+        if _size(path) < self._walked_bytes:
+            return _image(path, self._walk(path))
         try:
             return await self._once(path)
         except Died as death:
@@ -82,6 +93,14 @@ class ProofInspector:
             return await self._once(path, fresh=True)
         except Died as death:
             raise self._verdict(death) from death
+
+    def _walk(self, path: Path) -> Answer:
+        """Walk a file here; nothing else is done meanwhile."""
+        began = self._clock.monotonic()
+        answer = prove(os.fspath(path), self._bounds)
+        if self._clock.monotonic() - began > LONG_SECONDS:
+            self._walked_bytes = TINY_BYTES
+        return answer
 
     async def _once(self, path: Path, *, fresh: bool = False) -> Image:
         return _image(path, await self._pool.ask(path, fresh=fresh))
@@ -111,8 +130,8 @@ def _image(path: Path, answer: Answer) -> Image:
     return answer
 
 
-def _is_small(path: Path) -> bool:
+def _size(path: Path) -> float:
     try:
-        return os.stat(path).st_size <= SMALL_BYTES  # noqa: PTH116 - asked for every picture
+        return os.stat(path).st_size  # noqa: PTH116 - asked for every picture
     except OSError:
-        return False  # whoever opens it says why
+        return math.inf  # whoever opens it says why
