@@ -54,6 +54,19 @@ async def test_who_waits_when_another_worker_finds_a_long_pause_is_sent_away(gat
         await asyncio.wait_for(waiting, 5)
 
 
+async def test_who_waits_with_nothing_in_flight_is_starved_until_a_share_comes(gate, polite):
+    assert not gate.is_starved()
+    waiting = [await begin_to_wait(gate) for _ in range(2)]
+    assert gate.is_starved()
+
+    polite.apply({HOST: Share(1, 4, proven=True)})
+    gate.refresh()
+
+    assert not gate.is_starved()
+    await asyncio.gather(*waiting)
+    assert not gate.is_starved()
+
+
 async def test_who_waits_when_a_host_is_given_a_share_has_its_turn(gate, polite):
     waiting = await begin_to_wait(gate)
 

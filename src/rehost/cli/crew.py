@@ -13,14 +13,12 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Self
 
 from rehost.cli.conductor import Wish, announce, status_of, tell
+from rehost.cli.line import End, Line, make_line
 from rehost.cli.loop import run_loop
 from rehost.cli.signals import SIGNALS, stopping
 from rehost.clock import SystemClock
@@ -32,7 +30,6 @@ from rehost.telemetry.progress import progress
 if TYPE_CHECKING:
     from rehost.settings import Settings
 
-STOP = b"stop"
 PRELOADED = [__name__, "rehost.assembly.running"]
 
 RELAY_SECONDS = 0.1
@@ -96,8 +93,7 @@ class Crew:
         # One process imports everything once and becomes the others by forking; it runs nothing else, no thread either.
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(PRELOADED)
-        self._connections: dict[BaseProcess, Connection] = {}
-        self._up: set[Connection] = set()  # those that listen by now
+        self._lines: dict[BaseProcess, Line] = {}
         self._dropped: set[BaseProcess] = set()
         self._run: int | None = None
         self._is_planned = asyncio.Event()
@@ -126,15 +122,14 @@ class Crew:
     def stop(self) -> None:
         """Tell everybody to end well; who has only begun to start holds nothing, and ends at once."""
         self._is_stopping = True
-        for process, connection in self._connections.items():
-            if connection not in self._up:
+        for process, line in self._lines.items():
+            if not line.is_up:
                 self._drop(process)
-            with suppress(OSError):  # it has ended already
-                connection.send_bytes(STOP)
+            line.stop()
 
     def kill(self) -> None:
         """End everybody at once."""
-        for process in self._connections:
+        for process in self._lines:
             process.kill()
 
     def _drop(self, process: BaseProcess) -> None:
@@ -143,40 +138,23 @@ class Crew:
 
     async def _member(self, share: Part) -> None:
         """Start one process and take in what it says until it ends."""
-        ours, theirs = self._context.Pipe()
+        ours, theirs = make_line(self._context)
         process = self._context.Process(target=work, args=(share, theirs), name="rehost-worker")
         await asyncio.to_thread(process.start)  # the first one waits for what is preloaded
         theirs.close()
-        self._connections[process] = ours
+        self._lines[process] = ours
         if self._is_stopping:
             self._drop(process)
         try:
-            await self._hear(ours)
+            async for said in ours.said():
+                for each in said:
+                    self._take(each)
         finally:
-            del self._connections[process]
+            del self._lines[process]
             ours.close()
             await asyncio.to_thread(process.join)
         if process.exitcode and process not in self._dropped:
             self._lose(f"A worker ended by itself (exit code {process.exitcode})")
-
-    async def _hear(self, connection: Connection) -> None:
-        """Take in what one process says, to its end."""
-        loop = asyncio.get_running_loop()
-        is_over: asyncio.Future[None] = loop.create_future()
-
-        def read() -> None:
-            try:
-                while connection.poll():
-                    said = connection.recv()
-                    self._up.add(connection)
-                    for each in said:
-                        self._take(each)
-            except (EOFError, OSError):
-                loop.remove_reader(connection.fileno())
-                is_over.set_result(None)
-
-        loop.add_reader(connection.fileno(), read)
-        await is_over
 
     def _take(self, said: Event | OperatorError) -> None:
         match said:
@@ -196,9 +174,10 @@ class Crew:
 
     def _lose(self, said: str) -> None:
         """Go on without a process that ended by itself: its share is the others' when its leases end."""
-        if not self._connections or not self._is_planned.is_set():
-            return self._fail(LedgerError(f"{said}; run it again."))
-        return tell(f"{said}; the others take over what it had leased within IMAGE_LEASE_SECONDS.")
+        if self._lines and self._is_planned.is_set():
+            tell(f"{said}; the others take over what it had leased within IMAGE_LEASE_SECONDS.")
+        else:
+            self._fail(LedgerError(f"{said}; run it again."))
 
     def _fail(self, error: OperatorError) -> None:
         self._error = self._error or error
@@ -219,29 +198,29 @@ async def _lead(all_shares: list[Part]) -> tuple[RunEnded | None, int]:
     return ended, received.exit_status(status_of(ended))
 
 
-def work(share: Part, connection: Connection) -> None:
+def work(share: Part, end: End) -> None:
     """Do one process's share; the whole life of that process."""
     for number in SIGNALS:  # a terminal sends them to everybody: the leading process says what is to be done
         signal.signal(number, signal.SIG_IGN)
     try:
         with logging_to(sys.stderr, share.wish.log_file, verbose=share.wish.is_verbose):
-            connection.send([run_loop(_work(share, connection))])
+            end.say([run_loop(_work(share, end))])
     except OperatorError as error:
-        connection.send([error])
+        end.say([error])
     finally:
-        connection.close()
+        end.close()
 
 
-async def _work(share: Part, connection: Connection) -> RunEnded:
+async def _work(share: Part, end: End) -> RunEnded:
     from rehost.assembly import open_run  # noqa: PLC0415 - brings everything; the leading process needs none of it
 
-    connection.send([])  # from here on we are told to stop, not ended
-    with _Relay(connection, is_watched=not share.wish.is_quiet) as relay:
+    end.say([])  # from here on we are told to stop, not ended
+    with _Relay(end, is_watched=not share.wish.is_quiet) as relay:
         opening = open_run(
             share.settings, source=share.wish.source, listen=together(relay.take, log_event), requests=share.requests
         )
         async with opening as run:
-            with _told(connection, run.stop):
+            with end.told(run.stop):
                 if share.crew is None:
                     return await run.go(retry=share.wish.retry)
                 return await run.go(list_store=False, crew=share.crew)
@@ -250,8 +229,8 @@ async def _work(share: Part, connection: Connection) -> RunEnded:
 class _Relay:
     """Passes on to the leading process what happens in this one; use as a context manager, in an event loop."""
 
-    def __init__(self, connection: Connection, *, is_watched: bool) -> None:
-        self._connection = connection
+    def __init__(self, end: End, *, is_watched: bool) -> None:
+        self._end = end
         self._is_watched = is_watched
         self._events: list[Event] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -280,21 +259,5 @@ class _Relay:
             self._timer.cancel()
             self._timer = None
         if self._events:
-            self._connection.send(self._events)
+            self._end.say([*self._events])
             self._events.clear()
-
-
-@contextmanager
-def _told(connection: Connection, stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` when the leading process says so, or is gone."""
-    loop = asyncio.get_running_loop()
-
-    def read() -> None:
-        loop.remove_reader(connection.fileno())
-        stop()
-
-    loop.add_reader(connection.fileno(), read)
-    try:
-        yield
-    finally:
-        loop.remove_reader(connection.fileno())

@@ -49,6 +49,7 @@ class Gate:
         """
         self._politeness = politeness
         self._clock = clock
+        self._concurrency = concurrency
         self._free = concurrency
         self._patience = patience_seconds
         self._changed = changed
@@ -91,6 +92,10 @@ class Gate:
         for host in [host for host in self._waiting if self._politeness.pause_seconds(host) > self._patience]:
             self.dismiss(host)
         self.open()
+
+    def is_starved(self) -> bool:
+        """Return whether somebody waits while nothing is in flight: for a share that others have, or a pause."""
+        return bool(self._waiting) and self._free == self._concurrency
 
     def open(self) -> None:
         """Let in whoever may enter now."""

@@ -262,7 +262,8 @@ class Run:
             if self._clock.monotonic() - renewed >= self._limits.renew_seconds:
                 await self._parts.pulse.renew(self._leases.open.values())
                 renewed = self._clock.monotonic()
-            await self._parts.pulse.rest(self._limits.beat_seconds)
+            is_starved = self._parts.gate.is_starved()
+            await self._parts.pulse.rest(self._limits.starved_seconds if is_starved else self._limits.beat_seconds)
 
     async def _summary(self, seconds: float) -> RunEnded:
         tally = await self._parts.ledger.tally(self._source)

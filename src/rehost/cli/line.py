@@ -1,0 +1,102 @@
+"""The line between a crew's leading process and one of the others: what happens goes up, the word to stop comes down.
+
+Two pipes, one each way. An event loop makes the end that it watches non-blocking, which `Connection.recv` and `send` do
+not bear: so nobody writes where it watches, and what comes up is read by a stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
+
+from rehost.errors import OperatorError
+from rehost.events import Event
+
+STOP = b"stop"
+_LENGTH_BYTES = 4
+
+Said = list[Event | OperatorError]
+
+
+@dataclass(slots=True)
+class Line:
+    """The leading process's end."""
+
+    events: Connection
+    orders: Connection
+    is_up: bool = False  # the other end listens by now
+
+    def stop(self) -> None:
+        """Tell the other process to end well."""
+        with suppress(OSError):  # it has ended already
+            self.orders.send_bytes(STOP)
+
+    async def said(self) -> AsyncIterator[Said]:
+        """Yield what the other process says, to its end."""
+        reader = asyncio.StreamReader()
+        pipe = os.fdopen(os.dup(self.events.fileno()), "rb", buffering=0)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, pipe)
+        try:
+            while True:
+                length = int.from_bytes(await reader.readexactly(_LENGTH_BYTES), "big")
+                said = pickle.loads(await reader.readexactly(length))  # noqa: S301 - from a process of our own
+                self.is_up = True
+                yield said
+        except asyncio.IncompleteReadError:
+            return
+        finally:
+            transport.close()
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.events.close()
+        self.orders.close()
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The other process's end; is handed to it when it starts."""
+
+    events: Connection
+    orders: Connection
+
+    def say(self, said: Said) -> None:
+        """Send up what happened; waits while the pipe is full."""
+        data = pickle.dumps(said)
+        with os.fdopen(self.events.fileno(), "wb", closefd=False) as pipe:
+            pipe.write(len(data).to_bytes(_LENGTH_BYTES, "big") + data)
+
+    @contextmanager
+    def told(self, stop: Callable[[], None]) -> Iterator[None]:
+        """Call `stop` when the leading process says so, or is gone."""
+        loop = asyncio.get_running_loop()
+        orders = self.orders.fileno()
+
+        def read() -> None:
+            loop.remove_reader(orders)
+            stop()
+
+        loop.add_reader(orders, read)
+        try:
+            yield
+        finally:
+            loop.remove_reader(orders)
+
+    def close(self) -> None:
+        """Say that no more will come."""
+        self.events.close()
+        self.orders.close()
+
+
+def make_line(context: BaseContext) -> tuple[Line, End]:
+    """Return both ends of a line."""
+    heard, said = context.Pipe(duplex=False)
+    received, sent = context.Pipe(duplex=False)
+    return Line(heard, sent), End(said, received)

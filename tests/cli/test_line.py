@@ -1,0 +1,50 @@
+import asyncio
+import multiprocessing
+
+import pytest
+
+from rehost.cli.line import make_line
+from rehost.events import RunBegan
+
+
+async def heard(line):
+    return [said async for said in line.said()]
+
+
+async def test_what_a_pipe_does_not_hold_at_once_arrives_whole_and_in_order():
+    ours, theirs = make_line(multiprocessing.get_context("spawn"))
+    large = [RunBegan("cases", number) for number in range(100_000)]
+    hearing = asyncio.create_task(heard(ours))
+
+    with theirs.told(lambda: None):  # what an event loop watches it makes non-blocking
+        for said in ([], large, large[:1]):
+            await asyncio.to_thread(theirs.say, said)
+    theirs.close()
+
+    assert await asyncio.wait_for(hearing, 60) == [[], large, large[:1]]
+    assert ours.is_up
+    ours.close()
+
+
+@pytest.mark.parametrize("way", ["stop", "close"])
+async def test_the_other_end_is_told_to_stop_or_finds_that_nobody_leads_any_more(way):
+    ours, theirs = make_line(multiprocessing.get_context("spawn"))
+    stopped = asyncio.Event()
+
+    with theirs.told(stopped.set):
+        await asyncio.sleep(0)
+        assert not stopped.is_set()
+        getattr(ours, way)()
+        await asyncio.wait_for(stopped.wait(), 60)
+
+    theirs.close()
+    ours.close()
+
+
+def test_who_has_ended_is_not_told():
+    ours, theirs = make_line(multiprocessing.get_context("spawn"))
+    theirs.close()
+
+    ours.stop()
+
+    ours.close()
