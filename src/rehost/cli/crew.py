@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Self
 
 from rehost.cli.conductor import Wish, announce, status_of, tell
-from rehost.cli.line import End, Line, make_line
+from rehost.cli.line import Line, WorkerEnd, make_line
 from rehost.cli.loop import run_loop
 from rehost.cli.signals import SIGNALS, stopping
 from rehost.clock import SystemClock
@@ -198,7 +198,7 @@ async def _lead(all_shares: list[Part]) -> tuple[RunEnded | None, int]:
     return ended, received.exit_status(status_of(ended))
 
 
-def work(share: Part, end: End) -> None:
+def work(share: Part, end: WorkerEnd) -> None:
     """Do one process's share; the whole life of that process."""
     for number in SIGNALS:  # a terminal sends them to everybody: the leading process says what is to be done
         signal.signal(number, signal.SIG_IGN)
@@ -211,7 +211,7 @@ def work(share: Part, end: End) -> None:
         end.close()
 
 
-async def _work(share: Part, end: End) -> RunEnded:
+async def _work(share: Part, end: WorkerEnd) -> RunEnded:
     from rehost.assembly import open_run  # noqa: PLC0415 - brings everything; the leading process needs none of it
 
     end.say([])  # from here on we are told to stop, not ended
@@ -229,7 +229,7 @@ async def _work(share: Part, end: End) -> RunEnded:
 class _Relay:
     """Passes on to the leading process what happens in this one; use as a context manager, in an event loop."""
 
-    def __init__(self, end: End, *, is_watched: bool) -> None:
+    def __init__(self, end: WorkerEnd, *, is_watched: bool) -> None:
         self._end = end
         self._is_watched = is_watched
         self._events: list[Event] = []

@@ -61,7 +61,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class WorkerEnd:
     """The other process's end; is handed to it when it starts."""
 
     events: Connection
@@ -95,8 +95,8 @@ class End:
         self.orders.close()
 
 
-def make_line(context: BaseContext) -> tuple[Line, End]:
+def make_line(context: BaseContext) -> tuple[Line, WorkerEnd]:
     """Return both ends of a line."""
     heard, said = context.Pipe(duplex=False)
     received, sent = context.Pipe(duplex=False)
-    return Line(heard, sent), End(said, received)
+    return Line(heard, sent), WorkerEnd(said, received)
