@@ -22,7 +22,7 @@ from sqlalchemy import text
 from arena.measuring import memory
 from rehost.catalogue import Source, TableCatalogue
 from rehost.clock import SystemClock
-from rehost.database import Database
+from rehost.database import Database, Session
 from rehost.ledger import SqlLedger, Worker, migrate
 from rehost.ports import Found
 
@@ -36,6 +36,12 @@ HOLD = (
 )
 POINT = "UPDATE ad_cases SET main_image_local = '/static/images/' || case_id || '/main_image.png'"
 CHANGE = "UPDATE ad_cases SET main_image = main_image || '?2' WHERE case_id % {rows} = 0"
+
+
+async def _vacuum(session: Session) -> None:
+    """Do what autovacuum does by and by."""
+    await session.connection.execution_options(isolation_level="AUTOCOMMIT")
+    await session.connection.exec_driver_sql("VACUUM ANALYZE")
 
 
 @dataclass
@@ -73,9 +79,7 @@ class Parts:
         """Make every link held, as a long first run leaves it."""
         await self.run(HOLD)
         await self.run(POINT)
-        async with self.database.session() as session:  # what autovacuum does by and by
-            await session.connection.execution_options(isolation_level="AUTOCOMMIT")
-            await session.connection.exec_driver_sql("VACUUM ANALYZE")
+        await self.database.hold(_vacuum)
 
     async def listing(self) -> AsyncIterator[Sequence[Found]]:
         """Yield a store that has every file."""
@@ -115,7 +119,7 @@ async def measure_held(parts: Parts, ledger: SqlLedger, cases: TableCatalogue) -
     with parts.measured("tally"):
         assert (await ledger.tally(SOURCE)).held == parts.rows
     with parts.measured("compare with all files listed"):
-        assert (await ledger.compare(SOURCE, parts.listing())).lost == 0
+        assert (await ledger.compare(SOURCE, parts.listing)).lost == 0
     await parts.run(CHANGE.format(rows=parts.rows // 100))
     with parts.measured("note, 100 links changed"):
         assert (await ledger.note(SOURCE, cases.links())).changed == 100
