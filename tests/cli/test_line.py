@@ -41,10 +41,21 @@ async def test_the_other_end_is_told_to_stop_or_finds_that_nobody_leads_any_more
     ours.close()
 
 
-def test_who_has_ended_is_not_told():
+def test_what_is_said_where_nobody_leads_any_more_is_lost_without_a_word():
+    ours, theirs = make_line(multiprocessing.get_context("spawn"))
+    ours.close()
+
+    theirs.say([RunBegan("cases", 1)])
+    theirs.say([RunBegan("cases", number) for number in range(10_000)])
+
+    theirs.close()
+
+
+def test_who_has_ended_can_be_told_and_told_again():
     ours, theirs = make_line(multiprocessing.get_context("spawn"))
     theirs.close()
 
+    ours.stop()
     ours.stop()
 
     ours.close()

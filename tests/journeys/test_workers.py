@@ -115,6 +115,27 @@ def test_a_crew_that_loses_a_worker_says_so_and_takes_over_its_share(world, watc
     assert world.origin.count() == asked_in_all
 
 
+@pytest.mark.timeout(600)
+def test_a_crew_whose_leading_process_is_killed_ends_well(world, watched, request) -> None:
+    number = number_of_links(request)
+    fill(world, number)
+
+    with world.start(options=["--workers", "3"]) as command:
+        watched.wait(number // 3)
+        workers = workers_of(command.pid)
+        os.kill(command.pid, signal.SIGKILL)
+        _, err = command.communicate(timeout=LIMIT)  # of all of them: the others drain first
+
+    assert len(workers) == 3
+    assert "Traceback" not in err
+    assert world.sql("SELECT count(*) FROM rehost_links WHERE state = 'leased'") == [("0",)]
+    done = world.run()
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    world.check_end()
+    assert set(times_asked(world).values()) == {1}
+
+
 def workers_of(leader: int) -> list[int]:
     """Return the processes of a crew, the first one first: children of the one that has imported everything."""
     (server,) = [child for child in children(leader) if b"forkserver" in Path(f"/proc/{child}/cmdline").read_bytes()]

@@ -67,6 +67,16 @@ async def test_who_waits_with_nothing_in_flight_is_starved_until_a_share_comes(g
     assert not gate.is_starved()
 
 
+async def test_who_waits_for_a_pause_to_end_is_not_starved(gate, polite):
+    waiting = await begin_to_wait(gate)
+
+    polite.apply({HOST: Share(0, 4, pause_seconds=5.0, proven=True)})
+    gate.refresh()
+
+    assert not gate.is_starved()
+    waiting.cancel()
+
+
 async def test_who_waits_when_a_host_is_given_a_share_has_its_turn(gate, polite):
     waiting = await begin_to_wait(gate)
 

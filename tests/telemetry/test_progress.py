@@ -47,6 +47,23 @@ def test_anything_else_gets_a_line_every_ten_seconds():
     ]
 
 
+def test_links_that_are_visited_twice_never_make_more_than_all():
+    bar, lines = Terminal(), io.StringIO()
+
+    for stream in (bar, lines):
+        clock = FakeClock()
+        with progress(stream, clock, quiet=False) as show:
+            show(planned(2))
+            for _ in range(2):
+                show(stored())
+            clock.advance(10)
+            show(stored())
+
+    assert "100% " in bar.getvalue().split("\r")[-1]
+    assert "3/3" in bar.getvalue().split("\r")[-1]
+    assert lines.getvalue().startswith("100% 3/3, ")
+
+
 def test_links_of_a_host_that_is_left_alone_are_counted_as_failed():
     bar, lines = Terminal(), io.StringIO()
     given_up = HostDeferred("dead.example", 7, Reason.UNREACHABLE, "3 failures in a row", 60.0)

@@ -182,8 +182,10 @@ def _limits(settings: Settings, requests: int) -> Limits:
 
 
 def _referers(settings: Settings) -> Referers:
-    rules = [settings.referer if each.referer is None else each.referer for each in settings.origins]
-    return Referers(settings.referer, list(zip((each.pattern for each in settings.origins), rules, strict=True)))
+    laid_down = [
+        (each.pattern, settings.referer if each.referer is None else each.referer) for each in settings.origins
+    ]
+    return Referers(settings.referer, laid_down)
 
 
 def _manners(settings: Settings) -> Callable[[str], Manners]:

@@ -145,15 +145,17 @@ class Crew:
         self._lines[process] = ours
         if self._is_stopping:
             self._drop(process)
+        is_done = False
         try:
             async for said in ours.said():
                 for each in said:
+                    is_done = is_done or isinstance(each, RunEnded | OperatorError)
                     self._take(each)
         finally:
             del self._lines[process]
             ours.close()
             await asyncio.to_thread(process.join)
-        if process.exitcode and process not in self._dropped:
+        if not is_done and process not in self._dropped:
             self._lose(f"A worker ended by itself (exit code {process.exitcode})")
 
     def _take(self, said: Event | OperatorError) -> None:

@@ -1,7 +1,8 @@
 """The line between a crew's leading process and one of the others: what happens goes up, the word to stop comes down.
 
-Two pipes, one each way. An event loop makes the end that it watches non-blocking, which `Connection.recv` and `send` do
-not bear: so nobody writes where it watches, and what comes up is read by a stream.
+Two pipes. An event loop makes the end that it watches non-blocking, which `Connection.recv` and `send` do not bear: so
+nobody writes where it watches, and what comes up is read by a stream. Nothing is written into the pipe that leads down:
+that it closes is the word, whoever closed it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from multiprocessing.context import BaseContext
 from rehost.errors import OperatorError
 from rehost.events import Event
 
-STOP = b"stop"
 _LENGTH_BYTES = 4
 
 Said = list[Event | OperatorError]
@@ -34,8 +34,7 @@ class Line:
 
     def stop(self) -> None:
         """Tell the other process to end well."""
-        with suppress(OSError):  # it has ended already
-            self.orders.send_bytes(STOP)
+        self.orders.close()
 
     async def said(self) -> AsyncIterator[Said]:
         """Yield what the other process says, to its end."""
@@ -68,9 +67,9 @@ class WorkerEnd:
     orders: Connection
 
     def say(self, said: Said) -> None:
-        """Send up what happened; waits while the pipe is full."""
+        """Send up what happened; waits while the pipe is full, and is lost where nobody leads any more."""
         data = pickle.dumps(said)
-        with os.fdopen(self.events.fileno(), "wb", closefd=False) as pipe:
+        with suppress(BrokenPipeError), os.fdopen(self.events.fileno(), "wb", closefd=False) as pipe:
             pipe.write(len(data).to_bytes(_LENGTH_BYTES, "big") + data)
 
     @contextmanager

@@ -87,6 +87,10 @@ class HostPoliteness:
         pace = self._paces.get(host)
         return max(0.0, pace.paused_until - self._clock.monotonic()) if pace else 0.0
 
+    def lacks_share(self, host: str) -> bool:
+        """Return whether this worker has no part of what the host bears, though the host is not to be left alone."""
+        return not self.pause_seconds(host) and not self._pace(host).slots
+
     def cause(self, host: str) -> tuple[Reason, str]:
         """Return why this host is left alone, with the evidence."""
         return self._pace(host).cause

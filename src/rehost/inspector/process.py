@@ -154,8 +154,9 @@ def _prove_open(file: BinaryIO, bounds: Bounds) -> Image:
 @contextmanager
 def _contents(file: BinaryIO) -> Iterator[Data]:
     """Have a file's bytes at hand."""
-    if os.fstat(file.fileno()).st_size <= SMALL_BYTES:  # of nothing there is no mapping
-        yield os.pread(file.fileno(), SMALL_BYTES, 0)
+    size = os.fstat(file.fileno()).st_size
+    if size <= SMALL_BYTES:  # of nothing there is no mapping
+        yield os.pread(file.fileno(), size, 0)
         return
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         yield data

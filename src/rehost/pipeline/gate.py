@@ -94,8 +94,8 @@ class Gate:
         self.open()
 
     def is_starved(self) -> bool:
-        """Return whether somebody waits while nothing is in flight: for a share that others have, or a pause."""
-        return bool(self._waiting) and self._free == self._concurrency
+        """Return whether nothing is in flight, and somebody waits for a host of which others have all there is."""
+        return self._free == self._concurrency and any(map(self._politeness.lacks_share, self._waiting))
 
     def open(self) -> None:
         """Let in whoever may enter now."""

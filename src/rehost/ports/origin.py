@@ -26,6 +26,10 @@ class Politeness(Protocol):
         """Return for how long this host is still to be left alone; 0 if it is not."""
         ...
 
+    def lacks_share(self, host: str) -> bool:
+        """Return whether this worker has no part of what the host bears, though the host is not to be left alone."""
+        ...
+
     def cause(self, host: str) -> tuple[Reason, str]:
         """Return why this host is left alone, with the evidence."""
         ...

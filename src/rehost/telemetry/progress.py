@@ -34,8 +34,9 @@ class SoFar:
     size: int = 0
 
     def add(self, event: Visited) -> None:
-        """Count one visit."""
+        """Count one visit; of some links there are two: their decoy was unveiled, or their worker killed."""
         self.visited += 1
+        self.due = max(self.due, self.visited)
         self.size += event.size
         self.failed += isinstance(event.outcome, Deferred | Refused)
 
@@ -81,6 +82,7 @@ class Bar:
 
     def _move(self, links: int) -> None:
         assert self._bar is not None
+        self._bar.total = self._tally.due
         self._bar.set_postfix_str(self._tally.words(), refresh=False)
         self._bar.update(links)
 
