@@ -32,6 +32,24 @@ async def test_a_second_noting_finds_nothing_new(desk):
     assert noted == Noted(present=2, new=0, changed=0, vanished=0)
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_rows_and_links_are_joined_by_their_key_however_few_are_new_each_time(desk):
+    """SQLite takes a table for a small one until it is told to look: it went through all rows for each link."""
+    for first in (1, 31):
+        await add_cases(desk.database, [f"{A}?{number}" for number in range(30)], first)
+        await desk.note()
+
+    plan = await execute(
+        desk.database,
+        "EXPLAIN QUERY PLAN SELECT entry FROM ad_cases JOIN rehost_links"
+        " ON source = 'cases' AND row_key = CAST(case_id AS TEXT) AND position = 0"
+        " WHERE state = 'held' AND present = 1 AND key IS NOT NULL AND url = CAST(main_image AS TEXT)"
+        " AND NOT (main_image IS NULL OR trim(main_image) = '') AND case_id IS NOT NULL",
+    )
+
+    assert [step for *_, step in plan if "rehost_links" in step and "row_key=?" in step], plan
+
+
 async def test_a_task_tells_the_link_as_the_row_has_it(desk):
     await add_cases(desk.database, ["HTTPS://User@A.Example/ä.png "])
     await desk.note()

@@ -2,7 +2,7 @@
 
 from rehost.database.engine import Columns, Connection, Database, LinkRows
 from rehost.database.expressions import NEVER, Moment, after, blank, host_of, now, root_of, seconds_until
-from rehost.database.session import Session
+from rehost.database.session import Session, look_anew
 
 __all__ = [
     "NEVER",
@@ -15,6 +15,7 @@ __all__ = [
     "after",
     "blank",
     "host_of",
+    "look_anew",
     "now",
     "root_of",
     "seconds_until",

@@ -33,13 +33,12 @@ from sqlalchemy import (
     update,
 )
 
-from rehost.database import Columns, Connection, Database, LinkRows, after, blank, now
+from rehost.database import Columns, Connection, Database, LinkRows, after, blank, look_anew, now
 from rehost.ledger.schema import links
 from rehost.ledger.waiting import is_open
 from rehost.model import State
 from rehost.ports import Noted
 
-_MANY = 10_000  # rows, from which on the database should look at the table anew before it plans
 _CLOCK_JUMPED = 86_400.0  # seconds; no lease is so long
 _CLOCK_LEAPT = 180 * 86_400.0  # no wait is so long
 
@@ -96,11 +95,10 @@ async def note(connection: Connection, database: Database, source: str, rows: Li
         async with database.temporary(connection, _differing):
             await _find_differing(connection, source, offered)
             new, changed = await take_in(connection, database, source, _differing)
+        await look_anew(connection, links, new)
         vanished = await _mark_vanished(connection, source, offered)
         redo = await _is_redo(connection, source, offered)
     await _correct_dues(connection, source)
-    if new > _MANY:
-        await connection.exec_driver_sql(f"ANALYZE {links.name}")
     present = await connection.scalar(
         select(func.count()).select_from(links).where(links.c.source == source, links.c.present)
     )
