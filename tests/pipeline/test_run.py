@@ -17,10 +17,12 @@ from tests.misbehaviours import BEHAVIOURS
 from tests.origin import Origin
 
 from rehost import assembly
+from rehost.errors import LedgerError
 from rehost.events import Event, HostDeferred, OriginLearned, RunEnded, Visited
 from rehost.fetcher import pace
 from rehost.ledger.settling import Settling
 from rehost.model import Reason, Stored
+from rehost.pipeline.plan import Planner
 from rehost.settings import OriginOverride, Settings, load
 from rehost.store.layout import Layout
 
@@ -436,3 +438,31 @@ async def test_a_bug_that_shows_when_a_group_is_recorded_costs_one_image_as_well
 
     assert (again.held, again.failed, again.total_held) == (1, {}, 6)
     assert world.bytes_of(3) == world.origin.picture(urls[2])
+
+
+async def test_a_bug_in_the_plan_is_counted_and_what_was_due_is_visited_all_the_same(world, monkeypatch, caplog):
+    world.add(*[world.link("permissive", f"{number}.jpg") for number in range(3)])
+
+    def stumble(*_):
+        raise KeyError("a file")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Layout, "parse", stumble)  # listing the store comes after noting the links
+        (world.folder / "images" / "7").mkdir(parents=True)
+        (world.folder / "images" / "7" / "main_image.jpg").write_bytes(b"\xff")
+        ended = await world.run()
+
+    assert (ended.held, ended.failed) == (3, {Reason.BUG: 1})
+    [record] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.getMessage() == "plan failed row=-"
+    assert record.exc_info is not None
+    assert "stumble" in "".join(traceback.format_exception(*record.exc_info))
+
+
+async def test_what_keeps_a_plan_from_being_made_is_said_as_it_is(world, monkeypatch):
+    async def fail(*_, **__):
+        raise LedgerError("The database is gone.")
+
+    monkeypatch.setattr(Planner, "plan", fail)
+    with pytest.raises(LedgerError, match="The database is gone."):
+        await world.run()

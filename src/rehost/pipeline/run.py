@@ -56,7 +56,7 @@ async def safely(what: str, tasks: Sequence[Task], work: Awaitable[T]) -> T | li
     except (HostPaused, SetAside, OperatorError):
         raise
     except Exception as error:
-        log.exception("%s failed row=%s", what, ",".join(task.link.row_key for task in tasks))
+        log.exception("%s failed row=%s", what, ",".join(task.link.row_key for task in tasks) or "-")
         return [Deferred(task, Reason.BUG, type(error).__name__, BUG_WAIT) for task in tasks]
 
 
@@ -110,7 +110,7 @@ class Run:
         own = await self._parts.ledger.begin_run(self._source, crew)
         run = own if crew is None else crew
         self._listen(RunBegan(self._source, run))
-        planning = self._parts.planner.plan(run, retry=retry, list_store=list_store)
+        planning = self._plan(run, retry=retry, list_store=list_store)
         planned = await unless_stopped(planning, self._stop, grace_seconds=self._limits.drain_seconds)
         if planned is not None:
             self._sum.mended = planned.mended
@@ -122,6 +122,15 @@ class Run:
         await self._parts.ledger.end_run(own, ended)
         self._listen(ended)
         return ended
+
+    async def _plan(self, run: int, *, retry: str | None, list_store: bool) -> Planned:
+        """Return what is due; for a bug of ours in the plan, what was due before it: that is worked on all the same."""
+        planned = await safely("plan", [], self._parts.planner.plan(run, retry=retry, list_store=list_store))
+        if not isinstance(planned, list):
+            return planned
+        self._sum.failed[Reason.BUG] += 1
+        tally = await self._parts.ledger.tally(self._source)
+        return Planned(self._source, tally.present, tally.held, tally.due, tally.later)
 
     async def _work(self, run: int) -> None:
         stopped: OperatorError | None = None

@@ -10,14 +10,13 @@ T = TypeVar("T")
 
 
 async def unless_stopped(work: Coroutine[Any, Any, T], stop: asyncio.Event, *, grace_seconds: float) -> T | None:
-    """Return what `work` returns, or None if it had not ended `grace_seconds` after a stop."""
-    async with asyncio.TaskGroup() as group:
-        working = group.create_task(work)
-        stopping = group.create_task(stop.wait())
-        try:
-            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait({working}, timeout=grace_seconds)
-        finally:
-            stopping.cancel()
-            working.cancel()
+    """Return what `work` returns, or None if it had not ended `grace_seconds` after a stop; raises what it raises."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working}, timeout=grace_seconds)
+    finally:
+        stopping.cancel()
+        working.cancel()
+        await asyncio.wait({working, stopping})
     return None if working.cancelled() else working.result()
