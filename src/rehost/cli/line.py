@@ -1,8 +1,8 @@
-"""The line between a crew's leading process and one of the others: what happens goes up, the word to stop comes down.
+"""The line between a crew's leading process and one of the others: what happens goes up, orders come down.
 
 Two pipes. An event loop makes the end that it watches non-blocking, which `Connection.recv` and `send` do not bear: so
-nobody writes where it watches, and what comes up is read by a stream. Nothing is written into the pipe that leads down:
-that it closes is the word, whoever closed it.
+nobody writes where it watches, and what comes up is read by a stream. Down comes the number of the run, which is the
+word to begin; that the pipe closes is the word to stop, whoever closed it.
 """
 
 from __future__ import annotations
@@ -20,17 +20,23 @@ from rehost.errors import OperatorError
 from rehost.events import Event
 
 _LENGTH_BYTES = 4
+_NUMBER_BYTES = 8
 
 Said = list[Event | OperatorError]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Line:
     """The leading process's end."""
 
     events: Connection
     orders: Connection
-    is_up: bool = False  # the other end listens by now
+
+    def begin(self, run: int) -> None:
+        """Tell the other process to begin its part of a run, unless it has been told to stop, or is gone."""
+        if not self.orders.closed:
+            with suppress(BrokenPipeError):
+                os.write(self.orders.fileno(), run.to_bytes(_NUMBER_BYTES, "big"))
 
     def stop(self) -> None:
         """Tell the other process to end well."""
@@ -46,7 +52,6 @@ class Line:
             while True:
                 length = int.from_bytes(await reader.readexactly(_LENGTH_BYTES), "big")
                 said = pickle.loads(await reader.readexactly(length))  # noqa: S301 - from a process of our own
-                self.is_up = True
                 yield said
         except asyncio.IncompleteReadError:
             return
@@ -65,6 +70,11 @@ class WorkerEnd:
 
     events: Connection
     orders: Connection
+
+    def begun(self) -> int | None:
+        """Wait for the word to begin; return the number of the run, or None for the word to stop."""
+        number = os.read(self.orders.fileno(), _NUMBER_BYTES)
+        return int.from_bytes(number, "big") if number else None
 
     def say(self, said: Said) -> None:
         """Send up what happened; waits while the pipe is full, and is lost where nobody leads any more."""

@@ -84,6 +84,7 @@ class Run:
         self._visits: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
+        self._glances = 0  # in a row, at what other workers are at
 
     def stop(self) -> None:
         """Begin nothing more; what is in flight is finished and recorded within seconds."""
@@ -175,6 +176,7 @@ class Run:
     def _start_visits(self, group: asyncio.TaskGroup) -> None:
         per_host = max(4, self._limits.visits // 4)
         while len(self._visits) < self._limits.visits and (drawn := self._leases.draw(per_host)):
+            self._glances = 0
             visit = group.create_task(self._visit(*drawn))
             self._visits.add(visit)
             visit.add_done_callback(self._end_visit)
@@ -217,7 +219,9 @@ class Run:
         await self._outcomes.join()  # what is recorded last may unveil decoys, whose links are due again
         tally = await self._parts.ledger.tally(self._source)
         if tally.leased > len(self._leases.open):
-            await self._nap(self._limits.beat_seconds)  # another worker is at them; should it die, they come to us
+            # Another worker is at them, and may be done in a moment; should it die, they come to us.
+            await self._nap(min(self._limits.glance_seconds * 2**self._glances, self._limits.beat_seconds))
+            self._glances += 1
             return True
         return tally.due > 0
 

@@ -18,6 +18,7 @@ from rehost.model import Format, Link
 LONGEST_SEGMENT = 200  # bytes; most file systems take names of 255, the rest is for what a template adds
 LONGEST_KEY = 2000  # bytes; a path may have 4096 in all (Linux, PATH_MAX)
 
+_AS_IT_IS = re.compile(rf"[\w-][\w.-]{{0,{LONGEST_SEGMENT - 1}}}", re.ASCII)  # what needs no writing: nearly every key
 _EMPTY = "=-"  # an empty row key: no pair of hexadecimal digits looks like it
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 _FIELDS = {"{key}": r"(?P<key>(?:[\w.=-]|(?<==)/)+)", "{position}": r"(?P<position>0|[1-9]\d*)"}
@@ -115,6 +116,8 @@ def _check(template: str) -> None:
 
 def _encode(row_key: str) -> str:
     """Return a row key as one name, or, where that would be too long, as several that end in `=`."""
+    if _AS_IT_IS.fullmatch(row_key):
+        return row_key
     characters = [
         character if character in _PLAIN else "".join(f"={byte:02X}" for byte in character.encode())
         for character in row_key
@@ -135,6 +138,8 @@ def _encode(row_key: str) -> str:
 
 def _decode(name: str) -> str | None:
     """Return the row key that `_encode` wrote so, or None if it never writes this."""
+    if _AS_IT_IS.fullmatch(name):
+        return name
     if name == _EMPTY:
         return ""
     raw = re.sub(r"=([0-9A-F]{2})", lambda match: chr(int(match[1], 16)), name.replace("=/", ""))
