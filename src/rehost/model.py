@@ -53,7 +53,7 @@ class Reason(StrEnum):
     CORRUPT = "corrupt", "A decoder cannot read all of the picture."
     DECOY = "decoy", "A notice that the origin sends in place of the picture."
     # ourselves
-    BUG = "bug", "rehost itself failed at this picture, or at its plan; the log has the traceback."
+    BUG = "bug", "rehost itself failed at this picture, or at a run's plan; the log has the traceback."
 
 
 class State(StrEnum):

@@ -1,9 +1,16 @@
+import errno
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 
 import pytest
 
+from rehost.cli import crew
 from rehost.cli.conductor import Wish
-from rehost.cli.crew import shares, together_ended
+from rehost.cli.crew import Crew, shares, together_ended
+from rehost.cli.line import make_line
+from rehost.errors import OperatorError
 from rehost.events import RunEnded
 from rehost.model import Reason
 from rehost.settings import Settings
@@ -40,3 +47,59 @@ def test_the_ends_add_up():
     assert ended.failed == {Reason.GONE: 4, Reason.DECOY: 2}
     assert ended.unveiled == 4
     assert (ended.seconds, ended.later, ended.total_held, ended.interrupted) == (7.5, 6, 30, True)
+
+
+PARTS = shares(replace(Settings(), concurrency=10), Wish(), 4, cores=2)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("way", ["no pipe", "no process"])
+def test_a_process_that_cannot_be_started_is_said_and_no_other_stays(monkeypatch, way):
+    made = []
+
+    def fail_the_third_time():
+        made.append(0)
+        if len(made) > 2:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    def make():
+        fail_the_third_time()
+        return make_line()
+
+    if way == "no pipe":
+        monkeypatch.setattr(crew, "make_line", make)
+    else:
+        fork = os.fork
+        monkeypatch.setattr(os, "fork", lambda: fail_the_third_time() or fork())
+
+    with pytest.raises(OperatorError, match="Resource temporarily unavailable"), Crew.of(PARTS):
+        pass
+
+    assert not multiprocessing.active_children()
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGINT, signal.SIGTERM}
+
+
+@pytest.mark.timeout(60)
+def test_an_interrupt_that_comes_while_processes_are_started_ends_them_all(monkeypatch):
+    def make():
+        os.kill(os.getpid(), signal.SIGINT)
+        return make_line()
+
+    monkeypatch.setattr(crew, "make_line", make)
+
+    with pytest.raises(KeyboardInterrupt), Crew.of(PARTS):
+        pass
+
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.timeout(60)
+def test_no_process_stays_where_the_leading_one_fails():
+    def fail():
+        assert len(multiprocessing.active_children()) == len(PARTS)
+        raise KeyError
+
+    with pytest.raises(KeyError), Crew.of(PARTS):
+        fail()
+
+    assert not multiprocessing.active_children()

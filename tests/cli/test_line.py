@@ -1,5 +1,4 @@
 import asyncio
-import multiprocessing
 
 import pytest
 
@@ -12,7 +11,7 @@ async def heard(line):
 
 
 async def test_what_a_pipe_does_not_hold_at_once_arrives_whole_and_in_order():
-    ours, theirs = make_line(multiprocessing.get_context("spawn"))
+    ours, theirs = make_line()
     large = [RunBegan("cases", number) for number in range(100_000)]
     hearing = asyncio.create_task(heard(ours))
 
@@ -21,12 +20,12 @@ async def test_what_a_pipe_does_not_hold_at_once_arrives_whole_and_in_order():
             await asyncio.to_thread(theirs.say, said)
     theirs.close()
 
-    assert await asyncio.wait_for(hearing, 60) == [[], large, large[:1]]
+    assert await asyncio.wait_for(hearing, 60) == [*large, *large[:1]]
     ours.close()
 
 
 def test_the_other_end_is_told_to_begin():
-    ours, theirs = make_line(multiprocessing.get_context("spawn"))
+    ours, theirs = make_line()
 
     ours.begin(1 << 40)
 
@@ -38,7 +37,7 @@ def test_the_other_end_is_told_to_begin():
 
 @pytest.mark.parametrize("way", ["stop", "close"])
 def test_who_is_told_to_stop_does_not_begin(way):
-    ours, theirs = make_line(multiprocessing.get_context("spawn"))
+    ours, theirs = make_line()
 
     getattr(ours, way)()
     ours.begin(7)
@@ -50,7 +49,7 @@ def test_who_is_told_to_stop_does_not_begin(way):
 
 @pytest.mark.parametrize("way", ["stop", "close"])
 async def test_the_other_end_is_told_to_stop_or_finds_that_nobody_leads_any_more(way):
-    ours, theirs = make_line(multiprocessing.get_context("spawn"))
+    ours, theirs = make_line()
     stopped = asyncio.Event()
 
     with theirs.told(stopped.set):
@@ -64,7 +63,7 @@ async def test_the_other_end_is_told_to_stop_or_finds_that_nobody_leads_any_more
 
 
 def test_what_is_said_where_nobody_leads_any_more_is_lost_without_a_word():
-    ours, theirs = make_line(multiprocessing.get_context("spawn"))
+    ours, theirs = make_line()
     ours.close()
 
     theirs.say([RunBegan("cases", 1)])
@@ -74,7 +73,7 @@ def test_what_is_said_where_nobody_leads_any_more_is_lost_without_a_word():
 
 
 def test_who_has_ended_can_be_told_and_told_again():
-    ours, theirs = make_line(multiprocessing.get_context("spawn"))
+    ours, theirs = make_line()
     theirs.close()
 
     ours.stop()

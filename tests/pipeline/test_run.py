@@ -23,6 +23,7 @@ from rehost.fetcher import pace
 from rehost.ledger.settling import Settling
 from rehost.model import Reason, Stored
 from rehost.pipeline.plan import Planner
+from rehost.pipeline.run import Run
 from rehost.settings import OriginOverride, Settings, load
 from rehost.store.layout import Layout
 
@@ -466,3 +467,23 @@ async def test_what_keeps_a_plan_from_being_made_is_said_as_it_is(world, monkeyp
     monkeypatch.setattr(Planner, "plan", fail)
     with pytest.raises(LedgerError, match="The database is gone"):
         await world.run()
+
+
+async def test_who_waits_for_another_worker_looks_less_and_less_often_for_as_long_as_it_takes(world, monkeypatch):
+    world.add(*[world.link("permissive", f"{number}.jpg") for number in range(2)])
+    await world.run()
+    world.sql("INSERT INTO rehost_workers VALUES ('elsewhere:1:1:1', 1e12)")
+    world.sql("UPDATE rehost_links SET state = 'leased', worker = 'elsewhere:1:1:1', due_at = 1e12 WHERE row_key = '2'")
+    naps = []
+
+    async def nap(_run, seconds):
+        naps.append(seconds)
+        if len(naps) == 1100:
+            world.sql("UPDATE rehost_links SET state = 'held', worker = NULL WHERE row_key = '2'")
+
+    monkeypatch.setattr(Run, "_nap", nap)
+    await world.run()
+
+    assert len(naps) == 1100
+    assert naps[:7] == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0])
+    assert set(naps[7:]) == {2.0}

@@ -1,6 +1,6 @@
 """`rehost run --workers N`: several processes at one run, one display.
 
-The others are forked from this one when it has imported everything, before it runs anything: a loop, a thread. It works
+The others are forked from this one when it has imported its parts, before it runs anything: a loop, a thread. It works
 as they do, and plans; they begin when it has. They share the work as workers on several machines do, through the
 ledger; here they also share what one command may have in flight (invariant 8). What happens in them comes here as
 events. They end well when they are told to, or when this process is gone.
@@ -15,36 +15,25 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from typing import Self
 
 from rehost.assembly import running
 from rehost.cli.conductor import Wish, announce, status_of, tell
-from rehost.cli.line import Line, WorkerEnd, make_line
+from rehost.cli.line import Line, make_line
 from rehost.cli.loop import run_loop
 from rehost.cli.signals import SIGNALS, stopping
+from rehost.cli.worker import Part, begin
 from rehost.clock import SystemClock
-from rehost.errors import OperatorError
-from rehost.events import Event, Listener, Planned, RunBegan, RunEnded, Visited
+from rehost.errors import OperatorError, shortage
+from rehost.events import Event, Listener, Planned, RunBegan, RunEnded
 from rehost.pipeline.run import Run
 from rehost.settings import Settings
 from rehost.telemetry.log import log_event, logging_to, together
 from rehost.telemetry.progress import progress
-
-RELAY_SECONDS = 0.1
-"""A process says this often what it has visited: each word wakes the leading process, which has better to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What one process of a crew is to do."""
-
-    settings: Settings
-    wish: Wish
-    requests: int  # of the command's concurrency
 
 
 def run_crew(settings: Settings, wish: Wish, workers: int) -> tuple[RunEnded, int]:
@@ -91,32 +80,34 @@ class Crew:
     def __init__(self, others: list[tuple[BaseProcess, Line]]) -> None:
         self._others = others
         self._run: Run | None = None
-        self._number: int | None = None
+        self._number = 0
+        self._has_begun = False
         self._ended: list[RunEnded] = []
         self._error: OperatorError | None = None
 
     @classmethod
     @contextmanager
     def of(cls, parts: list[Part]) -> Iterator[Self]:
-        """Fork a process for each part, which waits to be told to begin; let go of them at the end."""
-        context = multiprocessing.get_context("fork")
+        """Fork a process for each part, which waits to be told to begin; at the end all of them have ended.
+
+        Raises:
+            OperatorError: the system gives no more processes, or no files for them.
+        """
         others: list[tuple[BaseProcess, Line]] = []
         gc.freeze()  # what all share is not looked through by each
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until they know that signals are not for them
-        for part in parts:
-            line, end = make_line(context)
-            before = [theirs for _, theirs in others]
-            process: BaseProcess = context.Process(target=_begin, args=(part, end, [line, *before]), name="rehost-worker")
-            process.start()
-            end.close()
-            others.append((process, line))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         try:
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until they know that signals are not for them
+            try:
+                for part in parts:
+                    others.append(_fork(part, [line for _, line in others], mask))
+            except OSError as error:
+                said = f"No further process can be started ({error.strerror}): lower --workers."
+                raise shortage(error) or OperatorError(said) from error
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             yield cls(others)
         finally:
-            for process, line in others:
-                line.close()
-                process.join()
+            _let_go(others)
 
     async def lead(self, run: Run, listen: Listener, retry: str | None) -> list[RunEnded]:
         """Do this process's own part; return all ends, the last one last.
@@ -130,6 +121,8 @@ class Crew:
             self._ended.append(await run.go(retry=retry))
         except OperatorError as error:
             self._fail(error)
+        if not self._has_begun:
+            self.stop()
         await asyncio.gather(*hearing)
         if self._error is not None:
             raise self._error
@@ -140,13 +133,10 @@ class Crew:
         match event:
             case RunBegan():
                 self._number = event.run
-            case Planned():
-                assert self._number is not None
+            case Planned() if event.due and not self._has_begun:
+                self._has_begun = True
                 for _, line in self._others:
-                    if event.due:
-                        line.begin(self._number)
-                    else:
-                        line.stop()
+                    line.begin(self._number)
 
     def stop(self) -> None:
         """Tell everybody to end well; who has not begun ends at once."""
@@ -162,19 +152,27 @@ class Crew:
 
     async def _hear(self, process: BaseProcess, line: Line, listen: Listener) -> None:
         """Take in what a process says until it ends."""
-        async for said in line.said():
-            for each in said:
-                match each:
-                    case OperatorError():
-                        self._fail(each)
-                    case RunEnded():
-                        self._ended.append(each)
-                    case RunBegan() | Planned():
-                        pass  # this process's number and plan are everybody's
-                    case _:
-                        listen(each)
+        is_done = False
+        try:
+            async with aclosing(line.said()) as saying:
+                async for each in saying:
+                    match each:
+                        case OperatorError():
+                            is_done = True
+                            self._fail(each)
+                        case RunEnded():
+                            is_done = True
+                            self._ended.append(each)
+                        case RunBegan() | Planned():
+                            pass  # this process's number and plan are everybody's
+                        case _:
+                            listen(each)
+        except BaseException:  # nobody listens any more
+            self.stop()
+            line.close()
+            raise
         await asyncio.to_thread(process.join)
-        if process.exitcode:
+        if process.exitcode and not is_done:
             tell(
                 f"A worker ended by itself (exit code {process.exitcode}); "
                 "the others take over what it had leased within IMAGE_LEASE_SECONDS."
@@ -194,75 +192,43 @@ async def _lead(part: Part, crew: Crew) -> tuple[RunEnded, int]:
         progress(sys.stderr, clock, quiet=wish.is_quiet) as show,
     ):
         watch = together(announce(wish), show)
-        listen = together(watch, log_event, crew.heed)
+        listen = together(_unless_ended(watch), log_event, crew.heed)
         async with running.open_run(part.settings, source=wish.source, listen=listen, requests=part.requests) as run:
             with stopping(crew.stop, tell, crew.kill) as received:
                 ends = await crew.lead(run, watch, wish.retry)
-    ended = together_ended(ends, clock.monotonic() - started)
+        ended = together_ended(ends, clock.monotonic() - started)
+        show(ended)
     return ended, received.exit_status(status_of(ended))
 
 
-def _begin(part: Part, end: WorkerEnd, not_ours: list[Line]) -> None:
-    """Do one part, once told to; the whole life of a forked process."""
-    for number in SIGNALS:  # a terminal sends them to everybody: the leading process says what is to be done
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    for line in not_ours:  # or it would never be seen that the leading process is gone
-        line.close()
-    crew = end.begun()
-    if crew is None:
-        return
+def _unless_ended(listen: Listener) -> Listener:
+    """Return a listener that is not told of the end of a part: the others may be at theirs."""
+    return lambda event: None if isinstance(event, RunEnded) else listen(event)
+
+
+def _fork(part: Part, not_its_own: list[Line], mask: Iterable[int]) -> tuple[BaseProcess, Line]:
+    """Start one process, which is to have this signal mask."""
+    line, end = make_line()
+    arguments = part, end, [line, *not_its_own], mask
+    process = multiprocessing.get_context("fork").Process(target=begin, args=arguments, name="rehost-worker")
     try:
-        with logging_to(sys.stderr, part.wish.log_file, verbose=part.wish.is_verbose):
-            end.say([run_loop(_work(part, end, crew))])
-    except OperatorError as error:
-        end.say([error])
+        process.start()
+    except OSError:
+        line.close()
+        raise
     finally:
         end.close()
+    return process, line
 
 
-async def _work(part: Part, end: WorkerEnd, crew: int) -> RunEnded:
-    with _Relay(end, is_watched=not part.wish.is_quiet) as relay:
-        listen = together(relay.take, log_event)
-        async with running.open_run(
-            part.settings, source=part.wish.source, listen=listen, requests=part.requests
-        ) as run:
-            with end.told(run.stop):
-                return await run.go(list_store=False, crew=crew)
-
-
-class _Relay:
-    """Passes on to the leading process what happens in this one; use as a context manager, in an event loop."""
-
-    def __init__(self, end: WorkerEnd, *, is_watched: bool) -> None:
-        self._end = end
-        self._is_watched = is_watched
-        self._events: list[Event] = []
-        self._timer: asyncio.TimerHandle | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pass_on()
-
-    def take(self, event: Event) -> None:
-        """Pass on an event: visits soon, where anybody watches them, anything else at once."""
-        match event:
-            case RunEnded():
-                return  # it is said last, when everything is closed
-            case Visited():
-                if self._is_watched:
-                    self._events.append(event)
-                    self._timer = self._timer or asyncio.get_running_loop().call_later(RELAY_SECONDS, self._pass_on)
-            case _:
-                self._events.append(event)
-                self._pass_on()
-
-    def _pass_on(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._events:
-            self._end.say([*self._events])
-            self._events.clear()
+def _let_go(others: list[tuple[BaseProcess, Line]]) -> None:
+    """Wait until all have ended; who is at work ends well, unless an interrupt says that it takes too long."""
+    for _, line in others:
+        line.close()
+    try:
+        for process, _ in others:
+            process.join()
+    except KeyboardInterrupt:
+        for process, _ in others:
+            process.kill()
+        raise

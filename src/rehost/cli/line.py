@@ -8,13 +8,13 @@ word to begin; that the pipe closes is the word to stop, whoever closed it.
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import pickle
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from multiprocessing.context import BaseContext
 
 from rehost.errors import OperatorError
 from rehost.events import Event
@@ -22,7 +22,7 @@ from rehost.events import Event
 _LENGTH_BYTES = 4
 _NUMBER_BYTES = 8
 
-Said = list[Event | OperatorError]
+Said = Event | OperatorError
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Line:
         """Tell the other process to end well."""
         self.orders.close()
 
-    async def said(self) -> AsyncIterator[Said]:
+    async def said(self) -> AsyncGenerator[Said, None]:
         """Yield what the other process says, to its end."""
         reader = asyncio.StreamReader()
         pipe = os.fdopen(os.dup(self.events.fileno()), "rb", buffering=0)
@@ -51,8 +51,8 @@ class Line:
         try:
             while True:
                 length = int.from_bytes(await reader.readexactly(_LENGTH_BYTES), "big")
-                said = pickle.loads(await reader.readexactly(length))  # noqa: S301 - from a process of our own
-                yield said
+                for said in pickle.loads(await reader.readexactly(length)):  # noqa: S301 - from a process of our own
+                    yield said
         except asyncio.IncompleteReadError:
             return
         finally:
@@ -76,7 +76,7 @@ class WorkerEnd:
         number = os.read(self.orders.fileno(), _NUMBER_BYTES)
         return int.from_bytes(number, "big") if number else None
 
-    def say(self, said: Said) -> None:
+    def say(self, said: list[Said]) -> None:
         """Send up what happened; waits while the pipe is full, and is lost where nobody leads any more."""
         data = pickle.dumps(said)
         with suppress(BrokenPipeError), os.fdopen(self.events.fileno(), "wb", closefd=False) as pipe:
@@ -104,8 +104,8 @@ class WorkerEnd:
         self.orders.close()
 
 
-def make_line(context: BaseContext) -> tuple[Line, WorkerEnd]:
+def make_line() -> tuple[Line, WorkerEnd]:
     """Return both ends of a line."""
-    heard, said = context.Pipe(duplex=False)
-    received, sent = context.Pipe(duplex=False)
+    heard, said = multiprocessing.Pipe(duplex=False)
+    received, sent = multiprocessing.Pipe(duplex=False)
     return Line(heard, sent), WorkerEnd(said, received)

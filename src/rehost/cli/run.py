@@ -106,7 +106,7 @@ def advice(log_file: Path | None) -> render.Advice:
 
 def start(settings: Settings, wish: Wish, workers: int = 1) -> tuple[RunEnded, int]:
     """Run in this process, or in several; return the summary and the exit status."""
-    claim_files(settings)
+    claim_files(settings, workers)
     if workers > 1:
         from rehost.cli.crew import run_crew  # noqa: PLC0415 - one process needs none of it
 

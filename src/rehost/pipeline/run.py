@@ -84,7 +84,7 @@ class Run:
         self._visits: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
-        self._glances = 0  # in a row, at what other workers are at
+        self._glance_seconds = limits.glance_seconds
 
     def stop(self) -> None:
         """Begin nothing more; what is in flight is finished and recorded within seconds."""
@@ -176,7 +176,7 @@ class Run:
     def _start_visits(self, group: asyncio.TaskGroup) -> None:
         per_host = max(4, self._limits.visits // 4)
         while len(self._visits) < self._limits.visits and (drawn := self._leases.draw(per_host)):
-            self._glances = 0
+            self._glance_seconds = self._limits.glance_seconds
             visit = group.create_task(self._visit(*drawn))
             self._visits.add(visit)
             visit.add_done_callback(self._end_visit)
@@ -220,8 +220,8 @@ class Run:
         tally = await self._parts.ledger.tally(self._source)
         if tally.leased > len(self._leases.open):
             # Another worker is at them, and may be done in a moment; should it die, they come to us.
-            await self._nap(min(self._limits.glance_seconds * 2**self._glances, self._limits.beat_seconds))
-            self._glances += 1
+            await self._nap(self._glance_seconds)
+            self._glance_seconds = min(2 * self._glance_seconds, self._limits.beat_seconds)
             return True
         return tally.due > 0
 
