@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import rehost
+from rehost.assembly.demanding import requests_on_demand
 from rehost.assembly.opening import OUTAGE_SECONDS, all_sources, open_databases, worker
-from rehost.assembly.running import open_run, requests_on_demand
+from rehost.assembly.running import open_run
 from rehost.catalogue.source import Source
 from rehost.catalogue.titles import Titles
 from rehost.clock import Clock, SystemClock

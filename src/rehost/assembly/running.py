@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from random import SystemRandom
-from urllib.parse import urlsplit
 
 from rehost import identity
-from rehost.assembly.opening import OUTAGE_SECONDS, all_sources, open_databases, source_of, worker
+from rehost.assembly.opening import open_databases, source_of, worker
 from rehost.catalogue.catalogue import TableCatalogue
 from rehost.catalogue.source import Source
 from rehost.clock import Clock, SystemClock
-from rehost.errors import SettingsError
 from rehost.events import Listener
 from rehost.fetcher.client import Client
 from rehost.fetcher.guard import Guard
@@ -29,7 +26,6 @@ from rehost.inspector.proof import ProofInspector
 from rehost.ledger.entries import SqlLedger
 from rehost.ledger.migrations import migrate
 from rehost.ledger.origins import SqlOrigins
-from rehost.pipeline.demand import Demand
 from rehost.pipeline.gate import Gate
 from rehost.pipeline.learn import Learner
 from rehost.pipeline.limits import Limits
@@ -37,7 +33,6 @@ from rehost.pipeline.plan import Planner
 from rehost.pipeline.pulse import Pulse
 from rehost.pipeline.record import Recorder
 from rehost.pipeline.run import Parts, Run, safely
-from rehost.pipeline.shift import Rhythm, Shift
 from rehost.pipeline.unveil import Unveiler
 from rehost.pipeline.visit import Visitor
 from rehost.settings import OriginOverride, Settings
@@ -61,31 +56,9 @@ async def open_run(
         OperatorError: a setting, the database, the table or the store cannot be used.
     """
     clock = SystemClock()
-    limits = _limits(settings, requests or settings.concurrency)
+    limits = limits_of(settings, requests or settings.concurrency)
     async with open_parts(settings, [source_of(settings, source)], clock, limits, listen) as [parts]:
         yield Run(parts, limits, clock, listen)
-
-
-@asynccontextmanager
-async def open_demand(settings: Settings, *, listen: Listener, requests: int) -> AsyncIterator[Demand]:
-    """Open everything that single pictures of any source need.
-
-    Raises:
-        OperatorError: a setting, the database, a table or the store cannot be used.
-    """
-    clock = SystemClock()
-    rhythm = Rhythm(renew_seconds=settings.lease_seconds / 4)
-    limits = replace(_limits(settings, requests), patience_seconds=rhythm.patience_seconds)
-    sources = all_sources(settings)
-    async with open_parts(settings, sources, clock, limits, listen, OUTAGE_SECONDS) as parts:
-        one = parts[0]
-        shift = Shift(one.ledger, one.politeness, one.gate, one.pulse, clock, rhythm)
-        await one.store.resolve(one.ledger.held)
-        demand = Demand(
-            {each.name: own for each, own in zip(sources, parts, strict=True)}, shift, limits, clock, listen
-        )
-        yield demand
-        await demand.close()
 
 
 @asynccontextmanager
@@ -152,27 +125,8 @@ async def open_parts(
         yield parts
 
 
-def check_read_through(settings: Settings) -> None:
-    """Hold the settings to what read-through needs.
-
-    Raises:
-        SettingsError: they leave no room for it.
-    """
-    if settings.concurrency < 2:  # noqa: PLR2004 - one for it, one for a run that is started beside it
-        raise SettingsError("IMAGE_READ_THROUGH needs an IMAGE_DOWNLOAD_CONCURRENCY of at least 2.")
-    if f"{urlsplit(settings.static_url_prefix).path}/".startswith("/image/"):
-        raise SettingsError("IMAGE_READ_THROUGH serves at /image: choose another IMAGE_STATIC_URL_PREFIX.")
-
-
-def requests_on_demand(settings: Settings) -> int:
-    """Return how many of a server's requests in flight are for single pictures: half of them, where there are any.
-
-    The rest is for a run that is started from the page (invariant 8).
-    """
-    return settings.concurrency // 2 if settings.read_through else 0
-
-
-def _limits(settings: Settings, requests: int) -> Limits:
+def limits_of(settings: Settings, requests: int) -> Limits:
+    """Return how much a process with so many requests in flight does at once."""
     return Limits(
         concurrency=settings.concurrency,
         requests=requests,

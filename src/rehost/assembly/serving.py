@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from rehost.assembly.dashboard import dashboard
+from rehost.assembly.demanding import check_read_through, open_demand, requests_on_demand
 from rehost.assembly.opening import OUTAGE_SECONDS, open_databases, worker
-from rehost.assembly.running import check_read_through, open_demand, requests_on_demand
 from rehost.clock import SystemClock
 from rehost.inspector.sniff import sniff
 from rehost.ledger.entries import SqlLedger

@@ -10,9 +10,6 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-GARBAGE = 10_000
-"""Objects between two collections: at CPython's 700 they took a twentieth of a run's processor time."""
-
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_ in malloc.h
 KEPT_BYTES = 32 << 20
 """Memory that was freed and is not given back: what comes from a socket took a page fault for each 4 KB otherwise."""
@@ -20,7 +17,6 @@ KEPT_BYTES = 32 << 20
 
 def run_loop(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end and return its result."""
-    gc.set_threshold(GARBAGE)
     _keep_memory()
     try:
         return _run(work)
