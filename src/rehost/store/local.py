@@ -122,10 +122,15 @@ class LocalStore:
         return self._root / key
 
     async def keys(self) -> AsyncIterator[Sequence[str]]:
-        """Yield all keys, in groups of up to a thousand, in no order."""
+        """Yield all keys, in groups of up to a thousand, in no order; while one is used the next one is read."""
         groups = walk.groups(self._root, LISTING_GROUP)
-        while (group := await self._run(next, groups, None)) is not None:
-            yield group
+        ahead = asyncio.ensure_future(self._run(next, groups, None))
+        try:
+            while (group := await ahead) is not None:
+                ahead = asyncio.ensure_future(self._run(next, groups, None))
+                yield group
+        finally:
+            ahead.cancel()
 
     async def sync(self, spools: Sequence[Path]) -> None:
         """Return when these files' bytes are durable."""
