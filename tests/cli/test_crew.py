@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from rehost.cli import crew
-from rehost.cli.conductor import Wish
-from rehost.cli.crew import Crew, shares, together_ended
+from rehost.cli.crew import Crew, together_ended
 from rehost.cli.line import make_line
+from rehost.cli.parts import Wish, shares
 from rehost.errors import OperatorError
 from rehost.events import RunEnded
 from rehost.model import Reason

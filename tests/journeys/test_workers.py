@@ -6,11 +6,12 @@ import os
 import random
 import signal
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from tests.conftest import SEED
-from tests.journeys.world import LIMIT, World, wait_for_end_of
+from tests.journeys.world import LIMIT, Watched, World, wait_for_end_of
 
 HOSTS = ("one.example", "two.example", "three.example")
 CONCURRENCY = 6
@@ -87,23 +88,13 @@ def test_a_crew_of_four_fetches_each_picture_once(world, request) -> None:
 
 @pytest.mark.timeout(600)
 def test_a_crew_that_loses_a_worker_says_so_and_takes_over_its_share(world, watched, request) -> None:
-    number = number_of_links(request)
-    fill(world, number)
+    lost = lose_one(world, watched, number_of_links(request), workers=4, which=2)
 
-    with world.start(options=["--workers", "4"]) as command:
-        watched.wait(number // 3)
-        os.kill(workers_of(command.pid)[1], signal.SIGKILL)
-        held = world.held()
-        asked = {url for url, times in times_asked(world).items() if times}
-        out, err = command.communicate(timeout=LIMIT)
-
-    assert command.returncode == 0, out + err
-    assert "A worker ended by itself (exit code -9); the others take over what it had leased" in err
-    wait_for_end_of(command.pid)
+    assert lost.status == 0, lost.err
+    assert "A worker ended by itself (exit code -9); the others take over what it had leased" in lost.err
+    wait_for_end_of(lost.leader)
     assert world.held() == set(world.urls)
-    times = times_asked(world)
-    assert {url for url in times if times[url] > 1} <= asked - held
-    assert max(times.values()) <= 2
+    lost.check_requests()
     check_limits(world)
     asked_in_all = world.origin.count()
 
@@ -116,28 +107,47 @@ def test_a_crew_that_loses_a_worker_says_so_and_takes_over_its_share(world, watc
 
 @pytest.mark.timeout(600)
 def test_a_crew_whose_leading_process_is_killed_ends_well(world, watched, request) -> None:
-    number = number_of_links(request)
-    fill(world, number)
+    lost = lose_one(world, watched, number_of_links(request), workers=3, which=0)
 
-    with world.start(options=["--workers", "3"]) as command:
-        watched.wait(number // 3)
-        workers = workers_of(command.pid)
-        os.kill(command.pid, signal.SIGKILL)
-        held = world.held()
-        asked = {url for url, times in times_asked(world).items() if times}
-        _, err = command.communicate(timeout=LIMIT)  # of all of them: the others drain first
-
-    assert len(workers) == 2
-    assert "Traceback" not in err
+    assert "Traceback" not in lost.err
     left = world.sql("SELECT DISTINCT worker FROM rehost_links WHERE state = 'leased'")
     assert len(left) <= 1, "only who was killed gives nothing back"
     done = world.run()
 
     assert done.returncode == 0, done.stdout + done.stderr
     world.check_end()
-    times = times_asked(world)
-    assert {url for url in times if times[url] > 1} <= asked - held
-    assert max(times.values()) <= 2
+    lost.check_requests()
+
+
+@dataclass
+class Lost:
+    """A crew that one process was killed of, and that has ended since."""
+
+    world: World
+    leader: int
+    status: int
+    err: str
+    in_flight: set[str]  # asked for and not recorded when it was killed
+
+    def check_requests(self) -> None:
+        """Each link was asked for once, but for those."""
+        times = times_asked(self.world)
+        assert {url for url in times if times[url] > 1} <= self.in_flight
+        assert max(times.values()) <= 2
+
+
+def lose_one(world: World, watched: Watched, number: int, *, workers: int, which: int) -> Lost:
+    """Run a crew over so many links, and kill one of its processes, 0 for the leading one, at a third of them."""
+    fill(world, number)
+    with world.start(options=["--workers", str(workers)]) as command:
+        watched.wait(number // 3)
+        crew = [command.pid, *workers_of(command.pid)]
+        os.kill(crew[which], signal.SIGKILL)
+        held = world.held()
+        asked = {url for url, times in times_asked(world).items() if times}
+        _, err = command.communicate(timeout=LIMIT)  # of all of them: where the first is gone the others drain
+    assert len(crew) == workers
+    return Lost(world, command.pid, command.returncode, err, asked - held)
 
 
 def workers_of(leader: int) -> list[int]:

@@ -1,34 +1,35 @@
-"""One run in this process: its progress, its log, and the signals that end it well."""
+"""One run, by this process or a crew: its progress, its log, and the signals that end it well."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from rehost.cli import render
+from rehost.cli.parts import Wish
 from rehost.cli.signals import stopping
 from rehost.events import Event, Listener, Planned, RunEnded
 from rehost.settings import Settings
 
+if TYPE_CHECKING:
+    from rehost.cli.crew import Crew
+
 FAILED = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What the command line asks of a run, besides the settings."""
+async def conduct(
+    settings: Settings, wish: Wish, *, requests: int | None = None, crew: Crew | None = None
+) -> tuple[RunEnded, int]:
+    """Run once, with progress, log and signals; return the summary and the exit status.
 
-    source: str | None = None
-    retry: str | None = None
-    log_file: Path | None = None
-    is_quiet: bool = False
-    is_verbose: bool = False
-
-
-async def conduct(settings: Settings, wish: Wish) -> tuple[RunEnded, int]:
-    """Run once in this process, with progress, log and signals; return the summary and the exit status."""
+    Args:
+        settings: all of them.
+        wish: what is asked for.
+        requests: how many of the command's requests this process may have in flight; None for all of them.
+        crew: the other processes at this run; None for this one alone.
+    """
     from rehost import assembly  # noqa: PLC0415 - brings everything; --help needs none of it
     from rehost.clock import SystemClock  # noqa: PLC0415 - as above
     from rehost.telemetry.log import log_event, logging_to, together  # noqa: PLC0415 - as above
@@ -38,10 +39,12 @@ async def conduct(settings: Settings, wish: Wish) -> tuple[RunEnded, int]:
         logging_to(sys.stderr, wish.log_file, verbose=wish.is_verbose),
         progress(sys.stderr, SystemClock(), quiet=wish.is_quiet) as show,
     ):
-        listen = together(announce(wish), show, log_event)
-        async with assembly.open_run(settings, source=wish.source, listen=listen) as run:
-            with stopping(run.stop, tell) as received:
-                ended = await run.go(retry=wish.retry)
+        watch = together(announce(wish), show)
+        listen = together(watch if crew is None else crew.told_by(watch), log_event)
+        async with assembly.open_run(settings, source=wish.source, listen=listen, requests=requests) as run:
+            all_of_us = run if crew is None else crew.led_by(run)
+            with stopping(all_of_us.stop, tell, kill=None if crew is None else crew.kill) as received:
+                ended = await all_of_us.go(retry=wish.retry)
     return ended, received.exit_status(status_of(ended))
 
 

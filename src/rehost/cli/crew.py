@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import multiprocessing
-import os
 import signal
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import aclosing, contextmanager
@@ -21,39 +20,16 @@ from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from typing import Self
 
-from rehost.assembly import running
-from rehost.cli.conductor import Wish, announce, status_of, tell
 from rehost.cli.line import Line, make_line
-from rehost.cli.loop import run_loop
-from rehost.cli.signals import SIGNALS, stopping
-from rehost.cli.worker import Part, begin
+from rehost.cli.parts import Part
+from rehost.cli.signals import SIGNALS
+from rehost.cli.worker import begin
 from rehost.clock import SystemClock
 from rehost.errors import OperatorError, shortage
 from rehost.events import Event, Listener, Planned, RunBegan, RunEnded
 from rehost.pipeline.run import Run
-from rehost.settings import Settings
-from rehost.telemetry.log import log_event, logging_to, together
-from rehost.telemetry.progress import progress
 
-
-def run_crew(settings: Settings, wish: Wish, workers: int) -> tuple[RunEnded, int]:
-    """Run in several processes; return what they came to together, and the exit status.
-
-    Raises:
-        OperatorError: one of them was stopped by it; the others were told to end.
-    """
-    own, *others = shares(settings, wish, workers, os.cpu_count() or 1)
-    with Crew.of(others) as crew:
-        return run_loop(_lead(own, crew))
-
-
-def shares(settings: Settings, wish: Wish, workers: int, cores: int) -> list[Part]:
-    """Divide requests and decoders among workers; never more workers than requests."""
-    number = min(workers, settings.concurrency)
-    decoders = max(1, (settings.decode_processes or cores) // number)
-    own = replace(settings, decode_processes=decoders)
-    part, rest = divmod(settings.concurrency, number)
-    return [Part(own, wish, part + (index < rest)) for index in range(number)]
+log = logging.getLogger(__name__)
 
 
 def together_ended(ends: list[RunEnded], seconds: float) -> RunEnded:
@@ -79,7 +55,8 @@ class Crew:
 
     def __init__(self, others: list[tuple[BaseProcess, Line]]) -> None:
         self._others = others
-        self._run: Run | None = None
+        self._run: Run
+        self._watch: Listener
         self._number = 0
         self._has_begun = False
         self._ended: list[RunEnded] = []
@@ -109,16 +86,27 @@ class Crew:
         finally:
             _let_go(others)
 
-    async def lead(self, run: Run, listen: Listener, retry: str | None) -> list[RunEnded]:
-        """Do this process's own part; return all ends, the last one last.
+    def told_by(self, watch: Listener) -> Listener:
+        """Take who watches all processes; return who listens to this one."""
+        self._watch = watch
+        return self._heed
+
+    def led_by(self, run: Run) -> Self:
+        """Take this process's own part."""
+        self._run = run
+        return self
+
+    async def go(self, *, retry: str | None = None) -> RunEnded:
+        """Do this process's own part, as `Run.go` does; return what all came to.
 
         Raises:
-            OperatorError: the first of all processes'.
+            OperatorError: the first of all processes'; the others were told to end.
         """
-        self._run = run
-        hearing = [asyncio.create_task(self._hear(process, line, listen)) for process, line in self._others]
+        clock = SystemClock()
+        started = clock.monotonic()
+        hearing = [asyncio.create_task(self._hear(process, line)) for process, line in self._others]
         try:
-            self._ended.append(await run.go(retry=retry))
+            self._ended.append(await self._run.go(retry=retry))
         except OperatorError as error:
             self._fail(error)
         if not self._has_begun:
@@ -126,22 +114,13 @@ class Crew:
         await asyncio.gather(*hearing)
         if self._error is not None:
             raise self._error
-        return self._ended
-
-    def heed(self, event: Event) -> None:
-        """Take in what happens in this process: the others begin when it has planned, if there is anything to do."""
-        match event:
-            case RunBegan():
-                self._number = event.run
-            case Planned() if event.due and not self._has_begun:
-                self._has_begun = True
-                for _, line in self._others:
-                    line.begin(self._number)
+        ended = together_ended(self._ended, clock.monotonic() - started)
+        self._watch(ended)
+        return ended
 
     def stop(self) -> None:
         """Tell everybody to end well; who has not begun ends at once."""
-        if self._run is not None:
-            self._run.stop()
+        self._run.stop()
         for _, line in self._others:
             line.stop()
 
@@ -150,7 +129,20 @@ class Crew:
         for process, _ in self._others:
             process.kill()
 
-    async def _hear(self, process: BaseProcess, line: Line, listen: Listener) -> None:
+    def _heed(self, event: Event) -> None:
+        """Take in what happens in this process: the others begin when it has planned, if there is anything to do."""
+        match event:
+            case RunBegan():
+                self._number = event.run
+            case Planned() if event.due and not self._has_begun:
+                self._has_begun = True
+                for _, line in self._others:
+                    line.begin(self._number)
+            case RunEnded():
+                return  # the others may be at their parts still
+        self._watch(event)
+
+    async def _hear(self, process: BaseProcess, line: Line) -> None:
         """Take in what a process says until it ends."""
         is_done = False
         try:
@@ -166,44 +158,22 @@ class Crew:
                         case RunBegan() | Planned():
                             pass  # this process's number and plan are everybody's
                         case _:
-                            listen(each)
+                            self._watch(each)
         except BaseException:  # nobody listens any more
             self.stop()
             line.close()
             raise
         await asyncio.to_thread(process.join)
         if process.exitcode and not is_done:
-            tell(
-                f"A worker ended by itself (exit code {process.exitcode}); "
-                "the others take over what it had leased within IMAGE_LEASE_SECONDS."
+            log.warning(
+                "A worker ended by itself (exit code %s); "
+                "the others take over what it had leased within IMAGE_LEASE_SECONDS.",
+                process.exitcode,
             )
 
     def _fail(self, error: OperatorError) -> None:
         self._error = self._error or error
         self.stop()
-
-
-async def _lead(part: Part, crew: Crew) -> tuple[RunEnded, int]:
-    """Do the first part, and take in what the others do; return what they came to, and the exit status."""
-    wish, clock = part.wish, SystemClock()
-    started = clock.monotonic()
-    with (
-        logging_to(sys.stderr, wish.log_file, verbose=wish.is_verbose),
-        progress(sys.stderr, clock, quiet=wish.is_quiet) as show,
-    ):
-        watch = together(announce(wish), show)
-        listen = together(_unless_ended(watch), log_event, crew.heed)
-        async with running.open_run(part.settings, source=wish.source, listen=listen, requests=part.requests) as run:
-            with stopping(crew.stop, tell, crew.kill) as received:
-                ends = await crew.lead(run, watch, wish.retry)
-        ended = together_ended(ends, clock.monotonic() - started)
-        show(ended)
-    return ended, received.exit_status(status_of(ended))
-
-
-def _unless_ended(listen: Listener) -> Listener:
-    """Return a listener that is not told of the end of a part: the others may be at theirs."""
-    return lambda event: None if isinstance(event, RunEnded) else listen(event)
 
 
 def _fork(part: Part, not_its_own: list[Line], mask: Iterable[int]) -> tuple[BaseProcess, Line]:

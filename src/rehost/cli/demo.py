@@ -69,8 +69,9 @@ def command(*, once: bool, port: int, folder: Path) -> int:
 
 def _perform(demonstration: Demonstration, settings: Settings, hosts_port: int, port: int, *, once: bool) -> int:
     """Look, run, compare and show; return the exit status."""
-    from rehost.cli.conductor import Wish, conduct  # noqa: PLC0415 - as above
+    from rehost.cli.conductor import conduct  # noqa: PLC0415 - as above
     from rehost.cli.loop import run_loop  # noqa: PLC0415 - --help needs none of it
+    from rehost.cli.parts import Wish  # noqa: PLC0415 - as above
 
     direct = demonstration.look(hosts_port, f"http://localhost:{port}/")
     _say(_direct_words(direct))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import click
 
 from rehost.cli import render
-from rehost.cli.conductor import Wish, conduct
+from rehost.cli.conductor import conduct
 from rehost.cli.files import claim_files
 from rehost.cli.options import (
     SettingsCommand,
@@ -19,6 +20,7 @@ from rehost.cli.options import (
     settings_flags,
     source_option,
 )
+from rehost.cli.parts import Wish, shares
 from rehost.events import RunEnded
 from rehost.model import Reason
 from rehost.settings import Settings
@@ -107,13 +109,15 @@ def advice(log_file: Path | None) -> render.Advice:
 def start(settings: Settings, wish: Wish, workers: int = 1) -> tuple[RunEnded, int]:
     """Run in this process, or in several; return the summary and the exit status."""
     claim_files(settings, workers)
-    if workers > 1:
-        from rehost.cli.crew import run_crew  # noqa: PLC0415 - one process needs none of it
-
-        return run_crew(settings, wish, workers)
     from rehost.cli.loop import run_loop  # noqa: PLC0415 - uvloop takes its time
 
-    return run_loop(conduct(settings, wish))
+    if workers == 1:
+        return run_loop(conduct(settings, wish))
+    from rehost.cli.crew import Crew  # noqa: PLC0415 - one process needs none of it
+
+    own, *others = shares(settings, wish, workers, os.cpu_count() or 1)
+    with Crew.of(others) as crew:
+        return run_loop(conduct(own.settings, wish, requests=own.requests, crew=crew))
 
 
 def summary_json(ended: RunEnded) -> str:

@@ -25,7 +25,7 @@ class Received:
 
 @contextmanager
 def stopping(
-    stop: Callable[[], None], say: Callable[[str], None], kill: Callable[[], None] = lambda: None
+    stop: Callable[[], None], say: Callable[[str], None], kill: Callable[[], None] | None = None
 ) -> Iterator[Received]:
     """Let the first signal call `stop`, on the running event loop; the second one calls `kill` and ends the process.
 
@@ -36,7 +36,8 @@ def stopping(
 
     def receive(number: int) -> None:
         if received.number is not None:
-            kill()
+            if kill is not None:
+                kill()
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         received.number = number

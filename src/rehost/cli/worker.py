@@ -6,30 +6,19 @@ import asyncio
 import signal
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Self
 
 from rehost.assembly import running
-from rehost.cli.conductor import Wish
 from rehost.cli.line import Line, WorkerEnd
 from rehost.cli.loop import run_loop
+from rehost.cli.parts import Part
 from rehost.cli.signals import SIGNALS
 from rehost.errors import OperatorError
 from rehost.events import Event, RunEnded, Visited
-from rehost.settings import Settings
 from rehost.telemetry.log import log_event, logging_to, together
 
 RELAY_SECONDS = 0.1
 """A process says this often what it has visited: each word wakes the leading process, which has better to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What one process of a crew is to do."""
-
-    settings: Settings
-    wish: Wish
-    requests: int  # of the command's concurrency
 
 
 def begin(part: Part, end: WorkerEnd, not_ours: list[Line], mask: Iterable[int]) -> None:
