@@ -42,6 +42,29 @@ async def test_hosts_are_read_alike_on_both(database, url, host):
     assert await scalar(database, select(host_of(given.c.url))) == host
 
 
+async def test_a_cancelled_transaction_gives_up_its_locks_though_its_traceback_lives(database):
+    numbers = "WITH RECURSIVE n(a) AS (SELECT 1 UNION ALL SELECT a + 1 FROM n WHERE a < 3000000) SELECT a FROM n"
+    slow = f"{numbers} ORDER BY random()" if database.is_sqlite else "SELECT pg_sleep(300)"
+    is_inside = asyncio.Event()
+
+    async def work(connection):
+        await connection.execute(text("INSERT INTO t VALUES (1)"))
+        is_inside.set()
+        await connection.execute(text(slow))
+
+    await execute(database, "CREATE TABLE t (a integer PRIMARY KEY)")
+    cut_off = asyncio.create_task(database.transact(work))
+    await is_inside.wait()
+    await asyncio.sleep(0.1)
+    cut_off.cancel()
+    with pytest.raises(asyncio.CancelledError) as kept:
+        await cut_off
+
+    async with asyncio.timeout(20):  # BUSY_SECONDS are 30
+        await execute(database, "INSERT INTO t VALUES (1)")
+    assert kept.value.__traceback__ is not None
+
+
 async def test_given_rows_keep_their_values_and_order(database):
     rows = [(1, "ä\"'\\", 0.5), (2, None, None), (2**40, "", -1.0)]
     given = database.given({"a": BigInteger(), "b": Text(), "c": Float()}, rows)

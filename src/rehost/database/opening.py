@@ -52,7 +52,8 @@ def with_driver(text: str) -> URL:
 def make_engine(url: URL) -> AsyncEngine:
     """Return an engine; nothing is connected yet."""
     if url.get_backend_name() == "sqlite":
-        engine = create_async_engine(url, pool_size=CONNECTIONS, max_overflow=0, connect_args={"timeout": BUSY_SECONDS})
+        arguments = {"timeout": BUSY_SECONDS, "factory": _Connection}
+        engine = create_async_engine(url, pool_size=CONNECTIONS, max_overflow=0, connect_args=arguments)
         event.listen(engine.sync_engine, "do_connect", _try_sqlite)
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
@@ -91,6 +92,19 @@ def identity_of(file: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return there.st_dev, there.st_ino
+
+
+class _Connection(sqlite3.Connection):
+    """Gives up its locks when it is closed.
+
+    SQLite keeps them while a statement is left that was not read to its end (sqlite3_close_v2), and a task that was
+    cancelled within one leaves it, in the traceback, until somebody collects garbage.
+    """
+
+    def close(self) -> None:
+        if self.in_transaction:
+            self.rollback()
+        super().close()
 
 
 def _try_sqlite(_dialect: Dialect, _record: object, place: Sequence[str], options: dict[str, object]) -> None:
