@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Row, Text, func, null, or_, select, update
+from sqlalchemy import BigInteger, Row, Text, and_, func, null, or_, select, update
 
 from rehost.database import Connection, Database, after
 from rehost.ledger import journal, visits
@@ -21,12 +21,14 @@ async def shared(
 ) -> Mapping[str, Sequence[Link]]:
     """Return two links, the first and the last noted, for each digest that is held under several links of one host."""
     given = database.given({"digest": Text()}, [[digest] for digest in sorted(set(digests))])
+    # No condition but the digest is the join's: of a ledger that PostgreSQL has not analysed since it was filled it
+    # takes few links to be held, and would compare each of them with each digest.
+    held = and_(links.c.source == source, links.c.present, links.c.state == State.HELD.value)
     pairs = (
-        select(func.min(links.c.entry).label("first"), func.max(links.c.entry).label("last"))
+        select(func.min(links.c.entry).filter(held).label("first"), func.max(links.c.entry).filter(held).label("last"))
         .join(given, given.c.digest == links.c.digest)
-        .where(links.c.source == source, links.c.present, links.c.state == State.HELD.value)
         .group_by(links.c.digest, links.c.host)
-        .having(func.count() > 1)
+        .having(func.count().filter(held) > 1)
         .subquery()
     )
     query = (
