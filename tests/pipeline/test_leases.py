@@ -38,7 +38,7 @@ def task(host, number):
 async def leases():
     """One first attempt of `hanging` is under way; five of `busy` were, and are to be made again."""
     due = Due(hanging=1, busy=5)
-    leases = Leases(due, "cases", due, most=20)
+    leases = Leases(due, "cases", due, ahead=20, aside=20)
     await leases.look()
     await leases.fill()
     while drawn := leases.draw(99):
@@ -67,7 +67,7 @@ async def test_when_no_first_attempt_is_left_each_host_has_its_own_turns(leases)
 
 async def test_what_is_asked_again_comes_after_its_own_hosts_first_attempts():
     due = Due(busy=3)
-    leases = Leases(due, "cases", due, most=20)
+    leases = Leases(due, "cases", due, ahead=20, aside=20)
     await leases.look()
     await leases.fill()
     first, _ = leases.draw(MOST_PER_HOST)

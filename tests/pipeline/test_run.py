@@ -24,6 +24,7 @@ from rehost.ledger.settling import Settling
 from rehost.model import Reason, Stored
 from rehost.pipeline.plan import Planner
 from rehost.pipeline.run import Run
+from rehost.pipeline.unveil import Unveiler
 from rehost.settings import OriginOverride, Settings, load
 from rehost.store.layout import Layout
 
@@ -460,6 +461,22 @@ async def test_a_bug_in_the_plan_is_counted_and_what_was_due_is_visited_all_the_
     assert "stumble" in "".join(traceback.format_exception(*record.exc_info))
 
 
+async def test_a_bug_that_shows_when_decoys_are_looked_for_is_counted_and_nothing_else_is_lost(
+    world, monkeypatch, caplog
+):
+    world.add(*[world.link("permissive", f"{number}.jpg") for number in range(3)])
+
+    async def stumble(*_):
+        raise KeyError("a digest")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Unveiler, "look", stumble)
+        ended = await world.run()
+
+    assert (ended.held, ended.failed) == (3, {Reason.BUG: 1})
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == ["unveil failed row=-"]
+
+
 async def test_what_keeps_a_plan_from_being_made_is_said_as_it_is(world, monkeypatch):
     async def fail(*_, **__):
         raise LedgerError("The database is gone.")
@@ -485,5 +502,6 @@ async def test_who_waits_for_another_worker_looks_less_and_less_often_for_as_lon
     await world.run()
 
     assert len(naps) == 60
-    assert naps[:7] == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0])
-    assert set(naps[7:]) == {2.0}
+    assert naps[:4] == pytest.approx([0.1, 0.125, 0.15625, 0.1953125])
+    assert naps == sorted(naps)
+    assert set(naps[14:]) == {2.0}

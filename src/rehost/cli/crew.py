@@ -1,9 +1,9 @@
 """`rehost run --workers N`: several processes at one run, one display.
 
 The others are forked from this one when it has imported its parts, before it runs anything: a loop, a thread. It works
-as they do, and plans; they begin when it has. They share the work as workers on several machines do, through the
-ledger; here they also share what one command may have in flight (invariant 8). What happens in them comes here as
-events. They end well when they are told to, or when this process is gone.
+as they do; they begin when it has planned. They share the work as workers on several machines do, through the ledger;
+here they also share what one command may have in flight (invariant 8). What happens in them comes here as events. They
+end well when they are told to, or when this process is gone.
 """
 
 from __future__ import annotations
@@ -155,8 +155,8 @@ class Crew:
                         case RunEnded():
                             is_done = True
                             self._ended.append(each)
-                        case RunBegan() | Planned():
-                            pass  # this process's number and plan are everybody's
+                        case RunBegan():
+                            pass  # this process's number is everybody's
                         case _:
                             self._watch(each)
         except BaseException:  # nobody listens any more

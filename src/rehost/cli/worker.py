@@ -47,7 +47,7 @@ async def _work(part: Part, end: WorkerEnd, crew: int) -> RunEnded:
             part.settings, source=part.wish.source, listen=listen, requests=part.requests
         ) as run:
             with end.told(run.stop):
-                return await run.go(list_store=False, crew=crew)
+                return await run.go(crew=crew)
 
 
 class _Relay:

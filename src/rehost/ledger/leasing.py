@@ -17,6 +17,14 @@ from rehost.ledger.schema import links, workers
 from rehost.ledger.waiting import is_due, is_place
 from rehost.model import Copy, Link, State, Task, Validator
 
+# What a task is made of.
+_TASK = [
+    *(links.c.entry, links.c.fence, links.c.host, links.c.attempts),
+    *(links.c.source, links.c.row_key, links.c.position, links.c.url, links.c.page_url, links.c.local_url),
+    *(links.c.key, links.c.digest, links.c.size, links.c.found, links.c.pending_digest, links.c.pending_url),
+    *(links.c.held_url, links.c.etag, links.c.last_modified),
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Lessor:
@@ -49,7 +57,7 @@ class Lessor:
                 due_at=after(self.seconds),
             )
             .where(links.c.entry.in_(select(due.c.entry)))
-            .returning(links)
+            .returning(*_TASK)
         )
 
         # Whoever holds a lease is on the list of workers in the same moment, so that `bury` finds what it held.

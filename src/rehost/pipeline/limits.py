@@ -12,10 +12,12 @@ class Limits:
     concurrency: int  # requests in flight to one host, over all workers
     requests: int  # requests in flight here
     visits: int  # visits begun and not ended: requests, waits between attempts, proofs
+    ahead: int = 100  # links leased before their visits can begin; others have no use for them meanwhile
+    aside: int = 400  # visits that are gone on with last
     group: int = 200  # outcomes recorded together
     group_seconds: float = 1.0  # how long a group may wait for its last one
     beat_seconds: float = 2.0
-    glance_seconds: float = 0.1  # until who has nothing to do looks whether the others are done; doubled each time
+    glance_seconds: float = 0.1  # until who has nothing to do looks whether the others are done
     starved_seconds: float = 0.25  # between beats of who waits for a share of anything at all
     renew_seconds: float = 30.0
     patience_seconds: float = 20.0  # a pause up to this long is waited out

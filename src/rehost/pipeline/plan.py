@@ -8,7 +8,7 @@ from typing import Protocol
 
 from rehost.events import Planned, RunEnded
 from rehost.model import Copy, Format, Link
-from rehost.ports import Catalogue, Compared, Found, Ledger, Store, Transaction, WriteBack
+from rehost.ports import Catalogue, Found, Ledger, Store, Transaction, WriteBack
 
 
 class Addresses(Protocol):
@@ -33,20 +33,17 @@ class Planner:
     addresses: Addresses
     joint: bool  # catalogue and ledger are one database: one transaction serves both
 
-    async def plan(self, run: int | None = None, *, retry: str | None = None, list_store: bool = True) -> Planned:
+    async def plan(self, run: int | None = None, *, retry: str | None = None) -> Planned:
         """Return what is due; the ledger knows it then.
 
         Args:
             run: number of the run that rows are mended for; None for one of its own, should there be any.
             retry: make links that failed for this reason due now; "all" for every reason.
-            list_store: look which files are there; without it, lost ones go unnoticed until the next time.
         """
         source = self.catalogue.name
         await self.store.resolve(self.ledger.held)
         noted = await self.ledger.note(source, self.catalogue.links())
-        compared = Compared(lost=0, found=0)
-        if list_store:
-            compared = await self.ledger.compare(source, self._listing)
+        compared = await self.ledger.compare(source, self._listing)
         if noted.redo or compared.redo:
             await self.ledger.forget_waits(source)
         elif retry is not None:

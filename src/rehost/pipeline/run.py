@@ -30,6 +30,8 @@ from rehost.pipeline.unveil import Unveiler
 from rehost.pipeline.visit import SetAside, Visitor
 from rehost.ports import Ledger, Politeness, Store
 
+_LATER = 1.25  # each glance at the others comes so much later than the one before: a quarter of a wait is lost at most
+
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -78,7 +80,7 @@ class Run:
         self._clock = clock
         self._listen = listen
         self._source = parts.planner.catalogue.name
-        self._leases = Leases(parts.ledger, self._source, parts.politeness, most=2 * limits.group)
+        self._leases = Leases(parts.ledger, self._source, parts.politeness, ahead=limits.ahead, aside=limits.aside)
         self._sum = Sum()
         self._outcomes = Outcomes(limits.group, limits.group_seconds)
         self._visits: set[asyncio.Task[None]] = set()
@@ -99,10 +101,10 @@ class Run:
         """
         return await self._parts.planner.plan()
 
-    async def go(self, *, retry: str | None = None, list_store: bool = True, crew: int | None = None) -> RunEnded:
+    async def go(self, *, retry: str | None = None, crew: int | None = None) -> RunEnded:
         """Visit every due link once and return what came of it.
 
-        With the number of a `crew`, this is a part of that run: they are shown and undone as one.
+        With the number of a `crew`, this is a part of that run, which has planned: they are shown and undone as one.
 
         Raises:
             OperatorError: the database or the store stopped the run; the next run goes on where this one was.
@@ -111,22 +113,27 @@ class Run:
         own = await self._parts.ledger.begin_run(self._source, crew)
         run = own if crew is None else crew
         self._listen(RunBegan(self._source, run))
-        planning = self._plan(run, retry=retry, list_store=list_store)
-        planned = await unless_stopped(planning, self._stop, grace_seconds=self._limits.drain_seconds)
-        if planned is not None:
-            self._sum.mended = planned.mended
-            self._listen(planned)
-            # What others have leased is not due; should they die, it comes to us.
-            if planned.due or (await self._parts.ledger.tally(self._source)).leased:
-                await self._work(run)
+        if crew is not None or await self._finds_work(run, retry):
+            await self._work(run)
         ended = await self._summary(self._clock.monotonic() - started)
         await self._parts.ledger.end_run(own, ended)
         self._listen(ended)
         return ended
 
-    async def _plan(self, run: int, *, retry: str | None, list_store: bool) -> Planned:
+    async def _finds_work(self, run: int, retry: str | None) -> bool:
+        """Plan, and return whether there is anything to do; not, where we are to stop."""
+        planning = self._plan(run, retry)
+        planned = await unless_stopped(planning, self._stop, grace_seconds=self._limits.drain_seconds)
+        if planned is None:
+            return False
+        self._sum.mended = planned.mended
+        self._listen(planned)
+        # What others have leased is not due; should they die, it comes to us.
+        return bool(planned.due or (await self._parts.ledger.tally(self._source)).leased)
+
+    async def _plan(self, run: int, retry: str | None) -> Planned:
         """Return what is due; for a bug of ours in the plan, what was due before it: that is worked on all the same."""
-        planned = await safely("plan", [], self._parts.planner.plan(run, retry=retry, list_store=list_store))
+        planned = await safely("plan", [], self._parts.planner.plan(run, retry=retry))
         if not isinstance(planned, list):
             return planned
         self._sum.failed[Reason.BUG] += 1
@@ -221,7 +228,7 @@ class Run:
         if tally.leased > len(self._leases.open):
             # Another worker is at them, and may be done in a moment; should it die, they come to us.
             await self._nap(self._glance_seconds)
-            self._glance_seconds = min(2 * self._glance_seconds, self._limits.beat_seconds)
+            self._glance_seconds = min(_LATER * self._glance_seconds, self._limits.beat_seconds)
             return True
         return tally.due > 0
 
@@ -234,11 +241,9 @@ class Run:
         self._listen(HostDeferred(host, links, reason, evidence, seconds))
 
     async def _nap(self, seconds: float) -> None:
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
-        except TimeoutError:
-            return
 
     async def _drain(self) -> None:
         """Give back what is not begun; let what is in flight end, for a while."""
@@ -262,7 +267,11 @@ class Run:
             self._leases.close([outcome.task for outcome in group])
             self._sum.record(recorded)
             self._listen(recorded)
-            self._sum.unveiled += await self._parts.unveiler.look(run, group)
+            unveiled = await safely("unveil", [], self._parts.unveiler.look(run, group))
+            if isinstance(unveiled, list):
+                self._sum.failed[Reason.BUG] += 1
+            else:
+                self._sum.unveiled += unveiled
             self._outcomes.done(group)
 
     async def _beat(self) -> None:
