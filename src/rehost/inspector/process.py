@@ -18,7 +18,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import BinaryIO
 
 from rehost.errors import Permanent, Transient, VisitError
 from rehost.inspector import heic, rows
@@ -90,7 +89,7 @@ def prove(path: str, bounds: Bounds) -> Answer:
     Raises:
         MemoryError: the picture needs more than there is.
     """
-    return _look(path, lambda file: _prove_open(file, bounds))
+    return _look(path, lambda file, size: _prove_open(file, size, bounds))
 
 
 def shrink(path: str, side: int, bounds: Bounds) -> Answer:
@@ -100,15 +99,16 @@ def shrink(path: str, side: int, bounds: Bounds) -> Answer:
         MemoryError: the picture needs more than there is.
     """
 
-    def work(file: BinaryIO) -> Thumbnail:
+    def work(file: int, size: int) -> Thumbnail:
         from rehost.inspector.decode import thumbnail  # noqa: PLC0415 -- imported by main already
 
         limits = Ceiling(bounds.max_pixels, bounds.max_frames)
-        with _contents(file) as data:
+        with _contents(file, size) as data:
             image = examine(data, limits).image
         if image.format is Format.HEIC:
             heic.require()
-        content = thumbnail(file, image, side, limits)
+        with open(file, "rb", closefd=False) as reader:
+            content = thumbnail(reader, image, side, limits)
         if len(content) > LONGEST_LINE // 2:  # what base64 makes of it has to fit
             raise Permanent(Reason.TOO_LARGE, "a thumbnail of many bytes")
         return Thumbnail(content)
@@ -116,12 +116,17 @@ def shrink(path: str, side: int, bounds: Bounds) -> Answer:
     return _look(path, work)
 
 
-def _look(path: str, work: Callable[[BinaryIO], Image | Thumbnail]) -> Answer:
+def _look(path: str, work: Callable[[int, int], Image | Thumbnail]) -> Answer:
+    """Return what `work` makes of the file's descriptor and its size; nothing is asked of the system that need not."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 -- a FIFO would never open
-            return Permanent(Reason.NOT_AN_IMAGE, "not a regular file")
-        with open(path, "rb") as file:  # noqa: PTH123 -- a path as it came
-            return work(file)
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO would never open otherwise
+        try:
+            state = os.fstat(file)
+            if not stat.S_ISREG(state.st_mode):
+                return Permanent(Reason.NOT_AN_IMAGE, "not a regular file")
+            return work(file, state.st_size)
+        finally:
+            os.close(file)
     except VisitError as verdict:
         return verdict
     except OSError as error:
@@ -132,9 +137,9 @@ def _look(path: str, work: Callable[[BinaryIO], Image | Thumbnail]) -> Answer:
         return Unreadable(error.strerror or str(error))
 
 
-def _prove_open(file: BinaryIO, bounds: Bounds) -> Image:
+def _prove_open(file: int, size: int, bounds: Bounds) -> Image:
     limits = Ceiling(bounds.max_pixels, bounds.max_frames)
-    with _contents(file) as data:
+    with _contents(file, size) as data:
         finding = examine(data, limits)
         if finding.image.format is Format.HEIC:
             heic.require()
@@ -144,7 +149,8 @@ def _prove_open(file: BinaryIO, bounds: Bounds) -> Image:
     if bounds.decode:
         from rehost.inspector.decode import decode  # noqa: PLC0415 -- imported by main already
 
-        frames = decode(file, finding.image, limits)
+        with open(file, "rb", closefd=False) as reader:
+            frames = decode(reader, finding.image, limits)
         return finding.image if finding.doubt is None else _counted(finding.image, frames)
     if finding.doubt is not None:
         raise finding.doubt
@@ -152,13 +158,12 @@ def _prove_open(file: BinaryIO, bounds: Bounds) -> Image:
 
 
 @contextmanager
-def _contents(file: BinaryIO) -> Iterator[Data]:
+def _contents(file: int, size: int) -> Iterator[Data]:
     """Have a file's bytes at hand."""
-    size = os.fstat(file.fileno()).st_size
     if size <= SMALL_BYTES:  # of nothing there is no mapping
-        yield os.pread(file.fileno(), size, 0)
+        yield os.pread(file, size, 0)
         return
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with mmap.mmap(file, 0, access=mmap.ACCESS_READ) as data:
         yield data
 
 
