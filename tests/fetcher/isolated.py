@@ -20,16 +20,14 @@ from importlib.util import module_from_spec
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-from yarl import URL
-
 from rehost.clock import SystemClock
 from rehost.errors import Permanent, VisitError
 from rehost.fetcher.client import Client
+from rehost.fetcher.dial import Dialler, Route
 from rehost.fetcher.guard import Guard, is_address
 from rehost.fetcher.lookup import Detours
 from rehost.fetcher.proxy import Proxies
-from rehost.fetcher.url import host_of, normalise
-from rehost.fetcher.wire import FAULTS, Wire
+from rehost.fetcher.url import host_of, normalise, port_of
 from rehost.model import Reason, Request
 
 if __name__ == "__main__":  # other packages install a module called tests, too: ours is the folder above
@@ -204,20 +202,20 @@ def _secrets(origin):
     return {"Authorization": "Basic c2VjcmV0", "Cookie": "secret=1"} if origin == "http://104.26.14.6" else {}
 
 
-async def by_socket_alone(vector):
-    """Let aiohttp connect with nothing but the guarded socket between it and the address; return how it ended."""
+async def by_dialling_alone(vector):
+    """Connect with nothing between the dialler and the address that the vector names; return how it ended."""
     try:
         url = normalise(raw(vector["url"]))
     except Permanent as error:
         return str(error.reason)
     if not is_address(host_of(url)):
         return "a name"
-    async with Wire(Guard(), Names(vector), Detours(), Proxies(), None, 2) as wire:
-        try:
-            async with asyncio.timeout(5), wire._direct.get(URL(url, encoded=True), allow_redirects=False):
-                return "answered"
-        except FAULTS as error:
-            return type(getattr(error, "os_error", error)).__name__
+    host, port = host_of(url), port_of(url)
+    try:
+        await Dialler(Guard(), Names(vector), Detours(), Proxies()).dial(Route(host, port, False, (host, port), None))
+    except VisitError as error:
+        return str(error.reason)
+    return "connected"
 
 
 async def tried(vector, folder, packets, player):
@@ -226,13 +224,13 @@ async def tried(vector, folder, packets, player):
     names = Names(vector)
     ended = [await fetched(vector, folder, names) for _ in range(2 if vector["category"] == "dns-rebind" else 1)]
     contacted = packets.contacted()
-    socket_alone = await by_socket_alone(vector)
+    dialled = await by_dialling_alone(vector)
     return {
         "id": vector["id"],
         "ended": ended,
         "contacted": contacted,
-        "socket_alone": socket_alone,
-        "contacted_by_socket": packets.contacted(),
+        "dialled": dialled,
+        "contacted_by_dialling": packets.contacted(),
         "leaked": [host for host, headers in player.asked[1:] if {"authorization", "cookie"} & headers.keys()],
     }
 

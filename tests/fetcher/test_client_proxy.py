@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import ssl
 from contextlib import asynccontextmanager
 
 import pytest
+import trustme
+import uvloop
 from tests.fetcher.conftest import client, no_names
 
 from rehost.errors import Permanent, Transient
@@ -18,16 +21,18 @@ PUBLIC = ["93.184.216.34"]
 class Proxy:
     """A forwarding proxy (RFC 9112, section 3.2.2; RFC 9110, section 9.3.6) that leads every host to one origin."""
 
-    def __init__(self, origin, status="200 OK"):
+    def __init__(self, origin, status="200 OK", tls=None):
         self.asked = []  # request lines and the credentials with them
+        self._tls = tls
         self._origin = origin
         self._status = status
 
     @asynccontextmanager
     async def serving(self):
-        server = await asyncio.start_server(self._converse, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._converse, "127.0.0.1", 0, ssl=self._tls)
         async with server:
-            self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            scheme = "https" if self._tls else "http"
+            self.url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
             yield self
 
     async def _converse(self, reader, writer):
@@ -155,6 +160,29 @@ async def test_a_proxy_that_refuses_is_unreachability(origin, through):
 
     assert reason is Reason.UNREACHABLE
     assert origin.connections == 0
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("url", ["http://a.example/picture/1.jpg", "https://a.example/picture/1.jpg"])
+def test_a_proxy_is_spoken_to_over_tls_where_its_url_says_so(origin, spool, tmp_path, monkeypatch, url, loop):
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    trusted = tmp_path / "both.pem"
+    trusted.write_bytes(authority.cert_pem.bytes() + origin.ca_file.read_bytes())
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+
+    async def fetched():
+        async with Proxy(origin, tls=context).serving() as proxy:
+            proxies = Proxies(http=proxy.url, https=proxy.url)
+            async with client(origin, guard=Guard(), connect_to=[], proxies=proxies) as opened:
+                await opened.fetch(Request(url, spool))
+            return proxy.asked[0].partition(" ")[0]
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        method = runner.run(fetched())
+
+    assert method == ("CONNECT" if url.startswith("https") else "GET")
+    assert spool.read_bytes() == origin.picture(url)
 
 
 async def test_a_proxy_that_is_not_there_is_unreachability(origin, through):

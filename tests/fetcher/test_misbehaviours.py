@@ -37,23 +37,15 @@ CUT = {
     *("gzip-cut", "gzip-cut-in-transit", "reset-in-body"),
 }
 
-SLOW = {
-    *(
-        "chunk-extensions",
-        "chunked-endless-size",
-        "drip",
-        "drip-headers",
-        "hang",
-        "hang-in-body",
-        "informational-flood",
-    ),
-}
+SLOW = {"drip", "drip-headers", "hang", "hang-in-body"}
 
 REFUSED = {
     "announces-too-much": Reason.TOO_LARGE,
     "brotli": Reason.MALFORMED,
+    "chunk-extensions": Reason.MALFORMED,
     "chunked-broken": Reason.MALFORMED,
     "chunked-broken-late": Reason.MALFORMED,
+    "chunked-endless-size": Reason.MALFORMED,
     "chunked-trailer-flood": Reason.MALFORMED,
     "demands-any-page": Reason.HOTLINK_REFUSED,
     "demands-cookie": Reason.HOTLINK_REFUSED,
@@ -72,6 +64,7 @@ REFUSED = {
     "header-many": Reason.MALFORMED,
     "header-flood": Reason.MALFORMED,
     "header-long": Reason.MALFORMED,
+    "informational-flood": Reason.MALFORMED,
     "http09": Reason.MALFORMED,
     "legal-reasons": Reason.HOTLINK_REFUSED,
     "longer-than-announced": Reason.MALFORMED,

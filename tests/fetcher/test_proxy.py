@@ -1,7 +1,7 @@
 import pytest
 
 from rehost.errors import SettingsError
-from rehost.fetcher.proxy import Proxies
+from rehost.fetcher.proxy import Proxies, Proxy
 
 PROXY = "http://proxy.example:3128"
 
@@ -65,3 +65,24 @@ def test_no_proxy_names_ipv6_addresses(entry):
 def test_a_proxy_that_we_cannot_speak_to_is_named():
     with pytest.raises(SettingsError, match="HTTPS_PROXY"):
         Proxies.from_environment({"HTTPS_PROXY": "socks5://proxy.example"})
+
+
+@pytest.mark.parametrize("text", ["socks5://proxy.example", "http://", "http://proxy.example:port", "http://[::1"])
+def test_what_cannot_be_a_proxy_is_refused_by_its_name(text):
+    with pytest.raises(SettingsError, match="HTTPS_PROXY"):
+        Proxies.from_environment({"HTTPS_PROXY": text})
+
+
+@pytest.mark.parametrize(
+    ("url", "proxy"),
+    [
+        ("http://proxy.example", Proxy("proxy.example", 80, is_tls=False)),
+        ("https://[::1]:3129/", Proxy("::1", 3129, is_tls=True)),
+        (
+            "http://me:a%40b@proxy.example:3128",
+            Proxy("proxy.example", 3128, is_tls=False, fields={"Proxy-Authorization": "Basic bWU6YUBi"}),
+        ),
+    ],
+)
+def test_a_proxys_url_says_where_it_is_and_who_we_are(url, proxy):
+    assert Proxy.of(url) == proxy

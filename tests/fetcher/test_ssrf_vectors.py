@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from tests.fetcher.isolated import network
 
+from rehost.model import Reason
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("isolated.py")
 PUBLIC = {"93.184.216.34", "1.2.3.4", "104.26.14.6", "104.26.14.7"}
@@ -83,9 +85,9 @@ def test_what_must_be_denied_is_never_contacted(results):
     assert reached == []
 
 
-def test_the_socket_alone_refuses_every_denied_address(results):
-    reached = [(vector["url"], said) for vector, said in expected(results, "deny") if said["contacted_by_socket"]]
-    refused = [said for _, said in expected(results, "deny") if said["socket_alone"] == "_AddressRefusedError"]
+def test_the_dialler_alone_refuses_every_denied_address(results):
+    reached = [(vector["url"], said) for vector, said in expected(results, "deny") if said["contacted_by_dialling"]]
+    refused = [said for _, said in expected(results, "deny") if said["dialled"] == str(Reason.ADDRESS_REFUSED)]
 
     assert reached == []
     assert len(refused) > 500

@@ -29,7 +29,7 @@ ENDLESS = {
     "drip": "timed-out",  # as slow as 16 bytes a second
     "drip-headers": "timed-out",
     "header-flood": "malformed",
-    "chunked-endless-size": "timed-out",
+    "chunked-endless-size": "malformed",
 }
 
 

@@ -1,79 +1,64 @@
-"""The played hosts behind a real socket on loopback, in a thread of their own."""
+"""The played hosts behind a real socket on loopback, in threads of their own."""
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
 
-from aiohttp import web
-
-from rehost.demo.world import Reply, World
+from rehost.demo.world import World
 
 ADDRESS = "127.0.0.1"
 SLICES = 12  # a slow answer comes in so many pieces
-START_SECONDS = 20.0
-STOP_SECONDS = 1.0
 
 
 @contextmanager
 def origin(world: World) -> Iterator[int]:
     """Play the hosts for as long as the context lasts; yield the port."""
-    loop = asyncio.new_event_loop()
-    port: Future[int] = Future()
-    stop = asyncio.Event()
-
-    def play() -> None:
+    with _Server(world) as server:
+        playing = threading.Thread(target=server.serve_forever, name="demo-origin", daemon=True)
+        playing.start()
         try:
-            loop.run_until_complete(_serve(world, stop, port.set_result))
-        except OSError as error:
-            port.set_exception(error)
+            yield server.server_port
         finally:
-            loop.close()
-
-    thread = threading.Thread(target=play, name="demo-origin", daemon=True)
-    thread.start()
-    try:
-        yield port.result(START_SECONDS)
-    finally:
-        if thread.is_alive():
-            loop.call_soon_threadsafe(stop.set)
-        thread.join(START_SECONDS)
+            server.stopping.set()
+            server.shutdown()
+            playing.join()
 
 
-async def _serve(world: World, stop: asyncio.Event, ready: Callable[[int], None]) -> None:
-    application = web.Application()
-    application.router.add_get("/{path:.*}", partial(_respond, world))
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=STOP_SECONDS)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, ADDRESS, 0)
-        await site.start()
-        ready(runner.addresses[0][1])
-        await stop.wait()
-    finally:
-        await runner.cleanup()
+class _Server(ThreadingHTTPServer):
+    block_on_close = False  # a connection that is kept open does not hold anybody up
+
+    def __init__(self, world: World) -> None:
+        super().__init__((ADDRESS, 0), _Handler)
+        self.world = world
+        self.stopping = threading.Event()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of who hangs up half way."""
 
 
-async def _respond(world: World, request: web.Request) -> web.StreamResponse:
-    answer = world.answer(request.host, request.path, request.headers.get("Referer"))
-    headers = {"Content-Type": answer.media_type, **answer.headers}
-    if answer.seconds:
-        return await _drip(request, answer, headers)
-    return web.Response(status=answer.status, body=answer.body, headers=headers)
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
+    def do_GET(self) -> None:
+        """Answer as the host does that is asked; slowly, where that is its manner."""
+        path = unquote(urlsplit(self.path).path)
+        answer = self.server.world.answer(self.headers.get("Host", ""), path, self.headers.get("Referer"))
+        self.send_response(answer.status)
+        for name, value in {"Content-Type": answer.media_type, **answer.headers}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        step = len(answer.body) // SLICES + 1 if answer.seconds else len(answer.body) or 1
+        for start in range(0, len(answer.body), step):
+            if answer.seconds and self.server.stopping.wait(answer.seconds / SLICES):
+                return
+            self.wfile.write(answer.body[start : start + step])
 
-async def _drip(request: web.Request, answer: Reply, headers: dict[str, str]) -> web.StreamResponse:
-    """Send a body in small pieces, with pauses between them."""
-    response = web.StreamResponse(status=answer.status, headers=headers)
-    response.content_length = len(answer.body)
-    await response.prepare(request)
-    step = len(answer.body) // SLICES + 1
-    for start in range(0, len(answer.body), step):
-        await asyncio.sleep(answer.seconds / SLICES)
-        await response.write(answer.body[start : start + step])
-    await response.write_eof()
-    return response
+    def log_message(self, *words: object) -> None:
+        """Keep no log."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,7 @@ class World:
         self._pictures = {(case.host.name, case.path): case for case in cases if case.host is not None}
         self._posters = posters
         self._calls: dict[str, int] = {}
+        self._counting = threading.Lock()  # several connections ask at once
 
     def forget(self) -> None:
         """Forget all calls: the busy host is busy again, the flaky one flaky."""
@@ -87,8 +89,9 @@ class World:
         return hashlib.sha256(path.encode()).digest()[0] % FLAKY_EVERY == 0
 
     def _count(self, what: str) -> int:
-        self._calls[what] = self._calls.get(what, 0) + 1
-        return self._calls[what]
+        with self._counting:
+            self._calls[what] = self._calls.get(what, 0) + 1
+            return self._calls[what]
 
     def _notice(self) -> Reply:
         return Reply(200, "image/png", self._posters.notice.read_bytes())

@@ -12,18 +12,22 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from rehost.clock import Clock
-from rehost.errors import Permanent, Transient, Unanswered, shortage
-from rehost.fetcher import condition, robots, verdict, wire
+from rehost.errors import Permanent, Transient, Unanswered, VisitError
+from rehost.fetcher import condition, dial, robots, verdict
 from rehost.fetcher.coding import Decoder, check_transfer, decoder_for
 from rehost.fetcher.guard import Guard
 from rehost.fetcher.lookup import Detour, Detours, Lookup, SystemLookup
 from rehost.fetcher.proxy import Proxies
+from rehost.fetcher.remembered import Remembered
+from rehost.fetcher.response import Response
 from rehost.fetcher.spool import Spool
 from rehost.fetcher.url import host_of, next_hop, origin_of
+from rehost.fetcher.wire import Wire
 from rehost.model import Download, NotModified, Partial, Reason, Request, Validator
 
 _DRAIN_BYTES = 64 * 1024  # an error page of this size is read, so that its connection can be used again
 _DRAIN_SECONDS = 0.5
+_NAMES_SECONDS = 60.0  # after this a name is looked up again
 _PARTIAL_CONTENT, _NOT_MODIFIED, _RANGE_NOT_SATISFIABLE = 206, 304, 416
 
 
@@ -64,7 +68,7 @@ class Client:
         obeys_robots: Callable[[str], bool] | None = None,
         lookup: Lookup | None = None,
         hop: Callable[[str], Awaitable[None]] | None = None,
-        connect_seconds: float = wire.CONNECT_SECONDS,
+        connect_seconds: float = dial.CONNECT_SECONDS,
     ) -> None:
         """Take parts and limits; nothing is opened yet.
 
@@ -92,15 +96,9 @@ class Client:
         self._obeys_robots = obeys_robots
         self._hop = hop
         self._robots = robots.Robots(self._robots_txt, clock)
-        self._wire = wire.Wire(
-            guard,
-            lookup or SystemLookup(),
-            Detours(connect_to),
-            proxies or Proxies(),
-            headers_for,
-            concurrency,
-            connect_seconds,
-        )
+        names = Remembered(lookup or SystemLookup(), _NAMES_SECONDS, clock)
+        dialler = dial.Dialler(guard, names, Detours(connect_to), proxies or Proxies(), connect_seconds)
+        self._wire = Wire(dialler, headers_for, concurrency)
 
     async def __aenter__(self) -> Self:
         await self._wire.__aenter__()
@@ -128,13 +126,9 @@ class Client:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 return await self._attempt(request, body)
-        except wire.ConnectTimeout as error:
-            raise Transient(Reason.UNREACHABLE, f"no connection in {self._wire.connect_seconds:g} s") from error
         except TimeoutError as error:
             evidence = f"{body.spool.size} bytes in {self._timeout_seconds:g} s"
             raise Transient(Reason.TIMED_OUT, evidence) from error
-        except wire.FAULTS as error:
-            raise shortage(error) or wire.failure(error, body.spool.size) from error
 
     async def _attempt(self, request: Request, body: _Body) -> Download | NotModified:
         """Ask for what is missing; where the origin's rest does not fit what we have, for the whole, at once."""
@@ -152,7 +146,7 @@ class Client:
         async with answer:
             return await self._take(url, answer, request, body)
 
-    async def _fits(self, answer: wire.Answer, kept: Partial, body: _Body) -> bool:
+    async def _fits(self, answer: Response, kept: Partial, body: _Body) -> bool:
         """Return whether the answer is the rest of what we have; if so the spool is ready to take it."""
         if answer.status != _PARTIAL_CONTENT:
             return False
@@ -163,7 +157,7 @@ class Client:
         body.kept, body.validator = None, kept.validator
         return True
 
-    async def _take(self, url: str, answer: wire.Answer, request: Request, body: _Body) -> Download | NotModified:
+    async def _take(self, url: str, answer: Response, request: Request, body: _Body) -> Download | NotModified:
         """Judge a final answer and receive its body from the first byte on."""
         if answer.status == _NOT_MODIFIED and request.validator is not None and request.partial is None:
             return NotModified(url, condition.validator_of(answer.headers))
@@ -180,28 +174,26 @@ class Client:
         body.spool.start()
         return await self._receive(url, answer, body)
 
-    async def _receive(self, url: str, answer: wire.Answer, body: _Body) -> Download:
+    async def _receive(self, url: str, answer: Response, body: _Body) -> Download:
         """Write the body, as it comes, to the end."""
         spool = body.spool
         validator = body.validator or condition.validator_of(answer.headers)
         check_transfer(answer.headers.get("Transfer-Encoding"))
         decoder = decoder_for(answer.headers.get("Content-Encoding"))
         if decoder is None:
-            if spool.size + (answer.content_length or 0) > self._max_bytes:
-                raise Permanent(Reason.TOO_LARGE, f"{answer.content_length} bytes announced")
+            if spool.size + (answer.length or 0) > self._max_bytes:
+                raise Permanent(Reason.TOO_LARGE, f"{answer.length} bytes announced")
             body.validator = validator if condition.is_strong(validator) else None
-            with wire.told_of_faults(answer):
-                await _copy(answer, spool)
+            await answer.receive(spool.write)
         else:  # never to be gone on with: a range of it would be one of the encoded bytes
-            with wire.told_of_faults(answer):
-                await _decode(answer, decoder, spool)
+            await _decode(answer, decoder, spool)
         if not spool.size:
             raise Permanent(Reason.EMPTY, "no bytes in the body")
         spool.close()
         kind, waited = condition.media_type(answer.headers), body.waited_seconds
         return Download(spool.path, spool.size, spool.digest, url, validator, answer.status, kind, waited)
 
-    async def _answered(self, request: Request, body: _Body) -> tuple[str, wire.Answer]:
+    async def _answered(self, request: Request, body: _Body) -> tuple[str, Response]:
         """Return what `_final` does, if the answer begins within the time that the request has for it."""
         began, limit = self._clock.monotonic(), asyncio.timeout(request.answer_seconds)
         try:
@@ -214,7 +206,7 @@ class Client:
         finally:
             body.waited_seconds = self._clock.monotonic() - began
 
-    async def _final(self, request: Request, *, is_counted: bool = False) -> tuple[str, wire.Answer]:
+    async def _final(self, request: Request, *, is_counted: bool = False) -> tuple[str, Response]:
         """Return the answer to a request, which the caller closes, and the URL that it came from."""
         fields = self._fields | condition.fields_for(request)
         if request.referer is not None:
@@ -229,7 +221,7 @@ class Client:
         consent: Callable[[str], Awaitable[None]] | None,
         *,
         is_counted: bool = False,
-    ) -> tuple[str, wire.Answer]:
+    ) -> tuple[str, Response]:
         """Follow redirects, each hop guarded (and, if it is to be, consented to) anew; return the last answer."""
         seen = {url}
         while True:
@@ -250,10 +242,10 @@ class Client:
                 raise Permanent(Reason.TOO_MANY_REDIRECTS, f"more than {self._max_redirects}")
             seen.add(url)
 
-    def _unwanted(self, url: str, answer: wire.Answer) -> Permanent | None:
+    def _unwanted(self, url: str, answer: Response) -> Permanent | None:
         if self._obeys_robots is None or not self._obeys_robots(origin_of(url)):
             return None
-        if not robots.tag_forbids(answer.headers.getall("X-Robots-Tag", ())):
+        if not robots.tag_forbids(answer.headers.all("X-Robots-Tag")):
             return None
         return Permanent(Reason.ROBOTS_REFUSED, "X-Robots-Tag")
 
@@ -263,37 +255,39 @@ class Client:
 
     async def _robots_txt(self, url: str) -> tuple[int, bytes]:
         _, answer = await self._follow(url, self._fields, None)
+        body = bytearray()
+
+        def keep(piece: bytes | memoryview) -> None:
+            body.extend(piece)
+            if len(body) >= robots.MAX_BYTES:
+                raise Permanent(Reason.TOO_LARGE)
+
         async with answer:
-            body = b""
-            while len(body) < robots.MAX_BYTES and (chunk := await answer.content.readany()):
-                body += chunk
-            return answer.status, body[: robots.MAX_BYTES]
+            try:
+                await answer.receive(keep)
+            except Permanent:
+                if len(body) < robots.MAX_BYTES:
+                    raise
+        return answer.status, bytes(body[: robots.MAX_BYTES])
 
 
-async def _copy(answer: wire.Answer, spool: Spool) -> None:
-    content = answer.content
-    try:
-        while chunk := await content.readany():
-            spool.write(chunk)
-    except wire.FAULTS:
-        spool.write(wire.leftover(answer))
-        raise
+async def _decode(answer: Response, decoder: Decoder, spool: Spool) -> None:
+    def feed(piece: bytes | memoryview) -> None:
+        for decoded in decoder.feed(piece):
+            spool.write(decoded)
 
-
-async def _decode(answer: wire.Answer, decoder: Decoder, spool: Spool) -> None:
-    content = answer.content
-    received = 0
-    while chunk := await content.readany():
-        received += len(chunk)
-        for piece in decoder.feed(chunk):
-            spool.write(piece)
-    if received:
+    await answer.receive(feed)
+    if answer.received:
         decoder.finish()
 
 
-async def _drain(answer: wire.Answer) -> None:
+async def _drain(answer: Response) -> None:
     """Read a small body that nobody wants, so that the connection can be used again; never for long."""
-    if answer.content_length is not None and answer.content_length <= _DRAIN_BYTES:
-        with suppress(TimeoutError, *wire.FAULTS):
+    if answer.length is not None and answer.length <= _DRAIN_BYTES:
+        with suppress(TimeoutError, VisitError):
             async with asyncio.timeout(_DRAIN_SECONDS):
-                await answer.read()
+                await answer.receive(_nowhere)
+
+
+def _nowhere(_piece: bytes | memoryview) -> None:
+    """Take a piece, and that is all."""

@@ -23,7 +23,7 @@ _ZLIB_METHOD = 8  # RFC 1950, section 2.2: the lower half of the first byte
 class Decoder(Protocol):
     """Undoes one coding."""
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
         """Yield the pieces that these bytes decode to."""
         ...
 
@@ -33,7 +33,7 @@ class Decoder(Protocol):
 
 
 def check_transfer(transfer_encoding: str | None) -> None:
-    """Return if the body was sent in no transfer coding but chunked (RFC 9112, section 6.1), which aiohttp undoes.
+    """Return if the body was sent in no transfer coding but chunked (RFC 9112, section 6.1), which the parser undoes.
 
     Raises:
         Permanent: MALFORMED; we never ask for another one (TE), and would store the coded bytes.
@@ -73,7 +73,7 @@ class _Inflater:
         self._name = name
         self._inflate = zlib.decompressobj(_GZIP) if name != "deflate" else None
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
         if self._inflate is None:
             self._inflate = zlib.decompressobj(zlib.MAX_WBITS if data[0] & 0x0F == _ZLIB_METHOD else _RAW)
         if self._inflate.eof:

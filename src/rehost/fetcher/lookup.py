@@ -21,7 +21,7 @@ instead, as curl's --connect-to."""
 class Lookup(Protocol):
     """Knows the addresses of names."""
 
-    async def __call__(self, host: str) -> Sequence[str]:
+    async def __call__(self, host: str, /) -> Sequence[str]:
         """Return at least one address.
 
         Raises:

@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
+from urllib.parse import unquote, urlsplit
 
 from rehost.errors import SettingsError
 from rehost.fetcher.url import host_of, port_of
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """Where a proxy listens, and what it is told of us."""
+
+    host: str
+    port: int
+    is_tls: bool
+    fields: Mapping[str, str] = field(default_factory=dict)  # for it alone
+
+    @classmethod
+    def of(cls, url: str) -> Proxy:
+        """Return what an http or https URL says of a proxy; its credentials as in RFC 7617.
+
+        Raises:
+            ValueError: it has no host, or no port that could be one.
+        """
+        parts = urlsplit(url)
+        if not parts.hostname:
+            raise ValueError("no host")
+        is_tls = parts.scheme == "https"
+        fields = {}
+        if parts.username is not None:
+            words = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            fields["Proxy-Authorization"] = f"Basic {b64encode(words.encode()).decode()}"
+        return cls(parts.hostname, parts.port or (443 if is_tls else 80), is_tls, fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +74,12 @@ def _proxy(text: str, name: str) -> str | None:
     if not text:
         return None
     url = text if "://" in text else f"http://{text}"
-    if not url.lower().startswith(("http://", "https://")):
+    try:
+        Proxy.of(url)
+        is_web = url.lower().startswith(("http://", "https://"))
+    except ValueError:
+        is_web = False
+    if not is_web:
         raise SettingsError(f"{name} names a proxy that is no http or https URL. Give one, or unset it.")
     return url
 

@@ -5,14 +5,13 @@ The rules are pure; `Robots` remembers each origin's for a day at most, as secti
 
 from __future__ import annotations
 
-import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from rehost.clock import Clock
 from rehost.errors import Permanent, Transient
+from rehost.fetcher.remembered import Remembered
 from rehost.fetcher.url import origin_of
 from rehost.model import Reason
 
@@ -21,7 +20,6 @@ MAX_BYTES = 512 * 1024
 """Of a robots.txt, the beginning that is read (RFC 9309, section 2.5: at least 500 KiB)."""
 
 _REMEMBERED_SECONDS = 86_400
-_REMEMBERED_ORIGINS = 1_000
 _MAX_RULES = 5_000  # more would make every look-up dear
 _FIRST_CLIENT_ERROR, _FIRST_SERVER_ERROR = 400, 500
 # Google's robots meta tags, and those by which hosts ask not to be copied into collections.
@@ -83,9 +81,7 @@ class Robots:
 
     def __init__(self, read: Read, clock: Clock) -> None:
         self._read = read
-        self._clock = clock
-        self._known: OrderedDict[str, tuple[float, Rules]] = OrderedDict()
-        self._asking: dict[str, asyncio.Lock] = {}
+        self._rules = Remembered(self._ask, _REMEMBERED_SECONDS, clock)
 
     async def check(self, url: str) -> None:
         """Return if the URL's origin lets robots ask for it.
@@ -99,21 +95,6 @@ class Robots:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         if not rules.allows(target):
             raise Permanent(Reason.ROBOTS_REFUSED, "robots.txt")
-
-    async def _rules(self, origin: str) -> Rules:
-        lock = self._asking.setdefault(origin, asyncio.Lock())
-        try:
-            async with lock:
-                until, rules = self._known.get(origin, (0.0, Rules()))
-                if until <= self._clock.monotonic():
-                    rules = await self._ask(origin)
-                    self._known[origin] = (self._clock.monotonic() + _REMEMBERED_SECONDS, rules)
-        finally:
-            if not lock.locked():
-                self._asking.pop(origin, None)
-        while len(self._known) > _REMEMBERED_ORIGINS:
-            self._known.popitem(last=False)
-        return rules
 
     async def _ask(self, origin: str) -> Rules:
         status, body = await self._read(f"{origin}/robots.txt")

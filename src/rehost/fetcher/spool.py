@@ -62,7 +62,7 @@ class Spool:
         self.size = 0
         self._hash = hashlib.sha256()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Append bytes.
 
         Raises:
