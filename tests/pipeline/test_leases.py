@@ -6,9 +6,11 @@ import pytest
 
 from rehost.model import Link, Task
 from rehost.pipeline.leases import Leases
+from rehost.pipeline.limits import Limits
 from rehost.pipeline.visit import SetAside
 
 MOST_PER_HOST = 2
+LIMITS = Limits(concurrency=10, requests=10, visits=48, ahead=20, batch=8, aside=20)
 
 
 class Due:
@@ -38,7 +40,7 @@ def task(host, number):
 async def leases():
     """One first attempt of `hanging` is under way; five of `busy` were, and are to be made again."""
     due = Due(hanging=1, busy=5)
-    leases = Leases(due, "cases", due, ahead=20, aside=20)
+    leases = Leases(due, "cases", due, LIMITS)
     await leases.look()
     await leases.fill()
     while drawn := leases.draw(99):
@@ -67,7 +69,7 @@ async def test_when_no_first_attempt_is_left_each_host_has_its_own_turns(leases)
 
 async def test_what_is_asked_again_comes_after_its_own_hosts_first_attempts():
     due = Due(busy=3)
-    leases = Leases(due, "cases", due, ahead=20, aside=20)
+    leases = Leases(due, "cases", due, LIMITS)
     await leases.look()
     await leases.fill()
     first, _ = leases.draw(MOST_PER_HOST)
@@ -78,3 +80,16 @@ async def test_what_is_asked_again_comes_after_its_own_hosts_first_attempts():
 
     assert [each and each[1] for each in drawn] == [None, None, None]
     assert [each and each[0].entry != first.entry for each in drawn] == [True, True, None]
+
+
+@pytest.mark.parametrize(("hosts", "each"), [(1, 8), (2, 8), (4, 5), (20, 2)])
+async def test_of_one_host_no_more_is_leased_at_a_time_than_a_batch_and_of_many_some_of_each(hosts, each):
+    due = Due(**{f"host{number}": 50 for number in range(hosts)})
+    leases = Leases(due, "cases", due, LIMITS)
+    await leases.look()
+    await leases.fill()
+
+    leased = [50 - len(links) for links in due.links.values()]
+
+    assert {number for number in leased if number} == {each}
+    assert sum(leased) >= min(hosts * each, LIMITS.ahead)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 
 from rehost.model import Task
+from rehost.pipeline.limits import Limits
 from rehost.pipeline.visit import SetAside
 from rehost.ports import Ledger, Politeness
 
@@ -12,13 +13,12 @@ from rehost.ports import Ledger, Politeness
 class Leases:
     """Leases in batches, host by host; hands out one at a time, host after host (promise: nobody is held up)."""
 
-    def __init__(self, ledger: Ledger, source: str, politeness: Politeness, *, ahead: int, aside: int) -> None:
-        """Keep about `ahead` tasks leased before their visits, and at most `aside` that are to be gone on with."""
+    def __init__(self, ledger: Ledger, source: str, politeness: Politeness, limits: Limits) -> None:
+        """Take the ledger of a source, and how much may be leased ahead, and set aside."""
         self._ledger = ledger
         self._source = source
         self._politeness = politeness
-        self._most_ahead = ahead
-        self._most_aside = aside
+        self._limits = limits
         self._hosts: deque[str] = deque()  # in turn; those that may have due links
         self._waiting: dict[str, deque[Task]] = {}
         self._aside: deque[tuple[Task, SetAside]] = deque()  # visits that are gone on with last
@@ -41,11 +41,12 @@ class Leases:
         """Lease more, of hosts that have nothing waiting here, up to the amount that is kept ahead."""
         for host in list(self._hosts):
             ahead = sum(map(len, self._waiting.values()))
-            if ahead >= self._most_ahead:
+            if ahead >= self._limits.ahead:
                 break
             if self._waiting.get(host) or self._politeness.pause_seconds(host):
                 continue
-            tasks = await self._ledger.lease(self._source, host, max(2, self._most_ahead // len(self._hosts)))
+            batch = min(self._limits.batch, max(2, self._limits.ahead // len(self._hosts)))
+            tasks = await self._ledger.lease(self._source, host, batch)
             if not tasks:
                 self._hosts.remove(host)
                 continue
@@ -80,7 +81,7 @@ class Leases:
 
     def may_set_aside(self) -> bool:
         """Return whether there is room for one more that is to come after all others."""
-        return len(self._aside) < self._most_aside
+        return len(self._aside) < self._limits.aside
 
     def set_aside(self, task: Task, aside: SetAside) -> None:
         """Keep a task until there is no other."""

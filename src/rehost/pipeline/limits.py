@@ -12,7 +12,8 @@ class Limits:
     concurrency: int  # requests in flight to one host, over all workers
     requests: int  # requests in flight here
     visits: int  # visits begun and not ended: requests, waits between attempts, proofs
-    ahead: int = 100  # links leased before their visits can begin; others have no use for them meanwhile
+    ahead: int = 400  # links leased before their visits can begin
+    batch: int = 100  # of one host at a time: other workers may be done with theirs sooner
     aside: int = 400  # visits that are gone on with last
     group: int = 200  # outcomes recorded together
     group_seconds: float = 1.0  # how long a group may wait for its last one

@@ -80,7 +80,7 @@ class Run:
         self._clock = clock
         self._listen = listen
         self._source = parts.planner.catalogue.name
-        self._leases = Leases(parts.ledger, self._source, parts.politeness, ahead=limits.ahead, aside=limits.aside)
+        self._leases = Leases(parts.ledger, self._source, parts.politeness, limits)
         self._sum = Sum()
         self._outcomes = Outcomes(limits.group, limits.group_seconds)
         self._visits: set[asyncio.Task[None]] = set()
