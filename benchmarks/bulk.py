@@ -109,7 +109,8 @@ def run(setup: Setup, arguments: argparse.Namespace) -> None:
             compete(sides, ground, arguments.rounds)
     title = f"bulk {setup}: {count} pictures, {size / 1e6:.0f} MB, medians of {arguments.rounds}"
     table = report.table(sides, pictures=count, size=size, ours=BOTH)
-    report.publish(arguments.results, f"bulk-{setup}", title, table, report.goals(goals(setup, sides)))
+    name = f"bulk-{setup}-whole" if arguments.scale == 1 else f"bulk-{setup}"
+    report.publish(arguments.results, name, title, table, report.goals(goals(setup, sides)))
 
 
 def goals(setup: Setup, sides: Sequence[Side]) -> list[report.Goal]:
