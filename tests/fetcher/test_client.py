@@ -10,6 +10,7 @@ from tests.misbehaviours import BEHAVIOURS
 from tests.origin import Origin
 
 from rehost.errors import Permanent, StoreError, Transient, Unanswered
+from rehost.fetcher import dial
 from rehost.fetcher.guard import Guard
 from rehost.model import Download, NotModified, Reason, Request, Validator
 
@@ -83,6 +84,16 @@ async def test_a_port_where_nobody_listens_is_unreachable(origin, fetch):
 
     assert isinstance(error, Transient)
     assert error.reason is Reason.UNREACHABLE
+
+
+async def test_what_uvloop_calls_a_runtime_error_is_unreachable_too(fetch, monkeypatch):
+    async def fail(*_, **__):
+        raise RuntimeError("unable to connect")
+
+    monkeypatch.setattr(dial, "start_connection", fail)
+    error = await failing(fetch, "http://a.example/1.jpg")
+
+    assert (type(error), error.reason, error.evidence) == (Transient, Reason.UNREACHABLE, "unable to connect")
 
 
 async def test_a_name_without_an_address_is_not_tried_again(fetch):

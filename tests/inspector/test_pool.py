@@ -4,6 +4,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -194,11 +195,14 @@ async def test_a_file_that_cannot_be_read_is_no_fault_of_the_picture(tmp_path, m
             await subject.inspect(tmp_path / "gone")
 
 
-async def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
+async def test_what_is_no_regular_file_is_refused_at_once(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe")
+    monkeypatch.chdir(tmp_path)  # a socket's path must be short
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket")
 
     async with inspector(processes=1) as subject:
-        for path in (tmp_path / "pipe", tmp_path):
+        for path in (tmp_path / "pipe", tmp_path / "socket", tmp_path):
             with pytest.raises(Permanent) as caught:
                 await subject.inspect(path)
             assert caught.value.reason is Reason.NOT_AN_IMAGE
@@ -233,7 +237,7 @@ def test_a_process_imports_what_it_needs_and_ends_with_its_input():
     modules = modules_of_a_process(decode=True)
 
     assert "PIL.Image" in modules
-    assert modules.isdisjoint({"aiohttp", "sqlalchemy", "asyncio", "uvloop", "multiprocessing", "ssl"})
+    assert modules.isdisjoint({"httptools", "sqlalchemy", "asyncio", "uvloop", "multiprocessing", "ssl"})
 
 
 def test_structure_alone_does_without_pillow():

@@ -18,19 +18,15 @@ SLICES = 12  # a slow answer comes in so many pieces
 def origin(world: World) -> Iterator[int]:
     """Play the hosts for as long as the context lasts; yield the port."""
     with _Server(world) as server:
-        playing = threading.Thread(target=server.serve_forever, name="demo-origin", daemon=True)
-        playing.start()
+        threading.Thread(target=server.serve_forever, name="demo-origin", daemon=True).start()
         try:
             yield server.server_port
         finally:
             server.stopping.set()
             server.shutdown()
-            playing.join()
 
 
 class _Server(ThreadingHTTPServer):
-    block_on_close = False  # a connection that is kept open does not hold anybody up
-
     def __init__(self, world: World) -> None:
         super().__init__((ADDRESS, 0), _Handler)
         self.world = world

@@ -171,7 +171,7 @@ class Dialler:
             raise Transient(Reason.UNREACHABLE, first_line(error)) from error
         except ssl.SSLError as error:
             raise Permanent(Reason.TLS_FAILED, first_line(error)) from error
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # uvloop has the latter for some that are the former elsewhere
             raise shortage(error) or Transient(Reason.UNREACHABLE, first_line(error)) from error
 
 

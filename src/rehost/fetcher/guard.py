@@ -1,6 +1,6 @@
 """Which addresses may be connected to: public ones, and those in networks that the operator has opened. Pure.
 
-It is asked at connect time, about the very address that the socket is about to be connected to (wire.py).
+It is asked at connect time, about the very address that the socket is about to be connected to (dial.py).
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class Remembered(Generic[T]):
         if known is None or known[0] <= self._clock.monotonic():
             known = await self._asked(key)
         if isinstance(known[1], VisitError):
-            raise known[1]
+            raise known[1].with_traceback(None)  # not that of everybody who was told before
         return known[1]
 
     async def _asked(self, key: str) -> tuple[float, T | VisitError]:

@@ -32,6 +32,7 @@ OUT_OF_MEMORY = 77
 """Exit status of a process that came to its limit of memory: what it has left is nothing to go on with."""
 SMALL_BYTES = 1 << 20
 """A file of so many bytes is read at once."""
+_IRREGULAR = "not a regular file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ def _look(path: str, work: Callable[[int, int], Image | Thumbnail]) -> Answer:
         try:
             state = os.fstat(file)
             if not stat.S_ISREG(state.st_mode):
-                return Permanent(Reason.NOT_AN_IMAGE, "not a regular file")
+                return Permanent(Reason.NOT_AN_IMAGE, _IRREGULAR)
             return work(file, state.st_size)
         finally:
             os.close(file)
@@ -132,6 +133,8 @@ def _look(path: str, work: Callable[[int, int], Image | Thumbnail]) -> Answer:
     except OSError as error:
         if error.errno == errno.ENOMEM:
             raise MemoryError from error
+        if error.errno == errno.ENXIO:  # a socket cannot even be opened
+            return Permanent(Reason.NOT_AN_IMAGE, _IRREGULAR)
         if error.errno == errno.ENOENT:
             return Transient(Reason.EMPTY, "the file is not there any more")
         return Unreadable(error.strerror or str(error))

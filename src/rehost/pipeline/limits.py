@@ -19,6 +19,7 @@ class Limits:
     group_seconds: float = 1.0  # how long a group may wait for its last one
     beat_seconds: float = 2.0
     glance_seconds: float = 0.1  # until who has nothing to do looks whether the others are done
+    glance_growth: float = 1.25  # each glance after so much more than the one before: little of a wait is in vain
     starved_seconds: float = 0.25  # between beats of who waits for a share of anything at all
     renew_seconds: float = 30.0
     patience_seconds: float = 20.0  # a pause up to this long is waited out

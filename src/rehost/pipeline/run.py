@@ -30,8 +30,6 @@ from rehost.pipeline.unveil import Unveiler
 from rehost.pipeline.visit import SetAside, Visitor
 from rehost.ports import Ledger, Politeness, Store
 
-_LATER = 1.25  # each glance at the others comes so much later than the one before: a quarter of a wait is lost at most
-
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -122,8 +120,7 @@ class Run:
 
     async def _finds_work(self, run: int, retry: str | None) -> bool:
         """Plan, and return whether there is anything to do; not, where we are to stop."""
-        planning = self._plan(run, retry)
-        planned = await unless_stopped(planning, self._stop, grace_seconds=self._limits.drain_seconds)
+        planned = await unless_stopped(self._plan(run, retry), self._stop, grace_seconds=self._limits.drain_seconds)
         if planned is None:
             return False
         self._sum.mended = planned.mended
@@ -133,12 +130,19 @@ class Run:
 
     async def _plan(self, run: int, retry: str | None) -> Planned:
         """Return what is due; for a bug of ours in the plan, what was due before it: that is worked on all the same."""
-        planned = await safely("plan", [], self._parts.planner.plan(run, retry=retry))
-        if not isinstance(planned, list):
+        planned = await self._borne("plan", self._parts.planner.plan(run, retry=retry))
+        if planned is not None:
             return planned
-        self._sum.failed[Reason.BUG] += 1
         tally = await self._parts.ledger.tally(self._source)
         return Planned(self._source, tally.present, tally.held, tally.due, tally.later)
+
+    async def _borne(self, what: str, work: Awaitable[T]) -> T | None:
+        """Return what came of it; nothing for a bug of ours, which is counted and costs nothing else."""
+        came = await safely(what, [], work)
+        if not isinstance(came, list):
+            return came
+        self._sum.failed[Reason.BUG] += 1
+        return None
 
     async def _work(self, run: int) -> None:
         stopped: OperatorError | None = None
@@ -228,7 +232,7 @@ class Run:
         if tally.leased > len(self._leases.open):
             # Another worker is at them, and may be done in a moment; should it die, they come to us.
             await self._nap(self._glance_seconds)
-            self._glance_seconds = min(_LATER * self._glance_seconds, self._limits.beat_seconds)
+            self._glance_seconds = min(self._limits.glance_growth * self._glance_seconds, self._limits.beat_seconds)
             return True
         return tally.due > 0
 
@@ -267,11 +271,7 @@ class Run:
             self._leases.close([outcome.task for outcome in group])
             self._sum.record(recorded)
             self._listen(recorded)
-            unveiled = await safely("unveil", [], self._parts.unveiler.look(run, group))
-            if isinstance(unveiled, list):
-                self._sum.failed[Reason.BUG] += 1
-            else:
-                self._sum.unveiled += unveiled
+            self._sum.unveiled += await self._borne("unveil", self._parts.unveiler.look(run, group)) or 0
             self._outcomes.done(group)
 
     async def _beat(self) -> None:
