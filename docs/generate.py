@@ -27,8 +27,8 @@ NOTICE = "<!-- Written by `./dev docs` from the code; change it there. -->"
 WIDTH = {"terminal_width": 100, "max_content_width": 100}
 
 ABOUT_SETTINGS = """\
-Each setting is read from four places: a flag of the command line, the environment, `.env`, and `rehost.toml` (plain
-names at its top).
+Each setting is read from four places: a flag of a verb that uses it (secrets have none), the environment, `.env`, and
+`rehost.toml` (plain names at its top).
 The strongest place that says something wins, in that order.
 The two files lie in backend/ for the programs there, and in the working folder (or `--base`) for the command `rehost`.
 Relative paths start from that folder.
@@ -37,7 +37,8 @@ Names that are not listed here are ignored.
 An empty value counts as not given, except where a text or a list may be empty.
 """
 ABOUT_STANDARD = """\
-The standard variables `SSL_CERT_FILE`, `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` and `NO_COLOR` hold too.
+The standard variables `SSL_CERT_FILE`, `SSL_CERT_DIR`, `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` and
+`NO_COLOR` hold too, in the environment only.
 """
 ABOUT_SOURCES = """\
 A table that holds links.
@@ -100,6 +101,8 @@ def verbs() -> str:
 
 def reasons() -> str:
     """Return the page of reasons, states and formats."""
+    passing = _span(backoff.FIRST_VISIT_WAIT, backoff.LONGEST_VISIT_WAIT)
+    staying = _span(backoff.REFUSED_WAIT, backoff.LONGEST_REFUSED_WAIT)
     return "\n".join(
         [
             *_head("Reasons, states, formats"),
@@ -107,8 +110,8 @@ def reasons() -> str:
             "",
             *_table(("reason", "meaning"), ((f"`{reason}`", reason.meaning) for reason in Reason)),
             "",
-            f"What may pass is tried again after {_span(backoff.FIRST_VISIT_WAIT, backoff.LONGEST_VISIT_WAIT)}.",
-            f"What stays is tried again after {_span(backoff.REFUSED_WAIT, backoff.LONGEST_REFUSED_WAIT)}.",
+            f"A link that is `deferred` is tried again after {passing}.",
+            f"One that is `refused` is tried again after {staying}.",
             "A changed link is tried at once, and `rehost run --retry REASON` (or `all`) asks now.",
             "",
             "## Where a link stands",

@@ -38,7 +38,10 @@ class Reason(StrEnum):
     # the answer
     GONE = "gone", "The origin says that there is no such picture (404, 410)."
     HOTLINK_REFUSED = "hotlink-refused", "The origin refuses us (401, 403, 451), under every Referer that was tried."
-    THROTTLED = "throttled", "The origin asks to come back later (429, 503 with Retry-After)."
+    THROTTLED = (
+        "throttled",
+        "The origin asks to come back later (429, 503 with Retry-After), or it is paused or its day's budget used up.",
+    )
     ORIGIN_ERROR = "origin-error", "The origin failed to answer properly (408, 425, 5xx)."
     UNEXPECTED_STATUS = "unexpected-status", "The origin answered with a status that is no picture."
     TOO_MANY_REDIRECTS = "too-many-redirects", "More hops than IMAGE_MAX_REDIRECTS, or a circle."
@@ -62,7 +65,7 @@ class State(StrEnum):
     WANTED = "wanted"  # no copy yet, or one to be replaced; due now
     LEASED = "leased"  # a worker is at it, until its lease ends
     HELD = "held"  # a whole copy is at rest and the row points at it
-    DEFERRED = "deferred"  # a cause that passes: due again within minutes to hours
+    DEFERRED = "deferred"  # a cause that passes: due again within minutes to a week
     REFUSED = "refused"  # a cause that stays: due again after weeks
 
 

@@ -3,6 +3,7 @@ import pytest
 
 from rehost.cli.options import read_settings, settings_flags
 from rehost.cli.run import command as run
+from rehost.cli.serve import command as serve
 from rehost.errors import SettingsError
 from rehost.settings import Settings, knobs
 
@@ -11,15 +12,18 @@ def flags(command):
     return {parameter.name.removeprefix("setting_"): parameter for parameter in command.params}
 
 
+ALL = {**flags(run), **flags(serve)}
+
+
 @pytest.mark.parametrize("knob", [knob for knob in knobs(Settings) if not knob.secret], ids=lambda knob: knob.name)
 def test_every_setting_is_a_flag_that_names_its_variable(knob):
-    assert knob.name in flags(run)[knob.attribute].help
+    assert knob.name in ALL[knob.attribute].help
 
 
 @pytest.mark.parametrize("knob", [knob for knob in knobs(Settings) if knob.secret], ids=lambda knob: knob.name)
 def test_no_secret_is_a_flag(knob):
     """A command line is seen by every user of the machine."""
-    assert knob.attribute not in flags(run)
+    assert knob.attribute not in ALL
 
 
 def test_a_flag_wins_over_the_environment(tmp_path, monkeypatch):
@@ -49,7 +53,7 @@ def test_a_bad_flag_is_a_settings_error(tmp_path):
     ids=lambda knob: knob.name,
 )
 def test_a_bad_value_is_told_with_the_flag_that_gave_it(tmp_path, knob):
-    flag = flags(run)[knob.attribute].opts[0]
+    flag = ALL[knob.attribute].opts[0]
 
     with pytest.raises(SettingsError, match=rf"\({flag}\) is not usable"):
         read_settings(tmp_path, {f"setting_{knob.attribute}": "\0\n"})
@@ -62,3 +66,7 @@ def test_only_the_named_settings_become_flags():
         """Do nothing."""
 
     assert set(flags(command)) == {"api_port"}
+
+
+def test_a_run_has_no_flags_for_what_serves():
+    assert not {"read_through", "api_host", "api_port"} & set(flags(run))

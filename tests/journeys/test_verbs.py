@@ -191,6 +191,18 @@ def test_undo_puts_the_column_back_and_the_next_run_points_again_without_a_visit
     assert set(rehost.held()) == PLANNED
 
 
+def test_plan_and_undo_look_where_a_run_with_flags_has_put_its_copies(rehost):
+    elsewhere = "--storage-dir", str(rehost.folder / "elsewhere"), "--static-url-prefix", "/other"
+    rehost("run", "--quiet", *elsewhere)
+    number = json.loads(rehost("status", "--json").stdout)["runs"][0]["run"]
+
+    planned = json.loads(rehost("plan", "--json", *elsewhere).stdout)
+    undone = json.loads(rehost("undo", str(number), "--json", *elsewhere).stdout)
+
+    assert (planned["due"], planned["lost"], planned["held"]) == (0, 0, 185)
+    assert undone == {"restored": 185, "left": 0}
+
+
 def test_undo_of_a_run_that_never_was_is_status_3(after_a_run):
     rehost, _ = after_a_run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,12 +45,12 @@ class SettingOption(click.Option):
     """A setting given on the command line."""
 
 
-def settings_flags(*attributes: str) -> Callable[[F], F]:
-    """Add a flag for each of these settings (all that are no secrets, where none is named)."""
+def settings_flags(*attributes: str, without: Sequence[str] = ()) -> Callable[[F], F]:
+    """Add a flag for each of these settings (all that are no secrets, where none is named, but for some)."""
 
     def decorate(function: F) -> F:
         for knob in reversed(list(knobs(Settings))):
-            if knob.secret or (attributes and knob.attribute not in attributes):
+            if knob.secret or knob.attribute in without or (attributes and knob.attribute not in attributes):
                 continue
             default = (
                 size_text(knob.default) if isinstance(knob.default, int) and knob.unit == "bytes" else knob.default

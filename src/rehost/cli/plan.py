@@ -6,11 +6,11 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from rehost.cli.options import base_option, json_option, read_settings, source_option
+from rehost.cli.options import SettingsCommand, base_option, json_option, read_settings, settings_flags, source_option
 
 if TYPE_CHECKING:
     from rehost.events import Planned
@@ -27,11 +27,18 @@ Exit status:
 """
 
 
-@click.command(epilog=EPILOG, short_help="Show what a run would do, without a request.")
+@click.command(cls=SettingsCommand, epilog=EPILOG, short_help="Show what a run would do, without a request.")
 @source_option
 @base_option
 @json_option
-def command(*, source: str | None, base: Path, as_json: bool) -> int:
+@settings_flags("storage_dir", "static_url_prefix")
+def command(
+    *,
+    source: str | None,
+    base: Path,
+    as_json: bool,
+    **settings_given: Any,  # noqa: ANN401 - click passes one argument per setting
+) -> int:
     """Show what a run would do, without a request.
 
     Table, ledger and store are compared: new rows, changed links, lost files. What needs no request to be mended (a
@@ -40,7 +47,7 @@ def command(*, source: str | None, base: Path, as_json: bool) -> int:
     from rehost.cli.loop import run_loop  # noqa: PLC0415 - --help needs none of it
     from rehost.cli.render import Style, plan_table  # noqa: PLC0415 - as above
 
-    planned = run_loop(_read(read_settings(base, {}), source))
+    planned = run_loop(_read(read_settings(base, settings_given), source))
     click.echo(json.dumps(asdict(planned)) if as_json else plan_table(planned, Style.of(sys.stdout)))
     return 0
 

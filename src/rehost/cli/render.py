@@ -42,7 +42,7 @@ class Advice:
     """What an operator can do after a run, in the words that work where it was started."""
 
     again: str = "rehost run"
-    why: str = "rehost status"  # names the links without a copy, and what was seen
+    why: str = "rehost status --failed"  # names the links without a copy, and what was seen
 
 
 USUAL = Advice()

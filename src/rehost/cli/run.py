@@ -70,7 +70,7 @@ def check_retry(_context: click.Context, _parameter: click.Parameter, word: str 
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no summary; warnings and errors only.")
 @click.option("--verbose", "-v", is_flag=True, help="A line per visit on stderr as well.")
 @json_option
-@settings_flags()
+@settings_flags(without=("read_through", "api_host", "api_port"))
 def command(
     *,
     retry: str | None,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from rehost.cli.options import base_option, json_option, read_settings, source_option
+from rehost.cli.options import SettingsCommand, base_option, json_option, read_settings, settings_flags, source_option
 
 if TYPE_CHECKING:
     from rehost.ledger.runs import Undone
@@ -26,12 +26,20 @@ Exit status:
 """
 
 
-@click.command(epilog=EPILOG, short_help="Put the column back as it was before a run.")
+@click.command(cls=SettingsCommand, epilog=EPILOG, short_help="Put the column back as it was before a run.")
 @click.argument("run", type=click.IntRange(min=1), metavar="RUN")
 @source_option
 @base_option
 @json_option
-def command(*, run: int, source: str | None, base: Path, as_json: bool) -> int:
+@settings_flags("storage_dir", "static_url_prefix")
+def command(
+    *,
+    run: int,
+    source: str | None,
+    base: Path,
+    as_json: bool,
+    **settings_given: Any,  # noqa: ANN401 - click passes one argument per setting
+) -> int:
     """Put the column back as it was before the run of number RUN.
 
     Row by row, where nobody has changed it since. The copies stay where they are; the next run points the rows at them
@@ -39,7 +47,7 @@ def command(*, run: int, source: str | None, base: Path, as_json: bool) -> int:
     """
     from rehost.cli.loop import run_loop  # noqa: PLC0415 - --help needs none of it
 
-    undone = run_loop(_undo(read_settings(base, {}), source, run))
+    undone = run_loop(_undo(read_settings(base, settings_given), source, run))
     if as_json:
         click.echo(json.dumps(asdict(undone)))
         return 0

@@ -120,7 +120,7 @@ class Settings:
         "IMAGE_DOWNLOAD_CONCURRENCY",
         10,
         whole(1, 1000),
-        "Requests in flight at most, in all of one command, and to one origin over all machines.",
+        "Requests in flight at most, in all of one command, and to one host over all machines.",
         unit="requests",
     )
     timeout_seconds: float = _knob(
