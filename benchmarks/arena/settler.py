@@ -22,6 +22,7 @@ from rehost.database import Database
 from rehost.ledger import SqlLedger
 from rehost.model import Copy, Format, Image, Stored, Task, Validator
 from rehost.pipeline.record import Recorder
+from rehost.pipeline.rows import Rows
 from rehost.pipeline.run import safely
 from rehost.ports import Placement
 from rehost.store.layout import Layout
@@ -83,7 +84,7 @@ async def main(url: str) -> None:
         catalogue = await TableCatalogue.open(database, Source())
         layout = Layout()
         ledger = SqlLedger(database, worker=worker(), lease_seconds=120.0, url=layout.url)
-        recorder = Recorder(catalogue, ledger, NoFiles(), layout, joint=True, safely=safely)
+        recorder = Recorder(ledger, NoFiles(), Rows(catalogue, layout, joint=True), safely)
         await ledger.tally(SOURCE)
         print("ready", flush=True)
         sys.stdin.readline()

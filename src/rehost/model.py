@@ -215,22 +215,27 @@ class Unchanged:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """No picture now, for a cause that passes."""
+    """No picture now, for a cause that passes.
+
+    `decoy` is the key of a known decoy that lies at the link's place: it is to go.
+    """
 
     task: Task
     reason: Reason
     evidence: str
     wait_seconds: float
+    decoy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """No picture, for a cause that stays."""
+    """No picture, for a cause that stays; `decoy` as in Deferred."""
 
     task: Task
     reason: Reason
     evidence: str
     wait_seconds: float
+    decoy: str | None = None
 
 
 Outcome = Stored | Unchanged | Deferred | Refused

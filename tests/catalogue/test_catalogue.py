@@ -10,7 +10,7 @@ from tests.databases import CASES, add_cases, execute, open_database
 from rehost.catalogue import Source, TableCatalogue
 from rehost.errors import CatalogueError
 from rehost.model import Link
-from rehost.ports import Restore, WriteBack
+from rehost.ports import Clearing, Restore, WriteBack
 
 A = "https://a.example/1.png"
 
@@ -56,12 +56,19 @@ async def test_a_row_that_has_the_value_counts_as_written(database, catalogue):
     assert await write(catalogue, WriteBack(link("1"), "/new")) == {link("1"): "/new"}
 
 
-async def test_a_row_can_be_cleared(database, catalogue):
-    await add_cases(database, [A])
-    await write(catalogue, WriteBack(link("1"), "/new"))
+async def test_a_row_is_cleared_that_leads_to_a_copy_whatever_its_link_and_the_prefix(database, catalogue):
+    values = {1: "/static/1/x.png", 2: "https://cdn.example/2/x.png", 3: "/static/3/x.jpg", 4: "x.png", 5: "/55/x.png"}
+    await add_cases(database, [A, A + "?changed", A, A, A, A])
+    for number, value in values.items():
+        await execute(database, "UPDATE ad_cases SET main_image_local = :v WHERE case_id = :n", v=value, n=number)
+    changes = [Clearing(link(str(number)), f"{number}/x.png") for number in range(1, 8)]
 
-    assert await write(catalogue, WriteBack(link("1"), None)) == {link("1"): "/new"}
-    assert await execute(database, "SELECT main_image_local FROM ad_cases") == [(None,)]
+    cleared = await catalogue.transact(lambda transaction: catalogue.clear(transaction, changes))
+
+    assert cleared == {link("1"): values[1], link("2"): values[2]}
+    assert await execute(database, "SELECT main_image_local FROM ad_cases ORDER BY case_id") == [
+        (None,), (None,), (values[3],), (values[4],), (values[5],), (None,)
+    ]  # fmt: skip
 
 
 async def test_restoring_leaves_alone_what_somebody_changed(database, catalogue):

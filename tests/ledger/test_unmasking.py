@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tests.databases import add_cases, stored
+from tests.databases import add_cases, execute, stored
 
 from rehost.ledger import Queries, Runs, SqlOrigins, Undone, Worker
 from rehost.model import Reason, State
-from rehost.ports import WriteBack
+from rehost.ports import Clearing
 
 NOTICE = "e" * 64
 LINKS = ["https://a.example/1", "https://a.example/2", "https://a.example/3", "https://b.example/4"]
@@ -25,7 +25,8 @@ async def unmask(desk, run: int):
         found = await desk.ledger.unmask(
             transaction, run, "cases", "a.example", NOTICE, evidence="given for anything", wait_seconds=9e5
         )
-        await desk.catalogue.write_back(transaction, [WriteBack(link, None) for link, _ in found])
+        cleared = await desk.catalogue.clear(transaction, [Clearing(link, copy.key) for link, copy in found])
+        await desk.ledger.journal(transaction, run, [(link, before, None) for link, before in cleared.items()])
         return found
 
     return await desk.ledger.transact(work)
@@ -36,7 +37,9 @@ async def test_bytes_under_several_links_of_one_host_are_told(desk):
 
     found = await desk.ledger.shared("cases", [NOTICE, "f" * 64, "0" * 64])
 
-    assert {digest: [link.row_key for link in links] for digest, links in found.items()} == {NOTICE: ["1", "2"]}
+    assert {place: [link.row_key for link in links] for place, links in found.items()} == {
+        ("a.example", NOTICE): ["1", "2"]
+    }
 
 
 async def test_an_unmasked_decoy_is_refused_on_its_host_and_its_rows_cleared(desk):
@@ -56,6 +59,24 @@ async def test_an_unmasked_decoy_is_refused_on_its_host_and_its_rows_cleared(des
         4: "/static/images/4/main_image.png",
     }
     assert await desk.unpointed() == []
+
+
+async def test_a_decoy_of_the_link_before_goes_and_the_link_waits_on_unless_a_worker_is_at_it(desk):
+    await hold(desk, 1)
+    await execute(desk.database, "UPDATE ad_cases SET main_image = main_image || '?new' WHERE case_id = 1")
+    await execute(desk.database, "UPDATE ad_cases SET main_image = 'https://c.example/5' WHERE case_id = 2")
+    await desk.note()
+    [task] = await desk.ledger.lease("cases", "c.example", 1)
+    locked = await unmask(desk, 2)
+    await desk.ledger.release([task])
+
+    found = await unmask(desk, 2)
+
+    assert [link.row_key for link, _ in locked] == ["1"]
+    assert [link.row_key for link, _ in found] == ["2"]
+    standings = [await Queries(desk.database).link("cases", key) for key in ("1", "2")]
+    assert [(each.state, each.reason, each.key) for each in standings if each] == [(State.WANTED, None, None)] * 2
+    assert list((await desk.locals()).values())[:2] == [None, None]
 
 
 async def test_the_clearing_is_not_undone(desk):

@@ -18,8 +18,9 @@ from rehost.ledger import Worker as Who
 from rehost.model import Copy, Format, Image, Stored, Task
 from rehost.pipeline.plan import Planner
 from rehost.pipeline.record import Recorder
+from rehost.pipeline.rows import Rows
 from rehost.pipeline.run import safely
-from rehost.pipeline.visit import Visitor
+from rehost.pipeline.visit import Visitor, _Trail
 from rehost.store.layout import Layout
 from rehost.store.local import LocalStore
 
@@ -73,9 +74,14 @@ class Worker:
         return Stored(task, copy, Image(ENDINGS[ending], 4, 3, 1), spool, final_url=task.link.url)
 
     def recorder(self, *, ledger=None, store=None) -> Recorder:
-        return Recorder(
-            self.desk.catalogue, ledger or self.desk.ledger, store or self.store, Layout(), joint=True, safely=safely
-        )
+        return Recorder(ledger or self.desk.ledger, store or self.store, self.rows, safely)
+
+    def planner(self, *, ledger=None, store=None) -> Planner:
+        return Planner(ledger or self.desk.ledger, store or self.store, self.rows)
+
+    @property
+    def rows(self) -> Rows:
+        return Rows(self.desk.catalogue, Layout(), joint=True)
 
     async def fetch(self, content: bytes, ending: str = "jpg") -> None:
         """Note, lease, and record a picture."""
@@ -85,7 +91,7 @@ class Worker:
         assert recorded.held == 1
 
     async def plan(self) -> None:
-        await Planner(self.desk.catalogue, self.desk.ledger, self.store, Layout(), joint=True).plan()
+        await self.planner().plan()
 
     async def adopt(self, task: Task) -> Stored | None:
         unused, hotlinks = None, FakeHotlinks()
@@ -99,7 +105,7 @@ class Worker:
             clock=(clock := SystemClock()),
         ) as inspector:
             visitor = Visitor(unused, inspector, self.store, Layout(), hotlinks, unused, clock, Random(1), 1)
-            return await visitor._adopt(task)
+            return await visitor._adopt(task, _Trail(task.host))
 
     async def link(self, url: str) -> None:
         await execute(self.desk.database, "UPDATE ad_cases SET main_image = :url", url=url)
@@ -237,7 +243,7 @@ async def test_invariant_1_a_leftover_is_not_removed_once_its_name_is_in_use_aga
 
         for moment in ({"before": come_back}, {"after": come_back}):
             store = Interrupted(second.store, "marks", **moment)
-            await Planner(first.desk.catalogue, first.desk.ledger, store, Layout(), joint=True).plan()
+            await first.planner(store=store).plan()
 
             assert await row_and_file(second, root) == picture(3)
             await second.link(A + "?4")
@@ -259,7 +265,7 @@ async def test_no_row_is_pointed_at_a_copy_that_was_lost_meanwhile(worker, root)
             assert recorded.held == 1
 
         ledger = Interrupted(first.desk.ledger, "transact", before=lose)
-        planned = await Planner(first.desk.catalogue, ledger, first.store, Layout(), joint=True).plan(1)
+        planned = await first.planner(ledger=ledger).plan(1)
 
         assert planned.mended == 0
         assert await row_and_file(second, root) == picture(1, Format.JPEG)

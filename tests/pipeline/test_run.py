@@ -18,7 +18,7 @@ from tests.origin import Origin
 
 from rehost import assembly
 from rehost.errors import LedgerError
-from rehost.events import Event, HostDeferred, OriginLearned, RunEnded, Visited
+from rehost.events import Event, HostDeferred, Listener, OriginLearned, RunEnded, Visited
 from rehost.fetcher import pace
 from rehost.ledger.settling import Settling
 from rehost.model import Reason, Stored
@@ -55,12 +55,15 @@ class World:
     def locals(self) -> dict[int, str]:
         return dict(self.sql("SELECT case_id, main_image_local FROM ad_cases WHERE main_image_local IS NOT NULL"))
 
-    async def run(self, retry: str | None = None) -> RunEnded:
-        async with assembly.open_run(self.settings, source=None, listen=self.events.append) as run:
+    async def run(self, retry: str | None = None, listen: Listener | None = None) -> RunEnded:
+        async with assembly.open_run(self.settings, source=None, listen=listen or self.events.append) as run:
             return await asyncio.wait_for(run.go(retry=retry), 120)
 
+    def path_of(self, local_url: str) -> Path:
+        return self.folder / "images" / local_url.removeprefix("/static/images/")
+
     def bytes_of(self, case_id: int) -> bytes:
-        return (self.folder / "images" / self.locals()[case_id].removeprefix("/static/images/")).read_bytes()
+        return self.path_of(self.locals()[case_id]).read_bytes()
 
 
 def make_world(folder: Path, origin: Origin, environment: Mapping[str, str]) -> World:

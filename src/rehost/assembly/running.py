@@ -32,6 +32,7 @@ from rehost.pipeline.limits import Limits
 from rehost.pipeline.plan import Planner
 from rehost.pipeline.pulse import Pulse
 from rehost.pipeline.record import Recorder
+from rehost.pipeline.rows import Rows
 from rehost.pipeline.run import Parts, Run, safely
 from rehost.pipeline.unveil import Unveiler
 from rehost.pipeline.visit import Visitor
@@ -118,9 +119,10 @@ async def open_parts(
         parts = []
         for catalogue, layout in zip(catalogues, layouts, strict=True):
             visitor = Visitor(client, inspector, store, layout, learner, gate, clock, random, settings.attempts)
-            recorder = Recorder(catalogue, ledger, store, layout, joint, safely)
-            unveiler = Unveiler(catalogue, ledger, store, learner, visitor, joint)
-            planner = Planner(catalogue, ledger, store, layout, joint)
+            rows = Rows(catalogue, layout, joint)
+            recorder = Recorder(ledger, store, rows, safely)
+            unveiler = Unveiler(ledger, store, rows, learner, visitor)
+            planner = Planner(ledger, store, rows)
             parts.append(Parts(planner, visitor, recorder, ledger, politeness, gate, pulse, unveiler, store))
         yield parts
 

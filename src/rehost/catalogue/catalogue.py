@@ -12,7 +12,7 @@ from rehost.catalogue.writeback import Writer
 from rehost.database import Connection, Database, LinkRows
 from rehost.errors import CatalogueError
 from rehost.model import Link
-from rehost.ports import LinkQuery, Restore, WriteBack
+from rehost.ports import Clearing, LinkQuery, Restore, WriteBack
 
 T = TypeVar("T")
 
@@ -64,6 +64,15 @@ class TableCatalogue:
         """
         with self._database.blaming(CatalogueError):
             return await self._writer.write_back(transaction, changes)
+
+    async def clear(self, transaction: Connection, changes: Sequence[Clearing]) -> dict[Link, str | None]:
+        """Have rows point at nothing that lead to these copies; return their links, with the value before.
+
+        Raises:
+            CatalogueError: the column cannot be written.
+        """
+        with self._database.blaming(CatalogueError):
+            return await self._writer.clear(transaction, changes)
 
     async def restore(self, transaction: Connection, changes: Sequence[Restore]) -> int:
         """Put the local URL back where nobody has changed the row since; return how many rows.

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, FromClause, Table, Text, cast, select, update
+from sqlalchemy import ColumnElement, FromClause, Table, Text, cast, func, select, update
 
 from rehost.catalogue.source import Source
 from rehost.database import Connection, Database
 from rehost.model import Link
-from rehost.ports import Restore, WriteBack
+from rehost.ports import Clearing, Restore, WriteBack
 
 _COLUMNS = {"row_key": Text(), "url": Text(), "local_url": Text()}
 
@@ -34,6 +34,23 @@ class Writer:
         rows = [(change.link.row_key, change.link.url, change.local_url) for change in changes]
         given = self.database.given(_COLUMNS, rows)
         match = self._same_row(given) & (self._link == given.c.url)
+        before = await self._lock(connection, given, match)
+        await self._write(connection, given, match)
+        return {changes[number - 1].link: value for number, value in before.items()}
+
+    async def clear(self, connection: Connection, changes: Sequence[Clearing]) -> dict[Link, str | None]:
+        """Have rows point at nothing that lead to these copies; return their links, with the value before.
+
+        What they lead to tells, not the link: a row whose link has changed leads to the former one's copy still.
+        """
+        if not changes:
+            return {}
+        rows = [(change.link.row_key, change.link.url, None, f"/{change.path}") for change in changes]
+        given = self.database.given({**_COLUMNS, "ending": Text()}, rows)
+        local, ending = cast(self._local, Text), given.c.ending
+        match = self._same_row(given) & (
+            func.substr(local, func.length(local) - func.length(ending) + 1, func.length(ending)) == ending
+        )
         before = await self._lock(connection, given, match)
         await self._write(connection, given, match)
         return {changes[number - 1].link: value for number, value in before.items()}

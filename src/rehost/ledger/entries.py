@@ -180,8 +180,8 @@ class SqlLedger:
         """Take back what was settled for rows that turned out to have changed; they are wanted when noted anew."""
         await self._settling.retract(transaction, stored)
 
-    async def shared(self, source: str, digests: Sequence[str]) -> Mapping[str, Sequence[Link]]:
-        """Return two links for each of these digests that is held under several links of one host."""
+    async def shared(self, source: str, digests: Sequence[str]) -> Mapping[tuple[str, str], Sequence[Link]]:
+        """Return two links of each host, for each of these digests that is held under several of its links."""
         return await self._database.read(
             lambda connection: unmasking.shared(connection, self._database, source, digests)
         )
@@ -197,7 +197,7 @@ class SqlLedger:
         evidence: str,
         wait_seconds: float,
     ) -> Sequence[tuple[Link, Copy]]:
-        """Refuse, as decoys, held links of a host with this digest, a group at a time; return what was held.
+        """Refuse, as decoys, held links of a host with this digest, a group at a time; return whose copies those were.
 
         To be called until nothing is returned. The rows of what is returned are to be cleared in the same transaction,
         its copies go to quarantine after the commit.

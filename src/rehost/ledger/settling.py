@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 
 from rehost.database import NEVER, Columns, Connection, Database, after, now
-from rehost.ledger import journal, visits
+from rehost.ledger import journal, unmasking, visits
 from rehost.ledger.schema import links
 from rehost.model import Copy, Deferred, Link, Outcome, Refused, State, Stored, Unchanged, Validator
 
@@ -74,7 +74,10 @@ class Settling:
         await self._hold(connection, held)
         await self._overtake(connection, [outcome for outcome in stored if outcome.task.link not in written])
         await self._leave(connection, [outcome for outcome in outcomes if isinstance(outcome, Unchanged)])
-        await self._fail(connection, [outcome for outcome in outcomes if isinstance(outcome, Deferred | Refused)])
+        failed = [outcome for outcome in outcomes if isinstance(outcome, Deferred | Refused)]
+        await self._fail(connection, failed)
+        decoys = [outcome.task.entry for outcome in failed if outcome.decoy is not None]
+        await unmasking.forget_copies(connection, self.database, decoys)
         rows = [(each.task.link, written[each.task.link], self.url(each.copy.key)) for each in held]
         await visits.write(connection, self.database, run, visits.rows_of(outcomes, held))
         await journal.write(connection, self.database, run, rows)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Row, Text, and_, func, null, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, Row, Text, and_, func, or_, select, update
 
-from rehost.database import Connection, Database, after
-from rehost.ledger import journal, visits
+from rehost.database import Connection, Database, after, host_of
+from rehost.ledger import visits
+from rehost.ledger.comparing import NO_COPY
 from rehost.ledger.schema import links
 from rehost.ledger.standings import End
 from rehost.model import Copy, Link, Reason, State
@@ -18,8 +19,8 @@ GROUP = 1000  # entries
 
 async def shared(
     connection: Connection, database: Database, source: str, digests: Sequence[str]
-) -> Mapping[str, Sequence[Link]]:
-    """Return two links, the first and the last noted, for each digest that is held under several links of one host."""
+) -> Mapping[tuple[str, str], Sequence[Link]]:
+    """Return two links, the first and the last noted, of each host that gave several links one of these digests."""
     given = database.given({"digest": Text()}, [[digest] for digest in sorted(set(digests))])
     # No condition but the digest is the join's: of a ledger that PostgreSQL has not analysed since it was filled it
     # takes few links to be held, and would compare each of them with each digest.
@@ -36,9 +37,9 @@ async def shared(
         .join(pairs, or_(links.c.entry == pairs.c.first, links.c.entry == pairs.c.last))
         .order_by(links.c.entry)
     )
-    found: dict[str, list[Link]] = {}
+    found: dict[tuple[str, str], list[Link]] = {}
     for row in await connection.execute(query):
-        found.setdefault(row.digest, []).append(_link(row))
+        found.setdefault((row.host, row.digest), []).append(_link(row))
     return found
 
 
@@ -53,48 +54,49 @@ async def unmask(
     evidence: str,
     wait_seconds: float,
 ) -> Sequence[tuple[Link, Copy]]:
-    """Refuse held links of a host whose copies have this digest, a group at a time; return what was held.
+    """Refuse held links of a host whose copies have this digest, a group at a time; return whose copies those were.
 
-    The rows are to be cleared in the same transaction; the clearing stands in the link's history.
+    Links that have changed since, and wait for a picture of their own, lose the copy and go on waiting; while a worker
+    is at one it may be about to put another picture in the copy's place.
+
+    The rows are to be cleared in the same transaction, and the clearing to be journaled.
     """
+    is_held = and_(links.c.state == State.HELD.value, links.c.host == host)
+    is_former = and_(
+        links.c.state.not_in((State.HELD.value, State.LEASED.value)),
+        links.c.key.is_not(None),
+        links.c.pending_digest.is_(None),
+        host_of(links.c.held_url) == host,
+    )
     query = (
         select(links)
-        .where(
-            links.c.digest == digest,
-            links.c.source == source,
-            links.c.host == host,
-            links.c.state == State.HELD.value,
-        )
+        .where(links.c.digest == digest, links.c.source == source, or_(is_held, is_former))
         .order_by(links.c.entry)
         .limit(GROUP)
         .with_for_update()
     )
     rows = (await connection.execute(query)).all()
-    if rows:
-        await _refuse(connection, database, [row.entry for row in rows], evidence, wait_seconds)
+    entries = [row.entry for row in rows if row.state == State.HELD.value]
+    if entries:
+        refused = {"state": State.REFUSED.value, "reason": Reason.DECOY.value, "evidence": evidence}
+        refusing = update(links).values(**refused, due_at=after(wait_seconds), fence=links.c.fence + 1)
+        await connection.execute(refusing.where(_is_one_of(database, entries)))
         found = (End.REFUSED.value, Reason.DECOY.value, evidence, digest)
-        await visits.write(connection, database, run, [(row.entry, *found) for row in rows])
-        await journal.write(connection, database, run, [(_link(row), row.local_url, None) for row in rows])
+        await visits.write(connection, database, run, [(entry, *found) for entry in entries])
+    await forget_copies(connection, database, [row.entry for row in rows])
     return [(_link(row), Copy(row.key, row.digest, row.size)) for row in rows]
 
 
-async def _refuse(
-    connection: Connection, database: Database, entries: Sequence[int], evidence: str, wait_seconds: float
-) -> None:
+async def forget_copies(connection: Connection, database: Database, entries: Sequence[int]) -> None:
+    """Hold nothing of these entries any more; their rows are to be cleared in the same transaction."""
+    if entries:
+        forgetting = update(links).values(NO_COPY | {"local_url": None, "found": None})
+        await connection.execute(forgetting.where(_is_one_of(database, entries)))
+
+
+def _is_one_of(database: Database, entries: Sequence[int]) -> ColumnElement[bool]:
     given = database.given({"entry": BigInteger()}, [[entry] for entry in entries])
-    nothing = dict.fromkeys(("key", "digest", "size", "held_url", "final_url", "local_url", "held_at"), null())
-    await connection.execute(
-        update(links)
-        .values(
-            **nothing,
-            state=State.REFUSED.value,
-            reason=Reason.DECOY.value,
-            evidence=evidence,
-            due_at=after(wait_seconds),
-            fence=links.c.fence + 1,
-        )
-        .where(links.c.entry == given.c.entry)
-    )
+    return links.c.entry.in_(select(given.c.entry))
 
 
 def _link(row: Row[*tuple[Any, ...]]) -> Link:

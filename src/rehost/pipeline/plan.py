@@ -4,34 +4,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from rehost.events import Planned, RunEnded
-from rehost.model import Copy, Format, Link
-from rehost.ports import Catalogue, Found, Ledger, Store, Transaction, WriteBack
-
-
-class Addresses(Protocol):
-    """Keys as rows and public URLs (store/layout.py)."""
-
-    def url(self, key: str) -> str:
-        """Return the public URL of a copy."""
-        ...
-
-    def parse(self, key: str) -> tuple[str, int, Format] | None:
-        """Return the row key, the position and the format that a key stands for, or None for a key of nobody's."""
-        ...
+from rehost.model import Copy, Link
+from rehost.pipeline.rows import Rows
+from rehost.ports import Catalogue, Found, Ledger, Store, Transaction
 
 
 @dataclass(frozen=True, slots=True)
 class Planner:
     """Finds out what one source needs."""
 
-    catalogue: Catalogue
     ledger: Ledger
     store: Store
-    addresses: Addresses
-    joint: bool  # catalogue and ledger are one database: one transaction serves both
+    rows: Rows
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The source whose rows they are."""
+        return self.rows.catalogue
 
     async def plan(self, run: int | None = None, *, retry: str | None = None) -> Planned:
         """Return what is due; the ledger knows it then.
@@ -81,7 +72,7 @@ class Planner:
     async def _listing(self) -> AsyncIterator[Sequence[Found]]:
         """Yield the store's files that lie where a link's copy belongs."""
         async for keys in self.store.keys():
-            parsed = ((key, self.addresses.parse(key)) for key in keys)
+            parsed = ((key, self.rows.addresses.parse(key)) for key in keys)
             yield [Found(place[0], place[1], key) for key, place in parsed if place is not None]
 
     async def _mend(self, source: str, run: int | None) -> int:
@@ -100,23 +91,21 @@ class Planner:
 
         Entries stay locked until the rows are written, in whichever database: no copy goes meanwhile.
         """
-        if not self.joint:  # what falls between two steps must be known to `undo`, or be nothing
-            rows = [(link, link.local_url, self.addresses.url(copy.key)) for link, copy in group]
+        url = self.rows.addresses.url
+        if not self.rows.joint:  # what falls between two steps must be known to `undo`, or be nothing
+            rows = [(link, link.local_url, url(copy.key)) for link, copy in group]
             await self.ledger.transact(lambda transaction: self.ledger.journal(transaction, run, rows))
 
         async def work(transaction: Transaction) -> int:
             held = dict(await self.ledger.lock_held(transaction, group))
             if not held:
                 return 0
-            changes = [WriteBack(link, self.addresses.url(copy.key)) for link, copy in held.items()]
-            if self.joint:
-                before = await self.catalogue.write_back(transaction, changes)
-                rows = [(link, value, self.addresses.url(held[link].key)) for link, value in before.items()]
-                await self.ledger.journal(transaction, run, rows)
-            else:
-                before = await self.catalogue.transact(lambda own: self.catalogue.write_back(own, changes))
+            before = await self.rows.point(list(held.items()), transaction)
+            written = [(link, value, url(held[link].key)) for link, value in before.items()]
+            if self.rows.joint:
+                await self.ledger.journal(transaction, run, written)
             if before:
                 await self.ledger.pointed(transaction, [(link, held[link]) for link in before])
-            return sum(value != self.addresses.url(held[link].key) for link, value in before.items())
+            return sum(value != now for _, value, now in written)
 
         return await self.ledger.transact(work)

@@ -6,7 +6,7 @@ The order, and what a kill between two steps leaves behind:
 2. digests that replace are noted  a promise in the ledger: the next visit finds either digest at the key
 3. spools get their names, synced  files without a row: found at their place, or fetched again over them
 4. ledger and rows, one commit     all is well; what was kept aside is let go of by whoever comes next
-5. what was kept aside goes, or, where a row had changed meanwhile, comes back
+5. what was kept aside goes, or, where a row had changed meanwhile, comes back; decoys go to quarantine
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rehost.events import Recorded
-from rehost.model import Deferred, Link, Outcome, Refused, Stored, Task
-from rehost.pipeline.plan import Addresses
-from rehost.ports import Catalogue, Ledger, Marks, Placement, Store, Transaction, WriteBack
+from rehost.model import Copy, Deferred, Link, Outcome, Refused, Stored, Task
+from rehost.pipeline.rows import Rows
+from rehost.ports import Ledger, Marks, Placement, Store, Transaction
 
 
 class Safely(Protocol):
@@ -33,11 +33,9 @@ class Safely(Protocol):
 class Recorder:
     """Records groups of outcomes of one source."""
 
-    catalogue: Catalogue
     ledger: Ledger
     store: Store
-    addresses: Addresses
-    joint: bool  # catalogue and ledger are one database: one transaction serves both
+    rows: Rows
     safely: Safely
 
     async def record(self, run: int, outcomes: Sequence[Outcome]) -> Recorded:
@@ -87,32 +85,40 @@ class Recorder:
         """Record the outcomes and write the rows; return the entries whose rows point at their copies now."""
         stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
 
-        async def work(transaction: Transaction) -> set[int]:
+        async def work(transaction: Transaction) -> tuple[set[int], Marks]:
             already = await self.ledger.settled(transaction, stored)
             ours = await self.ledger.confirm(transaction, [outcome.task for outcome in outcomes])
+            confirmed = [outcome for outcome in outcomes if outcome.task.entry in ours]
             wanted = [outcome for outcome in stored if outcome.task.entry in ours]
-            before = await self._write_back(transaction, wanted)
-            await self.ledger.settle(transaction, run, [o for o in outcomes if o.task.entry in ours], before)
-            return already | {outcome.task.entry for outcome in wanted if outcome.task.link in before}
+            before = await self._point(transaction, wanted)
+            decoys = await self._clear(transaction, run, confirmed)
+            await self.ledger.settle(transaction, run, confirmed, before)
+            return already | {outcome.task.entry for outcome in wanted if outcome.task.link in before}, decoys
 
-        written = await self.ledger.transact(work)
-        if self.joint:
+        written, decoys = await self.ledger.transact(work)
+        if decoys:
+            await self.store.quarantine(decoys)
+        if self.rows.joint:
             return written
-        changes = self._changes([outcome for outcome in stored if outcome.task.entry in written])
-        links = await self.catalogue.transact(lambda transaction: self.catalogue.write_back(transaction, changes))
+        links = await self.rows.point(_copies([outcome for outcome in stored if outcome.task.entry in written]))
         changed = [each for each in stored if each.task.entry in written and each.task.link not in links]
         if changed:
             await self.ledger.transact(lambda transaction: self.ledger.retract(transaction, changed))
         return {outcome.task.entry for outcome in stored if outcome.task.link in links}
 
-    async def _write_back(self, transaction: Transaction, stored: Sequence[Stored]) -> Mapping[Link, str | None]:
+    async def _point(self, transaction: Transaction, stored: Sequence[Stored]) -> Mapping[Link, str | None]:
         """Return the links whose rows are written (or about to be, with a ledger of its own) and what was there."""
-        if self.joint:
-            return await self.catalogue.write_back(transaction, self._changes(stored))
+        if self.rows.joint:
+            return await self.rows.point(_copies(stored), transaction)
         return {outcome.task.link: outcome.task.link.local_url for outcome in stored}
 
-    def _changes(self, stored: Sequence[Stored]) -> list[WriteBack]:
-        return [WriteBack(outcome.task.link, self.addresses.url(outcome.copy.key)) for outcome in stored]
+    async def _clear(self, transaction: Transaction, run: int, outcomes: Sequence[Outcome]) -> Marks:
+        """Clear rows that lead to decoys; return those files, as they are while nobody else can put them to use."""
+        failed = [outcome for outcome in outcomes if isinstance(outcome, Deferred | Refused)]
+        decoys = [(outcome.task.link, outcome.decoy) for outcome in failed if outcome.decoy is not None]
+        cleared = await self.rows.clear(decoys, transaction)
+        await self.ledger.journal(transaction, run, [(link, before, None) for link, before in cleared.items()])
+        return await self.store.marks({key for _, key in decoys})
 
     async def _tidy(self, placed: Sequence[Stored], written: set[int], former: Mapping[int, Marks]) -> None:
         """Let go of what was kept aside, put back what a changed row still needs, remove what no row points at."""
@@ -120,6 +126,10 @@ class Recorder:
         await self.store.keep([outcome.copy.key for outcome in kept])
         await self.store.undo([outcome.copy.key for outcome in placed if outcome.task.entry not in written])
         await self.store.remove({key: seen for each in kept for key, seen in former[each.task.entry].items()})
+
+
+def _copies(stored: Sequence[Stored]) -> list[tuple[Link, Copy]]:
+    return [(outcome.task.link, outcome.copy) for outcome in stored]
 
 
 def _former_keys(outcome: Stored) -> set[str]:

@@ -13,8 +13,9 @@ from typing import Protocol
 from rehost.errors import VisitError
 from rehost.model import Copy, Link, Outcome, Stored
 from rehost.pipeline.gate import HostPaused
+from rehost.pipeline.rows import Rows
 from rehost.pipeline.visit import Prove
-from rehost.ports import Catalogue, Ledger, Marks, Store, Transaction, WriteBack
+from rehost.ports import Ledger, Marks, Store, Transaction
 
 
 class Examiner(Protocol):
@@ -41,12 +42,11 @@ class Provers(Protocol):
 class Unveiler:
     """Looks after what was just recorded."""
 
-    catalogue: Catalogue
     ledger: Ledger
     store: Store
+    rows: Rows
     examiner: Examiner
     provers: Provers
-    joint: bool  # catalogue and ledger are one database
 
     async def look(self, run: int, outcomes: Sequence[Outcome]) -> int:
         """Return how many held copies turned out to be decoys; their rows are cleared, they will be asked for again."""
@@ -59,19 +59,17 @@ class Unveiler:
         """Return the hosts and digests of decoys that may be held."""
         found = set()
         for outcome in outcomes:
-            stored = outcome.copy.digest if isinstance(outcome, Stored) else None
-            decoys = self.examiner.take_unmasked(outcome.task.link, stored)
+            copy = outcome.copy if isinstance(outcome, Stored) else outcome.task.copy  # of the link before it changed
+            decoys = self.examiner.take_unmasked(outcome.task.link, copy.digest if copy else None)
             found |= {(outcome.task.host, digest) for digest in decoys}
-        hosts = {outcome.task.link: outcome.task.host for outcome in outcomes}
-        for digest, links in (await self._shared(outcomes)).items():
-            host = next((hosts[link] for link in links if link in hosts), None)
-            if host is not None and await self._is_decoy(host, digest, links):
+        for (host, digest), links in (await self._shared(outcomes)).items():
+            if await self._is_decoy(host, digest, links):
                 found.add((host, digest))
         return found
 
-    async def _shared(self, outcomes: Sequence[Outcome]) -> Mapping[str, Sequence[Link]]:
+    async def _shared(self, outcomes: Sequence[Outcome]) -> Mapping[tuple[str, str], Sequence[Link]]:
         digests = [outcome.copy.digest for outcome in outcomes if isinstance(outcome, Stored)]
-        return await self.ledger.shared(self.catalogue.name, digests) if digests else {}
+        return await self.ledger.shared(self.rows.catalogue.name, digests) if digests else {}
 
     async def _is_decoy(self, host: str, digest: str, links: Sequence[Link]) -> bool:
         try:
@@ -89,22 +87,30 @@ class Unveiler:
         return unveiled
 
     async def _clear(self, run: int, host: str, digest: str) -> tuple[Sequence[tuple[Link, Copy]], Marks]:
-        """Refuse a group, and clear its rows; return it, and its files as they are while nobody can replace them."""
+        """Refuse a group, and clear its rows; return it, and its files as they are while nobody can replace them.
+
+        Where the rows are in another database the ledger's step comes first: what a kill between them leaves is asked
+        for again, and found at its place. The other way round the next plan would point the rows at the decoy again.
+        """
 
         async def work(transaction: Transaction) -> tuple[Sequence[tuple[Link, Copy]], Marks]:
             evidence = "the bytes proved to be a decoy after they were held"
-            name = self.catalogue.name
+            name = self.rows.catalogue.name
             # At once: what unmasked the decoy may have been the rule under which these links give their pictures.
             group = await self.ledger.unmask(transaction, run, name, host, digest, evidence=evidence, wait_seconds=0.0)
-            if self.joint:
-                await self.catalogue.write_back(transaction, _clearings(group))
+            if self.rows.joint:
+                await self._journal(transaction, run, await self.rows.clear(_keys(group), transaction))
             return group, await self.store.marks({copy.key for _, copy in group})
 
         group, marks = await self.ledger.transact(work)
-        if group and not self.joint:
-            await self.catalogue.transact(lambda own: self.catalogue.write_back(own, _clearings(group)))
+        if group and not self.rows.joint:
+            cleared = await self.rows.clear(_keys(group))
+            await self.ledger.transact(lambda transaction: self._journal(transaction, run, cleared))
         return group, marks
 
+    async def _journal(self, transaction: Transaction, run: int, cleared: Mapping[Link, str | None]) -> None:
+        await self.ledger.journal(transaction, run, [(link, before, None) for link, before in cleared.items()])
 
-def _clearings(group: Sequence[tuple[Link, Copy]]) -> list[WriteBack]:
-    return [WriteBack(link, None) for link, _ in group]
+
+def _keys(group: Sequence[tuple[Link, Copy]]) -> list[tuple[Link, str]]:
+    return [(link, copy.key) for link, copy in group]

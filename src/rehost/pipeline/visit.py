@@ -94,6 +94,7 @@ class _Trail:
     size: int = 0
     may_set_aside: bool = False
     aside: SetAside | None = None  # this goes on with a visit that was set aside after its first attempt
+    decoy: str | None = None  # key of a known decoy that lies at the link's place
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,17 +128,20 @@ class Visitor:
         started = self.clock.monotonic()
         trail = _Trail(task.host, may_set_aside=may_set_aside, aside=aside)
         try:
-            outcome: Outcome = await self._adopt(task) or await self._fetch(task, trail)
+            outcome: Outcome = await self._adopt(task, trail) or await self._fetch(task, trail)
         except VisitError as error:
-            outcome = self._failure(task, error)
+            outcome = self._failure(task, error, trail.decoy)
         return Visited(outcome, trail.origin, trail.size, self.clock.monotonic() - started, trail.attempts)
 
     def prover(self, host: str) -> Prove:
         """Return what fetches and proves at this host, outside of a visit."""
         return self._prover(host, _Trail(host))
 
-    async def _adopt(self, task: Task) -> Stored | None:
-        """Return a file that lies at the link's place already, if it proves to be a picture; no request is sent."""
+    async def _adopt(self, task: Task, trail: _Trail) -> Stored | None:
+        """Return a file that lies at the link's place already, if it proves to be a picture; no request is sent.
+
+        A known decoy stays where it is, for a row may point at it, until the visit has come to something else.
+        """
         if task.found is None or not await self.store.claim(task.found):
             return None
         path = self.store.path(task.found)
@@ -146,11 +150,11 @@ class Visitor:
             digest, size = await asyncio.to_thread(_digest, path)
         except (VisitError, FileNotFoundError):
             return None
+        if await self.hotlinks.is_decoy(task.link, digest):
+            trail.decoy = task.found
+            return None
         if task.pending is not None and digest != task.pending:
             return None  # a run died before the new bytes had the name: these are of the former link
-        if await self.hotlinks.is_decoy(task.link, digest):  # a run died between clearing its row and this
-            await self.store.quarantine(await self.store.marks({task.found}))
-            return None
         key = self.naming.key(task.link, image.format)
         spool = None if key == task.found else await self.store.spool_of(task.found)  # .jpeg becomes .jpg
         return Stored(task, Copy(key, digest, size), image, spool) if spool or key == task.found else None
@@ -216,10 +220,10 @@ class Visitor:
             download.spool.unlink(missing_ok=True)
             raise
 
-    def _failure(self, task: Task, error: VisitError) -> Outcome:
+    def _failure(self, task: Task, error: VisitError, decoy: str | None) -> Outcome:
         wait = backoff.visit_wait(task.attempt, error, self.random)
         kind = Deferred if isinstance(error, Transient) else Refused
-        return kind(task, error.reason, error.evidence, wait)
+        return kind(task, error.reason, error.evidence, wait, decoy)
 
 
 def _digest(path: Path) -> tuple[str, int]:

@@ -3,6 +3,7 @@
 from rehost.ports.facts import (
     Allowance,
     Change,
+    Clearing,
     Compared,
     Draw,
     Drawn,
@@ -30,6 +31,7 @@ __all__ = [
     "Allowance",
     "Catalogue",
     "Change",
+    "Clearing",
     "Compared",
     "Draw",
     "Drawn",

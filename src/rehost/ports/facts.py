@@ -101,10 +101,18 @@ the store, opaque to everybody else."""
 
 @dataclass(frozen=True, slots=True)
 class WriteBack:
-    """A row's cell that is to point at a copy (or, local_url None, at nothing any more)."""
+    """A row's cell that is to point at a copy."""
 
     link: Link
-    local_url: str | None
+    local_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Clearing:
+    """A row's cell that is to point at nothing any more where it leads to a copy, whatever link the row holds now."""
+
+    link: Link  # of the row when the copy was its
+    path: str  # with which the copy's local URL ends, after a slash, under whatever prefix
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from rehost.model import Link
 from rehost.ports.facts import (
+    Clearing,
     LinkQuery,
     Marks,
     Placement,
@@ -107,6 +108,10 @@ class Catalogue(Protocol):
 
         The one comparison is on the link's URL (invariant 2); rows that hold the value already count as written.
         """
+        ...
+
+    async def clear(self, transaction: Transaction, changes: Sequence[Clearing]) -> dict[Link, str | None]:
+        """Have rows point at nothing that lead to these copies; return their links, with the value before."""
         ...
 
     async def restore(self, transaction: Transaction, changes: Sequence[Restore]) -> int:
