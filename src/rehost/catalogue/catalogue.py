@@ -56,6 +56,14 @@ class TableCatalogue:
         is_it = has_key(self._writer.table, self._source, row_key)
         return LinkQuery(LinkRows(self._database, self._links.select.where(is_it)))
 
+    async def local_urls(self, links: Sequence[Link]) -> dict[Link, str | None]:
+        """Return those of these links that their rows hold still, with the local URL there.
+
+        Raises:
+            CatalogueError: the table cannot be read.
+        """
+        return await self._database.read(lambda connection: self._writer.read(connection, links), error=CatalogueError)
+
     async def write_back(self, transaction: Connection, changes: Sequence[WriteBack]) -> dict[Link, str | None]:
         """Set the local URL of every row that still holds its link's URL; return those links, with the value before.
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Table, Text, cast, func, select, update
+from sqlalchemy import ColumnElement, FromClause, Select, Table, Text, cast, func, select, update
 
 from rehost.catalogue.source import Source
 from rehost.database import Connection, Database
@@ -26,6 +27,14 @@ class Writer:
     database: Database
     source: Source
     table: Table
+
+    async def read(self, connection: Connection, links: Sequence[Link]) -> dict[Link, str | None]:
+        """Return those of these links that their rows hold still, with the local URL there."""
+        if not links:
+            return {}
+        given = self.database.given(_COLUMNS, [(link.row_key, link.url, None) for link in links])
+        query = self._values(given, self._same_row(given) & (self._link == given.c.url))
+        return {links[row[0] - 1]: row[1] for row in await connection.execute(query)}
 
     async def write_back(self, connection: Connection, changes: Sequence[WriteBack]) -> dict[Link, str | None]:
         """Set the local URL of every row that still holds its link's URL; return those links, with the value before."""
@@ -84,13 +93,11 @@ class Writer:
         self, connection: Connection, given: FromClause, match: ColumnElement[bool]
     ) -> dict[int, str | None]:
         """Lock the rows that match and return the value of each, by the number of what was given."""
-        query = (
-            select(given.c.number, self._local)
-            .join_from(given, self.table, match)
-            .order_by(self.table.c[self.source.key])
-            .with_for_update(of=self.table)
-        )
+        query = self._values(given, match).order_by(self.table.c[self.source.key]).with_for_update(of=self.table)
         return {row[0]: row[1] for row in await connection.execute(query)}
+
+    def _values(self, given: FromClause, match: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
+        return select(given.c.number, self._local).join_from(given, self.table, match)
 
     async def _write(self, connection: Connection, given: FromClause, match: ColumnElement[bool]) -> None:
         """Write the rows that match and do not have the value yet."""

@@ -12,7 +12,9 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
+    ColumnElement,
     FromClause,
     Integer,
     MetaData,
@@ -20,6 +22,8 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    exists,
+    false,
     func,
     insert,
     not_,
@@ -30,7 +34,7 @@ from sqlalchemy import (
 
 from rehost.database import Connection, Database, LinkRows, Session, blank
 from rehost.ledger.noting import at_hand, same_place
-from rehost.ledger.schema import links
+from rehost.ledger.schema import changes, links
 from rehost.model import Copy, Link, State
 
 GROUP = 1000  # rows
@@ -49,6 +53,7 @@ _unpointed = Table(
     Column("size", BigInteger),
     Column("known_url", String),
     Column("former_key", String),
+    Column("is_left", Boolean),
     prefixes=["TEMPORARY"],
 )
 
@@ -65,7 +70,7 @@ async def unpointed(
             await database.expect_much(connection)
             await database.make_temporary(connection, _unpointed)
             async with at_hand(connection, database, rows) as offered:
-                await _find(connection, source, offered, url(""))
+                await _find(connection, source, offered, url(""), is_joint=rows.database is database)
         while True:
             async with session.begin(writing=False) as connection:
                 found = await _group(connection, last)
@@ -119,8 +124,8 @@ def _same_copy(given: FromClause) -> list[Any]:
     return [links.c.url == given.c.url, links.c.key == given.c.key, links.c.state == State.HELD.value, links.c.present]
 
 
-async def _find(connection: Connection, source: str, offered: FromClause, prefix: str) -> None:
-    """Collect rows that point at nothing, and those that may hold what we wrote, of old.
+async def _find(connection: Connection, source: str, offered: FromClause, prefix: str, *, is_joint: bool) -> None:
+    """Collect rows that point at nothing, that may hold what we wrote of old, or that were left unwritten.
 
     They are more than needed, as where a key is written differently in a URL: `_is_to_be_pointed` sorts them out.
     """
@@ -129,6 +134,7 @@ async def _find(connection: Connection, source: str, offered: FromClause, prefix
     ours_of_old = and_(offered.c.local_url == links.c.local_url, not_(as_now))
     at_former = and_(links.c.former_key.is_not(None), offered.c.local_url != links.c.local_url)
     unremembered = and_(offered.c.local_url != links.c.local_url, not_(as_now))
+    is_left = false() if is_joint else offered.c.local_url.is_distinct_from(links.c.local_url) & _is_left(offered)
     query = (
         select(
             links.c.entry,
@@ -142,6 +148,7 @@ async def _find(connection: Connection, source: str, offered: FromClause, prefix
             links.c.size,
             links.c.local_url,
             links.c.former_key,
+            is_left,
         )
         .select_from(offered)
         .join(links, same_place(offered, source))
@@ -150,10 +157,26 @@ async def _find(connection: Connection, source: str, offered: FromClause, prefix
             links.c.present,
             links.c.key.is_not(None),
             links.c.url == offered.c.url,
-            or_(blank(offered.c.local_url), ours_of_old, at_former, unremembered),
+            or_(blank(offered.c.local_url), ours_of_old, at_former, unremembered, is_left),
         )
     )
     await connection.execute(insert(_unpointed).from_select([column.name for column in _unpointed.columns], query))
+
+
+def _is_left(offered: FromClause) -> ColumnElement[bool]:
+    """Return the condition that a row is as it was before it was to be written last: a kill came between.
+
+    Only of two databases: in one of them nothing comes between, and somebody else has put that value back.
+    """
+    later = changes.alias("later")
+    is_its = [changes.c[name] == links.c[name] for name in ("source", "row_key", "position", "url")]
+    is_laters = [later.c[name] == changes.c[name] for name in ("source", "row_key", "position")]
+    return exists().where(
+        *is_its,
+        changes.c.before_url == offered.c.local_url,
+        changes.c.after_url == links.c.local_url,
+        ~exists().where(*is_laters, later.c.change > changes.c.change),
+    )
 
 
 async def _group(connection: Connection, last: int) -> Sequence[Any]:
@@ -168,13 +191,13 @@ def _pair(source: str, row: Any) -> tuple[Link, Copy]:  # noqa: ANN401 - a row o
 
 
 def _is_to_be_pointed(row: Any, url: Callable[[str], str]) -> bool:  # noqa: ANN401 - a row of _unpointed
-    """Tell whether the row holds nothing, what we wrote before, or what leads to the copy before this one.
+    """Tell whether the row holds nothing, what it held or we wrote before, or what leads to the copy before this one.
 
     What leads to its copy already counts too where the ledger does not know that yet.
     """
     if row.local_url == url(row.key):
         return bool(row.known_url != row.local_url)
-    if not (row.local_url or "").strip(" ") or row.local_url == row.known_url:
+    if not (row.local_url or "").strip(" ") or row.local_url == row.known_url or row.is_left:
         return True
     return row.former_key is not None and leads_to(row.local_url, row.former_key, url)
 

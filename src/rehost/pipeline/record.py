@@ -84,13 +84,14 @@ class Recorder:
     async def _settle(self, run: int, outcomes: Sequence[Outcome]) -> set[int]:
         """Record the outcomes and write the rows; return the entries whose rows point at their copies now."""
         stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
+        seen = await self.rows.look([outcome.task.link for outcome in stored])
 
         async def work(transaction: Transaction) -> tuple[set[int], Marks]:
             already = await self.ledger.settled(transaction, stored)
             ours = await self.ledger.confirm(transaction, [outcome.task for outcome in outcomes])
             confirmed = [outcome for outcome in outcomes if outcome.task.entry in ours]
             wanted = [outcome for outcome in stored if outcome.task.entry in ours]
-            before = await self._point(transaction, wanted)
+            before = await self.rows.point(_copies(wanted), transaction) if self.rows.joint else seen
             decoys = await self._clear(transaction, run, confirmed)
             await self.ledger.settle(transaction, run, confirmed, before)
             return already | {outcome.task.entry for outcome in wanted if outcome.task.link in before}, decoys
@@ -105,12 +106,6 @@ class Recorder:
         if changed:
             await self.ledger.transact(lambda transaction: self.ledger.retract(transaction, changed))
         return {outcome.task.entry for outcome in stored if outcome.task.link in links}
-
-    async def _point(self, transaction: Transaction, stored: Sequence[Stored]) -> Mapping[Link, str | None]:
-        """Return the links whose rows are written (or about to be, with a ledger of its own) and what was there."""
-        if self.rows.joint:
-            return await self.rows.point(_copies(stored), transaction)
-        return {outcome.task.link: outcome.task.link.local_url for outcome in stored}
 
     async def _clear(self, transaction: Transaction, run: int, outcomes: Sequence[Outcome]) -> Marks:
         """Clear rows that lead to decoys; return those files, as they are while nobody else can put them to use."""

@@ -103,6 +103,10 @@ class Catalogue(Protocol):
         """Return the links of the one row with this key: none where no key can be spelled so."""
         ...
 
+    async def local_urls(self, links: Sequence[Link]) -> dict[Link, str | None]:
+        """Return those of these links that their rows hold still, with the local URL there."""
+        ...
+
     async def write_back(self, transaction: Transaction, changes: Sequence[WriteBack]) -> dict[Link, str | None]:
         """Set the local URL of every row that still holds its link's URL; return those links, with the value before.
 
