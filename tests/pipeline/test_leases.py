@@ -1,6 +1,7 @@
 """Who is visited next: first attempts before those that are made again, and nobody waits for a host that hangs."""
 
 from collections import deque
+from dataclasses import replace
 
 import pytest
 
@@ -93,3 +94,15 @@ async def test_of_one_host_no_more_is_leased_at_a_time_than_a_batch_and_of_many_
 
     assert {number for number in leased if number} == {each}
     assert sum(leased) >= min(hosts * each, LIMITS.ahead)
+
+
+async def test_a_late_outcome_does_not_close_the_lease_that_came_after_it(leases):
+    entry, old = next(iter(leases.open.items()))
+    new = replace(old, fence=old.fence + 1)
+    leases.open[entry] = new
+
+    leases.close([old])
+    assert leases.open[entry] == new
+
+    leases.close([new])
+    assert entry not in leases.open

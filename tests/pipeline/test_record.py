@@ -15,7 +15,7 @@ from rehost.clock import SystemClock
 from rehost.inspector.proof import ProofInspector
 from rehost.ledger import Runs, Undone
 from rehost.ledger import Worker as Who
-from rehost.model import Copy, Format, Image, Stored, Task
+from rehost.model import Copy, Format, Image, Reason, Refused, Stored, Task
 from rehost.pipeline.plan import Planner
 from rehost.pipeline.record import Recorder
 from rehost.pipeline.rows import Rows
@@ -182,6 +182,40 @@ async def test_invariant_4_a_late_worker_takes_nothing_back_that_its_successor_i
         assert (await successor.recorder().record(2, adopted)).held == 1
 
         assert await row_and_file(successor, root) == picture(2)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("has_former", [False, True])
+async def test_invariant_4_what_an_ended_lease_brought_does_not_ride_on_the_next_one_of_the_same_worker(
+    worker, root, order, has_former
+):
+    async with worker("one", 0.0) as one:
+        await add_cases(one.desk.database, [A])
+        if has_former:
+            await one.fetch(picture(1))
+            await one.link(A + "?2")
+        await one.desk.note()
+        outcomes = [one.fetched(await one.lease(), picture(number)) for number in (2, 3)]
+
+        recorded = await one.recorder().record(1, outcomes[::order])
+
+        assert (recorded.held, recorded.overtaken) == (1, 1)
+        assert await row_and_file(one, root) == picture(3)
+        assert await execute(one.desk.database, "SELECT digest FROM rehost_links") == [(outcomes[1].copy.digest,)]
+        assert not any(outcome.spool.exists() for outcome in outcomes)
+        assert not list((root / ".rehost").rglob("main_image*")), "nothing is kept aside"
+
+
+async def test_a_late_failure_does_not_end_the_next_lease_of_the_same_worker(worker, root):
+    async with worker("one", 0.0) as one:
+        await add_cases(one.desk.database, [A])
+        await one.desk.note()
+        late = Refused(await one.lease(), Reason.GONE, "404", 60.0)
+
+        recorded = await one.recorder().record(1, [late, one.fetched(await one.lease(), picture(2))])
+
+        assert (recorded.held, recorded.failed) == (1, 1)
+        assert await row_and_file(one, root) == picture(2)
 
 
 async def test_a_late_worker_puts_no_old_bytes_back_once_its_successor_has_settled_the_new_ones(worker, root):

@@ -93,9 +93,10 @@ class Leases:
         self._first.pop(task.entry, None)
 
     def close(self, tasks: list[Task]) -> None:
-        """Forget leases that are recorded or given back."""
+        """Forget leases that are recorded or given back; not those that were taken of the same links since."""
         for task in tasks:
-            self.open.pop(task.entry, None)
+            if (lease := self.open.get(task.entry)) is not None and lease.fence == task.fence:
+                del self.open[task.entry]
 
     async def give_back(self, tasks: list[Task]) -> None:
         """Release these leases, unvisited."""

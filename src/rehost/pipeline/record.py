@@ -45,14 +45,15 @@ class Recorder:
             OperatorError: the store or the database cannot be used; nothing is recorded as failed for it.
         """
         stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
-        placed = [outcome for outcome in stored if outcome.spool is not None]
+        failed = sum(isinstance(outcome, Deferred | Refused) for outcome in outcomes)
+        outcomes = _without_late(outcomes)
+        placed = [outcome for outcome in outcomes if isinstance(outcome, Stored) and outcome.spool is not None]
         await self._place(placed)
         # Looked at while their links are ours: what has these names later may be somebody else's.
         former = {outcome.task.entry: await self.store.marks(_former_keys(outcome)) for outcome in placed}
         written, spoiled = await self._settle_safely(run, outcomes)
         await self._tidy(placed, written, former)
-        failed = sum(isinstance(outcome, Deferred | Refused) for outcome in outcomes)
-        bugs = sum(outcome.task.entry in spoiled for outcome in stored)
+        bugs = sum(isinstance(outcome, Stored) and outcome.task.entry in spoiled for outcome in outcomes)
         overtaken = len(stored) - len(written) - bugs
         return Recorded(held=len(written), failed=failed + bugs, overtaken=overtaken, bugs=bugs)
 
@@ -121,6 +122,16 @@ class Recorder:
         await self.store.keep([outcome.copy.key for outcome in kept])
         await self.store.undo([outcome.copy.key for outcome in placed if outcome.task.entry not in written])
         await self.store.remove({key: seen for each in kept for key, seen in former[each.task.entry].items()})
+
+
+def _without_late(outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+    """Return the outcomes without those of leases that had ended when this worker leased their links again."""
+    last = {outcome.task.entry: outcome.task.fence for outcome in sorted(outcomes, key=lambda each: each.task.fence)}
+    late = [outcome for outcome in outcomes if outcome.task.fence < last[outcome.task.entry]]
+    for outcome in late:
+        if isinstance(outcome, Stored) and outcome.spool is not None:
+            outcome.spool.unlink(missing_ok=True)
+    return [outcome for outcome in outcomes if outcome.task.fence == last[outcome.task.entry]] if late else outcomes
 
 
 def _copies(stored: Sequence[Stored]) -> list[tuple[Link, Copy]]:
