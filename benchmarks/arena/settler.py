@@ -11,7 +11,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from random import Random
 
@@ -37,6 +37,10 @@ class NoFiles:
 
     async def sync(self, spools: Sequence[Path]) -> None:
         """Do nothing."""
+
+    async def sync_copies(self, keys: Collection[str]) -> set[str]:
+        """Have them all."""
+        return set(keys)
 
     async def place(self, placements: Sequence[Placement]) -> None:
         """Do nothing."""

@@ -53,6 +53,14 @@ class StoreContract:
 
         assert [store.path(f"{number}/x.png").read_bytes() for number in range(40)] == [b"%d" % n for n in range(40)]
 
+    async def test_which_copies_are_there_and_durable_is_told(self, store):
+        keys = [f"{number}/x.png" for number in range(20)]
+        for key in keys:
+            await put(store, key, b"picture")
+
+        assert await store.sync_copies([*keys, "1/y.png", "none/x.png"]) == set(keys)
+        assert await store.sync_copies(["1/y.png", "1/x.png"]) == {"1/x.png"}
+
     async def test_undo_brings_back_what_had_the_name(self, store):
         await put(store, "1/x.png", b"old")
         await store.keep(["1/x.png"])
@@ -145,6 +153,7 @@ class StoreContract:
 
     async def test_empty_groups_do_nothing(self, store):
         await store.sync([])
+        assert await store.sync_copies([]) == set()
         await store.place([])
         await store.keep([])
         await store.undo([])

@@ -21,6 +21,7 @@ from rehost.pipeline.record import Recorder
 from rehost.pipeline.rows import Rows
 from rehost.pipeline.run import safely
 from rehost.pipeline.visit import Visitor, _Trail
+from rehost.store.durable import Durability
 from rehost.store.layout import Layout
 from rehost.store.local import LocalStore
 
@@ -338,3 +339,47 @@ async def test_a_file_that_goes_away_between_listing_and_reading_costs_that_file
         first.store = Interrupted(first.store, step, **moment)
 
         assert await first.adopt(task) is None
+
+
+async def test_invariant_1_an_adopted_file_and_its_name_are_durable_before_its_row_is_written(
+    worker, root, monkeypatch
+):
+    steps = []
+
+    async def commit() -> None:
+        steps.append("commit")
+
+    async with worker("first") as first:
+        await add_cases(first.desk.database, [A])
+        (root / "1").mkdir(parents=True)
+        (root / "1/main_image.jpg").write_bytes(picture(1))
+        await first.plan()
+        adopted = await first.adopt(await first.lease())
+        assert adopted is not None
+        assert adopted.spool is None
+        for name in ("sync_files", "sync_folders"):
+            monkeypatch.setattr(Durability, name, lambda _self, paths, **_: steps.extend(paths))
+
+        ledger = Interrupted(first.desk.ledger, "transact", before=commit)
+        assert (await first.recorder(ledger=ledger).record(1, [adopted])).held == 1
+
+        assert steps[0] == root / "1/main_image.jpg"
+        assert set(steps[1:-1]) == {root / "1", root}
+        assert steps[-1] == "commit"
+
+
+async def test_invariant_1_an_adopted_file_that_goes_before_it_is_recorded_is_wanted_again(worker, root):
+    async with worker("first") as first:
+        await add_cases(first.desk.database, [A])
+        (root / "1").mkdir(parents=True)
+        (root / "1/main_image.jpg").write_bytes(picture(1))
+        await first.plan()
+        adopted = await first.adopt(await first.lease())
+        assert adopted is not None
+        (root / "1/main_image.jpg").unlink()
+
+        recorded = await first.recorder().record(1, [adopted])
+
+        assert (recorded.held, recorded.overtaken) == (0, 1)
+        assert await first.desk.locals() == {1: None}
+        assert (await first.lease()).link.url == A

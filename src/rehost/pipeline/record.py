@@ -2,7 +2,7 @@
 
 The order, and what a kill between two steps leaves behind:
 
-1. the spools are synced           spools: swept by whoever comes next
+1. spools, adopted files: synced   spools: swept by whoever comes next
 2. digests that replace are noted  a promise in the ledger: the next visit finds either digest at the key
 3. spools get their names, synced  files without a row: found at their place, or fetched again over them
 4. ledger and rows, one commit     all is well; what was kept aside is let go of by whoever comes next
@@ -46,7 +46,7 @@ class Recorder:
         """
         stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
         failed = sum(isinstance(outcome, Deferred | Refused) for outcome in outcomes)
-        outcomes = _without_late(outcomes)
+        outcomes = await self._without_lost(_without_late(outcomes))
         placed = [outcome for outcome in outcomes if isinstance(outcome, Stored) and outcome.spool is not None]
         await self._place(placed)
         # Looked at while their links are ours: what has these names later may be somebody else's.
@@ -56,6 +56,16 @@ class Recorder:
         bugs = sum(isinstance(outcome, Stored) and outcome.task.entry in spoiled for outcome in outcomes)
         overtaken = len(stored) - len(written) - bugs
         return Recorded(held=len(written), failed=failed + bugs, overtaken=overtaken, bugs=bugs)
+
+    async def _without_lost(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+        """Return the outcomes, adopted files made durable; without those whose file is gone: they are wanted again."""
+        adopted = [outcome for outcome in outcomes if isinstance(outcome, Stored) and outcome.spool is None]
+        if not adopted:
+            return outcomes
+        there = await self.store.sync_copies([outcome.copy.key for outcome in adopted])
+        lost = {outcome.task.entry: outcome.task for outcome in adopted if outcome.copy.key not in there}
+        await self.ledger.release(list(lost.values()))
+        return [outcome for outcome in outcomes if outcome.task.entry not in lost]
 
     async def _place(self, placed: Sequence[Stored]) -> None:
         """Make the spools durable and give them their names."""

@@ -42,6 +42,10 @@ class Store(Protocol):
         """Return when these files' bytes are durable."""
         ...
 
+    async def sync_copies(self, keys: Collection[str]) -> set[str]:
+        """Return which of these copies are there; their bytes and names are durable then, whoever wrote them."""
+        ...
+
     async def place(self, placements: Sequence[Placement]) -> None:
         """Give synced spools their names and make the names durable; what had a name before is kept aside."""
         ...

@@ -14,6 +14,7 @@ import ctypes
 import os
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 GROUP_WORTH_SYNCFS = 16
@@ -55,6 +56,12 @@ class Durability:
                 os.fdatasync(descriptor)
             finally:
                 os.close(descriptor)
+
+    def sync_those_there(self, files: Sequence[Path]) -> None:
+        """Return when the bytes of those of these files are durable that are there."""
+        for file in files:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                self.sync_files([file])
 
     def sync_folders(self, folders: Sequence[Path]) -> None:
         """Return when the names in these folders are durable."""

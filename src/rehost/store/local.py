@@ -138,6 +138,15 @@ class LocalStore:
             await self._run(self._look_around)
             await self._sync(self._parts.durability.sync_files, spools)
 
+    async def sync_copies(self, keys: Collection[str]) -> set[str]:
+        """Return which of these copies are there; their bytes and names are durable then, whoever wrote them."""
+        if not (paths := [self.path(key) for key in keys]):
+            return set()
+        await self._sync(self._parts.durability.sync_those_there, paths)
+        there = set(await self.marks(keys))
+        await self._sync_folders(self._parts.names.above(self.path(key) for key in there))
+        return there
+
     async def place(self, placements: Sequence[Placement]) -> None:
         """Give synced spools their names and make the names durable; on an error no name has changed."""
         for placement in placements:

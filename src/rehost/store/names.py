@@ -81,6 +81,16 @@ class Names:
                 raise
         return folders
 
+    def above(self, files: Iterable[Path]) -> set[Path]:
+        """Return all folders that need a sync for these names, whoever made them: theirs may not be synced yet."""
+        folders = {self._root}
+        for file in files:
+            folder = file.parent
+            while folder not in folders:
+                folders.add(folder)
+                folder = folder.parent
+        return folders
+
     def keep(self, keys: Iterable[str]) -> None:
         """Remove what is kept aside for these keys."""
         for key in keys:
@@ -142,15 +152,7 @@ class Names:
         aside = None if is_new else self._keep_aside(target, placement.key)
         self._placed[placement.key] = _Placed(_mark(ours), aside)
         placement.spool.rename(target)
-        return self._from_root_to(target.parent)
-
-    def _from_root_to(self, folder: Path) -> set[Path]:
-        """Return all that need a sync, whoever made them: theirs may not be synced yet."""
-        folders = {self._root}
-        while folder != self._root:
-            folders.add(folder)
-            folder = folder.parent
-        return folders
+        return self.above([target])
 
     def _keep_aside(self, target: Path, key: str) -> Path | None:
         """Give the file that has the name a second one; return that, or None if there is no such file."""
