@@ -1,6 +1,7 @@
 """MANY images: lease, visit within bounds, record in groups, stop gracefully.
 
-Three things go on at once until nothing is due: visits (each a task of its own), the recorder, and the pulse.
+Four things go on at once until nothing is due: visits (each a task of its own), the recorder, the search for decoys
+behind it, and the pulse.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from typing import TypeVar
 
 from rehost.clock import Clock
 from rehost.errors import OperatorError, StoreError
-from rehost.events import HostDeferred, Listener, Planned, RunBegan, RunEnded, Visited
-from rehost.model import Deferred, Reason, Task
+from rehost.events import HostDeferred, Listener, Planned, Recorded, RunBegan, RunEnded, Visited
+from rehost.model import Deferred, Outcome, Reason, Task
 from rehost.pipeline.backoff import BUG_WAIT
 from rehost.pipeline.gate import Gate, HostPaused
 from rehost.pipeline.leases import Leases
 from rehost.pipeline.limits import Limits
-from rehost.pipeline.outcomes import Cue, Outcomes
 from rehost.pipeline.plan import Planner
 from rehost.pipeline.pulse import Pulse
 from rehost.pipeline.record import Recorder
+from rehost.pipeline.recording import Recording
 from rehost.pipeline.stopping import unless_stopped
 from rehost.pipeline.sum import Sum
 from rehost.pipeline.unveil import Unveiler
@@ -80,10 +81,12 @@ class Run:
         self._source = parts.planner.catalogue.name
         self._leases = Leases(parts.ledger, self._source, parts.politeness, limits)
         self._sum = Sum()
-        self._outcomes = Outcomes(limits.group, limits.group_seconds)
         self._visits: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
+        self._recording = Recording(
+            parts.recorder, parts.unveiler, limits, self._stop, self._borne, self._recorded, self._sum.unveil
+        )
         self._glance_seconds = limits.glance_seconds
 
     def stop(self) -> None:
@@ -148,13 +151,14 @@ class Run:
         stopped: OperatorError | None = None
         try:
             async with asyncio.TaskGroup() as group:
-                recording = group.create_task(self._record(run))
-                beating = group.create_task(self._beat())
+                recording = group.create_task(self._recording.record(run))
+                behind = [group.create_task(self._recording.look(run)), group.create_task(self._beat())]
                 await self._visit_all(group)
                 await self._drain()
-                await self._outcomes.put(Cue.END)
+                await self._recording.end()
                 await recording
-                beating.cancel()
+                for each in behind:
+                    each.cancel()
             await self._leave()
         except* OperatorError as caught:
             stopped = next(each for each in caught.exceptions if isinstance(each, OperatorError))
@@ -212,7 +216,7 @@ class Run:
         self._sum.add(visited)
         self._listen(visited)
         self._parts.pulse.report_picture(visited, self._limits.concurrency)
-        await self._outcomes.put(visited.outcome)
+        await self._recording.put(visited.outcome)
 
     async def _more(self) -> bool:
         """Return whether there is more to do, having waited for it where that is short; nothing is in flight here."""
@@ -226,8 +230,7 @@ class Run:
         if short:
             await self._nap(min(short))
             return True
-        await self._outcomes.put(Cue.NOW)
-        await self._outcomes.join()  # what is recorded last may unveil decoys, whose links are due again
+        await self._recording.settle()  # what is recorded last may unveil decoys, whose links are due again
         tally = await self._parts.ledger.tally(self._source)
         if tally.leased > len(self._leases.open):
             # Another worker is at them, and may be done in a moment; should it die, they come to us.
@@ -258,21 +261,12 @@ class Run:
                 visit.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    # --- recording
+    # --- what goes on beside the visits
 
-    async def _record(self, run: int) -> None:
-        """Record outcomes in groups, until the mark that no more will come."""
-        is_last = False
-        while not is_last:
-            group, is_last = await self._outcomes.group()
-            if not group:
-                continue
-            recorded = await self._parts.recorder.record(run, group)
-            self._leases.close([outcome.task for outcome in group])
-            self._sum.record(recorded)
-            self._listen(recorded)
-            self._sum.unveiled += await self._borne("unveil", self._parts.unveiler.look(run, group)) or 0
-            self._outcomes.done(group)
+    def _recorded(self, group: Sequence[Outcome], recorded: Recorded) -> None:
+        self._leases.close([outcome.task for outcome in group])
+        self._sum.record(recorded)
+        self._listen(recorded)
 
     async def _beat(self) -> None:
         """Show that we live, for ever: at once when there is news, every few seconds otherwise."""

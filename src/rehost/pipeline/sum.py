@@ -40,6 +40,10 @@ class Sum:
         if recorded.bugs:
             self.failed[Reason.BUG] += recorded.bugs
 
+    def unveil(self, copies: int) -> None:
+        """Count held copies that turned out to be decoys."""
+        self.unveiled += copies
+
     def ended(self, source: str, seconds: float) -> RunEnded:
         """Return what the run over a source came to, after so many seconds."""
         return RunEnded(
