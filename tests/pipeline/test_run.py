@@ -17,7 +17,7 @@ from tests.misbehaviours import BEHAVIOURS
 from tests.origin import Origin
 
 from rehost import assembly
-from rehost.errors import LedgerError
+from rehost.errors import LedgerError, StoreError
 from rehost.events import Event, HostDeferred, Listener, OriginLearned, RunEnded, Visited
 from rehost.fetcher import pace
 from rehost.ledger.settling import Settling
@@ -27,6 +27,7 @@ from rehost.pipeline.run import Run
 from rehost.pipeline.unveil import Unveiler
 from rehost.settings import OriginOverride, Settings, load
 from rehost.store.layout import Layout
+from rehost.store.local import LocalStore
 
 HOST = "pics.example"
 
@@ -508,3 +509,24 @@ async def test_who_waits_for_another_worker_looks_less_and_less_often_for_as_lon
     assert naps[:4] == pytest.approx([0.1, 0.125, 0.15625, 0.1953125])
     assert naps == sorted(naps)
     assert set(naps[14:]) == {2.0}
+
+
+async def test_what_is_proven_is_recorded_though_the_disk_has_no_room_for_more(world, monkeypatch):
+    world.add(*(world.link("slow" if number % 3 else "permissive", f"{number}.jpg") for number in range(40)))
+    spool, spools = LocalStore.spool, iter(range(20))
+
+    def run_short(store):
+        if next(spools, None) is None:
+            raise StoreError("The disk has too little left.")
+        return spool(store)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalStore, "spool", run_short)
+        with pytest.raises(StoreError, match="too little left"):
+            await world.run()
+
+    came = [event for event in world.events if isinstance(event, Visited) and isinstance(event.outcome, Stored)]
+    assert len(came) > 5
+    assert len(world.locals()) == len(came)
+    assert world.sql("SELECT DISTINCT state FROM rehost_links ORDER BY 1") == [("held",), ("wanted",)]
+    assert (await world.run()).total_held == 40

@@ -1,7 +1,6 @@
 """MANY images: lease, visit within bounds, record in groups, stop gracefully.
 
-Four things go on at once until nothing is due: visits (each a task of its own), the recorder, the search for decoys
-behind it, and the pulse.
+Until nothing is due these go on at once: visits, the recorder and the search for decoys behind it, and the pulse.
 """
 
 from __future__ import annotations
@@ -84,6 +83,7 @@ class Run:
         self._visits: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
+        self._failed: StoreError | None = None  # a visit met it
         self._recording = Recording(
             parts.recorder, parts.unveiler, limits, self._stop, self._borne, self._recorded, self._sum.unveil
         )
@@ -159,6 +159,8 @@ class Run:
                 await recording
                 for each in behind:
                     each.cancel()
+                if self._failed is not None:
+                    raise self._failed
             await self._leave()
         except* OperatorError as caught:
             stopped = next(each for each in caught.exceptions if isinstance(each, OperatorError))
@@ -210,6 +212,10 @@ class Run:
             return
         except HostPaused:
             await self._leases.give_back([task])
+            return
+        except StoreError as error:  # what others have proven is recorded first
+            self._failed = self._failed or error
+            self.stop()
             return
         finally:
             self._leases.visited(task)
