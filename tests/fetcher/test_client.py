@@ -9,7 +9,7 @@ from tests.fetcher.conftest import client
 from tests.misbehaviours import BEHAVIOURS
 from tests.origin import Origin
 
-from rehost.errors import Permanent, StoreError, Transient, Unanswered
+from rehost.errors import Permanent, StoreError, Transient, Unanswered, VisitError
 from rehost.fetcher import dial
 from rehost.fetcher.guard import Guard
 from rehost.model import Download, NotModified, Reason, Request, Validator
@@ -210,6 +210,51 @@ async def test_as_many_redirects_are_followed_as_allowed(origin, fetch, limit, e
         assert (await failing(fetch, origin.url("redirect"), max_redirects=limit)).reason is ended
 
     assert origin.count() == limit + 1
+
+
+class Passing:
+    """Lets every hop go, and remembers them."""
+
+    def __init__(self):
+        self.begun, self.ended = [], []
+
+    async def hop(self, host):
+        self.begun.append(host)
+
+    def hopped(self, host):
+        self.ended.append(host)
+
+
+@pytest.mark.parametrize(
+    ("name", "host", "ended"),
+    [
+        ("picture", None, ["b.example", "c.example"]),
+        ("not-found", "c.example", ["b.example"]),
+        ("closes-at-once", "c.example", ["b.example"]),
+        ("cut-in-transit", "c.example", ["b.example"]),
+        ("hang", "c.example", ["b.example"]),
+    ],
+)
+async def test_an_error_says_at_which_hop_it_was(spool, name, host, ended):
+    def play(asked, _path, _headers):
+        if asked == "c.example":
+            return name
+        return lambda exchange: exchange.reply(302, b"", f"Location: http://{chr(ord(asked[0]) + 1)}.example/1.jpg")
+
+    hops, said = Passing(), None
+    with Origin(play) as origin:
+        async with client(origin, hops=hops, timeout_seconds=0.5) as opened:
+            try:
+                await opened.fetch(Request("http://a.example/1.jpg", spool))
+            except VisitError as error:
+                said = error.host
+
+    assert (said, hops.begun, hops.ended) == (host, ["b.example", "c.example"], ended)
+
+
+@pytest.mark.parametrize("name", ["not-found", "redirect-circle", "unavailable-date"])
+async def test_an_error_at_the_links_own_host_names_no_other(origin, fetch, name):
+    assert (await failing(fetch, origin.url(name, host="a.example"))).host is None
 
 
 # conditional requests

@@ -168,3 +168,17 @@ async def test_many_at_once_read_robots_txt_once(tmp_path):
 
         assert origin.count("/robots.txt") == 1
         assert origin.count() == 10
+
+
+async def test_a_robots_txt_that_cannot_be_had_is_held_against_its_own_host(spool):
+    def site(host, path, _headers):
+        if path != "/robots.txt":
+            return lambda exchange: exchange.reply(302, b"", "Location: http://b.example/1.png")
+        return "not-found" if host == "a.example" else "closes-at-once"
+
+    with Origin(site) as origin:
+        async with client(origin, obeys_robots=lambda _origin: True) as opened:
+            for name, host in (("a", "b.example"), ("b", None)):
+                with pytest.raises(Transient) as caught:
+                    await opened.fetch(Request(f"http://{name}.example/1.png", spool))
+                assert (caught.value.reason, caught.value.host) == (Reason.UNREACHABLE, host)

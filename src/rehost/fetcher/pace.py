@@ -140,19 +140,21 @@ class Pace:
             self.part -= 1
 
     def pass_on(self, now: float) -> bool:
-        """Count a request that is no turn as sent, if there is a part of the day's budget for it; return whether.
+        """Count a request that is no turn as sent, if the day's budget, if any, has a part for it; return whether.
 
         Raises:
-            Withheld: there will be none soon.
+            Withheld: the host is left alone; it is when its budget is used up.
         """
-        self.used_at = now
-        if self.part > 0 and now < self._day_ends:
-            self.part -= 1
-            return True
         if now < self.paused_until:
             reason, evidence = self.cause
             raise Withheld(reason, evidence, retry_after=self.paused_until - now)
-        return False
+        if not self.manners.daily_budget:
+            return True
+        self.used_at = now
+        if self.part <= 0 or now >= self._day_ends:
+            return False
+        self.part -= 1
+        return True
 
     def draw(self, now: float, *, is_wanted: bool) -> int:
         """Return how much of the day's budget to ask for, or (below zero) how much is given back with this call."""
