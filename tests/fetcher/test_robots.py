@@ -1,4 +1,6 @@
 import asyncio
+import gzip
+import zlib
 
 import pytest
 from tests.fetcher.conftest import client
@@ -182,3 +184,50 @@ async def test_a_robots_txt_that_cannot_be_had_is_held_against_its_own_host(spoo
                 with pytest.raises(Transient) as caught:
                     await opened.fetch(Request(f"http://{name}.example/1.png", spool))
                 assert (caught.value.reason, caught.value.host) == (Reason.UNREACHABLE, host)
+
+
+async def asked_after(spool, status, body, *fields):
+    """Fetch what a robots.txt forbids that is sent so; return the error, and how often the picture was asked for."""
+
+    async def answer(exchange):
+        exchange.close()
+        await exchange.head(status, *fields)
+        await exchange.send(body)
+
+    error = None
+    with Origin(lambda _host, path, _headers: answer if path == "/robots.txt" else None) as origin:
+        async with client(origin, obeys_robots=lambda _origin: True) as opened:
+            try:
+                await opened.fetch(Request("http://a.example/private/1.png", spool))
+            except (Permanent, Transient) as caught:
+                error = caught
+        return error, origin.count("/private/1.png")
+
+
+@pytest.mark.parametrize(("name", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+async def test_a_robots_txt_that_is_sent_coded_is_obeyed(spool, name, pack):
+    error, asked = await asked_after(spool, 200, pack(FORBIDDEN.robots), f"Content-Encoding: {name}")
+
+    assert (type(error), error.reason, error.evidence, asked) == (Permanent, Reason.ROBOTS_REFUSED, "robots.txt", 0)
+
+
+@pytest.mark.parametrize(
+    ("field", "body", "evidence"),
+    [
+        ("Content-Encoding: gzip", gzip.compress(FORBIDDEN.robots, mtime=0)[:-9], "the gzip body ends before its end"),
+        ("Content-Encoding: gzip", b"not packed", "not gzip: "),
+        ("Content-Encoding: br", b"?", "content encoding br"),
+        ("Transfer-Encoding: gzip", b"?", "transfer encoding gzip"),
+        ("Content-Length: 99", b"User-agent: *", "cut off after 13 bytes"),
+    ],
+    ids=["cut", "corrupt", "unknown", "transfer", "short"],
+)
+async def test_a_robots_txt_that_cannot_be_read_allows_nothing_for_now(spool, field, body, evidence):
+    error, asked = await asked_after(spool, 200, body, field)
+
+    assert (type(error), error.reason, asked) == (Transient, Reason.ROBOTS_REFUSED, 0)
+    assert error.evidence.startswith(f"robots.txt: {evidence}")
+
+
+async def test_the_page_that_says_that_there_is_no_robots_txt_need_not_be_read(spool):
+    assert await asked_after(spool, 404, b"?", "Content-Encoding: br") == (None, 1)

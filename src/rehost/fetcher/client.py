@@ -13,8 +13,8 @@ from typing import Self
 from rehost.clock import Clock
 from rehost.errors import Permanent, Transient, Unanswered, VisitError
 from rehost.fetcher import condition, dial, robots, verdict
-from rehost.fetcher.body import drain
-from rehost.fetcher.coding import Decoder, check_transfer, decoder_for
+from rehost.fetcher.body import beginning, drain, receive
+from rehost.fetcher.coding import is_coded
 from rehost.fetcher.guard import Guard
 from rehost.fetcher.lookup import Detour, Detours, Lookup, SystemLookup
 from rehost.fetcher.proxy import Proxies
@@ -182,15 +182,11 @@ class Client:
         """Write the body, as it comes, to the end."""
         spool = body.spool
         validator = body.validator or condition.validator_of(answer.headers)
-        check_transfer(answer.headers.get("Transfer-Encoding"))
-        decoder = decoder_for(answer.headers.get("Content-Encoding"))
-        if decoder is None:
+        if not is_coded(answer.headers.get("Content-Encoding")):  # a range of it is one of the picture's bytes
             if spool.size + (answer.length or 0) > self._max_bytes:
                 raise Permanent(Reason.TOO_LARGE, f"{answer.length} bytes announced")
             body.validator = validator if condition.is_strong(validator) else None
-            await answer.receive(spool.write)
-        else:  # never to be gone on with: a range of it would be one of the encoded bytes
-            await _decode(answer, decoder, spool)
+        await receive(answer, spool.write)
         if not spool.size:
             raise Permanent(Reason.EMPTY, "no bytes in the body")
         spool.close()
@@ -234,29 +230,17 @@ class Client:
             await self._robots.check(url)
 
     async def _robots_txt(self, url: str) -> tuple[int, bytes]:
-        way, body = self._way(has_turn=False), bytearray()
-
-        def keep(piece: bytes | memoryview) -> None:
-            body.extend(piece)
-            if len(body) >= robots.MAX_BYTES:
-                raise Permanent(Reason.TOO_LARGE)
-
+        way = self._way(has_turn=False)
         try:
             _, answer = await way.answer(url, self._fields)
-            async with answer:
-                await answer.receive(keep)
         except VisitError as error:
-            if len(body) < robots.MAX_BYTES:
-                error.host = way.host
-                raise
-        return answer.status, bytes(body[: robots.MAX_BYTES])
-
-
-async def _decode(answer: Response, decoder: Decoder, spool: Spool) -> None:
-    def feed(piece: bytes | memoryview) -> None:
-        for decoded in decoder.feed(piece):
-            spool.write(decoded)
-
-    await answer.receive(feed)
-    if answer.received:
-        decoder.finish()
+            error.host = way.host
+            raise
+        async with answer:
+            if answer.status >= robots.FIRST_CLIENT_ERROR:
+                await drain(answer)
+                return answer.status, b""
+            try:
+                return answer.status, await beginning(answer, robots.MAX_BYTES)
+            except VisitError as error:
+                raise Transient(Reason.ROBOTS_REFUSED, f"robots.txt: {error.evidence}") from error

@@ -43,6 +43,11 @@ def check_transfer(transfer_encoding: str | None) -> None:
         raise Permanent(Reason.MALFORMED, f"transfer encoding {_shown(names)}")
 
 
+def is_coded(content_encoding: str | None) -> bool:
+    """Return whether a body was sent in a coding, one that can be undone or not."""
+    return bool(_names(content_encoding))
+
+
 def decoder_for(content_encoding: str | None) -> Decoder | None:
     """Return what undoes the coding that this field names; None where there is none.
 

@@ -19,14 +19,17 @@ TOKEN = "rehost"  # noqa: S105 - our product token, by which robots.txt calls us
 MAX_BYTES = 512 * 1024
 """Of a robots.txt, the beginning that is read (RFC 9309, section 2.5: at least 500 KiB)."""
 
+FIRST_CLIENT_ERROR = 400
+"""The status from which on what comes with it is no robots.txt."""
+
 _REMEMBERED_SECONDS = 86_400
 _MAX_RULES = 5_000  # more would make every look-up dear
-_FIRST_CLIENT_ERROR, _FIRST_SERVER_ERROR = 400, 500
+_FIRST_SERVER_ERROR = 500
 # Google's robots meta tags, and those by which hosts ask not to be copied into collections.
 _UNWANTED = frozenset({"noindex", "noimageindex", "none", "noarchive", "noai", "noimageai"})
 
 Read = Callable[[str], Awaitable[tuple[int, bytes]]]
-"""Fetches a small text: URL -> final status and the first MAX_BYTES of its body."""
+"""Fetches a small text: URL -> final status and, where that is no error, the first MAX_BYTES of its decoded body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ class Robots:
         """Return if the URL's origin lets robots ask for it.
 
         Raises:
-            VisitError: Permanent(ROBOTS_REFUSED), Transient(ROBOTS_REFUSED) while its robots.txt cannot be had, and
+            VisitError: Permanent(ROBOTS_REFUSED), Transient(ROBOTS_REFUSED) while its robots.txt cannot be read, and
                 whatever keeps the origin from being asked at all.
         """
         rules = await self._rules(origin_of(url))
@@ -100,7 +103,7 @@ class Robots:
         status, body = await self._read(f"{origin}/robots.txt")
         if status >= _FIRST_SERVER_ERROR:
             raise Transient(Reason.ROBOTS_REFUSED, f"robots.txt: status {status}")  # section 2.3.1.4
-        if status >= _FIRST_CLIENT_ERROR:
+        if status >= FIRST_CLIENT_ERROR:
             return Rules()  # section 2.3.1.3
         return parse(body.decode("utf-8", "replace"))
 
