@@ -44,6 +44,40 @@ def test_rules_are_read_as_rfc_9309_has_them(text, target, allowed):
     assert parse(text).allows(target) is allowed
 
 
+@pytest.mark.parametrize(
+    ("pattern", "target"),
+    [
+        ("/图片/", "/%E5%9B%BE%E7%89%87/x.png"),
+        ("/%e5%9b%be/", "/%E5%9B%BE/x.png"),
+        ("/a%2fb", "/a%2Fb"),
+        ("/a%2Fb", "/a%2fb"),
+        ("/%7Euser/", "/~user/"),
+        ("/~user/", "/%7euser/"),
+        ("/a b/", "/a%20b/"),
+        ("/a|b", "/a%7Cb"),
+        ("/*.PNG%24", "/1.PNG$"),
+        ("/a$b$", "/a$b"),
+        ("/a%2A", "/a*"),
+        ("/*?size=%e5$", "/1.png?size=%E5"),
+    ],
+)
+def test_paths_are_compared_however_they_are_encoded(pattern, target):
+    assert not parse(f"User-agent: *\nDisallow: {pattern}").allows(target)
+
+
+@pytest.mark.parametrize(("pattern", "target"), [("/a%2Fb", "/a/b"), ("/a%2A", "/ab"), ("/a%24", "/a"), ("/%", "/")])
+def test_what_is_encoded_for_a_reason_is_another_path(pattern, target):
+    assert parse(f"User-agent: *\nDisallow: {pattern}").allows(target)
+
+
+async def test_a_robots_txt_in_a_national_encoding_means_its_bytes(spool):
+    site = Site("User-agent: *\nDisallow: /图/\n".encode("gbk"))
+
+    reasons, _ = await outcomes(site, spool, "http://a.example/%CD%BC/1.png", "http://a.example/%E5%9B%BE/1.png")
+
+    assert reasons == [Reason.ROBOTS_REFUSED, None]
+
+
 def test_a_pattern_made_to_be_dear_is_cheap():
     rules = parse("User-agent: *\nDisallow: /" + "*a" * 1000 + "*b$")
 

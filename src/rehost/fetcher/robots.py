@@ -5,9 +5,11 @@ The rules are pure; `Robots` remembers each origin's for a day at most, as secti
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from string import ascii_letters, digits
+from urllib.parse import quote, unquote, urlsplit
 
 from rehost.clock import Clock
 from rehost.errors import Permanent, Transient
@@ -22,6 +24,10 @@ MAX_BYTES = 512 * 1024
 FIRST_CLIENT_ERROR = 400
 """The status from which on what comes with it is no robots.txt."""
 
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
+_UNRESERVED = frozenset(ascii_letters + digits + "-._~")  # RFC 3986, section 2.3
+_RESERVED = "%:/?#[]@!&'()+,;="  # section 2.2, without what patterns use (* and $); an escape is one already
+
 _REMEMBERED_SECONDS = 86_400
 _MAX_RULES = 5_000  # more would make every look-up dear
 _FIRST_SERVER_ERROR = 500
@@ -34,13 +40,14 @@ Read = Callable[[str], Awaitable[tuple[int, bytes]]]
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The group of a robots.txt that speaks to us: (allowed, path pattern)."""
+    """The group of a robots.txt that speaks to us: (allowed, path pattern, encoded)."""
 
     lines: tuple[tuple[bool, str], ...] = ()
 
     def allows(self, target: str) -> bool:
         """Return whether a path with its query may be asked for: the longest pattern decides, allow wins a tie."""
-        fits = [(len(pattern), allowed) for allowed, pattern in self.lines if _fits(pattern, target)]
+        path = _encoded(target)
+        fits = [(len(pattern), allowed) for allowed, pattern in self.lines if _fits(pattern, path)]
         return max(fits, default=(0, True))[1]
 
 
@@ -60,9 +67,9 @@ def parse(text: str) -> Rules:
         elif name in {"allow", "disallow"}:
             in_rules = True
             if value and TOKEN in agents:
-                ours.append((name == "allow", value))
+                ours.append((name == "allow", _pattern(value)))
             if value and "*" in agents:
-                everyones.append((name == "allow", value))
+                everyones.append((name == "allow", _pattern(value)))
     return Rules(tuple((ours if named else everyones)[:_MAX_RULES]))
 
 
@@ -105,7 +112,7 @@ class Robots:
             raise Transient(Reason.ROBOTS_REFUSED, f"robots.txt: status {status}")  # section 2.3.1.4
         if status >= FIRST_CLIENT_ERROR:
             return Rules()  # section 2.3.1.3
-        return parse(body.decode("utf-8", "replace"))
+        return parse(body.decode("utf-8", "surrogateescape"))
 
 
 def _records(text: str) -> Iterator[tuple[str, str]]:
@@ -113,6 +120,25 @@ def _records(text: str) -> Iterator[tuple[str, str]]:
         name, colon, value = line.partition("#")[0].partition(":")
         if colon:
             yield name.strip().lower(), value.strip()
+
+
+def _pattern(value: str) -> str:
+    end = "$" if value.endswith("$") else ""
+    return _encoded(value.removesuffix("$"), "*") + end
+
+
+def _encoded(text: str, special: str = "") -> str:
+    """Return a path in the one form in which it is compared (RFC 9309, section 2.2.2; RFC 3986, section 6.2.2).
+
+    What must be escaped is, in upper case, and what need not be is not; what means something in a pattern is escaped
+    where it does not.
+    """
+    return _ESCAPE.sub(_escape, quote(text, safe=_RESERVED + special, errors="surrogateescape"))
+
+
+def _escape(found: re.Match[str]) -> str:
+    character = unquote(found[0], "latin-1")
+    return character if character in _UNRESERVED else found[0].upper()
 
 
 def _fits(pattern: str, target: str) -> bool:
