@@ -163,6 +163,17 @@ async def test_the_referer_is_the_one_that_was_chosen_at_every_hop(origin, fetch
     assert {asked.headers["referer"] for asked in origin.requests} == {"https://www.a.example/page"}
 
 
+@pytest.mark.parametrize(
+    ("referer", "sent"),
+    [("https://www.a.example/page", None), ("http://www.a.example/page", "http://www.a.example/page")],
+)
+async def test_a_referer_of_https_does_not_follow_a_redirect_to_http(origin, fetch, referer, sent):
+    await fetch(origin.url("redirect-elsewhere", host="a.example", scheme="https"), referer=referer)
+
+    assert [asked.tls for asked in origin.requests] == [True, False]
+    assert [asked.headers.get("referer") for asked in origin.requests] == [referer, sent]
+
+
 async def test_no_cookie_is_kept(origin, spool):
     async with client(origin) as opened:
         for _ in range(2):

@@ -61,10 +61,10 @@ class Way:
 
     async def answer(self, url: str, fields: Mapping[str, str]) -> tuple[str, Response]:
         """Return the first answer that is no redirect, which the caller closes, and the URL that it came from."""
-        seen = {url}
+        link, seen = url, {url}
         while True:
             await self._begin(url)
-            answer = await self._wire.get(url, fields)
+            answer = await self._wire.get(url, _fit_for(url, link, fields))
             location = answer.headers.get("Location") if answer.status in verdict.REDIRECTS else None
             if not location:
                 return url, answer
@@ -94,3 +94,14 @@ class Way:
                 await self._hops.hop(host)
             self._hop = host
         self.host, self._has_turn = host, False
+
+
+def _fit_for(url: str, link: str, fields: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the fields that a hop may see: over http none that tells of a page of https (RFC 9110, section 10.1.3).
+
+    Over http from the start, the Referer is one that was chosen for http.
+    """
+    goes_down = link.startswith("https:") and url.startswith("http:")
+    if not goes_down or not fields.get("Referer", "").startswith("https:"):
+        return fields
+    return {name: value for name, value in fields.items() if name != "Referer"}
