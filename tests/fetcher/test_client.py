@@ -12,7 +12,7 @@ from tests.origin import Origin
 from rehost.errors import Permanent, StoreError, Transient, Unanswered, VisitError
 from rehost.fetcher import dial
 from rehost.fetcher.guard import Guard
-from rehost.model import Download, NotModified, Reason, Request, Validator
+from rehost.model import Download, NotModified, Partial, Reason, Request, Validator
 
 
 async def failing(fetch, url, **settings):
@@ -359,6 +359,29 @@ async def test_a_rest_that_does_not_fit_is_never_joined(origin, spool, fetch, na
     assert origin.picture(url).startswith(spool.read_bytes())
     assert again.partial.size == spool.stat().st_size
     assert ["range" in asked.headers for asked in origin.requests] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("sent", "kind", "reason", "kept"),
+    [(10, Transient, Reason.TRUNCATED, 15), (96, Permanent, Reason.MALFORMED, None)],
+    ids=["less", "more"],
+)
+async def test_a_rest_without_a_length_is_held_to_the_range_that_it_announced(spool, sent, kind, reason, kept):
+    async def rest(exchange):
+        exchange.close()
+        await exchange.head(206, "Content-Range: bytes 5-99/100", 'ETag: "a"')
+        await exchange.send(b"r" * sent)
+
+    partial = Partial(spool.with_name("kept"), 5, Validator('"a"'))
+    partial.spool.write_bytes(b"begin")
+    with Origin(lambda _host, _path, _headers: rest) as origin:
+        async with client(origin) as opened:
+            with pytest.raises(kind) as caught:
+                await opened.fetch(Request(origin.url(), spool, partial=partial))
+
+    assert caught.value.reason is reason
+    assert kept == (caught.value.partial and caught.value.partial.size)
+    assert spool.exists() == bool(kept)
 
 
 @pytest.mark.parametrize("name", ["cut-once-weak", "cut-in-transit", "gzip-cut-in-transit", "gzip-cut"])

@@ -38,6 +38,7 @@ class _Body:
     way: Way
     kept: Partial | None = None  # an earlier attempt's, not read yet
     validator: Validator | None = None  # a strong one, of what is being received
+    size: int | None = None  # of the whole, where its rest is being received
     waited_seconds: float = 0.0  # until its answer began
 
     def partial(self) -> Partial | None:
@@ -154,11 +155,10 @@ class Client:
         """Return whether the answer is the rest of what we have; if so the spool is ready to take it."""
         if answer.status != _PARTIAL_CONTENT:
             return False
-        if condition.misfit(answer.headers, kept.size, kept.validator.etag) is not None:
+        size = condition.whole_size(answer.headers, kept.size, kept.validator.etag)
+        if size is None or not await body.spool.reread(kept.size):
             return False
-        if not await body.spool.reread(kept.size):
-            return False
-        body.kept, body.validator = None, kept.validator
+        body.kept, body.validator, body.size = None, kept.validator, size
         return True
 
     async def _take(self, url: str, answer: Response, request: Request, body: _Body) -> Download | NotModified:
@@ -187,6 +187,10 @@ class Client:
                 raise Permanent(Reason.TOO_LARGE, f"{answer.length} bytes announced")
             body.validator = validator if condition.is_strong(validator) else None
         await receive(answer, spool.write)
+        if body.size is not None and spool.size > body.size:
+            raise Permanent(Reason.MALFORMED, "more bytes than announced")
+        if body.size is not None and spool.size < body.size:
+            raise Transient(Reason.TRUNCATED, f"{spool.size} of {body.size} bytes")
         if not spool.size:
             raise Permanent(Reason.EMPTY, "no bytes in the body")
         spool.close()
