@@ -487,6 +487,22 @@ async def test_going_on_never_exceeds_the_cap(origin, spool, fetch):
     assert not spool.exists()
 
 
+# codings
+
+
+@pytest.mark.parametrize("name", ["Transfer-Encoding", "Content-Encoding"])
+async def test_no_line_of_a_coding_is_passed_over(spool, name):
+    async def coded(exchange):
+        exchange.close()
+        await exchange.head(200, f"{name}: identity", f"{name}: zstd")
+        await exchange.send(exchange.body)
+
+    with Origin(lambda _host, _path, _headers: coded) as origin:
+        async with client(origin) as opened:
+            with pytest.raises(Permanent, match="encoding zstd"):
+                await opened.fetch(Request(origin.url(), spool))
+
+
 # limits
 
 

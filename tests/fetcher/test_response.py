@@ -12,6 +12,7 @@ from rehost.model import Reason
 COUNTED = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npictur"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\npic\r\n3\r\ntur\r\n0\r\n\r\n"
 OPEN_ENDED = b"HTTP/1.1 200 OK\r\n\r\npictur"
+UNCODED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\npictur"
 
 
 class Heard:
@@ -57,7 +58,7 @@ async def played(raw, size, *, late=False):
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
-@pytest.mark.parametrize("raw", [COUNTED, CHUNKED, OPEN_ENDED, b"HTTP/1.1 103 E\r\nLink: a\r\n\r\n" + COUNTED])
+@pytest.mark.parametrize("raw", [COUNTED, CHUNKED, OPEN_ENDED, UNCODED, b"HTTP/1.1 103 E\r\nLink: a\r\n\r\n" + COUNTED])
 async def test_a_body_is_the_same_in_whatever_pieces_it_comes(raw, size, late):
     _, answer, body = await played(raw, size, late=late)
 
@@ -65,7 +66,9 @@ async def test_a_body_is_the_same_in_whatever_pieces_it_comes(raw, size, late):
     assert "link" not in answer.headers
 
 
-@pytest.mark.parametrize(("raw", "ended"), [(COUNTED, "reusable"), (CHUNKED, "reusable"), (OPEN_ENDED, "closed")])
+@pytest.mark.parametrize(
+    ("raw", "ended"), [(COUNTED, "reusable"), (CHUNKED, "reusable"), (OPEN_ENDED, "closed"), (UNCODED, "closed")]
+)
 async def test_a_connection_can_be_used_again_where_the_framing_says_so(raw, ended):
     stream, answer, _ = await played(raw, 1000)
     answer.close()

@@ -21,8 +21,8 @@ async def receive(answer: Response, sink: Sink) -> None:
         VisitError: MALFORMED, TRUNCATED, or the sink's.
         OperatorError: the sink's.
     """
-    check_transfer(answer.headers.get("Transfer-Encoding"))
-    decoder = decoder_for(answer.headers.get("Content-Encoding"))
+    check_transfer(answer.headers.listed("Transfer-Encoding"))
+    decoder = decoder_for(answer.headers.listed("Content-Encoding"))
     if decoder is None:
         await answer.receive(sink)
         return

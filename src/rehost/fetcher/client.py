@@ -182,7 +182,7 @@ class Client:
         """Write the body, as it comes, to the end."""
         spool = body.spool
         validator = body.validator or condition.validator_of(answer.headers)
-        if not is_coded(answer.headers.get("Content-Encoding")):  # a range of it is one of the picture's bytes
+        if not is_coded(answer.headers.listed("Content-Encoding")):  # a range of it is one of the picture's bytes
             if spool.size + (answer.length or 0) > self._max_bytes:
                 raise Permanent(Reason.TOO_LARGE, f"{answer.length} bytes announced")
             body.validator = validator if condition.is_strong(validator) else None

@@ -13,6 +13,7 @@ from typing import Protocol, Self
 import httptools
 
 from rehost.errors import OperatorError, Permanent, Transient, VisitError
+from rehost.fetcher.coding import is_coded
 from rehost.fetcher.fields import Fields
 from rehost.model import Reason
 
@@ -194,7 +195,7 @@ class Response:
         if self._is_whole:
             self._end()
         elif self._has_head and not had_head:
-            if "Transfer-Encoding" not in self.headers:
+            if not is_coded(self.headers.listed("Transfer-Encoding")):
                 self._parser = None  # what is to come is body, all of it
             self._stream.pause()  # until somebody says where it is to go
             self._wake()
