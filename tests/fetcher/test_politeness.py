@@ -244,12 +244,6 @@ def test_retry_after_pauses_the_host_and_no_other(polite, clock, reason):
     assert polite.next_host({"a.test"}) == "a.test"
 
 
-def test_an_absurd_retry_after_is_believed_up_to_a_week(polite):
-    change = ask(polite, Transient(Reason.THROTTLED, retry_after=1e9))
-
-    assert change.seconds == pytest.approx(7 * 86400, abs=1)
-
-
 def test_a_retry_after_that_is_obeyed_again_and_again_in_vain_becomes_longer(polite, clock):
     pauses = []
     for _ in range(9):

@@ -23,8 +23,7 @@ ERRORS_IN_A_ROW = 10
 
 FIRST_PAUSE = 15.0
 LONGEST_PAUSE = 3600.0
-LONGEST_RETRY_AFTER = 7 * 86400.0
-"""Seconds. The breaker's pauses grow fourfold; an origin's own wish is believed up to a week."""
+"""Seconds. The breaker's pauses grow fourfold."""
 
 THROTTLES_IN_A_ROW = 5
 """Wishes that are obeyed to the letter; an origin that still asks to wait is left alone for longer than it asks."""
@@ -258,7 +257,7 @@ class Pace:
         if wish:
             late = self._throttles - THROTTLES_IN_A_ROW
             least = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0**late) * random.uniform(1.0, 1.25) if late > 0 else 0.0
-            return max(min(wish, LONGEST_RETRY_AFTER) + random.uniform(0.0, min(1.0, wish / 10)), least)
+            return max(wish + random.uniform(0.0, min(1.0, wish / 10)), least)
         return random.uniform(0.5, 1.0) * min(LONGEST_THROTTLE_PAUSE, 2.0**self._throttles)
 
     def _rest(self, seconds: float, error: VisitError | None, now: float, why: str = "") -> float:
