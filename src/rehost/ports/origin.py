@@ -44,8 +44,12 @@ class Politeness(Protocol):
         Return whether it may be sent now; False until more of the budget is drawn.
 
         Raises:
-            Withheld: the host is left alone, and there is no part of its budget for it.
+            Withheld: the host is left alone.
         """
+        ...
+
+    def passed(self, host: str, error: VisitError | None) -> Change | None:
+        """Learn from how a request ended that was no turn, and return what others should know of it."""
         ...
 
     def finished(self, host: str, error: VisitError | None) -> Change | None:
@@ -91,7 +95,8 @@ class Fetcher(Protocol):
         """Return a complete body in `request.spool`, or that nothing has changed.
 
         Never connects to an address that the guard refuses, never takes longer than one attempt may, never writes more
-        than the caps allow. On an error the spool is removed, unless the error carries it as its `partial`.
+        than the caps allow. On an error the spool is removed, unless the error carries it as its `partial`; where a
+        redirect led to another host, the error says so by its `host`.
 
         Raises:
             VisitError: whatever the origin did; Transient where a second try may cure it.
