@@ -1,6 +1,7 @@
 import io
 
 import pytest
+from tests.inspector.test_structure import BEFORE_THE_FILE
 from tests.pictures import animation, picture
 
 from rehost.errors import Permanent, Transient, VisitError
@@ -47,3 +48,13 @@ def test_a_fault_of_the_disk_is_not_held_against_the_picture():
         decode(Failing(picture(1)), Image(Format.JPEG, 64, 48, 1), LIMITS)
 
     assert not isinstance(caught.value, VisitError)
+
+
+def test_a_picture_that_sends_its_decoder_before_the_file_is_no_fault_of_the_disk(tmp_path):
+    path = tmp_path / "picture"
+    path.write_bytes(BEFORE_THE_FILE)
+
+    with path.open("rb") as file, pytest.raises(Permanent) as caught:
+        decode(file, Image(Format.TIFF, 16, 16, 1), LIMITS)
+
+    assert caught.value.reason is Reason.CORRUPT

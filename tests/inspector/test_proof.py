@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.fakes import FakeClock
 from tests.inspector.conftest import MEBIBYTE, inspector
-from tests.inspector.test_structure import MOVING, WHOLE
+from tests.inspector.test_structure import BEFORE_THE_FILE, MOVING, WHOLE
 from tests.pictures import ANIMATED, WRITABLE, animation, picture
 
 from rehost.errors import VisitError
@@ -56,6 +56,11 @@ def test_damaged_pictures_get_a_verdict(name, seed, prove):
         damaged[dice.randrange(len(damaged))] = dice.randrange(256)
 
     assert isinstance(prove(bytes(damaged)), Image | VisitError)
+
+
+@pytest.mark.parametrize("prove", ["decode", "structure"], indirect=True)
+def test_no_place_that_a_picture_names_stops_the_run(prove):
+    assert prove(BEFORE_THE_FILE).reason is Reason.CORRUPT
 
 
 @pytest.mark.parametrize("prove", ["structure"], indirect=True)

@@ -55,6 +55,8 @@ _BYTES_PER_PIXEL = {Format.JPEG: 8, Format.WEBP: 18, Format.AVIF: 12, Format.JPE
 _TEXT_BYTES = 16 << 20
 """Of one compressed text or colour profile in a PNG: editors' histories in XMP come to megabytes, Pillow allows one."""
 
+_READ_BYTES = 1 << 20
+
 
 def prepare(max_pixels: int) -> None:
     """Set Pillow up for this process: strict, single-threaded, and silent about what is no part of the picture."""
@@ -76,7 +78,7 @@ def decode(file: BinaryIO, found: Image, limits: Ceiling) -> int:
             Permanent(TOO_LARGE) where it sees more pixels or frames than allowed.
         MemoryError: it needs more than there is.
     """
-    with _judged(found), _reader(found.format)(file) as picture:
+    with _judged(found, file), _reader(found.format)(file) as picture:
         limits.area(*picture.size)  # the structure's was held to the limits: a decoder may see another
         frames: int = getattr(picture, "n_frames", 1)
         limits.count(frames)
@@ -119,7 +121,7 @@ def thumbnail(file: BinaryIO, found: Image, side: int, limits: Ceiling) -> bytes
         VisitError: as `decode`.
         MemoryError: it needs more than there is.
     """
-    with _judged(found), _reader(found.format)(file) as picture:
+    with _judged(found, file), _reader(found.format)(file) as picture:
         limits.area(*picture.size)
         picture.draft(None, (side, side))  # a JPEG is read at a fraction of its size, which is most of the time
         upright = ImageOps.exif_transpose(picture)
@@ -131,14 +133,27 @@ def thumbnail(file: BinaryIO, found: Image, side: int, limits: Ceiling) -> bytes
 
 
 @contextmanager
-def _judged(found: Image) -> Iterator[None]:
-    """Raise what a decoder complains of as what it means for the picture."""
+def _judged(found: Image, file: BinaryIO) -> Iterator[None]:
+    """Raise what a decoder complains of as what it means for the picture.
+
+    Raises:
+        OSError: it is the disk's fault, not the picture's.
+    """
     try:
         yield
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
         raise Permanent(Reason.TOO_LARGE, "more pixels than allowed, by its decoder") from error
     except _UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            _read_through(file)  # the system complains of the disk, and of places that are none, which a picture names
         raise _verdict(found, error) from error
+
+
+def _read_through(file: BinaryIO) -> None:
+    """Return if a file can be read from its beginning to its end."""
+    file.seek(0)
+    while file.read(_READ_BYTES):
+        pass
 
 
 def _verdict(found: Image, error: Exception) -> VisitError:
@@ -146,11 +161,8 @@ def _verdict(found: Image, error: Exception) -> VisitError:
 
     Raises:
         MemoryError: it may mean no more than that.
-        OSError: it is the disk's fault, not the picture's.
     """
     evidence = f"{found.format.upper()}: {str(error) or type(error).__name__}"[:200]
-    if isinstance(error, OSError) and error.errno is not None:
-        raise error
     if "truncated" in evidence.lower():
         return Transient(Reason.TRUNCATED, evidence)
     if isinstance(error.__cause__, MemoryError) or "memory" in evidence.lower() or _is_short_of_memory(found):
