@@ -207,6 +207,15 @@ def test_a_further_picture_that_breaks_off_is_noticed_and_one_that_was_taken_out
         examine(whole[: second + 100], LIMITS)
 
 
+def test_a_list_of_further_pictures_that_was_left_behind_is_not_missed_whatever_stands_at_its_places():
+    whole = multi_picture()
+    second = whole.rindex(b"\xff\xd8\xff")
+    comment = b"\xff\xfe" + struct.pack(">H", 2 + 64) + b"." * 64
+    longer = whole[: second - 2] + comment + whole[second - 2 : second]  # the list's places lie 66 bytes too early now
+
+    assert examine(longer, LIMITS).image == Image(Format.JPEG, 64, 48, 1)
+
+
 def test_a_gif_without_its_trailer_is_in_doubt():
     found = examine(animation(1, frames=3)[:-1], LIMITS)
 

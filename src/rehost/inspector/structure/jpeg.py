@@ -8,6 +8,7 @@ from rehost.inspector.structure import mpf
 from rehost.inspector.structure.ground import Ceiling, Data, Extent, broken, cut, piece
 
 _SOI, _EOI, _SOS, _APP2 = 0xD8, 0xD9, 0xDA, 0xE2
+_BEGINNING = b"\xff\xd8"  # SOI, as it stands in a file
 _FILL = 0xFF
 _FRAME_HEADER = 6  # bytes before its components, of three each
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # TEM and restart markers: no length follows
@@ -23,8 +24,8 @@ _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 def walk(data: Data, limits: Ceiling) -> Extent:
     """Return the extent of the JPEG that begins at byte 0.
 
-    What follows its end of image is ignored, unless it is a further picture that breaks off: one that is not there at
-    all was taken out by whoever edited the file, who left the list as it was.
+    What follows its end of image is ignored, unless it is a further picture that breaks off: one that does not even
+    begin where the list says was taken out by whoever edited the file, who left the list as it was.
 
     Raises:
         VisitError: Transient(TRUNCATED) without an end of image, Permanent otherwise.
@@ -49,7 +50,7 @@ def walk(data: Data, limits: Ceiling) -> Extent:
             at = _skip_scan(data, at)
     if extent is None or not scans:
         raise broken("a JPEG without a picture in it")
-    if any(start < len(data) < end for start, end in further):
+    if any(data[start : start + 2] == _BEGINNING and end > len(data) for start, end in further):
         raise cut(data, "a further picture of a JPEG")
     return extent
 
