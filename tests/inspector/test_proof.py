@@ -75,9 +75,9 @@ async def test_after_a_walk_that_took_long_only_tiny_files_are_walked_here(tmp_p
     def walk(path, bounds):
         walked.append(Path(path).name)
         clock.time += 0.5 if path.endswith("slow") else 0.0
-        return process.prove(path, bounds)
+        return process.walk(path, bounds)
 
-    monkeypatch.setattr(proof, "prove", walk)
+    monkeypatch.setattr(proof, "walk", walk)
     clock = FakeClock()
     large = picture(1, Format.PNG, 20, 20) + bytes(100_000)  # what follows a picture is ignored
     for name, content in (

@@ -27,6 +27,9 @@ _WALKERS = {
     Format.HEIC: heif.walk,
 }
 
+_POINTING = frozenset({Format.AVIF, Format.HEIC, Format.TIFF, Format.ICO, Format.JPEG2000})
+"""Formats whose parts say where others lie, or lie within each other: the same bytes may be walked again and again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -39,6 +42,21 @@ class Finding:
 
     image: Image
     doubt: VisitError | None = None
+
+    def undoubted(self) -> Image:
+        """Return the image.
+
+        Raises:
+            VisitError: the doubt, where there is one.
+        """
+        if self.doubt is not None:
+            raise self.doubt
+        return self.image
+
+
+def is_brief(data: Data) -> bool:
+    """Return whether to examine these bytes takes time and memory in proportion to their number, whatever they are."""
+    return sniff(data[:HEAD_BYTES]) not in _POINTING
 
 
 def examine(data: Data, limits: Ceiling) -> Finding:
@@ -63,4 +81,4 @@ def _refusal(found: Other) -> Permanent:
     return Permanent(reasons.get(found, Reason.NOT_AN_IMAGE), found)
 
 
-__all__ = ["Ceiling", "Data", "Finding", "examine"]
+__all__ = ["Ceiling", "Data", "Finding", "examine", "is_brief"]
