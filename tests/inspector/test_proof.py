@@ -9,7 +9,7 @@ from tests.inspector.conftest import MEBIBYTE, inspector
 from tests.inspector.test_structure import BEFORE_THE_FILE, MOVING, WHOLE
 from tests.pictures import ANIMATED, WRITABLE, animation, picture
 
-from rehost.errors import VisitError
+from rehost.errors import Transient, VisitError
 from rehost.inspector import process, proof
 from rehost.inspector.process import Bounds
 from rehost.model import Format, Image, Reason
@@ -56,6 +56,17 @@ def test_damaged_pictures_get_a_verdict(name, seed, prove):
         damaged[dice.randrange(len(damaged))] = dice.randrange(256)
 
     assert isinstance(prove(bytes(damaged)), Image | VisitError)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_whose_end_was_put_behind_a_cut_is_noticed_by_its_decoder(progressive, share, prove):
+    whole = picture(5, Format.JPEG, 1600, 1200, progressive=progressive)
+    start = whole.rindex(b"\xff\xda") + 20
+
+    refused = prove(whole[: start + int((len(whole) - start) * share)].removesuffix(b"\xff") + b"\xff\xd9")
+
+    assert (type(refused), refused.reason) == (Transient, Reason.TRUNCATED)
 
 
 @pytest.mark.parametrize("prove", ["decode", "structure"], indirect=True)

@@ -168,7 +168,7 @@ def _prove_open(file: int, size: int, bounds: Bounds) -> Image:
         from rehost.inspector.decode import decode  # noqa: PLC0415 -- imported by main already
 
         with open(file, "rb", closefd=False) as reader:
-            frames = decode(reader, finding.image, bounds.ceiling)
+            frames = decode(reader, finding, bounds.ceiling)
         return finding.image if finding.doubt is None else _counted(finding.image, frames)
     return finding.undoubted()
 

@@ -38,10 +38,12 @@ class Finding:
     Attributes:
         doubt: why the picture is whole only if a decoder reads every frame that was begun. GIFs without a trailer are
             in the wild, and every viewer shows them; without a decoder they count as cut.
+        scans_end: where a JPEG's last scan ends: a decoder that sees what follows makes up what is missing before it.
     """
 
     image: Image
     doubt: VisitError | None = None
+    scans_end: int | None = None
 
     def undoubted(self) -> Image:
         """Return the image.
@@ -70,7 +72,7 @@ def examine(data: Data, limits: Ceiling) -> Finding:
     if isinstance(found, Other):
         raise _refusal(found)
     extent = _WALKERS[found](data, limits)
-    return Finding(Image(found, extent.width, extent.height, extent.frames), extent.doubt)
+    return Finding(Image(found, extent.width, extent.height, extent.frames), extent.doubt, extent.scans_end)
 
 
 def _refusal(found: Other) -> Permanent:

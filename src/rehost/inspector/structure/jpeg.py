@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from rehost.inspector.structure import mpf
 from rehost.inspector.structure.ground import Ceiling, Data, Extent, broken, cut, piece
@@ -13,9 +14,8 @@ _FILL = 0xFF
 _FRAME_HEADER = 6  # bytes before its components, of three each
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # TEM and restart markers: no length follows
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; DHT, JPG and DAC lie between them
-_READ_FRAMES = frozenset(
-    {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
-)  # sequential and progressive; others are lossless, hierarchical
+_ARITHMETIC = frozenset({0xC9, 0xCA})  # coded so that zeros at a scan's end are left out (section D.1.8)
+_READ_FRAMES = _ARITHMETIC | {0xC0, 0xC1, 0xC2}  # sequential and progressive; others are lossless, hierarchical
 # Within a scan FF 00 is a data byte, FF D0-D7 restarts, FF FF is fill: anything else ends the scan (section B.1.1.5).
 # A regular expression looks at 2.7 GB a second; a loop over bytes.find takes three times as long.
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -30,7 +30,7 @@ def walk(data: Data, limits: Ceiling) -> Extent:
     Raises:
         VisitError: Transient(TRUNCATED) without an end of image, Permanent otherwise.
     """
-    extent, scans, at, further = None, 0, 2, list[tuple[int, int]]()
+    extent, coding, scans_end, at, further = None, 0, 0, 2, list[tuple[int, int]]()
     while True:
         marker, at = _marker(data, at)
         if marker == _EOI:
@@ -44,15 +44,14 @@ def walk(data: Data, limits: Ceiling) -> Extent:
             further = [(base + offset, base + offset + size) for offset, size in mpf.pictures(segment)]
         at += length
         if marker in _FRAMES:
-            extent = _dimensions(marker, segment, limits)
+            extent, coding = _dimensions(marker, segment, limits), marker
         elif marker == _SOS:
-            scans += 1
-            at = _skip_scan(data, at)
-    if extent is None or not scans:
+            at = scans_end = _skip_scan(data, at)
+    if extent is None or not scans_end:
         raise broken("a JPEG without a picture in it")
     if any(data[start : start + 2] == _BEGINNING and end > len(data) for start, end in further):
         raise cut(data, "a further picture of a JPEG")
-    return extent
+    return extent if coding in _ARITHMETIC else replace(extent, scans_end=scans_end)
 
 
 def _marker(data: Data, at: int) -> tuple[int, int]:
