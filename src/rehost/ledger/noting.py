@@ -33,7 +33,7 @@ from sqlalchemy import (
     update,
 )
 
-from rehost.database import Columns, Connection, Database, LinkRows, after, blank, look_anew, now
+from rehost.database import Columns, Connection, Database, LinkRows, after, blank, load, look_anew, now, temporary
 from rehost.ledger.schema import links
 from rehost.ledger.waiting import is_open
 from rehost.model import State
@@ -73,8 +73,8 @@ async def at_hand(connection: Connection, database: Database, rows: LinkRows) ->
     if rows.database is database:
         yield rows.select.subquery("offered")
         return
-    async with database.temporary(connection, _offered):
-        await database.load(connection, _offered, rows.database.stream(rows.select))
+    async with temporary(connection, _offered):
+        await load(connection, _offered, rows.database.stream(rows.select))
         yield select(_offered).subquery("offered")
 
 
@@ -92,7 +92,7 @@ async def note(connection: Connection, database: Database, source: str, rows: Li
     await database.lock(connection, f"plan {source}")
     await database.expect_much(connection)
     async with at_hand(connection, database, rows) as offered:
-        async with database.temporary(connection, _differing):
+        async with temporary(connection, _differing):
             await _find_differing(connection, source, offered)
             new, changed = await take_in(connection, database, source, _differing)
         await look_anew(connection, links, new)

@@ -220,7 +220,7 @@ class Queries:
         async def work(connection: Connection) -> Sequence[Row[*tuple[Any, ...]]]:
             return (await connection.execute(query)).all()
 
-        return await self.database.read(work)
+        return await self.database.read(work, much=True)
 
 
 def _by_reason(rows: Sequence[Row[*tuple[Any, ...]]]) -> Mapping[Reason, int]:
