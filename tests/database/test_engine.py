@@ -31,6 +31,7 @@ HOSTS = [
     ("javascript:alert(1)", ""),
     ("a text", ""),
     ("https://图片.example/x", "图片.example"),
+    (f"https://{'图' * 300}/x", "图" * 255),
 ]
 
 

@@ -268,7 +268,7 @@ class Database:
         )
 
     async def stream(
-        self, query: Select[*tuple[Any, ...]], *, group: int = 5000
+        self, query: Select[*tuple[Any, ...]], *, group: int = 500
     ) -> AsyncIterator[Sequence[Sequence[Any]]]:
         """Yield a query's rows in groups, in bounded memory, for a transaction of another database.
 

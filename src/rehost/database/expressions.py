@@ -19,6 +19,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 # are given, for this is only how links are grouped. PostgreSQL and Python read this expression alike.
 HOST = r"^\s*(?:[A-Za-z][A-Za-z0-9+.-]*:)?[/\\]{2}(?:[^/?#\\]*@)?(\[[^\]/?#]*\]|[^/?#:\\]*)"
 _HOST = re.compile(HOST)
+_HOST_CHARACTERS = 255  # a host of more is none (RFC 1035, section 2.3.4), and may be too long for an index
 
 NEVER = datetime(9999, 12, 31, tzinfo=UTC)
 
@@ -28,7 +29,7 @@ def host_of_text(url: str | None) -> str | None:
     if url is None:
         return None
     match = _HOST.match(url)
-    return match[1].lower() if match else ""
+    return match[1].lower()[:_HOST_CHARACTERS] if match else ""
 
 
 class Moment(TypeDecorator[datetime]):
@@ -133,7 +134,7 @@ def _seconds_sqlite(element: seconds_until, compiler: SQLCompiler, **kwargs: Any
 @compiles(host_of, "postgresql")
 def _host_postgresql(element: host_of, compiler: SQLCompiler, **kwargs: Any) -> str:  # noqa: ANN401 - SQLAlchemy's hook
     url = compiler.process(element.clauses, **kwargs)
-    return f"coalesce(lower(substring({url} from '{HOST}')), '')"
+    return f"coalesce(left(lower(substring({url} from '{HOST}')), {_HOST_CHARACTERS}), '')"
 
 
 @compiles(host_of, "sqlite")
