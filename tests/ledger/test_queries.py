@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.databases import add_cases, stored
+from tests.databases import add_cases, put_ahead, stored
 
 from rehost.ledger import Queries, SqlOrigins
 from rehost.ledger.standings import Wanted
@@ -50,6 +50,9 @@ async def test_hosts_are_told_with_their_pauses(queries, database):
     assert (first.host, first.present, first.held, first.failed, first.pause_seconds) == ("a.example", 4, 2, 2, 0.0)
     assert (second.host, second.due, second.evidence) == ("b.example", 1, "429")
     assert second.pause_seconds == pytest.approx(60, abs=30)
+
+    await put_ahead(database, "rehost_hosts", "paused_until")
+    assert [host.pause_seconds for host in await queries.hosts("cases")] == [0.0, 0.0]
 
 
 async def test_pages_follow_each_other_without_gap_or_overlap(queries):
@@ -122,6 +125,9 @@ async def test_a_run_is_alive_while_its_worker_is(desk, database):
 
     await SqlOrigins(database, worker="worker", concurrency=4, lease_seconds=60).shares({"a.example": 1})
     assert [(each.run, each.is_alive) for each in await queries.runs()] == [(run, True)]
+
+    await put_ahead(database, "rehost_workers", "alive_until")
+    assert [(each.run, each.is_alive) for each in await queries.runs()] == [(run, False)]
 
 
 async def test_growth_is_what_came_of_late(queries):

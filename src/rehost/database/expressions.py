@@ -96,6 +96,14 @@ class root_of(FunctionElement[str]):  # noqa: N801 - reads as the function that 
     name = "rehost_root"
 
 
+def is_over(instant: ColumnElement[datetime | None], longest_seconds: float) -> ColumnElement[bool]:
+    """Return the condition that an instant has come, or lies further ahead than anybody sets it.
+
+    A clock that was ahead when it was set, and has been put right since, would make it last for as long.
+    """
+    return or_(instant < now(), instant > after(longest_seconds))
+
+
 def blank(column: ColumnElement[str | None]) -> ColumnElement[bool]:
     """Return the condition that a column holds nothing, or nothing but spaces."""
     return or_(column.is_(None), func.trim(type_coerce(column, Text)) == "")

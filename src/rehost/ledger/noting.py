@@ -35,12 +35,9 @@ from sqlalchemy import (
 
 from rehost.database import Columns, Connection, Database, LinkRows, after, blank, load, look_anew, now, temporary
 from rehost.ledger.schema import links
-from rehost.ledger.waiting import is_open
+from rehost.ledger.waiting import LONGEST_LEASE, LONGEST_WAIT, is_open
 from rehost.model import State
 from rehost.ports import Noted
-
-_CLOCK_JUMPED = 86_400.0  # seconds; no lease is so long
-_CLOCK_LEAPT = 180 * 86_400.0  # no wait is so long
 
 _columns: list[Column[Any]] = [
     Column("row_key", String),
@@ -209,8 +206,8 @@ async def _correct_dues(connection: Connection, source: str) -> None:
     """Make due now what waits for this noting, and what a clock that jumped has put far into the future."""
     overdue = or_(
         and_(links.c.state == State.WANTED.value, links.c.due_at > now()),
-        and_(links.c.state == State.LEASED.value, links.c.due_at > after(_CLOCK_JUMPED)),
-        and_(links.c.state != State.WANTED.value, links.c.due_at > after(_CLOCK_LEAPT)),
+        and_(links.c.state == State.LEASED.value, links.c.due_at > after(LONGEST_LEASE)),
+        and_(links.c.state != State.WANTED.value, links.c.due_at > after(LONGEST_WAIT)),
     )
     await connection.execute(
         update(links).values(due_at=now()).where(links.c.source == source, is_open(links), overdue)

@@ -28,7 +28,7 @@ from rehost.ledger.standings import (
     Visit,
     Wanted,
 )
-from rehost.ledger.waiting import is_due, is_place
+from rehost.ledger.waiting import is_due, is_place, pause_seconds
 from rehost.model import Format, Reason, Rule, State
 
 MOST = 1000  # rows of one answer
@@ -110,8 +110,7 @@ class Queries:
             .limit(min(limit, MOST))
             .subquery()
         )
-        pause = seconds_until(hosts.c.paused_until).label("pause")
-        known = select(query, hosts.c.allowance, hosts.c.proven, hosts.c.evidence, pause)
+        known = select(query, hosts.c.allowance, hosts.c.proven, hosts.c.evidence, pause_seconds())
         rows = await self._all(
             known.join_from(query, hosts, hosts.c.host == query.c.host, isouter=True).order_by(
                 query.c.present.desc(), query.c.host
@@ -126,7 +125,7 @@ class Queries:
                 row.due,
                 row.allowance or 0,
                 bool(row.proven),
-                max(0.0, row.pause or 0.0),
+                row.pause_seconds,
                 row.evidence,
                 row.next_due,
             )

@@ -13,8 +13,9 @@ from typing import Any
 
 from sqlalchemy import Integer, Text, delete, select
 
-from rehost.database import Columns, Connection, Database, after, now, seconds_until
+from rehost.database import Columns, Connection, Database, after, is_over
 from rehost.ledger.schema import hosts, shares, workers
+from rehost.ledger.waiting import LONGEST_LEASE, pause_seconds
 from rehost.ports import Share
 
 
@@ -98,7 +99,7 @@ class Sharing:
         living = self.database.insert(workers).values(worker=self.worker, alive_until=until)
         living = living.on_conflict_do_update(index_elements=[workers.c.worker], set_={"alive_until": until})
         await connection.execute(living)
-        await connection.execute(delete(workers).where(workers.c.alive_until < now()))
+        await connection.execute(delete(workers).where(is_over(workers.c.alive_until, LONGEST_LEASE)))
         await connection.execute(delete(shares).where(shares.c.worker.not_in(select(workers.c.worker))))
 
     async def _held(self, connection: Connection, names: list[str]) -> Mapping[str, dict[str, Held]]:
@@ -109,11 +110,11 @@ class Sharing:
 
     async def _borne(self, connection: Connection, names: list[str]) -> Mapping[str, Share]:
         given = self.database.given({"host": Text()}, [[name] for name in names])
-        query = select(
-            hosts.c.host, hosts.c.allowance, hosts.c.proven, seconds_until(hosts.c.paused_until).label("pause_seconds")
-        ).join(given, given.c.host == hosts.c.host)
+        query = select(hosts.c.host, hosts.c.allowance, hosts.c.proven, pause_seconds()).join(
+            given, given.c.host == hosts.c.host
+        )
         return {
-            row.host: Share(0, row.allowance, max(0.0, row.pause_seconds or 0.0), bool(row.proven))
+            row.host: Share(0, row.allowance, row.pause_seconds, bool(row.proven))
             for row in await connection.execute(query)
         }
 
