@@ -59,9 +59,6 @@ MOST_ORIGINS = 20_000
 LOOK_SECONDS = 15.0
 """How old what the ledger said may be: other workers learn too."""
 
-WAIT_SECONDS = 0.5
-"""Between two looks at what another worker learns."""
-
 
 class Referers(Protocol):
     """The Referer headers there are for a link (fetcher/referer.py)."""
@@ -197,7 +194,7 @@ class Learner:
             with suppress(LearnedElsewhere):
                 async with self._budget.at(known):
                     return await self._walk(inquiry, known) or await self._refuse(inquiry, known)
-            await self._clock.sleep(WAIT_SECONDS)
+            await self._budget.wait(known)
 
     async def _walk(self, inquiry: Inquiry, known: Known) -> Proven | None:
         """Try the origin's rule, then the chain, as far as the budget goes; what was tried already is not again."""
