@@ -34,7 +34,7 @@ async def test_a_rule_is_remembered_replaced_and_forgotten(origins):
     assert await origins.rule("https://a.example") == first
     await origins.learned(second)
     assert await origins.rule("https://a.example") == second
-    assert await origins.forget_rule("https://a.example", "page", "403 for three links")
+    assert await origins.forget_rule("https://a.example", "page")
     assert await origins.rule("https://a.example") is None
 
 

@@ -43,7 +43,7 @@ class SqlOrigins:
         adding = adding.on_conflict_do_update(index_elements=[origins.c.origin], set_=values)
         await self._database.transact(lambda connection: connection.execute(adding))
 
-    async def forget_rule(self, origin: str, referer: str, evidence: str) -> bool:  # noqa: ARG002 - the caller logs it
+    async def forget_rule(self, origin: str, referer: str) -> bool:
         """Drop a rule that no longer holds, and have it learned with a fresh budget; return whether it was there."""
         forgetting = delete(origins).where(origins.c.origin == origin, origins.c.referer == referer)
 

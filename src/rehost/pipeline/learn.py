@@ -43,7 +43,7 @@ from typing import Protocol
 
 from rehost.clock import Clock
 from rehost.errors import VisitError
-from rehost.events import Listener, OriginLearned
+from rehost.events import Listener, OriginChanged, OriginLearned
 from rehost.model import Link, Referer, Rule
 from rehost.pipeline.budget import Budget, LearnedElsewhere
 from rehost.pipeline.doubt import Doubts
@@ -102,7 +102,7 @@ class Learner:
             suspicions: the memory of this process for bytes.
             normalise: link -> URL to ask for; raises VisitError.
             clock: says how old what we know is.
-            listen: is told of rules that were learned.
+            listen: is told of rules that were learned, and of those that hold no more.
             pause: is told of hosts that are to be left alone; must have this worker do so at once.
         """
         self._origins = origins
@@ -239,7 +239,8 @@ class Learner:
         doubted = known.rule
         known.forget()
         self._suspicions.doubt(known.origin)
-        await self._origins.forget_rule(known.origin, doubted, evidence)
+        if await self._origins.forget_rule(known.origin, doubted):
+            self._listen(OriginChanged(known.origin, doubted, evidence))
         await self._look(known, at_once=True)  # another worker may have found it out before us, and learned
         proven = await self._walk(inquiry, known)
         if proven is None:

@@ -123,7 +123,7 @@ class Origins(Protocol):
         """Remember a rule, in place of an older one."""
         ...
 
-    async def forget_rule(self, origin: str, referer: str, evidence: str) -> bool:
+    async def forget_rule(self, origin: str, referer: str) -> bool:
         """Drop a rule that no longer holds: it is learned anew, with a fresh budget.
 
         Return whether it was there; if not, another worker has found the same out before.
