@@ -14,7 +14,7 @@ from rehost.errors import VisitError
 from rehost.fetcher.pace import Manners, Pace, sign_of
 from rehost.fetcher.rotation import Rotation
 from rehost.model import Reason
-from rehost.ports import Allowance, Change, Draw, Drawn, Pause, Share
+from rehost.ports import Allowance, Draw, Drawn, News, Pause, Share
 
 SHORT_PAUSE = 5.0
 """Seconds; a shorter pause is over before the other workers could hear of it."""
@@ -114,7 +114,7 @@ class HostPoliteness:
         self._replace(host)
         return passes
 
-    def finished(self, host: str, error: VisitError | None) -> Change | None:
+    def finished(self, host: str, error: VisitError | None) -> News | None:
         """Count the request as ended, learn from how it ended, and return what others should know of it."""
         pace = self._pace(host)
         seconds = pace.learn(sign_of(error), error, self._clock.monotonic(), self._random)

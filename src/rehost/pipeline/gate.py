@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 from rehost.clock import Clock
 from rehost.errors import RehostError, VisitError
-from rehost.ports import Change, Pause, Politeness
+from rehost.ports import News, Pause, Politeness
 
 HOP_SECONDS = 0.1
 """Between two looks whether more of a daily budget has come."""
@@ -33,7 +33,7 @@ class Gate:
         *,
         concurrency: int,
         patience_seconds: float,
-        changed: Callable[[Change], None],
+        changed: Callable[[News], None],
         greet: Callable[[], None],
     ) -> None:
         """Take the parts.
@@ -142,15 +142,15 @@ class Gate:
 
     def _leave(self, host: str, error: VisitError | None) -> None:
         self._free += 1
-        change = self._politeness.finished(host, error)
-        if change is not None:
-            self._tell(change)
+        news = self._politeness.finished(host, error)
+        if news is not None:
+            self._tell(news)
         self.open()
 
-    def _tell(self, change: Change) -> None:
-        self._changed(change)
-        if isinstance(change, Pause) and change.seconds > self._patience:
-            self.dismiss(change.host)
+    def _tell(self, news: News) -> None:
+        self._changed(news)
+        if isinstance(news, Pause) and news.seconds > self._patience:
+            self.dismiss(news.host)
 
     def _take(self, host: str) -> asyncio.Future[None]:
         queue = self._waiting[host]

@@ -47,7 +47,7 @@ from rehost.events import Listener, OriginChanged, OriginLearned
 from rehost.model import Link, Referer, Rule
 from rehost.pipeline.budget import Budget, LearnedElsewhere
 from rehost.pipeline.doubt import Doubts
-from rehost.pipeline.inquiry import Inquiry, Place, Proven
+from rehost.pipeline.inquiry import Inquiry, Proven, Sighting
 from rehost.pipeline.known import Known
 from rehost.pipeline.unmask import Suspicions, Unmasker
 from rehost.pipeline.visit import Prove
@@ -140,7 +140,7 @@ class Learner:
         Costs what is left of the origin's extra requests at most; a decoy is remembered, and so is a shared picture.
         """
         known, inquiry = self._begin(links[0], prove)
-        other: Place = self._normalise(links[1].url), links[1].page_url
+        other: Sighting = self._normalise(links[1].url), links[1].page_url
         await self._look(known)
         with inquiry:
             async with known.lock:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from rehost.errors import VisitError
 from rehost.model import Download, Image, NotModified, Reason, Request, Rule
-from rehost.ports.facts import Change, Draw, Drawn, Pause, Share, Spending, Witness
+from rehost.ports.facts import Draw, Drawn, News, Pause, Share, Spending, Witness
 
 
 class Politeness(Protocol):
@@ -48,7 +48,7 @@ class Politeness(Protocol):
         """
         ...
 
-    def finished(self, host: str, error: VisitError | None) -> Change | None:
+    def finished(self, host: str, error: VisitError | None) -> News | None:
         """Count the request as ended, learn from how it ended, and return what others should know of it."""
         ...
 
