@@ -14,7 +14,7 @@ from rehost.errors import VisitError
 from rehost.fetcher.pace import Manners, Pace, sign_of
 from rehost.fetcher.rotation import Rotation
 from rehost.model import Reason
-from rehost.ports import Allowance, Change, Draw, Drawn, Pause, Share
+from rehost.ports import Allowance, Draw, Drawn, News, Pause, Share
 
 SHORT_PAUSE = 5.0
 """Seconds; a shorter pause is over before the other workers could hear of it."""
@@ -114,23 +114,23 @@ class HostPoliteness:
         self._replace(host)
         return passes
 
-    def passed(self, host: str, error: VisitError | None) -> Change | None:
+    def passed(self, host: str, error: VisitError | None) -> News | None:
         """Learn from how a request ended that was no turn, and return what others should know of it.
 
         What ends while the host is left alone already was under way before: it tells nothing new.
         """
         if self.pause_seconds(host):
             return None
-        change = self._learn(host, error)
+        news = self._learn(host, error)
         self._replace(host)
-        return change
+        return news
 
-    def finished(self, host: str, error: VisitError | None) -> Change | None:
+    def finished(self, host: str, error: VisitError | None) -> News | None:
         """Count the request as ended, learn from how it ended, and return what others should know of it."""
-        change = self._learn(host, error)
+        news = self._learn(host, error)
         self._pace(host).end()
         self._place(host)
-        return change
+        return news
 
     def abandoned(self, host: str) -> None:
         """Count the request as never sent."""
@@ -187,7 +187,7 @@ class HostPoliteness:
                 self._heed_others(pace, share.pause_seconds)
             self._replace(host)
 
-    def _learn(self, host: str, error: VisitError | None) -> Change | None:
+    def _learn(self, host: str, error: VisitError | None) -> News | None:
         pace = self._pace(host)
         seconds = pace.learn(sign_of(error), error, self._clock.monotonic(), self._random)
         if seconds >= SHORT_PAUSE:

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 from rehost.clock import Clock
 from rehost.errors import RehostError, VisitError
-from rehost.ports import Change, Pause, Politeness
+from rehost.ports import News, Pause, Politeness
 
 HOP_SECONDS = 0.1
 """Between two looks whether more of a daily budget has come."""
@@ -33,7 +33,7 @@ class Gate:
         *,
         concurrency: int,
         patience_seconds: float,
-        changed: Callable[[Change], None],
+        changed: Callable[[News], None],
         greet: Callable[[], None],
     ) -> None:
         """Take the parts.
@@ -154,12 +154,12 @@ class Gate:
         self._tell(self._politeness.finished(host, error))
         self.open()
 
-    def _tell(self, change: Change | None) -> None:
-        if change is None:
+    def _tell(self, news: News | None) -> None:
+        if news is None:
             return
-        self._changed(change)
-        if isinstance(change, Pause) and change.seconds > self._patience:
-            self.dismiss(change.host)
+        self._changed(news)
+        if isinstance(news, Pause) and news.seconds > self._patience:
+            self.dismiss(news.host)
 
     def _take(self, host: str) -> asyncio.Future[None]:
         queue = self._waiting[host]

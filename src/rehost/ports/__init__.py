@@ -2,7 +2,6 @@
 
 from rehost.ports.facts import (
     Allowance,
-    Change,
     Compared,
     Draw,
     Drawn,
@@ -10,6 +9,7 @@ from rehost.ports.facts import (
     Found,
     LinkQuery,
     Marks,
+    News,
     Noted,
     Pause,
     Placement,
@@ -29,7 +29,6 @@ from rehost.ports.origin import Fetcher, Inspector, Origins, Politeness
 __all__ = [
     "Allowance",
     "Catalogue",
-    "Change",
     "Compared",
     "Draw",
     "Drawn",
@@ -40,6 +39,7 @@ __all__ = [
     "Ledger",
     "LinkQuery",
     "Marks",
+    "News",
     "Noted",
     "Origins",
     "Pause",

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from rehost.errors import VisitError
 from rehost.model import Download, Image, NotModified, Reason, Request, Rule
-from rehost.ports.facts import Change, Draw, Drawn, Pause, Share, Spending, Witness
+from rehost.ports.facts import Draw, Drawn, News, Pause, Share, Spending, Witness
 
 
 class Politeness(Protocol):
@@ -48,11 +48,11 @@ class Politeness(Protocol):
         """
         ...
 
-    def passed(self, host: str, error: VisitError | None) -> Change | None:
+    def passed(self, host: str, error: VisitError | None) -> News | None:
         """Learn from how a request ended that was no turn, and return what others should know of it."""
         ...
 
-    def finished(self, host: str, error: VisitError | None) -> Change | None:
+    def finished(self, host: str, error: VisitError | None) -> News | None:
         """Count the request as ended, learn from how it ended, and return what others should know of it."""
         ...
 
@@ -128,7 +128,7 @@ class Origins(Protocol):
         """Remember a rule, in place of an older one."""
         ...
 
-    async def forget_rule(self, origin: str, referer: str, evidence: str) -> bool:
+    async def forget_rule(self, origin: str, referer: str) -> bool:
         """Drop a rule that no longer holds: it is learned anew, with a fresh budget.
 
         Return whether it was there; if not, another worker has found the same out before.
