@@ -58,7 +58,7 @@ class FakeOrigins:
 
     def __init__(self) -> None:
         self.rules: dict[str, Rule] = {}
-        self.forgotten: list[tuple[str, str]] = []
+        self.forgotten: list[str] = []  # origins
         self.notices: dict[str, dict[str, str]] = {}  # origin -> digest of a decoy -> evidence
         self.pauses: list[tuple[str, float, str]] = []
         self.allowances: dict[str, int] = {}
@@ -75,13 +75,13 @@ class FakeOrigins:
     async def learned(self, rule: Rule) -> None:
         self.rules[rule.origin] = rule
 
-    async def forget_rule(self, origin: str, referer: str, evidence: str) -> bool:
+    async def forget_rule(self, origin: str, referer: str) -> bool:
         rule = self.rules.get(origin)
         if rule is None or rule.referer != referer:
             return False
         del self.rules[origin]
         self.spent.pop(origin, None)
-        self.forgotten.append((origin, evidence))
+        self.forgotten.append(origin)
         return True
 
     async def spend(self, origin: str, most: int, believed: str | None) -> Spending:

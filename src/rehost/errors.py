@@ -33,6 +33,7 @@ class VisitError(RehostError):
         reason: the one word for the cause.
         evidence: what was seen, for the operator: a status, a type, a size. No query strings.
         partial: what has arrived so far, where a next attempt may go on from it.
+        host: whose doing it is, where that is another host than the link's own: a redirect led there.
     """
 
     def __init__(self, reason: Reason, evidence: str = "", *, partial: Partial | None = None) -> None:
@@ -40,6 +41,7 @@ class VisitError(RehostError):
         self.reason = reason
         self.evidence = evidence
         self.partial = partial
+        self.host: str | None = None
 
 
 class Transient(VisitError):  # noqa: N818 - the kind of cause

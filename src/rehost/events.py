@@ -64,6 +64,15 @@ class OriginLearned:
 
 
 @dataclass(frozen=True, slots=True)
+class OriginChanged:
+    """An origin refuses what it gave under its rule: the rule is forgotten, and learned anew."""
+
+    origin: str
+    referer: str  # the rule
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
 class OriginPaused:
     """A host is left alone for a while."""
 
@@ -105,6 +114,6 @@ class RunEnded:
     mended: int = 0  # rows whose local URL was set again without a request
 
 
-Event = RunBegan | Planned | Visited | Recorded | OriginLearned | OriginPaused | HostDeferred | RunEnded
+Event = RunBegan | Planned | Visited | Recorded | OriginLearned | OriginChanged | OriginPaused | HostDeferred | RunEnded
 Listener = Callable[[Event], None]
 """Called on the event loop; must return at once and must not raise."""

@@ -12,13 +12,13 @@ from pathlib import Path
 def name() -> str:
     """Return this process's name as a worker: never given twice."""
     pid = os.getpid()
-    return f"{_machine()}:{pid}:{_started(pid)}:{uuid.uuid4().hex[:8]}"
+    return f"{_machine() or platform.node()}:{pid}:{_started(pid)}:{uuid.uuid4().hex[:8]}"
 
 
 def is_gone(worker: str) -> bool:
     """Return whether the worker of that name was a process of this machine that is no more.
 
-    False where that cannot be known: on other machines, and where there is no /proc.
+    False where that cannot be known: on other machines, after this one was started anew, and where there is no /proc.
     """
     machine, pid, started, _ = worker.rsplit(":", 3)
     return machine == _machine() and started != _started(int(pid))
@@ -32,12 +32,25 @@ def user() -> str:
         return str(os.getuid())
 
 
-def _machine() -> str:
-    """Return what tells this machine from others, and this container from its neighbours of the same name."""
+def kernel() -> str:
+    """Return what tells this machine, since it was started, from all others; nothing where there is no /proc.
+
+    Its name does not, of machines made from one image; nor do its namespaces: the first one has the same number
+    everywhere (linux/proc_ns.h, PROC_PID_INIT_INO).
+    """
     try:
-        return f"{platform.node()}/{Path('/proc/self/ns/pid').stat().st_ino}"
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
-        return platform.node()
+        return ""
+
+
+def _machine() -> str | None:
+    """Return what tells this machine from others, and this container from its neighbours, with its name to read."""
+    try:
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return None
+    return f"{platform.node()}/{kernel()}/{namespace}" if kernel() else None
 
 
 def _started(pid: int) -> str:

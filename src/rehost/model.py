@@ -93,6 +93,10 @@ class Format(StrEnum):
     HEIC = "heic", "image/heic"
 
 
+MAX_LINK_CHARACTERS = 32_768
+"""No server takes a longer request line; a cell that holds more is no link, and is read no further than shows that."""
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     """One cell, or one element of a cell, that holds a remote image URL, exactly as the row has it."""

@@ -9,7 +9,7 @@ from tests.databases import CASES, add_cases, execute, open_database
 
 from rehost.catalogue import Source, TableCatalogue
 from rehost.errors import CatalogueError
-from rehost.model import Link
+from rehost.model import MAX_LINK_CHARACTERS, Link
 from rehost.ports import Clearing, Restore, WriteBack
 
 A = "https://a.example/1.png"
@@ -69,6 +69,17 @@ async def test_a_row_is_cleared_that_leads_to_a_copy_whatever_its_link_and_the_p
     assert await execute(database, "SELECT main_image_local FROM ad_cases ORDER BY case_id") == [
         (None,), (None,), (values[3],), (values[4],), (values[5],), (None,)
     ]  # fmt: skip
+
+
+async def test_a_cell_that_is_too_long_for_a_link_is_read_no_further_than_shows_that(database, catalogue):
+    await add_cases(database, [f"data:image/png;base64,{'A' * 100_000}", A])
+    await execute(database, "UPDATE ad_cases SET source_url = main_image")
+
+    async def work(connection):
+        rows = await connection.execute(catalogue.links().select)
+        return [(len(row.url), len(row.page_url)) for row in rows.all()]
+
+    assert sorted(await database.read(work)) == [(len(A),) * 2, (MAX_LINK_CHARACTERS + 1,) * 2]
 
 
 async def test_restoring_leaves_alone_what_somebody_changed(database, catalogue):

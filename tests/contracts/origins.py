@@ -19,16 +19,16 @@ class OriginsContract:
         assert await origins.rule(ORIGIN) == RULE
         assert await origins.rule(OTHER) is None
 
-        assert not await origins.forget_rule(ORIGIN, "none", "the rule is another one by now")
+        assert not await origins.forget_rule(ORIGIN, "none")
         assert await origins.rule(ORIGIN) == RULE
-        assert await origins.forget_rule(ORIGIN, "site", "three links in a row are refused")
-        assert not await origins.forget_rule(OTHER, "site", "nothing was known")
+        assert await origins.forget_rule(ORIGIN, "site")
+        assert not await origins.forget_rule(OTHER, "site")
         assert await origins.rule(ORIGIN) is None
 
     async def test_decoys_add_up_and_belong_to_their_origin(self, origins):
         for digest in ("a" * 64, "b" * 64, "a" * 64):
             await origins.add_decoy(ORIGIN, digest, "comes for a path where nothing is")
-        await origins.forget_rule(ORIGIN, "site", "three links in a row are refused")
+        await origins.forget_rule(ORIGIN, "site")
 
         assert await origins.decoys(ORIGIN) == {"a" * 64, "b" * 64}
         assert await origins.decoys(OTHER) == frozenset()
@@ -40,10 +40,10 @@ class OriginsContract:
         assert await origins.spend(ORIGIN, 5, "site") is Spending.USED_UP
         assert await origins.spend(OTHER, 5, None) is Spending.GRANTED
 
-        assert not await origins.forget_rule(ORIGIN, "none", "it was another one")
+        assert not await origins.forget_rule(ORIGIN, "none")
         assert await origins.spend(ORIGIN, 5, "site") is Spending.USED_UP
         assert await origins.spend(ORIGIN, 5, "none") is Spending.ELSEWHERE
-        assert await origins.forget_rule(ORIGIN, "site", "three links in a row are refused")
+        assert await origins.forget_rule(ORIGIN, "site")
         assert [await origins.spend(ORIGIN, 5, None) for _ in range(6)] == [Spending.GRANTED] * 5 + [Spending.USED_UP]
 
         await origins.refresh_budget(ORIGIN, 0.0)

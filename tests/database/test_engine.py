@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from random import Random
 
 import pytest
@@ -14,6 +16,7 @@ from tests.postgres import GUARDED_PASSWORD, GUARDED_USER, running_postgres
 
 from rehost.clock import SystemClock
 from rehost.database import Database, after, blank, host_of, now, seconds_until
+from rehost.database.opening import CONNECTIONS
 from rehost.errors import CatalogueError, LedgerError, SettingsError
 
 HOSTS = [
@@ -28,6 +31,7 @@ HOSTS = [
     ("javascript:alert(1)", ""),
     ("a text", ""),
     ("https://图片.example/x", "图片.example"),
+    (f"https://{'图' * 300}/x", "图" * 255),
 ]
 
 
@@ -137,6 +141,62 @@ async def test_an_outage_is_waited_for_with_a_bound():
 
             with pytest.raises(LedgerError, match=r"cannot be reached.*DB_HOST and DB_PORT"):
                 await execute(database, "SELECT 1")
+
+
+@asynccontextmanager
+async def stalled(url: str) -> AsyncIterator[asyncio.Event]:
+    """Have every reader of the operator's table wait, as behind an ALTER TABLE, until the event is set."""
+    over = asyncio.Event()
+
+    async def hold(connection):
+        await connection.execute(text("LOCK TABLE ad_cases"))
+        holding.set()
+        await over.wait()
+
+    holding = asyncio.Event()
+    async with open_database(url) as another, asyncio.TaskGroup() as group:
+        group.create_task(another.transact(hold))
+        await holding.wait()
+        yield over
+        over.set()
+
+
+async def read_at_once(database: Database, times: int) -> list[object]:
+    reading = (execute(database, "SELECT count(*) FROM ad_cases") for _ in range(times))
+    async with asyncio.timeout(20):
+        return await asyncio.gather(*reading, return_exceptions=True)
+
+
+async def test_a_database_that_is_silent_for_a_while_is_waited_for_by_more_than_there_are_connections(
+    postgres, postgres_database
+):
+    url = postgres.url(postgres_database)
+    async with open_database(url, answer_seconds=0.1) as database:
+        await execute(database, "CREATE TABLE ad_cases ()")
+        async with stalled(url) as over:
+            asyncio.get_running_loop().call_later(0.4, over.set)
+
+            assert await read_at_once(database, CONNECTIONS + 4) == [[(0,)]] * (CONNECTIONS + 4)
+
+
+@pytest.mark.parametrize("times", [1, CONNECTIONS + 4])
+async def test_a_database_that_stays_silent_is_told_as_such_after_the_bound(postgres, postgres_database, times):
+    url = postgres.url(postgres_database)
+    async with open_database(url, answer_seconds=0.1, outage_seconds=0.2) as database:
+        await execute(database, "CREATE TABLE ad_cases ()")
+        async with stalled(url):
+            told = await read_at_once(database, times)
+
+    assert [type(each) for each in told] == [LedgerError] * times
+    assert all("gives no answer" in str(each) for each in told)
+
+
+async def test_what_goes_over_whole_tables_may_take_longer_than_any_other_answer(postgres):
+    async def work(connection):
+        return await connection.scalar(text("SELECT 1 FROM pg_sleep(0.3)"))
+
+    async with open_database(postgres.url(), answer_seconds=0.1, outage_seconds=0.0) as database:
+        assert await database.read(work, much=True) == 1
 
 
 CUT = text("SELECT pg_terminate_backend(pg_backend_pid())")

@@ -9,10 +9,10 @@ from tests.fetcher.conftest import client
 from tests.misbehaviours import BEHAVIOURS
 from tests.origin import Origin
 
-from rehost.errors import Permanent, StoreError, Transient, Unanswered
+from rehost.errors import Permanent, StoreError, Transient, Unanswered, VisitError
 from rehost.fetcher import dial
 from rehost.fetcher.guard import Guard
-from rehost.model import Download, NotModified, Reason, Request, Validator
+from rehost.model import Download, NotModified, Partial, Reason, Request, Validator
 
 
 async def failing(fetch, url, **settings):
@@ -163,6 +163,17 @@ async def test_the_referer_is_the_one_that_was_chosen_at_every_hop(origin, fetch
     assert {asked.headers["referer"] for asked in origin.requests} == {"https://www.a.example/page"}
 
 
+@pytest.mark.parametrize(
+    ("referer", "sent"),
+    [("https://www.a.example/page", None), ("http://www.a.example/page", "http://www.a.example/page")],
+)
+async def test_a_referer_of_https_does_not_follow_a_redirect_to_http(origin, fetch, referer, sent):
+    await fetch(origin.url("redirect-elsewhere", host="a.example", scheme="https"), referer=referer)
+
+    assert [asked.tls for asked in origin.requests] == [True, False]
+    assert [asked.headers.get("referer") for asked in origin.requests] == [referer, sent]
+
+
 async def test_no_cookie_is_kept(origin, spool):
     async with client(origin) as opened:
         for _ in range(2):
@@ -210,6 +221,51 @@ async def test_as_many_redirects_are_followed_as_allowed(origin, fetch, limit, e
         assert (await failing(fetch, origin.url("redirect"), max_redirects=limit)).reason is ended
 
     assert origin.count() == limit + 1
+
+
+class Passing:
+    """Lets every hop go, and remembers them."""
+
+    def __init__(self):
+        self.begun, self.ended = [], []
+
+    async def hop(self, host):
+        self.begun.append(host)
+
+    def hopped(self, host):
+        self.ended.append(host)
+
+
+@pytest.mark.parametrize(
+    ("name", "host", "ended"),
+    [
+        ("picture", None, ["b.example", "c.example"]),
+        ("not-found", "c.example", ["b.example"]),
+        ("closes-at-once", "c.example", ["b.example"]),
+        ("cut-in-transit", "c.example", ["b.example"]),
+        ("hang", "c.example", ["b.example"]),
+    ],
+)
+async def test_an_error_says_at_which_hop_it_was(spool, name, host, ended):
+    def play(asked, _path, _headers):
+        if asked == "c.example":
+            return name
+        return lambda exchange: exchange.reply(302, b"", f"Location: http://{chr(ord(asked[0]) + 1)}.example/1.jpg")
+
+    hops, said = Passing(), None
+    with Origin(play) as origin:
+        async with client(origin, hops=hops, timeout_seconds=0.5) as opened:
+            try:
+                await opened.fetch(Request("http://a.example/1.jpg", spool))
+            except VisitError as error:
+                said = error.host
+
+    assert (said, hops.begun, hops.ended) == (host, ["b.example", "c.example"], ended)
+
+
+@pytest.mark.parametrize("name", ["not-found", "redirect-circle", "unavailable-date"])
+async def test_an_error_at_the_links_own_host_names_no_other(origin, fetch, name):
+    assert (await failing(fetch, origin.url(name, host="a.example"))).host is None
 
 
 # conditional requests
@@ -303,6 +359,29 @@ async def test_a_rest_that_does_not_fit_is_never_joined(origin, spool, fetch, na
     assert origin.picture(url).startswith(spool.read_bytes())
     assert again.partial.size == spool.stat().st_size
     assert ["range" in asked.headers for asked in origin.requests] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("sent", "kind", "reason", "kept"),
+    [(10, Transient, Reason.TRUNCATED, 15), (96, Permanent, Reason.MALFORMED, None)],
+    ids=["less", "more"],
+)
+async def test_a_rest_without_a_length_is_held_to_the_range_that_it_announced(spool, sent, kind, reason, kept):
+    async def rest(exchange):
+        exchange.close()
+        await exchange.head(206, "Content-Range: bytes 5-99/100", 'ETag: "a"')
+        await exchange.send(b"r" * sent)
+
+    partial = Partial(spool.with_name("kept"), 5, Validator('"a"'))
+    partial.spool.write_bytes(b"begin")
+    with Origin(lambda _host, _path, _headers: rest) as origin:
+        async with client(origin) as opened:
+            with pytest.raises(kind) as caught:
+                await opened.fetch(Request(origin.url(), spool, partial=partial))
+
+    assert caught.value.reason is reason
+    assert kept == (caught.value.partial and caught.value.partial.size)
+    assert spool.exists() == bool(kept)
 
 
 @pytest.mark.parametrize("name", ["cut-once-weak", "cut-in-transit", "gzip-cut-in-transit", "gzip-cut"])
@@ -406,6 +485,22 @@ async def test_going_on_never_exceeds_the_cap(origin, spool, fetch):
 
     assert error.reason is Reason.TOO_LARGE
     assert not spool.exists()
+
+
+# codings
+
+
+@pytest.mark.parametrize("name", ["Transfer-Encoding", "Content-Encoding"])
+async def test_no_line_of_a_coding_is_passed_over(spool, name):
+    async def coded(exchange):
+        exchange.close()
+        await exchange.head(200, f"{name}: identity", f"{name}: zstd")
+        await exchange.send(exchange.body)
+
+    with Origin(lambda _host, _path, _headers: coded) as origin:
+        async with client(origin) as opened:
+            with pytest.raises(Permanent, match="encoding zstd"):
+                await opened.fetch(Request(origin.url(), spool))
 
 
 # limits

@@ -21,8 +21,9 @@ PUBLIC = ["93.184.216.34"]
 class Proxy:
     """A forwarding proxy (RFC 9112, section 3.2.2; RFC 9110, section 9.3.6) that leads every host to one origin."""
 
-    def __init__(self, origin, status="200 OK", tls=None):
+    def __init__(self, origin, status="200 OK", tls=None, established="HTTP/1.1 200 Connection established"):
         self.asked = []  # request lines and the credentials with them
+        self._established = established
         self._tls = tls
         self._origin = origin
         self._status = status
@@ -46,7 +47,7 @@ class Proxy:
             far_reader, far_writer = await asyncio.open_connection(self._origin.address, self._origin.port)
             with contextlib.closing(far_writer):
                 if head.startswith(b"CONNECT "):
-                    writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                    writer.write(f"{self._established}\r\n\r\n".encode())
                 else:
                     far_writer.write(head)
                 await asyncio.gather(_pipe(reader, far_writer), _pipe(far_reader, writer))
@@ -101,6 +102,23 @@ async def test_a_tls_url_goes_through_a_tunnel(origin, spool, proxy, through):
     assert proxy.asked[0].startswith("CONNECT a.example:443 HTTP/1.1\r\n")
     assert "picture" not in proxy.asked[0]
     assert origin.requests[0].tls
+    assert spool.read_bytes() == origin.picture("https://a.example/picture/1.jpg")
+
+
+@pytest.mark.parametrize(
+    "established",
+    [
+        "HTTP/1.0 200 Connection established",
+        "HTTP/1.0 200 OK\r\nContent-Length: 0",
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0",
+        "HTTP/1.1 200 OK\r\nContent-Length: 99",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked",
+    ],
+)
+async def test_whatever_the_proxy_says_of_a_body_the_tunnel_begins_at_the_head(origin, spool, through, established):
+    async with Proxy(origin, established=established).serving() as proxy:
+        await through(Proxies(https=proxy.url), "https://a.example/picture/1.jpg")
+
     assert spool.read_bytes() == origin.picture("https://a.example/picture/1.jpg")
 
 

@@ -23,7 +23,7 @@ def raw_deflate(data):
     return packer.compress(data) + packer.flush()
 
 
-@pytest.mark.parametrize("name", [None, "", "identity", "Identity, none", " , "])
+@pytest.mark.parametrize("name", ["", "identity", "Identity, none", " , "])
 def test_no_coding_needs_no_decoder(name):
     assert decoder_for(name) is None
 
@@ -36,7 +36,7 @@ def test_what_cannot_be_undone_is_refused(name):
     assert caught.value.reason is Reason.MALFORMED
 
 
-@pytest.mark.parametrize("field", [None, "", "identity", "chunked", "Chunked", "identity, chunked"])
+@pytest.mark.parametrize("field", ["", "identity", "chunked", "Chunked", "identity, chunked"])
 def test_chunked_is_the_only_transfer_coding(field):
     check_transfer(field)
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from rehost.fetcher.condition import fields_for, is_strong, media_type, misfit, validator_of
+from rehost.fetcher.condition import fields_for, is_strong, media_type, validator_of, whole_size
 from rehost.model import Partial, Request, Validator
 
 SPOOL = Path("spool")
@@ -45,10 +45,10 @@ def test_a_partial_asks_for_the_rest_of_the_same_bytes_only():
 
 
 @pytest.mark.parametrize("without", [None, "ETag", "Content-Length"])
-def test_the_rest_fits(without):
+def test_a_rest_that_fits_says_how_large_the_whole_is(without):
     headers = {name: value for name, value in REST.items() if name != without}
 
-    assert misfit(headers, 100, '"a"') is None
+    assert whole_size(headers, 100, '"a"') == 300
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_the_rest_fits(without):
     ],
 )
 def test_what_does_not_fit_is_not_joined(change):
-    assert misfit(REST | change, 100, '"a"') is not None
+    assert whole_size(REST | change, 100, '"a"') is None
 
 
 @pytest.mark.parametrize(

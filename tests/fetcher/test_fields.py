@@ -24,6 +24,13 @@ def test_of_a_name_that_came_twice_the_first_value_counts_and_all_are_known():
     assert list(came) == ["x-robots-tag", "date"]
 
 
+def test_a_list_may_come_in_several_lines():
+    came = fields((b"Transfer-Encoding", b"identity"), (b"transfer-encoding", b" chunked"))
+
+    assert came.listed("Transfer-Encoding") == "identity, chunked"
+    assert came.listed("Content-Encoding") == ""
+
+
 def test_white_space_around_a_value_is_none_of_it_and_stray_bytes_are_kept():
     came = fields((b"Location", b" /\xcd\xbc \t"))
 

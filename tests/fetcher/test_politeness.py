@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.fakes import FakeClock
 
-from rehost.errors import Permanent, Transient, Unanswered
+from rehost.errors import Permanent, Transient, Unanswered, Withheld
 from rehost.fetcher.pace import FIRST_PAUSE, GROWTH_ROUNDS, LARGEST_PART, LONGEST_PAUSE, Manners, Sign, sign_of
 from rehost.fetcher.politeness import HostPoliteness
 from rehost.model import Reason
@@ -244,12 +244,6 @@ def test_retry_after_pauses_the_host_and_no_other(polite, clock, reason):
     assert polite.next_host({"a.test"}) == "a.test"
 
 
-def test_an_absurd_retry_after_is_believed_up_to_a_week(polite):
-    change = ask(polite, Transient(Reason.THROTTLED, retry_after=1e9))
-
-    assert change.seconds == pytest.approx(7 * 86400, abs=1)
-
-
 def test_a_retry_after_that_is_obeyed_again_and_again_in_vain_becomes_longer(polite, clock):
     pauses = []
     for _ in range(9):
@@ -357,6 +351,28 @@ def test_a_pause_that_somebody_else_found_is_heeded_and_never_shortened(polite, 
 
 
 # manners
+
+
+def test_no_request_passes_to_a_host_that_is_left_alone(polite, clock):
+    assert polite.passes("a.test")
+    change = polite.passed("a.test", Transient(Reason.THROTTLED, "status 429", retry_after=120.0))
+
+    assert isinstance(change, Pause)
+    with pytest.raises(Withheld, match="throttled: status 429") as caught:
+        polite.passes("a.test")
+    assert caught.value.retry_after == polite.pause_seconds("a.test")
+    clock.advance(122)
+    assert polite.passes("a.test")
+    assert polite.in_flight() == {}
+
+
+def test_what_passed_before_a_host_was_left_alone_tells_nothing_new(polite, clock):
+    throttled = Transient(Reason.THROTTLED, "status 429", retry_after=7.0)
+    for _ in range(5):
+        changes = [polite.passed("a.test", throttled) for _ in range(8)]  # all of them were under way at once
+        assert changes[1:] == [None] * 7
+        assert 7 <= polite.pause_seconds("a.test") <= 8
+        clock.advance(8)
 
 
 def test_a_least_delay_is_kept_between_requests(clock):
@@ -584,6 +600,17 @@ class Polite(RuleBasedStateMachine):
                 assert change.seconds == pytest.approx(self.polite.pause_seconds(host))
             elif change:
                 assert 1 <= change.slots <= 6
+
+    @rule(host=st.sampled_from(HOSTS), error=SIGNS)
+    def pass_by(self, host, error):
+        before = self.polite.pause_seconds(host)
+        if before:
+            with pytest.raises(Withheld):
+                self.polite.passes(host)
+        else:
+            assert self.polite.passes(host)
+        self.polite.passed(host, error)
+        assert self.polite.pause_seconds(host) >= before
 
     @rule(host=st.sampled_from(HOSTS))
     def abandon(self, host):

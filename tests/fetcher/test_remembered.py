@@ -46,7 +46,8 @@ async def test_who_waited_for_a_failure_shares_it_and_who_comes_later_asks_again
     failed = await asyncio.gather(*(remembered("a") for _ in range(9)), return_exceptions=True)
     clock.advance(1.0)
 
-    assert {type(error) for error in failed} == {Transient}
+    assert {(type(error), str(error)) for error in failed} == {(Transient, "unresolved: a")}
+    assert len(set(map(id, failed))) == 9  # what is noted on one is not said of the others
     assert await remembered("a") == 2
 
 

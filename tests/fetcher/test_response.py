@@ -12,6 +12,7 @@ from rehost.model import Reason
 COUNTED = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npictur"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\npic\r\n3\r\ntur\r\n0\r\n\r\n"
 OPEN_ENDED = b"HTTP/1.1 200 OK\r\n\r\npictur"
+UNCODED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\npictur"
 
 
 class Heard:
@@ -30,9 +31,9 @@ class Heard:
         self.said.append("reusable" if is_reusable else "closed")
 
 
-def begun():
+def begun(**more):
     stream = Heard()
-    return stream, Response(stream, lambda: stream.said.append("left"))
+    return stream, Response(stream, lambda: stream.said.append("left"), **more)
 
 
 async def read(answer):
@@ -57,7 +58,7 @@ async def played(raw, size, *, late=False):
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
-@pytest.mark.parametrize("raw", [COUNTED, CHUNKED, OPEN_ENDED, b"HTTP/1.1 103 E\r\nLink: a\r\n\r\n" + COUNTED])
+@pytest.mark.parametrize("raw", [COUNTED, CHUNKED, OPEN_ENDED, UNCODED, b"HTTP/1.1 103 E\r\nLink: a\r\n\r\n" + COUNTED])
 async def test_a_body_is_the_same_in_whatever_pieces_it_comes(raw, size, late):
     _, answer, body = await played(raw, size, late=late)
 
@@ -65,7 +66,9 @@ async def test_a_body_is_the_same_in_whatever_pieces_it_comes(raw, size, late):
     assert "link" not in answer.headers
 
 
-@pytest.mark.parametrize(("raw", "ended"), [(COUNTED, "reusable"), (CHUNKED, "reusable"), (OPEN_ENDED, "closed")])
+@pytest.mark.parametrize(
+    ("raw", "ended"), [(COUNTED, "reusable"), (CHUNKED, "reusable"), (OPEN_ENDED, "closed"), (UNCODED, "closed")]
+)
 async def test_a_connection_can_be_used_again_where_the_framing_says_so(raw, ended):
     stream, answer, _ = await played(raw, 1000)
     answer.close()
@@ -161,20 +164,35 @@ async def test_an_answer_that_is_closed_early_takes_its_connection_with_it():
     assert stream.said == ["pause", "closed", "left"]
 
 
-async def test_the_answer_to_connect_ends_at_its_head():
-    stream, answer = begun()
-    answer.feed(memoryview(b"HTTP/1.1 200 Connection established\r\n\r\n"))
-    answer.end_at_head()
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("framing", ["", "Content-Length: 0\r\n", "Content-Length: 9\r\n", "Connection: close\r\n"])
+async def test_the_answer_to_connect_ends_at_its_head(version, framing):
+    stream, answer = begun(is_to_connect=True)
+    answer.feed(memoryview(f"HTTP/{version} 200 Connection established\r\n{framing}\r\n".encode()))
+
+    assert await read(answer) == b""
     answer.close()
+    assert stream.said == ["reusable", "left"]
 
-    assert stream.said == ["pause", "reusable", "left"]
+
+@pytest.mark.parametrize("size", [1, 1000])
+async def test_a_refusal_to_connect_is_an_answer_like_any_other(size):
+    stream, answer = begun(is_to_connect=True)
+    refusal = COUNTED.replace(b"200 OK", b"407 No")
+    for start in range(0, len(refusal), size):
+        answer.feed(memoryview(refusal[start : start + size]))
+
+    assert await read(answer) == b"pictur"
+    assert (answer.status, stream.said[-1]) == (407, "reusable")
 
 
-async def test_nothing_may_follow_the_answer_to_connect():
-    stream, answer = begun()
-    answer.feed(memoryview(OPEN_ENDED))
+@pytest.mark.parametrize("raw", [COUNTED, OPEN_ENDED, COUNTED.replace(b"6", b"0"), CHUNKED])
+async def test_nothing_may_follow_the_answer_to_connect(raw):
+    stream, answer = begun(is_to_connect=True)
+    answer.feed(memoryview(raw))
 
-    with pytest.raises(Permanent):
-        answer.end_at_head()
+    with pytest.raises(Permanent) as caught:
+        await read(answer)
     answer.close()
-    assert stream.said == ["pause", "closed", "left"]
+    assert caught.value.reason is Reason.MALFORMED
+    assert stream.said == ["closed", "left"]

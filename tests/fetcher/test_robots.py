@@ -1,4 +1,6 @@
 import asyncio
+import gzip
+import zlib
 
 import pytest
 from tests.fetcher.conftest import client
@@ -40,6 +42,40 @@ from rehost.model import Reason, Request
 )
 def test_rules_are_read_as_rfc_9309_has_them(text, target, allowed):
     assert parse(text).allows(target) is allowed
+
+
+@pytest.mark.parametrize(
+    ("pattern", "target"),
+    [
+        ("/图片/", "/%E5%9B%BE%E7%89%87/x.png"),
+        ("/%e5%9b%be/", "/%E5%9B%BE/x.png"),
+        ("/a%2fb", "/a%2Fb"),
+        ("/a%2Fb", "/a%2fb"),
+        ("/%7Euser/", "/~user/"),
+        ("/~user/", "/%7euser/"),
+        ("/a b/", "/a%20b/"),
+        ("/a|b", "/a%7Cb"),
+        ("/*.PNG%24", "/1.PNG$"),
+        ("/a$b$", "/a$b"),
+        ("/a%2A", "/a*"),
+        ("/*?size=%e5$", "/1.png?size=%E5"),
+    ],
+)
+def test_paths_are_compared_however_they_are_encoded(pattern, target):
+    assert not parse(f"User-agent: *\nDisallow: {pattern}").allows(target)
+
+
+@pytest.mark.parametrize(("pattern", "target"), [("/a%2Fb", "/a/b"), ("/a%2A", "/ab"), ("/a%24", "/a"), ("/%", "/")])
+def test_what_is_encoded_for_a_reason_is_another_path(pattern, target):
+    assert parse(f"User-agent: *\nDisallow: {pattern}").allows(target)
+
+
+async def test_a_robots_txt_in_a_national_encoding_means_its_bytes(spool):
+    site = Site("User-agent: *\nDisallow: /图/\n".encode("gbk"))
+
+    reasons, _ = await outcomes(site, spool, "http://a.example/%CD%BC/1.png", "http://a.example/%E5%9B%BE/1.png")
+
+    assert reasons == [Reason.ROBOTS_REFUSED, None]
 
 
 def test_a_pattern_made_to_be_dear_is_cheap():
@@ -168,3 +204,64 @@ async def test_many_at_once_read_robots_txt_once(tmp_path):
 
         assert origin.count("/robots.txt") == 1
         assert origin.count() == 10
+
+
+async def test_a_robots_txt_that_cannot_be_had_is_held_against_its_own_host(spool):
+    def site(host, path, _headers):
+        if path != "/robots.txt":
+            return lambda exchange: exchange.reply(302, b"", "Location: http://b.example/1.png")
+        return "not-found" if host == "a.example" else "closes-at-once"
+
+    with Origin(site) as origin:
+        async with client(origin, obeys_robots=lambda _origin: True) as opened:
+            for name, host in (("a", "b.example"), ("b", None)):
+                with pytest.raises(Transient) as caught:
+                    await opened.fetch(Request(f"http://{name}.example/1.png", spool))
+                assert (caught.value.reason, caught.value.host) == (Reason.UNREACHABLE, host)
+
+
+async def asked_after(spool, status, body, *fields):
+    """Fetch what a robots.txt forbids that is sent so; return the error, and how often the picture was asked for."""
+
+    async def answer(exchange):
+        exchange.close()
+        await exchange.head(status, *fields)
+        await exchange.send(body)
+
+    error = None
+    with Origin(lambda _host, path, _headers: answer if path == "/robots.txt" else None) as origin:
+        async with client(origin, obeys_robots=lambda _origin: True) as opened:
+            try:
+                await opened.fetch(Request("http://a.example/private/1.png", spool))
+            except (Permanent, Transient) as caught:
+                error = caught
+        return error, origin.count("/private/1.png")
+
+
+@pytest.mark.parametrize(("name", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+async def test_a_robots_txt_that_is_sent_coded_is_obeyed(spool, name, pack):
+    error, asked = await asked_after(spool, 200, pack(FORBIDDEN.robots), f"Content-Encoding: {name}")
+
+    assert (type(error), error.reason, error.evidence, asked) == (Permanent, Reason.ROBOTS_REFUSED, "robots.txt", 0)
+
+
+@pytest.mark.parametrize(
+    ("field", "body", "evidence"),
+    [
+        ("Content-Encoding: gzip", gzip.compress(FORBIDDEN.robots, mtime=0)[:-9], "the gzip body ends before its end"),
+        ("Content-Encoding: gzip", b"not packed", "not gzip: "),
+        ("Content-Encoding: br", b"?", "content encoding br"),
+        ("Transfer-Encoding: gzip", b"?", "transfer encoding gzip"),
+        ("Content-Length: 99", b"User-agent: *", "cut off after 13 bytes"),
+    ],
+    ids=["cut", "corrupt", "unknown", "transfer", "short"],
+)
+async def test_a_robots_txt_that_cannot_be_read_allows_nothing_for_now(spool, field, body, evidence):
+    error, asked = await asked_after(spool, 200, body, field)
+
+    assert (type(error), error.reason, asked) == (Transient, Reason.ROBOTS_REFUSED, 0)
+    assert error.evidence.startswith(f"robots.txt: {evidence}")
+
+
+async def test_the_page_that_says_that_there_is_no_robots_txt_need_not_be_read(spool):
+    assert await asked_after(spool, 404, b"?", "Content-Encoding: br") == (None, 1)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from rehost.errors import Permanent, VisitError
 from rehost.fetcher.url import _PLAIN, BAD_PORTS, _normalise, host_of, next_hop, normalise, origin_of, port_of
-from rehost.model import Reason
+from rehost.model import MAX_LINK_CHARACTERS, Reason
 
 AS_BROWSERS_READ_THEM = {
     "https://oss.adquan.com/upload/a.png": "https://oss.adquan.com/upload/a.png",
@@ -58,6 +58,7 @@ NO_URLS = [
     "http://a.example\0.b.example/",
     "http://user:word@a.example/b.png",
     "http://user@a.example/b.png",
+    f"{' ' * 100}http://a.example/{'b' * MAX_LINK_CHARACTERS}"[: MAX_LINK_CHARACTERS + 1],
     "http://a.example\\@b.example/",
     "https://a.example/" + "x" * 40_000,
     "https://a.example/" + "图" * 20_000,

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 
 from rehost.errors import Permanent, Transient
-from rehost.fetcher.verdict import MAX_RETRY_AFTER_SECONDS, of_status, retry_after_seconds
+from rehost.fetcher.verdict import LONGEST_RETRY_AFTER, of_status, retry_after_seconds
 from rehost.model import Reason
 
 NOW = datetime(2026, 11, 24, 8, 0, 0, tzinfo=UTC)
@@ -71,8 +71,10 @@ def test_unavailable_without_one_is_the_origins_error():
         ("Tuesday, 24-Nov-26 09:00:00 GMT", 3600.0),
         ("Tue Nov 24 09:00:00 2026", 3600.0),
         ("Tue, 24 Nov 2026 07:00:00 GMT", 0.0),
-        ("9" * 400, MAX_RETRY_AFTER_SECONDS),
-        ("Fri, 31 Dec 9999 23:59:59 GMT", MAX_RETRY_AFTER_SECONDS),
+        (str(7 * 86400), LONGEST_RETRY_AFTER),
+        (str(7 * 86400 + 1), LONGEST_RETRY_AFTER),
+        ("9" * 400, LONGEST_RETRY_AFTER),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", LONGEST_RETRY_AFTER),
         (None, None),
         ("", None),
         ("-5", None),

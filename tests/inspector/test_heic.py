@@ -7,11 +7,12 @@ import sys
 
 import pytest
 from tests.inspector.conftest import inspector
+from tests.inspector.test_effort import steps
 from tests.pictures import picture
 
 from rehost.errors import Permanent
 from rehost.inspector import heic
-from rehost.inspector.structure import Ceiling, examine
+from rehost.inspector.structure import Ceiling, examine, hevc
 from rehost.model import Format, Image, Reason
 
 LIMITS = Ceiling(max_pixels=50_000_000, max_frames=1000)
@@ -61,6 +62,31 @@ def test_a_picture_without_bytes_or_configuration_is_refused():
         examine(WHOLE.replace(b"iloc", b"free"), LIMITS)
     with pytest.raises(Permanent, match="without its configuration"):
         examine(WHOLE.replace(b"hvcC", b"free"), LIMITS)
+
+
+def box(kind, *parts):
+    content = b"".join(parts)
+    return struct.pack(">I", 8 + len(content)) + kind + content
+
+
+def located(iloc):
+    """Return a HEIC that is nothing but a list of where its items lie."""
+    meta = box(b"meta", bytes(4), box(b"pitm", bytes(6)), box(b"iprp"), box(b"iloc", iloc))
+    return box(b"ftyp", b"heic", bytes(4)) + meta
+
+
+def test_pieces_that_take_no_bytes_to_list_take_no_time_either():
+    items = 400
+    many = struct.pack(">IHH", 0, 0, items) + struct.pack(">HHH", 1, 0, 65535) * items
+
+    assert steps(located(many)) < 100 * items
+
+
+def test_a_picture_in_pieces_that_lie_upon_each_other_is_refused_before_they_are_put_together():
+    data = bytes(1000)
+
+    with pytest.raises(Permanent, match="more bytes than its file"):
+        hevc.check(data, [(0, 600)] * 2, 4)
 
 
 def test_a_photograph_fits_into_half_of_the_memory_that_a_decoder_has(tmp_path):

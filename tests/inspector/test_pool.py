@@ -151,6 +151,16 @@ async def test_processes_start_when_needed_and_no_more_of_them_than_allowed(spoo
     assert children() == set()
 
 
+async def test_without_a_decoder_small_files_need_a_process_only_where_few_bytes_can_make_much_work(spool):
+    async with inspector(verify="structure") as subject:
+        for kind in (Format.JPEG, Format.PNG, Format.GIF, Format.WEBP, Format.BMP):
+            assert (await subject.inspect(spool(picture(1, kind)))).format is kind
+        assert children() == set()
+        for kind in (Format.AVIF, Format.HEIC, Format.TIFF, Format.ICO, Format.JPEG2000):
+            assert (await subject.inspect(spool(picture(1, kind)))).format is kind
+        assert len(children()) == 1
+
+
 async def test_a_cancelled_question_leaves_nothing_behind(spool):
     bomb, good = spool(blank(7000), "bomb"), spool(picture(1), "good")
 

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.fakes import FakeClock
 from tests.inspector.conftest import MEBIBYTE, inspector
-from tests.inspector.test_structure import MOVING, WHOLE
+from tests.inspector.test_structure import BEFORE_THE_FILE, MOVING, WHOLE
 from tests.pictures import ANIMATED, WRITABLE, animation, picture
 
-from rehost.errors import VisitError
+from rehost.errors import Transient, VisitError
 from rehost.inspector import process, proof
 from rehost.inspector.process import Bounds
 from rehost.model import Format, Image, Reason
@@ -58,6 +58,22 @@ def test_damaged_pictures_get_a_verdict(name, seed, prove):
     assert isinstance(prove(bytes(damaged)), Image | VisitError)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_whose_end_was_put_behind_a_cut_is_noticed_by_its_decoder(progressive, share, prove):
+    whole = picture(5, Format.JPEG, 1600, 1200, progressive=progressive)
+    start = whole.rindex(b"\xff\xda") + 20
+
+    refused = prove(whole[: start + int((len(whole) - start) * share)].removesuffix(b"\xff") + b"\xff\xd9")
+
+    assert (type(refused), refused.reason) == (Transient, Reason.TRUNCATED)
+
+
+@pytest.mark.parametrize("prove", ["decode", "structure"], indirect=True)
+def test_no_place_that_a_picture_names_stops_the_run(prove):
+    assert prove(BEFORE_THE_FILE).reason is Reason.CORRUPT
+
+
 @pytest.mark.parametrize("prove", ["structure"], indirect=True)
 def test_without_a_decoder_a_gif_without_its_trailer_counts_as_cut(prove):
     assert isinstance(prove(MOVING["moving GIF"]), Image)
@@ -70,9 +86,9 @@ async def test_after_a_walk_that_took_long_only_tiny_files_are_walked_here(tmp_p
     def walk(path, bounds):
         walked.append(Path(path).name)
         clock.time += 0.5 if path.endswith("slow") else 0.0
-        return process.prove(path, bounds)
+        return process.walk(path, bounds)
 
-    monkeypatch.setattr(proof, "prove", walk)
+    monkeypatch.setattr(proof, "walk", walk)
     clock = FakeClock()
     large = picture(1, Format.PNG, 20, 20) + bytes(100_000)  # what follows a picture is ignored
     for name, content in (

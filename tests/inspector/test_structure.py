@@ -53,6 +53,21 @@ def png(*chunks):
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
+SQUARE = {256: (4, 16), 257: (4, 16), 258: (4, 8), 259: (4, 1), 262: (4, 1), 277: (4, 1), 278: (4, 16)}
+"""The fields of a grey picture of 16 x 16 pixels in a TIFF, but for where its bytes are: tag -> (type, value)."""
+
+
+def tiff(fields):
+    """Return a TIFF with 256 bytes of pixels at byte 8, and one directory."""
+    entries = [struct.pack("<HHIi", tag, kind, 1, value) for tag, (kind, value) in sorted(fields.items())]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + 256) + bytes(256) + directory
+
+
+BEFORE_THE_FILE = tiff(SQUARE | {273: (9, -5), 322: (4, 16), 323: (4, 16), 324: (4, 8), 325: (4, 256)})
+"""A TIFF with a tile that is there and a strip that cannot be."""
+
+
 def header(width, height):
     return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
 
@@ -192,6 +207,15 @@ def test_a_further_picture_that_breaks_off_is_noticed_and_one_that_was_taken_out
         examine(whole[: second + 100], LIMITS)
 
 
+def test_a_list_of_further_pictures_that_was_left_behind_is_not_missed_whatever_stands_at_its_places():
+    whole = multi_picture()
+    second = whole.rindex(b"\xff\xd8\xff")
+    comment = b"\xff\xfe" + struct.pack(">H", 2 + 64) + b"." * 64
+    longer = whole[: second - 2] + comment + whole[second - 2 : second]  # the list's places lie 66 bytes too early now
+
+    assert examine(longer, LIMITS).image == Image(Format.JPEG, 64, 48, 1)
+
+
 def test_a_gif_without_its_trailer_is_in_doubt():
     found = examine(animation(1, frames=3)[:-1], LIMITS)
 
@@ -207,6 +231,19 @@ def test_a_tiff_that_points_at_its_own_directory_ends():
     struct.pack_into("<I", whole, directory + 2 + 12 * count, directory)
 
     assert examine(bytes(whole), LIMITS).image.frames == 1
+
+
+@pytest.mark.parametrize("kind", [3, 4, 8, 9])
+def test_a_place_in_a_tiff_is_any_whole_number(kind):
+    assert examine(tiff(SQUARE | {273: (kind, 8), 279: (kind, 256)}), LIMITS).image == Image(Format.TIFF, 16, 16, 1)
+    with pytest.raises(Transient):
+        examine(tiff(SQUARE | {273: (kind, 8), 279: (kind, 400)}), LIMITS)
+
+
+@pytest.mark.parametrize("places", [{273: (9, -5)}, {273: (4, 8), 279: (9, -5)}, {273: (11, 8)}, {273: (2, 8)}])
+def test_a_place_in_a_tiff_that_is_none_is_refused_whatever_else_there_is(places):
+    with pytest.raises(Permanent, match="lies nowhere"):
+        examine(tiff(SQUARE | {324: (4, 8), 325: (4, 256)} | places), LIMITS)
 
 
 @given(data=st.binary(max_size=400), kind=st.sampled_from(WRITABLE), kept=st.integers(4, 60))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from random import Random
 
 import pytest
 from tests.databases import add_cases, another_desk, execute, stored
@@ -21,6 +22,15 @@ async def test_new_links_are_wanted_at_once(desk):
 
     assert noted == Noted(present=3, new=3, changed=0, vanished=0)
     assert set(await desk.ledger.hosts("cases")) == {"", "a.example", "b.example"}
+
+
+async def test_junk_that_no_index_could_hold_as_a_host_is_noted_like_any_other_link(database, desk):
+    random = Random(1)
+    junk = "".join(chr(random.randrange(0x4E00, 0x9FA5)) for _ in range(1500))
+    await add_cases(database, [f"http://{junk}/x.png", A])
+
+    assert (await desk.note()).new == 2
+    assert len(await desk.lease_all()) == 2
 
 
 async def test_a_second_noting_finds_nothing_new(desk):

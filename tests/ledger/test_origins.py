@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from random import Random
 
 import pytest
+from tests.databases import put_ahead
 
 from rehost.ledger import SqlOrigins
 from rehost.ledger.sharing import fair_slots
@@ -33,7 +34,7 @@ async def test_a_rule_is_remembered_replaced_and_forgotten(origins):
     assert await origins.rule("https://a.example") == first
     await origins.learned(second)
     assert await origins.rule("https://a.example") == second
-    assert await origins.forget_rule("https://a.example", "page", "403 for three links")
+    assert await origins.forget_rule("https://a.example", "page")
     assert await origins.rule("https://a.example") is None
 
 
@@ -105,6 +106,28 @@ async def test_the_slots_of_a_dead_worker_come_back(database):
     await dead.shares({HOST: 10})
 
     assert (await alive.shares({HOST: 10}))[HOST].slots == 10
+
+
+async def test_a_worker_that_died_under_a_clock_that_was_ahead_holds_no_slots(database):
+    dead, alive = worker(database, "dead"), worker(database, "alive")
+    await dead.shares({HOST: 10})
+    await put_ahead(database, "rehost_workers", "alive_until")
+
+    assert (await alive.shares({HOST: 10}))[HOST].slots == 1
+    assert (await alive.shares({HOST: 10}))[HOST].slots == 1
+
+
+async def test_a_pause_from_a_clock_that_was_ahead_is_over_and_gives_way_to_a_new_one(database, origins):
+    await origins.allow(HOST, 10, proven=True)
+    await origins.pause(HOST, 60.0, "429")
+    await put_ahead(database, "rehost_hosts", "paused_until")
+
+    before = (await origins.shares({HOST: 3}))[HOST]
+    await origins.pause(HOST, 60.0, "503")
+    after = (await origins.shares({HOST: 3}))[HOST]
+
+    assert (before.slots, before.pause_seconds) == (3, 0)
+    assert (after.slots, after.pause_seconds) == (0, pytest.approx(60, abs=30))
 
 
 async def test_a_worker_without_wishes_gives_all_back(database):

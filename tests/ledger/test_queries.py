@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.databases import add_cases, stored
+from tests.databases import add_cases, put_ahead, stored
 
 from rehost.ledger import Queries, SqlOrigins
-from rehost.ledger.standings import Wanted
+from rehost.ledger.standings import LinkFilter
 from rehost.model import Deferred, Format, Reason, Refused, State
 
 LINKS = [f"https://a.example/{number}.png" for number in range(4)] + ["https://B.example/100%_x.png"]
@@ -51,11 +51,14 @@ async def test_hosts_are_told_with_their_pauses(queries, database):
     assert (second.host, second.due, second.evidence) == ("b.example", 1, "429")
     assert second.pause_seconds == pytest.approx(60, abs=30)
 
+    await put_ahead(database, "rehost_hosts", "paused_until")
+    assert [host.pause_seconds for host in await queries.hosts("cases")] == [0.0, 0.0]
+
 
 async def test_pages_follow_each_other_without_gap_or_overlap(queries):
     keys, after = [], 0
     while True:
-        page = await queries.links(Wanted("cases"), after, limit=2)
+        page = await queries.links(LinkFilter("cases"), after, limit=2)
         keys += [link.row_key for link in page.links]
         if page.next is None:
             break
@@ -67,14 +70,14 @@ async def test_pages_follow_each_other_without_gap_or_overlap(queries):
 @pytest.mark.parametrize(
     ("wanted", "keys"),
     [
-        (Wanted(state=State.HELD), ["1", "2"]),
-        (Wanted(reason=Reason.GONE), ["4"]),
-        (Wanted(host="b.example"), ["5"]),
-        (Wanted(text="A.EXAMPLE/3"), ["4"]),
-        (Wanted(text="%"), ["5"]),
-        (Wanted(text="_"), ["5"]),
-        (Wanted(text="' OR 1=1 --"), []),
-        (Wanted(source="others"), []),
+        (LinkFilter(state=State.HELD), ["1", "2"]),
+        (LinkFilter(reason=Reason.GONE), ["4"]),
+        (LinkFilter(host="b.example"), ["5"]),
+        (LinkFilter(text="A.EXAMPLE/3"), ["4"]),
+        (LinkFilter(text="%"), ["5"]),
+        (LinkFilter(text="_"), ["5"]),
+        (LinkFilter(text="' OR 1=1 --"), []),
+        (LinkFilter(source="others"), []),
     ],
 )
 async def test_links_are_found_by(queries, wanted, keys):
@@ -123,6 +126,9 @@ async def test_a_run_is_alive_while_its_worker_is(desk, database):
     await SqlOrigins(database, worker="worker", concurrency=4, lease_seconds=60).shares({"a.example": 1})
     assert [(each.run, each.is_alive) for each in await queries.runs()] == [(run, True)]
 
+    await put_ahead(database, "rehost_workers", "alive_until")
+    assert [(each.run, each.is_alive) for each in await queries.runs()] == [(run, False)]
+
 
 async def test_growth_is_what_came_of_late(queries):
     assert await queries.growth() == 10
@@ -130,6 +136,6 @@ async def test_growth_is_what_came_of_late(queries):
 
 
 async def test_rows_found_elsewhere_are_shown_as_well(queries):
-    page = await queries.links(Wanted(text="A.EXAMPLE/3", keys=("1",)))
+    page = await queries.links(LinkFilter(text="A.EXAMPLE/3", keys=("1",)))
 
     assert [link.row_key for link in page.links] == ["1", "4"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.databases import execute
+from tests.databases import execute, put_ahead
 
 from rehost.ledger import SqlOrigins
 from rehost.ledger.spending import part_of
@@ -59,6 +59,21 @@ async def test_who_leaves_or_is_silent_for_a_lease_holds_no_origin(database):
     await leaving.leave()
     assert await spend(silent) == [GRANTED]
     assert await spend(alive) == [GRANTED]
+
+
+async def test_who_died_while_it_learned_under_a_clock_that_was_ahead_holds_no_origin(database):
+    assert await spend(worker(database, "dead")) == [GRANTED]
+    await put_ahead(database, "rehost_learnings", "busy_until")
+
+    assert await spend(worker(database, "alive")) == [GRANTED]
+
+
+async def test_a_budget_that_was_used_up_under_a_clock_that_was_ahead_is_fresh(database):
+    one = worker(database, "one")
+    assert await spend(one, 6) == [GRANTED] * 5 + [USED_UP]
+    await put_ahead(database, "rehost_learnings", "fresh_at")
+
+    assert await spend(one, 6) == [GRANTED] * 5 + [USED_UP]
 
 
 async def test_a_used_up_budget_is_fresh_after_a_while_by_itself(database):

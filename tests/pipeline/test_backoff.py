@@ -47,9 +47,3 @@ def test_a_long_retry_after_is_carried_to_the_next_visit():
     wait = backoff.visit_wait(1, Transient(Reason.THROTTLED, retry_after=5 * 3600.0), Random(1))
 
     assert wait == 5 * 3600.0
-
-
-def test_an_endless_retry_after_is_believed_up_to_a_week():
-    wait = backoff.visit_wait(1, Transient(Reason.THROTTLED, retry_after=1e12), Random(1))
-
-    assert wait == backoff.LONGEST_RETRY_AFTER

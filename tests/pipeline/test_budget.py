@@ -9,7 +9,9 @@ from tests.pipeline.learning import HOST, urls, worker
 
 from rehost.ledger import SqlOrigins
 from rehost.model import Format, Reason
+from rehost.pipeline.budget import MOST_WAIT_SECONDS
 from rehost.pipeline.known import EXTRA_REQUESTS
+from rehost.ports import Spending
 
 
 @pytest.fixture
@@ -115,3 +117,37 @@ async def test_a_decoy_that_one_worker_unmasked_is_known_to_the_others(spools, d
 
         assert {each for some in got for each in some} == {Reason.DECOY}
         assert one.extra(*links) <= EXTRA_REQUESTS
+
+
+async def test_an_origin_that_another_worker_goes_on_and_on_learning_is_waited_for_once_and_its_links_later(spools):
+    async def elsewhere(*_):
+        return Spending.ELSEWHERE
+
+    links = urls("demands-any-page", 3)
+    async with worker(spools) as at:
+        at.origins.spend = elsewhere
+        async with asyncio.timeout(20):
+            got = await at.outcomes(links)
+
+        assert got == [Reason.THROTTLED] * 3
+        assert at.extra(*links) == 0
+        assert sum(at.clock.slept) == MOST_WAIT_SECONDS
+        assert at.left_behind() == []
+
+
+async def test_a_wait_for_another_worker_that_came_to_its_end_does_not_shorten_the_next_one(spools):
+    async with worker(spools) as at:
+        spend, wait = at.origins.spend, MOST_WAIT_SECONDS * 0.75
+
+        def learns_until(end):
+            async def spend_then(*how):
+                return Spending.ELSEWHERE if at.clock.monotonic() < end else await spend(*how)
+
+            return spend_then
+
+        for number, behaviour in enumerate(("demands-own-site", "demands-any-page")):
+            (link,) = urls(behaviour, 1, start=number + 1)
+            at.origins.spend = learns_until(at.clock.monotonic() + wait)
+
+            assert await at.outcome(link) is not Reason.THROTTLED
+        assert sum(at.clock.slept) == 2 * wait

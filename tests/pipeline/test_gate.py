@@ -1,16 +1,18 @@
 """Turns at hosts: who may wait, and who is sent away."""
 
 import asyncio
+import contextlib
 from random import Random
 
 import pytest
 from tests.fakes import FakeClock
 
-from rehost.errors import Withheld
+from rehost.errors import Transient, VisitError, Withheld
 from rehost.fetcher.pace import Manners
 from rehost.fetcher.politeness import HostPoliteness
+from rehost.model import Reason
 from rehost.pipeline.gate import Gate, HostPaused
-from rehost.ports import Drawn, Share
+from rehost.ports import Drawn, Pause, Share
 
 HOST = "a.test"
 
@@ -32,8 +34,8 @@ def gate(polite):
     )
 
 
-async def wait_at(gate):
-    async with gate.turn(HOST):
+async def wait_at(gate, host=HOST):
+    async with gate.turn(host):
         return "had a turn"
 
 
@@ -124,3 +126,49 @@ async def test_a_hop_to_a_host_without_a_budget_is_not_held_up(gate, polite):
     await gate.hop(HOST)
 
     assert polite.draws() == {}
+
+
+async def led_on(gate, reason, **more):
+    """Ask HOST, which leads to another host, which does not give what is asked for."""
+    error = Transient(reason, **more)
+    error.host = "led.test"
+    with contextlib.suppress(VisitError):
+        async with gate.turn(HOST):
+            await gate.hop("led.test")
+            raise error
+
+
+async def test_what_another_host_did_behind_a_redirect_is_held_against_that_one():
+    told = []
+    polite = HostPoliteness(FakeClock(), Random(1), concurrency=4, first_slots=1)
+    gate = Gate(polite, FakeClock(), concurrency=4, patience_seconds=20.0, changed=told.append, greet=lambda: None)
+    async with gate.turn("led.test"):
+        waiting = asyncio.create_task(wait_at(gate, "led.test"))
+        await asyncio.sleep(0)
+
+        await led_on(gate, Reason.THROTTLED, retry_after=3600.0)
+
+    with pytest.raises(HostPaused):
+        await waiting
+    assert [pause.host for pause in told if isinstance(pause, Pause)] == ["led.test"]
+    assert polite.pause_seconds(HOST) == 0
+    assert polite.pause_seconds("led.test") >= 3600
+    with pytest.raises(Withheld) as caught:
+        await gate.hop("led.test")
+    assert caught.value.retry_after >= 3600
+
+
+async def test_a_host_that_is_down_behind_redirects_is_left_alone_after_failures_in_a_row(gate, polite):
+    polite.apply({HOST: Share(1, 4, proven=True)})
+    for _ in range(2):
+        await led_on(gate, Reason.TIMED_OUT)
+    gate.hopped("led.test")
+    for _ in range(2):
+        await led_on(gate, Reason.TIMED_OUT)
+    assert polite.pause_seconds("led.test") == 0
+
+    await led_on(gate, Reason.TIMED_OUT)
+
+    assert polite.pause_seconds("led.test") > 0
+    assert polite.pause_seconds(HOST) == 0
+    assert polite.in_flight() == {}

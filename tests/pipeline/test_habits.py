@@ -1,6 +1,6 @@
 import pytest
 
-from rehost.pipeline.habits import ENOUGH, LEAST_SECONDS, MOST_EARNED, Habits
+from rehost.pipeline.habits import ENOUGH, FIRST_SECONDS, LEAST_SECONDS, MOST_EARNED, Habits
 
 HOST = "a.test"
 
@@ -12,12 +12,16 @@ def known(*seconds):
     return habits
 
 
-def test_a_host_that_has_shown_little_is_given_all_the_time():
-    assert Habits().seconds(HOST) is None
-    assert known(*[0.1] * (ENOUGH - 1)).seconds(HOST) is None
+def test_a_host_that_has_shown_little_is_given_long_and_then_all_the_time():
+    habits = known(*[0.1] * (ENOUGH - 1))
+    others = Habits()
+    others.gave_up(HOST)
+
+    assert Habits().seconds(HOST) == habits.seconds(HOST) == FIRST_SECONDS
+    assert others.seconds(HOST) is None
 
 
-def test_a_quick_host_is_given_a_second():
+def test_a_quick_host_is_given_half_a_second():
     assert known(*[0.01] * 20).seconds(HOST) == LEAST_SECONDS
 
 

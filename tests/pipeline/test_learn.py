@@ -10,7 +10,7 @@ from tests.pictures import picture
 from tests.pipeline.learning import HOST, PAGE, link, urls, worker
 
 from rehost.errors import Permanent, Transient, VisitError
-from rehost.events import OriginLearned
+from rehost.events import OriginChanged, OriginLearned
 from rehost.fetcher.referer import Referers
 from rehost.model import Format, Reason
 from rehost.pipeline.budget import FRESH_SECONDS
@@ -561,6 +561,9 @@ async def test_an_origin_that_refuses_all_of_a_sudden_is_left_alone_and_its_link
         assert [(pause.host, pause.seconds) for pause in at.pauses] == [(HOST, 3600.0)]
         assert "it worked, and refuses everything now" in at.pauses[0].evidence
         assert at.origins.forgotten
+        (told,) = [event for event in at.told if isinstance(event, OriginChanged)]
+        assert (told.origin, told.referer) == (f"http://{HOST}", "none")
+        assert "links in a row are refused under none" in told.evidence
         assert at.rule() is None
 
         play.behaviour = "demands-own-site"

@@ -18,7 +18,7 @@ from tests.origin import Origin
 
 from rehost import assembly
 from rehost.errors import LedgerError, StoreError
-from rehost.events import Event, HostDeferred, Listener, OriginLearned, RunEnded, Visited
+from rehost.events import Event, HostDeferred, Listener, OriginLearned, OriginPaused, RunEnded, Visited
 from rehost.fetcher import pace
 from rehost.ledger.settling import Settling
 from rehost.model import Reason, Stored
@@ -245,6 +245,25 @@ async def test_a_host_that_asks_to_come_back_later_is_asked_once_for_all_of_its_
     assert waits[0][2] in {"status 429", "status 503"}
     assert 3600 * 0.9 < first.next_due_seconds < 3600 * 1.3
     assert (second.held, second.failed, world.origin.count(host="busy.example")) == (0, {}, 1)
+
+
+async def test_a_host_that_asks_to_wait_behind_redirects_is_left_alone_and_not_the_one_that_led_there(world, mood):
+    async def leads_on(exchange):
+        if exchange.asked.host == HOST:
+            await exchange.reply(302, b"", f"Location: http://busy.example{exchange.asked.path}")
+        else:
+            await exchange.reply(429, b"", "Retry-After: 3600")
+
+    mood |= {f"/moved/{number}.jpg": leads_on for number in range(20)}
+    world.add(*(world.link(name, f"{number}.jpg") for number in range(20) for name in ("moved", "permissive")))
+
+    ended = await world.run()
+
+    assert (ended.held, ended.failed) == (20, {Reason.THROTTLED: 20})
+    assert {world.origin.count(path, host=HOST) for path in mood} == {1}
+    assert world.origin.count(host="busy.example") < 10  # those in flight when the first was answered
+    assert {event.host for event in world.events if isinstance(event, OriginPaused)} == {"busy.example"}
+    assert 3600 * 0.9 < ended.next_due_seconds < 3600 * 1.3
 
 
 async def test_what_hangs_at_a_host_that_answers_is_asked_again_last(world):

@@ -5,7 +5,7 @@ import pytest
 from tests.telemetry.visits import bug, refused, stored
 
 from rehost.errors import SettingsError
-from rehost.events import HostDeferred, OriginPaused
+from rehost.events import HostDeferred, OriginChanged, OriginPaused
 from rehost.model import Reason
 from rehost.telemetry.log import log_event, logging_to, visit_line
 
@@ -49,6 +49,18 @@ def test_the_links_of_a_host_that_is_left_alone_have_a_line(tmp_path):
 
     line = 'host deferred host=dead.example links=55 reason=timed-out evidence="0 bytes in 30 s" wait=60'
     assert file.read_text("utf-8").endswith(f" INFO {line}\n")
+
+
+def test_a_rule_that_an_origin_keeps_no_more_has_a_line(tmp_path):
+    file = tmp_path / "rehost.log"
+
+    with logging_to(io.StringIO(), file, verbose=False):
+        log_event(OriginChanged("https://a.example", "page", "3 links in a row are refused under page: status 403"))
+
+    line = (
+        'origin changed origin=https://a.example referer=page evidence="3 links in a row are refused under page: status'
+    )
+    assert f" INFO {line} 403" in file.read_text("utf-8")
 
 
 def test_verbose_shows_every_visit_on_the_stream():

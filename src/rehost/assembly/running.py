@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import SystemRandom
 
@@ -21,6 +21,7 @@ from rehost.fetcher.politeness import HostPoliteness
 from rehost.fetcher.proxy import Proxies
 from rehost.fetcher.referer import Referers
 from rehost.fetcher.url import normalise
+from rehost.fetcher.way import Hops
 from rehost.inspector.decoy import Suspicions
 from rehost.inspector.proof import ProofInspector
 from rehost.ledger.entries import SqlLedger
@@ -104,7 +105,7 @@ async def open_parts(
             changed=pulse.report,
             greet=pulse.hurry,
         )
-        client = await stack.enter_async_context(_client(settings, clock, limits.requests, gate.hop))
+        client = await stack.enter_async_context(_client(settings, clock, limits.requests, gate))
         inspector = await stack.enter_async_context(_inspector(settings, clock))
         learner = Learner(
             origins,
@@ -183,7 +184,7 @@ def _robots(settings: Settings) -> Callable[[str], bool]:
     return lambda origin: next((robots for pattern, robots in special if pattern.fits(origin)), settings.robots)
 
 
-def _client(settings: Settings, clock: Clock, requests: int, hop: Callable[[str], Awaitable[None]]) -> Client:
+def _client(settings: Settings, clock: Clock, requests: int, hops: Hops) -> Client:
     return Client(
         Guard(settings.allow_networks),
         clock=clock,
@@ -196,7 +197,7 @@ def _client(settings: Settings, clock: Clock, requests: int, hop: Callable[[str]
         proxies=Proxies.from_environment(os.environ),
         headers_for=_headers(settings),
         obeys_robots=_robots(settings),
-        hop=hop,
+        hops=hops,
     )
 
 

@@ -16,7 +16,7 @@ async def check(database: Database, source: Source, table: Table) -> None:
     Raises:
         CatalogueError: it is not so; the sentence says what is in the way.
     """
-    await database.read(lambda connection: _check(connection, database, source, table), error=CatalogueError)
+    await database.read(lambda connection: _check(connection, database, source, table), error=CatalogueError, much=True)
 
 
 async def _check(connection: Connection, database: Database, source: Source, table: Table) -> None:

@@ -63,4 +63,4 @@ class Titles:
         async def work(connection: Connection) -> Sequence[tuple[str, str]]:
             return [(row[0], row[1]) for row in await connection.execute(query)]
 
-        return await self.database.read(work, error=CatalogueError)
+        return await self.database.read(work, error=CatalogueError, much=True)

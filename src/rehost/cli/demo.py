@@ -101,10 +101,10 @@ async def _read(settings: Settings) -> tuple[dict[int, Plan], dict[str, str]]:
     """Return where each link stands, by case id, and the Referer learned for each host."""
     from rehost import assembly  # noqa: PLC0415 - brings everything; --help needs none of it
     from rehost.demo.cases import Plan  # noqa: PLC0415 - as above
-    from rehost.ledger.standings import Wanted  # noqa: PLC0415 - as above
+    from rehost.ledger.standings import LinkFilter  # noqa: PLC0415 - as above
 
     async with assembly.open_queries(settings) as queries:
-        page = await queries.links(Wanted(), limit=1000)  # the library is smaller than that
+        page = await queries.links(LinkFilter(), limit=1000)  # the library is smaller than that
         rules = {rule.origin.partition("://")[2]: rule.referer for rule in await queries.rules()}
     return {int(link.row_key): Plan(link.state, link.reason) for link in page.links}, rules
 

@@ -118,13 +118,13 @@ async def read(queries: Queries, source: str, *, failed: bool) -> Report:
 
 async def _failed_links(queries: Queries, source: str) -> Sequence[LinkStanding]:
     """Return the links whose last visit brought no picture, FAILED_LINKS at most."""
-    from rehost.ledger.standings import Wanted  # noqa: PLC0415 - brings SQLAlchemy; --help needs none of it
+    from rehost.ledger.standings import LinkFilter  # noqa: PLC0415 - brings SQLAlchemy; --help needs none of it
 
     found: list[LinkStanding] = []
     for state in (State.REFUSED, State.DEFERRED):
         after: int | None = 0
         while after is not None and len(found) < FAILED_LINKS:
-            page = await queries.links(Wanted(source=source, state=state), after, FAILED_LINKS - len(found))
+            page = await queries.links(LinkFilter(source=source, state=state), after, FAILED_LINKS - len(found))
             found += page.links
             after = page.next
     return found

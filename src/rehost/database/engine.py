@@ -7,7 +7,7 @@ SQLite drops SKIP LOCKED without a word: there a transaction that writes takes t
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from random import Random
@@ -16,13 +16,20 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sqlalchemy import ARRAY, ColumnElement, FromClause, Select, Table, bindparam, cast, column, func, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-from sqlalchemy.schema import CreateTable
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import BigInteger, TypeEngine
 
 from rehost.clock import Clock
 from rehost.database.faults import STARTING_UP, Elsewhere, Place, code_of, is_locked, is_passing, sentence
-from rehost.database.opening import BUSY_SECONDS, check_file, identity_of, make_engine, with_driver
+from rehost.database.opening import (
+    ANSWER_SECONDS,
+    BUSY_SECONDS,
+    Engines,
+    check_file,
+    identity_of,
+    make_engines,
+    with_driver,
+)
 from rehost.database.patience import Patience, is_ours
 from rehost.database.session import Session
 from rehost.errors import CatalogueError, LedgerError, OperatorError
@@ -52,7 +59,14 @@ class Database:
     """One database, opened by `async with`."""
 
     def __init__(
-        self, url: str, *, clock: Clock, random: Random, outage_seconds: float = 120.0, must_exist: bool = False
+        self,
+        url: str,
+        *,
+        clock: Clock,
+        random: Random,
+        outage_seconds: float = 120.0,
+        answer_seconds: float = ANSWER_SECONDS,
+        must_exist: bool = False,
     ) -> None:
         """Take a URL of PostgreSQL or SQLite, with or without a driver in its scheme.
 
@@ -61,6 +75,7 @@ class Database:
             clock: for the waits while the database is away.
             random: for their jitter.
             outage_seconds: how long a database that was reached once may be away.
+            answer_seconds: how long it may be silent before it counts as away.
             must_exist: refuse a SQLite file that is not there, which would be made otherwise.
 
         Raises:
@@ -70,9 +85,10 @@ class Database:
         self._clock = clock
         self._random = random
         self._outage_seconds = outage_seconds
+        self._answer_seconds = answer_seconds
         self._must_exist = must_exist
         self._was_reached = False
-        self._engine: AsyncEngine | None = None
+        self._engines: Engines | None = None
         self._file: tuple[int, int] | None = None  # SQLite's, as it was opened
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         self.place = Place(
@@ -83,15 +99,15 @@ class Database:
         )
 
     async def __aenter__(self) -> Self:
-        self._engine = make_engine(self._url)
+        self._engines = make_engines(self._url, self._answer_seconds)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        engine, self._engine = self._engine, None
-        if engine is not None:
-            await engine.dispose()
+        engines, self._engines = self._engines, None
+        if engines is not None:
+            await engines.dispose()
 
     async def look(self) -> None:
         """Leave a SQLite file that is no longer at its place: an open connection goes on with it unseen.
@@ -110,19 +126,24 @@ class Database:
 
     # --- transactions
 
-    async def transact(self, work: Work[T], *, error: type[OperatorError] = LedgerError) -> T:
+    async def transact(self, work: Work[T], *, error: type[OperatorError] = LedgerError, much: bool = False) -> T:
         """Run `work` in one transaction that may write, and return its result.
 
         What passes by itself (a restart, a deadlock, a lock) is waited out, and `work` run again from its start.
 
+        Args:
+            work: what to do.
+            error: the kind of what is raised.
+            much: it goes over whole tables, so that a server may be silent for minutes and yet be there.
+
         Raises:
             OperatorError: of the kind `error`, with a sentence.
         """
-        return await self._persist(work, error, writing=True)
+        return await self._persist(work, error, writing=True, much=much)
 
-    async def read(self, work: Work[T], *, error: type[OperatorError] = LedgerError) -> T:
+    async def read(self, work: Work[T], *, error: type[OperatorError] = LedgerError, much: bool = False) -> T:
         """Run `work` in one transaction that only reads; on SQLite it waits for nobody. Otherwise as `transact`."""
-        return await self._persist(work, error, writing=False)
+        return await self._persist(work, error, writing=False, much=much)
 
     @contextmanager
     def blaming(self, error: type[OperatorError]) -> Any:  # noqa: ANN401 - a context manager's own type
@@ -134,12 +155,14 @@ class Database:
                 raise
             raise error(sentence(caught, self.place)) from caught
 
-    async def hold(self, work: Callable[[Session], Awaitable[T]], *, error: type[OperatorError] = LedgerError) -> T:
+    async def hold(
+        self, work: Callable[[Session], Awaitable[T]], *, error: type[OperatorError] = LedgerError, much: bool = True
+    ) -> T:
         """Run `work` over one connection, for several transactions or temporary tables; otherwise as `transact`."""
         patience = self._patience(error)
         while True:
             try:
-                async with self._session(error) as session:
+                async with self._session(error, much=much) as session:
                     return await work(session)
             except Exception as caught:
                 if not is_ours(caught):
@@ -153,7 +176,7 @@ class Database:
         patience = self._patience(error)
         while True:
             try:
-                async with self._session(error) as session, aclosing(steps(session)) as going:
+                async with self._session(error, much=True) as session, aclosing(steps(session)) as going:
                     async for step in going:
                         patience.renew()
                         yield step
@@ -164,21 +187,22 @@ class Database:
                 await patience.bear(caught)
 
     @asynccontextmanager
-    async def _session(self, error: type[OperatorError]) -> AsyncIterator[Session]:
+    async def _session(self, error: type[OperatorError], *, much: bool) -> AsyncIterator[Session]:
         if self.is_sqlite and not self._was_reached:
             check_file(self.place.database, error, must_exist=self._must_exist)
-        async with self._open().connect() as connection:
+        engine = self._open().patient if much else self._open().prompt
+        async with engine.connect() as connection:
             if self.is_sqlite and not self._was_reached:
                 self._file = identity_of(self.place.database)
             self._was_reached = True
             yield Session(connection)
 
-    async def _persist(self, work: Work[T], error: type[OperatorError], *, writing: bool) -> T:
+    async def _persist(self, work: Work[T], error: type[OperatorError], *, writing: bool, much: bool) -> T:
         async def once(session: Session) -> T:
             async with session.begin(writing=writing) as connection:
                 return await work(connection)
 
-        return await self.hold(once, error=error)
+        return await self.hold(once, error=error, much=much)
 
     def _patience(self, error: type[OperatorError]) -> Patience:
         return Patience(self._clock, self._random, self.place, error, self._seconds)
@@ -190,10 +214,10 @@ class Database:
         # To turn a file to WAL takes it whole, and SQLite tells some who come meanwhile so at once.
         return BUSY_SECONDS if is_locked(caught) else 0.0
 
-    def _open(self) -> AsyncEngine:
-        if self._engine is None:
+    def _open(self) -> Engines:
+        if self._engines is None:
             raise RuntimeError("the database is used outside its `async with`")
-        return self._engine
+        return self._engines
 
     async def lock(self, connection: AsyncConnection, name: str) -> None:
         """Let one transaction at a time be past this point, for each name; on SQLite each transaction is alone."""
@@ -243,42 +267,8 @@ class Database:
             .render_derived()
         )
 
-    @asynccontextmanager
-    async def temporary(self, connection: AsyncConnection, table: Table) -> AsyncIterator[None]:
-        """Have a temporary table on this connection, for as long as the block lasts."""
-        await self.make_temporary(connection, table)
-        yield
-        await self.drop_temporary(connection, table)
-
-    async def make_temporary(self, connection: AsyncConnection, table: Table) -> None:
-        """Make a temporary table on this connection, in place of what an earlier user of it may have left."""
-        await self.drop_temporary(connection, table)
-        await connection.execute(CreateTable(table))
-
-    async def drop_temporary(self, connection: AsyncConnection, table: Table) -> None:
-        """Drop a temporary table, if it is there."""
-        schema = "temp" if self.is_sqlite else "pg_temp"
-        await connection.exec_driver_sql(f"DROP TABLE IF EXISTS {schema}.{table.name}")
-
-    async def load(
-        self, connection: AsyncConnection, table: Table, groups: AsyncIterator[Iterable[Sequence[object]]]
-    ) -> None:
-        """Fill a table by groups of rows, each with a value for every column in the table's order; millions will do."""
-        names = [each.name for each in table.columns]
-        if self.is_sqlite:
-            marks = ", ".join("?" for _ in names)
-            async for group in groups:
-                if rows := [tuple(row) for row in group]:
-                    await connection.exec_driver_sql(f"INSERT INTO {table.name} VALUES ({marks})", rows)  # noqa: S608 - our own name
-            return
-        driver = (await connection.get_raw_connection()).driver_connection
-        assert driver is not None
-        async for group in groups:
-            await driver.copy_records_to_table(table.name, records=group, columns=names)
-        await connection.exec_driver_sql(f"ANALYZE pg_temp.{table.name}")
-
     async def stream(
-        self, query: Select[*tuple[Any, ...]], *, group: int = 5000
+        self, query: Select[*tuple[Any, ...]], *, group: int = 500
     ) -> AsyncIterator[Sequence[Sequence[Any]]]:
         """Yield a query's rows in groups, in bounded memory, for a transaction of another database.
 
@@ -286,7 +276,7 @@ class Database:
         """
         query = query.execution_options(yield_per=group)
         try:
-            async with self._open().connect() as connection, connection.stream(query) as result:
+            async with self._open().patient.connect() as connection, connection.stream(query) as result:
                 async for rows in result.partitions():
                     yield rows
         except Exception as caught:

@@ -19,6 +19,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 # are given, for this is only how links are grouped. PostgreSQL and Python read this expression alike.
 HOST = r"^\s*(?:[A-Za-z][A-Za-z0-9+.-]*:)?[/\\]{2}(?:[^/?#\\]*@)?(\[[^\]/?#]*\]|[^/?#:\\]*)"
 _HOST = re.compile(HOST)
+_HOST_CHARACTERS = 255  # a host of more is none (RFC 1035, section 2.3.4), and may be too long for an index
 
 NEVER = datetime(9999, 12, 31, tzinfo=UTC)
 
@@ -28,7 +29,7 @@ def host_of_text(url: str | None) -> str | None:
     if url is None:
         return None
     match = _HOST.match(url)
-    return match[1].lower() if match else ""
+    return match[1].lower()[:_HOST_CHARACTERS] if match else ""
 
 
 class Moment(TypeDecorator[datetime]):
@@ -95,6 +96,14 @@ class root_of(FunctionElement[str]):  # noqa: N801 - reads as the function that 
     name = "rehost_root"
 
 
+def is_over(instant: ColumnElement[datetime | None], longest_seconds: float) -> ColumnElement[bool]:
+    """Return the condition that an instant has come, or lies further ahead than anybody sets it.
+
+    A clock that was ahead when it was set, and has been put right since, would make it last for as long.
+    """
+    return or_(instant < now(), instant > after(longest_seconds))
+
+
 def blank(column: ColumnElement[str | None]) -> ColumnElement[bool]:
     """Return the condition that a column holds nothing, or nothing but spaces."""
     return or_(column.is_(None), func.trim(type_coerce(column, Text)) == "")
@@ -133,7 +142,7 @@ def _seconds_sqlite(element: seconds_until, compiler: SQLCompiler, **kwargs: Any
 @compiles(host_of, "postgresql")
 def _host_postgresql(element: host_of, compiler: SQLCompiler, **kwargs: Any) -> str:  # noqa: ANN401 - SQLAlchemy's hook
     url = compiler.process(element.clauses, **kwargs)
-    return f"coalesce(lower(substring({url} from '{HOST}')), '')"
+    return f"coalesce(left(lower(substring({url} from '{HOST}')), {_HOST_CHARACTERS}), '')"
 
 
 @compiles(host_of, "sqlite")

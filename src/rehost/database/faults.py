@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sqlalchemy.exc import TimeoutError as NoConnectionError
+
 from rehost.errors import OperatorError, shortage
 
 PASSING_CODES = frozenset({
@@ -110,11 +112,19 @@ def is_locked(error: BaseException) -> bool:
 
 
 def is_unreachable(error: BaseException) -> bool:
-    """Tell whether there was no connection, or it broke."""
+    """Tell whether there was no connection, or it broke, or nothing came over it."""
     return any(
-        isinstance(each, ConnectionError | TimeoutError | OSError)
+        isinstance(each, OSError | NoConnectionError)
         or getattr(each, "connection_invalidated", False)
         or type(each).__name__ in {"ConnectionDoesNotExistError", "InterfaceError"}
+        for each in causes(error)
+    )
+
+
+def _is_silent(error: BaseException) -> bool:
+    """Tell whether a time was up: of a statement, or of who waits for a connection while others wait for answers."""
+    return any(
+        isinstance(each, NoConnectionError) or (isinstance(each, TimeoutError) and not each.strerror)
         for each in causes(error)
     )
 
@@ -129,12 +139,17 @@ def sentence(error: BaseException, place: Place) -> str:
     if (short := _shortage(error)) is not None:
         return str(short)
     code = code_of(error)
-    innermost = list(causes(error))[-1]
-    message = _message(innermost)
+    is_silent = _is_silent(error)
+    message = "no answer in time" if is_silent else _message(list(causes(error))[-1])
     if code is not None:
         for known, text in _SENTENCES.items():
             if code == known or (known.startswith("SQLITE_") and code.startswith(known)):
                 return text.format(**vars(place), message=message)
+    elif is_silent and place.is_server:
+        return (
+            f"{place.server} gives no answer: check that it runs, that DB_HOST and DB_PORT, or DATABASE_URL, lead to "
+            "it, and that no other program keeps its tables locked (pg_stat_activity tells)."
+        )
     elif is_unreachable(error) and place.is_server:
         return (
             f"{place.server} cannot be reached ({message}): check that it runs and that DB_HOST and DB_PORT, "

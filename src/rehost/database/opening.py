@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 BEGIN = "rehost_begin"  # execution option: how a transaction begins on SQLite
 CONNECTIONS = 8  # open at once
 CONNECT_SECONDS = 10.0
-STATEMENT_SECONDS = 600.0
+ANSWER_SECONDS = 60.0  # until a server that says nothing, or lends no connection, counts as away
+MUCH_SECONDS = 600.0  # the same, of statements over whole tables
 _SQLITE_MAGIC = b"SQLite format 3\0"
 BUSY_SECONDS = 30.0
 
@@ -49,25 +52,40 @@ def with_driver(text: str) -> URL:
     raise SettingsError("DATABASE_URL must begin with postgresql:// or sqlite:///.")
 
 
-def make_engine(url: URL) -> AsyncEngine:
-    """Return an engine; nothing is connected yet."""
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """The engines of one database: how long a server may be silent is said of a connection, not of a statement."""
+
+    prompt: AsyncEngine
+    patient: AsyncEngine  # for statements over whole tables; on SQLite the same one
+
+    async def dispose(self) -> None:
+        """Close all connections that nobody uses."""
+        await self.prompt.dispose()
+        await self.patient.dispose()
+
+
+def make_engines(url: URL, answer_seconds: float) -> Engines:
+    """Return the engines; nothing is connected yet."""
+    prompt = _make_engine(url, answer_seconds)
+    return Engines(prompt, prompt if url.get_backend_name() == "sqlite" else _make_engine(url, MUCH_SECONDS))
+
+
+def _make_engine(url: URL, seconds: float) -> AsyncEngine:
+    pool = partial(create_async_engine, url, pool_size=CONNECTIONS, max_overflow=0, pool_timeout=seconds)
     if url.get_backend_name() == "sqlite":
-        arguments = {"timeout": BUSY_SECONDS, "factory": _Connection}
-        engine = create_async_engine(url, pool_size=CONNECTIONS, max_overflow=0, connect_args=arguments)
+        engine = pool(connect_args={"timeout": BUSY_SECONDS, "factory": _Connection})
         event.listen(engine.sync_engine, "do_connect", _try_sqlite)
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
     try:
-        return create_async_engine(
-            url,
-            pool_size=CONNECTIONS,
-            max_overflow=0,
+        return pool(
             connect_args={
                 "timeout": CONNECT_SECONDS,
-                "command_timeout": STATEMENT_SECONDS,
+                "command_timeout": seconds,
                 "server_settings": {"application_name": "rehost", "jit": "off"},
-            },
+            }
         )
     except ModuleNotFoundError as error:
         raise SettingsError("PostgreSQL needs the package asyncpg: pip install 'rehost[postgresql]'.") from error

@@ -1,43 +1,44 @@
 """One GET, its redirects, ranges and limits: a complete body on disk, or the reason why there is none.
 
-wire.py sends each hop. Here is what one attempt may do with its answers.
+way.py leads from hop to hop. Here is what one attempt may do with the answer at its end.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 from rehost.clock import Clock
 from rehost.errors import Permanent, Transient, Unanswered, VisitError
 from rehost.fetcher import condition, dial, robots, verdict
-from rehost.fetcher.coding import Decoder, check_transfer, decoder_for
+from rehost.fetcher.body import beginning, drain, receive
+from rehost.fetcher.coding import is_coded
 from rehost.fetcher.guard import Guard
 from rehost.fetcher.lookup import Detour, Detours, Lookup, SystemLookup
 from rehost.fetcher.proxy import Proxies
 from rehost.fetcher.remembered import Remembered
 from rehost.fetcher.response import Response
 from rehost.fetcher.spool import Spool
-from rehost.fetcher.url import host_of, next_hop, origin_of
+from rehost.fetcher.url import host_of, origin_of
+from rehost.fetcher.way import Hops, Way
 from rehost.fetcher.wire import Wire
 from rehost.model import Download, NotModified, Partial, Reason, Request, Validator
 
-_DRAIN_BYTES = 64 * 1024  # an error page of this size is read, so that its connection can be used again
-_DRAIN_SECONDS = 0.5
 _NAMES_SECONDS = 60.0  # after this a name is looked up again
 _PARTIAL_CONTENT, _NOT_MODIFIED, _RANGE_NOT_SATISFIABLE = 206, 304, 416
 
 
 @dataclass(slots=True)
 class _Body:
-    """What this attempt has on disk, and what allows a later one to go on from it."""
+    """What this attempt has on disk, on which way it comes, and what allows a later one to go on from it."""
 
     spool: Spool
+    way: Way
     kept: Partial | None = None  # an earlier attempt's, not read yet
     validator: Validator | None = None  # a strong one, of what is being received
+    size: int | None = None  # of the whole, where its rest is being received
     waited_seconds: float = 0.0  # until its answer began
 
     def partial(self) -> Partial | None:
@@ -67,7 +68,7 @@ class Client:
         headers_for: Callable[[str], Mapping[str, str]] | None = None,
         obeys_robots: Callable[[str], bool] | None = None,
         lookup: Lookup | None = None,
-        hop: Callable[[str], Awaitable[None]] | None = None,
+        hops: Hops | None = None,
         connect_seconds: float = dial.CONNECT_SECONDS,
     ) -> None:
         """Take parts and limits; nothing is opened yet.
@@ -85,7 +86,7 @@ class Client:
             headers_for: gives an origin's own header fields (User-Agent, Cookie, ...), which no other one gets to see.
             obeys_robots: says for which origins robots.txt and X-Robots-Tag are obeyed; for none if None.
             lookup: finds the addresses of names; the machine's resolver if None.
-            hop: is told of the host before each request but a fetch's first one: whoever fetches has counted that.
+            hops: lets each request go but a fetch's first one: for that, whoever fetches has a turn.
             connect_seconds: for each connection: a host that is not there is known soon.
         """
         self._clock = clock
@@ -94,7 +95,7 @@ class Client:
         self._max_redirects = max_redirects
         self._fields = {"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
         self._obeys_robots = obeys_robots
-        self._hop = hop
+        self._hops = hops
         self._robots = robots.Robots(self._robots_txt, clock)
         names = Remembered(lookup or SystemLookup(), _NAMES_SECONDS, clock)
         dialler = dial.Dialler(guard, names, Detours(connect_to), proxies or Proxies(), connect_seconds)
@@ -109,18 +110,22 @@ class Client:
 
     async def fetch(self, request: Request) -> Download | NotModified:
         """Return a complete body in `request.spool`, or that nothing has changed; see ports.Fetcher."""
-        body = _Body(Spool(request.spool, self._max_bytes))
+        body = _Body(Spool(request.spool, self._max_bytes), self._way(has_turn=True))
         try:
-            return await self._bounded(request, body)
-        except Transient as error:
+            result = await self._bounded(request, body)
+        except VisitError as error:
             body.spool.close()
-            partial = body.partial()
-            if partial is None:
+            asked = error.host or body.way.host
+            error.host = asked if asked != host_of(request.url) else None
+            error.partial = body.partial() if isinstance(error, Transient) else None
+            if error.partial is None:
                 body.spool.remove()
-            raise type(error)(error.reason, error.evidence, retry_after=error.retry_after, partial=partial) from error
+            raise
         except BaseException:
             body.spool.remove()
             raise
+        body.way.end()
+        return result
 
     async def _bounded(self, request: Request, body: _Body) -> Download | NotModified:
         try:
@@ -142,7 +147,7 @@ class Client:
             if await self._fits(answer, body.kept, body):
                 return await self._receive(url, answer, body)
         body.kept, request = None, replace(request, partial=None)
-        url, answer = await self._final(request)
+        url, answer = await self._final(request, body)
         async with answer:
             return await self._take(url, answer, request, body)
 
@@ -150,11 +155,10 @@ class Client:
         """Return whether the answer is the rest of what we have; if so the spool is ready to take it."""
         if answer.status != _PARTIAL_CONTENT:
             return False
-        if condition.misfit(answer.headers, kept.size, kept.validator.etag) is not None:
+        size = condition.whole_size(answer.headers, kept.size, kept.validator.etag)
+        if size is None or not await body.spool.reread(kept.size):
             return False
-        if not await body.spool.reread(kept.size):
-            return False
-        body.kept, body.validator = None, kept.validator
+        body.kept, body.validator, body.size = None, kept.validator, size
         return True
 
     async def _take(self, url: str, answer: Response, request: Request, body: _Body) -> Download | NotModified:
@@ -168,7 +172,7 @@ class Client:
         )
         error = verdict.of_status(answer.status, wait) or self._unwanted(url, answer)
         if error is not None:
-            await _drain(answer)
+            await drain(answer)
             raise error
         body.kept = None
         body.spool.start()
@@ -178,15 +182,15 @@ class Client:
         """Write the body, as it comes, to the end."""
         spool = body.spool
         validator = body.validator or condition.validator_of(answer.headers)
-        check_transfer(answer.headers.get("Transfer-Encoding"))
-        decoder = decoder_for(answer.headers.get("Content-Encoding"))
-        if decoder is None:
+        if not is_coded(answer.headers.listed("Content-Encoding")):  # a range of it is one of the picture's bytes
             if spool.size + (answer.length or 0) > self._max_bytes:
                 raise Permanent(Reason.TOO_LARGE, f"{answer.length} bytes announced")
             body.validator = validator if condition.is_strong(validator) else None
-            await answer.receive(spool.write)
-        else:  # never to be gone on with: a range of it would be one of the encoded bytes
-            await _decode(answer, decoder, spool)
+        await receive(answer, spool.write)
+        if body.size is not None and spool.size > body.size:
+            raise Permanent(Reason.MALFORMED, "more bytes than announced")
+        if body.size is not None and spool.size < body.size:
+            raise Transient(Reason.TRUNCATED, f"{spool.size} of {body.size} bytes")
         if not spool.size:
             raise Permanent(Reason.EMPTY, "no bytes in the body")
         spool.close()
@@ -198,7 +202,7 @@ class Client:
         began, limit = self._clock.monotonic(), asyncio.timeout(request.answer_seconds)
         try:
             async with limit:
-                return await self._final(request, is_counted=True)
+                return await self._final(request, body)
         except TimeoutError as error:
             if limit.expired():
                 raise Unanswered(Reason.TIMED_OUT, f"no answer in {request.answer_seconds:.1f} s") from error
@@ -206,41 +210,17 @@ class Client:
         finally:
             body.waited_seconds = self._clock.monotonic() - began
 
-    async def _final(self, request: Request, *, is_counted: bool = False) -> tuple[str, Response]:
+    async def _final(self, request: Request, body: _Body) -> tuple[str, Response]:
         """Return the answer to a request, which the caller closes, and the URL that it came from."""
         fields = self._fields | condition.fields_for(request)
         if request.referer is not None:
             fields["Referer"] = request.referer
-        consent = self._consent if self._obeys_robots else None
-        return await self._follow(request.url, fields, consent, is_counted=is_counted)
+        return await body.way.answer(request.url, fields)
 
-    async def _follow(
-        self,
-        url: str,
-        fields: Mapping[str, str],
-        consent: Callable[[str], Awaitable[None]] | None,
-        *,
-        is_counted: bool = False,
-    ) -> tuple[str, Response]:
-        """Follow redirects, each hop guarded (and, if it is to be, consented to) anew; return the last answer."""
-        seen = {url}
-        while True:
-            if consent is not None:
-                await consent(url)
-            if self._hop is not None and not (is_counted and len(seen) == 1):
-                await self._hop(host_of(url))
-            answer = await self._wire.get(url, fields)
-            location = answer.headers.get("Location") if answer.status in verdict.REDIRECTS else None
-            if not location:
-                return url, answer
-            async with answer:
-                await _drain(answer)
-            url = next_hop(url, location)
-            if url in seen:  # without cookies the same question gets the same answer
-                raise Permanent(Reason.TOO_MANY_REDIRECTS, "a circle")
-            if len(seen) > self._max_redirects:
-                raise Permanent(Reason.TOO_MANY_REDIRECTS, f"more than {self._max_redirects}")
-            seen.add(url)
+    def _way(self, *, has_turn: bool) -> Way:
+        """Return the way of an attempt at a picture, or of a robots.txt, for which nobody has a turn."""
+        consent = self._consent if has_turn and self._obeys_robots else None
+        return Way(self._wire, self._max_redirects, self._hops, has_turn=has_turn, consent=consent)
 
     def _unwanted(self, url: str, answer: Response) -> Permanent | None:
         if self._obeys_robots is None or not self._obeys_robots(origin_of(url)):
@@ -254,40 +234,17 @@ class Client:
             await self._robots.check(url)
 
     async def _robots_txt(self, url: str) -> tuple[int, bytes]:
-        _, answer = await self._follow(url, self._fields, None)
-        body = bytearray()
-
-        def keep(piece: bytes | memoryview) -> None:
-            body.extend(piece)
-            if len(body) >= robots.MAX_BYTES:
-                raise Permanent(Reason.TOO_LARGE)
-
+        way = self._way(has_turn=False)
+        try:
+            _, answer = await way.answer(url, self._fields)
+        except VisitError as error:
+            error.host = way.host
+            raise
         async with answer:
+            if answer.status >= robots.FIRST_CLIENT_ERROR:
+                await drain(answer)
+                return answer.status, b""
             try:
-                await answer.receive(keep)
-            except Permanent:
-                if len(body) < robots.MAX_BYTES:
-                    raise
-        return answer.status, bytes(body[: robots.MAX_BYTES])
-
-
-async def _decode(answer: Response, decoder: Decoder, spool: Spool) -> None:
-    def feed(piece: bytes | memoryview) -> None:
-        for decoded in decoder.feed(piece):
-            spool.write(decoded)
-
-    await answer.receive(feed)
-    if answer.received:
-        decoder.finish()
-
-
-async def _drain(answer: Response) -> None:
-    """Read a small body that nobody wants, so that the connection can be used again; never for long."""
-    if answer.length is not None and answer.length <= _DRAIN_BYTES:
-        with suppress(TimeoutError, VisitError):
-            async with asyncio.timeout(_DRAIN_SECONDS):
-                await answer.receive(_nowhere)
-
-
-def _nowhere(_piece: bytes | memoryview) -> None:
-    """Take a piece, and that is all."""
+                return answer.status, await beginning(answer, robots.MAX_BYTES)
+            except VisitError as error:
+                raise Transient(Reason.ROBOTS_REFUSED, f"robots.txt: {error.evidence}") from error

@@ -32,7 +32,12 @@ class Decoder(Protocol):
         ...
 
 
-def check_transfer(transfer_encoding: str | None) -> None:
+def is_coded(field: str) -> bool:
+    """Return whether a Content-Encoding or Transfer-Encoding names a coding, one that can be undone or not."""
+    return bool(_names(field))
+
+
+def check_transfer(transfer_encoding: str) -> None:
     """Return if the body was sent in no transfer coding but chunked (RFC 9112, section 6.1), which the parser undoes.
 
     Raises:
@@ -43,7 +48,7 @@ def check_transfer(transfer_encoding: str | None) -> None:
         raise Permanent(Reason.MALFORMED, f"transfer encoding {_shown(names)}")
 
 
-def decoder_for(content_encoding: str | None) -> Decoder | None:
+def decoder_for(content_encoding: str) -> Decoder | None:
     """Return what undoes the coding that this field names; None where there is none.
 
     Raises:
@@ -57,8 +62,8 @@ def decoder_for(content_encoding: str | None) -> Decoder | None:
     return _Inflater(names[0])
 
 
-def _names(field: str | None) -> list[str]:
-    names = (part.strip().lower() for part in (field or "").split(","))
+def _names(field: str) -> list[str]:
+    names = (part.strip().lower() for part in field.split(","))
     return [name for name in names if name not in {"", "identity", "none"}]
 
 

@@ -42,25 +42,23 @@ def fields_for(request: Request) -> dict[str, str]:
     return fields
 
 
-def misfit(headers: Mapping[str, str], start: int, etag: str | None) -> str | None:
-    """Return why a 206 is not the rest of the body from byte `start` on; None if it is.
+def whole_size(headers: Mapping[str, str], start: int, etag: str | None) -> int | None:
+    """Return of how many bytes a 206 gives the rest from byte `start` on; None if it does not.
 
     Half of one picture and half of another must never be joined: the range has to begin where we stopped, to end at
     the end, and to bear the same strong ETag if it bears one (section 15.3.7).
     """
     found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
     if found is None:
-        return "its Content-Range says nothing of bytes"
-    first, last, total = (int(number) for number in found.groups())
-    if first != start or last != total - 1:
-        return f"it has bytes {first} to {last} of {total}, not those from {start} to the end"
-    if headers.get("ETag", etag) != etag:
-        return "its ETag is another one"
-    if headers.get("Content-Length", str(total - start)) != str(total - start):
-        return "its Content-Length is not that of the range"
-    if headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        return "it is encoded"
-    return None
+        return None
+    first, last, size = (int(number) for number in found.groups())
+    fits = (
+        (first, last) == (start, size - 1)
+        and headers.get("ETag", etag) == etag
+        and headers.get("Content-Length", str(size - start)) == str(size - start)
+        and headers.get("Content-Encoding", "identity").strip().lower() == "identity"
+    )
+    return size if fits else None
 
 
 def _plain(value: str | None) -> str | None:

@@ -31,16 +31,19 @@ class Connection(asyncio.BufferedProtocol):
         self._answer: Response | None = None
         self._is_paused = False
 
-    def ask(self, request: bytes, closed: Callable[[], None] = lambda: None) -> Response:
+    def ask(
+        self, request: bytes, closed: Callable[[], None] = lambda: None, *, is_to_connect: bool = False
+    ) -> Response:
         """Send a request; return its answer, of which nothing is known yet.
 
         Args:
             request: as it is to be sent.
             closed: is told when the answer has been closed.
+            is_to_connect: whether it is a CONNECT.
         """
         self.has_spoken = False
         self._room = self._buffer[:_HEAD_BYTES]
-        answer = self._answer = Response(self, closed)
+        answer = self._answer = Response(self, closed, is_to_connect=is_to_connect)
         self._transport.write(request)
         return answer
 

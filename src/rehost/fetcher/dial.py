@@ -152,11 +152,11 @@ class Dialler:
         """Have a proxy connect to an origin (RFC 9110, section 9.3.6), and speak TLS through it."""
         wanted = request("CONNECT", route.authority, {"Host": route.authority, **proxy.fields})
         async with self._bounded():
-            async with connection.ask(wanted) as answer:
+            async with connection.ask(wanted, is_to_connect=True) as answer:
                 await answer.head()
                 if answer.status // 100 != 2:  # noqa: PLR2004 - the class of the status
                     raise Transient(Reason.UNREACHABLE, f"the proxy answered with status {answer.status}")
-                answer.end_at_head()
+                await answer.receive(lambda _piece: None)  # there is none, or why that is no answer
             await connection.secure(self._tls, route.name)
 
     @asynccontextmanager

@@ -22,6 +22,10 @@ class Fields(Mapping[str, str]):
         """Return each value that came under a name."""
         return [_text(value) for value in self._values.get(name.lower().encode(), ())]
 
+    def listed(self, name: str) -> str:
+        """Return the value of a field that is a list, all its lines in one (RFC 9110, section 5.3)."""
+        return ", ".join(self.all(name))
+
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower().encode() in self._values
 

@@ -23,8 +23,7 @@ ERRORS_IN_A_ROW = 10
 
 FIRST_PAUSE = 15.0
 LONGEST_PAUSE = 3600.0
-LONGEST_RETRY_AFTER = 7 * 86400.0
-"""Seconds. The breaker's pauses grow fourfold; an origin's own wish is believed up to a week."""
+"""Seconds. The breaker's pauses grow fourfold."""
 
 THROTTLES_IN_A_ROW = 5
 """Wishes that are obeyed to the letter; an origin that still asks to wait is left alone for longer than it asks."""
@@ -140,19 +139,21 @@ class Pace:
             self.part -= 1
 
     def pass_on(self, now: float) -> bool:
-        """Count a request that is no turn as sent, if there is a part of the day's budget for it; return whether.
+        """Count a request that is no turn as sent, if the day's budget, if any, has a part for it; return whether.
 
         Raises:
-            Withheld: there will be none soon.
+            Withheld: the host is left alone; it is when its budget is used up.
         """
-        self.used_at = now
-        if self.part > 0 and now < self._day_ends:
-            self.part -= 1
-            return True
         if now < self.paused_until:
             reason, evidence = self.cause
             raise Withheld(reason, evidence, retry_after=self.paused_until - now)
-        return False
+        if not self.manners.daily_budget:
+            return True
+        self.used_at = now
+        if self.part <= 0 or now >= self._day_ends:
+            return False
+        self.part -= 1
+        return True
 
     def draw(self, now: float, *, is_wanted: bool) -> int:
         """Return how much of the day's budget to ask for, or (below zero) how much is given back with this call."""
@@ -256,7 +257,7 @@ class Pace:
         if wish:
             late = self._throttles - THROTTLES_IN_A_ROW
             least = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0**late) * random.uniform(1.0, 1.25) if late > 0 else 0.0
-            return max(min(wish, LONGEST_RETRY_AFTER) + random.uniform(0.0, min(1.0, wish / 10)), least)
+            return max(wish + random.uniform(0.0, min(1.0, wish / 10)), least)
         return random.uniform(0.5, 1.0) * min(LONGEST_THROTTLE_PAUSE, 2.0**self._throttles)
 
     def _rest(self, seconds: float, error: VisitError | None, now: float, why: str = "") -> float:

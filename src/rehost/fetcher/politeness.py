@@ -14,7 +14,7 @@ from rehost.errors import VisitError
 from rehost.fetcher.pace import Manners, Pace, sign_of
 from rehost.fetcher.rotation import Rotation
 from rehost.model import Reason
-from rehost.ports import Allowance, Change, Draw, Drawn, Pause, Share
+from rehost.ports import Allowance, Draw, Drawn, News, Pause, Share
 
 SHORT_PAUSE = 5.0
 """Seconds; a shorter pause is over before the other workers could hear of it."""
@@ -106,24 +106,31 @@ class HostPoliteness:
         """Count a request that is no turn against the host's daily budget, if any; return whether it may be sent.
 
         Raises:
-            Withheld: there is no part of the budget for it, nor will there be soon.
+            Withheld: the host is to be left alone.
         """
-        if not self._manners_of(host).daily_budget:
+        if host not in self._paces and not self._manners(host).daily_budget:
             return True
         passes = self._pace(host).pass_on(self._clock.monotonic())
         self._replace(host)
         return passes
 
-    def finished(self, host: str, error: VisitError | None) -> Change | None:
+    def passed(self, host: str, error: VisitError | None) -> News | None:
+        """Learn from how a request ended that was no turn, and return what others should know of it.
+
+        What ends while the host is left alone already was under way before: it tells nothing new.
+        """
+        if self.pause_seconds(host):
+            return None
+        news = self._learn(host, error)
+        self._replace(host)
+        return news
+
+    def finished(self, host: str, error: VisitError | None) -> News | None:
         """Count the request as ended, learn from how it ended, and return what others should know of it."""
-        pace = self._pace(host)
-        seconds = pace.learn(sign_of(error), error, self._clock.monotonic(), self._random)
-        pace.end()
+        news = self._learn(host, error)
+        self._pace(host).end()
         self._place(host)
-        if seconds >= SHORT_PAUSE:
-            reason, evidence = pace.cause
-            return Pause(host, seconds, evidence, reason)
-        return Allowance(host, pace.tell(), proven=pace.proven) if pace.news else None
+        return news
 
     def abandoned(self, host: str) -> None:
         """Count the request as never sent."""
@@ -180,6 +187,14 @@ class HostPoliteness:
                 self._heed_others(pace, share.pause_seconds)
             self._replace(host)
 
+    def _learn(self, host: str, error: VisitError | None) -> News | None:
+        pace = self._pace(host)
+        seconds = pace.learn(sign_of(error), error, self._clock.monotonic(), self._random)
+        if seconds >= SHORT_PAUSE:
+            reason, evidence = pace.cause
+            return Pause(host, seconds, evidence, reason)
+        return Allowance(host, pace.tell(), proven=pace.proven) if pace.news else None
+
     def _heed_others(self, pace: Pace, seconds: float) -> None:
         """Take over a pause, unless it is our own that comes back to us a little later."""
         until = self._clock.monotonic() + seconds
@@ -191,10 +206,6 @@ class HostPoliteness:
         if pace is None:
             pace = self._paces[host] = Pace(self._most, self._manners(host), self._first_slots)
         return pace
-
-    def _manners_of(self, host: str) -> Manners:
-        pace = self._paces.get(host)
-        return pace.manners if pace else self._manners(host)
 
     def _place(self, host: str) -> None:
         """Give the host the place that fits how it stands now."""

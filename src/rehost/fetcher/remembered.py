@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from copy import copy
 from typing import Generic, TypeVar
 
 from rehost.clock import Clock
@@ -35,7 +36,7 @@ class Remembered(Generic[T]):
         if known is None or known[0] <= self._clock.monotonic():
             known = await self._asked(key)
         if isinstance(known[1], VisitError):
-            raise known[1].with_traceback(None)  # not that of everybody who was told before
+            raise copy(known[1])  # whoever is told has an error of their own
         return known[1]
 
     async def _asked(self, key: str) -> tuple[float, T | VisitError]:

@@ -13,6 +13,7 @@ from typing import Protocol, Self
 import httptools
 
 from rehost.errors import OperatorError, Permanent, Transient, VisitError
+from rehost.fetcher.coding import is_coded
 from rehost.fetcher.fields import Fields
 from rehost.model import Reason
 
@@ -50,14 +51,22 @@ class Response:
         received: bytes of its body so far, as they came.
     """
 
-    def __init__(self, stream: Stream, closed: Callable[[], None]) -> None:
-        """Take the connection, and who is told that the answer was closed."""
+    def __init__(self, stream: Stream, closed: Callable[[], None], *, is_to_connect: bool = False) -> None:
+        """Wait for it.
+
+        Args:
+            stream: the connection.
+            closed: is told that the answer was closed.
+            is_to_connect: whether it answers CONNECT: if well, it ends at its head, whatever that says of a body, and
+                what follows on the connection is another matter (RFC 9110, section 9.3.6).
+        """
         self.status = 0
         self.headers = Fields()
         self.length: int | None = None
         self.received = 0
         self._stream = stream
         self._closed = closed
+        self._is_to_connect = is_to_connect
         self._parser: httptools.HttpResponseParser | None = _parser(self)
         self._has_head = False
         self._is_whole = False
@@ -104,17 +113,6 @@ class Response:
         if self._fault is not None:
             raise self._fault
 
-    def end_at_head(self) -> None:
-        """Be over without a body, whatever the head says of one; what follows on the connection is another matter.
-
-        Raises:
-            Permanent: MALFORMED, where something has followed.
-        """
-        if self.received:
-            raise Permanent(Reason.MALFORMED, "bytes before they were asked for")
-        self._is_reusable = True
-        self._end()
-
     def close(self) -> None:
         """Receive nothing more. The connection goes down with an answer that is not over."""
         self._is_reusable = False
@@ -149,8 +147,7 @@ class Response:
 
     def on_message_begin(self) -> None:
         """Begin an interim answer or the final one; nothing may follow that."""
-        if self._is_whole:
-            raise Permanent(Reason.MALFORMED, "more bytes than announced")
+        self._check_no_more()
         self.headers = Fields()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -166,17 +163,23 @@ class Response:
             return
         self.status = status
         self._has_head = True
-        self._is_reusable = status != _SWITCHING_PROTOCOLS and self._parser.should_keep_alive()
+        self._is_whole = self._is_to_connect and status // 100 == 2  # noqa: PLR2004 - the class of the status
+        self._is_reusable = self._is_whole or (status != _SWITCHING_PROTOCOLS and self._parser.should_keep_alive())
         length = self.headers.get("Content-Length")
         self.length = int(length) if length is not None else None
 
     def on_body(self, data: bytes) -> None:
         """Take a piece of the body."""
+        self._check_no_more()
         self._give(data)
 
     def on_message_complete(self) -> None:
         """Take it that the answer is whole, if it is the final one."""
         self._is_whole = self._has_head
+
+    def _check_no_more(self) -> None:
+        if self._is_whole:
+            raise Permanent(Reason.MALFORMED, "more bytes than announced")
 
     def _parse(self, parser: httptools.HttpResponseParser, data: memoryview) -> None:
         had_head = self._has_head
@@ -194,7 +197,7 @@ class Response:
         if self._is_whole:
             self._end()
         elif self._has_head and not had_head:
-            if "Transfer-Encoding" not in self.headers:
+            if not is_coded(self.headers.listed("Transfer-Encoding")):
                 self._parser = None  # what is to come is body, all of it
             self._stream.pause()  # until somebody says where it is to go
             self._wake()

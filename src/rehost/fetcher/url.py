@@ -11,10 +11,7 @@ from functools import lru_cache
 from ada_url import URL, HostType, idna_to_ascii
 
 from rehost.errors import Permanent
-from rehost.model import Reason
-
-MAX_CHARACTERS = 32_768
-"""No server takes a longer request line; a cell that holds more is no link."""
+from rehost.model import MAX_LINK_CHARACTERS, Reason
 
 # Fetch standard, section 2.9, "bad port".
 BAD_PORTS = frozenset(
@@ -52,7 +49,7 @@ def normalise(link: str, base: str | None = None) -> str:
         Permanent: NOT_A_URL or PORT_REFUSED; nothing else is ever raised.
     """
     plain = _PLAIN.fullmatch(link) if base is None else None
-    if plain is not None and len(link) <= MAX_CHARACTERS:
+    if plain is not None and len(link) <= MAX_LINK_CHARACTERS:
         return _root(plain[1]) + link[plain.end(1) :]
     return _normalise(link, base)
 
@@ -64,11 +61,11 @@ def _root(text: str) -> str:
 
 
 def _normalise(link: str, base: str | None) -> str:
+    if len(link) > MAX_LINK_CHARACTERS:  # white space and all: what follows may have been cut off
+        raise Permanent(Reason.NOT_A_URL, f"more than {MAX_LINK_CHARACTERS} characters")
     text = link.strip()
     if not text:
         raise Permanent(Reason.NOT_A_URL, "the cell is blank")
-    if len(text) > MAX_CHARACTERS:
-        raise Permanent(Reason.NOT_A_URL, f"{len(text)} characters")
     if _CONTROL.search(text):
         # A browser would drop line breaks silently; who wrote them into a link meant to smuggle something.
         raise Permanent(Reason.NOT_A_URL, "a control character in the link")
@@ -95,7 +92,7 @@ def _checked(url: URL) -> str:
         raise Permanent(Reason.NOT_A_URL, "credentials in the URL")
     url.hash = ""
     href = str(url.href).removesuffix("#")
-    if len(href) > MAX_CHARACTERS:
+    if len(href) > MAX_LINK_CHARACTERS:
         raise Permanent(Reason.NOT_A_URL, f"{len(href)} characters when encoded")
     return href
 

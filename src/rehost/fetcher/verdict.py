@@ -14,7 +14,8 @@ from rehost.model import Reason
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 """Statuses whose Location is followed (RFC 9110, section 15.4); 300, 304 and 305 are not among them."""
 
-MAX_RETRY_AFTER_SECONDS = 365 * 86_400.0
+LONGEST_RETRY_AFTER = 7 * 86_400.0
+"""Seconds; an origin's own wish is believed up to a week."""
 
 _PASSING = {
     408: Reason.ORIGIN_ERROR,
@@ -62,6 +63,8 @@ def of_status(status: int, retry_after: float | None = None) -> VisitError | Non
 def retry_after_seconds(value: str | None, date: str | None, now: datetime) -> float | None:
     """Return the seconds that a Retry-After asks to wait (RFC 9110, section 10.2.3); None if it says nothing.
 
+    More than a week is read as a week, here and nowhere else.
+
     Args:
         value: the field's value: whole seconds, or an HTTP date in one of the three forms of section 5.6.7.
         date: the answer's own Date, by which a date is read: the origin's clock may be wrong.
@@ -75,7 +78,7 @@ def retry_after_seconds(value: str | None, date: str | None, now: datetime) -> f
         if until is None:
             return None
         seconds = (until - (_http_date(date or "") or now)).total_seconds()
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
 
 
 def _http_date(text: str) -> datetime | None:

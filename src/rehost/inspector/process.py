@@ -18,11 +18,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 from rehost.errors import Permanent, Transient, VisitError
 from rehost.inspector import heic, rows
 from rehost.inspector.answer import Answer, Thumbnail, Unreadable, to_line
-from rehost.inspector.structure import Ceiling, Data, examine
+from rehost.inspector.structure import Ceiling, Data, examine, is_brief
 from rehost.model import Format, Image, Reason
 
 READY = b"ready\n"
@@ -33,6 +34,7 @@ OUT_OF_MEMORY = 77
 SMALL_BYTES = 1 << 20
 """A file of so many bytes is read at once."""
 _IRREGULAR = "not a regular file"
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,11 @@ class Bounds:
     max_frames: int
     memory_bytes: int
     picture_seconds: float  # of processor time
+
+    @property
+    def ceiling(self) -> Ceiling:
+        """What a picture may announce."""
+        return Ceiling(self.max_pixels, self.max_frames)
 
     def to_text(self) -> str:
         """Return the bounds as JSON."""
@@ -93,6 +100,16 @@ def prove(path: str, bounds: Bounds) -> Answer:
     return _look(path, lambda file, size: _prove_open(file, size, bounds))
 
 
+def walk(path: str, bounds: Bounds) -> Answer | None:
+    """Return what `prove` would without a decoder; None for bytes that can make more work than there are of them."""
+
+    def work(file: int, size: int) -> Image | None:
+        with _contents(file, size) as data:
+            return examine(data, bounds.ceiling).undoubted() if is_brief(data) else None
+
+    return _look(path, work)
+
+
 def shrink(path: str, side: int, bounds: Bounds) -> Answer:
     """Return a thumbnail of the picture at `path`, which was proven when it came.
 
@@ -103,13 +120,12 @@ def shrink(path: str, side: int, bounds: Bounds) -> Answer:
     def work(file: int, size: int) -> Thumbnail:
         from rehost.inspector.decode import thumbnail  # noqa: PLC0415 -- imported by main already
 
-        limits = Ceiling(bounds.max_pixels, bounds.max_frames)
         with _contents(file, size) as data:
-            image = examine(data, limits).image
+            image = examine(data, bounds.ceiling).image
         if image.format is Format.HEIC:
             heic.require()
         with open(file, "rb", closefd=False) as reader:
-            content = thumbnail(reader, image, side, limits)
+            content = thumbnail(reader, image, side, bounds.ceiling)
         if len(content) > LONGEST_LINE // 2:  # what base64 makes of it has to fit
             raise Permanent(Reason.TOO_LARGE, "a thumbnail of many bytes")
         return Thumbnail(content)
@@ -117,7 +133,7 @@ def shrink(path: str, side: int, bounds: Bounds) -> Answer:
     return _look(path, work)
 
 
-def _look(path: str, work: Callable[[int, int], Image | Thumbnail]) -> Answer:
+def _look(path: str, work: Callable[[int, int], _Found]) -> _Found | VisitError | Unreadable:
     """Return what `work` makes of the file's descriptor and its size; nothing is asked of the system that need not."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO would never open otherwise
@@ -141,9 +157,8 @@ def _look(path: str, work: Callable[[int, int], Image | Thumbnail]) -> Answer:
 
 
 def _prove_open(file: int, size: int, bounds: Bounds) -> Image:
-    limits = Ceiling(bounds.max_pixels, bounds.max_frames)
     with _contents(file, size) as data:
-        finding = examine(data, limits)
+        finding = examine(data, bounds.ceiling)
         if finding.image.format is Format.HEIC:
             heic.require()
         if bounds.decode and finding.image.format is Format.PNG and rows.is_still(data):
@@ -153,11 +168,9 @@ def _prove_open(file: int, size: int, bounds: Bounds) -> Image:
         from rehost.inspector.decode import decode  # noqa: PLC0415 -- imported by main already
 
         with open(file, "rb", closefd=False) as reader:
-            frames = decode(reader, finding.image, limits)
+            frames = decode(reader, finding, bounds.ceiling)
         return finding.image if finding.doubt is None else _counted(finding.image, frames)
-    if finding.doubt is not None:
-        raise finding.doubt
-    return finding.image
+    return finding.undoubted()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from rehost.clock import Clock
 from rehost.errors import Permanent, StoreError, Transient, VisitError
 from rehost.inspector.answer import Answer, Unreadable
 from rehost.inspector.pool import Died, Pool
-from rehost.inspector.process import OUT_OF_MEMORY, SMALL_BYTES, Bounds, prove
+from rehost.inspector.process import OUT_OF_MEMORY, SMALL_BYTES, Bounds, walk
 from rehost.model import Image, Reason
 
 # A picture is held to processor time, so that a busy machine judges as an idle one does; a decoder that makes no
@@ -23,16 +23,16 @@ _WALL_GRACE_SECONDS = 15
 
 TINY_BYTES = 64 * 1024
 LONG_SECONDS = 0.1
-"""A walk of SMALL_BYTES takes under a millisecond, unless the file was made to take long: then half a second."""
+"""A walk of SMALL_BYTES takes under a millisecond, unless the file was made to take long: then most of a second."""
 
 
 class ProofInspector:
     """Proves pictures in processes of their own; implements `ports.Inspector`.
 
     Whatever can take long over untrusted bytes, or can be harmed by them, is done in those processes: this one passes
-    paths on, and stays small. What it does itself, with `structure`, is to walk small files: pure Python, bounded by
-    their size, and cheaper than to ask a process. After one that took long, whoever sent it, only tiny ones. An async
-    context manager; no process is started before the first picture.
+    paths on, and stays small. What it does itself, with `structure`, is to walk small files of those formats whose walk
+    is bounded by their size: pure Python, and cheaper than to ask a process. After one that took long, whoever sent it,
+    only tiny ones. An async context manager; no process is started before the first picture that needs one.
 
     Args:
         verify: "decode" has a decoder read every frame; "structure" only walks the container to its end.
@@ -82,8 +82,8 @@ class ProofInspector:
             StoreError: the file cannot be read.
             OperatorError: no decoder process can be started.
         """
-        if _size(path) < self._walked_bytes:
-            return _image(path, self._walk(path))
+        if _size(path) < self._walked_bytes and (answer := self._walk(path)) is not None:
+            return _image(path, answer)
         try:
             return await self._once(path)
         except Died as death:
@@ -94,10 +94,10 @@ class ProofInspector:
         except Died as death:
             raise self._verdict(death) from death
 
-    def _walk(self, path: Path) -> Answer:
-        """Walk a file here; nothing else is done meanwhile."""
+    def _walk(self, path: Path) -> Answer | None:
+        """Walk a file here, where that is bounded; nothing else is done meanwhile."""
         began = self._clock.monotonic()
-        answer = prove(os.fspath(path), self._bounds)
+        answer = walk(os.fspath(path), self._bounds)
         if self._clock.monotonic() - began > LONG_SECONDS:
             self._walked_bytes = TINY_BYTES
         return answer

@@ -22,7 +22,7 @@ from sqlalchemy import (
     update,
 )
 
-from rehost.database import Connection, Database, Session, now
+from rehost.database import Connection, Database, Session, drop_temporary, load, make_temporary, now
 from rehost.ledger.schema import links
 from rehost.ledger.waiting import is_open
 from rehost.model import State
@@ -56,29 +56,29 @@ async def compare(database: Database, source: str, listing: Callable[[], AsyncIt
         async with session.begin(writing=False) as connection:
             started = await connection.scalar(select(now()))
             assert started is not None
-            await database.make_temporary(connection, _listed)
-            await database.load(connection, _listed, groups())
+            await make_temporary(connection, _listed)
+            await load(connection, _listed, groups())
         async with session.begin(writing=True) as connection:
             await database.lock(connection, f"plan {source}")
             await database.expect_much(connection)
-            await _find_gone(connection, database, source, started)
+            await _find_gone(connection, source, started)
             lost = await _want_lost(connection, started)
             redo = lost > 0 and not await _any_held(connection, source)
             found = await _hand_out_found(connection, source)
-            await database.drop_temporary(connection, _gone)
-            await database.drop_temporary(connection, _listed)
+            await drop_temporary(connection, _gone)
+            await drop_temporary(connection, _listed)
         return Compared(lost, found, redo)
 
     return await database.hold(work)
 
 
-async def _find_gone(connection: Connection, database: Database, source: str, started: datetime) -> None:
+async def _find_gone(connection: Connection, source: str, started: datetime) -> None:
     query = (
         select(links.c.entry)
         .join(_listed, _listed.c.key == links.c.key, isouter=True)
         .where(links.c.source == source, links.c.key.is_not(None), _is_older(started), _listed.c.key.is_(None))
     )
-    await database.make_temporary(connection, _gone)
+    await make_temporary(connection, _gone)
     await connection.execute(insert(_gone).from_select([_gone.c.entry], query))
 
 

@@ -7,17 +7,19 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, exists, func, select
+from sqlalchemy import Row, Select, and_, exists, func, not_, select
 
-from rehost.database import now
+from rehost.database import is_over
 from rehost.ledger.schema import REASONS, runs, workers
 from rehost.ledger.standings import RunStanding
+from rehost.ledger.waiting import LONGEST_LEASE
 from rehost.model import Reason
 
 _SAME = ("source", "host", "pid", "os_user", "version", "started_at", "undone_at")
 _SUMS = ("held", "unchanged", "adopted", "failed", "overtaken", "mended", "size")
 _IS_ALIVE = and_(
-    runs.c.ended_at.is_(None), exists().where(workers.c.worker == runs.c.worker, workers.c.alive_until > now())
+    runs.c.ended_at.is_(None),
+    exists().where(workers.c.worker == runs.c.worker, not_(is_over(workers.c.alive_until, LONGEST_LEASE))),
 )
 _number = func.coalesce(runs.c.crew, runs.c.run)
 

@@ -55,7 +55,9 @@ class SqlLedger:
     async def note(self, source: str, links: LinkQuery) -> Noted:
         """Take in the catalogue's links, set-wise: new ones are wanted, changed ones are wanted anew and at once."""
         rows = cast("LinkRows", links)
-        return await self.transact(lambda connection: noting.note(connection, self._database, source, rows))
+        return await self._database.transact(
+            lambda connection: noting.note(connection, self._database, source, rows), much=True
+        )
 
     async def note_row(self, source: str, row_key: str, links: LinkQuery) -> None:
         """Take in the links of one row, as `note` does those of all: what it lacks is no longer present."""
@@ -103,7 +105,7 @@ class SqlLedger:
         """Return keys of files that a commit has put out of use and that no row points at."""
         rows = cast("LinkRows", links)
         return await self._database.read(
-            lambda connection: retiring.leftovers(connection, self._database, source, rows, self._url)
+            lambda connection: retiring.leftovers(connection, self._database, source, rows, self._url), much=True
         )
 
     async def forget_leftovers(self, source: str, keys: Sequence[str]) -> None:
@@ -114,7 +116,9 @@ class SqlLedger:
 
     async def forget_waits(self, source: str, reason: str | None = None) -> int:
         """Make deferred and refused links (of one reason, or all) due now; return how many."""
-        return await self.transact(lambda connection: waiting.forget_waits(connection, source, reason))
+        return await self._database.transact(
+            lambda connection: waiting.forget_waits(connection, source, reason), much=True
+        )
 
     async def forget_wait(self, source: str, row_key: str, position: int = 0) -> int:
         """Make one deferred or refused link due now; return how many that were: one or none."""
@@ -122,12 +126,12 @@ class SqlLedger:
 
     async def tally(self, source: str) -> Tally:
         """Return where the source stands now."""
-        return await self._database.read(lambda connection: waiting.tally(connection, source))
+        return await self._database.read(lambda connection: waiting.tally(connection, source), much=True)
 
     async def defer_host(self, source: str, host: str, reason: Reason, evidence: str, wait_seconds: float) -> int:
         """Defer all due links of one host, unvisited, set-wise; return how many."""
-        return await self.transact(
-            lambda connection: waiting.defer_host(connection, source, host, reason, evidence, wait_seconds)
+        return await self._database.transact(
+            lambda connection: waiting.defer_host(connection, source, host, reason, evidence, wait_seconds), much=True
         )
 
     async def hosts(self, source: str) -> Sequence[str]:
@@ -138,7 +142,9 @@ class SqlLedger:
 
     async def bury(self, is_gone: Callable[[str], bool]) -> int:
         """Free at once what workers held that are known to be gone; return how many links are due again for it."""
-        return await self.transact(lambda connection: burying.bury(connection, self._database, is_gone))
+        return await self._database.transact(
+            lambda connection: burying.bury(connection, self._database, is_gone), much=True
+        )
 
     async def lease(self, source: str, host: str, limit: int) -> Sequence[Task]:
         """Lease up to `limit` due links of one host; those whose lease has ended are due too."""

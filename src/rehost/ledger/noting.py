@@ -33,14 +33,11 @@ from sqlalchemy import (
     update,
 )
 
-from rehost.database import Columns, Connection, Database, LinkRows, after, blank, look_anew, now
+from rehost.database import Columns, Connection, Database, LinkRows, after, blank, load, look_anew, now, temporary
 from rehost.ledger.schema import links
-from rehost.ledger.waiting import is_open
+from rehost.ledger.waiting import LONGEST_LEASE, LONGEST_WAIT, is_open
 from rehost.model import State
 from rehost.ports import Noted
-
-_CLOCK_JUMPED = 86_400.0  # seconds; no lease is so long
-_CLOCK_LEAPT = 180 * 86_400.0  # no wait is so long
 
 _columns: list[Column[Any]] = [
     Column("row_key", String),
@@ -73,8 +70,8 @@ async def at_hand(connection: Connection, database: Database, rows: LinkRows) ->
     if rows.database is database:
         yield rows.select.subquery("offered")
         return
-    async with database.temporary(connection, _offered):
-        await database.load(connection, _offered, rows.database.stream(rows.select))
+    async with temporary(connection, _offered):
+        await load(connection, _offered, rows.database.stream(rows.select))
         yield select(_offered).subquery("offered")
 
 
@@ -92,7 +89,7 @@ async def note(connection: Connection, database: Database, source: str, rows: Li
     await database.lock(connection, f"plan {source}")
     await database.expect_much(connection)
     async with at_hand(connection, database, rows) as offered:
-        async with database.temporary(connection, _differing):
+        async with temporary(connection, _differing):
             await _find_differing(connection, source, offered)
             new, changed = await take_in(connection, database, source, _differing)
         await look_anew(connection, links, new)
@@ -209,8 +206,8 @@ async def _correct_dues(connection: Connection, source: str) -> None:
     """Make due now what waits for this noting, and what a clock that jumped has put far into the future."""
     overdue = or_(
         and_(links.c.state == State.WANTED.value, links.c.due_at > now()),
-        and_(links.c.state == State.LEASED.value, links.c.due_at > after(_CLOCK_JUMPED)),
-        and_(links.c.state != State.WANTED.value, links.c.due_at > after(_CLOCK_LEAPT)),
+        and_(links.c.state == State.LEASED.value, links.c.due_at > after(LONGEST_LEASE)),
+        and_(links.c.state != State.WANTED.value, links.c.due_at > after(LONGEST_WAIT)),
     )
     await connection.execute(
         update(links).values(due_at=now()).where(links.c.source == source, is_open(links), overdue)

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import delete, or_, select, update
 
-from rehost.database import Connection, Database, after, now
+from rehost.database import Connection, Database, after, is_over, now
 from rehost.ledger.burying import leave
 from rehost.ledger.schema import decoys, hosts, links, origins
 from rehost.ledger.sharing import Sharing
 from rehost.ledger.spending import Extra, draw
+from rehost.ledger.waiting import LONGEST_PAUSE
 from rehost.model import Rule, State
 from rehost.ports import Draw, Drawn, Share, Spending, Witness
 
@@ -42,7 +43,7 @@ class SqlOrigins:
         adding = adding.on_conflict_do_update(index_elements=[origins.c.origin], set_=values)
         await self._database.transact(lambda connection: connection.execute(adding))
 
-    async def forget_rule(self, origin: str, referer: str, evidence: str) -> bool:  # noqa: ARG002 - the caller logs it
+    async def forget_rule(self, origin: str, referer: str) -> bool:
         """Drop a rule that no longer holds, and have it learned with a fresh budget; return whether it was there."""
         forgetting = delete(origins).where(origins.c.origin == origin, origins.c.referer == referer)
 
@@ -121,7 +122,11 @@ class SqlOrigins:
         pausing = adding.on_conflict_do_update(
             index_elements=[hosts.c.host],
             set_={"paused_until": adding.excluded.paused_until, "evidence": adding.excluded.evidence},
-            where=or_(hosts.c.paused_until.is_(None), hosts.c.paused_until < adding.excluded.paused_until),
+            where=or_(
+                hosts.c.paused_until.is_(None),
+                is_over(hosts.c.paused_until, LONGEST_PAUSE),
+                hosts.c.paused_until < adding.excluded.paused_until,
+            ),
         )
         await self._database.transact(lambda connection: connection.execute(pausing))
 

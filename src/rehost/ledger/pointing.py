@@ -32,7 +32,7 @@ from sqlalchemy import (
     update,
 )
 
-from rehost.database import Connection, Database, LinkRows, Session, blank
+from rehost.database import Connection, Database, LinkRows, Session, blank, drop_temporary, make_temporary
 from rehost.ledger.noting import at_hand, same_place
 from rehost.ledger.schema import changes, links
 from rehost.model import Copy, Link, State
@@ -68,7 +68,7 @@ async def unpointed(
         nonlocal last  # after an outage what was yielded is not found again, or comes again by itself
         async with session.begin(writing=False) as connection:
             await database.expect_much(connection)
-            await database.make_temporary(connection, _unpointed)
+            await make_temporary(connection, _unpointed)
             async with at_hand(connection, database, rows) as offered:
                 await _find(connection, source, offered, url(""), is_joint=rows.database is database)
         while True:
@@ -80,7 +80,7 @@ async def unpointed(
             if group := [_pair(source, row) for row in found if _is_to_be_pointed(row, url)]:
                 yield group
         async with session.begin(writing=False) as connection:
-            await database.drop_temporary(connection, _unpointed)
+            await drop_temporary(connection, _unpointed)
 
     async with aclosing(database.walk(groups)) as going:
         async for group in going:

@@ -19,6 +19,7 @@ from rehost.ledger.standings import (
     Change,
     End,
     HostStanding,
+    LinkFilter,
     LinkStanding,
     Page,
     RootStanding,
@@ -26,9 +27,8 @@ from rehost.ledger.standings import (
     Standing,
     Twin,
     Visit,
-    Wanted,
 )
-from rehost.ledger.waiting import is_due, is_place
+from rehost.ledger.waiting import is_due, is_place, pause_seconds
 from rehost.model import Format, Reason, Rule, State
 
 MOST = 1000  # rows of one answer
@@ -110,8 +110,7 @@ class Queries:
             .limit(min(limit, MOST))
             .subquery()
         )
-        pause = seconds_until(hosts.c.paused_until).label("pause")
-        known = select(query, hosts.c.allowance, hosts.c.proven, hosts.c.evidence, pause)
+        known = select(query, hosts.c.allowance, hosts.c.proven, hosts.c.evidence, pause_seconds())
         rows = await self._all(
             known.join_from(query, hosts, hosts.c.host == query.c.host, isouter=True).order_by(
                 query.c.present.desc(), query.c.host
@@ -126,7 +125,7 @@ class Queries:
                 row.due,
                 row.allowance or 0,
                 bool(row.proven),
-                max(0.0, row.pause or 0.0),
+                row.pause_seconds,
                 row.evidence,
                 row.next_due,
             )
@@ -169,12 +168,12 @@ class Queries:
         """Return the last runs, the latest first; older ones than `before` for the next page."""
         return runs_of(await self._all(runs_query(source, min(limit, MOST), before)))
 
-    async def links(self, wanted: Wanted, after: int = 0, limit: int = 100) -> Page:
+    async def links(self, which: LinkFilter, after: int = 0, limit: int = 100) -> Page:
         """Return links in the order in which they were noted, from the one after `after` on."""
         size = max(1, min(limit, MOST))
         query = (
             select(*_LINK)
-            .where(links.c.present, links.c.entry > after, *_conditions(wanted))
+            .where(links.c.present, links.c.entry > after, *_conditions(which))
             .order_by(links.c.entry)
             .limit(size + 1)
         )
@@ -220,7 +219,7 @@ class Queries:
         async def work(connection: Connection) -> Sequence[Row[*tuple[Any, ...]]]:
             return (await connection.execute(query)).all()
 
-        return await self.database.read(work)
+        return await self.database.read(work, much=True)
 
 
 def _by_reason(rows: Sequence[Row[*tuple[Any, ...]]]) -> Mapping[Reason, int]:
@@ -232,21 +231,21 @@ def _by_reason(rows: Sequence[Row[*tuple[Any, ...]]]) -> Mapping[Reason, int]:
     return {REASONS[word]: number for word, number in sums.most_common()}
 
 
-def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
+def _conditions(which: LinkFilter) -> list[ColumnElement[bool]]:
     exact = {
-        links.c.source: wanted.source,
-        links.c.state: wanted.state,
-        links.c.reason: wanted.reason,
-        links.c.host: wanted.host,
+        links.c.source: which.source,
+        links.c.state: which.state,
+        links.c.reason: which.reason,
+        links.c.host: which.host,
     }
     conditions: list[ColumnElement[bool]] = [
         column == str(value) for column, value in exact.items() if value is not None
     ]
-    if wanted.roots is not None:
-        conditions.append(root_of(links.c.url).in_(wanted.roots))
-    if wanted.text:
-        found = [column.icontains(wanted.text, autoescape=True) for column in (links.c.row_key, links.c.url)]
-        conditions.append(or_(*found, links.c.row_key.in_(wanted.keys)))
+    if which.roots is not None:
+        conditions.append(root_of(links.c.url).in_(which.roots))
+    if which.text:
+        found = [column.icontains(which.text, autoescape=True) for column in (links.c.row_key, links.c.url)]
+        conditions.append(or_(*found, links.c.row_key.in_(which.keys)))
     return conditions
 
 

@@ -43,7 +43,10 @@ _COPY: Columns = {
 
 @dataclass(frozen=True, slots=True)
 class Settling:
-    """Records outcomes; all of them belong to entries that the transaction has locked."""
+    """Records outcomes, each under its lease's fence: nothing happens to an entry that was leased or changed since.
+
+    `settle` is for entries that the transaction has locked besides; `pend` and `retract` have ones of their own.
+    """
 
     database: Database
     url: Callable[[str], str]

@@ -13,13 +13,14 @@ from typing import Any
 
 from sqlalchemy import Integer, Text, delete, select
 
-from rehost.database import Columns, Connection, Database, after, now, seconds_until
+from rehost.database import Columns, Connection, Database, after, is_over
 from rehost.ledger.schema import hosts, shares, workers
+from rehost.ledger.waiting import LONGEST_LEASE, pause_seconds
 from rehost.ports import Share
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Stake:
     """What a worker has of a host."""
 
     wanted: int
@@ -56,23 +57,23 @@ class Sharing:
         """Show that we live, and take what is free and fair of each host."""
         await self.database.lock(connection, "shares")
         await self._show_life(connection)
-        held = await self._held(connection, sorted({*wanted, *(in_flight or {})}))
+        stakes = await self._stakes(connection, sorted({*wanted, *(in_flight or {})}))
         borne = await self._borne(connection, sorted(wanted))
         mine, result = {}, {}
         for host in sorted({*wanted, *(in_flight or {})}):
-            others = {name: each for name, each in held[host].items() if name != self.worker}
-            before = held[host].get(self.worker, Held(0, 0, 0))
+            others = {name: each for name, each in stakes[host].items() if name != self.worker}
+            before = stakes[host].get(self.worker, Stake(0, 0, 0))
             wish = max(0, wanted.get(host, 0))
             share = borne.get(host, Share(0))
             slots = 0 if share.pause_seconds > 0 else self._slots(wish, others, share)
-            mine[host] = Held(wish, slots, max(slots, self._flying(before, wish, host, in_flight)))
+            mine[host] = Stake(wish, slots, max(slots, self._flying(before, wish, host, in_flight)))
             if host in wanted:
                 result[host] = Share(slots, share.allowance, share.pause_seconds, share.proven)
         await self._write(connection, mine)
         return result
 
     @staticmethod
-    def _flying(before: Held, wish: int, host: str, in_flight: Mapping[str, int] | None) -> int:
+    def _flying(before: Stake, wish: int, host: str, in_flight: Mapping[str, int] | None) -> int:
         """Return how many requests there may be: those begun between the count and our answer have a slot of before."""
         if in_flight is None:
             return min(before.reserved, wish)
@@ -84,7 +85,7 @@ class Sharing:
             return 1
         return min(self.concurrency, share.allowance or self.concurrency)
 
-    def _slots(self, wish: int, others: Mapping[str, Held], share: Share) -> int:
+    def _slots(self, wish: int, others: Mapping[str, Stake], share: Share) -> int:
         limit = self._limit(share)
         free = max(0, limit - sum(each.reserved for each in others.values()))
         if not share.proven:  # who has the one slot keeps it: what an origin wants is learned request by request
@@ -98,22 +99,22 @@ class Sharing:
         living = self.database.insert(workers).values(worker=self.worker, alive_until=until)
         living = living.on_conflict_do_update(index_elements=[workers.c.worker], set_={"alive_until": until})
         await connection.execute(living)
-        await connection.execute(delete(workers).where(workers.c.alive_until < now()))
+        await connection.execute(delete(workers).where(is_over(workers.c.alive_until, LONGEST_LEASE)))
         await connection.execute(delete(shares).where(shares.c.worker.not_in(select(workers.c.worker))))
 
-    async def _held(self, connection: Connection, names: list[str]) -> Mapping[str, dict[str, Held]]:
-        result: defaultdict[str, dict[str, Held]] = defaultdict(dict)
+    async def _stakes(self, connection: Connection, names: list[str]) -> Mapping[str, dict[str, Stake]]:
+        result: defaultdict[str, dict[str, Stake]] = defaultdict(dict)
         for row in await self._rows(connection, shares, names):
-            result[row.host][row.worker] = Held(row.wanted, row.slots, row.reserved)
+            result[row.host][row.worker] = Stake(row.wanted, row.slots, row.reserved)
         return result
 
     async def _borne(self, connection: Connection, names: list[str]) -> Mapping[str, Share]:
         given = self.database.given({"host": Text()}, [[name] for name in names])
-        query = select(
-            hosts.c.host, hosts.c.allowance, hosts.c.proven, seconds_until(hosts.c.paused_until).label("pause_seconds")
-        ).join(given, given.c.host == hosts.c.host)
+        query = select(hosts.c.host, hosts.c.allowance, hosts.c.proven, pause_seconds()).join(
+            given, given.c.host == hosts.c.host
+        )
         return {
-            row.host: Share(0, row.allowance, max(0.0, row.pause_seconds or 0.0), bool(row.proven))
+            row.host: Share(0, row.allowance, row.pause_seconds, bool(row.proven))
             for row in await connection.execute(query)
         }
 
@@ -121,7 +122,7 @@ class Sharing:
         given = self.database.given({"host": Text()}, [[name] for name in names])
         return await connection.execute(select(table).join(given, given.c.host == table.c.host))
 
-    async def _write(self, connection: Connection, mine: Mapping[str, Held]) -> None:
+    async def _write(self, connection: Connection, mine: Mapping[str, Stake]) -> None:
         """Write our shares in place of those before."""
         await connection.execute(delete(shares).where(shares.c.worker == self.worker))
         rows = [

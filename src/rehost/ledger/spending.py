@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Integer, Text, and_, case, literal, or_, select, update
 
-from rehost.database import Columns, Connection, Database, Moment, after, now, seconds_until
+from rehost.database import Columns, Connection, Database, Moment, after, is_over, seconds_until
 from rehost.ledger.schema import budgets, learnings, origins
+from rehost.ledger.waiting import LONGEST_LEASE
 from rehost.ports import Draw, Drawn, Spending
 
 LEARNING_SECONDS = 30 * 86400.0
@@ -38,7 +39,7 @@ class Extra:
         if await connection.scalar(select(origins.c.referer).where(origins.c.origin == origin)) != believed:
             await self.end(connection, origin)
             return Spending.ELSEWHERE
-        is_fresh = learnings.c.fresh_at <= now()
+        is_fresh = is_over(learnings.c.fresh_at, LEARNING_SECONDS + _DAY_SECONDS)
         taking = (
             update(learnings)
             .where(learnings.c.origin == origin, or_(is_fresh, learnings.c.extra < most))
@@ -61,7 +62,11 @@ class Extra:
         having = adding.on_conflict_do_update(
             index_elements=[learnings.c.origin],
             set_=busy,
-            where=or_(learnings.c.worker.is_(None), learnings.c.worker == self.worker, learnings.c.busy_until < now()),
+            where=or_(
+                learnings.c.worker.is_(None),
+                learnings.c.worker == self.worker,
+                is_over(learnings.c.busy_until, LONGEST_LEASE),
+            ),
         ).returning(learnings.c.origin)
         return (await connection.execute(having)).first() is not None
 

@@ -160,7 +160,7 @@ class RunStanding:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class LinkFilter:
     """Which links to show; None asks for any."""
 
     source: str | None = None

@@ -7,12 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, FromClause, and_, exists, func, literal_column, select, update
+from sqlalchemy import ColumnElement, FromClause, and_, case, exists, func, literal_column, or_, select, update
 
-from rehost.database import Connection, after, now, seconds_until
+from rehost.database import Connection, after, is_over, now, seconds_until
+from rehost.ledger import schema
 from rehost.ledger.schema import links
 from rehost.model import Reason, State
 from rehost.ports import Tally
+
+# Seconds: what ends later was set by a clock that was ahead (`is_over`).
+_DAY_SECONDS = 86_400.0
+LONGEST_LEASE = 2 * _DAY_SECONDS  # IMAGE_LEASE_SECONDS is a day at most
+LONGEST_PAUSE = 32 * _DAY_SECONDS  # the operator may ask for a month (server/acting.py)
+LONGEST_WAIT = 180 * _DAY_SECONDS  # a link that is refused again and again waits for two months (pipeline/backoff.py)
 
 _FAILED = (State.DEFERRED.value, State.REFUSED.value)
 
@@ -31,6 +38,13 @@ def is_due(entries: FromClause) -> ColumnElement[bool]:
 def is_place(source: str, row_key: str, position: int) -> ColumnElement[bool]:
     """Return the condition that an entry is the one of this cell."""
     return and_(links.c.source == source, links.c.row_key == row_key, links.c.position == position)
+
+
+def pause_seconds() -> ColumnElement[float]:
+    """Return what is left of the pause of each of `rehost_hosts`."""
+    columns = schema.hosts.c
+    is_none = or_(columns.paused_until.is_(None), is_over(columns.paused_until, LONGEST_PAUSE))
+    return case((is_none, 0.0), else_=seconds_until(columns.paused_until)).label("pause_seconds")
 
 
 async def hosts(connection: Connection, source: str) -> Sequence[str]:

@@ -21,7 +21,6 @@ FIRST_VISIT_WAIT = 10 * _MINUTE
 LONGEST_VISIT_WAIT = 1 * _DAY
 REFUSED_WAIT = 14 * _DAY
 LONGEST_REFUSED_WAIT = 56 * _DAY
-LONGEST_RETRY_AFTER = 7 * _DAY
 BUG_WAIT = 1 * _DAY  # what fails for a bug of ours
 
 
@@ -39,12 +38,12 @@ def attempt_wait(attempt: int, error: Transient, random: Random) -> float | None
 def visit_wait(visits: int, error: VisitError, random: Random) -> float:
     """Return the seconds until the next visit, after `visits` visits of this link (from 1) without a picture.
 
-    A cause that passes: 10 minutes, doubled each time up to a day, at least the origin's Retry-After, which is believed
-    up to a week. A cause that stays: two weeks, doubled up to eight. Spread by a quarter either way, so that links that
-    failed together do not come back together.
+    A cause that passes: 10 minutes, doubled each time up to a day, at least the origin's Retry-After. A cause that
+    stays: two weeks, doubled up to eight. Spread by a quarter either way, so that links that failed together do not
+    come back together.
     """
     doublings = 2.0 ** min(visits - 1, 16)
     if not isinstance(error, Transient):
         return min(LONGEST_REFUSED_WAIT, REFUSED_WAIT * doublings) * random.uniform(0.75, 1.25)
     wait = min(LONGEST_VISIT_WAIT, FIRST_VISIT_WAIT * doublings) * random.uniform(0.75, 1.25)
-    return max(wait, min(error.retry_after or 0.0, LONGEST_RETRY_AFTER))
+    return max(wait, error.retry_after or 0.0)

@@ -11,11 +11,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from rehost.clock import Clock
+from rehost.errors import Withheld
+from rehost.model import Reason
 from rehost.pipeline.known import EXTRA_REQUESTS, Known
 from rehost.ports import Origins, Spending
 
 FRESH_SECONDS = 3600.0
 """After so long an origin that was doubted with nothing left to ask it is learned with a fresh budget."""
+
+WAIT_SECONDS = 0.5
+"""Between two looks at what another worker learns."""
+
+MOST_WAIT_SECONDS = 600.0
+"""After so long the links of an origin that another worker still learns are left for later."""
 
 
 class LearnedElsewhere(Exception):  # noqa: N818 - no error: somebody else is at it
@@ -71,10 +79,29 @@ class Budget:
             yield
         except asyncio.CancelledError:
             raise
-        except BaseException:
+        except LearnedElsewhere:
             await self._end(known)
             raise
+        except BaseException:
+            known.awaited_since = None
+            await self._end(known)
+            raise
+        known.awaited_since = None
         await self._end(known)
+
+    async def wait(self, known: Known) -> None:
+        """Wait a little for what another worker learns: all links of the origin together for a while at most.
+
+        Raises:
+            Withheld: that is over.
+        """
+        now = self.clock.monotonic()
+        if known.awaited_since is None:
+            known.awaited_since = now
+        if now - known.awaited_since >= MOST_WAIT_SECONDS:
+            minutes = MOST_WAIT_SECONDS / 60
+            raise Withheld(Reason.THROTTLED, f"another worker has been learning this origin for {minutes:.0f} minutes")
+        await self.clock.sleep(WAIT_SECONDS)
 
     async def _end(self, known: Known) -> None:
         if known.is_ours:

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 from rehost.clock import Clock
 from rehost.errors import RehostError, VisitError
-from rehost.ports import Change, Pause, Politeness
+from rehost.ports import News, Pause, Politeness
 
 HOP_SECONDS = 0.1
 """Between two looks whether more of a daily budget has come."""
@@ -33,7 +33,7 @@ class Gate:
         *,
         concurrency: int,
         patience_seconds: float,
-        changed: Callable[[Change], None],
+        changed: Callable[[News], None],
         greet: Callable[[], None],
     ) -> None:
         """Take the parts.
@@ -62,6 +62,8 @@ class Gate:
     async def turn(self, host: str) -> AsyncIterator[None]:
         """Wait for a turn at `host`, hold it for one request, and learn from how that went.
 
+        What is the doing of another host, to which that one led, is learned of that.
+
         Raises:
             HostPaused: the host's pause is longer than a visit may wait.
         """
@@ -78,14 +80,18 @@ class Gate:
     async def hop(self, host: str) -> None:
         """Wait until a request may be sent for which no turn is taken: a hop of a redirect, a robots.txt.
 
-        Its host's daily budget counts it, as all that the host gets to see; nothing else holds it up.
+        Its host's daily budget counts it, as all that the host gets to see; concurrency and delays do not hold it up.
 
         Raises:
-            Withheld: that budget is used up.
+            Withheld: the host is to be left alone.
         """
         while not self._politeness.passes(host):
             self._greet()
             await self._clock.sleep(HOP_SECONDS)
+
+    def hopped(self, host: str) -> None:
+        """Learn that such a request has ended well."""
+        self._tell(self._politeness.passed(host, None))
 
     def refresh(self) -> None:
         """Take in that shares and pauses may have changed: send away who would wait too long, let in who may enter."""
@@ -142,15 +148,18 @@ class Gate:
 
     def _leave(self, host: str, error: VisitError | None) -> None:
         self._free += 1
-        change = self._politeness.finished(host, error)
-        if change is not None:
-            self._tell(change)
+        if error is not None and error.host is not None:
+            self._tell(self._politeness.passed(error.host, error))
+            error = None  # the host itself did answer: it led there
+        self._tell(self._politeness.finished(host, error))
         self.open()
 
-    def _tell(self, change: Change) -> None:
-        self._changed(change)
-        if isinstance(change, Pause) and change.seconds > self._patience:
-            self.dismiss(change.host)
+    def _tell(self, news: News | None) -> None:
+        if news is None:
+            return
+        self._changed(news)
+        if isinstance(news, Pause) and news.seconds > self._patience:
+            self.dismiss(news.host)
 
     def _take(self, host: str) -> asyncio.Future[None]:
         queue = self._waiting[host]

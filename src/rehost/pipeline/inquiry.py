@@ -14,8 +14,8 @@ Proven = tuple[Download, Image]
 Answer = Proven | VisitError
 """What a request came to: a picture, or a refusal."""
 
-Place = tuple[str, str | None]
-"""A link's URL and the page that it stands on."""
+Sighting = tuple[str, str | None]
+"""Where bytes were seen: a link's URL, and the page that it stands on."""
 
 _REFUSALS = frozenset({Reason.HOTLINK_REFUSED, Reason.NOT_AN_IMAGE, Reason.DECOY})
 """What another Referer may cure: 401, 403, 451, a page in place of the picture, a notice; no 404, no time-out."""

@@ -47,6 +47,7 @@ class Known:
     resting_until: float = -math.inf  # monotonic seconds
     is_recalled: bool = False  # the ledger was asked for links that worked
     is_ours: bool = False  # the other workers wait for what we learn
+    awaited_since: float | None = None  # we wait for what another worker learns; monotonic seconds
     settled: bool = False  # two links gave different pictures: no need to go one at a time any more
     looked_at: float | None = None  # into the ledger; monotonic seconds
     controlled: str | None = None  # the rule under which a control was made since learning began

@@ -43,11 +43,11 @@ from typing import Protocol
 
 from rehost.clock import Clock
 from rehost.errors import VisitError
-from rehost.events import Listener, OriginLearned
+from rehost.events import Listener, OriginChanged, OriginLearned
 from rehost.model import Link, Referer, Rule
 from rehost.pipeline.budget import Budget, LearnedElsewhere
 from rehost.pipeline.doubt import Doubts
-from rehost.pipeline.inquiry import Inquiry, Place, Proven
+from rehost.pipeline.inquiry import Inquiry, Proven, Sighting
 from rehost.pipeline.known import Known
 from rehost.pipeline.unmask import Suspicions, Unmasker
 from rehost.pipeline.visit import Prove
@@ -58,9 +58,6 @@ MOST_ORIGINS = 20_000
 
 LOOK_SECONDS = 15.0
 """How old what the ledger said may be: other workers learn too."""
-
-WAIT_SECONDS = 0.5
-"""Between two looks at what another worker learns."""
 
 
 class Referers(Protocol):
@@ -105,7 +102,7 @@ class Learner:
             suspicions: the memory of this process for bytes.
             normalise: link -> URL to ask for; raises VisitError.
             clock: says how old what we know is.
-            listen: is told of rules that were learned.
+            listen: is told of rules that were learned, and of those that hold no more.
             pause: is told of hosts that are to be left alone; must have this worker do so at once.
         """
         self._origins = origins
@@ -143,7 +140,7 @@ class Learner:
         Costs what is left of the origin's extra requests at most; a decoy is remembered, and so is a shared picture.
         """
         known, inquiry = self._begin(links[0], prove)
-        other: Place = self._normalise(links[1].url), links[1].page_url
+        other: Sighting = self._normalise(links[1].url), links[1].page_url
         await self._look(known)
         with inquiry:
             async with known.lock:
@@ -197,7 +194,7 @@ class Learner:
             with suppress(LearnedElsewhere):
                 async with self._budget.at(known):
                     return await self._walk(inquiry, known) or await self._refuse(inquiry, known)
-            await self._clock.sleep(WAIT_SECONDS)
+            await self._budget.wait(known)
 
     async def _walk(self, inquiry: Inquiry, known: Known) -> Proven | None:
         """Try the origin's rule, then the chain, as far as the budget goes; what was tried already is not again."""
@@ -242,7 +239,8 @@ class Learner:
         doubted = known.rule
         known.forget()
         self._suspicions.doubt(known.origin)
-        await self._origins.forget_rule(known.origin, doubted, evidence)
+        if await self._origins.forget_rule(known.origin, doubted):
+            self._listen(OriginChanged(known.origin, doubted, evidence))
         await self._look(known, at_once=True)  # another worker may have found it out before us, and learned
         proven = await self._walk(inquiry, known)
         if proven is None:

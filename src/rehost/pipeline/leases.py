@@ -57,7 +57,7 @@ class Leases:
         """Return the next task to visit: of the next host in turn that has one and is not at its limit here.
 
         Where there is none, one that was set aside, with what it was set aside with: while first attempts are still to
-        come only of hosts that have none of their own, and no more of them at once than of one host.
+        come only of hosts that have none of their own, and for one request in ten, as each may hang for all its time.
         """
         for _ in range(len(self._hosts)):
             host = self._hosts[0]
@@ -68,7 +68,7 @@ class Leases:
                 task = waiting.popleft()
                 self._first[task.entry] = host
                 return task, None
-        if self._first and self._visiting.total() - len(self._first) >= most_per_host:
+        if self._first and self._visiting.total() - len(self._first) >= max(1, self._limits.requests // 10):
             return None
         too_early = {*self._hosts, *self._first.values()} if self._first else set()
         for _ in range(len(self._aside)):

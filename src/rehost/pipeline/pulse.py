@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from rehost.events import Listener, OriginPaused, Visited
 from rehost.model import Stored, Task
-from rehost.ports import Allowance, Change, Ledger, Origins, Pause, Politeness
+from rehost.ports import Allowance, Ledger, News, Origins, Pause, Politeness
 
 LEAST_SECONDS = 0.02  # between two beats
 
@@ -21,16 +21,16 @@ class Pulse:
     origins: Origins
     politeness: Politeness
     listen: Listener
-    _changes: list[Change] = field(default_factory=list)
-    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _untold: list[News] = field(default_factory=list)
+    _due: asyncio.Event = field(default_factory=asyncio.Event)
     _proven: set[str] = field(default_factory=set)  # hosts, as told by this worker
 
-    def report(self, change: Change) -> None:
+    def report(self, news: News) -> None:
         """Keep what the others should know for the next beat."""
-        if isinstance(change, Pause):
-            self.listen(OriginPaused(change.host, change.seconds, change.evidence))
-        self._changes.append(change)
-        self._news.set()
+        if isinstance(news, Pause):
+            self.listen(OriginPaused(news.host, news.seconds, news.evidence))
+        self._untold.append(news)
+        self._due.set()
 
     def report_picture(self, visited: Visited, slots: int) -> None:
         """Keep that a host has given its first picture here, if it has: it may bear so many requests at once."""
@@ -41,30 +41,30 @@ class Pulse:
 
     async def beat(self) -> None:
         """Tell the others what was found out, and take this worker's shares."""
-        self._news.clear()
+        self._due.clear()
         await self._tell()
         self.politeness.apply(await self.origins.shares(self.politeness.wanted(), self.politeness.in_flight()))
         if draws := self.politeness.draws():  # where the operator has set a daily budget, and now and then only
             self.politeness.fill(await self.origins.draw(draws))
 
     async def _tell(self) -> None:
-        changes, self._changes = self._changes, []
-        for change in changes:
-            if isinstance(change, Pause):
-                await self.origins.pause(change.host, change.seconds, change.evidence)
+        untold, self._untold = self._untold, []
+        for news in untold:
+            if isinstance(news, Pause):
+                await self.origins.pause(news.host, news.seconds, news.evidence)
             else:
-                await self.origins.allow(change.host, change.slots, proven=change.proven)
+                await self.origins.allow(news.host, news.slots, proven=news.proven)
 
     def hurry(self) -> None:
         """Have the next beat come soon: somebody waits for a share."""
-        self._news.set()
+        self._due.set()
 
     async def rest(self, seconds: float) -> None:
         """Wait for the next beat: `seconds`, or less where there is news; news of one moment share a beat."""
         await asyncio.sleep(LEAST_SECONDS)
         try:
             async with asyncio.timeout(seconds):
-                await self._news.wait()
+                await self._due.wait()
         except TimeoutError:
             return
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from rehost.errors import Transient, VisitError
 from rehost.model import Reason
 from rehost.pipeline.budget import FRESH_SECONDS, Budget
-from rehost.pipeline.inquiry import Answer, Inquiry, Place
+from rehost.pipeline.inquiry import Answer, Inquiry, Sighting
 from rehost.pipeline.known import MOST_PATIENCE, Known
 from rehost.ports import Origins, Witness
 
@@ -18,7 +18,7 @@ from rehost.ports import Origins, Witness
 class Suspicions(Protocol):
     """Who is suspected of being a decoy, and what could prove it (inspector/decoy.py)."""
 
-    def see(self, origin: str, digest: str, url: str, page_url: str | None) -> Place | None:
+    def see(self, origin: str, digest: str, url: str, page_url: str | None) -> Sighting | None:
         """Return another link of the origin that gave the same bytes, unless they were found genuine."""
         ...
 
@@ -76,7 +76,7 @@ class Unmasker:
         await self._unmask(known, digest, f"comes under {rule} for paths where nothing is")
         return True
 
-    async def is_shared_decoy(self, inquiry: Inquiry, known: Known, rule: str, digest: str, other: Place) -> bool:
+    async def is_shared_decoy(self, inquiry: Inquiry, known: Known, rule: str, digest: str, other: Sighting) -> bool:
         """Return whether bytes that came under this link and another one are a decoy."""
         if not known.settled:
             await self.recall(known)
@@ -99,7 +99,7 @@ class Unmasker:
         known.settled = True
         return False
 
-    async def _differ_under(self, rule: str, inquiry: Inquiry, known: Known, digest: str, other: Place) -> bool:
+    async def _differ_under(self, rule: str, inquiry: Inquiry, known: Known, digest: str, other: Sighting) -> bool:
         """Return whether under this rule both links give pictures: others than those bytes, and not the same."""
         mine = await inquiry.try_under(rule)
         if isinstance(mine, VisitError) or mine[0].digest in known.decoys | {digest}:

@@ -177,23 +177,27 @@ class Visitor:
         """Fetch and inspect, again within seconds where that can help; a cut body goes on where it stopped."""
         partial: Partial | None = None
         attempt = await self._take_up(trail)
-        while True:
-            attempt += 1
-            trail.attempts += 1
-            is_first = trail.may_set_aside and trail.attempts == 1 < attempts
-            patience = self.habits.seconds(host) if is_first else None
-            request = Request(url, self.store.spool(), referer, partial=partial, answer_seconds=patience)
-            try:
-                return await self._attempt(host, request, trail)
-            except Transient as error:
-                wait = backoff.attempt_wait(attempt, error, self.random)
-                if attempt >= attempts or wait is None:
-                    _discard(error.partial)
-                    raise
-                if is_first and error.partial is None:
-                    raise SetAside(self.clock.monotonic() + wait) from error
-                partial = error.partial
-                await self.clock.sleep(wait)
+        try:
+            while True:
+                attempt += 1
+                trail.attempts += 1
+                is_first = trail.may_set_aside and trail.attempts == 1 < attempts
+                patience = self.habits.seconds(host) if is_first else None
+                request = Request(url, self.store.spool(), referer, partial=partial, answer_seconds=patience)
+                try:
+                    return await self._attempt(host, request, trail)
+                except Transient as error:
+                    partial = error.partial
+                    wait = backoff.attempt_wait(attempt, error, self.random)
+                    if attempt >= attempts or wait is None:
+                        raise
+                    if is_first and partial is None:
+                        raise SetAside(self.clock.monotonic() + wait) from error
+                    await self.clock.sleep(wait)
+        except BaseException:  # the host is paused, the visit called off: nobody goes on from what has arrived
+            if partial is not None:
+                partial.spool.unlink(missing_ok=True)
+            raise
 
     async def _take_up(self, trail: _Trail) -> int:
         """Return how many attempts were made before the visit was set aside, once the wait after them is over."""
@@ -231,8 +235,3 @@ def _digest(path: Path) -> tuple[str, int]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         return digest.hexdigest(), file.tell()
-
-
-def _discard(partial: Partial | None) -> None:
-    if partial is not None:
-        partial.spool.unlink(missing_ok=True)

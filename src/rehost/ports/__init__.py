@@ -2,7 +2,6 @@
 
 from rehost.ports.facts import (
     Allowance,
-    Change,
     Clearing,
     Compared,
     Draw,
@@ -11,6 +10,7 @@ from rehost.ports.facts import (
     Found,
     LinkQuery,
     Marks,
+    News,
     Noted,
     Pause,
     Placement,
@@ -30,7 +30,6 @@ from rehost.ports.origin import Fetcher, Inspector, Origins, Politeness
 __all__ = [
     "Allowance",
     "Catalogue",
-    "Change",
     "Clearing",
     "Compared",
     "Draw",
@@ -42,6 +41,7 @@ __all__ = [
     "Ledger",
     "LinkQuery",
     "Marks",
+    "News",
     "Noted",
     "Origins",
     "Pause",

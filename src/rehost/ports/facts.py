@@ -180,5 +180,5 @@ class Drawn:
     seconds: float  # until the day ends
 
 
-Change = Pause | Allowance
+News = Pause | Allowance
 """What one worker's politeness found out and all workers should know."""

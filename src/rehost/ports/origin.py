@@ -8,7 +8,7 @@ from typing import Protocol
 
 from rehost.errors import VisitError
 from rehost.model import Download, Image, NotModified, Reason, Request, Rule
-from rehost.ports.facts import Change, Draw, Drawn, Pause, Share, Spending, Witness
+from rehost.ports.facts import Draw, Drawn, News, Pause, Share, Spending, Witness
 
 
 class Politeness(Protocol):
@@ -44,11 +44,15 @@ class Politeness(Protocol):
         Return whether it may be sent now; False until more of the budget is drawn.
 
         Raises:
-            Withheld: the host is left alone, and there is no part of its budget for it.
+            Withheld: the host is left alone.
         """
         ...
 
-    def finished(self, host: str, error: VisitError | None) -> Change | None:
+    def passed(self, host: str, error: VisitError | None) -> News | None:
+        """Learn from how a request ended that was no turn, and return what others should know of it."""
+        ...
+
+    def finished(self, host: str, error: VisitError | None) -> News | None:
         """Count the request as ended, learn from how it ended, and return what others should know of it."""
         ...
 
@@ -91,7 +95,8 @@ class Fetcher(Protocol):
         """Return a complete body in `request.spool`, or that nothing has changed.
 
         Never connects to an address that the guard refuses, never takes longer than one attempt may, never writes more
-        than the caps allow. On an error the spool is removed, unless the error carries it as its `partial`.
+        than the caps allow. On an error the spool is removed, unless the error carries it as its `partial`; where a
+        redirect led to another host, the error says so by its `host`.
 
         Raises:
             VisitError: whatever the origin did; Transient where a second try may cure it.
@@ -123,7 +128,7 @@ class Origins(Protocol):
         """Remember a rule, in place of an older one."""
         ...
 
-    async def forget_rule(self, origin: str, referer: str, evidence: str) -> bool:
+    async def forget_rule(self, origin: str, referer: str) -> bool:
         """Drop a rule that no longer holds: it is learned anew, with a fresh budget.
 
         Return whether it was there; if not, another worker has found the same out before.

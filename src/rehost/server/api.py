@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rehost.errors import CatalogueError
-from rehost.ledger.standings import Change, HostStanding, LinkStanding, RunStanding, Standing, Twin, Visit, Wanted
+from rehost.ledger.standings import Change, HostStanding, LinkFilter, LinkStanding, RunStanding, Standing, Twin, Visit
 from rehost.model import Reason, State
 from rehost.server import origins
 from rehost.server.asking import POSITION, Choice, Whole, Words
@@ -141,7 +141,7 @@ class Api:
 
     async def links(self, query: Mapping[str, str]) -> Links:
         """Return a page of links."""
-        wanted = Wanted(
+        wanted = LinkFilter(
             SOURCE.read(query), STATE.read(query), REASON.read(query), HOST.read(query), text=TEXT.read(query)
         )
         after, limit, origin = AFTER.read(query), LIMIT.read(query), ORIGIN.read(query)

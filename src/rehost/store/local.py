@@ -148,7 +148,11 @@ class LocalStore:
         return there
 
     async def place(self, placements: Sequence[Placement]) -> None:
-        """Give synced spools their names and make the names durable; on an error no name has changed."""
+        """Give synced spools their names and make the names durable.
+
+        Where a name cannot be given, none has changed. Where names cannot be made durable they have, and `resolve`
+        mends that when the store is opened again.
+        """
         for placement in placements:
             self.path(placement.key)
         if placements:

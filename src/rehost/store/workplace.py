@@ -25,6 +25,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from rehost import identity
 from rehost.errors import StoreError
 from rehost.store.walk import walk
 
@@ -133,9 +134,6 @@ def _machine() -> str:
 
     The name outlives a restart, the kernel's number is shared by the containers of one machine.
     """
-    try:
-        kernel = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        kernel = "unknown"
+    kernel = re.sub(r"[^a-z0-9]", "", identity.kernel()) or "unknown"
     name = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:60] or "unnamed"
-    return f"{name}.{re.sub('[^a-z0-9]', '', kernel)}"
+    return f"{name}.{kernel}"

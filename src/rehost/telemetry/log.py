@@ -12,7 +12,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from rehost.errors import SettingsError
-from rehost.events import Event, HostDeferred, OriginLearned, OriginPaused, Planned, RunEnded, Visited
+from rehost.events import Event, HostDeferred, OriginChanged, OriginLearned, OriginPaused, Planned, RunEnded, Visited
 from rehost.model import Deferred, Outcome, Reason, Refused, Stored, Unchanged
 from rehost.telemetry.plain import field
 
@@ -29,8 +29,9 @@ def log_event(event: Event) -> None:
             level = logging.ERROR if _reason(event.outcome) is Reason.BUG else logging.INFO
             if _log.isEnabledFor(level):
                 _log.log(level, "%s", visit_line(event))
-        case OriginLearned():
-            _say("origin", origin=event.origin, referer=event.referer, evidence=event.evidence)
+        case OriginLearned() | OriginChanged():
+            word = "origin" if isinstance(event, OriginLearned) else "origin changed"
+            _say(word, origin=event.origin, referer=event.referer, evidence=event.evidence)
         case OriginPaused():
             _say("pause", host=event.host, seconds=f"{event.seconds:.1f}", evidence=event.evidence)
         case HostDeferred():

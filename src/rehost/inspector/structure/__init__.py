@@ -27,6 +27,9 @@ _WALKERS = {
     Format.HEIC: heif.walk,
 }
 
+_POINTING = frozenset({Format.AVIF, Format.HEIC, Format.TIFF, Format.ICO, Format.JPEG2000})
+"""Formats whose parts say where others lie, or lie within each other: the same bytes may be walked again and again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -35,10 +38,27 @@ class Finding:
     Attributes:
         doubt: why the picture is whole only if a decoder reads every frame that was begun. GIFs without a trailer are
             in the wild, and every viewer shows them; without a decoder they count as cut.
+        scans_end: where a JPEG's last scan ends: a decoder that sees what follows makes up what is missing before it.
     """
 
     image: Image
     doubt: VisitError | None = None
+    scans_end: int | None = None
+
+    def undoubted(self) -> Image:
+        """Return the image.
+
+        Raises:
+            VisitError: the doubt, where there is one.
+        """
+        if self.doubt is not None:
+            raise self.doubt
+        return self.image
+
+
+def is_brief(data: Data) -> bool:
+    """Return whether to examine these bytes takes time and memory in proportion to their number, whatever they are."""
+    return sniff(data[:HEAD_BYTES]) not in _POINTING
 
 
 def examine(data: Data, limits: Ceiling) -> Finding:
@@ -52,7 +72,7 @@ def examine(data: Data, limits: Ceiling) -> Finding:
     if isinstance(found, Other):
         raise _refusal(found)
     extent = _WALKERS[found](data, limits)
-    return Finding(Image(found, extent.width, extent.height, extent.frames), extent.doubt)
+    return Finding(Image(found, extent.width, extent.height, extent.frames), extent.doubt, extent.scans_end)
 
 
 def _refusal(found: Other) -> Permanent:
@@ -63,4 +83,4 @@ def _refusal(found: Other) -> Permanent:
     return Permanent(reasons.get(found, Reason.NOT_AN_IMAGE), found)
 
 
-__all__ = ["Ceiling", "Data", "Finding", "examine"]
+__all__ = ["Ceiling", "Data", "Finding", "examine", "is_brief"]

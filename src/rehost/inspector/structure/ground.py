@@ -46,12 +46,14 @@ class Extent:
 
     Attributes:
         doubt: what is missing at the end, where that may be no part of the picture; a decoder's to settle.
+        scans_end: where a JPEG's last scan ends, unless its coding may leave out the end of a scan.
     """
 
     width: int
     height: int
     frames: int = 1
     doubt: VisitError | None = None
+    scans_end: int | None = None
 
 
 def cut(data: Data, where: str) -> Transient:

@@ -180,7 +180,8 @@ def _locations(reader: _Reader) -> Iterator[tuple[int, int, int, int]]:
         method = reader.take(2) & 15 if version else _IN_FILE
         method = method if not reader.take(2) else _ELSEWHERE
         base = reader.take(base_bytes)
-        for _ in range(reader.take(2)):
+        extents = reader.take(2)
+        for _ in range(extents if index_bytes + offset_bytes + length_bytes else min(extents, 1)):  # else all the same
             reader.take(index_bytes)
             offset, length = reader.take(offset_bytes), reader.take(length_bytes)
             yield item, method, base + offset, length

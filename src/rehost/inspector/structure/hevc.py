@@ -21,6 +21,8 @@ def check(data: Data, extents: Sequence[tuple[int, int]], length_bytes: int) -> 
     Raises:
         VisitError: Permanent(CORRUPT).
     """
+    if sum(size for _, size in extents) > len(data):  # they lie upon each other
+        raise broken("an HEVC picture of more bytes than its file")
     item = b"".join(data[offset : offset + size] for offset, size in extents)
     at = 0
     while at < len(item):

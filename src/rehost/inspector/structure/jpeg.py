@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from rehost.inspector.structure import mpf
 from rehost.inspector.structure.ground import Ceiling, Data, Extent, broken, cut, piece
 
 _SOI, _EOI, _SOS, _APP2 = 0xD8, 0xD9, 0xDA, 0xE2
+_BEGINNING = b"\xff\xd8"  # SOI, as it stands in a file
 _FILL = 0xFF
 _FRAME_HEADER = 6  # bytes before its components, of three each
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # TEM and restart markers: no length follows
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; DHT, JPG and DAC lie between them
-_READ_FRAMES = frozenset(
-    {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
-)  # sequential and progressive; others are lossless, hierarchical
+_ARITHMETIC = frozenset({0xC9, 0xCA})  # coded so that zeros at a scan's end are left out (section D.1.8)
+_READ_FRAMES = _ARITHMETIC | {0xC0, 0xC1, 0xC2}  # sequential and progressive; others are lossless, hierarchical
 # Within a scan FF 00 is a data byte, FF D0-D7 restarts, FF FF is fill: anything else ends the scan (section B.1.1.5).
 # A regular expression looks at 2.7 GB a second; a loop over bytes.find takes three times as long.
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -23,13 +24,13 @@ _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 def walk(data: Data, limits: Ceiling) -> Extent:
     """Return the extent of the JPEG that begins at byte 0.
 
-    What follows its end of image is ignored, unless it is a further picture that breaks off: one that is not there at
-    all was taken out by whoever edited the file, who left the list as it was.
+    What follows its end of image is ignored, unless it is a further picture that breaks off: one that does not even
+    begin where the list says was taken out by whoever edited the file, who left the list as it was.
 
     Raises:
         VisitError: Transient(TRUNCATED) without an end of image, Permanent otherwise.
     """
-    extent, scans, at, further = None, 0, 2, list[tuple[int, int]]()
+    extent, coding, scans_end, at, further = None, 0, 0, 2, list[tuple[int, int]]()
     while True:
         marker, at = _marker(data, at)
         if marker == _EOI:
@@ -43,15 +44,14 @@ def walk(data: Data, limits: Ceiling) -> Extent:
             further = [(base + offset, base + offset + size) for offset, size in mpf.pictures(segment)]
         at += length
         if marker in _FRAMES:
-            extent = _dimensions(marker, segment, limits)
+            extent, coding = _dimensions(marker, segment, limits), marker
         elif marker == _SOS:
-            scans += 1
-            at = _skip_scan(data, at)
-    if extent is None or not scans:
+            at = scans_end = _skip_scan(data, at)
+    if extent is None or not scans_end:
         raise broken("a JPEG without a picture in it")
-    if any(start < len(data) < end for start, end in further):
+    if any(data[start : start + 2] == _BEGINNING and end > len(data) for start, end in further):
         raise cut(data, "a further picture of a JPEG")
-    return extent
+    return extent if coding in _ARITHMETIC else replace(extent, scans_end=scans_end)
 
 
 def _marker(data: Data, at: int) -> tuple[int, int]:

@@ -14,6 +14,7 @@ _ENTRY = 16  # bytes: attributes, size, offset, two dependent pictures
 def pictures(segment: bytes) -> Iterator[tuple[int, int]]:
     """Yield offset (from the place behind SIGNATURE) and size of each further picture that an APP2 segment lists.
 
+    It has one list; more of them could lie over the same bytes, each as long as the segment.
     A list that makes no sense yields nothing: viewers pass over it as well.
     """
     index = segment[len(SIGNATURE) :]
@@ -28,5 +29,6 @@ def pictures(segment: bytes) -> Iterator[tuple[int, int]]:
                     _, length, offset = struct.unpack_from(f"{order}III", index, at)
                     if offset:  # the first picture's is 0, whatever its place
                         yield offset, length
+                return
     except struct.error:
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, repeat
 
 from rehost.inspector.structure.ground import Ceiling, Data, Extent, broken, cut
 
@@ -22,7 +23,8 @@ _NEEDED = frozenset(
 )
 # field type -> bytes of a value (section 2; BigTIFF)
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-_NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # the types that are whole numbers
+# the types that are whole numbers; signed ones are read by viewers as well
+_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +102,9 @@ def _page(data: Data, fields: dict[int, tuple[int, ...]], limits: Ceiling) -> Ex
     except (KeyError, IndexError):
         raise broken("a TIFF page without dimensions") from None
     limits.area(extent.width, extent.height)
-    places = list(_places(fields))
-    if not places:
+    end = max((offset + size for offset, size in _places(fields)), default=None)
+    if end is None:
         raise broken("a TIFF page without a picture")
-    end = max(offset + size for offset, size in places)
     if end > len(data):
         raise cut(data, f"a TIFF of {end} bytes")
     return extent
@@ -113,8 +114,10 @@ def _places(fields: dict[int, tuple[int, ...]]) -> Iterator[tuple[int, int]]:
     """Yield offset and size of all strips and tiles; a count that is missing says nothing about the end."""
     for offsets, counts in _PLACES:
         if offsets in fields:
-            sizes = fields.get(counts, ())
-            yield from zip(fields[offsets], sizes + (0,) * (len(fields[offsets]) - len(sizes)), strict=False)
+            starts, sizes = fields[offsets], fields.get(counts, ())
+            if not starts or min(starts + sizes) < 0:
+                raise broken("a TIFF page whose picture lies nowhere")
+            yield from zip(starts, chain(sizes, repeat(0)), strict=False)
 
 
 def _piece(data: Data, at: int, size: int) -> bytes:
