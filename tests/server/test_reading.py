@@ -376,3 +376,19 @@ async def test_a_database_that_is_away_is_no_404(place, tmp_path):
         reply = await ask(port, "/image/cases/1")
 
     assert (reply.status, reply["cache-control"]) == (503, "no-store")
+
+
+async def test_whoever_asks_cannot_forge_a_line_of_the_log(place, tmp_path, caplog):
+    place.sql("CREATE TABLE things (name TEXT PRIMARY KEY, pic TEXT, here TEXT)")
+    (tmp_path / "rehost.toml").write_text(
+        '[source.things]\ntable = "things"\nkey = "name"\nlink = "pic"\nlocal = "here"\n'
+    )
+    async with by_uvicorn(place.server()) as port:
+        await ask(port, "/image/things/none")
+        place.sql("DROP TABLE things")
+        reply = await ask(port, "/image/things/1%0a2026-01-01%20INFO%20visit%20stored%20row=2%1b%5b2J")
+
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert reply.status == 503
+    assert len(lines) == 2
+    assert all(line.startswith("picture not ") and line.isprintable() for line in lines)
