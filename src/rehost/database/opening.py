@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from sqlalchemy import URL, event, make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -29,7 +30,7 @@ BUSY_SECONDS = 30.0
 
 
 def with_driver(text: str) -> URL:
-    """Return a URL with the driver that we use, whatever driver it names; libpq's `sslmode` becomes asyncpg's `ssl`.
+    """Return a URL with the driver that we use, whatever driver it names.
 
     Raises:
         SettingsError: the URL is of no database that we know.
@@ -37,11 +38,10 @@ def with_driver(text: str) -> URL:
     try:
         url = make_url(text)
         backend = url.get_backend_name()
-    except SQLAlchemyError:
+    except (SQLAlchemyError, ValueError):  # ValueError: a port that is no number
         backend = None
     if backend in {"postgresql", "postgres"}:
-        query = {"ssl" if name == "sslmode" else name: value for name, value in url.query.items()}
-        return url.set(drivername="postgresql+asyncpg", query=query)
+        return url.set(drivername="postgresql+asyncpg")
     if backend == "sqlite":
         if not url.database or url.database == ":memory:":
             raise SettingsError("DATABASE_URL names no file for SQLite: write sqlite:///path/to/file.db.")
@@ -58,19 +58,29 @@ def make_engine(url: URL) -> AsyncEngine:
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
+    place, arguments = _for_asyncpg(url)
     try:
-        return create_async_engine(
-            url,
-            pool_size=CONNECTIONS,
-            max_overflow=0,
-            connect_args={
-                "timeout": CONNECT_SECONDS,
-                "command_timeout": STATEMENT_SECONDS,
-                "server_settings": {"application_name": "rehost", "jit": "off"},
-            },
-        )
+        return create_async_engine(place, pool_size=CONNECTIONS, max_overflow=0, connect_args=arguments)
     except ModuleNotFoundError as error:
         raise SettingsError("PostgreSQL needs the package asyncpg: pip install 'rehost[postgresql]'.") from error
+
+
+def _for_asyncpg(url: URL) -> tuple[URL, dict[str, object]]:
+    """Return a URL with nothing but the place of the database, and asyncpg's arguments for libpq's parameters in it.
+
+    Most of them (those of TLS, `options`) asyncpg takes from a URL alone, which says nothing else here.
+    """
+    given = dict(url.query)
+    place: dict[str, str | Sequence[str]] = {name: given.pop(name) for name in ("host", "port") if name in given}
+    seconds = given.pop("connect_timeout", CONNECT_SECONDS)
+    name = given.pop("application_name", "rehost")
+    arguments = {
+        "dsn": f"postgresql://?{urlencode(given)}",
+        "timeout": float(str(seconds)),
+        "command_timeout": STATEMENT_SECONDS,
+        "server_settings": {"application_name": str(name), "jit": "off"},
+    }
+    return url.set(query=place), arguments
 
 
 def check_file(path: str, error: type[OperatorError], *, must_exist: bool) -> None:
