@@ -189,6 +189,9 @@ REFUSALS = [
     ({**HEADERS, "Sec-Fetch-Site": "same-site"}, 403),
     ({**HEADERS, "Origin": "https://evil.example"}, 403),
     ({**HEADERS, "Origin": "null"}, 403),
+    ({**HEADERS, "Origin": "http://[x"}, 403),
+    ({**HEADERS, "Origin": "http://localhost@evil.example"}, 403),
+    ({**HEADERS, "Origin": "http://localhost/"}, 403),
 ]
 
 
