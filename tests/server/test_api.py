@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import pytest
-from tests.databases import CASES, add_cases, execute, open_database
+from tests.databases import CASES, add_cases, execute, open_database, stored
 from tests.server.dashboards import (
     HEADERS,
     TITLE,
@@ -29,6 +29,7 @@ from tests.server.dashboards import (
 from rehost import assembly
 from rehost.clock import SystemClock
 from rehost.errors import LedgerError
+from rehost.model import Deferred, Reason
 from rehost.server.api import Api, Disk
 from rehost.server.dashboard import POLICY, Dashboard, Pictures
 from rehost.server.live import Live
@@ -123,6 +124,18 @@ async def test_usage_says_what_is_to_come(client):
 
     assert (usage["copies"], usage["held_size"], usage["expected_size"]) == (2, 10, 10)
     assert (usage["total_size"], usage["free_size"], usage["days_left"]) == (1000, 600, 600.0)
+
+
+async def test_links_that_wait_are_expected_once_though_their_time_has_come(desk, runs):
+    await add_cases(desk.database, [f"https://a.example/{number}.png" for number in range(5)])
+    await desk.note()
+    tasks = await desk.lease_all()
+    await desk.record(1, [stored(tasks[0]), *(Deferred(task, Reason.THROTTLED, "429", -1.0) for task in tasks[1:])])
+    async with client_of(make_dashboard(desk.database, runs)) as client:
+        assert (await told(client, "/api/standing"))["due"] == 4
+        usage = await told(client, "/api/usage")
+
+    assert (usage["held_size"], usage["expected_size"]) == (5, 20)
 
 
 async def test_hosts_origins_runs_and_sources_are_told(client):

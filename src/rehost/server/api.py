@@ -190,7 +190,8 @@ class Api:
         standings = [await queries.standing(source) for source in await self.all_sources({})]
         copies = sum(each.states[State.HELD] for each in standings)
         size = sum(each.size for each in standings)
-        open_ = sum(each.due + each.states[State.LEASED] + each.states[State.DEFERRED] for each in standings)
+        to_come = (State.WANTED, State.LEASED, State.DEFERRED)
+        open_ = sum(each.states[state] for each in standings for state in to_come)
         daily = await queries.growth() // 7
         disk = self.disk()
         return Usage(
