@@ -374,13 +374,44 @@ async def test_it_is_not_ready_while_the_sqlite_file_is_elsewhere_and_goes_on_wi
     assert [rule["origin"] for rule in rules] == ["https://new.example"]
 
 
+async def test_it_is_not_ready_while_the_folder_of_the_copies_is_away(desk, database_url, tmp_path):
+    await add_cases(desk.database, ["https://a.example/1.png"])
+    await desk.note()
+    folder = tmp_path / "disk" / "images"
+    settings = load(tmp_path, {"DATABASE_URL": database_url, "IMAGE_STORAGE_DIR": str(folder)}, {})
+    paths = ("/ready", "/metrics", "/api/usage")
+
+    async with client_of(assembly.build_server(settings)) as client:
+        fresh = [(await client.get(path)).status_code for path in paths]
+        await desk.hold_all()
+        away = [(await client.get(path)).status_code for path in paths]
+        folder.mkdir(parents=True)
+        there = [(await client.get(path)).status_code for path in paths]
+
+    assert (fresh, away, there) == ([200] * 3, [503] * 3, [200] * 3)
+
+
+@pytest.mark.parametrize("place", ["file", "file/images", "x" * 300])
+async def test_it_is_not_ready_where_no_folder_can_be(tmp_path, place):
+    (tmp_path / "file").write_text("")
+    url = f"sqlite:///{tmp_path}/cases.db"
+    async with open_database(url) as database:
+        await execute(database, CASES)
+    settings = load(tmp_path, {"DATABASE_URL": url, "IMAGE_STORAGE_DIR": place}, {})
+
+    async with client_of(assembly.build_server(settings)) as client:
+        replies = [(await client.get(path)).status_code for path in ("/ready", "/metrics", "/api/usage")]
+
+    assert replies == [503] * 3
+
+
 async def test_without_the_database_it_lives_but_is_not_ready():
     @asynccontextmanager
     async def opening():
         raise LedgerError("The database at db.internal refuses the password of user secret.")
         yield
 
-    api = Api(Office(opening), lambda: Disk(1, 1), ("cases",))
+    api = Api(Office(opening), lambda _copies: Disk(1, 1), ("cases",))
     page = Dashboard(
         api, Starter(Runs().open), Live(api, SystemClock()), Pictures(NoFiles(), NoFiles()), token="t", version="0"
     )
