@@ -280,14 +280,14 @@ async def test_two_servers_on_postgresql_fetch_it_once(place, postgres, postgres
 
 
 @asynccontextmanager
-async def serving(place, port):
+async def serving(place, port, *options):
     """`rehost serve` as a program of its own; killed at the end, should it live still."""
     environment = {
         **place.given(),
         "PATH": os.environ["PATH"],
         "API_PORT": str(port),
     }
-    command = [sys.executable, "-m", "rehost", "serve", "--base", str(place.folder)]
+    command = [sys.executable, "-m", "rehost", "serve", "--base", str(place.folder), *options]
     process = await asyncio.create_subprocess_exec(*command, env=environment, stderr=asyncio.subprocess.DEVNULL)
     try:
         while not await listens(port):
@@ -322,6 +322,21 @@ async def test_a_kill_in_between_leaves_things_true_and_the_next_server_goes_on(
     assert (reply.status, reply.body) == (200, place.origin.picture(url))
     assert place.local() == "/static/images/1/main_image.jpg"
     assert place.origin.count("/permissive/1.jpg") == 2
+
+
+async def test_a_fetch_has_its_line_in_the_log_file(place):
+    place.add("permissive")
+    log = place.folder / "serve.log"
+    with free_socket() as chosen:
+        port = chosen.getsockname()[1]
+
+    async with serving(place, port, "--log-file", str(log)) as process:
+        reply = await ask(port, "/image/cases/1")
+        process.terminate()
+        status = await process.wait()
+
+    assert (reply.status, status) == (200, 0)
+    assert log.read_text("utf-8").count(" INFO visit stored row=1 ") == 1
 
 
 async def test_a_host_that_is_paused_is_left_alone(place):

@@ -85,6 +85,15 @@ def source_option(function: F) -> F:
     )(function)
 
 
+def log_file_option(function: F) -> F:
+    """Add --log-file."""
+    return click.option(
+        "--log-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Append a line per visit to this file. It starts from the working folder.",
+    )(function)
+
+
 def json_option(function: F) -> F:
     """Add --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")(function)
