@@ -11,7 +11,7 @@ import click
 
 from rehost.cli import render
 from rehost.cli.conductor import conduct
-from rehost.cli.files import claim_files
+from rehost.cli.open_files import claim_files
 from rehost.cli.options import (
     SettingsCommand,
     base_option,

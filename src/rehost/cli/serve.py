@@ -21,7 +21,6 @@ Examples:
 \b
 Exit status:
   0  ended by Ctrl-C or SIGTERM      2  usage or settings, the port is taken
-  3  the database or the store cannot be used
 """
 
 

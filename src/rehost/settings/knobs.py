@@ -99,7 +99,7 @@ class DatabaseParts:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings of one command, parsed. `load` makes it; assembly alone reads it."""
+    """All settings of one command, parsed; `load` makes it."""
 
     database_url: str = _knob(
         "DATABASE_URL",
