@@ -1,6 +1,6 @@
 """Where this folder lies, and how its programs come to rehost.
 
-Everything here runs before any package is needed, and on any Python 3.7 or later, so that it can say what is missing.
+Everything here runs before any package is needed, and on any Python 3.8 or later, so that it can say what is missing.
 """
 
 from __future__ import annotations

@@ -19,4 +19,5 @@ if __name__ == "__main__":
     except rehost.OperatorError as error:
         checkout.stop(str(error), error.exit_status)
     sys.path.insert(0, str(checkout.BACKEND))
-    uvicorn.run("app.main:app", host=settings.api_host, port=settings.api_port)
+    with rehost.logging_to(sys.stderr, None, verbose=True):
+        uvicorn.run("app.main:app", host=settings.api_host, port=settings.api_port)

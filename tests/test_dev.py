@@ -124,6 +124,20 @@ def test_tests_and_runs_have_environments_of_their_own(checkout, programs):
     assert not (checkout / ".venv-run").exists()
 
 
+def test_fix_does_all_it_can_though_something_is_left(checkout, programs):
+    install(checkout, ".venv", "--all-extras", "ruff", 'echo "$@"; [ "$1" != check ]')
+    program(checkout / ".venv/bin/python", 'echo "$@"')
+
+    done = dev(checkout, programs, "fix")
+
+    assert [line for line in done.stdout.splitlines() if line and not line.startswith("==")] == [
+        "check --fix .",
+        "format .",
+        "docs/generate.py",
+    ]
+    assert (done.returncode, done.stderr) == (2, "These did not pass: lint\n")
+
+
 @pytest.mark.parametrize("script", ["dev", ".ci/run"])
 def test_script_is_clean(script):
     if shutil.which("shellcheck") is None:

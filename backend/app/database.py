@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import asyncpg
+
+from address import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +38,7 @@ class Database:
     """A pool of connections to one database. Opening it connects to nothing, so that the server starts without it."""
 
     def __init__(self, url: str) -> None:
-        self._url = re.sub(r"^postgresql\+\w+:", "postgresql:", url)  # the driver is SQLAlchemy's affair
+        self._url = plain(url)
         self._pool: asyncpg.Pool | None = None
 
     async def __aenter__(self) -> Self:

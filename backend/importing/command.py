@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 import checkout
 import rehost
+from address import plain
 from importing.files import Record, UnreadableFileError, read
 from importing.rows import BadRowError, Row, row
 from importing.table import missing_columns, write
@@ -89,9 +90,8 @@ async def _import(file: Path, size: int, url: str) -> int:
 
 
 async def _connect(url: str) -> asyncpg.Connection:
-    plain = "postgresql:" + url.split(":", 1)[1]
     try:
-        return await asyncpg.connect(plain, timeout=CONNECT_SECONDS)
+        return await asyncpg.connect(plain(url), timeout=CONNECT_SECONDS)
     except asyncpg.InvalidAuthorizationSpecificationError as error:
         raise CannotImportError(f"{error}: check DB_USER and DB_PASSWORD") from error
     except asyncpg.InvalidCatalogNameError as error:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rehost.errors import OperatorError, RehostError, SettingsError
     from rehost.settings import Settings
     from rehost.settings import load as load_settings
+    from rehost.telemetry.log import logging_to
 
 __version__ = "0.1.0"
 
@@ -25,6 +26,7 @@ __all__ = [
     "files",
     "images",
     "load_settings",
+    "logging_to",
     "main",
     "site",
 ]
@@ -37,6 +39,7 @@ _HOMES = {
     "files": ("rehost.assembly", "files"),
     "images": ("rehost.assembly", "images"),
     "load_settings": ("rehost.settings", "load"),
+    "logging_to": ("rehost.telemetry.log", "logging_to"),
     "main": ("rehost.cli.main", "main"),
     "site": ("rehost.assembly", "site"),
 }

@@ -320,6 +320,11 @@ def test_a_copy_is_served_and_one_that_is_not_there_is_404(
     assert missing.status == 404
 
 
+def test_parameters_of_the_url_are_kept_to(postgres: Postgres, cases_database: str) -> None:
+    with serving({"DATABASE_URL": f"{postgres.url(cases_database)}?sslmode=disable&connect_timeout=7"}) as api:
+        assert api.get("/health").status == 200
+
+
 def test_backend_starts_without_its_database_and_says_so() -> None:
     with serving({"DATABASE_URL": NOBODY}) as api:
         health = api.get("/health")

@@ -105,6 +105,12 @@ def test_every_form_gives_the_same_rows(
     ]
 
 
+def test_parameters_of_the_url_are_kept_to(import_cases: Import) -> None:
+    done = import_cases(FORMS["csv"], DATABASE_URL=f"{import_cases.url}?connect_timeout=7&sslmode=disable")
+
+    assert done.returncode == 0, done.stderr
+
+
 def test_second_import_updates_and_leaves_the_local_url(
     import_cases: Import, postgres: Postgres, cases_database: str
 ) -> None:

@@ -29,6 +29,19 @@ async def test_without_a_signal_the_status_is_what_holds_otherwise():
     assert received.exit_status(1) == 1
 
 
+async def test_a_signal_asks_to_stop_though_nobody_hears_what_is_said():
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+
+    def say(_sentence):
+        raise BrokenPipeError
+
+    with stopping(stopped.set, say):
+        os.kill(os.getpid(), signal.SIGINT)
+        async with asyncio.timeout(10):
+            await stopped.wait()
+
+
 SCRIPT = """
 import asyncio, sys
 from rehost.cli.signals import stopping

@@ -350,7 +350,25 @@ async def test_a_file_that_another_holds_when_it_is_opened_is_waited_for(tmp_pat
         assert await reading == [(1,)]
 
 
-@pytest.mark.parametrize("url", ["mysql://x/y", "nonsense", "sqlite://", "sqlite:///:memory:"])
+async def test_parameters_of_libpq_are_kept_to(postgres):
+    query = "application_name=nightly&connect_timeout=7&options=-c%20search_path%3Delsewhere&sslmode=disable"
+    async with open_database(f"{postgres.url()}?{query}&target_session_attrs=any") as database:
+        shown = [await execute(database, f"SHOW {name}") for name in ("application_name", "search_path")]
+
+    assert shown == [[("nightly",)], [("elsewhere",)]]
+
+
+async def test_tls_that_cannot_be_had_is_a_sentence(postgres, tmp_path):
+    for query in ("sslmode=require", f"sslmode=verify-full&sslrootcert={tmp_path}/none.pem"):
+        async with open_database(f"{postgres.url()}?{query}") as database:
+            with pytest.raises(LedgerError, match="cannot be reached"):
+                await execute(database, "SELECT 1")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["mysql://x/y", "nonsense", "sqlite://", "sqlite:///:memory:", "postgresql://h:abc/d", "postgresql://[::1/d"],
+)
 def test_a_url_of_no_database_is_refused(url):
     with pytest.raises(SettingsError, match="DATABASE_URL"):
         Database(url, clock=SystemClock(), random=Random(1))

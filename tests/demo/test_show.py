@@ -114,6 +114,18 @@ def test_a_folder_of_somebody_elses_is_left_alone(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_a_mark_of_somebody_elses_is_no_mark_whatever_its_encoding(tmp_path):
+    (tmp_path / MARK).write_bytes("文档".encode("gbk"))
+
+    with pytest.raises(SettingsError, match="holds files that are not the demonstration's"):
+        Demonstration.begin(tmp_path)
+
+
+def test_a_token_that_is_not_usable_is_told_by_its_name(demonstration):
+    with pytest.raises(SettingsError, match=r"REHOST_TOKEN=\(not shown\) \(the environment\)"):
+        demonstration.settings(4711, "口令")
+
+
 def test_a_folder_that_cannot_be_made_is_said_in_a_sentence(tmp_path):
     (tmp_path / "file").write_text("")
 

@@ -235,6 +235,45 @@ def test_a_signal_ends_a_run_well_and_the_next_one_goes_on(rehost, workers, numb
     assert set(rehost.held()) == PLANNED
 
 
+def test_a_run_goes_on_where_nobody_reads_what_it_says(rehost):
+    reading, writing = os.pipe()
+    os.close(reading)
+
+    run = subprocess.run(
+        rehost.command("run", "--workers", "2", "--log-file", rehost.folder / "a.log"),
+        env=rehost.environment,
+        stdout=writing,
+        stderr=writing,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    os.close(writing)
+
+    assert run.returncode == 1
+    assert set(rehost.held()) == PLANNED
+    assert (rehost.folder / "a.log").read_text("utf-8").count(" visit ") == 197
+    assert rehost("run", "--quiet").returncode == 0
+
+
+def test_a_signal_ends_a_run_well_though_its_reader_has_died_of_it(rehost):
+    command = rehost.command("run", "--verbose", "--concurrency", "2")
+    with subprocess.Popen(
+        command, env=rehost.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        seen = 0
+        for line in process.stdout:
+            seen += "visit stored" in line
+            if seen == 3:
+                break
+        process.stdout.close()
+        process.send_signal(signal.SIGINT)
+        status = process.wait(TIMEOUT)
+
+    assert status == 130
+    assert 0 < len(rehost.held()) < len(PLANNED)
+    assert json.loads(rehost("status", "--json").stdout)["runs"][0]["ended_at"]
+
+
 @pytest.mark.parametrize(
     ("workers", "change", "status", "words"),
     [

@@ -422,7 +422,7 @@ async def test_a_bug_of_ours_costs_one_image_and_is_logged_and_counted(world, mo
     assert (ended.held, ended.failed) == (5, {Reason.BUG: 1})
     assert sorted(world.locals()) == [1, 2, 4, 5, 6]
     [record] = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert record.getMessage() == "visit failed row=3"
+    assert record.getMessage() == "visit failed row='3'"
     assert record.exc_info is not None
     assert "stumble" in "".join(traceback.format_exception(*record.exc_info))
     assert world.sql("SELECT row_key, state, reason, evidence FROM rehost_links WHERE reason IS NOT NULL") == [
@@ -453,8 +453,8 @@ async def test_a_bug_that_shows_when_a_group_is_recorded_costs_one_image_as_well
     assert sorted(world.locals()) == [1, 2, 4, 5, 6]
     assert not list((world.folder / "images").rglob("3/main_image*")), "its file is gone again"
     group, single = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
-    assert sorted(group.removeprefix("record failed row=").split(",")) == list("123456")
-    assert single == "record failed row=3"
+    assert sorted(group.removeprefix("record failed row=").strip("'").split(",")) == list("123456")
+    assert single == "record failed row='3'"
     assert world.sql("SELECT row_key, state, reason, evidence FROM rehost_links WHERE reason IS NOT NULL") == [
         ("3", "deferred", "bug", "KeyError")
     ]
@@ -479,7 +479,7 @@ async def test_a_bug_in_the_plan_is_counted_and_what_was_due_is_visited_all_the_
 
     assert (ended.held, ended.failed) == (3, {Reason.BUG: 1})
     [record] = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert record.getMessage() == "plan failed row=-"
+    assert record.getMessage() == "plan failed row='-'"
     assert record.exc_info is not None
     assert "stumble" in "".join(traceback.format_exception(*record.exc_info))
 
@@ -497,7 +497,9 @@ async def test_a_bug_that_shows_when_decoys_are_looked_for_is_counted_and_nothin
         ended = await world.run()
 
     assert (ended.held, ended.failed) == (3, {Reason.BUG: 1})
-    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == ["unveil failed row=-"]
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
+        "unveil failed row='-'"
+    ]
 
 
 async def test_what_keeps_a_plan_from_being_made_is_said_as_it_is(world, monkeypatch):

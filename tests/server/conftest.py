@@ -8,7 +8,7 @@ from tests.pictures import picture
 
 from rehost.inspector.sniff import sniff
 from rehost.model import Format
-from rehost.server.app import build
+from rehost.server.app import Site
 from rehost.server.listen import Listening
 from rehost.server.static import CopyFiles
 
@@ -84,7 +84,7 @@ def copy(root, content):
 
 @pytest.fixture
 def application(root):
-    return build(CopyFiles(root, media_type), PREFIX)
+    return Site(CopyFiles(root, media_type), PREFIX)
 
 
 @pytest.fixture(params=SERVERS)

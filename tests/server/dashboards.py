@@ -93,7 +93,7 @@ def make_dashboard(database, runs, token=TOKEN):
             {"cases": await Titles.open(database, Source())},
         )
 
-    api = Api(Office(opening), lambda: Disk(1000, 600), ("cases",))
+    api = Api(Office(opening), lambda _copies: Disk(1000, 600), ("cases",))
     live = Live(api, SystemClock())
     return Dashboard(api, Starter(runs.open), live, Pictures(NoFiles(), NoFiles()), token=token, version="0")
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import pytest
-from tests.databases import CASES, add_cases, execute, open_database
+from tests.databases import CASES, add_cases, execute, open_database, stored
 from tests.server.dashboards import (
     HEADERS,
     TITLE,
@@ -29,6 +29,7 @@ from tests.server.dashboards import (
 from rehost import assembly
 from rehost.clock import SystemClock
 from rehost.errors import LedgerError
+from rehost.model import Deferred, Reason
 from rehost.server.api import Api, Disk
 from rehost.server.dashboard import POLICY, Dashboard, Pictures
 from rehost.server.live import Live
@@ -125,6 +126,18 @@ async def test_usage_says_what_is_to_come(client):
     assert (usage["total_size"], usage["free_size"], usage["days_left"]) == (1000, 600, 600.0)
 
 
+async def test_links_that_wait_are_expected_once_though_their_time_has_come(desk, runs):
+    await add_cases(desk.database, [f"https://a.example/{number}.png" for number in range(5)])
+    await desk.note()
+    tasks = await desk.lease_all()
+    await desk.record(1, [stored(tasks[0]), *(Deferred(task, Reason.THROTTLED, "429", -1.0) for task in tasks[1:])])
+    async with client_of(make_dashboard(desk.database, runs)) as client:
+        assert (await told(client, "/api/standing"))["due"] == 4
+        usage = await told(client, "/api/usage")
+
+    assert (usage["held_size"], usage["expected_size"]) == (5, 20)
+
+
 async def test_hosts_origins_runs_and_sources_are_told(client):
     assert [host["host"] for host in await told(client, "/api/hosts")] == ["a.example", "b.example"]
     origins = await told(client, "/api/origins")
@@ -189,6 +202,9 @@ REFUSALS = [
     ({**HEADERS, "Sec-Fetch-Site": "same-site"}, 403),
     ({**HEADERS, "Origin": "https://evil.example"}, 403),
     ({**HEADERS, "Origin": "null"}, 403),
+    ({**HEADERS, "Origin": "http://[x"}, 403),
+    ({**HEADERS, "Origin": "http://localhost@evil.example"}, 403),
+    ({**HEADERS, "Origin": "http://localhost/"}, 403),
 ]
 
 
@@ -358,13 +374,44 @@ async def test_it_is_not_ready_while_the_sqlite_file_is_elsewhere_and_goes_on_wi
     assert [rule["origin"] for rule in rules] == ["https://new.example"]
 
 
+async def test_it_is_not_ready_while_the_folder_of_the_copies_is_away(desk, database_url, tmp_path):
+    await add_cases(desk.database, ["https://a.example/1.png"])
+    await desk.note()
+    folder = tmp_path / "disk" / "images"
+    settings = load(tmp_path, {"DATABASE_URL": database_url, "IMAGE_STORAGE_DIR": str(folder)}, {})
+    paths = ("/ready", "/metrics", "/api/usage")
+
+    async with client_of(assembly.build_server(settings)) as client:
+        fresh = [(await client.get(path)).status_code for path in paths]
+        await desk.hold_all()
+        away = [(await client.get(path)).status_code for path in paths]
+        folder.mkdir(parents=True)
+        there = [(await client.get(path)).status_code for path in paths]
+
+    assert (fresh, away, there) == ([200] * 3, [503] * 3, [200] * 3)
+
+
+@pytest.mark.parametrize("place", ["file", "file/images", "x" * 300])
+async def test_it_is_not_ready_where_no_folder_can_be(tmp_path, place):
+    (tmp_path / "file").write_text("")
+    url = f"sqlite:///{tmp_path}/cases.db"
+    async with open_database(url) as database:
+        await execute(database, CASES)
+    settings = load(tmp_path, {"DATABASE_URL": url, "IMAGE_STORAGE_DIR": place}, {})
+
+    async with client_of(assembly.build_server(settings)) as client:
+        replies = [(await client.get(path)).status_code for path in ("/ready", "/metrics", "/api/usage")]
+
+    assert replies == [503] * 3
+
+
 async def test_without_the_database_it_lives_but_is_not_ready():
     @asynccontextmanager
     async def opening():
         raise LedgerError("The database at db.internal refuses the password of user secret.")
         yield
 
-    api = Api(Office(opening), lambda: Disk(1, 1), ("cases",))
+    api = Api(Office(opening), lambda _copies: Disk(1, 1), ("cases",))
     page = Dashboard(
         api, Starter(Runs().open), Live(api, SystemClock()), Pictures(NoFiles(), NoFiles()), token="t", version="0"
     )

@@ -6,9 +6,10 @@ import asyncio
 import json
 
 import pytest
-from tests.databases import add_cases, stored
+from tests.databases import add_cases, another_desk, stored
 from tests.server.conftest import by_granian, by_uvicorn
 from tests.server.dashboards import database, database_url, desk, make_dashboard, runs
+from tests.server.wire import ask
 
 __all__ = ["database", "database_url", "desk", "runs"]
 
@@ -91,6 +92,31 @@ async def test_listeners_are_bounded(page, monkeypatch):
         await first.close()
 
     assert answer.startswith(b"HTTP/1.1 503 ")
+
+
+async def test_a_source_that_there_is_not_is_not_looked_at(page):
+    async with by_uvicorn(page) as port:
+        strange = [await ask(port, f"/api/live?source={number}") for number in range(3)]
+        stream = await Stream.open(port)
+        beat = await stream.next("beat")
+        await stream.close()
+
+    assert {reply.status for reply in strange} == {404}
+    assert beat["present"] == 4
+
+
+async def test_links_of_a_worker_that_is_no_more_are_counted_once(page, desk, database_url):
+    tasks = await desk.lease_all()
+    await desk.record(1, [stored(task) for task in tasks[:2]])
+    await desk.ledger.release(tasks[2:])
+    async with another_desk(database_url, "gone", lease_seconds=-1.0) as gone:
+        assert len(await gone.lease_all()) == 2
+    async with by_uvicorn(page) as port:
+        stream = await Stream.open(port)
+        beat = await stream.next("beat")
+        await stream.close()
+
+    assert (beat["present"], beat["settled"], beat["states"]["leased"]) == (4, 2, 2)
 
 
 async def test_the_server_ends_although_somebody_listens(page):

@@ -280,14 +280,14 @@ async def test_two_servers_on_postgresql_fetch_it_once(place, postgres, postgres
 
 
 @asynccontextmanager
-async def serving(place, port):
+async def serving(place, port, *options):
     """`rehost serve` as a program of its own; killed at the end, should it live still."""
     environment = {
         **place.given(),
         "PATH": os.environ["PATH"],
         "API_PORT": str(port),
     }
-    command = [sys.executable, "-m", "rehost", "serve", "--base", str(place.folder)]
+    command = [sys.executable, "-m", "rehost", "serve", "--base", str(place.folder), *options]
     process = await asyncio.create_subprocess_exec(*command, env=environment, stderr=asyncio.subprocess.DEVNULL)
     try:
         while not await listens(port):
@@ -322,6 +322,21 @@ async def test_a_kill_in_between_leaves_things_true_and_the_next_server_goes_on(
     assert (reply.status, reply.body) == (200, place.origin.picture(url))
     assert place.local() == "/static/images/1/main_image.jpg"
     assert place.origin.count("/permissive/1.jpg") == 2
+
+
+async def test_a_fetch_has_its_line_in_the_log_file(place):
+    place.add("permissive")
+    log = place.folder / "serve.log"
+    with free_socket() as chosen:
+        port = chosen.getsockname()[1]
+
+    async with serving(place, port, "--log-file", str(log)) as process:
+        reply = await ask(port, "/image/cases/1")
+        process.terminate()
+        status = await process.wait()
+
+    assert (reply.status, status) == (200, 0)
+    assert log.read_text("utf-8").count(" INFO visit stored row=1 ") == 1
 
 
 async def test_a_host_that_is_paused_is_left_alone(place):
@@ -376,3 +391,19 @@ async def test_a_database_that_is_away_is_no_404(place, tmp_path):
         reply = await ask(port, "/image/cases/1")
 
     assert (reply.status, reply["cache-control"]) == (503, "no-store")
+
+
+async def test_whoever_asks_cannot_forge_a_line_of_the_log(place, tmp_path, caplog):
+    place.sql("CREATE TABLE things (name TEXT PRIMARY KEY, pic TEXT, here TEXT)")
+    (tmp_path / "rehost.toml").write_text(
+        '[source.things]\ntable = "things"\nkey = "name"\nlink = "pic"\nlocal = "here"\n'
+    )
+    async with by_uvicorn(place.server()) as port:
+        await ask(port, "/image/things/none")
+        place.sql("DROP TABLE things")
+        reply = await ask(port, "/image/things/1%0a2026-01-01%20INFO%20visit%20stored%20row=2%1b%5b2J")
+
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert reply.status == 503
+    assert len(lines) == 2
+    assert all(line.startswith("picture not ") and line.isprintable() for line in lines)

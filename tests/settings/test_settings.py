@@ -147,10 +147,36 @@ def test_retry_counts_attempts_in_all(base, retry, attempts):
         ({"DATABASE_URL": "postgresql+asyncpg://u@h/n"}, "postgresql+asyncpg://u@h/n"),
         ({"DATABASE_URL": "postgresql://h/n", "DB_HOST": "other"}, "postgresql://h/n"),
         ({"DATABASE_URL": "sqlite:////var/a.db"}, "sqlite:////var/a.db"),
+        ({"DATABASE_URL": "postgresql://[::1]:5/n"}, "postgresql://[::1]:5/n"),
+        (
+            {"DATABASE_URL": "postgresql://h/n?ssl=require&channel_binding=prefer&options=-c%20a=1+1"},
+            "postgresql://h/n?sslmode=require&options=-c%20a%3D1%2B1",
+        ),
+        ({"DATABASE_URL": "postgresql://h?channel_binding=prefer"}, "postgresql://h"),
     ],
 )
 def test_database_url(base, environ, url):
     assert url == load(base, environ, {}).database_url
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("postgresql://u:hunter2@h:abc/db", "postgresql://user:password@host:port/name"),
+        ("postgresql://u:hunter2@h:70000/db", "postgresql://user:password@host:port/name"),
+        ("postgresql://u:hunter2@[::1/db", "postgresql://user:password@host:port/name"),
+        ("postgresql://u:hunter2@h/db?channel_binding=require", "without channel_binding=require"),
+        ("postgresql://u:hunter2@h/db?gssencmode=disable", "without gssencmode: leave it out"),
+        ("postgresql://u:hunter2@h/db?sslmode=yes", "for sslmode disable or allow or"),
+        ("postgresql://u:hunter2@h/db?connect_timeout=soon", "for connect_timeout a whole number"),
+    ],
+)
+def test_a_database_url_that_cannot_be_kept_to_is_told_in_a_sentence(base, url, words):
+    said = complaint(base, DATABASE_URL=url)
+
+    assert said.startswith("DATABASE_URL=(not shown) (the environment) is not usable; allowed is ")
+    assert words in said
+    assert "hunter2" not in said
 
 
 def test_relative_sqlite_file_lies_in_the_base(base):
@@ -174,6 +200,11 @@ def test_secrets_are_never_shown(base):
 
     assert "hunter2" not in repr(settings)
     assert "hunter2" not in complaint(base, DATABASE_URL="mysql://u:hunter2@h/n")
+
+
+@pytest.mark.parametrize("token", ["口令", "tökén", "a\nb"])
+def test_a_token_that_no_header_can_carry_is_refused(base, token):
+    assert "REHOST_TOKEN=(not shown) (the environment) is not usable" in complaint(base, REHOST_TOKEN=token)
 
 
 def test_networks(base):
@@ -217,6 +248,9 @@ def test_connect_to(base):
         ("IMAGE_USER_AGENT", "a\r\nb"),
         ("IMAGE_ROBOTS", "perhaps"),
         ("API_PORT", "65536"),
+        ("IMAGE_STORAGE_DIR", "~nosuchuser/x"),
+        ("DB_HOST", "h/x"),
+        ("DB_HOST", "h:1"),
     ],
 )
 def test_bad_value_is_named_with_its_place_and_what_is_allowed(base, name, value):

@@ -39,7 +39,7 @@ def dashboard(settings: Settings, files: CopyFiles) -> Dashboard:
     sources = all_sources(settings)
     api = Api(
         Office(lambda: _open_desk(settings, sources, clock)),
-        lambda: _disk(settings.storage_dir),
+        lambda copies: _disk(settings.storage_dir, copies),
         tuple(each.name for each in sources),
     )
     requests = settings.concurrency - requests_on_demand(settings)
@@ -77,15 +77,30 @@ async def _open_desk(settings: Settings, sources: list[Source], clock: Clock) ->
         )
 
 
-def _disk(folder: Path) -> Disk:
-    """Return the room where the store is, or will be.
+def _disk(folder: Path, copies: int) -> Disk:
+    """Return the room where the store is or, as long as there is no copy, will be: the first run makes its folder.
 
     Raises:
         StoreError: it cannot be looked at.
     """
-    there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
     try:
+        there = folder if copies else next(each for each in (folder, *folder.parents) if _is_there(each))
+        if there == folder:
+            os.scandir(folder).close()
         usage = shutil.disk_usage(there)
     except OSError as error:
         raise StoreError(f"{folder} cannot be looked at ({error.strerror}): check IMAGE_STORAGE_DIR.") from error
     return Disk(usage.total, usage.free)
+
+
+def _is_there(place: Path) -> bool:
+    """Tell whether there is anything of that name.
+
+    Raises:
+        OSError: nobody can know.
+    """
+    try:
+        place.stat()
+    except FileNotFoundError:
+        return False
+    return True

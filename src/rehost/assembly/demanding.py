@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from urllib.parse import urlsplit
 
 from rehost.assembly.opening import OUTAGE_SECONDS, all_sources
 from rehost.assembly.running import limits_of, open_parts
@@ -47,7 +46,7 @@ def check_read_through(settings: Settings) -> None:
     """
     if settings.concurrency < 2:  # noqa: PLR2004 - one for it, one for a run that is started beside it
         raise SettingsError("IMAGE_READ_THROUGH needs an IMAGE_DOWNLOAD_CONCURRENCY of at least 2.")
-    if f"{urlsplit(settings.static_url_prefix).path}/".startswith("/image/"):
+    if f"{settings.static_url_prefix}/".startswith("/image/"):
         raise SettingsError("IMAGE_READ_THROUGH serves at /image: choose another IMAGE_STATIC_URL_PREFIX.")
 
 

@@ -13,7 +13,7 @@ from rehost.inspector.sniff import sniff
 from rehost.ledger.entries import SqlLedger
 from rehost.ledger.migrations import migrate
 from rehost.model import Format
-from rehost.server.app import build
+from rehost.server.app import Site
 from rehost.server.dashboard import Dashboard, mounted
 from rehost.server.office import Office
 from rehost.server.reading import ReadThrough
@@ -54,7 +54,7 @@ def images(settings: Settings) -> ReadThrough:
 def build_server(settings: Settings, at: str = "") -> Application:
     """Return the application of `rehost serve`: the copies where their URLs say, the page and the API below `at`."""
     single = images(settings) if settings.read_through else None
-    return build(files(settings), settings.static_url_prefix, mounted(site(settings), at), single)
+    return Site(files(settings), settings.static_url_prefix, mounted(site(settings), at), single)
 
 
 @asynccontextmanager

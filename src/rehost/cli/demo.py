@@ -73,9 +73,10 @@ def _perform(demonstration: Demonstration, settings: Settings, hosts_port: int, 
     from rehost.cli.loop import run_loop  # noqa: PLC0415 - --help needs none of it
     from rehost.cli.parts import Wish  # noqa: PLC0415 - as above
 
+    log_file = demonstration.folder / "demo.log"
     direct = demonstration.look(hosts_port, f"http://localhost:{port}/")
     _say(_direct_words(direct))
-    ended, status = run_loop(conduct(settings, Wish(log_file=demonstration.folder / "demo.log")))
+    ended, status = run_loop(conduct(settings, Wish(log_file=log_file)))
     _say("\n" + summary(ended, Style.of(sys.stdout), advice=None))
     if ended.interrupted:
         return status
@@ -83,18 +84,18 @@ def _perform(demonstration: Demonstration, settings: Settings, hosts_port: int, 
     differences = demonstration.differences(outcomes)
     _say("\n" + _verdict(direct, ended.total_held, differences))
     if not once:
-        _show(demonstration.page(direct, outcomes, rules), demonstration.world, settings, port)
+        _show(demonstration.page(direct, outcomes, rules), demonstration.world, settings, port, log_file)
     return DIFFERENT if differences else 0
 
 
-def _show(page: CasePage, world: World, settings: Settings, port: int) -> None:
+def _show(page: CasePage, world: World, settings: Settings, port: int, log_file: Path) -> None:
     """Serve the page until somebody ends it."""
     from rehost import assembly  # noqa: PLC0415 - brings everything; --help needs none of it
     from rehost.cli.loop import run_loop  # noqa: PLC0415 - as above
     from rehost.cli.serving import serve  # noqa: PLC0415 - as above
     from rehost.demo.site import DemoSite  # noqa: PLC0415 - as above
 
-    run_loop(serve(DemoSite(page, world, assembly.build_server(settings, at="/rehost")), HOST, port))
+    run_loop(serve(DemoSite(page, world, assembly.build_server(settings, at="/rehost")), HOST, port, log_file))
 
 
 async def _read(settings: Settings) -> tuple[dict[int, Plan], dict[str, str]]:

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from rehost import __version__
+from rehost.cli.outlet import lasting_streams
 from rehost.errors import OperatorError
 
 INTERRUPTED = 130
@@ -94,6 +95,11 @@ def main(argv: Sequence[str] | None = None, *, called: str | None = None) -> int
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     gc.set_threshold(GARBAGE)
+    with lasting_streams():
+        return _main(arguments, called)
+
+
+def _main(arguments: list[str], called: str | None) -> int:
     try:
         if called is None:
             status = rehost.main(args=arguments, prog_name="rehost", standalone_mode=False)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from rehost.settings import Settings, knobs, load, size_text
+from rehost.settings import Settings, knobs, load
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -52,15 +52,12 @@ def settings_flags(*attributes: str, without: Sequence[str] = ()) -> Callable[[F
         for knob in reversed(list(knobs(Settings))):
             if knob.secret or knob.attribute in without or (attributes and knob.attribute not in attributes):
                 continue
-            default = (
-                size_text(knob.default) if isinstance(knob.default, int) and knob.unit == "bytes" else knob.default
-            )
             function = click.option(
                 f"--{knob.flag}",
                 f"setting_{knob.attribute}",
                 cls=SettingOption,
                 metavar=(knob.unit or "VALUE").upper(),
-                help=f"{knob.help} [{knob.name}; {knob.says or default}]",
+                help=f"{knob.help} [{knob.name}; {knob.default_text}]",
             )(function)
         return function
 
@@ -82,6 +79,15 @@ def source_option(function: F) -> F:
     """Add --source."""
     return click.option(
         "--source", metavar="NAME", help="The table to work on; needed where rehost.toml names several."
+    )(function)
+
+
+def log_file_option(function: F) -> F:
+    """Add --log-file."""
+    return click.option(
+        "--log-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Append a line per visit to this file. It starts from the working folder.",
     )(function)
 
 

@@ -1,4 +1,4 @@
-"""What a person reads: tables and the summary of a run. Pure but for `say`.
+"""What a person reads: tables and the summary of a run. Pure, once `Style.of` has looked at the terminal.
 
 Whatever comes out of a row or an answer passes through `plain` before it meets a terminal.
 """

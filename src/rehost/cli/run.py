@@ -11,11 +11,12 @@ import click
 
 from rehost.cli import render
 from rehost.cli.conductor import conduct
-from rehost.cli.files import claim_files
+from rehost.cli.open_files import claim_files
 from rehost.cli.options import (
     SettingsCommand,
     base_option,
     json_option,
+    log_file_option,
     read_settings,
     settings_flags,
     source_option,
@@ -62,11 +63,7 @@ def check_retry(_context: click.Context, _parameter: click.Parameter, word: str 
 @click.option("--workers", type=click.IntRange(1, 64), metavar="N", help="Processes on this machine. [1]")
 @source_option
 @base_option
-@click.option(
-    "--log-file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Append a line per visit to this file. It starts from the working folder.",
-)
+@log_file_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no summary; warnings and errors only.")
 @click.option("--verbose", "-v", is_flag=True, help="A line per visit on stderr as well.")
 @json_option

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rehost.cli.options import SettingsCommand, base_option, read_settings, settings_flags
+from rehost.cli.options import SettingsCommand, base_option, log_file_option, read_settings, settings_flags
 
 if TYPE_CHECKING:
     from rehost.settings import Settings
@@ -21,16 +21,17 @@ Examples:
 \b
 Exit status:
   0  ended by Ctrl-C or SIGTERM      2  usage or settings, the port is taken
-  3  the database or the store cannot be used
 """
 
 
 @click.command(cls=SettingsCommand, epilog=EPILOG, short_help="Serve the copies over HTTP.")
 @base_option
+@log_file_option
 @settings_flags("storage_dir", "static_url_prefix", "read_through", "api_host", "api_port")
 def command(
     *,
     base: Path,
+    log_file: Path | None,
     **settings_given: Any,  # noqa: ANN401 - click passes one argument per setting
 ) -> int:
     """Serve the copies over HTTP, until Ctrl-C or SIGTERM.
@@ -40,12 +41,12 @@ def command(
     """
     from rehost.cli.loop import run_loop  # noqa: PLC0415 - --help needs none of it
 
-    run_loop(_serve(read_settings(base, settings_given)))
+    run_loop(_serve(read_settings(base, settings_given), log_file))
     return 0
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, log_file: Path | None) -> None:
     from rehost import assembly  # noqa: PLC0415 - brings everything; --help needs none of it
     from rehost.cli.serving import serve  # noqa: PLC0415 - as above
 
-    await serve(assembly.build_server(settings), settings.api_host, settings.api_port)
+    await serve(assembly.build_server(settings), settings.api_host, settings.api_port, log_file)

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
+from pathlib import Path
 
 import click
 
 from rehost.server.listen import Listening
 from rehost.server.sending import Application
+from rehost.telemetry.log import logging_to
 
 CONNECT_SECONDS = 0.05  # between two looks whether the server answers yet
 
 
-async def serve(application: Application, host: str, port: int) -> None:
+async def serve(application: Application, host: str, port: int, log_file: Path | None) -> None:
     """Serve until SIGINT or SIGTERM, which is the ordinary end; say where first.
 
+    Args:
+        application: what is served.
+        host: an address, or a name of one.
+        port: of it.
+        log_file: takes a line for each visit that somebody who looks at it starts.
+
     Raises:
-        SettingsError: the port is taken, or the server's packages are not installed.
+        SettingsError: the port is taken, the file cannot be written, or the server's packages are not installed.
     """
     listening = Listening(application, host, port)
     loop = asyncio.get_running_loop()
@@ -25,7 +34,8 @@ async def serve(application: Application, host: str, port: int) -> None:
         loop.add_signal_handler(number, listening.stop)
     saying = asyncio.create_task(_say(host, port))
     try:
-        await listening.serve()
+        with logging_to(sys.stderr, log_file, verbose=False):
+            await listening.serve()
     finally:
         saying.cancel()
 

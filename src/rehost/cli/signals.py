@@ -41,8 +41,8 @@ def stopping(
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         received.number = number
-        say("Stopping: what is in flight is finished and recorded. Once more stops at once.")
         stop()
+        say("Stopping: what is in flight is finished and recorded. Once more stops at once.")
 
     for number in SIGNALS:
         loop.add_signal_handler(number, receive, number)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from sqlalchemy import URL, event, make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -32,7 +33,7 @@ BUSY_SECONDS = 30.0
 
 
 def with_driver(text: str) -> URL:
-    """Return a URL with the driver that we use, whatever driver it names; libpq's `sslmode` becomes asyncpg's `ssl`.
+    """Return a URL with the driver that we use, whatever driver it names.
 
     Raises:
         SettingsError: the URL is of no database that we know.
@@ -40,11 +41,10 @@ def with_driver(text: str) -> URL:
     try:
         url = make_url(text)
         backend = url.get_backend_name()
-    except SQLAlchemyError:
+    except (SQLAlchemyError, ValueError):  # ValueError: a port that is no number
         backend = None
     if backend in {"postgresql", "postgres"}:
-        query = {"ssl" if name == "sslmode" else name: value for name, value in url.query.items()}
-        return url.set(drivername="postgresql+asyncpg", query=query)
+        return url.set(drivername="postgresql+asyncpg")
     if backend == "sqlite":
         if not url.database or url.database == ":memory:":
             raise SettingsError("DATABASE_URL names no file for SQLite: write sqlite:///path/to/file.db.")
@@ -72,23 +72,36 @@ def make_engines(url: URL, answer_seconds: float) -> Engines:
 
 
 def _make_engine(url: URL, seconds: float) -> AsyncEngine:
-    pool = partial(create_async_engine, url, pool_size=CONNECTIONS, max_overflow=0, pool_timeout=seconds)
+    pool = partial(create_async_engine, pool_size=CONNECTIONS, max_overflow=0, pool_timeout=seconds)
     if url.get_backend_name() == "sqlite":
-        engine = pool(connect_args={"timeout": BUSY_SECONDS, "factory": _Connection})
+        engine = pool(url, connect_args={"timeout": BUSY_SECONDS, "factory": _Connection})
         event.listen(engine.sync_engine, "do_connect", _try_sqlite)
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
+    place, arguments = _for_asyncpg(url, seconds)
     try:
-        return pool(
-            connect_args={
-                "timeout": CONNECT_SECONDS,
-                "command_timeout": seconds,
-                "server_settings": {"application_name": "rehost", "jit": "off"},
-            }
-        )
+        return pool(place, connect_args=arguments)
     except ModuleNotFoundError as error:
         raise SettingsError("PostgreSQL needs the package asyncpg: pip install 'rehost[postgresql]'.") from error
+
+
+def _for_asyncpg(url: URL, answer_seconds: float) -> tuple[URL, dict[str, object]]:
+    """Return a URL with nothing but the place of the database, and asyncpg's arguments for libpq's parameters in it.
+
+    Most of them (those of TLS, `options`) asyncpg takes from a URL alone, which says nothing else here.
+    """
+    given = dict(url.query)
+    place: dict[str, str | Sequence[str]] = {name: given.pop(name) for name in ("host", "port") if name in given}
+    seconds = given.pop("connect_timeout", CONNECT_SECONDS)
+    name = given.pop("application_name", "rehost")
+    arguments = {
+        "dsn": f"postgresql://?{urlencode(given)}",
+        "timeout": float(str(seconds)),
+        "command_timeout": answer_seconds,
+        "server_settings": {"application_name": str(name), "jit": "off"},
+    }
+    return url.set(query=place), arguments
 
 
 def check_file(path: str, error: type[OperatorError], *, must_exist: bool) -> None:

@@ -87,9 +87,8 @@ class Demonstration:
             "allow_networks": "127.0.0.0/8",
             "connect_to": f"*:80:{ADDRESS}:{port}",
             "min_free_bytes": LEAST_FREE,
-            "token": token or None,
         }
-        return load(self.folder, {}, flags)
+        return load(self.folder, {"REHOST_TOKEN": token}, flags)
 
     def look(self, port: int, page: str) -> Direct:
         """Ask for every link as a browser does that shows `page`; afterwards the hosts have forgotten it."""
@@ -144,7 +143,7 @@ def _words(plan: Plan | None) -> str:
 def _clear(folder: Path) -> None:
     """Remove what the last demonstration left, the painted pictures aside."""
     mark = folder / MARK
-    if folder.is_dir() and any(folder.iterdir()) and not (mark.is_file() and mark.read_text("utf-8") == MARK_TEXT):
+    if folder.is_dir() and any(folder.iterdir()) and not (mark.is_file() and mark.read_bytes() == MARK_TEXT.encode()):
         raise SettingsError(f"{folder} holds files that are not the demonstration's; name another folder by --dir.")
     folder.mkdir(parents=True, exist_ok=True)
     mark.write_text(MARK_TEXT, "utf-8")

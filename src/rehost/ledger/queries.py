@@ -61,6 +61,7 @@ class Queries:
     async def standing(self, source: str) -> Standing:
         """Return where a source stands."""
         is_later = and_(_FAILED, links.c.due_at > now())
+        is_leased = and_(links.c.state == State.LEASED.value, links.c.due_at > now())
         query = (
             select(
                 links.c.state,
@@ -68,6 +69,7 @@ class Queries:
                 func.count().label("number"),
                 func.count().filter(is_due(links)).label("due"),
                 func.count().filter(is_later).label("later"),
+                func.count().filter(is_leased).label("leased"),
                 seconds_until(func.min(links.c.due_at).filter(is_later)).label("next_due"),
                 func.coalesce(func.sum(links.c.size).filter(_HELD), 0).label("size"),
             )
@@ -82,6 +84,7 @@ class Queries:
             reasons=_by_reason(rows),
             due=sum(row.due for row in rows),
             later=sum(row.later for row in rows),
+            leased=sum(row.leased for row in rows),
             next_due_seconds=min(waits, default=None),
             size=int(sum(row.size for row in rows)),
         )

@@ -19,6 +19,7 @@ class Standing:
     reasons: Mapping[Reason, int]  # of deferred and refused links
     due: int
     later: int
+    leased: int  # by workers that live: what others had leased is due
     next_due_seconds: float | None
     size: int  # bytes of all held copies
 

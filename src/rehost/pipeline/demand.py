@@ -76,7 +76,7 @@ class Demand:
     def _forget(self, place: tuple[str, str, int], done: asyncio.Task[Entry | None]) -> None:
         del self._going[place]
         if not done.cancelled() and (error := done.exception()) is not None:
-            log.warning("picture not brought source=%s row=%s error=%r", place[0], place[1], str(error))
+            log.warning("picture not brought source=%r row=%r error=%r", place[0], place[1], str(error))
 
     async def _meet(self, source: str, row_key: str, position: int) -> Entry | None:
         parts, place = self._sources[source], (source, row_key, position)

@@ -56,7 +56,7 @@ async def safely(what: str, tasks: Sequence[Task], work: Awaitable[T]) -> T | li
     except (HostPaused, SetAside, OperatorError):
         raise
     except Exception as error:
-        log.exception("%s failed row=%s", what, ",".join(task.link.row_key for task in tasks) or "-")
+        log.exception("%s failed row=%r", what, ",".join(task.link.row_key for task in tasks) or "-")
         return [Deferred(task, Reason.BUG, type(error).__name__, BUG_WAIT) for task in tasks]
 
 

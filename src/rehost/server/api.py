@@ -90,7 +90,7 @@ class Api:
     """Answers questions."""
 
     office: Office[Desk]
-    disk: Callable[[], Disk]
+    disk: Callable[[int], Disk]  # of the store, which should hold so many copies at least
     sources: tuple[str, ...]  # those that the settings name
 
     def operations(self) -> tuple[Operation, ...]:
@@ -126,8 +126,9 @@ class Api:
 
     async def ready(self, _query: Mapping[str, str]) -> Health:
         """Tell that the database and the store answer."""
-        await (await self.office.get()).queries.look()
-        self.disk()
+        queries = (await self.office.get()).queries
+        await queries.look()
+        self.disk(len((await queries.links(Wanted(state=State.HELD), limit=1)).links))
         return Health()
 
     async def all_sources(self, _query: Mapping[str, str]) -> Sequence[str]:
@@ -190,9 +191,10 @@ class Api:
         standings = [await queries.standing(source) for source in await self.all_sources({})]
         copies = sum(each.states[State.HELD] for each in standings)
         size = sum(each.size for each in standings)
-        open_ = sum(each.due + each.states[State.LEASED] + each.states[State.DEFERRED] for each in standings)
+        to_come = (State.WANTED, State.LEASED, State.DEFERRED)
+        open_ = sum(each.states[state] for each in standings for state in to_come)
         daily = await queries.growth() // 7
-        disk = self.disk()
+        disk = self.disk(copies)
         return Usage(
             copies,
             size,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from rehost.server.answer import error
 from rehost.server.sending import Application, Message, Receive, Send, send_text
@@ -42,10 +41,10 @@ class Closing(Protocol):
 class Site:
     """Copies below `prefix`, single pictures below IMAGES where there is somebody to bring them, the rest elsewhere."""
 
-    files: Application
+    files: Application  # by key
     prefix: str
-    rest: Application
-    images: Closing | None
+    rest: Application = Nothing()
+    images: Closing | None = None
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Hand one request on; lifespan is the rest's business, the single pictures' end aside."""
@@ -71,17 +70,3 @@ def _closing(images: Closing, receive: Receive) -> Receive:
         return message
 
     return receive_closing
-
-
-def build(
-    files: Application, url_prefix: str, rest: Application | None = None, images: Closing | None = None
-) -> Application:
-    """Return an application that serves copies where their public URLs say.
-
-    Args:
-        files: serves copies by key.
-        url_prefix: the public URLs' beginning; a host in it is somebody else's business (a CDN that asks here).
-        rest: the pages and the API; without it all else is not found.
-        images: brings single pictures by source and row, below IMAGES.
-    """
-    return Site(files, urlsplit(url_prefix).path.rstrip("/"), rest or Nothing(), images)

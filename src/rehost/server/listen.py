@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from contextlib import suppress
 
 from rehost.errors import SettingsError
 from rehost.server.sending import Application
@@ -17,6 +18,11 @@ class Listening:
     def __init__(self, application: Application, host: str, port: int) -> None:
         """Check that the port is free; nothing is served before `serve`.
 
+        Args:
+            application: what is served.
+            host: an address, or a name of one.
+            port: of it.
+
         Raises:
             SettingsError: the port is taken, the address is not ours, or granian is not installed.
         """
@@ -25,13 +31,16 @@ class Listening:
             from granian.server.embed import Server  # noqa: PLC0415 - as above
         except ImportError as error:
             raise SettingsError("Serving needs granian: pip install 'rehost[server]'.") from error
-        if (problem := _problem(host, port)) is not None:
-            raise SettingsError(f"{host}:{port} cannot be listened on: {problem}. Choose another port (API_PORT).")
+        try:
+            address = _probe(host, port)
+        except (OSError, UnicodeError) as error:  # UnicodeError: what no name can be
+            said = f"{host}:{port} cannot be listened on: {getattr(error, 'strerror', None) or error}."
+            raise SettingsError(f"{said} Choose another port (API_PORT) or address (API_HOST).") from error
         # It announces itself as experimental and logs each start; its warnings beyond that are of use.
         logging.getLogger("_granian").setLevel(logging.ERROR)
         self._server = Server(
             application,
-            host,
+            address,
             port,
             interface=Interfaces.ASGI,
             websockets=False,
@@ -57,19 +66,22 @@ def free_port(host: str, first: int, tries: int = 20) -> int:
         SettingsError: none of so many is free.
     """
     for port in range(first, first + tries):
-        if _problem(host, port) is None:
+        with suppress(OSError):
+            _probe(host, port)
             return port
     raise SettingsError(f"None of the ports {first} to {first + tries - 1} is free on {host}; name another by --port.")
 
 
-def _problem(host: str, port: int) -> str | None:
-    """Return why a port cannot be listened on, or None where it can."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen(1)
-    except OSError as error:
-        return error.strerror or str(error)
-    return None
+def _probe(host: str, port: int) -> str:
+    """Return the address of a host, which is ours and whose port is free: granian takes no names.
+
+    Raises:
+        OSError: it is not so.
+        UnicodeError: the host is no name that could be looked up.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+        probe.listen(1)
+    return str(address[0])

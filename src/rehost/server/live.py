@@ -27,7 +27,6 @@ WINDOW_SECONDS = 12.0  # over which rates are taken
 KEPT = 240  # measurements
 MOST_LISTENERS = 100
 LONGEST_SECONDS = 5.0  # servers that end wait for their last answer; browsers come back by themselves, and go on
-MOST_SOURCES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +73,13 @@ class Live:
             return trouble(503, "Too many are looking on already.")
         try:
             source = self._api.source(request.query_params)
+            known = source in self._api.sources or source in self._courses
+            if not known and source not in await self._api.all_sources({}):
+                return trouble(404, f"There is no source {source}.")
         except AskedWronglyError as error:
             return trouble(400, str(error))
-        if source not in self._courses and len(self._courses) >= MOST_SOURCES:
-            return trouble(503, "Too many sources are looked at already.")
+        except OperatorError:
+            return trouble(503, AWAY)
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         is_first = "last-event-id" not in request.headers
         return StreamingResponse(
@@ -121,13 +123,12 @@ class Live:
             standing = await queries.standing(source)
             running = any(run.is_alive for run in await queries.runs(source, 10))
             present = sum(standing.states.values())
-            left = standing.due + standing.states[State.LEASED]
             beat = Beat(
                 at=self._clock.now().timestamp(),
                 is_running=running,
                 present=present,
                 held=standing.states[State.HELD],
-                settled=max(0, present - left),
+                settled=present - standing.due - standing.leased,
                 size=standing.size,
                 rate=0.0,
                 speed=0.0,

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from rehost.errors import OperatorError
 from rehost.ledger.standings import Standing
+from rehost.model import State
 from rehost.server.api import Api
 from rehost.server.operation import AWAY, trouble
 
@@ -51,7 +52,7 @@ class Metrics:
         queries = (await self.api.office.get()).queries
         standings = [await queries.standing(source) for source in await self.api.all_sources({})]
         running = sum(run.working for run in await queries.runs(limit=100))
-        disk = self.api.disk()
+        disk = self.api.disk(sum(each.states[State.HELD] for each in standings))
         return [
             Gauge("rehost_links", "Links of the catalogue, by state.", list(_states(standings))),
             Gauge("rehost_failed_links", "Deferred and refused links, by reason.", list(_reasons(standings))),

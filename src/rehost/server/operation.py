@@ -6,7 +6,6 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -75,7 +74,7 @@ class Operation:
         except BusyError as error:
             return trouble(HTTPStatus.CONFLICT, str(error))
         except OperatorError as error:
-            logger.warning("not answered path=%s error=%r", urlsplit(str(request.url)).path, str(error))
+            logger.warning("not answered path=%s error=%r", self.path, str(error))
             shown = str(error) if self.is_action and not isinstance(error, CatalogueError) else AWAY
             return trouble(HTTPStatus.SERVICE_UNAVAILABLE, shown)
 

@@ -91,7 +91,7 @@ class ReadThrough:
         except TimeoutError:
             return stand_in(HTTPStatus.GATEWAY_TIMEOUT, "not yet", AGAIN_SECONDS)
         except (OperatorError, OSError) as problem:
-            logger.warning("picture not served source=%s row=%s error=%r", source, row_key, str(problem))
+            logger.warning("picture not served source=%r row=%r error=%r", source, row_key, str(problem))
             return stand_in(HTTPStatus.SERVICE_UNAVAILABLE, "not now", AGAIN_SECONDS)
 
     async def _held(self, source: str, row_key: str, position: int) -> str | None:

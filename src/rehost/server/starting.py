@@ -47,15 +47,19 @@ class Starter:
         self._task = asyncio.create_task(self._go(source))
         done, _ = await asyncio.wait({self._task}, timeout=FIRST_SECONDS)
         for task in done:
-            task.result()
+            if not task.cancelled():  # the server ends
+                task.result()
         return True
 
     async def close(self) -> None:
-        """Stop the run, and wait until what is in flight is recorded."""
+        """Stop the run, and wait until what is in flight is recorded; one that is still being opened ends at once."""
+        if self._task is None:
+            return
         if self._run is not None:
             self._run.stop()
-        if self._task is not None:
-            await asyncio.wait({self._task})
+        else:
+            self._task.cancel()
+        await asyncio.wait({self._task})
 
     async def _go(self, source: str | None) -> None:
         try:

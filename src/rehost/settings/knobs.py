@@ -20,8 +20,10 @@ from rehost.settings.values import (
     PORT,
     PREFIX,
     REFERER,
+    SERVER,
     SWITCH,
     TEXT,
+    TOKEN,
     WORD,
     ConnectTo,
     Kind,
@@ -88,7 +90,7 @@ def _knob(
 class DatabaseParts:
     """The database as DB_* name it; DATABASE_URL says the same in one line."""
 
-    host: str = _knob("DB_HOST", "localhost", WORD, "Host name, address, or folder of the socket of PostgreSQL.")
+    host: str = _knob("DB_HOST", "localhost", SERVER, "Host name, address, or folder of the socket of PostgreSQL.")
     port: int = _knob("DB_PORT", 5432, PORT, "Port of PostgreSQL.")
     name: str = _knob("DB_NAME", "ad_case_db", WORD, "Name of the database.")
     user: str = _knob("DB_USER", "postgres", WORD, "Name of the database's user.")
@@ -97,13 +99,15 @@ class DatabaseParts:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings of one command, parsed. `load` makes it; assembly alone reads it."""
+    """All settings of one command, parsed; `load` makes it."""
 
     database_url: str = _knob(
         "DATABASE_URL",
         "",
         DATABASE,
-        "The database with the table of links; holds in place of DB_*, unless those stand in a stronger place.",
+        "The database with the table of links; holds in place of DB_*, unless those stand in a stronger place. "
+        "libpq's `?sslmode=...`, `sslrootcert`, `sslcert`, `sslkey`, `sslcrl`, `application_name`, `connect_timeout`, "
+        "`options` and `target_session_attrs` may follow.",
         says="made of DB_*",
         secret=True,
     )
@@ -251,7 +255,7 @@ class Settings:
     token: str = _knob(
         "REHOST_TOKEN",
         "",
-        WORD,
+        TOKEN,
         "The token that actions through the API and the page need; without one there are none.",
         says="(none)",
         secret=True,

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote, unquote
 
 from rehost import __version__
 from rehost.errors import SettingsError
+from rehost.settings.databases import UrlError, normal_url, parts_url
 from rehost.settings.files import Given, Layer, TomlFile, read_dotenv, read_environment, read_toml
 from rehost.settings.knobs import DatabaseParts, Knob, Settings, knobs
 from rehost.settings.sections import OriginOverride, SectionError, SourceSettings, Table, parse_origin, parse_source
-from rehost.settings.values import DATABASE
 
 T = TypeVar("T")
 
-_URL = re.compile(r"(postgresql|postgres|sqlite)(\+[a-z0-9]+)?://(.*)", re.DOTALL)
 _LONGEST_SHOWN = 200  # characters
 
 
@@ -81,8 +78,8 @@ class _Reader:
             return ""
         try:
             return parse(found[1].text)
-        except ValueError:
-            self.complain(name, "(not shown)", found[1].where, DATABASE.allowed)
+        except UrlError as error:
+            self.complain(name, "(not shown)", found[1].where, error.allowed)
             return ""
 
     def complain(self, name: str, value: object, where: str, allowed: str) -> None:
@@ -126,43 +123,6 @@ def _database_url(reader: _Reader, parts: Mapping[str, Any], base: Path) -> str:
     if url is not None and url[0] <= min(ranks, default=len(reader.layers)):
         return reader.convert("DATABASE_URL", lambda text: normal_url(text, base))
     return parts_url(DatabaseParts(**parts))
-
-
-def parts_url(parts: DatabaseParts) -> str:
-    """Return DB_* as one URL; every character of the name and the password is kept."""
-    credentials = quote(parts.user, safe="") + (f":{quote(parts.password, safe='')}" if parts.password else "")
-    name = quote(parts.name, safe="")
-    if parts.host.startswith("/"):
-        return f"postgresql://{credentials}@/{name}?host={quote(parts.host, safe='/')}&port={parts.port}"
-    host = f"[{parts.host}]" if ":" in parts.host else parts.host
-    return f"postgresql://{credentials}@{host}:{parts.port}/{name}"
-
-
-def normal_url(text: str, base: Path) -> str:
-    """Return a database's URL with its password quoted and its SQLite file absolute.
-
-    A password may stand unquoted, `@`, `/` and `#` included: the last `@` ends it.
-
-    Raises:
-        ValueError: no URL of a database that rehost works with.
-    """
-    found = _URL.fullmatch(text)
-    if found is None:
-        raise ValueError(text)
-    scheme, driver, rest = found[1], found[2] or "", found[3]
-    if scheme == "sqlite":
-        return f"sqlite{driver}:///{_sqlite_path(rest, base)}"
-    credentials, at, place = rest.rpartition("@")
-    user, colon, password = credentials.partition(":")
-    quoted = quote(unquote(user), safe="") + colon + quote(unquote(password), safe="")
-    return f"postgresql{driver}://{quoted}{at}{place}"
-
-
-def _sqlite_path(rest: str, base: Path) -> str:
-    """Return the absolute path (and query) of `/path` or `//absolute/path`, as SQLAlchemy writes them."""
-    if not rest.startswith("/") or len(rest) == 1:
-        raise ValueError(rest)
-    return rest[1:] if rest.startswith("/:memory:") else str(base / rest[1:])
 
 
 def _user_agent(contact: str) -> str:

@@ -126,7 +126,24 @@ def _parse_referer(text: str) -> str:
 def _parse_path(text: str) -> Path:
     if "\0" in text:
         raise ValueError(text)
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # `~name`, and there is no such user
+        raise ValueError(text) from error
+
+
+def _parse_server(text: str) -> str:
+    if ":" in text and not text.startswith("/"):
+        ip_address(text)
+    elif not text.startswith("/") and not _HOST_TEXT.fullmatch(text):
+        raise ValueError(text)
+    return text
+
+
+def _parse_token(text: str) -> str:
+    if text != text.strip():  # a header's value has none around it
+        raise ValueError(text)
+    return _parse_header(text)
 
 
 def _parse_prefix(text: str) -> str:
@@ -179,6 +196,8 @@ def _within(value: N, low: float, high: float) -> N:
 
 TEXT: Kind[str] = Kind(str, "any text", blank=True)
 WORD: Kind[str] = Kind(str, "any text")
+SERVER: Kind[str] = Kind(_parse_server, "a host name, an address, or a folder that begins with /")
+TOKEN: Kind[str] = Kind(_parse_token, "printable ASCII, without spaces around it")
 DATABASE: Kind[str] = Kind(str, "postgresql://user:password@host:port/name or sqlite:///path")
 HEADER: Kind[str] = Kind(_parse_header, "printable ASCII", blank=True)
 SWITCH: Kind[bool] = Kind(_parse_switch, "on or off (also true/false, yes/no, 1/0)")

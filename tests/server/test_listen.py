@@ -1,0 +1,60 @@
+"""Where it is listened: an address or a name, and a sentence where there is none to be had."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+
+import pytest
+from tests.server.conftest import free_socket
+from tests.server.wire import receive, request
+
+from rehost.errors import SettingsError
+from rehost.server.app import Nothing
+from rehost.server.listen import Listening
+
+
+def free_number():
+    with free_socket() as chosen:
+        return chosen.getsockname()[1]
+
+
+async def connected(host, port):
+    """Return a connection, once somebody listens."""
+    while True:
+        with contextlib.suppress(OSError):
+            return await asyncio.open_connection(host, port)
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+async def test_an_address_or_a_name_is_listened_at(host):
+    if host == "::1" and not socket.has_dualstack_ipv6():
+        pytest.skip("there is no IPv6")
+    port = free_number()
+    listening = Listening(Nothing(), host, port)
+
+    serving = asyncio.create_task(listening.serve())
+    async with asyncio.timeout(20):
+        reader, writer = await connected(host, port)
+        writer.write(request("/"))
+        reply = await receive(reader)
+        writer.close()
+        listening.stop()
+        await serving
+
+    assert reply.status == 404
+
+
+@pytest.mark.parametrize("host", ["a..b", "192.0.2.1", "x" * 70])
+def test_what_is_no_address_of_this_machine_is_a_sentence(host):
+    with pytest.raises(SettingsError, match=r"cannot be listened on: .*API_HOST"):
+        Listening(Nothing(), host, free_number())
+
+
+def test_a_port_that_is_taken_is_a_sentence():
+    with free_socket() as taken:
+        taken.listen(1)
+        with pytest.raises(SettingsError, match=r"cannot be listened on: Address already in use.*API_PORT"):
+            Listening(Nothing(), "127.0.0.1", taken.getsockname()[1])
