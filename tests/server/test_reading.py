@@ -343,7 +343,9 @@ async def test_a_host_that_is_paused_is_left_alone(place):
     place.add("permissive")
     async with by_uvicorn(place.server()) as port:
         await ask(port, "/image/cases/2")  # opens the ledger
-        await asyncio.to_thread(place.sql, "INSERT INTO rehost_hosts (host, paused_until) VALUES (?, unixepoch() + 86400)", HOST)
+        await asyncio.to_thread(
+            place.sql, "INSERT INTO rehost_hosts (host, paused_until) VALUES (?, unixepoch() + 86400)", HOST
+        )
         replies = [await ask(port, "/image/cases/1") for _ in range(2)]
 
     assert {(reply.status, reply["cache-control"]) for reply in replies} == {(503, "no-store")}

@@ -128,7 +128,7 @@ class Api:
         """Tell that the database and the store answer."""
         queries = (await self.office.get()).queries
         await queries.look()
-        self.disk(len((await queries.links(Wanted(state=State.HELD), limit=1)).links))
+        self.disk(len((await queries.links(LinkFilter(state=State.HELD), limit=1)).links))
         return Health()
 
     async def all_sources(self, _query: Mapping[str, str]) -> Sequence[str]:
