@@ -53,7 +53,7 @@ class Recording:
         self._tell_recorded = recorded
         self._tell_unveiled = unveiled
         self._outcomes = Outcomes(limits.group, limits.group_seconds)
-        self._recorded = Outcomes(_BEHIND * limits.group // 2, 0.0)
+        self._recorded: asyncio.Queue[Sequence[Outcome]] = asyncio.Queue(_BEHIND)
 
     async def put(self, outcome: Outcome) -> None:
         """Hand over an outcome; waits while twice a group waits to be recorded."""
@@ -81,24 +81,20 @@ class Recording:
                 continue
             recorded = await self._recorder.record(run, group)
             self._tell_recorded(group, recorded)
-            await self._unless_stopped(self._hand_on(group), grace_seconds=0.0)
+            await self._unless_stopped(self._recorded.put(group), grace_seconds=0.0)
             self._outcomes.done(group)
         await self._unless_stopped(self._recorded.join())
 
     async def look(self, run: int) -> None:
-        """Look after whatever is recorded, all of it that waits at once, for ever.
+        """Look after whatever is recorded, for ever.
 
         Raises:
             OperatorError: the store or the database cannot be used.
         """
         while True:
-            group, _ = await self._recorded.group()
+            group = await self._recorded.get()
             self._tell_unveiled(await self._bear("unveil", self._unveiler.look(run, group)) or 0)
-            self._recorded.done(group)
-
-    async def _hand_on(self, group: Sequence[Outcome]) -> None:
-        for outcome in group:
-            await self._recorded.put(outcome)
+            self._recorded.task_done()
 
     async def _join(self) -> None:
         await self._outcomes.join()
