@@ -55,6 +55,23 @@ async def test_every_answer_is_harmless(port, target, method):
         assert reply["cache-control"] == "no-store"
 
 
+async def test_whatever_lies_in_the_store_is_served_as_a_picture_or_not_at_all(port, root, shared):
+    """Polyglots, bombs, pages and disputed pictures: no browser is to take one for anything else."""
+    files = [path for path in sorted((shared / "corpus").glob("*/*")) if path.is_file()]
+    types = set()
+    for path in files:
+        (root / "foreign.jpg").write_bytes(path.read_bytes())
+        reply = await ask(port, f"{PREFIX}/foreign.jpg", "HEAD")
+        assert reply["x-content-type-options"] == "nosniff", path
+        assert reply["content-security-policy"] == "default-src 'none'; sandbox", path
+        if reply.status == 200:
+            types.add(reply["content-type"])
+        else:
+            assert reply.status == 404, path
+
+    assert types == {kind.media_type for kind in Format}
+
+
 @pytest.mark.parametrize("headers", [{}, {"range": "bytes=0-9"}])
 async def test_head_is_get_without_a_body(port, headers, content):
     got = await ask(port, URL)
