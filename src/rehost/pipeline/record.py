@@ -122,6 +122,8 @@ class Recorder:
         """Clear rows that lead to decoys; return those files, as they are while nobody else can put them to use."""
         failed = [outcome for outcome in outcomes if isinstance(outcome, Deferred | Refused)]
         decoys = [(outcome.task.link, outcome.decoy) for outcome in failed if outcome.decoy is not None]
+        if not decoys:
+            return {}
         cleared = await self.rows.clear(decoys, transaction)
         await self.ledger.journal(transaction, run, [(link, before, None) for link, before in cleared.items()])
         return await self.store.marks({key for _, key in decoys})
