@@ -19,7 +19,7 @@ from typing import Literal
 from arena import place, report, workload
 from arena.measuring import TICKS, cpu_seconds, tree
 from rehost.clock import SystemClock
-from rehost.inspector.proof import ProofInspector
+from rehost.images.verifier import ImageVerifier
 
 KINDS = ("jpg", "progressive jpg", "png", "gif", "webp", "avif")
 SIZES = {"20 KB": 20_000, "400 KB": 400_000, "2 MB": 2_000_000}
@@ -83,7 +83,7 @@ def pictures(ground: Path, kind: str, size: int) -> list[Path]:
 
 async def prove(cell: Cell) -> tuple[float, float]:
     """Return how many pictures are proven a second, and a CPU second; a picture that is not ends the benchmark."""
-    inspector = ProofInspector(
+    inspector = ImageVerifier(
         verify=cell.way,
         max_pixels=50_000_000,
         max_frames=2000,

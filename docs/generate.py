@@ -18,8 +18,8 @@ from sqlalchemy.dialects import postgresql
 from rehost.cli.main import VERBS, rehost
 from rehost.ledger import schema
 from rehost.model import Format, Reason, State
-from rehost.pipeline import backoff
-from rehost.settings import DatabaseParts, Knob, OriginOverride, Settings, SourceSettings, knobs
+from rehost.run import retry as backoff
+from rehost.settings import DatabaseParts, OriginOverride, Setting, Settings, SourceSettings, knobs
 
 REFERENCE = Path(__file__).parent / "reference"
 NOTICE = "<!-- Written by `./dev docs` from the code; change it there. -->"
@@ -156,7 +156,7 @@ def _head(title: str) -> list[str]:
     return [f"# {title}", "", NOTICE, ""]
 
 
-def _knob_table(rows: Iterator[Knob]) -> list[str]:
+def _knob_table(rows: Iterator[Setting]) -> list[str]:
     heads = ("name", "default", "allowed", "what it does")
     return _table(heads, ((f"`{k.name}`", k.default_text, k.kind.allowed, k.help) for k in rows))
 

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from rehost.catalogue import Source, TableCatalogue
 from rehost.clock import SystemClock
-from rehost.database import Database
+from rehost.db import Database
 from rehost.ledger import SqlLedger, Worker, migrate
 from rehost.model import Copy, Format, Image, Stored, Task
 from rehost.ports import Found, WriteBack
@@ -87,7 +87,7 @@ def stored(task: Task, digest: str = "d" * 64, extension: str = "png") -> Stored
 
 
 @dataclass
-class Desk:
+class Resources:
     """One worker's catalogue and ledger, and the steps that the pipeline makes of them."""
 
     database: Database
@@ -151,17 +151,19 @@ class Desk:
         return dict(await execute(self.database, "SELECT case_id, main_image_local FROM ad_cases ORDER BY case_id"))
 
 
-async def open_desk(database: Database, name: str = "worker", lease_seconds: float = 120.0) -> Desk:
-    return Desk(database, await TableCatalogue.open(database, Source()), make_ledger(database, name, lease_seconds))
+async def open_desk(database: Database, name: str = "worker", lease_seconds: float = 120.0) -> Resources:
+    return Resources(
+        database, await TableCatalogue.open(database, Source()), make_ledger(database, name, lease_seconds)
+    )
 
 
 @asynccontextmanager
-async def another_desk(url: str, name: str, lease_seconds: float = 120.0) -> AsyncIterator[Desk]:
+async def another_desk(url: str, name: str, lease_seconds: float = 120.0) -> AsyncIterator[Resources]:
     """A worker with connections of its own, as another process would have."""
     async with open_database(url) as database:
         yield await open_desk(database, name, lease_seconds)
 
 
 @pytest.fixture
-async def desk(database: Database) -> Desk:
+async def desk(database: Database) -> Resources:
     return await open_desk(database)

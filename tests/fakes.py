@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from rehost.model import Rule
-from rehost.ports import Draw, Drawn, Share, Spending, Witness
+from rehost.ports import Draw, Drawn, KnownGoodLink, Share, Spending
 
 
 class FakeClock:
@@ -66,7 +66,7 @@ class FakeOrigins:
         self.left = False
         self.spent: dict[str, int] = {}  # extra requests
         self.drawn: dict[str, int] = {}  # of today's budget
-        self.held: dict[str, list[Witness]] = {}  # by host
+        self.held: dict[str, list[KnownGoodLink]] = {}  # by host
         self.fresh_in: dict[str, float] = {}  # seconds after which extra requests count no more
 
     async def rule(self, origin: str) -> Rule | None:
@@ -105,7 +105,7 @@ class FakeOrigins:
         """Have the time be over after which no extra request counts any more."""
         self.spent.pop(origin, None)
 
-    async def witnesses(self, host: str) -> Sequence[Witness]:
+    async def witnesses(self, host: str) -> Sequence[KnownGoodLink]:
         return self.held.get(host, [])
 
     async def decoys(self, origin: str) -> frozenset[str]:

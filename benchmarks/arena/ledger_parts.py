@@ -22,7 +22,7 @@ from sqlalchemy import text
 from arena.measuring import memory
 from rehost.catalogue import Source, TableCatalogue
 from rehost.clock import SystemClock
-from rehost.database import Database, Session
+from rehost.db import Database, Session
 from rehost.ledger import SqlLedger, Worker, migrate
 from rehost.ports import Found
 
@@ -45,7 +45,7 @@ async def _vacuum(session: Session) -> None:
 
 
 @dataclass
-class Parts:
+class Components:
     """What was measured so far."""
 
     database: Database
@@ -91,7 +91,7 @@ class Parts:
 async def measure(url: str, rows: int) -> list[tuple[str, float, int]]:
     """Measure all parts."""
     async with Database(url, clock=SystemClock(), random=Random(1)) as database:
-        parts = Parts(database, rows)
+        parts = Components(database, rows)
         await parts.make_rows()
         await migrate(database)
         cases = await TableCatalogue.open(database, Source())
@@ -108,7 +108,7 @@ async def measure(url: str, rows: int) -> list[tuple[str, float, int]]:
     return parts.said
 
 
-async def measure_held(parts: Parts, ledger: SqlLedger, cases: TableCatalogue) -> None:
+async def measure_held(parts: Components, ledger: SqlLedger, cases: TableCatalogue) -> None:
     """Measure what a later run does."""
     with parts.measured("note, nothing new"):
         assert (await ledger.note(SOURCE, cases.links())).changed == 0

@@ -21,7 +21,7 @@ from pathlib import Path
 LOOK_SECONDS = 0.05
 LIMIT_SECONDS = 3600.0
 TICKS = os.sysconf("SC_CLK_TCK")
-DECODER = "rehost.inspector.process"  # stands in the command line of a decoder process
+DECODER = "rehost.images.decoder_main"  # stands in the command line of a decoder process
 
 
 @dataclass(frozen=True)

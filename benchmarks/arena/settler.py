@@ -15,17 +15,17 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from random import Random
 
-from rehost.assembly.opening import worker
 from rehost.catalogue import Source, TableCatalogue
 from rehost.clock import SystemClock
-from rehost.database import Database
+from rehost.db import Database
 from rehost.ledger import SqlLedger
 from rehost.model import Copy, Format, Image, Stored, Task, Validator
-from rehost.pipeline.record import Recorder
-from rehost.pipeline.rows import Rows
-from rehost.pipeline.run import safely
 from rehost.ports import Placement
+from rehost.run.recorder import Recorder
+from rehost.run.rows import Rows
+from rehost.run.run import safely
 from rehost.store.layout import Layout
+from rehost.wiring.databases import worker
 
 SOURCE = "cases"
 GROUP = 200  # outcomes recorded together, as in a run

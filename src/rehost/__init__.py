@@ -9,12 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rehost.assembly import files, images, site
     from rehost.cli.main import main
     from rehost.errors import OperatorError, RehostError, SettingsError
     from rehost.settings import Settings
     from rehost.settings import load as load_settings
     from rehost.telemetry.log import logging_to
+    from rehost.wiring import files, images, site
 
 __version__ = "0.1.0"
 
@@ -36,12 +36,12 @@ _HOMES = {
     "RehostError": ("rehost.errors", "RehostError"),
     "Settings": ("rehost.settings", "Settings"),
     "SettingsError": ("rehost.errors", "SettingsError"),
-    "files": ("rehost.assembly", "files"),
-    "images": ("rehost.assembly", "images"),
+    "files": ("rehost.wiring", "files"),
+    "images": ("rehost.wiring", "images"),
     "load_settings": ("rehost.settings", "load"),
     "logging_to": ("rehost.telemetry.log", "logging_to"),
     "main": ("rehost.cli.main", "main"),
-    "site": ("rehost.assembly", "site"),
+    "site": ("rehost.wiring", "site"),
 }
 
 

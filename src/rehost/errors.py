@@ -1,7 +1,7 @@
 """What can go wrong, as one tree.
 
 RehostError
-├── VisitError(reason)            about one image: becomes an Outcome, in pipeline/visit.py and nowhere else
+├── VisitError(reason)            about one image: becomes an Outcome, in run/visitor.py and nowhere else
 │   ├── Transient(retry_after)    a second try may cure it
 │   │   ├── Withheld              we did not ask: the operator's word, not the origin's
 │   │   └── Unanswered            we did not wait for long: it is asked again last
@@ -63,11 +63,11 @@ class Transient(VisitError):  # noqa: N818 - the kind of cause
         self.retry_after = retry_after
 
 
-class Withheld(Transient):
+class HostUnavailable(Transient):
     """A request on the way to the picture was not sent, for its host is to be left alone; no host is blamed for it."""
 
 
-class Unanswered(Transient):
+class SlowToAnswer(Transient):
     """No answer had begun when another link was to have the turn; nothing is said of the host."""
 
 

@@ -58,7 +58,7 @@ def test_a_program_that_is_one_verb_speaks_of_itself(capsys):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_list_says_what_the_verb_says_of_itself(verb):
-    command = import_module(f"rehost.cli.{verb}").command
+    command = import_module(f"rehost.cli.commands.{verb}").command
 
     assert VERBS[verb] == command.get_short_help_str(limit=200)
 

@@ -1,9 +1,9 @@
 import click
 import pytest
 
+from rehost.cli.commands.run import command as run
+from rehost.cli.commands.serve import command as serve
 from rehost.cli.options import read_settings, settings_flags
-from rehost.cli.run import command as run
-from rehost.cli.serve import command as serve
 from rehost.errors import SettingsError
 from rehost.settings import Settings, knobs
 

@@ -2,7 +2,7 @@ import pytest
 from tests.contracts.origins import OriginsContract
 from tests.fakes import FakeOrigins
 
-from rehost.ledger import SqlOrigins
+from rehost.hotlink.repository import SqlOrigins
 
 
 class TestFakeOrigins(OriginsContract):

@@ -22,10 +22,10 @@ from typing import Self
 
 STATUS = struct.Struct("=i")
 IMPORTED = (
-    "rehost.assembly.running",
-    "rehost.cli.conductor",
+    "rehost.wiring.run",
+    "rehost.cli.run_command",
     "rehost.cli.loop",
-    "rehost.cli.run",
+    "rehost.cli.commands.run",
     "rehost.telemetry.log",
     "rehost.telemetry.progress",
     "aiosqlite",

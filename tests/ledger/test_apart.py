@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from tests.databases import Desk, add_cases, execute, make_ledger, open_database, stored, url_of
+from tests.databases import Resources, add_cases, execute, make_ledger, open_database, stored, url_of
 
 from rehost.catalogue import Source, TableCatalogue
 from rehost.errors import CatalogueError
@@ -21,10 +21,10 @@ A = "https://a.example/1.png"
 async def apart(database, tmp_path: Path):
     async with open_database(f"sqlite:///{tmp_path}/ledger.db") as own:
         await migrate(own)
-        yield Desk(database, await TableCatalogue.open(database, Source()), make_ledger(own))
+        yield Resources(database, await TableCatalogue.open(database, Source()), make_ledger(own))
 
 
-async def hold(apart: Desk, *, write: bool) -> None:
+async def hold(apart: Resources, *, write: bool) -> None:
     tasks = await apart.lease_all()
     outcomes = [stored(task) for task in tasks]
 
@@ -38,7 +38,7 @@ async def hold(apart: Desk, *, write: bool) -> None:
         await apart.catalogue.transact(lambda transaction: apart.catalogue.write_back(transaction, changes))
 
 
-async def execute_in(apart: Desk, sql: str) -> list[tuple[object, ...]]:
+async def execute_in(apart: Resources, sql: str) -> list[tuple[object, ...]]:
     """Return what the ledger's own database answers."""
 
     async def work(connection):

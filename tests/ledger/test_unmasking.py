@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tests.databases import add_cases, execute, stored
 
-from rehost.ledger import Queries, Runs, SqlOrigins, Undone, Worker
+from rehost.hotlink.repository import SqlOrigins
+from rehost.ledger import Queries, Runs, Undone, Worker
 from rehost.model import Reason, State
 from rehost.ports import Clearing
 

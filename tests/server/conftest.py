@@ -6,11 +6,11 @@ import pytest
 import uvicorn
 from tests.pictures import picture
 
-from rehost.inspector.sniff import sniff
+from rehost.images.sniff import sniff
 from rehost.model import Format
 from rehost.server.app import Site
+from rehost.server.files.files import CopyFiles
 from rehost.server.listen import Listening
-from rehost.server.static import CopyFiles
 
 SERVERS = ("uvicorn", "granian")
 

@@ -15,13 +15,14 @@ from tests.server.wire import ask
 
 from rehost.catalogue import Source, Titles
 from rehost.clock import SystemClock
-from rehost.ledger import Queries, SqlOrigins
+from rehost.hotlink.repository import SqlOrigins
+from rehost.ledger import Queries
 from rehost.model import Deferred, Reason, Refused
-from rehost.server.api import Api, Disk
-from rehost.server.dashboard import Dashboard, Pictures
-from rehost.server.live import Live
-from rehost.server.office import Desk, Office
-from rehost.server.starting import Starter
+from rehost.server.api.api import Api, Disk
+from rehost.server.dashboard.dashboard import Dashboard, Pictures
+from rehost.server.dashboard.live import Live
+from rehost.server.dashboard.run_control import RunControl
+from rehost.server.lazy import Lazy, Resources
 
 __all__ = ["database", "database_url", "desk"]
 
@@ -61,7 +62,7 @@ class Runs:
 
 @pytest.fixture
 def runs(monkeypatch):
-    monkeypatch.setattr("rehost.server.starting.FIRST_SECONDS", 0.05)
+    monkeypatch.setattr("rehost.server.dashboard.run_control.FIRST_SECONDS", 0.05)
     return Runs()
 
 
@@ -86,16 +87,16 @@ async def site(desk, runs):
 def make_dashboard(database, runs, token=TOKEN):
     @asynccontextmanager
     async def opening():
-        yield Desk(
+        yield Resources(
             Queries(database),
             make_ledger(database, "page"),
             SqlOrigins(database, worker="page", concurrency=4, lease_seconds=60),
             {"cases": await Titles.open(database, Source())},
         )
 
-    api = Api(Office(opening), lambda _copies: Disk(1000, 600), ("cases",))
+    api = Api(Lazy(opening), lambda _copies: Disk(1000, 600), ("cases",))
     live = Live(api, SystemClock())
-    return Dashboard(api, Starter(runs.open), live, Pictures(NoFiles(), NoFiles()), token=token, version="0")
+    return Dashboard(api, RunControl(runs.open), live, Pictures(NoFiles(), NoFiles()), token=token, version="0")
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Client:
     async def get(self, path, *, params=None, headers=None, method="GET"):
         target = quote(path) + (f"?{urlencode(params)}" if params else "")
         reply = await ask(self.port, target, method, **(headers or {}))
-        return Told(reply.status, dict(reply.fields), reply.body)
+        return LinkDetail(reply.status, dict(reply.fields), reply.body)
 
     async def post(self, path, *, params=None, headers=None):
         target, _, query = path.partition("?")
@@ -117,7 +118,7 @@ class Client:
 
 
 @dataclass(frozen=True)
-class Told:
+class LinkDetail:
     status_code: int
     headers: dict[str, str]
     body: bytes

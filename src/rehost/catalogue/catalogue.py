@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from rehost.catalogue.fitness import check
 from rehost.catalogue.links import links_of
-from rehost.catalogue.source import Source, bind, has_key
-from rehost.catalogue.writeback import Writer
-from rehost.database import Connection, Database, LinkRows
+from rehost.catalogue.table import Source, bind, has_key
+from rehost.catalogue.validation import check
+from rehost.catalogue.writer import Writer
+from rehost.db import Connection, Database, LinkRows
 from rehost.errors import CatalogueError
 from rehost.model import Link
 from rehost.ports import Clearing, LinkQuery, Restore, WriteBack

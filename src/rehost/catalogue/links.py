@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Table, Text, cast, func, literal_column, null, select
 
-from rehost.catalogue.source import Source
-from rehost.database import blank, host_of
+from rehost.catalogue.table import Source
+from rehost.db import blank, host_of
 from rehost.model import MAX_LINK_CHARACTERS
 
 

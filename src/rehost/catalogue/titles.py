@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Column, ColumnElement, MetaData, Table, Text, cast, literal, select
 
-from rehost.catalogue.source import Source, key_column, types_of
-from rehost.database import Connection, Database
+from rehost.catalogue.table import Source, key_column, types_of
+from rehost.db import Connection, Database
 from rehost.errors import CatalogueError
 
 MOST = 1000  # rows that one search finds

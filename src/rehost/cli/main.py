@@ -14,12 +14,12 @@ from typing import Any
 import click
 
 from rehost import __version__
-from rehost.cli.outlet import lasting_streams
+from rehost.cli.streams import lasting_streams
 from rehost.errors import OperatorError
 
 INTERRUPTED = 130
 
-VERBS = {  # verb -> what it does; its module in rehost.cli has a click command of the name `command`
+VERBS = {  # verb -> what it does; its module in rehost.cli.commands has a click command of the name `command`
     "run": "Copy every picture that is wanted and not held.",
     "status": "Show what is held, what is not, and why.",
     "plan": "Show what a run would do, without a request.",
@@ -63,7 +63,7 @@ class Verbs(click.Group):
         """Return the command of a verb."""
         if cmd_name not in VERBS:
             return None
-        command: click.Command = import_module(f"rehost.cli.{cmd_name}").command
+        command: click.Command = import_module(f"rehost.cli.commands.{cmd_name}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
@@ -104,7 +104,7 @@ def _main(arguments: list[str], called: str | None) -> int:
         if called is None:
             status = rehost.main(args=arguments, prog_name="rehost", standalone_mode=False)
         else:
-            verb: click.Command = import_module(f"rehost.cli.{arguments[0]}").command
+            verb: click.Command = import_module(f"rehost.cli.commands.{arguments[0]}").command
             status = verb.main(args=arguments[1:], prog_name=called, standalone_mode=False, **CONTEXT)
     except OperatorError as error:
         return _complain(str(error), error.exit_status)
@@ -117,7 +117,7 @@ def _main(arguments: list[str], called: str | None) -> int:
 
 
 def _complain(message: str, status: int) -> int:
-    from rehost.telemetry.plain import plain  # noqa: PLC0415 - only a failure needs it
+    from rehost.telemetry.sanitize import plain  # noqa: PLC0415 - only a failure needs it
 
     for line in message.splitlines():
         print(f"rehost: {plain(line)}", file=sys.stderr)  # noqa: T201 - the command line's own voice

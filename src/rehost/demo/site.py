@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 
 from rehost.demo.page import CasePage
 from rehost.demo.world import Reply, World
-from rehost.server.sending import Application, Message, Receive, Send
+from rehost.server.files.send import Application, Message, Receive, Send
 
 DIRECT = "/direct/"
 _POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"

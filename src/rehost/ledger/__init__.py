@@ -2,8 +2,7 @@
 
 from rehost.ledger.entries import SqlLedger
 from rehost.ledger.migrations import migrate
-from rehost.ledger.origins import SqlOrigins
-from rehost.ledger.queries import Queries
+from rehost.ledger.reports import Queries
 from rehost.ledger.runs import Runs, Undone, Worker
 
-__all__ = ["Queries", "Runs", "SqlLedger", "SqlOrigins", "Undone", "Worker", "migrate"]
+__all__ = ["Queries", "Runs", "SqlLedger", "Undone", "Worker", "migrate"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import Text, delete, select, update
 
-from rehost.database import Connection, Database, now
+from rehost.db import Connection, Database, now
 from rehost.ledger.schema import learnings, links, shares, workers
 from rehost.model import State
 

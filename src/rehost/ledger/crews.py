@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import Row, Select, and_, exists, func, not_, select
 
-from rehost.database import is_over
+from rehost.db import is_over
+from rehost.ledger.due import LONGEST_LEASE
 from rehost.ledger.schema import REASONS, runs, workers
-from rehost.ledger.standings import RunStanding
-from rehost.ledger.waiting import LONGEST_LEASE
+from rehost.ledger.standings import RunReport
 from rehost.model import Reason
 
 _SAME = ("source", "host", "pid", "os_user", "version", "started_at", "undone_at")
@@ -39,7 +39,7 @@ def runs_query(source: str | None, limit: int, before: int | None) -> Select[*tu
     )
 
 
-def runs_of(rows: Sequence[Row[*tuple[Any, ...]]]) -> list[RunStanding]:
+def runs_of(rows: Sequence[Row[*tuple[Any, ...]]]) -> list[RunReport]:
     """Return the runs that these records make up, in their order."""
     records: dict[int, list[Any]] = {}
     for row in rows:
@@ -47,7 +47,7 @@ def runs_of(rows: Sequence[Row[*tuple[Any, ...]]]) -> list[RunStanding]:
     return [_run(parts) for parts in records.values()]
 
 
-def _run(parts: Sequence[Any]) -> RunStanding:
+def _run(parts: Sequence[Any]) -> RunReport:
     first, working = parts[0], sum(bool(part.is_alive) for part in parts)
     has_ended = all(part.ended_at is not None for part in parts)
     ended_at = max(part.ended_at for part in parts) if has_ended else None
@@ -56,7 +56,7 @@ def _run(parts: Sequence[Any]) -> RunStanding:
         spans = [(ended_at - first.started_at).total_seconds()]
     same: dict[str, Any] = {name: getattr(first, name) for name in _SAME}
     sums: dict[str, Any] = {name: _sum([getattr(part, name) for part in parts]) for name in _SUMS}
-    return RunStanding(
+    return RunReport(
         **same,
         **sums,
         run=first.run,

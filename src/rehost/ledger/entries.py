@@ -9,24 +9,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TypeVar, cast
 
-from rehost.database import Connection, Database, LinkRows
+from rehost.db import Connection, Database, LinkRows
 from rehost.events import RunEnded
-from rehost.ledger import (
-    burying,
-    comparing,
-    journal,
-    leasing,
-    noting,
-    pointing,
-    retiring,
-    settling,
-    singling,
-    unmasking,
-    waiting,
-)
+from rehost.ledger import burying, journal, pointing, retiring, unmasking
+from rehost.ledger import due as waiting
+from rehost.ledger import leases as leasing
+from rehost.ledger import reconcile as comparing
+from rehost.ledger import results as settling
+from rehost.ledger import single as singling
+from rehost.ledger import sync as noting
 from rehost.ledger.runs import Runs, Worker
 from rehost.model import Copy, Link, Outcome, Reason, Stored, Task
-from rehost.ports import Compared, Entry, Found, LinkQuery, Noted, Tally
+from rehost.ports import Compared, Entry, Found, LinkCounts, LinkQuery, Noted
 
 T = TypeVar("T")
 
@@ -38,8 +32,8 @@ class SqlLedger:
         """Take what a lease lasts, and how a copy's key becomes its public URL (`url("")` is what all begin with)."""
         self._database = database
         self._runs = Runs(database, worker)
-        self._leases = leasing.Lessor(database, worker.name, lease_seconds)
-        self._settling = settling.Settling(database, url)
+        self._leases = leasing.LeaseManager(database, worker.name, lease_seconds)
+        self._settling = settling.ResultWriter(database, url)
         self._url = url
 
     async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
@@ -124,7 +118,7 @@ class SqlLedger:
         """Make one deferred or refused link due now; return how many that were: one or none."""
         return await self.transact(lambda connection: waiting.forget_wait(connection, source, row_key, position))
 
-    async def tally(self, source: str) -> Tally:
+    async def tally(self, source: str) -> LinkCounts:
         """Return where the source stands now."""
         return await self._database.read(lambda connection: waiting.tally(connection, source), much=True)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import BigInteger, Integer, Text, insert, literal, select
 
-from rehost.database import Columns, Connection, Database, now
+from rehost.db import Columns, Connection, Database, now
 from rehost.ledger.schema import changes
 from rehost.model import Link
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, inspect, select
 from sqlalchemy.exc import DBAPIError
 
-from rehost.database import Connection, Database, now
+from rehost.db import Connection, Database, now
 from rehost.errors import LedgerError
 from rehost.ledger import schema
 

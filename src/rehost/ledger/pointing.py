@@ -32,9 +32,9 @@ from sqlalchemy import (
     update,
 )
 
-from rehost.database import Connection, Database, LinkRows, Session, blank, drop_temporary, make_temporary
-from rehost.ledger.noting import at_hand, same_place
+from rehost.db import Connection, Database, LinkRows, Session, blank, drop_temporary, make_temporary
 from rehost.ledger.schema import changes, links
+from rehost.ledger.sync import at_hand, same_place
 from rehost.model import Copy, Link, State
 
 GROUP = 1000  # rows

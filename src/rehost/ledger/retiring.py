@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from sqlalchemy import Text, and_, null, select, update
 
-from rehost.database import Connection, Database, LinkRows
-from rehost.ledger.noting import at_hand, same_place
+from rehost.db import Connection, Database, LinkRows
 from rehost.ledger.pointing import leads_to
 from rehost.ledger.schema import links
+from rehost.ledger.sync import at_hand, same_place
 from rehost.model import State
 
 

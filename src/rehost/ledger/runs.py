@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import ColumnElement, FromClause, Text, and_, exists, insert, select, update
 
-from rehost.database import Connection, Database, now
+from rehost.db import Connection, Database, now
 from rehost.errors import LedgerError
 from rehost.events import RunEnded
 from rehost.ledger.schema import changes, links, runs

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, MetaData, String, Table, Text
 
-from rehost.database import Moment
+from rehost.db import Moment
 from rehost.model import Reason
 
 REASONS = {reason.value: reason for reason in Reason}

@@ -11,7 +11,7 @@ from rehost.model import Format, Reason, State
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SourceReport:
     """Where a source stands, in links that the catalogue has."""
 
     source: str
@@ -25,7 +25,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class HostStanding:
+class HostReport:
     """Where one host stands, over all workers."""
 
     host: str
@@ -41,7 +41,7 @@ class HostStanding:
 
 
 @dataclass(frozen=True, slots=True)
-class RootStanding:
+class RootReport:
     """Where links stand whose URLs begin alike, up to the path."""
 
     root: str  # as the rows have it
@@ -54,7 +54,7 @@ class RootStanding:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkStanding:
+class LinkReport:
     """All that is known of one link now."""
 
     entry: int
@@ -133,7 +133,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class RunStanding:
+class RunReport:
     """One run, of one process or of a crew; what is None is not known yet, or never was: it was killed."""
 
     run: int
@@ -177,5 +177,5 @@ class LinkFilter:
 class Page:
     """Some links, and where the next page begins."""
 
-    links: Sequence[LinkStanding]
+    links: Sequence[LinkReport]
     next: int | None  # to be given as `after`; None at the end

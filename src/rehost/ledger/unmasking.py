@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Row, Text, and_, func, or_, select, update
 
-from rehost.database import Connection, Database, after, host_of
-from rehost.ledger import visits
-from rehost.ledger.comparing import NO_COPY
+from rehost.db import Connection, Database, after, host_of
+from rehost.ledger import history as visits
+from rehost.ledger.reconcile import NO_COPY
 from rehost.ledger.schema import links
 from rehost.ledger.standings import End
 from rehost.model import Copy, Link, Reason, State

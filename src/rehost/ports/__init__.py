@@ -8,6 +8,8 @@ from rehost.ports.facts import (
     Drawn,
     Entry,
     Found,
+    KnownGoodLink,
+    LinkCounts,
     LinkQuery,
     Marks,
     News,
@@ -18,9 +20,7 @@ from rehost.ports.facts import (
     Share,
     Spending,
     T,
-    Tally,
     Transaction,
-    Witness,
     WriteBack,
 )
 from rehost.ports.keeping import Catalogue, Store
@@ -38,7 +38,9 @@ __all__ = [
     "Fetcher",
     "Found",
     "Inspector",
+    "KnownGoodLink",
     "Ledger",
+    "LinkCounts",
     "LinkQuery",
     "Marks",
     "News",
@@ -52,8 +54,6 @@ __all__ = [
     "Spending",
     "Store",
     "T",
-    "Tally",
     "Transaction",
-    "Witness",
     "WriteBack",
 ]

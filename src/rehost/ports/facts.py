@@ -21,7 +21,7 @@ Transaction = Any
 
 
 @dataclass(frozen=True, slots=True)
-class Witness:
+class KnownGoodLink:
     """A link that gave a picture, and that picture's digest."""
 
     url: str
@@ -59,7 +59,7 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class LinkCounts:
     """Where a source stands now, in links that the catalogue has."""
 
     present: int

@@ -11,10 +11,10 @@ from rehost.ports.facts import (
     Compared,
     Entry,
     Found,
+    LinkCounts,
     LinkQuery,
     Noted,
     T,
-    Tally,
     Transaction,
 )
 
@@ -99,7 +99,7 @@ class Ledger(Protocol):
         """Take it that these files are removed."""
         ...
 
-    async def tally(self, source: str) -> Tally:
+    async def tally(self, source: str) -> LinkCounts:
         """Return where the source stands now."""
         ...
 

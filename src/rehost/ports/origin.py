@@ -8,7 +8,7 @@ from typing import Protocol
 
 from rehost.errors import VisitError
 from rehost.model import Download, Image, NotModified, Reason, Request, Rule
-from rehost.ports.facts import Draw, Drawn, News, Pause, Share, Spending, Witness
+from rehost.ports.facts import Draw, Drawn, KnownGoodLink, News, Pause, Share, Spending
 
 
 class Politeness(Protocol):
@@ -151,7 +151,7 @@ class Origins(Protocol):
         """Have learning begin anew in so many seconds: from then on no extra request counts that was taken before."""
         ...
 
-    async def witnesses(self, host: str) -> Sequence[Witness]:
+    async def witnesses(self, host: str) -> Sequence[KnownGoodLink]:
         """Return a few held links of a host, as the rows have them: of different bytes, the last held first."""
         ...
 

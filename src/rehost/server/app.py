@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
 
-from rehost.server.answer import error
-from rehost.server.sending import Application, Message, Receive, Send, send_text
-from rehost.server.static import decline
+from rehost.server.files.files import decline
+from rehost.server.files.response import error
+from rehost.server.files.send import Application, Message, Receive, Send, send_text
 
 IMAGES = "/image"
 

@@ -7,7 +7,7 @@ import socket
 from contextlib import suppress
 
 from rehost.errors import SettingsError
-from rehost.server.sending import Application
+from rehost.server.files.send import Application
 
 MOST_CONNECTIONS = 2048  # served at once; granian's own 128 would let so many slow clients stop everybody
 

@@ -1,16 +1,16 @@
 """Settings: what the operator may choose, read once and parsed at the edge."""
 
-from rehost.settings.knobs import DatabaseParts, Knob, Settings, knobs
-from rehost.settings.loading import load
+from rehost.settings.fields import DatabaseParts, Setting, Settings, knobs
+from rehost.settings.loader import load
 from rehost.settings.sections import OriginOverride, SourceSettings
-from rehost.settings.values import ConnectTo, Network, size_text
+from rehost.settings.types import ConnectTo, Network, size_text
 
 __all__ = [
     "ConnectTo",
     "DatabaseParts",
-    "Knob",
     "Network",
     "OriginOverride",
+    "Setting",
     "Settings",
     "SourceSettings",
     "knobs",

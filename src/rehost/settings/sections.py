@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from rehost.settings.values import HEADER, REFERER, SWITCH, WORD, Kind, seconds, whole
+from rehost.settings.types import HEADER, REFERER, SWITCH, WORD, Kind, seconds, whole
 
 T = TypeVar("T")
 

@@ -37,12 +37,13 @@ from typing import ParamSpec, Self, TypeVar
 from rehost.clock import Clock
 from rehost.errors import StoreError
 from rehost.ports import Marks, Placement
-from rehost.store import leftovers, walk
-from rehost.store.durable import Durability
-from rehost.store.faults import faults
+from rehost.store import listing as walk
+from rehost.store import recovery as leftovers
+from rehost.store.errors import faults
+from rehost.store.fsync import Durability
 from rehost.store.layout import is_key
-from rehost.store.names import Names, make_folders, marks_of
-from rehost.store.workplace import HOME, Workplace, exclusive, settle_in, take_over
+from rehost.store.publish import NameRegistry, make_folders, marks_of
+from rehost.store.workdir import HOME, WorkDir, exclusive, settle_in, take_over
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -57,9 +58,9 @@ class _Opened:
     """What there is between `__aenter__` and `__aexit__`."""
 
     durability: Durability
-    workplace: Workplace
-    left: list[Workplace]  # of processes that are no more, with something kept aside
-    names: Names
+    workplace: WorkDir
+    left: list[WorkDir]  # of processes that are no more, with something kept aside
+    names: NameRegistry
 
 
 class LocalStore:
@@ -226,7 +227,7 @@ class LocalStore:
         for place in left:
             if place not in kept:
                 place.close()
-        names = Names(self._root, self._home / "lock", workplace.replaced, _FILE_MODE & ~_umask())
+        names = NameRegistry(self._root, self._home / "lock", workplace.replaced, _FILE_MODE & ~_umask())
         durability = Durability(self._root)
         durability.sync_folders([self._home, self._root, *(folder.parent for folder in made)])
         return _Opened(durability, workplace, kept, names)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from rehost.errors import SettingsError
 from rehost.events import Event, HostDeferred, OriginChanged, OriginLearned, OriginPaused, Planned, RunEnded, Visited
 from rehost.model import Deferred, Outcome, Reason, Refused, Stored, Unchanged
-from rehost.telemetry.plain import field
+from rehost.telemetry.sanitize import field
 
 FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s"
 DATE_FORMAT = "%Y-%m-%dT%H:%M:%S"

@@ -14,8 +14,8 @@ from tqdm import tqdm
 from rehost.clock import Clock
 from rehost.events import Event, HostDeferred, Listener, OriginPaused, Planned, RunEnded, Visited
 from rehost.model import Deferred, Refused
-from rehost.telemetry import figures
-from rehost.telemetry.plain import plain
+from rehost.telemetry import format as figures
+from rehost.telemetry.sanitize import plain
 
 LINE_SECONDS = 10.0
 TICK_SECONDS = 1.0

@@ -1,0 +1,1 @@
+"""The processes of one `rehost run --workers`."""

@@ -1,0 +1,1 @@
+"""When a host may be asked: pace, pauses, shares between workers, a daily quota."""

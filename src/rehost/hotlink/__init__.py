@@ -1,0 +1,1 @@
+"""Which Referer each origin wants, and which of its answers are decoys."""

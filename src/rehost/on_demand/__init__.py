@@ -1,0 +1,1 @@
+"""One picture at once, because a reader asks for it."""

@@ -1,0 +1,1 @@
+"""The copies as HTTP responses."""

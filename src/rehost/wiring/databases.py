@@ -1,0 +1,103 @@
+"""Database, ledger and catalogue, opened; and what needs no more than these."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
+from functools import partial
+from random import SystemRandom
+
+import rehost
+from rehost import process_identity as identity
+from rehost.catalogue.catalogue import TableCatalogue
+from rehost.catalogue.table import Source
+from rehost.clock import Clock, SystemClock
+from rehost.db import Database
+from rehost.errors import SettingsError
+from rehost.ledger.migrations import migrate
+from rehost.ledger.reports import Queries
+from rehost.ledger.runs import Runs, Undone, Worker
+from rehost.settings import Settings
+from rehost.store.layout import Layout
+
+OUTAGE_SECONDS = 5.0  # whoever waits for an answer does not wait long for a database that was there before
+
+
+def worker() -> Worker:
+    """Return who we are in the ledger."""
+    return Worker(identity.name(), platform.node(), os.getpid(), identity.user(), rehost.__version__)
+
+
+def all_sources(settings: Settings) -> list[Source]:
+    """Return all sources."""
+    return [Source(**asdict(each)) for each in settings.sources]
+
+
+def source_of(settings: Settings, name: str | None) -> Source:
+    """Return the source of that name; without a name the only one.
+
+    Raises:
+        SettingsError: there is no such source, or there are several and no name.
+    """
+    sources = {each.name: each for each in all_sources(settings)}
+    if name is None and len(sources) == 1:
+        return next(iter(sources.values()))
+    if name not in sources:
+        known = ", ".join(sources)
+        said = f"There is no source {name}" if name else "There are several sources: say --source"
+        raise SettingsError(f"{said}; rehost.toml has {known}.")
+    return sources[name]
+
+
+@asynccontextmanager
+async def open_databases(
+    settings: Settings, clock: Clock, outage_seconds: float = 120.0
+) -> AsyncIterator[tuple[Database, Database]]:
+    """Open the catalogue's database and the ledger's, which are one and the same unless REHOST_LEDGER_URL differs.
+
+    Args:
+        settings: all of them.
+        clock: for the waits while a database is away.
+        outage_seconds: how long one that was reached once may be away.
+    """
+    database = partial(Database, clock=clock, random=SystemRandom(), outage_seconds=outage_seconds)
+    async with AsyncExitStack() as stack:
+        catalogue = await stack.enter_async_context(database(settings.database_url, must_exist=True))
+        if settings.ledger_url == settings.database_url:
+            yield catalogue, catalogue
+            return
+        yield catalogue, await stack.enter_async_context(database(settings.ledger_url))
+
+
+@asynccontextmanager
+async def open_queries(settings: Settings) -> AsyncIterator[Queries]:
+    """Open the ledger for questions.
+
+    Raises:
+        OperatorError: the database cannot be used.
+    """
+    async with open_databases(settings, SystemClock()) as (_, ledger):
+        await migrate(ledger)
+        yield Queries(ledger)
+
+
+async def undo(settings: Settings, *, source: str | None, run: int) -> Undone:
+    """Put the column back as it was before a run, where nobody has changed it since.
+
+    Raises:
+        OperatorError: there is no such run, or the database cannot be used.
+    """
+    async with open_databases(settings, SystemClock()) as (ours, theirs):
+        await migrate(theirs)
+        chosen = source_of(settings, source)
+        layout = Layout(chosen.path, settings.static_url_prefix)
+
+        def is_there(url: str) -> bool:
+            key = layout.key_of_url(url)
+            return key is None or (settings.storage_dir / key).is_file()  # what is not ours we cannot know
+
+        catalogue = await TableCatalogue.open(ours, chosen)
+        return await Runs(theirs, worker()).undo(run, catalogue, is_there=is_there)

@@ -1,0 +1,213 @@
+"""Everything that a run needs, chosen and opened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from random import SystemRandom
+
+from rehost import process_identity as identity
+from rehost.catalogue.catalogue import TableCatalogue
+from rehost.catalogue.table import Source
+from rehost.clock import Clock, SystemClock
+from rehost.events import Listener
+from rehost.fetch.fetcher import Client
+from rehost.fetch.origin_pattern import Pattern
+from rehost.hosts.heartbeat import Heartbeat
+from rehost.hosts.limiter import HostLimiter
+from rehost.hosts.pacing import HostPolicy
+from rehost.hosts.scheduler import RequestScheduler
+from rehost.hotlink.cleanup import DecoyCleaner
+from rehost.hotlink.learner import Learner
+from rehost.hotlink.referers import Referers
+from rehost.hotlink.repository import SqlOrigins
+from rehost.hotlink.seen_digests import SeenDigests
+from rehost.http.address_policy import AddressPolicy
+from rehost.http.proxy import Proxies
+from rehost.http.redirects import Hops
+from rehost.http.url import normalise
+from rehost.images.verifier import ImageVerifier
+from rehost.ledger.entries import SqlLedger
+from rehost.ledger.migrations import migrate
+from rehost.run.limits import Limits
+from rehost.run.planner import Planner
+from rehost.run.recorder import Recorder
+from rehost.run.rows import Rows
+from rehost.run.run import Components, Run, safely
+from rehost.run.visitor import Visitor
+from rehost.settings import OriginOverride, Settings
+from rehost.store.layout import Layout
+from rehost.store.local import LocalStore
+from rehost.wiring.databases import open_databases, source_of, worker
+
+
+@asynccontextmanager
+async def open_run(
+    settings: Settings, *, source: str | None, listen: Listener, requests: int | None = None
+) -> AsyncIterator[Run]:
+    """Open everything that a run over one source needs, in the order in which an operator would mend it.
+
+    Args:
+        settings: all of them.
+        source: its name; None for the only one.
+        listen: told of everything that happens.
+        requests: how many of the command's requests this process may have in flight; None for all of them.
+
+    Raises:
+        OperatorError: a setting, the database, the table or the store cannot be used.
+    """
+    clock = SystemClock()
+    limits = limits_of(settings, requests or settings.concurrency)
+    async with open_parts(settings, [source_of(settings, source)], clock, limits, listen) as [parts]:
+        yield Run(parts, limits, clock, listen)
+
+
+@asynccontextmanager
+async def open_parts(
+    settings: Settings,
+    sources: Sequence[Source],
+    clock: Clock,
+    limits: Limits,
+    listen: Listener,
+    outage_seconds: float = 120.0,
+) -> AsyncIterator[Sequence[Components]]:
+    """Open the parts of each source; all but those that know its table are one and the same."""
+    random = SystemRandom()
+    me = worker()
+    async with AsyncExitStack() as stack:
+        ours, theirs = await stack.enter_async_context(open_databases(settings, clock, outage_seconds))
+        catalogues = [await TableCatalogue.open(ours, source) for source in sources]
+        await migrate(theirs)
+        layouts = [Layout(source.path, settings.static_url_prefix) for source in sources]
+        store = await stack.enter_async_context(
+            LocalStore(settings.storage_dir, clock=clock, min_free_bytes=settings.min_free_bytes)
+        )
+        ledger = SqlLedger(theirs, worker=me, lease_seconds=settings.lease_seconds, url=layouts[0].url)
+        await ledger.bury(identity.is_gone)
+        origins = SqlOrigins(
+            theirs, worker=me.name, concurrency=settings.concurrency, lease_seconds=settings.lease_seconds
+        )
+        politeness = HostLimiter(
+            clock,
+            random,
+            concurrency=settings.concurrency,
+            requests=limits.requests,
+            manners=_manners(settings),
+            first_slots=0,
+        )
+        pulse = Heartbeat(ledger, origins, politeness, listen)
+        gate = RequestScheduler(
+            politeness,
+            clock,
+            concurrency=limits.requests,
+            patience_seconds=limits.patience_seconds,
+            changed=pulse.report,
+            greet=pulse.hurry,
+        )
+        client = await stack.enter_async_context(_client(settings, clock, limits.requests, gate))
+        inspector = await stack.enter_async_context(_inspector(settings, clock))
+        learner = Learner(
+            origins,
+            _referers(settings),
+            SeenDigests(random),
+            normalise=normalise,
+            clock=clock,
+            listen=listen,
+            pause=gate.pause,
+        )
+        joint = ours is theirs
+        parts = []
+        for catalogue, layout in zip(catalogues, layouts, strict=True):
+            visitor = Visitor(client, inspector, store, layout, learner, gate, clock, random, settings.attempts)
+            rows = Rows(catalogue, layout, joint)
+            recorder = Recorder(ledger, store, rows, safely)
+            unveiler = DecoyCleaner(ledger, store, rows, learner, visitor)
+            planner = Planner(ledger, store, rows)
+            parts.append(Components(planner, visitor, recorder, ledger, politeness, gate, pulse, unveiler, store))
+        yield parts
+
+
+def limits_of(settings: Settings, requests: int) -> Limits:
+    """Return how much a process with so many requests in flight does at once."""
+    return Limits(
+        concurrency=settings.concurrency,
+        requests=requests,
+        visits=4 * requests + 8,
+        renew_seconds=settings.lease_seconds / 4,
+    )
+
+
+def _referers(settings: Settings) -> Referers:
+    laid_down = [
+        (each.pattern, settings.referer if each.referer is None else each.referer) for each in settings.origins
+    ]
+    return Referers(settings.referer, laid_down)
+
+
+def _manners(settings: Settings) -> Callable[[str], HostPolicy]:
+    """Return what the operator asks for by host: the first pattern that fits says it, the general settings the rest."""
+    general = HostPolicy(settings.min_delay_seconds, settings.daily_budget or None)
+    special = [
+        (
+            Pattern(each.pattern),
+            HostPolicy(
+                general.min_delay_seconds if each.min_delay_seconds is None else each.min_delay_seconds,
+                general.daily_budget if each.daily_budget is None else each.daily_budget or None,
+            ),
+        )
+        for each in settings.origins
+    ]
+    return lambda host: next((manners for pattern, manners in special if pattern.fits_host(host)), general)
+
+
+def _headers(settings: Settings) -> Callable[[str], Mapping[str, str]]:
+    """Return an origin's own header fields: of the first pattern that fits."""
+    special = [(Pattern(each.pattern), _fields(each)) for each in settings.origins]
+    return lambda origin: next((fields for pattern, fields in special if pattern.fits(origin)), {})
+
+
+def _fields(override: OriginOverride) -> dict[str, str]:
+    fields = dict(override.headers)
+    if override.user_agent is not None:
+        fields["User-Agent"] = override.user_agent
+    if override.cookies:  # RFC 6265, section 4.2.1
+        fields["Cookie"] = "; ".join(f"{name}={value}" for name, value in override.cookies)
+    return fields
+
+
+def _robots(settings: Settings) -> Callable[[str], bool]:
+    """Return whether an origin's robots.txt is obeyed: the first pattern that fits says it, or leaves it as it is."""
+    special = [
+        (Pattern(each.pattern), settings.robots if each.robots is None else each.robots) for each in settings.origins
+    ]
+    return lambda origin: next((robots for pattern, robots in special if pattern.fits(origin)), settings.robots)
+
+
+def _client(settings: Settings, clock: Clock, requests: int, hops: Hops) -> Client:
+    return Client(
+        AddressPolicy(settings.allow_networks),
+        clock=clock,
+        timeout_seconds=settings.timeout_seconds,
+        max_bytes=settings.max_bytes,
+        max_redirects=settings.max_redirects,
+        user_agent=settings.user_agent,
+        concurrency=requests,
+        connect_to=settings.connect_to,
+        proxies=Proxies.from_environment(os.environ),
+        headers_for=_headers(settings),
+        obeys_robots=_robots(settings),
+        hops=hops,
+    )
+
+
+def _inspector(settings: Settings, clock: Clock) -> ImageVerifier:
+    return ImageVerifier(
+        verify="structure" if settings.verify == "structure" else "decode",
+        max_pixels=settings.max_pixels,
+        max_frames=settings.max_frames,
+        decode_memory_bytes=settings.decode_memory_bytes,
+        decode_seconds=settings.decode_seconds,
+        processes=settings.decode_processes or os.cpu_count() or 1,
+        clock=clock,
+    )

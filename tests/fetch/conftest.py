@@ -1,0 +1,3 @@
+from tests.http.conftest import fetch, origin, spool
+
+__all__ = ["fetch", "origin", "spool"]

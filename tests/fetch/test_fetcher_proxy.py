@@ -1,0 +1,208 @@
+"""Through a proxy the proxy resolves: we check what we can, and connect to nothing but the proxy."""
+
+import asyncio
+import contextlib
+import ssl
+from contextlib import asynccontextmanager
+
+import pytest
+import trustme
+import uvloop
+from tests.http.conftest import client, no_names
+
+from rehost.errors import Permanent, Transient
+from rehost.http.address_policy import AddressPolicy
+from rehost.http.proxy import Proxies
+from rehost.model import Reason, Request
+
+PUBLIC = ["93.184.216.34"]
+
+
+class Proxy:
+    """A forwarding proxy (RFC 9112, section 3.2.2; RFC 9110, section 9.3.6) that leads every host to one origin."""
+
+    def __init__(self, origin, status="200 OK", tls=None, established="HTTP/1.1 200 Connection established"):
+        self.asked = []  # request lines and the credentials with them
+        self._established = established
+        self._tls = tls
+        self._origin = origin
+        self._status = status
+
+    @asynccontextmanager
+    async def serving(self):
+        server = await asyncio.start_server(self._converse, "127.0.0.1", 0, ssl=self._tls)
+        async with server:
+            scheme = "https" if self._tls else "http"
+            self.url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            yield self
+
+    async def _converse(self, reader, writer):
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            self.asked.append(head.decode())
+            if not self._status.startswith("200"):
+                writer.write(f"HTTP/1.1 {self._status}\r\nContent-Length: 0\r\n\r\n".encode())
+                await writer.drain()
+                return
+            far_reader, far_writer = await asyncio.open_connection(self._origin.address, self._origin.port)
+            with contextlib.closing(far_writer):
+                if head.startswith(b"CONNECT "):
+                    writer.write(f"{self._established}\r\n\r\n".encode())
+                else:
+                    far_writer.write(head)
+                await asyncio.gather(_pipe(reader, far_writer), _pipe(far_reader, writer))
+
+
+async def _pipe(reader, writer):
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        writer.write_eof()
+
+
+@pytest.fixture
+async def proxy(origin):
+    async with Proxy(origin).serving() as serving:
+        yield serving
+
+
+@pytest.fixture
+def through(origin, spool, monkeypatch):
+    """Fetch a URL through a proxy, with nothing opened by the operator."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(origin.ca_file))
+
+    async def once(proxies, url, *, addresses=PUBLIC, **settings):
+        async def lookup(host):
+            return addresses or await no_names(host)
+
+        usual = {"guard": AddressPolicy(), "connect_to": [], "proxies": proxies, "lookup": lookup}
+        async with client(origin, **(usual | settings)) as opened:
+            return await opened.fetch(Request(url, spool))
+
+    return once
+
+
+async def refused(fetching):
+    with pytest.raises((Permanent, Transient)) as caught:
+        await fetching
+    return caught.value.reason
+
+
+async def test_a_plain_url_is_asked_of_the_proxy(origin, spool, proxy, through):
+    await through(Proxies(http=proxy.url), "http://a.example/picture/1.jpg")
+
+    assert proxy.asked[0].startswith("GET http://a.example/picture/1.jpg HTTP/1.1\r\n")
+    assert spool.read_bytes() == origin.picture("http://a.example/picture/1.jpg")
+
+
+async def test_a_tls_url_goes_through_a_tunnel(origin, spool, proxy, through):
+    await through(Proxies(https=proxy.url), "https://a.example/picture/1.jpg")
+
+    assert proxy.asked[0].startswith("CONNECT a.example:443 HTTP/1.1\r\n")
+    assert "picture" not in proxy.asked[0]
+    assert origin.requests[0].tls
+    assert spool.read_bytes() == origin.picture("https://a.example/picture/1.jpg")
+
+
+@pytest.mark.parametrize(
+    "established",
+    [
+        "HTTP/1.0 200 Connection established",
+        "HTTP/1.0 200 OK\r\nContent-Length: 0",
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0",
+        "HTTP/1.1 200 OK\r\nContent-Length: 99",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked",
+    ],
+)
+async def test_whatever_the_proxy_says_of_a_body_the_tunnel_begins_at_the_head(origin, spool, through, established):
+    async with Proxy(origin, established=established).serving() as proxy:
+        await through(Proxies(https=proxy.url), "https://a.example/picture/1.jpg")
+
+    assert spool.read_bytes() == origin.picture("https://a.example/picture/1.jpg")
+
+
+async def test_the_proxys_credentials_are_for_the_proxy(origin, proxy, through):
+    await through(Proxies(https=proxy.url.replace("//", "//user:word@")), "https://a.example/picture/1.jpg")
+
+    assert "Proxy-Authorization: Basic dXNlcjp3b3Jk" in proxy.asked[0]
+    assert "proxy-authorization" not in origin.requests[0].headers
+
+
+@pytest.mark.parametrize("url", ["http://10.0.0.1/1.jpg", "http://[::1]/1.jpg", "http://169.254.169.254/latest"])
+async def test_a_literal_address_that_is_not_public_is_not_asked_for(proxy, through, url):
+    assert await refused(through(Proxies(http=proxy.url), url)) is Reason.ADDRESS_REFUSED
+    assert proxy.asked == []
+
+
+@pytest.mark.parametrize("addresses", [["10.0.0.1"], ["93.184.216.34", "127.0.0.1"]])
+async def test_a_name_that_we_know_to_be_inside_is_not_asked_for(proxy, through, addresses):
+    reason = await refused(through(Proxies(http=proxy.url), "http://a.example/1.jpg", addresses=addresses))
+
+    assert reason is Reason.ADDRESS_REFUSED
+    assert proxy.asked == []
+
+
+async def test_a_name_that_only_the_proxy_can_resolve_is_asked_for(proxy, through):
+    await through(Proxies(http=proxy.url), "http://a.example/picture/1.jpg", addresses=[])
+
+    assert len(proxy.asked) == 1
+
+
+async def test_every_hop_is_checked(proxy, through):
+    assert await refused(through(Proxies(http=proxy.url), "http://a.example/redirect-private/1.jpg")) is (
+        Reason.ADDRESS_REFUSED
+    )
+    assert len(proxy.asked) == 1
+
+
+async def test_what_no_proxy_names_is_guarded_as_without_one(origin, proxy, through):
+    proxies = Proxies(http=proxy.url, without=("a.example",))
+
+    assert await refused(through(proxies, "http://a.example/1.jpg", addresses=["127.0.0.1"])) is Reason.ADDRESS_REFUSED
+    assert proxy.asked == []
+    assert origin.connections == 0
+
+
+async def test_a_detour_is_taken_without_the_proxy(origin, spool, monkeypatch, proxy):
+    async with client(origin, proxies=Proxies(http=proxy.url)) as opened:
+        await opened.fetch(Request("http://a.example/picture/1.jpg", spool))
+
+    assert proxy.asked == []
+    assert origin.count() == 1
+
+
+async def test_a_proxy_that_refuses_is_unreachability(origin, through):
+    async with Proxy(origin, "407 Proxy Authentication Required").serving() as proxy:
+        reason = await refused(through(Proxies(https=proxy.url), "https://a.example/1.jpg"))
+
+    assert reason is Reason.UNREACHABLE
+    assert origin.connections == 0
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("url", ["http://a.example/picture/1.jpg", "https://a.example/picture/1.jpg"])
+def test_a_proxy_is_spoken_to_over_tls_where_its_url_says_so(origin, spool, tmp_path, monkeypatch, url, loop):
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    trusted = tmp_path / "both.pem"
+    trusted.write_bytes(authority.cert_pem.bytes() + origin.ca_file.read_bytes())
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+
+    async def fetched():
+        async with Proxy(origin, tls=context).serving() as proxy:
+            proxies = Proxies(http=proxy.url, https=proxy.url)
+            async with client(origin, guard=AddressPolicy(), connect_to=[], proxies=proxies) as opened:
+                await opened.fetch(Request(url, spool))
+            return proxy.asked[0].partition(" ")[0]
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        method = runner.run(fetched())
+
+    assert method == ("CONNECT" if url.startswith("https") else "GET")
+    assert spool.read_bytes() == origin.picture(url)
+
+
+async def test_a_proxy_that_is_not_there_is_unreachability(origin, through):
+    assert await refused(through(Proxies(http="http://127.0.0.1:1"), "http://a.example/1.jpg")) is Reason.UNREACHABLE
+    assert origin.connections == 0

@@ -1,0 +1,267 @@
+import asyncio
+import gzip
+import zlib
+
+import pytest
+from tests.http.conftest import client
+from tests.misbehaviours import BEHAVIOURS
+from tests.origin import Origin
+
+from rehost.errors import Permanent, Transient
+from rehost.fetch.robots import MAX_BYTES, parse, tag_forbids
+from rehost.model import Reason, Request
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "allowed"),
+    [
+        ("", "/a.png", True),
+        ("User-agent: *\nDisallow:", "/a.png", True),
+        ("User-agent: *\nDisallow: /", "/a.png", False),
+        ("\ufeffuser-AGENT: *\r\ndisALLOW: / # all of it\r\n", "/a.png", False),
+        ("User-agent: *\nDisallow: /private", "/private/a.png", False),
+        ("User-agent: *\nDisallow: /private", "/a.png", True),
+        ("User-agent: *\nDisallow: /\nAllow: /pictures/", "/pictures/a.png", True),
+        ("User-agent: *\nAllow: /a\nDisallow: /a", "/a", True),
+        ("User-agent: *\nDisallow: /*.png$", "/x/a.png", False),
+        ("User-agent: *\nDisallow: /*.png$", "/x/a.png?size=1", True),
+        ("User-agent: *\nDisallow: /*.png", "/x/a.png?size=1", False),
+        ("User-agent: *\nDisallow: /a*b*c", "/a-c-b-c", False),
+        ("User-agent: *\nDisallow: /a*b*c", "/a-c-b-", True),
+        ("User-agent: *\nDisallow: /a$", "/a", False),
+        ("User-agent: *\nDisallow: /a$", "/ab", True),
+        ("User-agent: *\nDisallow: /*a$", "/aba", False),
+        ("User-agent: other\nDisallow: /", "/a.png", True),
+        ("User-agent: rehost\nAllow: /\n\nUser-agent: *\nDisallow: /", "/a.png", True),
+        ("User-agent: *\nAllow: /\n\nUser-agent: Rehost\nDisallow: /", "/a.png", False),
+        ("User-agent: other\nUser-agent: rehost\nDisallow: /", "/a.png", False),
+        ("User-agent: rehost\nDisallow: /a\nUser-agent: rehost\nDisallow: /b", "/b", False),
+        ("Disallow: /", "/a.png", True),
+        ("<html>no such page</html>", "/a.png", True),
+    ],
+)
+def test_rules_are_read_as_rfc_9309_has_them(text, target, allowed):
+    assert parse(text).allows(target) is allowed
+
+
+@pytest.mark.parametrize(
+    ("pattern", "target"),
+    [
+        ("/图片/", "/%E5%9B%BE%E7%89%87/x.png"),
+        ("/%e5%9b%be/", "/%E5%9B%BE/x.png"),
+        ("/a%2fb", "/a%2Fb"),
+        ("/a%2Fb", "/a%2fb"),
+        ("/%7Euser/", "/~user/"),
+        ("/~user/", "/%7euser/"),
+        ("/a b/", "/a%20b/"),
+        ("/a|b", "/a%7Cb"),
+        ("/*.PNG%24", "/1.PNG$"),
+        ("/a$b$", "/a$b"),
+        ("/a%2A", "/a*"),
+        ("/*?size=%e5$", "/1.png?size=%E5"),
+    ],
+)
+def test_paths_are_compared_however_they_are_encoded(pattern, target):
+    assert not parse(f"User-agent: *\nDisallow: {pattern}").allows(target)
+
+
+@pytest.mark.parametrize(("pattern", "target"), [("/a%2Fb", "/a/b"), ("/a%2A", "/ab"), ("/a%24", "/a"), ("/%", "/")])
+def test_what_is_encoded_for_a_reason_is_another_path(pattern, target):
+    assert parse(f"User-agent: *\nDisallow: {pattern}").allows(target)
+
+
+async def test_a_robots_txt_in_a_national_encoding_means_its_bytes(spool):
+    site = Site("User-agent: *\nDisallow: /图/\n".encode("gbk"))
+
+    reasons, _ = await outcomes(site, spool, "http://a.example/%CD%BC/1.png", "http://a.example/%E5%9B%BE/1.png")
+
+    assert reasons == [Reason.ROBOTS_REFUSED, None]
+
+
+def test_a_pattern_made_to_be_dear_is_cheap():
+    rules = parse("User-agent: *\nDisallow: /" + "*a" * 1000 + "*b$")
+
+    assert rules.allows("/" + "a" * 3000)
+
+
+@pytest.mark.parametrize(
+    ("fields", "forbidden"),
+    [
+        ([], False),
+        (["all"], False),
+        (["noindex"], True),
+        (["nofollow, NoImageIndex"], True),
+        (["none"], True),
+        (["otherbot: noindex"], False),
+        (["rehost: noindex"], True),
+        (["otherbot: noindex", "noimageai"], True),
+        (["unavailable_after: 25 Jun 2010 15:00:00 PST"], False),
+        (["nofollow, unavailable_after: 25 Jun 2010 15:00:00 PST, noindex"], True),
+    ],
+)
+def test_a_tag_asks_not_to_keep_a_picture(fields, forbidden):
+    assert tag_forbids(fields) is forbidden
+
+
+class Site:
+    """An origin with a robots.txt."""
+
+    def __init__(self, robots=b"", status=200):
+        self.robots = robots
+        self.status = status
+
+    def __call__(self, _host, path, _headers):
+        return self._answer if path == "/robots.txt" else None
+
+    async def _answer(self, exchange):
+        await exchange.reply(self.status, self.robots, "Content-Type: text/plain")
+
+
+async def outcomes(site, spool, *urls, **settings):
+    """Fetch URLs one after the other; return the reasons (None: fetched) and the paths that were asked for."""
+    found = []
+    with Origin(site) as origin:
+        async with client(origin, **({"obeys_robots": lambda _origin: True} | settings)) as opened:
+            for url in urls:
+                try:
+                    await opened.fetch(Request(url, spool))
+                    found.append(None)
+                except (Permanent, Transient) as error:
+                    found.append(error.reason)
+        return found, [asked.path for asked in origin.requests]
+
+
+FORBIDDEN = Site(b"User-agent: *\nDisallow: /private/\n")
+
+
+async def test_what_robots_txt_forbids_is_not_asked_for(spool):
+    reasons, asked = await outcomes(FORBIDDEN, spool, "http://a.example/private/1.png", "http://a.example/2.png")
+
+    assert reasons == [Reason.ROBOTS_REFUSED, None]
+    assert asked == ["/robots.txt", "/2.png"]
+
+
+async def test_every_origin_has_its_own_robots_txt(spool):
+    _, asked = await outcomes(FORBIDDEN, spool, *(f"http://{name}.example/1.png" for name in "aab"))
+
+    assert asked == ["/robots.txt", "/1.png", "/1.png", "/robots.txt", "/1.png"]
+
+
+async def test_no_robot_rule_counts_unless_the_operator_says_so(spool):
+    urls = ["http://a.example/private/1.png", "http://a.example/asks-no-robots/1.png"]
+
+    assert await outcomes(FORBIDDEN, spool, *urls, obeys_robots=None) == (
+        [None, None],
+        ["/private/1.png", "/asks-no-robots/1.png"],
+    )
+    reasons, asked = await outcomes(FORBIDDEN, spool, *urls, obeys_robots=lambda origin: origin != "http://a.example")
+    assert reasons == [None, None]
+    assert "/robots.txt" not in asked
+
+
+async def test_a_tag_on_the_picture_is_obeyed(spool):
+    reasons, _ = await outcomes(Site(), spool, "http://a.example/asks-no-robots/1.png")
+
+    assert reasons == [Reason.ROBOTS_REFUSED]
+    assert not spool.exists()
+
+
+async def test_a_redirect_into_a_forbidden_place_is_not_followed(spool):
+    site = Site(b"User-agent: *\nDisallow: /picture/\n")
+
+    reasons, asked = await outcomes(site, spool, "http://a.example/redirect/1.png")
+
+    assert reasons == [Reason.ROBOTS_REFUSED]
+    assert asked == ["/robots.txt", "/redirect/1.png"]
+
+
+@pytest.mark.parametrize(("status", "reason"), [(404, None), (403, None), (503, Reason.ROBOTS_REFUSED)])
+async def test_an_origin_without_robots_txt_allows_all_and_one_in_trouble_nothing(spool, status, reason):
+    reasons, _ = await outcomes(Site(b"Disallow: /", status), spool, "http://a.example/1.png")
+
+    assert reasons == [reason]
+
+
+async def test_an_endless_robots_txt_is_read_to_its_limit(spool):
+    def site(_host, path, _headers):
+        return BEHAVIOURS["endless"] if path == "/robots.txt" else None
+
+    reasons, _ = await outcomes(site, spool, "http://a.example/1.png")
+
+    assert MAX_BYTES >= 500 * 1024
+    assert reasons == [None]
+
+
+async def test_many_at_once_read_robots_txt_once(tmp_path):
+    with Origin(FORBIDDEN) as origin:
+        async with client(origin, obeys_robots=lambda _origin: True) as opened:
+            await asyncio.gather(
+                *(
+                    opened.fetch(Request(f"http://a.example/{number}.png", tmp_path / f"{number}"))
+                    for number in range(9)
+                )
+            )
+
+        assert origin.count("/robots.txt") == 1
+        assert origin.count() == 10
+
+
+async def test_a_robots_txt_that_cannot_be_had_is_held_against_its_own_host(spool):
+    def site(host, path, _headers):
+        if path != "/robots.txt":
+            return lambda exchange: exchange.reply(302, b"", "Location: http://b.example/1.png")
+        return "not-found" if host == "a.example" else "closes-at-once"
+
+    with Origin(site) as origin:
+        async with client(origin, obeys_robots=lambda _origin: True) as opened:
+            for name, host in (("a", "b.example"), ("b", None)):
+                with pytest.raises(Transient) as caught:
+                    await opened.fetch(Request(f"http://{name}.example/1.png", spool))
+                assert (caught.value.reason, caught.value.host) == (Reason.UNREACHABLE, host)
+
+
+async def asked_after(spool, status, body, *fields):
+    """Fetch what a robots.txt forbids that is sent so; return the error, and how often the picture was asked for."""
+
+    async def answer(exchange):
+        exchange.close()
+        await exchange.head(status, *fields)
+        await exchange.send(body)
+
+    error = None
+    with Origin(lambda _host, path, _headers: answer if path == "/robots.txt" else None) as origin:
+        async with client(origin, obeys_robots=lambda _origin: True) as opened:
+            try:
+                await opened.fetch(Request("http://a.example/private/1.png", spool))
+            except (Permanent, Transient) as caught:
+                error = caught
+        return error, origin.count("/private/1.png")
+
+
+@pytest.mark.parametrize(("name", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+async def test_a_robots_txt_that_is_sent_coded_is_obeyed(spool, name, pack):
+    error, asked = await asked_after(spool, 200, pack(FORBIDDEN.robots), f"Content-Encoding: {name}")
+
+    assert (type(error), error.reason, error.evidence, asked) == (Permanent, Reason.ROBOTS_REFUSED, "robots.txt", 0)
+
+
+@pytest.mark.parametrize(
+    ("field", "body", "evidence"),
+    [
+        ("Content-Encoding: gzip", gzip.compress(FORBIDDEN.robots, mtime=0)[:-9], "the gzip body ends before its end"),
+        ("Content-Encoding: gzip", b"not packed", "not gzip: "),
+        ("Content-Encoding: br", b"?", "content encoding br"),
+        ("Transfer-Encoding: gzip", b"?", "transfer encoding gzip"),
+        ("Content-Length: 99", b"User-agent: *", "cut off after 13 bytes"),
+    ],
+    ids=["cut", "corrupt", "unknown", "transfer", "short"],
+)
+async def test_a_robots_txt_that_cannot_be_read_allows_nothing_for_now(spool, field, body, evidence):
+    error, asked = await asked_after(spool, 200, body, field)
+
+    assert (type(error), error.reason, asked) == (Transient, Reason.ROBOTS_REFUSED, 0)
+    assert error.evidence.startswith(f"robots.txt: {evidence}")
+
+
+async def test_the_page_that_says_that_there_is_no_robots_txt_need_not_be_read(spool):
+    assert await asked_after(spool, 404, b"?", "Content-Encoding: br") == (None, 1)

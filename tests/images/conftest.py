@@ -1,0 +1,56 @@
+"""An inspector with processes of its own, for the tests of one module."""
+
+import asyncio
+
+import pytest
+
+from rehost.clock import SystemClock
+from rehost.errors import VisitError
+from rehost.images.verifier import ImageVerifier
+
+MEBIBYTE = 1 << 20
+
+
+def inspector(**changes):
+    """Return a ProofInspector as operators have it by default, but for `changes`."""
+    defaults = {
+        "verify": "decode",
+        "max_pixels": 50_000_000,
+        "max_frames": 1000,
+        "decode_memory_bytes": 512 * MEBIBYTE,
+        "decode_seconds": 20.0,
+        "processes": 2,
+        "clock": SystemClock(),
+    }
+    return ImageVerifier(**defaults | changes)
+
+
+class Prover:
+    """Proves bytes one after the other, for tests that have no event loop of their own."""
+
+    def __init__(self, runner, subject, path):
+        self._runner = runner
+        self._subject = subject
+        self._path = path
+
+    def file(self, path):
+        """Return the Image that the file proves to be, or the VisitError."""
+        try:
+            return self._runner.run(self._subject.inspect(path))
+        except VisitError as error:
+            return error
+
+    def __call__(self, data):
+        """Return the Image that the bytes prove to be, or the VisitError."""
+        self._path.write_bytes(data)
+        return self.file(self._path)
+
+
+@pytest.fixture(scope="module", params=["decode"])
+def prove(request, tmp_path_factory):
+    """A Prover; parametrise indirectly with "structure" to do without a decoder."""
+    with asyncio.Runner() as runner:
+        subject = inspector(verify=request.param)
+        runner.run(subject.__aenter__())
+        yield Prover(runner, subject, tmp_path_factory.mktemp("pictures") / "picture")
+        runner.run(subject.__aexit__(None, None, None))

@@ -1,0 +1,130 @@
+import io
+import random
+from functools import cache
+
+import pytest
+from PIL import Image as Pillow
+from tests.images.test_formats import BEFORE_THE_FILE
+from tests.pictures import animation, picture
+
+from rehost.errors import Permanent, Transient, VisitError
+from rehost.images.decoder import decode, prepare
+from rehost.images.formats import ImageLimits, StructureResult, examine
+from rehost.model import Format, Image, Reason
+
+LIMITS = ImageLimits(max_pixels=10**6, max_frames=10)
+
+
+@pytest.fixture(autouse=True)
+def prepared():
+    prepare(LIMITS.max_pixels)
+
+
+END = b"\xff\xd9"
+
+
+@cache
+def photograph(mode="RGB", **options):
+    """Return a JPEG whose blocks all differ, as those of a photograph do."""
+    file = io.BytesIO()
+    with Pillow.open(io.BytesIO(picture(5, Format.PNG, 320, 240))) as clouds:
+        grain = Pillow.frombytes(mode, (320, 240), random.Random(5).randbytes(320 * 240 * len(mode)))
+        Pillow.blend(clouds.convert(mode), grain, 0.3).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+JPEGS = {
+    "baseline": {},
+    "4:4:4": {"subsampling": 0},
+    "grey": {"mode": "L"},
+    "CMYK": {"mode": "CMYK"},
+    "progressive": {"progressive": True},
+    "progressive, grey": {"mode": "L", "progressive": True},
+    "progressive, CMYK": {"mode": "CMYK", "progressive": True},
+    "restarts": {"restart_marker_blocks": 1},
+    "restarts of rows": {"restart_marker_rows": 1},
+    "progressive, restarts": {"progressive": True, "restart_marker_blocks": 1},
+    "progressive, restarts of rows": {"progressive": True, "restart_marker_rows": 1},
+}
+
+
+def last_scan(whole):
+    """Return where the data of the last scan begins and ends."""
+    head = whole.rindex(b"\xff\xda") + 2
+    return head + int.from_bytes(whole[head : head + 2], "big"), len(whole) - 2
+
+
+def closed(data):
+    """Return what was cut, with an end of image behind it."""
+    return data.removesuffix(b"\xff") + END
+
+
+def read(data):
+    return decode(io.BytesIO(data), examine(data, LIMITS), LIMITS)
+
+
+@pytest.mark.parametrize("name", JPEGS)
+def test_a_whole_jpeg_may_have_other_bytes_before_its_end_and_behind_it(name):
+    whole = photograph(**JPEGS[name])
+
+    assert read(whole + whole) == 1
+    for other in (b"", bytes(1000), b"\xff" * 5, b"\xff\xd0"):  # padding, fill bytes, a restart that restarts nothing
+        assert read(whole[:-2] + other + END) == 1
+
+
+@pytest.mark.parametrize("name", JPEGS)
+def test_a_jpeg_is_read_in_pieces_of_any_size(name, monkeypatch):
+    whole = photograph(**JPEGS[name])
+
+    for size in (61, 1000):
+        monkeypatch.setattr("rehost.images.decoder._READ_BYTES", size)
+        assert read(whole) == 1
+
+
+@pytest.mark.parametrize("name", JPEGS)
+def test_no_cut_of_a_jpeg_passes_for_a_whole_one_whose_end_was_put_behind_it(name):
+    whole = photograph(**JPEGS[name])
+    start, end = last_scan(whole)
+
+    for size in [*range(start + 1, end - 32, (end - start) // 50), end - 32]:
+        with pytest.raises(Transient) as caught:
+            read(closed(whole[:size]))
+        assert caught.value.reason is Reason.TRUNCATED
+
+
+def test_a_progressive_jpeg_that_was_cut_in_an_earlier_scan_is_noticed():
+    whole = photograph(progressive=True)
+    end = whole.index(b"\xff\xc4", whole.index(b"\xff\xda"))  # the tables of the next scan
+
+    with pytest.raises(Transient):
+        read(closed(whole[: end - 100]))
+
+
+def test_a_decoder_that_sees_more_than_was_announced_is_stopped():
+    with pytest.raises(Permanent) as pixels:
+        decode(io.BytesIO(picture(1, Format.PNG, 1200, 1000)), StructureResult(Image(Format.PNG, 1, 1, 1)), LIMITS)
+    with pytest.raises(Permanent) as frames:
+        decode(io.BytesIO(animation(1, Format.GIF, 11)), StructureResult(Image(Format.GIF, 1, 1, 1)), LIMITS)
+
+    assert pixels.value.reason is frames.value.reason is Reason.TOO_LARGE
+
+
+def test_a_fault_of_the_disk_is_not_held_against_the_picture():
+    class Failing(io.BytesIO):
+        def read(self, _=-1):
+            raise OSError(5, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        decode(Failing(picture(1)), examine(picture(1), LIMITS), LIMITS)
+
+    assert not isinstance(caught.value, VisitError)
+
+
+def test_a_picture_that_sends_its_decoder_before_the_file_is_no_fault_of_the_disk(tmp_path):
+    path = tmp_path / "picture"
+    path.write_bytes(BEFORE_THE_FILE)
+
+    with path.open("rb") as file, pytest.raises(Permanent) as caught:
+        decode(file, StructureResult(Image(Format.TIFF, 16, 16, 1)), LIMITS)
+
+    assert caught.value.reason is Reason.CORRUPT

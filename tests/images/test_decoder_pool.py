@@ -1,0 +1,311 @@
+import asyncio
+import io
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image as Pillow
+from tests.images.conftest import MEBIBYTE, inspector
+from tests.pictures import picture
+
+from rehost.errors import OperatorError, Permanent, StoreError, Transient
+from rehost.images import decoder_main as process
+from rehost.images.decoder_main import Bounds
+from rehost.images.decoder_pool import Died, Pool
+from rehost.model import Format, Image, Reason
+
+BOUNDS = Bounds(decode=True, max_pixels=10**6, max_frames=10, memory_bytes=512 * MEBIBYTE, picture_seconds=20)
+
+
+BYSTANDERS = set()
+
+
+@pytest.fixture(autouse=True)
+def bystanders():
+    """Know the processes that other tests' fixtures run."""
+    BYSTANDERS.clear()
+    BYSTANDERS.update(children())
+
+
+def children():
+    """Return the process ids of this process's children that this test has brought about."""
+    listed = (task / "children" for task in Path("/proc/self/task").iterdir())
+    return {int(pid) for path in listed for pid in path.read_text().split()} - BYSTANDERS
+
+
+def status(pid):
+    return dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+
+
+def signals(mask):
+    return {number for number in range(1, 65) if int(mask, 16) >> (number - 1) & 1}
+
+
+@pytest.fixture
+def spool(tmp_path):
+    """A callable: put bytes into a file and return its path."""
+
+    def put(data, name="spool"):
+        path = tmp_path / name
+        path.write_bytes(data)
+        return path
+
+    return put
+
+
+def blank(side):
+    """Return a GIF that is small to send and large to decode."""
+    file = io.BytesIO()
+    Pillow.new("L", (side, side)).save(file, "GIF")
+    return file.getvalue()
+
+
+async def test_what_takes_more_memory_than_allowed_is_too_large_and_costs_one_picture(spool):
+    bomb, good = spool(blank(7000), "bomb"), spool(picture(1), "good")
+
+    async with inspector(decode_memory_bytes=80 * MEBIBYTE, processes=1) as subject:
+        with pytest.raises(Permanent, match="IMAGE_DECODE_MEMORY") as caught:
+            await subject.inspect(bomb)
+        assert caught.value.reason is Reason.TOO_LARGE
+        assert (await subject.inspect(good)).format is Format.JPEG
+
+
+@pytest.mark.parametrize("kind", [Format.WEBP, Format.AVIF, Format.JPEG2000])
+async def test_a_library_that_does_not_say_that_memory_is_short_is_understood(kind, spool):
+    path = spool(picture(1, kind, 2400, 1600))
+
+    async with inspector(decode_memory_bytes=56 * MEBIBYTE, processes=1) as subject:
+        with pytest.raises(Permanent) as caught:
+            await subject.inspect(path)
+
+    assert caught.value.reason is Reason.TOO_LARGE
+
+
+async def test_what_takes_longer_than_allowed_is_too_large_and_costs_one_picture(spool):
+    bomb, good = spool(blank(7000), "bomb"), spool(picture(1), "good")
+
+    async with inspector(decode_seconds=0.02, processes=1) as subject:
+        with pytest.raises(Permanent, match=r"0\.02 s") as caught:
+            await subject.inspect(bomb)
+        assert caught.value.reason is Reason.TOO_LARGE
+        assert (await subject.inspect(good)).format is Format.JPEG
+
+
+async def test_a_process_that_hangs_is_killed_and_replaced(spool):
+    path = spool(picture(1))
+
+    async with Pool(BOUNDS, 1, wall_seconds=0.3) as pool:
+        await pool.ask(path)
+        (hanging,) = children()
+        os.kill(hanging, signal.SIGSTOP)
+        with pytest.raises(Died, match="in time"):
+            await pool.ask(path)
+        assert await pool.ask(path) == Image(Format.JPEG, 64, 48, 1)
+        assert hanging not in children()
+
+
+async def test_a_process_that_died_of_something_else_costs_no_picture(spool):
+    path = spool(picture(1))
+
+    async with inspector(processes=1) as subject:
+        await subject.inspect(path)
+        (pid,) = children()
+        os.kill(pid, signal.SIGKILL)
+
+        assert (await subject.inspect(path)).format is Format.JPEG
+
+
+@pytest.mark.parametrize(
+    ("death", "reason"),
+    [
+        (Died(-signal.SIGSEGV, "SIGSEGV"), Reason.CORRUPT),
+        (Died(-signal.SIGKILL, "SIGKILL"), Reason.TOO_LARGE),
+        (Died(-signal.SIGPROF, "SIGPROF"), Reason.TOO_LARGE),
+        (Died(process.OUT_OF_MEMORY, "exit status 77"), Reason.TOO_LARGE),
+        (Died(1, "exit status 1"), Reason.CORRUPT),
+    ],
+)
+def test_a_death_is_held_against_the_picture(death, reason):
+    verdict = inspector()._verdict(death)
+
+    assert isinstance(verdict, Permanent)
+    assert verdict.reason is reason
+
+
+async def test_processes_start_when_needed_and_no_more_of_them_than_allowed(spool):
+    path = spool(picture(1))
+
+    async with inspector(processes=2) as subject:
+        assert children() == set()
+        for _ in range(3):
+            await subject.inspect(path)
+        assert len(children()) == 1
+        await asyncio.gather(*(subject.inspect(path) for _ in range(20)))
+        assert len(children()) == 2
+    assert children() == set()
+
+
+async def test_without_a_decoder_small_files_need_a_process_only_where_few_bytes_can_make_much_work(spool):
+    async with inspector(verify="structure") as subject:
+        for kind in (Format.JPEG, Format.PNG, Format.GIF, Format.WEBP, Format.BMP):
+            assert (await subject.inspect(spool(picture(1, kind)))).format is kind
+        assert children() == set()
+        for kind in (Format.AVIF, Format.HEIC, Format.TIFF, Format.ICO, Format.JPEG2000):
+            assert (await subject.inspect(spool(picture(1, kind)))).format is kind
+        assert len(children()) == 1
+
+
+async def test_a_cancelled_question_leaves_nothing_behind(spool):
+    bomb, good = spool(blank(7000), "bomb"), spool(picture(1), "good")
+
+    async with inspector(processes=1) as subject:
+        await subject.inspect(good)
+        asked = asyncio.create_task(subject.inspect(bomb))
+        await asyncio.sleep(0)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        assert (await subject.inspect(good)).format is Format.JPEG
+        assert len(children()) == 1
+
+
+async def test_a_process_holds_nothing_of_ours_and_is_confined(spool, tmp_path, monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", "postgresql://secret")
+    path = spool(picture(1))
+
+    with (tmp_path / "ledger").open("w") as ledger:
+        async with inspector(processes=1) as subject:
+            await subject.inspect(path)
+            (pid,) = children()
+            open_files = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+            limits = Path(f"/proc/{pid}/limits").read_text()
+            about = status(pid)
+
+    assert ledger.name not in open_files
+    assert {name.split(":")[0] for name in open_files} <= {"pipe", "socket", "/dev/null"}
+    assert b"secret" not in environment
+    assert f"Max address space         {512 * MEBIBYTE}" in limits
+    assert "Max file size             0 " in limits
+    assert {signal.SIGINT, signal.SIGTERM} <= signals(about["SigIgn"])
+    assert os.getsid(0) != int(about["NSsid"])
+
+
+async def test_a_file_that_cannot_be_read_is_no_fault_of_the_picture(tmp_path, monkeypatch):
+    async with inspector(processes=1) as subject:
+        with pytest.raises(StoreError, match="cannot be read"):
+            await subject.inspect(tmp_path / ("long" * 100))
+        with pytest.raises(Transient):
+            await subject.inspect(tmp_path / "gone")
+
+
+async def test_what_is_no_regular_file_is_refused_at_once(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.chdir(tmp_path)  # a socket's path must be short
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket")
+
+    async with inspector(processes=1) as subject:
+        for path in (tmp_path / "pipe", tmp_path / "socket", tmp_path):
+            with pytest.raises(Permanent) as caught:
+                await subject.inspect(path)
+            assert caught.value.reason is Reason.NOT_AN_IMAGE
+
+
+async def test_any_name_of_a_file_will_do(spool):
+    async with inspector(processes=1) as subject:
+        for name in ("a\nb", "图片.jpg", os.fsdecode(b"\xff\xfe.jpg"), '"quoted"'):
+            assert (await subject.inspect(spool(picture(1), name))).format is Format.JPEG
+
+
+async def test_too_little_memory_to_start_is_said_in_a_sentence(spool):
+    async with inspector(decode_memory_bytes=8 * MEBIBYTE, processes=1) as subject:
+        with pytest.raises(OperatorError, match=r"IMAGE_DECODE_MEMORY \(8 MiB\)"):
+            await subject.inspect(spool(picture(1)))
+
+
+def modules_of_a_process(*, decode):
+    bounds = Bounds(decode, 10**6, 10, 512 * MEBIBYTE, 20).to_text()
+    script = (
+        "import json, sys\n"
+        f"sys.argv[1:] = [{bounds!r}]\n"
+        "from rehost.images.decoder_main import main\n"
+        "main()\n"
+        "print(json.dumps(sorted(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], input=b"", capture_output=True, check=True)
+    return set(json.loads(done.stderr))
+
+
+def test_a_process_imports_what_it_needs_and_ends_with_its_input():
+    modules = modules_of_a_process(decode=True)
+
+    assert "PIL.Image" in modules
+    assert modules.isdisjoint({"httptools", "sqlalchemy", "asyncio", "uvloop", "multiprocessing", "ssl"})
+
+
+def test_structure_alone_does_without_pillow():
+    assert not any(name.startswith("PIL") for name in modules_of_a_process(decode=False))
+
+
+def test_asking_does_not_bring_a_decoder_into_the_main_process():
+    script = "import sys, rehost.images.verifier; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
+
+    assert not any(name.startswith("PIL") for name in done.stdout.split())
+
+
+ASKING = """
+import os, sys, uvloop
+from pathlib import Path
+from rehost.images.decoder_pool import Pool
+from rehost.images.decoder_main import Bounds
+
+async def main():
+    async with Pool(Bounds(True, 10**6, 10, 512 << 20, 20), 1, 20) as pool:
+        print(await pool.ask(Path(sys.argv[1])), flush=True)
+        sys.stdin.read()
+
+uvloop.run(main())
+"""
+
+
+def asking(path):
+    """Start a program that has one picture proven, on uvloop, and then waits for its input to end."""
+    command = [sys.executable, "-W", "error", "-c", ASKING, path]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_uvloop_serves_as_well(spool):
+    with asking(spool(picture(1))) as parent:
+        output, errors = parent.communicate()
+
+    assert "Format.JPEG" in output
+    assert errors == ""
+
+
+def test_a_process_ends_with_its_parent_however_that_ends(spool):
+    with asking(spool(picture(1))) as parent:
+        assert "Format.JPEG" in parent.stdout.readline()
+        (child,) = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        watch = os.pidfd_open(int(child))
+        parent.kill()
+        ended, _, _ = select.select([watch], [], [], 20)
+        os.close(watch)
+
+    assert ended
+
+
+async def test_a_large_png_takes_no_memory_for_its_picture(spool):
+    file = io.BytesIO()
+    Pillow.new("L", (7000, 7000)).save(file, "PNG")
+    path = spool(file.getvalue())
+
+    async with inspector(decode_memory_bytes=80 * MEBIBYTE, processes=1) as subject:
+        assert (await subject.inspect(path)).width == 7000

@@ -1,0 +1,267 @@
+import io
+import random
+import struct
+import zlib
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image as Pillow
+from tests.pictures import ANIMATED, WRITABLE, animation, picture
+
+from rehost.errors import Permanent, Transient, VisitError
+from rehost.images.formats import ImageLimits, examine
+from rehost.model import Format, Image, Reason
+
+LIMITS = ImageLimits(max_pixels=50_000_000, max_frames=1000)
+
+
+def converted(name, *, mode="RGB", **options):
+    """Return a small picture in one of the less usual variants of a format."""
+    file = io.BytesIO()
+    with Pillow.open(io.BytesIO(picture(3, Format.PNG, 40, 30))) as source:
+        source.convert(mode).save(file, name, **options)
+    return file.getvalue()
+
+
+VARIANTS = {
+    "progressive JPEG": picture(3, progressive=True),
+    "grey JPEG": converted("JPEG", mode="L"),
+    "JPEG with restarts": converted("JPEG", restart_marker_blocks=1),
+    "PNG with a palette": converted("PNG", mode="P"),
+    "lossless WebP": converted("WEBP", lossless=True),
+    "WebP with metadata": converted("WEBP", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"),
+    "LZW TIFF": converted("TIFF", compression="tiff_lzw"),
+    "JPEG in TIFF": converted("TIFF", compression="jpeg"),
+    "BigTIFF": converted("TIFF", big_tiff=True),
+    "icon of bitmaps": converted("ICO", bitmap_format="bmp", sizes=[(16, 16), (30, 30)]),
+    "icon of PNGs": converted("ICO", sizes=[(16, 16), (30, 30)]),
+    "BMP of one bit": converted("BMP", mode="1"),
+    "bare JPEG 2000 codestream": converted("JPEG2000", no_jp2=True),
+    "tiled JPEG 2000": converted("JPEG2000", tile_size=(16, 16)),
+}
+WHOLE = {kind.name: picture(3, kind, 40, 30) for kind in WRITABLE} | VARIANTS
+MOVING = {f"moving {kind.name}": animation(3, kind, 3, 16, 12) for kind in ANIMATED}
+
+
+def chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(*chunks):
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+SQUARE = {256: (4, 16), 257: (4, 16), 258: (4, 8), 259: (4, 1), 262: (4, 1), 277: (4, 1), 278: (4, 16)}
+"""The fields of a grey picture of 16 x 16 pixels in a TIFF, but for where its bytes are: tag -> (type, value)."""
+
+
+def tiff(fields):
+    """Return a TIFF with 256 bytes of pixels at byte 8, and one directory."""
+    entries = [struct.pack("<HHIi", tag, kind, 1, value) for tag, (kind, value) in sorted(fields.items())]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + 256) + bytes(256) + directory
+
+
+BEFORE_THE_FILE = tiff(SQUARE | {273: (9, -5), 322: (4, 16), 323: (4, 16), 324: (4, 8), 325: (4, 256)})
+"""A TIFF with a tile that is there and a strip that cannot be."""
+
+
+def header(width, height):
+    return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+
+
+@pytest.mark.parametrize("kind", WRITABLE)
+def test_a_whole_picture_has_its_dimensions(kind):
+    found = examine(picture(1, kind, 60, 44), LIMITS)
+
+    assert found.image == Image(kind, 60, 44, 1)
+    assert found.doubt is None
+
+
+@pytest.mark.parametrize("kind", ANIMATED)
+def test_frames_are_counted(kind):
+    assert examine(animation(1, kind, frames=4), LIMITS).image.frames == 4
+
+
+@pytest.mark.parametrize("name", WHOLE | MOVING)
+def test_a_whole_picture_is_beyond_doubt(name):
+    assert examine((WHOLE | MOVING)[name], LIMITS).doubt is None
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_no_cut_passes_for_a_whole_picture(name):
+    whole = WHOLE[name]
+
+    for size in range(len(whole)):
+        with pytest.raises(VisitError) as caught:
+            raise examine(whole[:size], LIMITS).doubt or AssertionError(f"whole at {size} of {len(whole)}")
+        if size >= 64:
+            assert caught.value.reason is Reason.TRUNCATED
+
+
+@pytest.mark.parametrize("name", [name for name in MOVING if "TIFF" not in name])
+def test_no_cut_passes_for_a_whole_animation(name):
+    whole = MOVING[name]
+
+    for size in range(64, len(whole)):
+        with pytest.raises(Transient):
+            raise examine(whole[:size], LIMITS).doubt or AssertionError(f"whole at {size} of {len(whole)}")
+
+
+def test_no_cut_of_a_tiff_loses_a_page():
+    # Pillow pads each page's end; the padding is no part of the picture
+    whole = MOVING["moving TIFF"]
+
+    for size in range(len(whole) - 16):
+        with pytest.raises(VisitError):
+            examine(whole[:size], LIMITS)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_bytes_after_the_end_do_no_harm(name):
+    whole = WHOLE[name]
+
+    assert examine(whole + b"\xff\xd8\r\n trailing \x00", LIMITS) == examine(whole, LIMITS)
+
+
+@pytest.mark.parametrize("kind", WRITABLE)
+def test_more_pixels_than_allowed_are_refused(kind):
+    with pytest.raises(Permanent) as caught:
+        examine(picture(1, kind, 60, 44), ImageLimits(max_pixels=60 * 44 - 1, max_frames=1))
+
+    assert caught.value.reason is Reason.TOO_LARGE
+
+
+@pytest.mark.parametrize("kind", ANIMATED)
+def test_more_frames_than_allowed_are_refused(kind):
+    with pytest.raises(Permanent) as caught:
+        examine(animation(1, kind, frames=4), ImageLimits(max_pixels=10**6, max_frames=3))
+
+    assert caught.value.reason is Reason.TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", Reason.EMPTY),
+        (b"<svg/>", Reason.SVG),
+        (b"<!DOCTYPE html><p>403", Reason.NOT_AN_IMAGE),
+        (b"\xff\x0a\xfa\x7f", Reason.UNSUPPORTED_FORMAT),
+        (b"\0\0\0\x1cftypisom\0\0\0\0mp41avc1", Reason.UNSUPPORTED_FORMAT),
+        (picture(1).replace(b"\xff\xc0", b"\xff\xc3", 1), Reason.CORRUPT),
+        (b"\xff\xd8\xff\xd9", Reason.CORRUPT),
+        (png(header(8, 8), chunk(b"IEND", b"")), Reason.CORRUPT),
+        (png(chunk(b"IDAT", b"x"), header(8, 8), chunk(b"IEND", b"")), Reason.CORRUPT),
+        (png(header(0, 8), chunk(b"IDAT", b"x"), chunk(b"IEND", b"")), Reason.CORRUPT),
+        (png(header(60000, 60000), chunk(b"IDAT", b"x"), chunk(b"IEND", b"")), Reason.TOO_LARGE),
+        (b"GIF89a\x08\0\x08\0\0\0\0;", Reason.CORRUPT),
+        (b"RIFF\x04\0\0\0WEBP", Reason.CORRUPT),
+        (b"\0\0\1\0\0\0", Reason.CORRUPT),
+        (b"II*\0\0\0\0\0", Reason.CORRUPT),
+    ],
+)
+def test_what_is_no_whole_picture_is_refused_for_good(data, reason):
+    with pytest.raises(Permanent) as caught:
+        examine(data, LIMITS)
+
+    assert caught.value.reason is reason
+
+
+@pytest.mark.parametrize("kind", [b"IHDR", b"IDAT", b"IEND"])
+def test_a_png_chunk_must_fit_its_checksum(kind):
+    whole = bytearray(picture(1, Format.PNG))
+    start = whole.index(kind)
+    length = int.from_bytes(whole[start - 4 : start], "big")
+    whole[start + 4 + length] ^= 1
+
+    with pytest.raises(Permanent, match="checksum"):
+        examine(bytes(whole), LIMITS)
+
+
+def test_the_end_marker_of_a_thumbnail_does_not_end_a_jpeg():
+    whole = picture(1)
+    thumbnail = b"\xff\xe1" + struct.pack(">H", 2 + len(whole)) + whole
+    nested = whole[:2] + thumbnail + whole[2:]
+
+    assert examine(nested, LIMITS).image == examine(whole, LIMITS).image
+    with pytest.raises(Transient):
+        examine(nested[: len(thumbnail) + 20], LIMITS)
+
+
+def multi_picture():
+    file = io.BytesIO()
+    with Pillow.open(io.BytesIO(picture(3))) as first, Pillow.open(io.BytesIO(picture(4))) as second:
+        first.save(file, "MPO", save_all=True, append_images=[second])
+    return file.getvalue()
+
+
+def test_a_further_picture_that_breaks_off_is_noticed_and_one_that_was_taken_out_is_not_missed():
+    whole = multi_picture()
+    second = whole.rindex(b"\xff\xd8\xff")
+
+    assert examine(whole, LIMITS).image == Image(Format.JPEG, 64, 48, 1)
+    assert examine(whole[:second], LIMITS).image == Image(Format.JPEG, 64, 48, 1)
+    with pytest.raises(Transient):
+        examine(whole[: second + 100], LIMITS)
+
+
+def test_a_list_of_further_pictures_that_was_left_behind_is_not_missed_whatever_stands_at_its_places():
+    whole = multi_picture()
+    second = whole.rindex(b"\xff\xd8\xff")
+    comment = b"\xff\xfe" + struct.pack(">H", 2 + 64) + b"." * 64
+    longer = whole[: second - 2] + comment + whole[second - 2 : second]  # the list's places lie 66 bytes too early now
+
+    assert examine(longer, LIMITS).image == Image(Format.JPEG, 64, 48, 1)
+
+
+def test_a_gif_without_its_trailer_is_in_doubt():
+    found = examine(animation(1, frames=3)[:-1], LIMITS)
+
+    assert found.image.frames == 3
+    assert found.doubt is not None
+    assert found.doubt.reason is Reason.TRUNCATED
+
+
+def test_a_tiff_that_points_at_its_own_directory_ends():
+    whole = bytearray(picture(1, Format.TIFF))
+    directory = int.from_bytes(whole[4:8], "little")
+    count = int.from_bytes(whole[directory : directory + 2], "little")
+    struct.pack_into("<I", whole, directory + 2 + 12 * count, directory)
+
+    assert examine(bytes(whole), LIMITS).image.frames == 1
+
+
+@pytest.mark.parametrize("kind", [3, 4, 8, 9])
+def test_a_place_in_a_tiff_is_any_whole_number(kind):
+    assert examine(tiff(SQUARE | {273: (kind, 8), 279: (kind, 256)}), LIMITS).image == Image(Format.TIFF, 16, 16, 1)
+    with pytest.raises(Transient):
+        examine(tiff(SQUARE | {273: (kind, 8), 279: (kind, 400)}), LIMITS)
+
+
+@pytest.mark.parametrize("places", [{273: (9, -5)}, {273: (4, 8), 279: (9, -5)}, {273: (11, 8)}, {273: (2, 8)}])
+def test_a_place_in_a_tiff_that_is_none_is_refused_whatever_else_there_is(places):
+    with pytest.raises(Permanent, match="lies nowhere"):
+        examine(tiff(SQUARE | {324: (4, 8), 325: (4, 256)} | places), LIMITS)
+
+
+@given(data=st.binary(max_size=400), kind=st.sampled_from(WRITABLE), kept=st.integers(4, 60))
+def test_random_bytes_behind_a_real_beginning_never_break_the_walker(data, kind, kept):
+    with suppress(VisitError):
+        examine(picture(3, kind, 40, 30)[:kept] + data, LIMITS)
+
+
+@given(name=st.sampled_from(sorted(WHOLE | MOVING)), seed=st.integers(0, 2**32), changes=st.integers(1, 12))
+def test_damaged_pictures_never_break_the_walker(name, seed, changes):
+    dice = random.Random(seed)
+    damaged = bytearray((WHOLE | MOVING)[name])
+    for _ in range(changes):
+        at = dice.randrange(len(damaged))
+        damaged[at : at + dice.choice([0, 1, 1, 4])] = dice.randbytes(dice.choice([0, 1, 1, 4]))
+
+    try:
+        found = examine(bytes(damaged), LIMITS)
+    except VisitError:
+        return
+    assert 0 < found.image.width * found.image.height <= LIMITS.max_pixels

@@ -1,0 +1,144 @@
+"""The history of a link's visits: every one of them is told, and it never grows beyond its bound."""
+
+from __future__ import annotations
+
+import pytest
+from tests.databases import add_cases, execute, stored
+
+from rehost.ledger import Queries
+from rehost.ledger.history import KEPT
+from rehost.ledger.standings import End
+from rehost.model import Copy, Deferred, Reason, Refused, Unchanged
+
+LINK = "https://a.example/1.png"
+
+
+@pytest.fixture
+async def queries(desk):
+    await add_cases(desk.database, [LINK])
+    await desk.note()
+    return Queries(desk.database)
+
+
+async def visit(desk, run, made):
+    await execute(
+        desk.database, "UPDATE rehost_links SET state = 'wanted', due_at = visited_at WHERE visited_at > noted_at"
+    )
+    (task,) = await desk.lease_all()
+    await desk.record(run, [made(task)])
+
+
+async def history(queries):
+    link = await queries.link("cases", "1")
+    return await queries.visits(link.entry)
+
+
+def throttled(evidence):
+    return lambda task: Deferred(task, Reason.THROTTLED, evidence, 0.0)
+
+
+def gone(task):
+    return Refused(task, Reason.GONE, "404", 0.0)
+
+
+async def test_visits_are_told_the_latest_first_with_their_runs(desk, queries):
+    for run, made in enumerate((throttled("429"), gone, stored, Unchanged), 1):
+        await visit(desk, run, made)
+
+    told = await history(queries)
+
+    assert [(each.run, each.outcome, each.reason, each.evidence, each.digest) for each in told] == [
+        (4, End.UNCHANGED, None, None, "d" * 64),
+        (3, End.HELD, None, None, "d" * 64),
+        (2, End.REFUSED, Reason.GONE, "404", None),
+        (1, End.DEFERRED, Reason.THROTTLED, "429", None),
+    ]
+    assert {each.url for each in told} == {LINK}
+    assert all(each.first_at == each.last_at for each in told)
+
+
+async def test_visits_in_a_row_that_end_alike_are_one_with_first_last_and_number(desk, queries):
+    for run in range(1, 5):
+        await visit(desk, run, throttled(f"429 at {run}"))
+    await visit(desk, 5, gone)
+    await visit(desk, 6, throttled("429"))
+
+    last, _, first = await history(queries)
+
+    assert (first.times, first.run, first.evidence, last.times) == (4, 4, "429 at 4", 1)
+    assert first.first_at < first.last_at
+
+
+async def test_a_history_never_grows_beyond_its_bound(desk, queries):
+    for run in range(1, KEPT + 8):
+        await visit(desk, run, gone if run % 2 else throttled("429"))
+
+    told = await history(queries)
+
+    assert [each.run for each in told] == list(range(KEPT + 7, 7, -1))
+
+
+async def test_a_changed_link_begins_a_visit_of_its_own(desk, queries):
+    await visit(desk, 1, gone)
+    await execute(desk.database, "UPDATE ad_cases SET main_image = 'https://a.example/2.png'")
+    await desk.note()
+    await visit(desk, 2, gone)
+
+    assert [each.url for each in await history(queries)] == ["https://a.example/2.png", LINK]
+
+
+async def test_a_picture_whose_row_changed_meanwhile_is_told_as_overtaken(desk, queries):
+    (task,) = await desk.lease_all()
+    await execute(desk.database, "UPDATE ad_cases SET main_image = 'https://a.example/2.png'")
+
+    await desk.record(1, [stored(task)])
+
+    assert [(each.outcome, each.url) for each in await history(queries)] == [(End.OVERTAKEN, LINK)]
+
+
+async def test_with_a_ledger_of_its_own_what_is_taken_back_is_told_as_overtaken(desk, queries):
+    (task,) = await desk.lease_all()
+    await desk.record(1, [stored(task)])
+
+    await desk.ledger.transact(lambda transaction: desk.ledger.retract(transaction, [stored(task)]))
+
+    assert [each.outcome for each in await history(queries)] == [End.OVERTAKEN]
+
+
+async def test_a_held_copy_that_proves_to_be_a_decoy_is_told(desk, queries):
+    await visit(desk, 1, stored)
+
+    await desk.ledger.transact(
+        lambda transaction: desk.ledger.unmask(
+            transaction,
+            2,
+            "cases",
+            "a.example",
+            "d" * 64,
+            evidence="the same for an impossible path",
+            wait_seconds=60.0,
+        )
+    )
+
+    decoy, held = await history(queries)
+    assert (decoy.run, decoy.outcome, decoy.reason) == (2, End.REFUSED, Reason.DECOY)
+    assert held.outcome is End.HELD
+
+
+async def test_a_late_settle_by_the_old_owner_leaves_no_trace(desk, queries):
+    (task,) = await desk.lease_all()
+    await execute(desk.database, "UPDATE rehost_links SET fence = fence + 1")
+
+    await desk.record(1, [gone(task)])
+
+    assert await history(queries) == []
+
+
+async def test_an_adopted_copy_is_told_as_such(desk, queries):
+    def adopted(task):
+        made = stored(task)
+        return type(made)(task, Copy(made.copy.key, made.copy.digest, 5), made.image, spool=None)
+
+    await visit(desk, 1, adopted)
+
+    assert [each.outcome for each in await history(queries)] == [End.ADOPTED]

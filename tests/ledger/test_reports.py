@@ -1,0 +1,142 @@
+"""What status, API and page are told."""
+
+from __future__ import annotations
+
+import pytest
+from tests.databases import add_cases, put_ahead, stored
+
+from rehost.hotlink.repository import SqlOrigins
+from rehost.ledger import Queries
+from rehost.ledger.standings import LinkFilter
+from rehost.model import Deferred, Format, Reason, Refused, State
+
+LINKS = [f"https://a.example/{number}.png" for number in range(4)] + ["https://B.example/100%_x.png"]
+
+
+@pytest.fixture
+async def queries(desk) -> Queries:
+    """Two held, one deferred, one refused at a.example; one wanted at b.example."""
+    await add_cases(desk.database, LINKS)
+    await desk.note()
+    tasks = sorted(await desk.ledger.lease("cases", "a.example", 10), key=lambda task: task.link.row_key)
+    await desk.record(1, [
+        stored(tasks[0]),
+        stored(tasks[1]),
+        Deferred(tasks[2], Reason.THROTTLED, "429", 3600.0),
+        Refused(tasks[3], Reason.GONE, "404", 7200.0),
+    ])  # fmt: skip
+    return Queries(desk.database)
+
+
+async def test_standing_counts_states_reasons_and_waits(queries):
+    standing = await queries.standing("cases")
+
+    assert standing.states == {
+        State.HELD: 2,
+        State.DEFERRED: 1,
+        State.REFUSED: 1,
+        State.WANTED: 1,
+        State.LEASED: 0,
+    }
+    assert standing.reasons == {Reason.THROTTLED: 1, Reason.GONE: 1}
+    assert (standing.due, standing.later, standing.size) == (1, 2, 10)
+    assert standing.next_due_seconds == pytest.approx(3600, abs=60)
+
+
+async def test_hosts_are_told_with_their_pauses(queries, database):
+    await SqlOrigins(database, worker="one", concurrency=4, lease_seconds=60).pause("b.example", 60.0, "429")
+
+    first, second = await queries.hosts("cases")
+
+    assert (first.host, first.present, first.held, first.failed, first.pause_seconds) == ("a.example", 4, 2, 2, 0.0)
+    assert (second.host, second.due, second.evidence) == ("b.example", 1, "429")
+    assert second.pause_seconds == pytest.approx(60, abs=30)
+
+    await put_ahead(database, "rehost_hosts", "paused_until")
+    assert [host.pause_seconds for host in await queries.hosts("cases")] == [0.0, 0.0]
+
+
+async def test_pages_follow_each_other_without_gap_or_overlap(queries):
+    keys, after = [], 0
+    while True:
+        page = await queries.links(LinkFilter("cases"), after, limit=2)
+        keys += [link.row_key for link in page.links]
+        if page.next is None:
+            break
+        after = page.next
+
+    assert keys == ["1", "2", "3", "4", "5"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "keys"),
+    [
+        (LinkFilter(state=State.HELD), ["1", "2"]),
+        (LinkFilter(reason=Reason.GONE), ["4"]),
+        (LinkFilter(host="b.example"), ["5"]),
+        (LinkFilter(text="A.EXAMPLE/3"), ["4"]),
+        (LinkFilter(text="%"), ["5"]),
+        (LinkFilter(text="_"), ["5"]),
+        (LinkFilter(text="' OR 1=1 --"), []),
+        (LinkFilter(source="others"), []),
+    ],
+)
+async def test_links_are_found_by(queries, wanted, keys):
+    page = await queries.links(wanted)
+
+    assert [link.row_key for link in page.links] == keys
+
+
+async def test_one_link_is_told_with_its_copy_and_history(queries):
+    link = await queries.link("cases", "1")
+    [change] = await queries.history("cases", "1")
+
+    assert link is not None
+    assert (link.state, link.key, link.format, link.width) == (State.HELD, "1/main_image.png", Format.PNG, 4)
+    assert (change.run, change.before_url, change.after_url) == (1, None, "/static/images/1/main_image.png")
+    assert await queries.link("cases", "99") is None
+
+
+async def test_sources_are_those_that_were_noted(queries):
+    assert await queries.sources() == ["cases"]
+
+
+async def test_one_link_is_due_at_once_when_its_wait_is_forgotten(queries, desk):
+    assert await desk.ledger.forget_wait("cases", "4") == 1
+    assert await desk.ledger.forget_wait("cases", "1") == 0  # held
+    assert await desk.ledger.forget_wait("cases", "99") == 0
+
+    assert [task.link.row_key for task in await desk.ledger.lease("cases", "a.example", 10)] == ["4"]
+
+
+async def test_a_pause_ends_when_it_is_resumed(queries, database):
+    origins = SqlOrigins(database, worker="one", concurrency=4, lease_seconds=60)
+    await origins.pause("b.example", 60.0, "by hand")
+
+    assert await origins.resume("b.example")
+    assert not await origins.resume("b.example")
+
+    assert [host.pause_seconds for host in await queries.hosts("cases")] == [0.0, 0.0]
+
+
+async def test_a_run_is_alive_while_its_worker_is(desk, database):
+    queries = Queries(database)
+    run = await desk.ledger.begin_run("cases")
+    assert [each.is_alive for each in await queries.runs()] == [False]
+
+    await SqlOrigins(database, worker="worker", concurrency=4, lease_seconds=60).shares({"a.example": 1})
+    assert [(each.run, each.is_alive) for each in await queries.runs()] == [(run, True)]
+
+    await put_ahead(database, "rehost_workers", "alive_until")
+    assert [(each.run, each.is_alive) for each in await queries.runs()] == [(run, False)]
+
+
+async def test_growth_is_what_came_of_late(queries):
+    assert await queries.growth() == 10
+    assert await queries.growth(days=0) == 0
+
+
+async def test_rows_found_elsewhere_are_shown_as_well(queries):
+    page = await queries.links(LinkFilter(text="A.EXAMPLE/3", keys=("1",)))
+
+    assert [link.row_key for link in page.links] == ["1", "4"]

@@ -1,0 +1,385 @@
+"""What a worker records while others are at the same links: real ledger, real table, real store."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from random import Random
+
+import pytest
+from tests.databases import Resources, add_cases, another_desk, execute, url_of
+from tests.pictures import picture
+
+from rehost.clock import SystemClock
+from rehost.images.verifier import ImageVerifier
+from rehost.ledger import Runs, Undone
+from rehost.ledger import Worker as Who
+from rehost.model import Copy, Format, Image, Reason, Refused, Stored, Task
+from rehost.run.planner import Planner
+from rehost.run.recorder import Recorder
+from rehost.run.rows import Rows
+from rehost.run.run import safely
+from rehost.run.visitor import Visitor, _Trail
+from rehost.store.fsync import Durability
+from rehost.store.layout import Layout
+from rehost.store.local import LocalStore
+
+A = "https://a.example/1"
+ANYBODY = Who("anybody", "machine", 1, "operator", "0.0.0")
+ENDINGS = {"png": Format.PNG, "jpg": Format.JPEG}
+
+
+class Interrupted:
+    """A part, with something that happens before or after the call of one of its methods."""
+
+    def __init__(self, part, method: str, *, before=None, after=None) -> None:
+        self._part, self._method, self._before, self._after = part, method, before, after
+
+    def __getattr__(self, name: str):
+        if name != self._method:
+            return getattr(self._part, name)
+        return self._call
+
+    async def _call(self, *arguments):
+        if self._before is not None:
+            await self._before()
+        result = await getattr(self._part, self._method)(*arguments)
+        if self._after is not None:
+            await self._after()
+        return result
+
+
+class FakeHotlinks:
+    """Knows of no decoys."""
+
+    async def is_decoy(self, _link, _digest: str) -> bool:
+        return False
+
+
+@dataclass
+class Worker:
+    """One worker with a store of its own over the same folder."""
+
+    desk: Resources
+    store: LocalStore
+
+    async def lease(self) -> Task:
+        [task] = await self.desk.lease_all()
+        return task
+
+    def fetched(self, task: Task, content: bytes, ending: str = "jpg") -> Stored:
+        spool = self.store.spool()
+        spool.write_bytes(content)
+        copy = Copy(f"{task.link.row_key}/main_image.{ending}", hashlib.sha256(content).hexdigest(), len(content))
+        return Stored(task, copy, Image(ENDINGS[ending], 4, 3, 1), spool, final_url=task.link.url)
+
+    def recorder(self, *, ledger=None, store=None) -> Recorder:
+        return Recorder(ledger or self.desk.ledger, store or self.store, self.rows, safely)
+
+    def planner(self, *, ledger=None, store=None) -> Planner:
+        return Planner(ledger or self.desk.ledger, store or self.store, self.rows)
+
+    @property
+    def rows(self) -> Rows:
+        return Rows(self.desk.catalogue, Layout(), joint=True)
+
+    async def fetch(self, content: bytes, ending: str = "jpg") -> None:
+        """Note, lease, and record a picture."""
+        await self.desk.note()
+        task = await self.lease()
+        recorded = await self.recorder().record(1, [self.fetched(task, content, ending)])
+        assert recorded.held == 1
+
+    async def plan(self) -> None:
+        await self.planner().plan()
+
+    async def adopt(self, task: Task) -> Stored | None:
+        unused, hotlinks = None, FakeHotlinks()
+        async with ImageVerifier(
+            verify="structure",
+            max_pixels=10**6,
+            max_frames=10,
+            decode_memory_bytes=2**29,
+            decode_seconds=10.0,
+            processes=1,
+            clock=(clock := SystemClock()),
+        ) as inspector:
+            visitor = Visitor(unused, inspector, self.store, Layout(), hotlinks, unused, clock, Random(1), 1)
+            return await visitor._adopt(task, _Trail(task.host))
+
+    async def link(self, url: str) -> None:
+        await execute(self.desk.database, "UPDATE ad_cases SET main_image = :url", url=url)
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def worker(database, database_url, root):
+    """Make workers; the leases of the late one have ended as soon as they begin."""
+
+    @asynccontextmanager
+    async def make(name: str, lease_seconds: float = 120.0):
+        store = LocalStore(root, clock=SystemClock())
+        async with another_desk(database_url, name, lease_seconds) as desk, store:
+            yield Worker(desk, store)
+
+    assert database is not None  # the tables are there
+    return make
+
+
+async def row_and_file(worker: Worker, root) -> bytes:
+    """Return the bytes that the only row points at."""
+    [(local,)] = await execute(worker.desk.database, "SELECT main_image_local FROM ad_cases")
+    return (root / local.removeprefix(url_of(""))).read_bytes()
+
+
+async def test_invariant_4_a_late_worker_takes_nothing_back_that_its_successor_adopted(worker, root):
+    content = picture(1)
+    async with worker("late", 0.0) as late, worker("successor") as successor:
+        await add_cases(late.desk.database, [A])
+        await late.desk.note()
+        task = await late.lease()
+
+        async def succeed() -> None:
+            await successor.plan()  # finds the late one's file
+            adopted = await successor.adopt(await successor.lease())
+            assert adopted is not None
+            assert (await successor.recorder().record(2, [adopted])).held == 1
+
+        ledger = Interrupted(late.desk.ledger, "transact", before=succeed)
+        recorded = await late.recorder(ledger=ledger).record(1, [late.fetched(task, content)])
+
+        assert recorded.held == 0
+        assert await row_and_file(successor, root) == content
+
+
+@pytest.mark.parametrize("has_former", [False, True])
+async def test_invariant_4_a_late_worker_takes_nothing_back_that_its_successor_is_about_to_settle(
+    worker, root, has_former
+):
+    async with worker("late", 0.0) as late, worker("successor") as successor:
+        await add_cases(late.desk.database, [A])
+        if has_former:
+            await late.fetch(picture(1))
+            await late.link(A + "?2")
+        await late.desk.note()
+        task = await late.lease()
+        adopted = []
+        settling = iter([False, True] if has_former else [True])
+
+        async def adopt() -> None:
+            if next(settling):  # the first transaction notes the digest that is to replace
+                if not has_former:
+                    await successor.plan()  # finds the late one's file
+                adopted.append(await successor.adopt(await successor.lease()))
+
+        ledger = Interrupted(late.desk.ledger, "transact", before=adopt)
+        recorded = await late.recorder(ledger=ledger).record(1, [late.fetched(task, picture(2))])
+        assert recorded.held == 0
+        assert (await successor.recorder().record(2, adopted)).held == 1
+
+        assert await row_and_file(successor, root) == picture(2)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("has_former", [False, True])
+async def test_invariant_4_what_an_ended_lease_brought_does_not_ride_on_the_next_one_of_the_same_worker(
+    worker, root, order, has_former
+):
+    async with worker("one", 0.0) as one:
+        await add_cases(one.desk.database, [A])
+        if has_former:
+            await one.fetch(picture(1))
+            await one.link(A + "?2")
+        await one.desk.note()
+        outcomes = [one.fetched(await one.lease(), picture(number)) for number in (2, 3)]
+
+        recorded = await one.recorder().record(1, outcomes[::order])
+
+        assert (recorded.held, recorded.overtaken) == (1, 1)
+        assert await row_and_file(one, root) == picture(3)
+        assert await execute(one.desk.database, "SELECT digest FROM rehost_links") == [(outcomes[1].copy.digest,)]
+        assert not any(outcome.spool.exists() for outcome in outcomes)
+        assert not list((root / ".rehost").rglob("main_image*")), "nothing is kept aside"
+
+
+async def test_a_late_failure_does_not_end_the_next_lease_of_the_same_worker(worker, root):
+    async with worker("one", 0.0) as one:
+        await add_cases(one.desk.database, [A])
+        await one.desk.note()
+        late = Refused(await one.lease(), Reason.GONE, "404", 60.0)
+
+        recorded = await one.recorder().record(1, [late, one.fetched(await one.lease(), picture(2))])
+
+        assert (recorded.held, recorded.failed) == (1, 1)
+        assert await row_and_file(one, root) == picture(2)
+
+
+async def test_a_late_worker_puts_no_old_bytes_back_once_its_successor_has_settled_the_new_ones(worker, root):
+    old, new = picture(1), picture(2)
+    async with worker("late", 0.0) as late, worker("successor") as successor:
+        await add_cases(late.desk.database, [A])
+        await late.fetch(old)
+        await late.link(A + "?2")
+        await late.desk.note()
+        task = await late.lease()
+        settling = iter([False, True])
+
+        async def succeed() -> None:
+            if next(settling):  # the first transaction notes the digest that is to replace
+                adopted = await successor.adopt(await successor.lease())
+                assert adopted is not None
+                assert (await successor.recorder().record(2, [adopted])).held == 1
+
+        ledger = Interrupted(late.desk.ledger, "transact", before=succeed)
+        recorded = await late.recorder(ledger=ledger).record(1, [late.fetched(task, new)])
+
+        assert recorded.held == 0
+        assert await row_and_file(successor, root) == new
+
+
+@pytest.mark.parametrize("moment", ["commit", "keep"])
+async def test_invariant_1_a_former_file_is_not_removed_once_its_name_is_in_use_again(worker, root, moment):
+    async with worker("first") as first, worker("second") as second:
+        await add_cases(first.desk.database, [A])
+        await first.fetch(picture(1), "png")
+        await first.link(A + "?2")
+        await first.desk.note()
+        task = await first.lease()
+
+        async def come_back() -> None:
+            await second.link(A + "?3")
+            await second.fetch(picture(3), "png")
+
+        ledger, store = first.desk.ledger, first.store
+        if moment == "commit":
+            ledger = Interrupted(ledger, "transact", after=come_back)
+        else:
+            store = Interrupted(store, "keep", before=come_back)  # the first step after it
+        await first.recorder(ledger=ledger, store=store).record(1, [first.fetched(task, picture(2), "jpg")])
+
+        assert await row_and_file(second, root) == picture(3)
+
+
+async def test_invariant_1_a_leftover_is_not_removed_once_its_name_is_in_use_again(worker, root):
+    async with worker("first") as first, worker("second") as second:
+        await add_cases(first.desk.database, [A])
+        await first.fetch(picture(1), "png")
+        await first.link(A + "?2")
+        await first.fetch(picture(2), "jpg")  # the ledger knows of a leftover until the next plan
+
+        async def come_back() -> None:
+            await second.link(A + "?3")
+            await second.fetch(picture(3), "png")
+
+        for moment in ({"before": come_back}, {"after": come_back}):
+            store = Interrupted(second.store, "marks", **moment)
+            await first.planner(store=store).plan()
+
+            assert await row_and_file(second, root) == picture(3)
+            await second.link(A + "?4")
+            await second.fetch(picture(4), "jpg")
+
+
+async def test_no_row_is_pointed_at_a_copy_that_was_lost_meanwhile(worker, root):
+    async with worker("first") as first, worker("second") as second:
+        await add_cases(first.desk.database, [A])
+        await first.fetch(picture(1), "png")
+        await execute(first.desk.database, "UPDATE ad_cases SET main_image_local = NULL")
+
+        async def lose() -> None:
+            (root / "1/main_image.png").unlink()
+            await second.desk.compare([])
+            recorded = await second.recorder().record(
+                2, [second.fetched(await second.lease(), picture(1, Format.JPEG), "jpg")]
+            )
+            assert recorded.held == 1
+
+        ledger = Interrupted(first.desk.ledger, "transact", before=lose)
+        planned = await first.planner(ledger=ledger).plan(1)
+
+        assert planned.mended == 0
+        assert await row_and_file(second, root) == picture(1, Format.JPEG)
+
+
+async def test_what_the_plan_mends_can_be_undone(worker):
+    async with worker("first") as first:
+        await add_cases(first.desk.database, [A])
+        await first.desk.ledger.begin_run("cases")
+        await first.fetch(picture(1), "png")
+        await execute(first.desk.database, "UPDATE ad_cases SET main_image_local = NULL")
+        await first.plan()
+        [(run,)] = await execute(first.desk.database, "SELECT run FROM rehost_runs WHERE mended = 1")
+
+        undone = await Runs(first.desk.database, ANYBODY).undo(run, first.desk.catalogue)
+
+        assert undone == Undone(restored=1, left=0)
+        assert await first.desk.locals() == {1: None}
+
+
+@pytest.mark.parametrize("step", ["claim", "spool_of"])
+async def test_a_file_that_goes_away_between_listing_and_reading_costs_that_file_only(worker, root, step):
+    async with worker("first") as first:
+        await add_cases(first.desk.database, [A])
+        (root / "1").mkdir(parents=True)
+        found = root / "1/main_image.jpeg"  # to become main_image.jpg, the same bytes under two names
+        found.write_bytes(picture(1))
+        await first.plan()
+        task = await first.lease()
+        assert task.found == "1/main_image.jpeg"
+
+        async def lose() -> None:
+            found.unlink()
+
+        moment = {"after": lose} if step == "claim" else {"before": lose}
+        first.store = Interrupted(first.store, step, **moment)
+
+        assert await first.adopt(task) is None
+
+
+async def test_invariant_1_an_adopted_file_and_its_name_are_durable_before_its_row_is_written(
+    worker, root, monkeypatch
+):
+    steps = []
+
+    async def commit() -> None:
+        steps.append("commit")
+
+    async with worker("first") as first:
+        await add_cases(first.desk.database, [A])
+        (root / "1").mkdir(parents=True)
+        (root / "1/main_image.jpg").write_bytes(picture(1))
+        await first.plan()
+        adopted = await first.adopt(await first.lease())
+        assert adopted is not None
+        assert adopted.spool is None
+        for name in ("sync_files", "sync_folders"):
+            monkeypatch.setattr(Durability, name, lambda _self, paths, **_: steps.extend(paths))
+
+        ledger = Interrupted(first.desk.ledger, "transact", before=commit)
+        assert (await first.recorder(ledger=ledger).record(1, [adopted])).held == 1
+
+        assert steps[0] == root / "1/main_image.jpg"
+        assert set(steps[1:-1]) == {root / "1", root}
+        assert steps[-1] == "commit"
+
+
+async def test_invariant_1_an_adopted_file_that_goes_before_it_is_recorded_is_wanted_again(worker, root):
+    async with worker("first") as first:
+        await add_cases(first.desk.database, [A])
+        (root / "1").mkdir(parents=True)
+        (root / "1/main_image.jpg").write_bytes(picture(1))
+        await first.plan()
+        adopted = await first.adopt(await first.lease())
+        assert adopted is not None
+        (root / "1/main_image.jpg").unlink()
+
+        recorded = await first.recorder().record(1, [adopted])
+
+        assert (recorded.held, recorded.overtaken) == (0, 1)
+        assert await first.desk.locals() == {1: None}
+        assert (await first.lease()).link.url == A

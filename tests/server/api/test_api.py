@@ -1,0 +1,423 @@
+"""What programs are told, and what they are not allowed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import sqlite3
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import pytest
+from tests.databases import CASES, add_cases, execute, open_database, stored
+from tests.server.dashboards import (
+    HEADERS,
+    TITLE,
+    NoFiles,
+    Runs,
+    client,
+    client_of,
+    database,
+    database_url,
+    desk,
+    make_dashboard,
+    runs,
+    site,
+)
+
+from rehost import wiring
+from rehost.clock import SystemClock
+from rehost.errors import LedgerError
+from rehost.model import Deferred, Reason
+from rehost.server.api.api import Api, Disk
+from rehost.server.dashboard.dashboard import POLICY, Dashboard, Pictures
+from rehost.server.dashboard.live import Live
+from rehost.server.dashboard.run_control import RunControl
+from rehost.server.lazy import Lazy
+from rehost.settings import load
+
+__all__ = ["client", "database", "database_url", "desk", "runs", "site"]
+
+
+async def told(client, path, **query):
+    response = await client.get(path, params=query)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+async def test_standing_is_told(client):
+    standing = await told(client, "/api/standing")
+
+    assert standing["states"] == {"held": 2, "deferred": 1, "refused": 1, "wanted": 1, "leased": 0}
+    assert standing["reasons"] == {"throttled": 1, "gone": 1}
+
+
+FOUND = [
+    ({"state": "held"}, ["1", "2"]),
+    ({"reason": "gone"}, ["4"]),
+    ({"host": "b.example"}, ["5"]),
+    ({"origin": "https://b.example"}, ["5"]),
+    ({"origin": "HTTPS://B.example:443/", "source": "cases"}, ["5"]),
+    ({"origin": "http://b.example"}, []),
+    ({"origin": "https://b.example:8443"}, []),
+    ({"origin": "nothing of the kind"}, []),
+    ({"text": "ONERROR"}, ["2"]),
+    ({"text": "/3.PNG"}, ["4"]),
+    ({"text": "慢", "source": "cases"}, ["2"]),
+    ({"source": "others"}, []),
+]
+
+
+async def test_links_are_found_by_state_reason_place_and_text(client):
+    for query, keys in FOUND:
+        page = await told(client, "/api/links", **query)
+
+        assert sorted(each["link"]["row_key"] for each in page["links"]) == keys, query
+
+
+async def test_an_origin_is_what_the_fetcher_takes_it_for_however_a_link_is_written(desk, client):
+    odd = [
+        "HTTP://A.example:80/1.png",
+        " //a.example/2.png",
+        "http://a.example:8080/3.png",
+        "no link",
+        "ftp://a.example/x",
+    ]
+    await add_cases(desk.database, odd, first=10)
+    await desk.note()
+
+    origins = {each["origin"]: each["present"] for each in (await told(client, "/api/origins"))["origins"]}
+    pages = [await told(client, "/api/links", origin=each) for each in ("http://a.example", "http://a.example:8080")]
+
+    assert origins == {
+        "https://a.example": 5, "https://b.example": 1, "http://a.example": 1, "http://a.example:8080": 1, "": 2
+    }  # fmt: skip
+    assert [[each["link"]["row_key"] for each in page["links"]] for page in pages] == [["10"], ["12"]]
+
+
+async def test_pages_follow_each_other(client):
+    keys, after = [], 0
+    while after is not None:
+        page = await told(client, "/api/links", after=after, limit=2)
+        keys += [each["link"]["row_key"] for each in page["links"]]
+        after = page["next"]
+
+    assert sorted(keys) == ["1", "2", "3", "4", "5"]
+
+
+async def test_one_link_is_told_with_title_and_history(client):
+    link = await told(client, "/api/link", key="2")
+
+    assert link["title"] == TITLE
+    assert link["link"]["key"] == "2/main_image.png"
+    assert [change["after_url"] for change in link["history"]] == ["/static/images/2/main_image.png"]
+    assert [(visit["outcome"], visit["run"], visit["times"]) for visit in link["visits"]] == [("held", 1, 1)]
+    (failed,) = (await told(client, "/api/link", key="4"))["visits"]
+    assert (failed["outcome"], failed["reason"], failed["evidence"]) == ("refused", "gone", "404")
+    assert link["alike"] == [{"source": "cases", "row_key": "1", "position": 0}]
+    assert (await told(client, "/api/link", key="4"))["alike"] == []
+
+
+async def test_usage_says_what_is_to_come(client):
+    usage = await told(client, "/api/usage")
+
+    assert (usage["copies"], usage["held_size"], usage["expected_size"]) == (2, 10, 10)
+    assert (usage["total_size"], usage["free_size"], usage["days_left"]) == (1000, 600, 600.0)
+
+
+async def test_links_that_wait_are_expected_once_though_their_time_has_come(desk, runs):
+    await add_cases(desk.database, [f"https://a.example/{number}.png" for number in range(5)])
+    await desk.note()
+    tasks = await desk.lease_all()
+    await desk.record(1, [stored(tasks[0]), *(Deferred(task, Reason.THROTTLED, "429", -1.0) for task in tasks[1:])])
+    async with client_of(make_dashboard(desk.database, runs)) as client:
+        assert (await told(client, "/api/standing"))["due"] == 4
+        usage = await told(client, "/api/usage")
+
+    assert (usage["held_size"], usage["expected_size"]) == (5, 20)
+
+
+async def test_hosts_origins_runs_and_sources_are_told(client):
+    assert [host["host"] for host in await told(client, "/api/hosts")] == ["a.example", "b.example"]
+    origins = await told(client, "/api/origins")
+    assert (origins["rules"], origins["decoys"]) == ([], {})
+    assert [(each["origin"], each["present"], each["held"], each["failed"]) for each in origins["origins"]] == [
+        ("https://a.example", 4, 2, 2),
+        ("https://b.example", 1, 0, 0),
+    ]
+    assert await told(client, "/api/runs") == []
+    assert await told(client, "/api/sources") == ["cases"]
+
+
+async def test_health_and_readiness(client):
+    assert await told(client, "/health") == {"status": "ok"}
+    assert await told(client, "/ready") == {"status": "ok"}
+
+
+WRONG = [
+    ("links", {"limit": "0"}),
+    ("links", {"limit": "1001"}),
+    ("links", {"limit": "-1"}),
+    ("links", {"limit": "٣"}),
+    ("links", {"limit": "1e3"}),
+    ("links", {"after": "9223372036854775808"}),
+    ("links", {"state": "lost"}),
+    ("links", {"reason": "held"}),
+    ("links", {"text": "a\0b"}),
+    ("links", {"text": "a" * 201}),
+    ("link", {}),
+    ("link", {"key": "1", "position": "2147483648"}),
+    ("standing", {"source": "\0"}),
+    ("live", {"source": "\0"}),
+]
+
+
+async def test_what_is_asked_wrongly_is_answered_400_with_a_sentence(client):
+    for path, query in WRONG:
+        response = await client.get(f"/api/{path}", params=query)
+
+        assert response.status_code == 400, (path, query)
+        assert response.json()["error"]
+
+
+async def test_what_is_not_there_is_answered_404(client):
+    assert (await client.get("/api/link", params={"key": "99"})).status_code == 404
+    assert (await client.get("/api/nothing")).status_code == 404
+    assert (await client.get("/../pyproject.toml")).status_code == 404
+    assert (await client.get("/api/links", method="DELETE")).status_code == 405
+
+
+# --- actions
+
+ACTIONS = ["retry", "pause?host=a.example", "resume?host=a.example", "run"]
+
+
+REFUSALS = [
+    ({}, 401),
+    ({"Authorization": "Bearer wrong"}, 401),
+    ({"Authorization": "Bearer ü"}, 401),
+    ({"Authorization": "Basic " + HEADERS["Authorization"][7:]}, 401),
+    ({**HEADERS, "Sec-Fetch-Site": "cross-site"}, 403),
+    ({**HEADERS, "Sec-Fetch-Site": "same-site"}, 403),
+    ({**HEADERS, "Origin": "https://evil.example"}, 403),
+    ({**HEADERS, "Origin": "null"}, 403),
+    ({**HEADERS, "Origin": "http://[x"}, 403),
+    ({**HEADERS, "Origin": "http://localhost@evil.example"}, 403),
+    ({**HEADERS, "Origin": "http://localhost/"}, 403),
+]
+
+
+async def test_nobody_acts_without_the_token_or_from_another_site(client, runs):
+    for action in ACTIONS:
+        for headers, status in REFUSALS:
+            response = await client.post(f"/api/{action}", headers=headers)
+            assert response.status_code == status, (action, headers)
+
+    assert runs.begun == []
+    assert (await told(client, "/api/standing"))["due"] == 1
+    assert all(host["pause_seconds"] == 0 for host in await told(client, "/api/hosts"))
+
+
+async def test_without_a_token_there_are_no_actions(desk, runs):
+    page = make_dashboard(desk.database, runs, token="")
+    async with client_of(page) as client:
+        for headers in ({}, {"Authorization": "Bearer "}, HEADERS):
+            assert (await client.post("/api/run", headers=headers)).status_code == 403
+        assert (await told(client, "/api/server"))["acts"] is False
+
+
+async def test_the_page_itself_may_act(client):
+    headers = {**HEADERS, "Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
+
+    response = await client.post("/api/retry", headers=headers)
+
+    assert (response.status_code, response.json()) == (200, {"changed": 2})
+
+
+async def test_retry_of_one_link_of_a_reason_or_of_all(client):
+    async def retry(**query):
+        return (await client.post("/api/retry", params=query, headers=HEADERS)).json()["changed"]
+
+    assert await retry(key="1") == 0  # held
+    assert await retry(key="4") == 1
+    assert await retry(reason="gone") == 0  # due already
+    assert await retry(reason="throttled") == 1
+    assert await retry() == 0
+    assert (await told(client, "/api/standing"))["due"] == 3
+
+
+async def test_a_host_is_paused_and_resumed(client):
+    async def pauses():
+        return {host["host"]: host["pause_seconds"] for host in await told(client, "/api/hosts")}
+
+    await client.post("/api/pause", params={"host": "A.example", "seconds": 600}, headers=HEADERS)
+    assert (await pauses())["a.example"] == pytest.approx(600, abs=30)
+
+    await client.post("/api/resume", params={"host": "a.example"}, headers=HEADERS)
+    assert (await pauses())["a.example"] == 0
+
+
+async def test_one_run_at_a_time_is_started_here(client, site, runs):
+    first = await client.post("/api/run", headers=HEADERS)
+    second = await client.post("/api/run", headers=HEADERS)
+    unknown = await client.post("/api/run", params={"source": "others"}, headers=HEADERS)
+
+    assert (first.status_code, second.status_code, unknown.status_code) == (202, 409, 400)
+    assert runs.begun == ["cases"]
+    await site.close()  # ends it; a run that was not stopped would keep this from returning
+
+
+# --- the frame
+
+
+async def test_every_answer_carries_the_page_s_policy(client):
+    for path in ("/", "/app.js", "/docs", "/api/sources", "/nothing", "/metrics"):
+        response = await client.get(path)
+        assert response.headers["content-security-policy"] == POLICY
+        assert response.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_the_page_s_own_files_are_asked_about_each_time(client):
+    for path in ("/", "/app.js", "/docs", "/vendor/uplot/uPlot.iife.min.js"):
+        first = await client.get(path)
+        again = await client.get(path, headers={"If-None-Match": first.headers["etag"]})
+        assert (first.status_code, first.headers["cache-control"], again.status_code) == (200, "no-cache", 304)
+
+
+async def test_pages_need_no_other_host_and_no_inline_script(client):
+    for path in ("/", "/docs"):
+        page = (await client.get(path)).text
+        assert "http" not in page
+        assert "<script>" not in page
+        assert "style=" not in page
+
+
+async def test_metrics_have_figures_and_no_url(client):
+    response = await client.get("/metrics")
+
+    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert 'rehost_links{source="cases",state="held"} 2\n' in response.text
+    assert 'rehost_failed_links{source="cases",reason="gone"} 1\n' in response.text
+    assert "rehost_disk_free_bytes 600\n" in response.text
+    assert "example" not in response.text
+
+
+class Relay:
+    """The way to a server of ours, which can be cut."""
+
+    def __init__(self, port):
+        self.port = port
+        self.open = []
+
+    async def pass_on(self, reader, writer):
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.open += [writer, far_writer]
+        await asyncio.gather(self.copy(reader, far_writer), self.copy(far_reader, writer))
+
+    @staticmethod
+    async def copy(reader, writer):
+        with contextlib.suppress(ConnectionError):
+            while piece := await reader.read(65536):
+                writer.write(piece)
+        writer.close()
+
+
+async def test_it_is_not_ready_while_the_database_is_away_and_is_again_when_it_is_back(
+    postgres, postgres_database, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("rehost.wiring.dashboard.OUTAGE_SECONDS", 0.5)
+    url = urlsplit(postgres.url(postgres_database))
+    relay = Relay(url.port)
+    server = await asyncio.start_server(relay.pass_on, "127.0.0.1")
+    port = server.sockets[0].getsockname()[1]
+    through = url._replace(netloc=url.netloc.replace(f":{url.port}", f":{port}")).geturl()
+    async with open_database(postgres.url(postgres_database)) as database:
+        await execute(database, CASES)
+    settings = load(tmp_path, {"DATABASE_URL": through, "IMAGE_STORAGE_DIR": str(tmp_path)}, {})
+
+    async with client_of(wiring.build_server(settings)) as client:
+        there = (await client.get("/ready")).status_code
+        server.close()
+        for writer in relay.open:
+            writer.transport.abort()
+        away = (await client.get("/ready")).status_code, (await client.get("/health")).status_code
+        server = await asyncio.start_server(relay.pass_on, "127.0.0.1", port)
+        back = (await client.get("/ready")).status_code
+    server.close()
+
+    assert (there, away, back) == (200, (503, 200), 200)
+
+
+async def test_it_is_not_ready_while_the_sqlite_file_is_elsewhere_and_goes_on_with_what_takes_its_place(tmp_path):
+    url = f"sqlite:///{tmp_path}/cases.db"
+    async with open_database(url) as database:
+        await execute(database, CASES)
+    settings = load(tmp_path, {"DATABASE_URL": url, "IMAGE_STORAGE_DIR": str(tmp_path)}, {})
+    file, aside = tmp_path / "cases.db", tmp_path / "aside.db"
+
+    async with client_of(wiring.build_server(settings)) as client:
+        there = (await client.get("/ready")).status_code
+        shutil.copy(file, tmp_path / "restored.db")
+        file.rename(aside)
+        away = await client.get("/ready")
+        aside.rename(file)
+        back = (await client.get("/ready")).status_code
+        (tmp_path / "restored.db").rename(file)
+        with contextlib.closing(sqlite3.connect(file)) as restored, restored:
+            restored.execute("INSERT INTO rehost_origins VALUES ('https://new.example', 'none', 'told', 0)")
+        replaced = (await client.get("/ready")).status_code
+        rules = (await told(client, "/api/origins"))["rules"]
+
+    assert (there, away.status_code, back, replaced) == (200, 503, 200, 200)
+    assert away.json()["error"]
+    assert [rule["origin"] for rule in rules] == ["https://new.example"]
+
+
+async def test_it_is_not_ready_while_the_folder_of_the_copies_is_away(desk, database_url, tmp_path):
+    await add_cases(desk.database, ["https://a.example/1.png"])
+    await desk.note()
+    folder = tmp_path / "disk" / "images"
+    settings = load(tmp_path, {"DATABASE_URL": database_url, "IMAGE_STORAGE_DIR": str(folder)}, {})
+    paths = ("/ready", "/metrics", "/api/usage")
+
+    async with client_of(wiring.build_server(settings)) as client:
+        fresh = [(await client.get(path)).status_code for path in paths]
+        await desk.hold_all()
+        away = [(await client.get(path)).status_code for path in paths]
+        folder.mkdir(parents=True)
+        there = [(await client.get(path)).status_code for path in paths]
+
+    assert (fresh, away, there) == ([200] * 3, [503] * 3, [200] * 3)
+
+
+@pytest.mark.parametrize("place", ["file", "file/images", "x" * 300])
+async def test_it_is_not_ready_where_no_folder_can_be(tmp_path, place):
+    (tmp_path / "file").write_text("")
+    url = f"sqlite:///{tmp_path}/cases.db"
+    async with open_database(url) as database:
+        await execute(database, CASES)
+    settings = load(tmp_path, {"DATABASE_URL": url, "IMAGE_STORAGE_DIR": place}, {})
+
+    async with client_of(wiring.build_server(settings)) as client:
+        replies = [(await client.get(path)).status_code for path in ("/ready", "/metrics", "/api/usage")]
+
+    assert replies == [503] * 3
+
+
+async def test_without_the_database_it_lives_but_is_not_ready():
+    @asynccontextmanager
+    async def opening():
+        raise LedgerError("The database at db.internal refuses the password of user secret.")
+        yield
+
+    api = Api(Lazy(opening), lambda _copies: Disk(1, 1), ("cases",))
+    page = Dashboard(
+        api, RunControl(Runs().open), Live(api, SystemClock()), Pictures(NoFiles(), NoFiles()), token="t", version="0"
+    )
+    async with client_of(page) as client:
+        assert (await client.get("/health")).status_code == 200
+        for path in ("/ready", "/api/links", "/metrics"):
+            response = await client.get(path)
+            assert response.status_code == 503
+            assert "secret" not in response.text

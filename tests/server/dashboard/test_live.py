@@ -1,0 +1,127 @@
+"""Live events: shared measurements, rates, an end; and a server that ends although somebody listens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from tests.databases import add_cases, another_desk, stored
+from tests.server.conftest import by_granian, by_uvicorn
+from tests.server.dashboards import database, database_url, desk, make_dashboard, runs
+from tests.server.wire import ask
+
+__all__ = ["database", "database_url", "desk", "runs"]
+
+
+class Stream:
+    """A browser's EventSource."""
+
+    def __init__(self, reader, writer):
+        self.reader = reader
+        self.writer = writer
+
+    @classmethod
+    async def open(cls, port, source="cases"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"GET /api/live?source={source} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"text/event-stream" in head
+        return cls(reader, writer)
+
+    async def next(self, name):
+        while True:
+            line = await self.reader.readline()
+            assert line, "the stream has ended"
+            if line == f"event: {name}\n".encode():
+                return json.loads((await self.reader.readline()).removeprefix(b"data: "))
+
+    async def close(self):
+        self.writer.close()
+        await self.writer.wait_closed()
+
+
+@pytest.fixture
+async def page(desk, runs):
+    await add_cases(desk.database, [f"https://a.example/{number}.png" for number in range(4)])
+    await desk.note()
+    page = make_dashboard(desk.database, runs)
+    yield page
+    await page.close()
+
+
+async def test_a_listener_sees_links_being_held(page, desk):
+    async with by_uvicorn(page) as port:
+        stream = await Stream.open(port)
+        assert await stream.next("course") == []
+        before = await stream.next("beat")
+        tasks = await desk.lease_all()
+        await desk.record(1, [stored(task) for task in tasks])
+        after = before
+        while after["held"] == 0:
+            after = await stream.next("beat")
+        await stream.close()
+
+    assert (before["present"], before["held"], before["settled"]) == (4, 0, 0)
+    assert (after["held"], after["settled"], after["size"]) == (4, 4, 20)
+    assert after["rate"] > 0
+    assert after["speed"] > 0
+
+
+async def test_a_second_listener_is_given_the_course(page):
+    async with by_uvicorn(page) as port:
+        first = await Stream.open(port)
+        beat = await first.next("beat")
+        second = await Stream.open(port)
+        course = await second.next("course")
+        await first.close()
+        await second.close()
+
+    assert course[0] == beat
+
+
+async def test_listeners_are_bounded(page, monkeypatch):
+    monkeypatch.setattr("rehost.server.dashboard.live.MOST_LISTENERS", 1)
+    async with by_uvicorn(page) as port:
+        first = await Stream.open(port)
+        await first.next("beat")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /api/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+        await first.close()
+
+    assert answer.startswith(b"HTTP/1.1 503 ")
+
+
+async def test_a_source_that_there_is_not_is_not_looked_at(page):
+    async with by_uvicorn(page) as port:
+        strange = [await ask(port, f"/api/live?source={number}") for number in range(3)]
+        stream = await Stream.open(port)
+        beat = await stream.next("beat")
+        await stream.close()
+
+    assert {reply.status for reply in strange} == {404}
+    assert beat["present"] == 4
+
+
+async def test_links_of_a_worker_that_is_no_more_are_counted_once(page, desk, database_url):
+    tasks = await desk.lease_all()
+    await desk.record(1, [stored(task) for task in tasks[:2]])
+    await desk.ledger.release(tasks[2:])
+    async with another_desk(database_url, "gone", lease_seconds=-1.0) as gone:
+        assert len(await gone.lease_all()) == 2
+    async with by_uvicorn(page) as port:
+        stream = await Stream.open(port)
+        beat = await stream.next("beat")
+        await stream.close()
+
+    assert (beat["present"], beat["settled"], beat["states"]["leased"]) == (4, 2, 2)
+
+
+async def test_the_server_ends_although_somebody_listens(page):
+    async with asyncio.timeout(20):
+        async with by_granian(page) as port:
+            stream = await Stream.open(port)
+            await stream.next("beat")
+        await stream.close()
