@@ -42,7 +42,7 @@ def create_app(settings: rehost.Settings) -> FastAPI:
     """
     database = Database(settings.database_url)
     page = rehost.site(settings)
-    images = rehost.images(settings) if settings.read_through else None
+    images = rehost.read_through(settings) if settings.read_through else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rehost.settings import Settings
     from rehost.settings import load as load_settings
     from rehost.telemetry.log import logging_to
-    from rehost.wiring import files, images, site
+    from rehost.wiring import files, read_through, site
 
 __version__ = "0.1.0"
 
@@ -24,10 +24,10 @@ __all__ = [
     "Settings",
     "SettingsError",
     "files",
-    "images",
     "load_settings",
     "logging_to",
     "main",
+    "read_through",
     "site",
 ]
 
@@ -37,7 +37,7 @@ _HOMES = {
     "Settings": ("rehost.settings", "Settings"),
     "SettingsError": ("rehost.errors", "SettingsError"),
     "files": ("rehost.wiring", "files"),
-    "images": ("rehost.wiring", "images"),
+    "read_through": ("rehost.wiring", "read_through"),
     "load_settings": ("rehost.settings", "load"),
     "logging_to": ("rehost.telemetry.log", "logging_to"),
     "main": ("rehost.cli.main", "main"),

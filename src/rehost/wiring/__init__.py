@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rehost.wiring.databases import open_databases, open_queries, source_of, undo, worker
     from rehost.wiring.run import open_run
-    from rehost.wiring.server import build_server, files, images, site
+    from rehost.wiring.server import build_server, files, read_through, site
 
 __all__ = [
     "build_server",
     "files",
-    "images",
     "open_databases",
     "open_queries",
     "open_run",
+    "read_through",
     "site",
     "source_of",
     "undo",
@@ -29,7 +29,7 @@ __all__ = [
 _HOMES = {
     "build_server": "server",
     "files": "server",
-    "images": "server",
+    "read_through": "server",
     "open_databases": "databases",
     "open_queries": "databases",
     "open_run": "run",

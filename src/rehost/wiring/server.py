@@ -34,7 +34,7 @@ def site(settings: Settings) -> Dashboard:
     return dashboard(settings, files(settings))
 
 
-def images(settings: Settings) -> ReadThrough:
+def read_through(settings: Settings) -> ReadThrough:
     """Return what serves any picture of the catalogue by source and row, and fetches what is not held yet.
 
     To be mounted at /image in any other application; await its `close` at the end.
@@ -53,7 +53,7 @@ def images(settings: Settings) -> ReadThrough:
 
 def build_server(settings: Settings, at: str = "") -> Application:
     """Return the application of `rehost serve`: the copies where their URLs say, the page and the API below `at`."""
-    single = images(settings) if settings.read_through else None
+    single = read_through(settings) if settings.read_through else None
     return Site(files(settings), settings.static_url_prefix, mounted(site(settings), at), single)
 
 
