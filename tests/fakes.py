@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
+from rehost.hosts.daily_quota import Draw, Drawn
+from rehost.hosts.shares import Share
 from rehost.model import Rule
-from rehost.ports import Draw, Drawn, KnownGoodLink, Share, Spending
+from rehost.ports import KnownGoodLink, Spending
 
 
 class FakeClock:
@@ -60,12 +62,7 @@ class FakeOrigins:
         self.rules: dict[str, Rule] = {}
         self.forgotten: list[str] = []  # origins
         self.notices: dict[str, dict[str, str]] = {}  # origin -> digest of a decoy -> evidence
-        self.pauses: list[tuple[str, float, str]] = []
-        self.allowances: dict[str, int] = {}
-        self.proven: set[str] = set()
-        self.left = False
         self.spent: dict[str, int] = {}  # extra requests
-        self.drawn: dict[str, int] = {}  # of today's budget
         self.held: dict[str, list[KnownGoodLink]] = {}  # by host
         self.fresh_in: dict[str, float] = {}  # seconds after which extra requests count no more
 
@@ -113,6 +110,17 @@ class FakeOrigins:
 
     async def add_decoy(self, origin: str, digest: str, evidence: str) -> None:
         self.notices.setdefault(origin, {})[digest] = evidence
+
+
+class FakeHostShares:
+    """The shares of hosts where this process is alone (hosts.shares.HostShares)."""
+
+    def __init__(self) -> None:
+        self.pauses: list[tuple[str, float, str]] = []
+        self.allowances: dict[str, int] = {}
+        self.proven: set[str] = set()
+        self.left = False
+        self.drawn: dict[str, int] = {}  # of today's budget
 
     async def shares(
         self,

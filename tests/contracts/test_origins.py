@@ -14,4 +14,4 @@ class TestFakeOrigins(OriginsContract):
 class TestSqlOrigins(OriginsContract):
     @pytest.fixture
     def origins(self, database):
-        return SqlOrigins(database, worker="one", concurrency=10, lease_seconds=60.0)
+        return SqlOrigins(database, worker="one", lease_seconds=60.0)

@@ -6,10 +6,21 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.fakes import FakeClock
 
 from rehost.errors import HostUnavailable, Permanent, SlowToAnswer, Transient
+from rehost.hosts.daily_quota import Draw, Drawn
 from rehost.hosts.limiter import HostLimiter
-from rehost.hosts.pacing import FIRST_PAUSE, GROWTH_ROUNDS, LARGEST_PART, LONGEST_PAUSE, HostPolicy, HostSignal, sign_of
+from rehost.hosts.pacing import (
+    FIRST_PAUSE,
+    GROWTH_ROUNDS,
+    LARGEST_PART,
+    LONGEST_PAUSE,
+    Allowance,
+    HostPolicy,
+    HostSignal,
+    Pause,
+    sign_of,
+)
+from rehost.hosts.shares import Share
 from rehost.model import Reason
-from rehost.ports import Allowance, Draw, Drawn, Pause, Share
 
 TIMED_OUT = Transient(Reason.TIMED_OUT, "30 s")
 THROTTLED = Transient(Reason.THROTTLED, "status 429")

@@ -8,11 +8,12 @@ import pytest
 from tests.fakes import FakeClock
 
 from rehost.errors import HostUnavailable, Transient, VisitError
+from rehost.hosts.daily_quota import Drawn
 from rehost.hosts.limiter import HostLimiter
-from rehost.hosts.pacing import HostPolicy
+from rehost.hosts.pacing import HostPolicy, Pause
 from rehost.hosts.scheduler import HostPaused, RequestScheduler
+from rehost.hosts.shares import Share
 from rehost.model import Reason
-from rehost.ports import Drawn, Pause, Share
 
 HOST = "a.test"
 

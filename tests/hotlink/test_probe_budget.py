@@ -22,7 +22,7 @@ def spools(tmp_path):
 
 
 def sql(database, name):
-    return SqlOrigins(database, worker=name, concurrency=10, lease_seconds=60.0)
+    return SqlOrigins(database, worker=name, lease_seconds=60.0)
 
 
 @pytest.mark.parametrize("behaviour", ["demands-any-page", "demands-www-page", "permissive"])

@@ -1,28 +1,18 @@
-"""What workers learn of origins and share of hosts, on both databases."""
+"""What workers learn of origins, on both databases."""
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
-from random import Random
 
 import pytest
-from tests.databases import put_ahead
 
-from rehost.hosts.shares import fair_slots
 from rehost.hotlink.repository import SqlOrigins
 from rehost.model import Rule
-
-HOST = "a.example"
-
-
-def worker(database, name: str, concurrency: int = 10, lease_seconds: float = 60.0) -> SqlOrigins:
-    return SqlOrigins(database, worker=name, concurrency=concurrency, lease_seconds=lease_seconds)
 
 
 @pytest.fixture
 def origins(database) -> SqlOrigins:
-    return worker(database, "one")
+    return SqlOrigins(database, worker="one", lease_seconds=60.0)
 
 
 async def test_a_rule_is_remembered_replaced_and_forgotten(origins):
@@ -44,157 +34,3 @@ async def test_decoys_are_remembered_by_origin(origins):
 
     assert await origins.decoys("https://a.example") == {"d" * 64}
     assert await origins.decoys("https://b.example") == frozenset()
-
-
-async def test_an_unproven_host_has_one_slot_over_all_workers(database):
-    one, two = worker(database, "one"), worker(database, "two")
-
-    first = await one.shares({HOST: 10})
-    second = await two.shares({HOST: 10})
-
-    assert (first[HOST].slots, second[HOST].slots) == (1, 0)
-    assert not first[HOST].proven
-
-
-async def test_a_proven_host_has_the_allowance_up_to_the_concurrency(database):
-    one = worker(database, "one", concurrency=4)
-    await one.allow(HOST, 9, proven=True)
-
-    share = (await one.shares({HOST: 10}))[HOST]
-
-    assert (share.slots, share.allowance, share.proven) == (4, 9, True)
-
-
-async def test_proven_once_is_proven_for_ever(origins):
-    await origins.allow(HOST, 9, proven=True)
-    await origins.allow(HOST, 2)
-
-    share = (await origins.shares({HOST: 10}))[HOST]
-
-    assert (share.slots, share.proven) == (2, True)
-
-
-async def test_slots_change_hands_only_when_requests_have_ended(database):
-    one, two = worker(database, "one"), worker(database, "two")
-    await one.allow(HOST, 10, proven=True)
-    assert (await one.shares({HOST: 10}, {HOST: 0}))[HOST].slots == 10
-    assert (await two.shares({HOST: 10}, {HOST: 0}))[HOST].slots == 0
-
-    assert (await one.shares({HOST: 10}, {HOST: 10}))[HOST].slots == 5
-    assert (await two.shares({HOST: 10}, {HOST: 0}))[HOST].slots == 0
-    assert (await one.shares({HOST: 10}, {HOST: 7}))[HOST].slots == 5
-    assert (await two.shares({HOST: 10}, {HOST: 0}))[HOST].slots == 3
-    assert (await one.shares({HOST: 10}, {HOST: 5}))[HOST].slots == 5
-    assert (await two.shares({HOST: 10}, {HOST: 3}))[HOST].slots == 5
-
-
-async def test_without_a_count_of_requests_no_slot_is_handed_on(database):
-    one, two = worker(database, "one"), worker(database, "two")
-    await one.allow(HOST, 10, proven=True)
-    await one.shares({HOST: 10})
-    await two.shares({HOST: 10})
-    await one.shares({HOST: 10})
-
-    assert (await two.shares({HOST: 10}))[HOST].slots == 0
-    await one.shares({HOST: 2})
-    assert (await two.shares({HOST: 10}))[HOST].slots == 8
-
-
-async def test_the_slots_of_a_dead_worker_come_back(database):
-    dead, alive = worker(database, "dead", lease_seconds=-1.0), worker(database, "alive")
-    await dead.allow(HOST, 10, proven=True)
-    await dead.shares({HOST: 10})
-
-    assert (await alive.shares({HOST: 10}))[HOST].slots == 10
-
-
-async def test_a_worker_that_died_under_a_clock_that_was_ahead_holds_no_slots(database):
-    dead, alive = worker(database, "dead"), worker(database, "alive")
-    await dead.shares({HOST: 10})
-    await put_ahead(database, "rehost_workers", "alive_until")
-
-    assert (await alive.shares({HOST: 10}))[HOST].slots == 1
-    assert (await alive.shares({HOST: 10}))[HOST].slots == 1
-
-
-async def test_a_pause_from_a_clock_that_was_ahead_is_over_and_gives_way_to_a_new_one(database, origins):
-    await origins.allow(HOST, 10, proven=True)
-    await origins.pause(HOST, 60.0, "429")
-    await put_ahead(database, "rehost_hosts", "paused_until")
-
-    before = (await origins.shares({HOST: 3}))[HOST]
-    await origins.pause(HOST, 60.0, "503")
-    after = (await origins.shares({HOST: 3}))[HOST]
-
-    assert (before.slots, before.pause_seconds) == (3, 0)
-    assert (after.slots, after.pause_seconds) == (0, pytest.approx(60, abs=30))
-
-
-async def test_a_worker_without_wishes_gives_all_back(database):
-    one, two = worker(database, "one"), worker(database, "two")
-    await one.allow(HOST, 10, proven=True)
-    await one.shares({HOST: 10})
-    await one.shares({})
-
-    assert (await two.shares({HOST: 10}))[HOST].slots == 10
-
-
-async def test_a_pause_holds_for_all_and_is_never_shortened(database):
-    one, two = worker(database, "one"), worker(database, "two")
-    await one.allow(HOST, 10, proven=True)
-    await one.pause(HOST, 600.0, "429")
-    await two.pause(HOST, 5.0, "503")
-
-    share = (await two.shares({HOST: 10}))[HOST]
-
-    assert share.slots == 0
-    assert share.pause_seconds == pytest.approx(600, abs=30)
-
-
-async def test_a_pause_that_is_over_holds_nothing_up(origins):
-    await origins.allow(HOST, 10, proven=True)
-    await origins.pause(HOST, -1.0, "429")
-
-    assert (await origins.shares({HOST: 3}))[HOST].slots == 3
-
-
-async def test_invariant_8_the_slots_never_exceed_the_allowance_whatever_workers_do(database):
-    dice = Random(7)
-    crew = {name: worker(database, name) for name in ("one", "two", "three", "four")}
-    await crew["one"].allow(HOST, 7, proven=True)
-    flying = dict.fromkeys(crew, 0)
-    slots = dict.fromkeys(crew, 0)
-
-    for _ in range(120):
-        name = dice.choice(sorted(crew))
-        count = flying[name]
-        flying[name] = max(flying[name], dice.randint(0, slots[name]))  # begun between the count and the answer
-        share = await crew[name].shares({HOST: dice.randint(0, 9)}, {HOST: count})
-        slots[name] = share[HOST].slots
-        assert sum(max(flying[each], slots[each]) for each in crew) <= 7
-        ended = dice.choice(sorted(crew))
-        flying[ended] = dice.randint(0, flying[ended])
-
-
-async def test_workers_that_ask_at_once_do_not_get_more_than_there_is(database):
-    crew = [worker(database, str(number)) for number in range(6)]
-    await crew[0].allow(HOST, 4, proven=True)
-
-    shares = await asyncio.gather(*(each.shares({HOST: 10}, {}) for each in crew))
-
-    assert sum(share[HOST].slots for share in shares) == 4
-
-
-@pytest.mark.parametrize(
-    ("wishes", "allowance", "expected"),
-    [
-        ({"a": 10, "b": 10}, 10, [5, 5]),
-        ({"a": 2, "b": 10}, 10, [2, 8]),
-        ({"a": 10, "b": 10}, 3, [2, 1]),
-        ({"a": 10, "b": 10}, 1, [1, 0]),
-        ({"a": 0, "b": 10}, 1, [0, 1]),
-        ({"a": 1, "b": 1}, 10, [1, 1]),
-    ],
-)
-def test_slots_go_round(wishes, allowance, expected):
-    assert [fair_slots(name, wishes, allowance) for name in sorted(wishes)] == expected

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
 from tests.databases import execute, put_ahead
 
-from rehost.hosts.spending import part_of
+from rehost.hosts.shares import HostShares
 from rehost.hotlink.repository import SqlOrigins
-from rehost.ports import Draw, Spending
+from rehost.ports import Spending
 
 ORIGIN = "https://a.example"
-HOST = "a.example"
 GRANTED, USED_UP, ELSEWHERE = Spending.GRANTED, Spending.USED_UP, Spending.ELSEWHERE
 
 
 def worker(database, name: str, lease_seconds: float = 60.0) -> SqlOrigins:
-    return SqlOrigins(database, worker=name, concurrency=10, lease_seconds=lease_seconds)
+    return SqlOrigins(database, worker=name, lease_seconds=lease_seconds)
 
 
 async def spend(origins, times: int = 1) -> list[Spending]:
@@ -56,7 +54,7 @@ async def test_who_leaves_or_is_silent_for_a_lease_holds_no_origin(database):
     leaving, silent, alive = worker(database, "a"), worker(database, "b", lease_seconds=-1.0), worker(database, "c")
 
     assert await spend(leaving) == [GRANTED]
-    await leaving.leave()
+    await HostShares(database, worker="a", concurrency=10, lease_seconds=60.0).leave()
     assert await spend(silent) == [GRANTED]
     assert await spend(alive) == [GRANTED]
 
@@ -96,56 +94,3 @@ async def test_a_budget_that_is_to_be_fresh_after_a_pause_is_not_before(database
 
     await two.refresh_budget(ORIGIN, 0.0)
     assert await spend(one) == [GRANTED]
-
-
-# a day's budget
-
-
-async def test_workers_that_draw_at_once_never_get_more_than_the_days_budget(database):
-    crew = [worker(database, str(number)) for number in range(5)]
-    wishes = {HOST: Draw(37, 8), "b.example": Draw(3, 8)}
-
-    got = []
-    for _ in range(6):
-        got += await asyncio.gather(*(each.draw(wishes) for each in crew))
-
-    assert sum(drawn[HOST].number for drawn in got) == 37
-    assert sum(drawn["b.example"].number for drawn in got) == 3
-    assert got[-1][HOST].number == 0
-
-
-async def test_a_new_day_has_a_new_budget_and_yesterdays_part_is_not_given_back_to_it(database):
-    one = worker(database, "one")
-    today = (await one.draw({HOST: Draw(4, 8)}))[HOST]
-    await one.draw({HOST: Draw(4, 8)})
-    await execute(database, "UPDATE rehost_budgets SET day = day - 1, taken = 4")
-
-    assert await one.draw({HOST: Draw(4, -2, today.day - 1)}) == {}
-    assert (await one.draw({HOST: Draw(4, 8)}))[HOST].number == 2
-
-
-async def test_a_budget_that_was_lowered_gives_nothing_more(database):
-    one = worker(database, "one")
-    await one.draw({HOST: Draw(100, 20)})
-
-    assert (await one.draw({HOST: Draw(10, 8)}))[HOST].number == 0
-
-
-@pytest.mark.parametrize(("left", "wish", "expected"), [(100, 32, 32), (10, 32, 5), (3, 8, 2), (1, 8, 1), (0, 8, 0)])
-def test_a_part_leaves_something_for_the_others(left, wish, expected):
-    assert part_of(left, wish) == expected
-    assert part_of(-left, wish) == 0
-
-
-# the one slot of an unproven host
-
-
-async def test_who_has_the_one_slot_of_an_unproven_host_keeps_it(database):
-    late, first = worker(database, "a"), worker(database, "b")
-    assert (await first.shares({HOST: 10}, {HOST: 0}))[HOST].slots == 1
-
-    for _ in range(3):
-        assert (await late.shares({HOST: 10}, {HOST: 0}))[HOST].slots == 0
-        assert (await first.shares({HOST: 10}, {HOST: 0}))[HOST].slots == 1
-    await first.shares({}, {})
-    assert (await late.shares({HOST: 10}, {HOST: 0}))[HOST].slots == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.databases import add_cases
 
-from rehost.hotlink.repository import SqlOrigins
+from rehost.hosts.shares import HostShares
 
 A = "https://a.example/1.png"
 HOST = "a.example"
@@ -14,7 +14,7 @@ async def test_leases_of_a_worker_that_is_gone_are_due_at_once(desk):
     await add_cases(desk.database, [A])
     await desk.note()
     [task] = await desk.ledger.lease("cases", HOST, 5)
-    dead = SqlOrigins(desk.database, worker="worker", concurrency=5, lease_seconds=600)
+    dead = HostShares(desk.database, worker="worker", concurrency=5, lease_seconds=600)
     await dead.shares({HOST: 5})
 
     freed = await desk.ledger.bury(lambda name: name == "worker")
@@ -36,8 +36,8 @@ async def test_leases_of_a_worker_that_died_before_its_first_sign_of_life_are_du
 
 
 async def test_shares_of_a_worker_that_is_gone_are_free(desk):
-    one = SqlOrigins(desk.database, worker="one", concurrency=5, lease_seconds=600)
-    two = SqlOrigins(desk.database, worker="two", concurrency=5, lease_seconds=600)
+    one = HostShares(desk.database, worker="one", concurrency=5, lease_seconds=600)
+    two = HostShares(desk.database, worker="two", concurrency=5, lease_seconds=600)
     await one.shares({HOST: 5})
 
     await desk.ledger.bury(lambda name: name == "one")
@@ -46,8 +46,8 @@ async def test_shares_of_a_worker_that_is_gone_are_free(desk):
 
 
 async def test_a_worker_that_ends_gives_its_shares_back(desk):
-    one = SqlOrigins(desk.database, worker="one", concurrency=5, lease_seconds=600)
-    two = SqlOrigins(desk.database, worker="two", concurrency=5, lease_seconds=600)
+    one = HostShares(desk.database, worker="one", concurrency=5, lease_seconds=600)
+    two = HostShares(desk.database, worker="two", concurrency=5, lease_seconds=600)
     await one.shares({HOST: 5})
 
     await one.leave()
@@ -56,8 +56,8 @@ async def test_a_worker_that_ends_gives_its_shares_back(desk):
 
 
 async def test_the_living_keep_what_they_hold(desk):
-    one = SqlOrigins(desk.database, worker="one", concurrency=5, lease_seconds=600)
-    two = SqlOrigins(desk.database, worker="two", concurrency=5, lease_seconds=600)
+    one = HostShares(desk.database, worker="one", concurrency=5, lease_seconds=600)
+    two = HostShares(desk.database, worker="two", concurrency=5, lease_seconds=600)
     await one.shares({HOST: 5})
 
     assert await desk.ledger.bury(lambda _name: False) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.databases import add_cases, put_ahead, stored
 
-from rehost.hotlink.repository import SqlOrigins
+from rehost.hosts.shares import HostShares
 from rehost.ledger import Queries
 from rehost.ledger.standings import LinkFilter
 from rehost.model import Deferred, Format, Reason, Refused, State
@@ -44,7 +44,7 @@ async def test_standing_counts_states_reasons_and_waits(queries):
 
 
 async def test_hosts_are_told_with_their_pauses(queries, database):
-    await SqlOrigins(database, worker="one", concurrency=4, lease_seconds=60).pause("b.example", 60.0, "429")
+    await HostShares(database, worker="one", concurrency=4, lease_seconds=60).pause("b.example", 60.0, "429")
 
     first, second = await queries.hosts("cases")
 
@@ -110,7 +110,7 @@ async def test_one_link_is_due_at_once_when_its_wait_is_forgotten(queries, desk)
 
 
 async def test_a_pause_ends_when_it_is_resumed(queries, database):
-    origins = SqlOrigins(database, worker="one", concurrency=4, lease_seconds=60)
+    origins = HostShares(database, worker="one", concurrency=4, lease_seconds=60)
     await origins.pause("b.example", 60.0, "by hand")
 
     assert await origins.resume("b.example")
@@ -124,7 +124,7 @@ async def test_a_run_is_alive_while_its_worker_is(desk, database):
     run = await desk.ledger.begin_run("cases")
     assert [each.is_alive for each in await queries.runs()] == [False]
 
-    await SqlOrigins(database, worker="worker", concurrency=4, lease_seconds=60).shares({"a.example": 1})
+    await HostShares(database, worker="worker", concurrency=4, lease_seconds=60).shares({"a.example": 1})
     assert [(each.run, each.is_alive) for each in await queries.runs()] == [(run, True)]
 
     await put_ahead(database, "rehost_workers", "alive_until")

@@ -96,7 +96,7 @@ async def test_held_links_of_a_host_are_witnesses_one_for_each_picture(desk):
     await hold(desk, 1)
     await add_cases(desk.database, ["https://a.example/5"], first=5)
     await desk.note()
-    origins = SqlOrigins(desk.database, worker="one", concurrency=10, lease_seconds=60.0)
+    origins = SqlOrigins(desk.database, worker="one", lease_seconds=60.0)
 
     found = await origins.witnesses("a.example")
 

@@ -15,6 +15,7 @@ from tests.server.wire import ask
 
 from rehost.catalogue import Source, Titles
 from rehost.clock import SystemClock
+from rehost.hosts.shares import HostShares
 from rehost.hotlink.repository import SqlOrigins
 from rehost.ledger import Queries
 from rehost.model import Deferred, Reason, Refused
@@ -90,7 +91,8 @@ def make_dashboard(database, runs, token=TOKEN):
         yield Resources(
             Queries(database),
             make_ledger(database, "page"),
-            SqlOrigins(database, worker="page", concurrency=4, lease_seconds=60),
+            SqlOrigins(database, worker="page", lease_seconds=60),
+            HostShares(database, worker="page", concurrency=4, lease_seconds=60),
             {"cases": await Titles.open(database, Source())},
         )
 

@@ -7,8 +7,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from rehost.events import Listener, OriginPaused, Visited
+from rehost.hosts.limiter import HostLimiter
+from rehost.hosts.pacing import Allowance, News, Pause
+from rehost.hosts.shares import HostShares
 from rehost.model import Stored, Task
-from rehost.ports import Allowance, Ledger, News, Origins, Pause, Politeness
+from rehost.ports import Ledger
 
 LEAST_SECONDS = 0.02  # between two beats
 
@@ -18,8 +21,8 @@ class Heartbeat:
     """Beats whenever it is told to; between beats it only collects."""
 
     ledger: Ledger
-    origins: Origins
-    politeness: Politeness
+    shares: HostShares
+    politeness: HostLimiter
     listen: Listener
     _untold: list[News] = field(default_factory=list)
     _due: asyncio.Event = field(default_factory=asyncio.Event)
@@ -43,17 +46,17 @@ class Heartbeat:
         """Tell the others what was found out, and take this worker's shares."""
         self._due.clear()
         await self._tell()
-        self.politeness.apply(await self.origins.shares(self.politeness.wanted(), self.politeness.in_flight()))
+        self.politeness.apply(await self.shares.shares(self.politeness.wanted(), self.politeness.in_flight()))
         if draws := self.politeness.draws():  # where the operator has set a daily budget, and now and then only
-            self.politeness.fill(await self.origins.draw(draws))
+            self.politeness.fill(await self.shares.draw(draws))
 
     async def _tell(self) -> None:
         untold, self._untold = self._untold, []
         for news in untold:
             if isinstance(news, Pause):
-                await self.origins.pause(news.host, news.seconds, news.evidence)
+                await self.shares.pause(news.host, news.seconds, news.evidence)
             else:
-                await self.origins.allow(news.host, news.slots, proven=news.proven)
+                await self.shares.allow(news.host, news.slots, proven=news.proven)
 
     def hurry(self) -> None:
         """Have the next beat come soon: somebody waits for a share."""
@@ -72,8 +75,8 @@ class Heartbeat:
         """Tell what is left to tell, and give back the shares, and what is left of parts of daily budgets."""
         await self._tell()
         if draws := self.politeness.draws(leaving=True):
-            await self.origins.draw(draws)
-        await self.origins.leave()
+            await self.shares.draw(draws)
+        await self.shares.leave()
 
     async def renew(self, tasks: Collection[Task]) -> None:
         """Move the ends of these leases on."""

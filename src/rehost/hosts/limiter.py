@@ -1,4 +1,4 @@
-"""Which host may be asked now, by this worker (ports.Politeness). No I/O.
+"""Which host may be asked now, by this worker . No I/O.
 
 pace.py knows how one host is to be asked, rotation.py whose turn it is; here they meet. What the other workers should
 know is returned, not told.
@@ -11,10 +11,11 @@ from random import Random
 
 from rehost.clock import Clock
 from rehost.errors import VisitError
-from rehost.hosts.pacing import HostPacing, HostPolicy, sign_of
+from rehost.hosts.daily_quota import Draw, Drawn
+from rehost.hosts.pacing import Allowance, HostPacing, HostPolicy, News, Pause, sign_of
 from rehost.hosts.rotation import Rotation
+from rehost.hosts.shares import Share
 from rehost.model import Reason
-from rehost.ports import Allowance, Draw, Drawn, News, Pause, Share
 
 SHORT_PAUSE = 5.0
 """Seconds; a shorter pause is over before the other workers could hear of it."""
@@ -144,7 +145,7 @@ class HostLimiter:
         self._replace(pause.host)
 
     def wanted(self) -> Mapping[str, int]:
-        """Return how many requests at once each host of late could use here, for `Origins.shares`."""
+        """Return how many requests at once each host of late could use here, for `HostShares.shares`."""
         late = self._clock.monotonic() - OF_LATE
         for host in [host for host, pace in self._paces.items() if pace.used_at < late]:
             self._forget(host)
@@ -152,7 +153,7 @@ class HostLimiter:
         return dict.fromkeys([*self._waiting, *used], self._wish)
 
     def in_flight(self) -> Mapping[str, int]:
-        """Return how many requests each host is answering now, for `Origins.shares`."""
+        """Return how many requests each host is answering now, for `HostShares.shares`."""
         return {host: pace.in_flight for host, pace in self._paces.items() if pace.in_flight}
 
     def draws(self, *, leaving: bool = False) -> Mapping[str, Draw]:

@@ -82,6 +82,29 @@ class HostPolicy:
     daily_budget: int | None = None  # requests in a day of UTC, by the ledger's clock
 
 
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """This host should be left alone by all workers."""
+
+    host: str
+    seconds: float
+    evidence: str
+    reason: Reason = Reason.THROTTLED  # what its links are deferred for, should the pause be long
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """This host bears so many requests at once, over all workers."""
+
+    host: str
+    slots: int
+    proven: bool = False  # it has given a proven picture
+
+
+News = Pause | Allowance
+"""What one worker's politeness found out and all workers should know."""
+
+
 @dataclass(slots=True)
 class HostPacing:
     """One host, as this worker knows it. Times are monotonic seconds.

@@ -13,7 +13,8 @@ from contextlib import asynccontextmanager
 
 from rehost.clock import Clock
 from rehost.errors import RehostError, VisitError
-from rehost.ports import News, Pause, Politeness
+from rehost.hosts.limiter import HostLimiter
+from rehost.hosts.pacing import News, Pause
 
 HOP_SECONDS = 0.1
 """Between two looks whether more of a daily budget has come."""
@@ -28,7 +29,7 @@ class RequestScheduler:
 
     def __init__(
         self,
-        politeness: Politeness,
+        politeness: HostLimiter,
         clock: Clock,
         *,
         concurrency: int,

@@ -44,13 +44,14 @@ from typing import Protocol
 from rehost.clock import Clock
 from rehost.errors import VisitError
 from rehost.events import Listener, OriginChanged, OriginLearned
+from rehost.hosts.pacing import Pause
 from rehost.hotlink.decoys import DecoyDetector, SeenDigests
 from rehost.hotlink.origin_state import OriginState
 from rehost.hotlink.probe import LinkProbe, Proven, Sighting
 from rehost.hotlink.probe_budget import LearnedElsewhere, ProbeBudget
 from rehost.hotlink.rule_check import RuleChecker
 from rehost.model import Link, Referer, Rule
-from rehost.ports import KnownGoodLink, Origins, Pause
+from rehost.ports import KnownGoodLink, Origins
 from rehost.run.visitor import Prove
 
 MOST_ORIGINS = 20_000

@@ -1,30 +1,92 @@
-"""What we learned of each origin, and each worker's share of each host, over all workers (ports.Origins)."""
+"""What all workers learned of each origin: Referer rules, decoys, and the extra requests that learning costs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import and_, case, delete, or_, select, update
 
 from rehost.db import Connection, Database, after, is_over, now
-from rehost.hosts.shares import Sharing
-from rehost.hosts.spending import Extra, draw
-from rehost.ledger.burying import leave
-from rehost.ledger.due import LONGEST_PAUSE
-from rehost.ledger.schema import decoys, hosts, links, origins
+from rehost.ledger.due import LONGEST_LEASE
+from rehost.ledger.schema import decoys, learnings, links, origins
 from rehost.model import Rule, State
-from rehost.ports import Draw, Drawn, KnownGoodLink, Share, Spending
+from rehost.ports import KnownGoodLink, Spending
 
+LEARNING_SECONDS = 30 * 86400.0
+"""After so long learning begins anew by itself: decoys that have come up since could not be proven otherwise."""
+
+_DAY_SECONDS = 86400.0
 _WITNESSES = 20  # held links that are looked at; those that share a picture are one
 
 
-class SqlOrigins:
-    """Origins as one worker sees and tells them."""
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """One worker's way to the extra requests of origins."""
 
-    def __init__(self, database: Database, *, worker: str, concurrency: int, lease_seconds: float) -> None:
-        """Take this worker's name, what any host may bear at most, and how long a silent worker counts as alive."""
+    database: Database
+    worker: str
+    busy_seconds: float
+
+    async def spend(self, connection: Connection, origin: str, most: int, believed: str | None) -> Spending:
+        """Take one extra request if fewer than `most` are taken and nobody else learns the origin, or has just done so.
+
+        In three statements, so that each sees what was committed before it: who comes to have the origin to itself
+        must know of the rule that the worker before it learned.
+        """
+        if not await self._have(connection, origin):
+            return Spending.ELSEWHERE
+        if await connection.scalar(select(origins.c.referer).where(origins.c.origin == origin)) != believed:
+            await self.end(connection, origin)
+            return Spending.ELSEWHERE
+        is_fresh = is_over(learnings.c.fresh_at, LEARNING_SECONDS + _DAY_SECONDS)
+        taking = (
+            update(learnings)
+            .where(learnings.c.origin == origin, or_(is_fresh, learnings.c.extra < most))
+            .values(
+                extra=case((is_fresh, 1), else_=learnings.c.extra + 1),
+                fresh_at=case((is_fresh, after(LEARNING_SECONDS)), else_=learnings.c.fresh_at),
+            )
+        )
+        if (await connection.execute(taking)).rowcount:
+            return Spending.GRANTED
+        await self.end(connection, origin)
+        return Spending.USED_UP
+
+    async def _have(self, connection: Connection, origin: str) -> bool:
+        """Have the origin to ourselves; return whether no other worker has it."""
+        busy = {"worker": self.worker, "busy_until": after(self.busy_seconds)}
+        adding = self.database.insert(learnings).values(
+            origin=origin, extra=0, fresh_at=after(LEARNING_SECONDS), **busy
+        )
+        having = adding.on_conflict_do_update(
+            index_elements=[learnings.c.origin],
+            set_=busy,
+            where=or_(
+                learnings.c.worker.is_(None),
+                learnings.c.worker == self.worker,
+                is_over(learnings.c.busy_until, LONGEST_LEASE),
+            ),
+        ).returning(learnings.c.origin)
+        return (await connection.execute(having)).first() is not None
+
+    async def end(self, connection: Connection, origin: str) -> None:
+        """Let the other workers learn the origin again."""
+        is_ours = and_(learnings.c.origin == origin, learnings.c.worker == self.worker)
+        await connection.execute(update(learnings).where(is_ours).values(worker=None, busy_until=None))
+
+    async def refresh(self, connection: Connection, origin: str, seconds: float) -> None:
+        """Have the budget be fresh in so many seconds, if it is not before."""
+        is_later = and_(learnings.c.origin == origin, learnings.c.fresh_at > after(seconds))
+        await connection.execute(update(learnings).where(is_later).values(fresh_at=after(seconds)))
+
+
+class SqlOrigins:
+    """The origins, as one worker reads and writes them."""
+
+    def __init__(self, database: Database, *, worker: str, lease_seconds: float) -> None:
+        """Take this worker's name, and how long a silent worker counts as alive."""
         self._database = database
-        self._sharing = Sharing(database, worker, concurrency, lease_seconds)
         self._spending = Extra(database, worker, lease_seconds)
 
     async def rule(self, origin: str) -> Rule | None:
@@ -99,55 +161,3 @@ class SqlOrigins:
         """Remember a digest as a decoy of this origin."""
         adding = self._database.insert(decoys).values(origin=origin, digest=digest, evidence=evidence, learned_at=now())
         await self._database.transact(lambda connection: connection.execute(adding.on_conflict_do_nothing()))
-
-    async def shares(
-        self, wanted: Mapping[str, int], in_flight: Mapping[str, int] | None = None
-    ) -> Mapping[str, Share]:
-        """Tell that we live and how many requests each host could use here; return what we may have of each."""
-        return await self._database.transact(lambda connection: self._sharing.share(connection, wanted, in_flight))
-
-    async def draw(self, draws: Mapping[str, Draw]) -> Mapping[str, Drawn]:
-        """Take parts of hosts' daily budgets, or give back what is left of them."""
-        return await self._database.transact(lambda connection: draw(connection, self._database, draws))
-
-    async def leave(self) -> None:
-        """Give all shares back: this worker ends."""
-        await self._database.transact(lambda connection: leave(connection, self._sharing.worker))
-
-    async def pause(self, host: str, seconds: float, evidence: str) -> None:
-        """Let nobody ask this host for `seconds` from now; never shortens a pause."""
-        adding = self._database.insert(hosts).values(
-            host=host, allowance=0, proven=False, paused_until=after(seconds), evidence=evidence
-        )
-        pausing = adding.on_conflict_do_update(
-            index_elements=[hosts.c.host],
-            set_={"paused_until": adding.excluded.paused_until, "evidence": adding.excluded.evidence},
-            where=or_(
-                hosts.c.paused_until.is_(None),
-                is_over(hosts.c.paused_until, LONGEST_PAUSE),
-                hosts.c.paused_until < adding.excluded.paused_until,
-            ),
-        )
-        await self._database.transact(lambda connection: connection.execute(pausing))
-
-    async def resume(self, host: str) -> bool:
-        """End a host's pause; return whether there was one. A worker that keeps to it already does so to its end."""
-        resuming = (
-            update(hosts)
-            .values(paused_until=None, evidence=None)
-            .where(hosts.c.host == host, hosts.c.paused_until > now())
-        )
-
-        async def work(connection: Connection) -> bool:
-            return (await connection.execute(resuming)).rowcount > 0
-
-        return await self._database.transact(work)
-
-    async def allow(self, host: str, allowance: int, *, proven: bool = False) -> None:
-        """Remember how many requests at once this host bears, over all workers; proven once is proven for ever."""
-        adding = self._database.insert(hosts).values(host=host, allowance=allowance, proven=proven)
-        allowing = adding.on_conflict_do_update(
-            index_elements=[hosts.c.host],
-            set_={"allowance": allowance, "proven": or_(hosts.c.proven, adding.excluded.proven)},
-        )
-        await self._database.transact(lambda connection: connection.execute(allowing))

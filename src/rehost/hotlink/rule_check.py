@@ -8,10 +8,11 @@ from urllib.parse import urlsplit
 
 from rehost.clock import Clock
 from rehost.errors import Permanent, Transient, VisitError
+from rehost.hosts.pacing import Pause
 from rehost.hotlink.decoys import DecoyDetector
 from rehost.hotlink.origin_state import MOST_PATIENCE, OriginState
 from rehost.hotlink.probe import LinkProbe, is_refusal
-from rehost.ports import Origins, Pause
+from rehost.ports import Origins
 
 _CHANGED = "it worked, and refuses everything now"
 _UNASKED = f"{MOST_PATIENCE} links in a row are refused, and no extra request is left to find out why"

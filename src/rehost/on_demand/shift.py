@@ -15,9 +15,10 @@ from rehost.clock import Clock
 from rehost.errors import OperatorError
 from rehost.events import Recorded, Visited
 from rehost.hosts.heartbeat import Heartbeat
+from rehost.hosts.limiter import HostLimiter
 from rehost.hosts.scheduler import RequestScheduler
 from rehost.model import Task
-from rehost.ports import Ledger, Politeness
+from rehost.ports import Ledger
 from rehost.run.stats import RunStats
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class OnDemandRun:
     def __init__(
         self,
         ledger: Ledger,
-        politeness: Politeness,
+        politeness: HostLimiter,
         gate: RequestScheduler,
         pulse: Heartbeat,
         clock: Clock,

@@ -1,23 +1,17 @@
 """What each part must do. The pipeline knows these and nothing else of the parts; assembly chooses who does it."""
 
 from rehost.ports.facts import (
-    Allowance,
     Clearing,
     Compared,
-    Draw,
-    Drawn,
     Entry,
     Found,
     KnownGoodLink,
     LinkCounts,
     LinkQuery,
     Marks,
-    News,
     Noted,
-    Pause,
     Placement,
     Restore,
-    Share,
     Spending,
     T,
     Transaction,
@@ -25,15 +19,12 @@ from rehost.ports.facts import (
 )
 from rehost.ports.keeping import Catalogue, Store
 from rehost.ports.ledger import Ledger
-from rehost.ports.origin import Fetcher, Inspector, Origins, Politeness
+from rehost.ports.origin import Fetcher, Inspector, Origins
 
 __all__ = [
-    "Allowance",
     "Catalogue",
     "Clearing",
     "Compared",
-    "Draw",
-    "Drawn",
     "Entry",
     "Fetcher",
     "Found",
@@ -43,14 +34,10 @@ __all__ = [
     "LinkCounts",
     "LinkQuery",
     "Marks",
-    "News",
     "Noted",
     "Origins",
-    "Pause",
     "Placement",
-    "Politeness",
     "Restore",
-    "Share",
     "Spending",
     "Store",
     "T",

@@ -125,60 +125,9 @@ class Restore:
     after: str | None  # the one that the run wrote
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What one worker may do to one host just now."""
-
-    slots: int  # requests in flight; 0 while paused, or while the other workers have them all
-    allowance: int = 0  # what the host bears over all workers together; 0 if nobody has said
-    pause_seconds: float = 0.0  # what is left of its pause, by the database's clock
-    proven: bool = False  # the host has given a proven picture at least once, ever
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """This host should be left alone by all workers."""
-
-    host: str
-    seconds: float
-    evidence: str
-    reason: Reason = Reason.THROTTLED  # what its links are deferred for, should the pause be long
-
-
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """This host bears so many requests at once, over all workers."""
-
-    host: str
-    slots: int
-    proven: bool = False  # it has given a proven picture
-
-
 class Spending(Enum):
     """What came of asking for one of an origin's extra requests."""
 
     GRANTED = "granted"
     USED_UP = "used up"
     ELSEWHERE = "elsewhere"  # another worker learns this origin, or has just done so: what it finds holds for us
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """What a worker wants of a host's daily budget; or, with a number below zero, what it gives back."""
-
-    budget: int  # requests a day, over all workers
-    number: int
-    day: int = 0  # what is given back was drawn on that day
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """What a worker may take of a host's daily budget; the day is UTC's, by the database's clock."""
-
-    number: int  # requests; 0 if the budget is used up
-    day: int
-    seconds: float  # until the day ends
-
-
-News = Pause | Allowance
-"""What one worker's politeness found out and all workers should know."""

@@ -1,91 +1,13 @@
-"""Towards an origin: when it may be asked, the asking, the proof, and what is remembered of it."""
+"""Towards an origin: the request, the proof, and what we learned of it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from rehost.errors import VisitError
-from rehost.model import Download, Image, NotModified, Reason, Request, Rule
-from rehost.ports.facts import Draw, Drawn, KnownGoodLink, News, Pause, Share, Spending
-
-
-class Politeness(Protocol):
-    """Which host may be asked now, by this worker. No I/O; hosts are named in lower case."""
-
-    def next_host(self, waiting: Collection[str]) -> str | None:
-        """Return the host of `waiting` that should be asked next and may be asked now; None if none may."""
-        ...
-
-    def next_time(self) -> float | None:
-        """Return the monotonic time at which a host that is held back now may be asked again, if one is."""
-        ...
-
-    def pause_seconds(self, host: str) -> float:
-        """Return for how long this host is still to be left alone; 0 if it is not."""
-        ...
-
-    def lacks_share(self, host: str) -> bool:
-        """Return whether this worker has no part of what the host bears, though the host is not to be left alone."""
-        ...
-
-    def cause(self, host: str) -> tuple[Reason, str]:
-        """Return why this host is left alone, with the evidence."""
-        ...
-
-    def started(self, host: str) -> bool:
-        """Count a request to this host as in flight; return whether a new part of its daily budget is needed soon."""
-        ...
-
-    def passes(self, host: str) -> bool:
-        """Count a request that is no turn, a hop or a robots.txt, against the host's daily budget, if it has one.
-
-        Return whether it may be sent now; False until more of the budget is drawn.
-
-        Raises:
-            Withheld: the host is left alone.
-        """
-        ...
-
-    def passed(self, host: str, error: VisitError | None) -> News | None:
-        """Learn from how a request ended that was no turn, and return what others should know of it."""
-        ...
-
-    def finished(self, host: str, error: VisitError | None) -> News | None:
-        """Count the request as ended, learn from how it ended, and return what others should know of it."""
-        ...
-
-    def abandoned(self, host: str) -> None:
-        """Count the request as never sent."""
-        ...
-
-    def heed(self, pause: Pause) -> None:
-        """Leave this host alone from now on; a pause that lasts longer already stays as it is."""
-        ...
-
-    def wanted(self) -> Mapping[str, int]:
-        """Return how many requests at once each host of late could use here, for `Origins.shares`."""
-        ...
-
-    def in_flight(self) -> Mapping[str, int]:
-        """Return how many requests each host is answering now, for `Origins.shares`."""
-        ...
-
-    def apply(self, shares: Mapping[str, Share]) -> None:
-        """Take what the ledger lets this worker have of each host."""
-        ...
-
-    def draws(self, *, leaving: bool = False) -> Mapping[str, Draw]:
-        """Return what is wanted of daily budgets, for `Origins.draw`; what is given back counts as given from now on.
-
-        Nothing of hosts without a budget. Who is leaving gives back all it has.
-        """
-        ...
-
-    def fill(self, drawn: Mapping[str, Drawn]) -> None:
-        """Take the parts of daily budgets; leave alone until the day ends whom there is no budget left for."""
-        ...
+from rehost.model import Download, Image, NotModified, Request, Rule
+from rehost.ports.facts import KnownGoodLink, Spending
 
 
 class Fetcher(Protocol):
@@ -161,36 +83,4 @@ class Origins(Protocol):
 
     async def add_decoy(self, origin: str, digest: str, evidence: str) -> None:
         """Remember a digest as a decoy of this origin."""
-        ...
-
-    async def shares(
-        self, wanted: Mapping[str, int], in_flight: Mapping[str, int] | None = None
-    ) -> Mapping[str, Share]:
-        """Tell that we live and how many requests each host could use here; return what we may have of each.
-
-        Over all living workers the slots of a host never exceed its allowance; a host that has proven nothing yet has
-        an allowance of one. To be called every second or two; a worker that stays away longer than a lease is dead.
-        A worker that is to have fewer slots than before is told at once, the others get them when its requests
-        `in_flight` (None: as many as it had slots and wants) have ended. Without wishes, all slots are given back.
-        """
-        ...
-
-    async def draw(self, draws: Mapping[str, Draw]) -> Mapping[str, Drawn]:
-        """Take parts of hosts' daily budgets, or give back what is left of them; return what was taken, by host.
-
-        Over all workers and runs no more than the budget is ever taken in a day; a part that is not given back, by a
-        worker that died, is lost. A part is for the day that it was drawn on.
-        """
-        ...
-
-    async def leave(self) -> None:
-        """Give all shares back: this worker ends."""
-        ...
-
-    async def pause(self, host: str, seconds: float, evidence: str) -> None:
-        """Let nobody ask this host for `seconds` from now (by the database's clock); never shortens a pause."""
-        ...
-
-    async def allow(self, host: str, allowance: int, *, proven: bool = False) -> None:
-        """Remember how many requests at once this host bears, over all workers."""
         ...

@@ -16,10 +16,11 @@ from rehost.clock import Clock
 from rehost.errors import OperatorError, StoreError
 from rehost.events import HostDeferred, Listener, Planned, Recorded, RunBegan, RunEnded, Visited
 from rehost.hosts.heartbeat import Heartbeat
+from rehost.hosts.limiter import HostLimiter
 from rehost.hosts.scheduler import HostPaused, RequestScheduler
 from rehost.hotlink.cleanup import DecoyCleaner
 from rehost.model import Deferred, Outcome, Reason, Task
-from rehost.ports import Ledger, Politeness, Store
+from rehost.ports import Ledger, Store
 from rehost.run.limits import Limits
 from rehost.run.planner import Planner
 from rehost.run.recorder import Recorder
@@ -42,7 +43,7 @@ class Components:
     visitor: Visitor
     recorder: Recorder
     ledger: Ledger
-    politeness: Politeness
+    politeness: HostLimiter
     gate: RequestScheduler
     pulse: Heartbeat
     unveiler: DecoyCleaner

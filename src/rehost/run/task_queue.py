@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
+from rehost.hosts.limiter import HostLimiter
 from rehost.model import Task
-from rehost.ports import Ledger, Politeness
+from rehost.ports import Ledger
 from rehost.run.limits import Limits
 from rehost.run.visitor import Postponed
 
@@ -13,7 +14,7 @@ from rehost.run.visitor import Postponed
 class TaskQueue:
     """Leases in batches, host by host; hands out one at a time, host after host (promise: nobody is held up)."""
 
-    def __init__(self, ledger: Ledger, source: str, politeness: Politeness, limits: Limits) -> None:
+    def __init__(self, ledger: Ledger, source: str, politeness: HostLimiter, limits: Limits) -> None:
         """Take the ledger of a source, and how much may be leased ahead, and set aside."""
         self._ledger = ledger
         self._source = source

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from rehost.catalogue import Titles
+from rehost.hosts.shares import HostShares
 from rehost.hotlink.repository import SqlOrigins
 from rehost.ledger import Queries, SqlLedger
 
@@ -23,6 +24,7 @@ class Resources:
     queries: Queries
     ledger: SqlLedger
     origins: SqlOrigins
+    shares: HostShares
     titles: Mapping[str, Titles]  # by source
 
 

@@ -13,6 +13,7 @@ from rehost.catalogue.table import Source
 from rehost.catalogue.titles import Titles
 from rehost.clock import Clock, SystemClock
 from rehost.errors import StoreError
+from rehost.hosts.shares import HostShares
 from rehost.hotlink.repository import SqlOrigins
 from rehost.images.thumbnails import Thumbnailer
 from rehost.ledger.entries import SqlLedger
@@ -72,7 +73,8 @@ async def _open_desk(settings: Settings, sources: list[Source], clock: Clock) ->
         yield Resources(
             Queries(theirs),
             SqlLedger(theirs, worker=me, lease_seconds=settings.lease_seconds, url=url),
-            SqlOrigins(theirs, worker=me.name, concurrency=settings.concurrency, lease_seconds=settings.lease_seconds),
+            SqlOrigins(theirs, worker=me.name, lease_seconds=settings.lease_seconds),
+            HostShares(theirs, worker=me.name, concurrency=settings.concurrency, lease_seconds=settings.lease_seconds),
             {each.name: await Titles.open(ours, each) for each in sources},
         )
 

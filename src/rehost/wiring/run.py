@@ -18,6 +18,7 @@ from rehost.hosts.heartbeat import Heartbeat
 from rehost.hosts.limiter import HostLimiter
 from rehost.hosts.pacing import HostPolicy
 from rehost.hosts.scheduler import RequestScheduler
+from rehost.hosts.shares import HostShares
 from rehost.hotlink.cleanup import DecoyCleaner
 from rehost.hotlink.learner import Learner
 from rehost.hotlink.referers import Referers
@@ -85,7 +86,8 @@ async def open_parts(
         )
         ledger = SqlLedger(theirs, worker=me, lease_seconds=settings.lease_seconds, url=layouts[0].url)
         await ledger.bury(identity.is_gone)
-        origins = SqlOrigins(
+        origins = SqlOrigins(theirs, worker=me.name, lease_seconds=settings.lease_seconds)
+        shares = HostShares(
             theirs, worker=me.name, concurrency=settings.concurrency, lease_seconds=settings.lease_seconds
         )
         politeness = HostLimiter(
@@ -96,7 +98,7 @@ async def open_parts(
             manners=_manners(settings),
             first_slots=0,
         )
-        pulse = Heartbeat(ledger, origins, politeness, listen)
+        pulse = Heartbeat(ledger, shares, politeness, listen)
         gate = RequestScheduler(
             politeness,
             clock,

@@ -57,13 +57,13 @@ class Actions:
     async def pause(self, query: Mapping[str, str]) -> Done:
         """Leave a host alone; workers hear of it within seconds."""
         host, seconds = PAUSED_HOST.need(query).lower(), SECONDS.read(query)
-        await (await self.api.office.get()).origins.pause(host, float(seconds), "paused by the operator")
+        await (await self.api.office.get()).shares.pause(host, float(seconds), "paused by the operator")
         return Done(1)
 
     async def resume(self, query: Mapping[str, str]) -> Done:
         """Let a host be asked again; a worker that keeps to the pause already does so until it ends."""
         host = PAUSED_HOST.need(query).lower()
-        return Done(int(await (await self.api.office.get()).origins.resume(host)))
+        return Done(int(await (await self.api.office.get()).shares.resume(host)))
 
     async def run(self, query: Mapping[str, str]) -> Done:
         """Start a run over a source."""
