@@ -18,7 +18,7 @@ from typing import Literal
 
 from arena import place, report, workload
 from arena.measuring import TICKS, cpu_seconds, tree
-from rehost.clock import SystemClock
+from rehost.clock import Clock
 from rehost.images.verifier import ImageVerifier
 
 KINDS = ("jpg", "progressive jpg", "png", "gif", "webp", "avif")
@@ -90,7 +90,7 @@ async def prove(cell: Cell) -> tuple[float, float]:
         decode_memory_bytes=512 * 2**20,
         decode_seconds=20.0,
         processes=CORES,
-        clock=SystemClock(),
+        clock=Clock(),
     )
     async with inspector:
         await asyncio.gather(*(inspector.inspect(cell.paths[0]) for _ in range(2 * CORES)))  # all of them are up

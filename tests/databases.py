@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from rehost.catalogue import Source, TableCatalogue
-from rehost.clock import SystemClock
+from rehost.clock import Clock
 from rehost.db import Database
 from rehost.ledger import SqlLedger, Worker, migrate
 from rehost.model import Copy, Format, Image, Stored, Task
@@ -35,7 +35,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def open_database(url: str, **options: float) -> Database:
-    return Database(url, clock=SystemClock(), random=Random(1), **options)
+    return Database(url, clock=Clock(), random=Random(1), **options)
 
 
 @pytest.fixture

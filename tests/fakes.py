@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
+from rehost.clock import Clock
 from rehost.hosts.daily_quota import Draw, Drawn
 from rehost.hosts.shares import Share
 from rehost.model import Rule
 from rehost.ports import KnownGoodLink, Spending
 
 
-class FakeClock:
+class FakeClock(Clock):
     """Time that stands still until it is moved, or until somebody sleeps alone.
 
     `advance` wakes whoever sleeps in the order of their times. With `hurry`, a sleep moves the time on by itself, so

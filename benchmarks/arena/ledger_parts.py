@@ -21,7 +21,7 @@ from sqlalchemy import text
 
 from arena.measuring import memory
 from rehost.catalogue import Source, TableCatalogue
-from rehost.clock import SystemClock
+from rehost.clock import Clock
 from rehost.db import Database, Session
 from rehost.ledger import SqlLedger, Worker, migrate
 from rehost.ports import Found
@@ -90,7 +90,7 @@ class Components:
 
 async def measure(url: str, rows: int) -> list[tuple[str, float, int]]:
     """Measure all parts."""
-    async with Database(url, clock=SystemClock(), random=Random(1)) as database:
+    async with Database(url, clock=Clock(), random=Random(1)) as database:
         parts = Components(database, rows)
         await parts.make_rows()
         await migrate(database)

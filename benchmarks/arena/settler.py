@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 
 from rehost.catalogue import Source, TableCatalogue
-from rehost.clock import SystemClock
+from rehost.clock import Clock
 from rehost.db import Database
 from rehost.ledger import SqlLedger
 from rehost.model import Copy, Format, Image, Stored, Task, Validator
@@ -84,7 +84,7 @@ async def settle_all(ledger: SqlLedger, recorder: Recorder) -> int:
 
 async def main(url: str) -> None:
     """Do it, from the word on."""
-    async with Database(url, clock=SystemClock(), random=Random()) as database:
+    async with Database(url, clock=Clock(), random=Random()) as database:
         catalogue = await TableCatalogue.open(database, Source())
         layout = Layout()
         ledger = SqlLedger(database, worker=worker(), lease_seconds=120.0, url=layout.url)

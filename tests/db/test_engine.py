@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, Float, Text, select, text
 from tests.databases import execute, open_database
 from tests.postgres import GUARDED_PASSWORD, GUARDED_USER, running_postgres
 
-from rehost.clock import SystemClock
+from rehost.clock import Clock
 from rehost.db import Database, after, blank, host_of, now, seconds_until
 from rehost.db.connect import CONNECTIONS
 from rehost.errors import CatalogueError, LedgerError, SettingsError
@@ -371,4 +371,4 @@ async def test_tls_that_cannot_be_had_is_a_sentence(postgres, tmp_path):
 )
 def test_a_url_of_no_database_is_refused(url):
     with pytest.raises(SettingsError, match="DATABASE_URL"):
-        Database(url, clock=SystemClock(), random=Random(1))
+        Database(url, clock=Clock(), random=Random(1))

@@ -9,7 +9,7 @@ from random import Random
 from tests.fakes import FakeClock, FakeOrigins
 from tests.origin import Origin
 
-from rehost.clock import SystemClock
+from rehost.clock import Clock
 from rehost.errors import Permanent
 from rehost.fetch.fetcher import Client
 from rehost.hotlink.learner import Learner
@@ -121,7 +121,7 @@ async def worker(folder, play=None, **parts):
     with Origin(play) as origin:
         client = Client(
             AddressPolicy((ip_network("127.0.0.0/8"),)),
-            clock=SystemClock(),
+            clock=Clock(),
             timeout_seconds=20.0,
             max_bytes=1 << 20,
             max_redirects=5,
@@ -137,7 +137,7 @@ async def worker(folder, play=None, **parts):
             decode_memory_bytes=1 << 29,
             decode_seconds=10.0,
             processes=1,
-            clock=SystemClock(),
+            clock=Clock(),
         )
         async with client, inspector:
             yield Worker(origin, client, inspector, folder, **parts)

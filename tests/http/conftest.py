@@ -4,7 +4,7 @@ from ipaddress import ip_network
 import pytest
 from tests.origin import Origin
 
-from rehost.clock import SystemClock
+from rehost.clock import Clock
 from rehost.errors import Permanent
 from rehost.fetch.fetcher import Client
 from rehost.http.address_policy import AddressPolicy
@@ -33,7 +33,7 @@ async def no_names(host):
 async def client(origin, *, guard=LOOPBACK, **settings):
     """Open a client to which every host name is the given origin."""
     usual = {
-        "clock": SystemClock(),
+        "clock": Clock(),
         "timeout_seconds": 20.0,
         "max_bytes": 1 << 20,
         "max_redirects": 5,

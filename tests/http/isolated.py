@@ -20,7 +20,7 @@ from importlib.util import module_from_spec
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-from rehost.clock import SystemClock
+from rehost.clock import Clock
 from rehost.errors import Permanent, VisitError
 from rehost.fetch.fetcher import Client
 from rehost.http.address_policy import AddressPolicy, is_address
@@ -181,7 +181,7 @@ async def fetched(vector, folder, names):
     """Fetch one vector as the program would; return how it ended."""
     limit = re.search(r"limit (\d)", vector["setup"])
     settings = {
-        "clock": SystemClock(),
+        "clock": Clock(),
         "timeout_seconds": 5,
         "max_bytes": 1 << 20,
         "max_redirects": int(limit[1]) if limit else 5,

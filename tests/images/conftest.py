@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from rehost.clock import SystemClock
+from rehost.clock import Clock
 from rehost.errors import VisitError
 from rehost.images.verifier import ImageVerifier
 
@@ -20,7 +20,7 @@ def inspector(**changes):
         "decode_memory_bytes": 512 * MEBIBYTE,
         "decode_seconds": 20.0,
         "processes": 2,
-        "clock": SystemClock(),
+        "clock": Clock(),
     }
     return ImageVerifier(**defaults | changes)
 

@@ -11,7 +11,7 @@ import pytest
 from tests.databases import Resources, add_cases, another_desk, execute, url_of
 from tests.pictures import picture
 
-from rehost.clock import SystemClock
+from rehost.clock import Clock
 from rehost.images.verifier import ImageVerifier
 from rehost.ledger import Runs, Undone
 from rehost.ledger import Worker as Who
@@ -103,7 +103,7 @@ class Worker:
             decode_memory_bytes=2**29,
             decode_seconds=10.0,
             processes=1,
-            clock=(clock := SystemClock()),
+            clock=(clock := Clock()),
         ) as inspector:
             visitor = Visitor(unused, inspector, self.store, Layout(), hotlinks, unused, clock, Random(1), 1)
             return await visitor._adopt(task, _Trail(task.host))
@@ -123,7 +123,7 @@ def worker(database, database_url, root):
 
     @asynccontextmanager
     async def make(name: str, lease_seconds: float = 120.0):
-        store = LocalStore(root, clock=SystemClock())
+        store = LocalStore(root, clock=Clock())
         async with another_desk(database_url, name, lease_seconds) as desk, store:
             yield Worker(desk, store)
 

@@ -10,7 +10,7 @@ import pytest
 from tests.http.conftest import client
 from tests.origin import Origin
 
-from rehost.clock import SystemClock
+from rehost.clock import Clock
 from rehost.errors import Transient
 from rehost.hosts.scheduler import HostPaused
 from rehost.images.verifier import ImageVerifier
@@ -36,7 +36,7 @@ class Turns:
         yield
 
 
-class Restless(SystemClock):
+class Restless(Clock):
     """Time in which nobody waits, or in which waiting has no end."""
 
     def __init__(self, *, is_endless=False):

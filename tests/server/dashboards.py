@@ -14,7 +14,7 @@ from tests.server.conftest import by_uvicorn
 from tests.server.wire import ask
 
 from rehost.catalogue import Source, Titles
-from rehost.clock import SystemClock
+from rehost.clock import Clock
 from rehost.hosts.shares import HostShares
 from rehost.hotlink.repository import SqlOrigins
 from rehost.ledger import Queries
@@ -97,7 +97,7 @@ def make_dashboard(database, runs, token=TOKEN):
         )
 
     api = Api(Lazy(opening), lambda _copies: Disk(1000, 600), ("cases",))
-    live = Live(api, SystemClock())
+    live = Live(api, Clock())
     return Dashboard(api, RunControl(runs.open), live, Pictures(NoFiles(), NoFiles()), token=token, version="0")
 
 

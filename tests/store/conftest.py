@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rehost.clock import SystemClock
+from rehost.clock import Clock
 from rehost.store.local import LocalStore
 
 ONE_GROUP = Path(__file__).with_name("one_group.py")
@@ -19,7 +19,7 @@ def root(tmp_path):
 
 @pytest.fixture
 async def store(root):
-    async with LocalStore(root, clock=SystemClock()) as store:
+    async with LocalStore(root, clock=Clock()) as store:
         yield store
 
 

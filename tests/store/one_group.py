@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from rehost.clock import SystemClock
+from rehost.clock import Clock
 from rehost.errors import StoreError
 from rehost.ports import Placement
 from rehost.store.local import LocalStore
@@ -20,7 +20,7 @@ async def record(root, count, content, last_step):
         if step == last_step:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    async with LocalStore(root, clock=SystemClock()) as store:
+    async with LocalStore(root, clock=Clock()) as store:
         placements = [Placement(store.spool(), f"{number}/x.png") for number in range(count)]
         for placement in placements:
             placement.spool.write_bytes(content)

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 from tests.contracts.store import listing, put
 
-from rehost.clock import SystemClock
+from rehost.clock import Clock
 from rehost.errors import StoreError
 from rehost.ports import Placement
 from rehost.store.local import LocalStore
@@ -15,7 +15,7 @@ async def test_root_that_is_a_file_is_said(tmp_path):
     (tmp_path / "images").write_text("a file")
 
     with pytest.raises(StoreError, match=r"images: a file has the place of a folder: move the file away"):
-        async with LocalStore(tmp_path / "images", clock=SystemClock()):
+        async with LocalStore(tmp_path / "images", clock=Clock()):
             pass
 
 
@@ -23,19 +23,19 @@ async def test_root_below_a_file_is_said(tmp_path):
     (tmp_path / "data").write_text("a file")
 
     with pytest.raises(StoreError, match="a file has the place of a folder"):
-        async with LocalStore(tmp_path / "data" / "images", clock=SystemClock()):
+        async with LocalStore(tmp_path / "data" / "images", clock=Clock()):
             pass
 
 
 async def test_below_the_floor_there_are_no_spools(root):
-    async with LocalStore(root, clock=SystemClock(), min_free_bytes=2**62) as store:
+    async with LocalStore(root, clock=Clock(), min_free_bytes=2**62) as store:
         with pytest.raises(StoreError, match="less than IMAGE_MIN_FREE_BYTES"):
             store.spool()
 
 
 async def test_floor_reached_during_a_run_stops_new_spools_and_keeps_those_in_flight(tmpfs):
     folder = tmpfs("size=1m")
-    async with LocalStore(folder, clock=SystemClock(), min_free_bytes=600_000) as store:
+    async with LocalStore(folder, clock=Clock(), min_free_bytes=600_000) as store:
         spool = store.spool()
         spool.write_bytes(bytes(500_000))
 
@@ -50,18 +50,18 @@ async def test_floor_reached_during_a_run_stops_new_spools_and_keeps_those_in_fl
 async def test_space_made_is_seen_at_the_next_start(tmpfs):
     folder = tmpfs("size=1m")
     (folder / "other").write_bytes(bytes(900_000))
-    async with LocalStore(folder, clock=SystemClock(), min_free_bytes=600_000) as store:
+    async with LocalStore(folder, clock=Clock(), min_free_bytes=600_000) as store:
         with pytest.raises(StoreError):
             store.spool()
     (folder / "other").unlink()
 
-    async with LocalStore(folder, clock=SystemClock(), min_free_bytes=600_000) as store:
+    async with LocalStore(folder, clock=Clock(), min_free_bytes=600_000) as store:
         assert store.spool()
 
 
 async def test_no_inodes_are_told_from_no_space(tmpfs):
     folder = tmpfs("size=4m,nr_inodes=24")
-    async with LocalStore(folder, clock=SystemClock()) as store:
+    async with LocalStore(folder, clock=Clock()) as store:
         spool = store.spool()
         spool.write_bytes(b"picture")
         await store.sync([spool])
@@ -80,13 +80,13 @@ async def test_disk_full_at_the_start_is_said(tmpfs):
         (folder / str(number)).touch()
 
     with pytest.raises(StoreError, match="no inodes left"):
-        async with LocalStore(folder, clock=SystemClock()):
+        async with LocalStore(folder, clock=Clock()):
             pass
 
 
 async def test_read_only_store_is_said_and_nothing_has_changed(tmpfs):
     folder = tmpfs("size=1m")
-    async with LocalStore(folder, clock=SystemClock()) as store:
+    async with LocalStore(folder, clock=Clock()) as store:
         await put(store, "1/x.png", b"old")
         await store.keep(["1/x.png"])
         spool = store.spool()

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tests.contracts.store import listing
 
-from rehost.clock import SystemClock
+from rehost.clock import Clock
 from rehost.ports import Placement
 from rehost.store.local import LocalStore
 
@@ -33,7 +33,7 @@ def files_of_ours(root):
 
 
 async def recover(root, held):
-    async with LocalStore(root, clock=SystemClock()) as store:
+    async with LocalStore(root, clock=Clock()) as store:
         await store.resolve(held)
         return await listing(store)
 
@@ -118,7 +118,7 @@ async def test_kill_at_a_system_call_leaves_whole_files_and_converges(one_group,
 async def test_what_is_not_resolved_waits_for_the_next_run(one_group, root):
     one_group(3, "new", "place")
 
-    async with LocalStore(root, clock=SystemClock()):
+    async with LocalStore(root, clock=Clock()):
         pass  # a run that ends before it asks the ledger
 
     await recover(root, digests_of(b"old"))
@@ -127,7 +127,7 @@ async def test_what_is_not_resolved_waits_for_the_next_run(one_group, root):
 
 @pytest.mark.usefixtures("held_copies")
 async def test_living_process_is_left_alone(one_group, root):
-    async with LocalStore(root, clock=SystemClock()) as living:
+    async with LocalStore(root, clock=Clock()) as living:
         spool = living.spool()
         spool.write_bytes(b"in flight")
 
@@ -139,7 +139,7 @@ async def test_living_process_is_left_alone(one_group, root):
 @pytest.mark.usefixtures("held_copies")
 async def test_key_that_a_living_process_has_just_placed_is_left_to_it(one_group, root):
     one_group(3, "dead", "place")
-    async with LocalStore(root, clock=SystemClock()) as resolving, LocalStore(root, clock=SystemClock()) as living:
+    async with LocalStore(root, clock=Clock()) as resolving, LocalStore(root, clock=Clock()) as living:
         spool = living.spool()
         spool.write_bytes(b"living")
         await living.sync([spool])
@@ -150,7 +150,7 @@ async def test_key_that_a_living_process_has_just_placed_is_left_to_it(one_group
         assert contents(root) == [b"living", b"old", b"old"]
 
 
-class LaterClock(SystemClock):
+class LaterClock(Clock):
     def __init__(self, later):
         self.later = later
 

@@ -4,7 +4,7 @@ import stat
 import pytest
 from tests.contracts.store import StoreContract, listing, put
 
-from rehost.clock import SystemClock
+from rehost.clock import Clock
 from rehost.errors import StoreError
 from rehost.ports import Placement
 from rehost.store.local import LocalStore
@@ -15,14 +15,14 @@ class TestLocalStore(StoreContract):
 
 
 async def test_missing_folders_are_made(root):
-    async with LocalStore(root, clock=SystemClock()):
+    async with LocalStore(root, clock=Clock()):
         pass
 
     assert root.is_dir()
 
 
 async def test_nothing_of_ours_stays_after_a_clean_end(root):
-    async with LocalStore(root, clock=SystemClock()) as store:
+    async with LocalStore(root, clock=Clock()) as store:
         await put(store, "1/x.png", b"old")
         await put(store, "1/x.png", b"new")
         await store.keep(["1/x.png"])
@@ -42,7 +42,7 @@ async def test_spool_lies_on_the_file_system_of_the_store(store, root):
 async def test_other_servers_may_read_as_the_umask_allows(root, umask, file_mode, folder_mode):
     before = os.umask(umask)
     try:
-        async with LocalStore(root, clock=SystemClock()) as store:
+        async with LocalStore(root, clock=Clock()) as store:
             spool = store.spool()
             spool.write_bytes(b"picture")
             spool.chmod(0o600)
@@ -130,7 +130,7 @@ async def test_quarantine_keeps_every_copy_for_the_operator(store, root):
 
 
 async def test_file_of_another_worker_is_not_undone(root):
-    async with LocalStore(root, clock=SystemClock()) as late, LocalStore(root, clock=SystemClock()) as owner:
+    async with LocalStore(root, clock=Clock()) as late, LocalStore(root, clock=Clock()) as owner:
         await put(owner, "1/x.png", b"old")
         await owner.keep(["1/x.png"])
         await put(late, "1/x.png", b"late")
@@ -143,7 +143,7 @@ async def test_file_of_another_worker_is_not_undone(root):
 
 
 async def test_late_workers_undo_brings_back_the_owners_file(root):
-    async with LocalStore(root, clock=SystemClock()) as late, LocalStore(root, clock=SystemClock()) as owner:
+    async with LocalStore(root, clock=Clock()) as late, LocalStore(root, clock=Clock()) as owner:
         await put(owner, "1/x.png", b"old")
         await owner.keep(["1/x.png"])
         await put(owner, "1/x.png", b"new")

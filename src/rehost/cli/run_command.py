@@ -31,13 +31,13 @@ async def conduct(
         crew: the other processes at this run; None for this one alone.
     """
     from rehost import wiring  # noqa: PLC0415 - a verb imports what it needs when it runs
-    from rehost.clock import SystemClock  # noqa: PLC0415 - as above
+    from rehost.clock import Clock  # noqa: PLC0415 - as above
     from rehost.telemetry.log import log_event, logging_to, together  # noqa: PLC0415 - as above
     from rehost.telemetry.progress import progress  # noqa: PLC0415 - as above
 
     with (
         logging_to(sys.stderr, wish.log_file, verbose=wish.is_verbose),
-        progress(sys.stderr, SystemClock(), quiet=wish.is_quiet) as show,
+        progress(sys.stderr, Clock(), quiet=wish.is_quiet) as show,
     ):
         watch = together(announce(wish), show)
         listen = together(watch if crew is None else crew.told_by(watch), log_event)

@@ -11,7 +11,7 @@ from pathlib import Path
 import rehost
 from rehost.catalogue.table import Source
 from rehost.catalogue.titles import Titles
-from rehost.clock import Clock, SystemClock
+from rehost.clock import Clock
 from rehost.errors import StoreError
 from rehost.hosts.shares import HostShares
 from rehost.hotlink.repository import SqlOrigins
@@ -36,7 +36,7 @@ from rehost.wiring.run import open_run
 
 def dashboard(settings: Settings, files: CopyFiles) -> Dashboard:
     """Return page, API and metrics, to be mounted anywhere; whoever mounts them awaits their `close` at the end."""
-    clock = SystemClock()
+    clock = Clock()
     sources = all_sources(settings)
     api = Api(
         Lazy(lambda: _open_desk(settings, sources, clock)),

@@ -14,7 +14,7 @@ import rehost
 from rehost import process_identity as identity
 from rehost.catalogue.catalogue import TableCatalogue
 from rehost.catalogue.table import Source
-from rehost.clock import Clock, SystemClock
+from rehost.clock import Clock
 from rehost.db import Database
 from rehost.errors import SettingsError
 from rehost.ledger.migrations import migrate
@@ -79,7 +79,7 @@ async def open_queries(settings: Settings) -> AsyncIterator[Queries]:
     Raises:
         OperatorError: the database cannot be used.
     """
-    async with open_databases(settings, SystemClock()) as (_, ledger):
+    async with open_databases(settings, Clock()) as (_, ledger):
         await migrate(ledger)
         yield Queries(ledger)
 
@@ -90,7 +90,7 @@ async def undo(settings: Settings, *, source: str | None, run: int) -> Undone:
     Raises:
         OperatorError: there is no such run, or the database cannot be used.
     """
-    async with open_databases(settings, SystemClock()) as (ours, theirs):
+    async with open_databases(settings, Clock()) as (ours, theirs):
         await migrate(theirs)
         chosen = source_of(settings, source)
         layout = Layout(chosen.path, settings.static_url_prefix)

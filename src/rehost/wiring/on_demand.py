@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from rehost.clock import SystemClock
+from rehost.clock import Clock
 from rehost.errors import SettingsError
 from rehost.events import Listener
 from rehost.on_demand.service import OnDemandService
@@ -23,7 +23,7 @@ async def open_demand(settings: Settings, *, listen: Listener, requests: int) ->
     Raises:
         OperatorError: a setting, the database, a table or the store cannot be used.
     """
-    clock = SystemClock()
+    clock = Clock()
     rhythm = Intervals(renew_seconds=settings.lease_seconds / 4)
     limits = replace(limits_of(settings, requests), patience_seconds=rhythm.patience_seconds)
     sources = all_sources(settings)

@@ -10,7 +10,7 @@ from random import SystemRandom
 from rehost import process_identity as identity
 from rehost.catalogue.catalogue import TableCatalogue
 from rehost.catalogue.table import Source
-from rehost.clock import Clock, SystemClock
+from rehost.clock import Clock
 from rehost.events import Listener
 from rehost.fetch.fetcher import Client
 from rehost.fetch.origin_pattern import Pattern
@@ -58,7 +58,7 @@ async def open_run(
     Raises:
         OperatorError: a setting, the database, the table or the store cannot be used.
     """
-    clock = SystemClock()
+    clock = Clock()
     limits = limits_of(settings, requests or settings.concurrency)
     async with open_parts(settings, [source_of(settings, source)], clock, limits, listen) as [parts]:
         yield Run(parts, limits, clock, listen)

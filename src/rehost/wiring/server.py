@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from rehost.clock import SystemClock
+from rehost.clock import Clock
 from rehost.images.sniff import sniff
 from rehost.ledger.entries import SqlLedger
 from rehost.ledger.migrations import migrate
@@ -60,7 +60,7 @@ def build_server(settings: Settings, at: str = "") -> Application:
 @asynccontextmanager
 async def _open_entries(settings: Settings) -> AsyncIterator[SqlLedger]:
     """Open the ledger, to look at single links."""
-    async with open_databases(settings, SystemClock(), outage_seconds=OUTAGE_SECONDS) as (_, database):
+    async with open_databases(settings, Clock(), outage_seconds=OUTAGE_SECONDS) as (_, database):
         await migrate(database)
         url = Layout(url_prefix=settings.static_url_prefix).url
         yield SqlLedger(database, worker=worker(), lease_seconds=settings.lease_seconds, url=url)

@@ -27,7 +27,7 @@ from tests.server.dashboards import (
 )
 
 from rehost import wiring
-from rehost.clock import SystemClock
+from rehost.clock import Clock
 from rehost.errors import LedgerError
 from rehost.model import Deferred, Reason
 from rehost.server.api.api import Api, Disk
@@ -413,7 +413,7 @@ async def test_without_the_database_it_lives_but_is_not_ready():
 
     api = Api(Lazy(opening), lambda _copies: Disk(1, 1), ("cases",))
     page = Dashboard(
-        api, RunControl(Runs().open), Live(api, SystemClock()), Pictures(NoFiles(), NoFiles()), token="t", version="0"
+        api, RunControl(Runs().open), Live(api, Clock()), Pictures(NoFiles(), NoFiles()), token="t", version="0"
     )
     async with client_of(page) as client:
         assert (await client.get("/health")).status_code == 200

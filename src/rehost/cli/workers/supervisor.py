@@ -24,7 +24,7 @@ from rehost.cli.signals import SIGNALS
 from rehost.cli.workers.channel import WorkerChannel, make_line
 from rehost.cli.workers.partition import WorkerShare
 from rehost.cli.workers.worker import begin
-from rehost.clock import SystemClock
+from rehost.clock import Clock
 from rehost.errors import OperatorError, shortage
 from rehost.events import Event, Listener, Planned, RunBegan, RunEnded
 from rehost.run.run import Run
@@ -102,7 +102,7 @@ class WorkerSupervisor:
         Raises:
             OperatorError: the first of all processes'; the others were told to end.
         """
-        clock = SystemClock()
+        clock = Clock()
         started = clock.monotonic()
         hearing = [asyncio.create_task(self._hear(process, line)) for process, line in self._others]
         try:
