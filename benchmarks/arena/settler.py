@@ -20,10 +20,10 @@ from rehost.clock import Clock
 from rehost.db import Database
 from rehost.ledger import SqlLedger
 from rehost.model import Copy, Format, Image, Stored, Task, Validator
-from rehost.ports import Placement
 from rehost.run.recorder import Recorder
 from rehost.run.rows import Rows
 from rehost.run.run import safely
+from rehost.store.base import Placement
 from rehost.store.layout import Layout
 from rehost.wiring.databases import worker
 
@@ -45,7 +45,7 @@ class NoFiles:
     async def place(self, placements: Sequence[Placement]) -> None:
         """Do nothing."""
 
-    async def keep(self, keys: Sequence[str]) -> None:
+    async def confirm(self, keys: Sequence[str]) -> None:
         """Do nothing."""
 
     async def undo(self, keys: Sequence[str]) -> None:

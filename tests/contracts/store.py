@@ -1,7 +1,7 @@
-"""What every store promises (ports.Store). A test class of each implementation inherits this and gives a `store`."""
+"""What every store promises (store.base.Store): a test class of each store inherits this and gives a `store`."""
 
 from rehost.model import Format
-from rehost.ports import Placement
+from rehost.store.base import Placement
 
 
 async def put(store, key, content):
@@ -63,7 +63,7 @@ class StoreContract:
 
     async def test_undo_brings_back_what_had_the_name(self, store):
         await put(store, "1/x.png", b"old")
-        await store.keep(["1/x.png"])
+        await store.confirm(["1/x.png"])
         await put(store, "1/x.png", b"new")
 
         await store.undo(["1/x.png"])
@@ -79,9 +79,9 @@ class StoreContract:
 
     async def test_kept_file_is_not_undone(self, store):
         await put(store, "1/x.png", b"old")
-        await store.keep(["1/x.png"])
+        await store.confirm(["1/x.png"])
         await put(store, "1/x.png", b"new")
-        await store.keep(["1/x.png"])
+        await store.confirm(["1/x.png"])
 
         await store.undo(["1/x.png"])
 
@@ -99,14 +99,14 @@ class StoreContract:
         await put(store, "1/x.png", b"picture")
         await put(store, "1/y.png", b"picture")
 
-        await store.remove(await store.marks(["1/x.png"]))
+        await store.remove(await store.file_ids(["1/x.png"]))
 
         assert await listing(store) == ["1/y.png"]
 
     async def test_quarantined_file_is_no_key(self, store):
         await put(store, "1/x.png", b"decoy")
 
-        await store.quarantine(await store.marks(["1/x.png"]))
+        await store.quarantine(await store.file_ids(["1/x.png"]))
 
         assert await listing(store) == []
         assert not store.path("1/x.png").exists()
@@ -114,14 +114,14 @@ class StoreContract:
     async def test_quarantine_takes_two_of_one_name(self, store):
         for content in (b"decoy", b"another"):
             await put(store, "1/x.png", content)
-            await store.quarantine(await store.marks(["1/x.png"]))
+            await store.quarantine(await store.file_ids(["1/x.png"]))
 
         assert await listing(store) == []
 
     async def test_what_has_changed_hands_is_neither_removed_nor_quarantined(self, store):
         for move in (store.remove, store.quarantine):
             await put(store, "1/x.png", b"out of use")
-            seen = await store.marks(["1/x.png"])
+            seen = await store.file_ids(["1/x.png"])
             await put(store, "1/x.png", b"in use")
 
             await move(seen)
@@ -137,16 +137,16 @@ class StoreContract:
         assert store.path("1/x.png").read_bytes() == b"picture"
 
     async def test_what_is_not_there_has_no_spool(self, store):
-        assert await store.spool_of("1/x.png") is None
+        assert await store.spool_copy("1/x.png") is None
 
     async def test_what_is_not_there_cannot_be_claimed(self, store):
         assert not await store.claim("1/x.png")
-        assert await store.marks(["1/x.png"]) == {}
+        assert await store.file_ids(["1/x.png"]) == {}
 
     async def test_what_is_not_there_is_no_error(self, store):
-        await store.remove(await store.marks(["1/x.png", "2/y.png"]))
-        await store.quarantine(await store.marks(["1/x.png"]))
-        await store.keep(["1/x.png"])
+        await store.remove(await store.file_ids(["1/x.png", "2/y.png"]))
+        await store.quarantine(await store.file_ids(["1/x.png"]))
+        await store.confirm(["1/x.png"])
         await store.undo(["1/x.png"])
 
         assert await listing(store) == []
@@ -155,10 +155,10 @@ class StoreContract:
         await store.sync([])
         assert await store.sync_copies([]) == set()
         await store.place([])
-        await store.keep([])
+        await store.confirm([])
         await store.undo([])
-        await store.remove(await store.marks([]))
-        await store.quarantine(await store.marks([]))
+        await store.remove(await store.file_ids([]))
+        await store.quarantine(await store.file_ids([]))
 
         assert await listing(store) == []
 

@@ -242,7 +242,7 @@ async def test_a_late_worker_puts_no_old_bytes_back_once_its_successor_has_settl
         assert await row_and_file(successor, root) == new
 
 
-@pytest.mark.parametrize("moment", ["commit", "keep"])
+@pytest.mark.parametrize("moment", ["commit", "confirm"])
 async def test_invariant_1_a_former_file_is_not_removed_once_its_name_is_in_use_again(worker, root, moment):
     async with worker("first") as first, worker("second") as second:
         await add_cases(first.desk.database, [A])
@@ -259,7 +259,7 @@ async def test_invariant_1_a_former_file_is_not_removed_once_its_name_is_in_use_
         if moment == "commit":
             ledger = Interrupted(ledger, "transact", after=come_back)
         else:
-            store = Interrupted(store, "keep", before=come_back)  # the first step after it
+            store = Interrupted(store, "confirm", before=come_back)  # the first step after it
         await first.recorder(ledger=ledger, store=store).record(1, [first.fetched(task, picture(2), "jpg")])
 
         assert await row_and_file(second, root) == picture(3)
@@ -277,7 +277,7 @@ async def test_invariant_1_a_leftover_is_not_removed_once_its_name_is_in_use_aga
             await second.fetch(picture(3), "png")
 
         for moment in ({"before": come_back}, {"after": come_back}):
-            store = Interrupted(second.store, "marks", **moment)
+            store = Interrupted(second.store, "file_ids", **moment)
             await first.planner(store=store).plan()
 
             assert await row_and_file(second, root) == picture(3)
@@ -321,7 +321,7 @@ async def test_what_the_plan_mends_can_be_undone(worker):
         assert await first.desk.locals() == {1: None}
 
 
-@pytest.mark.parametrize("step", ["claim", "spool_of"])
+@pytest.mark.parametrize("step", ["claim", "spool_copy"])
 async def test_a_file_that_goes_away_between_listing_and_reading_costs_that_file_only(worker, root, step):
     async with worker("first") as first:
         await add_cases(first.desk.database, [A])

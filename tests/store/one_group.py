@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rehost.clock import Clock
 from rehost.errors import StoreError
-from rehost.ports import Placement
+from rehost.store.base import Placement
 from rehost.store.local import LocalStore
 
 
@@ -31,7 +31,7 @@ async def record(root, count, content, last_step):
         after("place")
         os.write(1, b"committed\n")
         after("commit")
-        await store.keep([placement.key for placement in placements])
+        await store.confirm([placement.key for placement in placements])
 
 
 if __name__ == "__main__":

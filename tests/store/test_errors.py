@@ -7,7 +7,7 @@ from tests.contracts.store import listing, put
 
 from rehost.clock import Clock
 from rehost.errors import StoreError
-from rehost.ports import Placement
+from rehost.store.base import Placement
 from rehost.store.local import LocalStore
 
 
@@ -88,7 +88,7 @@ async def test_read_only_store_is_said_and_nothing_has_changed(tmpfs):
     folder = tmpfs("size=1m")
     async with LocalStore(folder, clock=Clock()) as store:
         await put(store, "1/x.png", b"old")
-        await store.keep(["1/x.png"])
+        await store.confirm(["1/x.png"])
         spool = store.spool()
         spool.write_bytes(b"new")
         await store.sync([spool])

@@ -5,21 +5,17 @@ import pytest
 from tests.contracts.store import listing
 
 from rehost.clock import Clock
-from rehost.ports import Placement
+from rehost.store.base import Placement
 from rehost.store.local import LocalStore
 
 KEYS = [f"{number}/x.png" for number in range(3)]
 
 
 def digests_of(content):
-    async def held(keys):
-        return {key: hashlib.sha256(content).hexdigest() for key in keys}
-
-    return held
+    return dict.fromkeys(KEYS, hashlib.sha256(content).hexdigest())
 
 
-async def nothing_held(keys):
-    return {}
+NOTHING_HELD = {}
 
 
 def contents(root):
@@ -32,9 +28,15 @@ def files_of_ours(root):
     return [path for path in home.rglob("*") if path.is_file() and path != home / "lock" and path.name != "lock"]
 
 
-async def recover(root, held):
+async def recover(store, held):
+    """Settle what killed processes have set aside, as a run does before it begins."""
+    async for files in store.unconfirmed():
+        await store.recover(files, held)
+
+
+async def open_and_recover(root, held):
     async with LocalStore(root, clock=Clock()) as store:
-        await store.resolve(held)
+        await recover(store, held)
         return await listing(store)
 
 
@@ -51,7 +53,7 @@ def held_copies(one_group, root):
 async def test_kill_before_place_changes_nothing(one_group, root, step):
     one_group(3, "new", step)
 
-    keys = await recover(root, digests_of(b"old"))
+    keys = await open_and_recover(root, digests_of(b"old"))
 
     assert sorted(keys) == KEYS
     assert contents(root) == [b"old"] * 3
@@ -63,7 +65,7 @@ async def test_kill_between_place_and_commit_brings_the_old_bytes_back(one_group
     one_group(3, "new", "place")
     assert contents(root) == [b"new"] * 3
 
-    await recover(root, digests_of(b"old"))
+    await open_and_recover(root, digests_of(b"old"))
 
     assert contents(root) == [b"old"] * 3
     assert files_of_ours(root) == []
@@ -73,7 +75,7 @@ async def test_kill_between_place_and_commit_brings_the_old_bytes_back(one_group
 async def test_kill_after_commit_keeps_the_new_bytes(one_group, root):
     one_group(3, "new", "commit")
 
-    await recover(root, digests_of(b"new"))
+    await open_and_recover(root, digests_of(b"new"))
 
     assert contents(root) == [b"new"] * 3
     assert files_of_ours(root) == []
@@ -83,7 +85,7 @@ async def test_kill_after_commit_keeps_the_new_bytes(one_group, root):
 async def test_what_the_ledger_does_not_hold_is_let_go(one_group, root):
     one_group(3, "new", "place")
 
-    await recover(root, nothing_held)
+    await open_and_recover(root, NOTHING_HELD)
 
     assert contents(root) == [b"new"] * 3
     assert files_of_ours(root) == []
@@ -92,7 +94,7 @@ async def test_what_the_ledger_does_not_hold_is_let_go(one_group, root):
 async def test_new_name_without_a_row_is_whole_and_listed(one_group, root):
     one_group(3, "new", "place")
 
-    keys = await recover(root, nothing_held)
+    keys = await open_and_recover(root, NOTHING_HELD)
 
     assert keys == KEYS
     assert contents(root) == [b"new"] * 3
@@ -109,7 +111,7 @@ async def test_kill_at_a_system_call_leaves_whole_files_and_converges(one_group,
     assert ended.returncode == -9
     assert set(contents(root)) <= {b"old", b"new"}
     committed = b"new" if "committed" in ended.stdout else b"old"
-    await recover(root, digests_of(committed))
+    await open_and_recover(root, digests_of(committed))
     assert contents(root) == [committed] * 3
     assert files_of_ours(root) == []
 
@@ -121,7 +123,7 @@ async def test_what_is_not_resolved_waits_for_the_next_run(one_group, root):
     async with LocalStore(root, clock=Clock()):
         pass  # a run that ends before it asks the ledger
 
-    await recover(root, digests_of(b"old"))
+    await open_and_recover(root, digests_of(b"old"))
     assert contents(root) == [b"old"] * 3
 
 
@@ -131,7 +133,7 @@ async def test_living_process_is_left_alone(one_group, root):
         spool = living.spool()
         spool.write_bytes(b"in flight")
 
-        await recover(root, nothing_held)
+        await open_and_recover(root, NOTHING_HELD)
 
         assert spool.read_bytes() == b"in flight"
 
@@ -145,7 +147,7 @@ async def test_key_that_a_living_process_has_just_placed_is_left_to_it(one_group
         await living.sync([spool])
         await living.place([Placement(spool, KEYS[0])])
 
-        await resolving.resolve(digests_of(b"old"))
+        await recover(resolving, digests_of(b"old"))
 
         assert contents(root) == [b"living", b"old", b"old"]
 

@@ -6,7 +6,7 @@ from tests.contracts.store import StoreContract, listing, put
 
 from rehost.clock import Clock
 from rehost.errors import StoreError
-from rehost.ports import Placement
+from rehost.store.base import Placement
 from rehost.store.local import LocalStore
 
 
@@ -25,7 +25,7 @@ async def test_nothing_of_ours_stays_after_a_clean_end(root):
     async with LocalStore(root, clock=Clock()) as store:
         await put(store, "1/x.png", b"old")
         await put(store, "1/x.png", b"new")
-        await store.keep(["1/x.png"])
+        await store.confirm(["1/x.png"])
         store.spool().write_bytes(b"abandoned")
 
     assert {path for path in root.rglob("*") if path.is_file()} == {root / "1/x.png", root / ".rehost/lock"}
@@ -65,7 +65,7 @@ async def test_key_that_leads_out_is_refused(store, tmp_path, key):
     with pytest.raises(StoreError, match="no name in a store"):
         await store.place([Placement(spool, key)])
     with pytest.raises(StoreError, match="no name in a store"):
-        await store.remove(await store.marks([key]))
+        await store.remove(await store.file_ids([key]))
 
     assert spool.exists()
 
@@ -73,7 +73,7 @@ async def test_key_that_leads_out_is_refused(store, tmp_path, key):
 async def test_empty_folders_go_with_the_last_copy(store, root):
     await put(store, "a/b/x.png", b"picture")
 
-    await store.remove(await store.marks(["a/b/x.png"]))
+    await store.remove(await store.file_ids(["a/b/x.png"]))
 
     assert not (root / "a").exists()
 
@@ -82,7 +82,7 @@ async def test_folder_with_somebody_elses_file_stays(store, root):
     await put(store, "1/x.png", b"picture")
     (root / "1" / "notes.txt").write_text("mine")
 
-    await store.remove(await store.marks(["1/x.png"]))
+    await store.remove(await store.file_ids(["1/x.png"]))
 
     assert (root / "1" / "notes.txt").read_text() == "mine"
 
@@ -123,7 +123,7 @@ async def test_listing_given_up_early_leaves_nothing_open(store, root):
 async def test_quarantine_keeps_every_copy_for_the_operator(store, root):
     for content in (b"decoy", b"another"):
         await put(store, "1/x.png", content)
-        await store.quarantine(await store.marks(["1/x.png"]))
+        await store.quarantine(await store.file_ids(["1/x.png"]))
 
     found = sorted(path.read_bytes() for path in (root / ".rehost/quarantine").rglob("*") if path.is_file())
     assert found == [b"another", b"decoy"]
@@ -132,12 +132,12 @@ async def test_quarantine_keeps_every_copy_for_the_operator(store, root):
 async def test_file_of_another_worker_is_not_undone(root):
     async with LocalStore(root, clock=Clock()) as late, LocalStore(root, clock=Clock()) as owner:
         await put(owner, "1/x.png", b"old")
-        await owner.keep(["1/x.png"])
+        await owner.confirm(["1/x.png"])
         await put(late, "1/x.png", b"late")
         await put(owner, "1/x.png", b"new")
 
         await late.undo(["1/x.png"])
-        await owner.keep(["1/x.png"])
+        await owner.confirm(["1/x.png"])
 
         assert owner.path("1/x.png").read_bytes() == b"new"
 
@@ -145,10 +145,10 @@ async def test_file_of_another_worker_is_not_undone(root):
 async def test_late_workers_undo_brings_back_the_owners_file(root):
     async with LocalStore(root, clock=Clock()) as late, LocalStore(root, clock=Clock()) as owner:
         await put(owner, "1/x.png", b"old")
-        await owner.keep(["1/x.png"])
+        await owner.confirm(["1/x.png"])
         await put(owner, "1/x.png", b"new")
         await put(late, "1/x.png", b"late")
-        await owner.keep(["1/x.png"])
+        await owner.confirm(["1/x.png"])
 
         await late.undo(["1/x.png"])
 
@@ -157,7 +157,7 @@ async def test_late_workers_undo_brings_back_the_owners_file(root):
 
 async def test_invariant_3_a_name_is_complete_or_absent(store, root):
     await put(store, "1/x.png", b"old")
-    await store.keep(["1/x.png"])
+    await store.confirm(["1/x.png"])
     (root / "2").write_text("a file in the place of a folder")
     placements = [Placement(store.spool(), key) for key in ("0/x.png", "1/x.png", "2/x.png")]
     for placement in placements:
@@ -176,7 +176,7 @@ async def test_file_without_a_second_name_is_copied_aside(store, root, monkeypat
         raise PermissionError(1, "no links here")
 
     await put(store, "1/x.png", b"old")
-    await store.keep(["1/x.png"])
+    await store.confirm(["1/x.png"])
     monkeypatch.setattr(os, "link", refuse)  # as FAT and some network file systems do
     await put(store, "1/x.png", b"new")
 

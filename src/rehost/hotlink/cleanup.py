@@ -13,9 +13,10 @@ from typing import Protocol
 from rehost.errors import VisitError
 from rehost.hosts.scheduler import HostPaused
 from rehost.model import Copy, Link, Outcome, Stored
-from rehost.ports import Ledger, Marks, Store, Transaction
+from rehost.ports import Ledger, Transaction
 from rehost.run.rows import Rows
 from rehost.run.visitor import Prove
+from rehost.store.base import FileIds, Store
 
 
 class Examiner(Protocol):
@@ -81,32 +82,32 @@ class DecoyCleaner:
         """Refuse what is held of these bytes, a group at a time."""
         unveiled = 0
         while (cleared := await self._clear(run, host, digest))[0]:
-            group, marks = cleared
-            await self.store.quarantine(marks)
+            group, file_ids = cleared
+            await self.store.quarantine(file_ids)
             unveiled += len(group)
         return unveiled
 
-    async def _clear(self, run: int, host: str, digest: str) -> tuple[Sequence[tuple[Link, Copy]], Marks]:
+    async def _clear(self, run: int, host: str, digest: str) -> tuple[Sequence[tuple[Link, Copy]], FileIds]:
         """Refuse a group, and clear its rows; return it, and its files as they are while nobody can replace them.
 
         Where the rows are in another database the ledger's step comes first: what a kill between them leaves is asked
         for again, and found at its place. The other way round the next plan would point the rows at the decoy again.
         """
 
-        async def work(transaction: Transaction) -> tuple[Sequence[tuple[Link, Copy]], Marks]:
+        async def work(transaction: Transaction) -> tuple[Sequence[tuple[Link, Copy]], FileIds]:
             evidence = "the bytes proved to be a decoy after they were held"
             name = self.rows.catalogue.name
             # At once: what unmasked the decoy may have been the rule under which these links give their pictures.
             group = await self.ledger.unmask(transaction, run, name, host, digest, evidence=evidence, wait_seconds=0.0)
             if self.rows.joint:
                 await self._journal(transaction, run, await self.rows.clear(_keys(group), transaction))
-            return group, await self.store.marks({copy.key for _, copy in group})
+            return group, await self.store.file_ids({copy.key for _, copy in group})
 
-        group, marks = await self.ledger.transact(work)
+        group, file_ids = await self.ledger.transact(work)
         if group and not self.rows.joint:
             cleared = await self.rows.clear(_keys(group))
             await self.ledger.transact(lambda transaction: self._journal(transaction, run, cleared))
-        return group, marks
+        return group, file_ids
 
     async def _journal(self, transaction: Transaction, run: int, cleared: Mapping[Link, str | None]) -> None:
         await self.ledger.journal(transaction, run, [(link, before, None) for link, before in cleared.items()])

@@ -8,16 +8,14 @@ from rehost.ports.facts import (
     KnownGoodLink,
     LinkCounts,
     LinkQuery,
-    Marks,
     Noted,
-    Placement,
     Restore,
     Spending,
     T,
     Transaction,
     WriteBack,
 )
-from rehost.ports.keeping import Catalogue, Store
+from rehost.ports.keeping import Catalogue
 from rehost.ports.ledger import Ledger
 from rehost.ports.origin import Fetcher, Inspector, Origins
 
@@ -33,13 +31,10 @@ __all__ = [
     "Ledger",
     "LinkCounts",
     "LinkQuery",
-    "Marks",
     "Noted",
     "Origins",
-    "Placement",
     "Restore",
     "Spending",
-    "Store",
     "T",
     "Transaction",
     "WriteBack",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from typing import Any, NewType, TypeVar
 
 from rehost.model import Copy, Link, Reason, State
@@ -84,19 +82,6 @@ class Entry:
     def is_due(self) -> bool:
         """Tell whether it may be leased now."""
         return self.state is not State.HELD and self.wait_seconds <= 0
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """A proven, synced spool and the key that it is to have."""
-
-    spool: Path
-    key: str
-
-
-Marks = Mapping[str, object]
-"""What the files at these keys are recognised by, while they are the same; keys without a file are left out. Made by
-the store, opaque to everybody else."""
 
 
 @dataclass(frozen=True, slots=True)

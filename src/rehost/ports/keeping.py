@@ -1,93 +1,19 @@
-"""What is kept: copies in the store, local URLs in the operator's rows."""
+"""The operator's rows, whose local URL is kept."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from rehost.model import Link
 from rehost.ports.facts import (
     Clearing,
     LinkQuery,
-    Marks,
-    Placement,
     Restore,
     T,
     Transaction,
     WriteBack,
 )
-
-
-class Store(Protocol):
-    """Copies at rest. A name is complete or absent. Every method may raise StoreError."""
-
-    def spool(self) -> Path:
-        """Return a fresh path for an untrusted body, on the store's own file system."""
-        ...
-
-    async def spool_of(self, key: str) -> Path | None:
-        """Return a spool with the bytes of a copy, None if it is not there; the copy stays as it is."""
-        ...
-
-    def path(self, key: str) -> Path:
-        """Return where the copy of that key lies (it need not exist)."""
-        ...
-
-    def keys(self) -> AsyncIterator[Sequence[str]]:
-        """Yield all keys, in groups, without a stat per file; spools, quarantine and dotfiles are no keys."""
-        ...
-
-    async def sync(self, spools: Sequence[Path]) -> None:
-        """Return when these files' bytes are durable."""
-        ...
-
-    async def sync_copies(self, keys: Collection[str]) -> set[str]:
-        """Return which of these copies are there; their bytes and names are durable then, whoever wrote them."""
-        ...
-
-    async def place(self, placements: Sequence[Placement]) -> None:
-        """Give synced spools their names and make the names durable; what had a name before is kept aside."""
-        ...
-
-    async def keep(self, keys: Sequence[str]) -> None:
-        """Let go of what `place` kept aside for these keys: the new bytes stay."""
-        ...
-
-    async def undo(self, keys: Sequence[str]) -> None:
-        """Put back what `place` kept aside for these keys; remove what had nothing before it."""
-        ...
-
-    async def marks(self, keys: Collection[str]) -> Marks:
-        """Return what the files at these keys are recognised by now."""
-        ...
-
-    async def claim(self, key: str) -> bool:
-        """Make the file at that key ours: whoever placed it and cannot record it any more does not take it back.
-
-        Returns:
-            whether there is such a file.
-        """
-        ...
-
-    async def remove(self, marks: Marks) -> None:
-        """Remove copies (and folders that are empty then) that are still the same; others have taken the place."""
-        ...
-
-    async def quarantine(self, marks: Marks) -> None:
-        """Move copies that are still the same aside, where they are never served."""
-        ...
-
-    async def resolve(self, held: Callable[[Collection[str]], Awaitable[Mapping[str, str | None]]]) -> None:
-        """Settle what killed processes had kept aside, by the digests that are held; before anything is placed.
-
-        Where `held` returns None for a key, a worker is just at it: that is left to another time.
-        """
-        ...
-
-    async def free_bytes(self) -> int:
-        """Return how many bytes may still be written."""
-        ...
 
 
 class Catalogue(Protocol):

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from rehost.events import Planned, RunEnded
 from rehost.model import Copy, Link
-from rehost.ports import Catalogue, Found, Ledger, Store, Transaction
+from rehost.ports import Catalogue, Found, Ledger, Transaction
 from rehost.run.rows import Rows
+from rehost.store.base import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ class Planner:
             retry: make links that failed for this reason due now; "all" for every reason.
         """
         source = self.catalogue.name
-        await self.store.resolve(self.ledger.held)
+        async for files in self.store.unconfirmed():
+            await self.store.recover(files, await self.ledger.held([file.key for file in files]))
         noted = await self.ledger.note(source, self.catalogue.links())
         compared = await self.ledger.compare(source, self._listing)
         if noted.redo or compared.redo:
@@ -64,9 +66,9 @@ class Planner:
         links = self.catalogue.links()
         if not (seen := set(await self.ledger.leftovers(source, links))):
             return
-        marks = await self.store.marks(seen)
+        file_ids = await self.store.file_ids(seen)
         leftovers = seen.intersection(await self.ledger.leftovers(source, links))
-        await self.store.remove({key: marks[key] for key in leftovers if key in marks})
+        await self.store.remove({key: file_ids[key] for key in leftovers if key in file_ids})
         await self.ledger.forget_leftovers(source, sorted(leftovers))
 
     async def _listing(self) -> AsyncIterator[Sequence[Found]]:

@@ -17,8 +17,9 @@ from typing import Protocol
 
 from rehost.events import Recorded
 from rehost.model import Copy, Deferred, Link, Outcome, Refused, Stored, Task
-from rehost.ports import Ledger, Marks, Placement, Store, Transaction
+from rehost.ports import Ledger, Transaction
 from rehost.run.rows import Rows
+from rehost.store.base import FileIds, Placement, Store
 
 
 class Safely(Protocol):
@@ -50,7 +51,7 @@ class Recorder:
         placed = [outcome for outcome in outcomes if isinstance(outcome, Stored) and outcome.spool is not None]
         await self._place(placed)
         # Looked at while their links are ours: what has these names later may be somebody else's.
-        former = {outcome.task.entry: await self.store.marks(_former_keys(outcome)) for outcome in placed}
+        former = {outcome.task.entry: await self.store.file_ids(_former_keys(outcome)) for outcome in placed}
         written, spoiled = await self._settle_safely(run, outcomes)
         await self._tidy(placed, written, former)
         bugs = sum(isinstance(outcome, Stored) and outcome.task.entry in spoiled for outcome in outcomes)
@@ -97,7 +98,7 @@ class Recorder:
         stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
         seen = await self.rows.look([outcome.task.link for outcome in stored])
 
-        async def work(transaction: Transaction) -> tuple[set[int], Marks]:
+        async def work(transaction: Transaction) -> tuple[set[int], FileIds]:
             already = await self.ledger.settled(transaction, stored)
             ours = await self.ledger.confirm(transaction, [outcome.task for outcome in outcomes])
             confirmed = [outcome for outcome in outcomes if outcome.task.entry in ours]
@@ -118,7 +119,7 @@ class Recorder:
             await self.ledger.transact(lambda transaction: self.ledger.retract(transaction, changed))
         return {outcome.task.entry for outcome in stored if outcome.task.link in links}
 
-    async def _clear(self, transaction: Transaction, run: int, outcomes: Sequence[Outcome]) -> Marks:
+    async def _clear(self, transaction: Transaction, run: int, outcomes: Sequence[Outcome]) -> FileIds:
         """Clear rows that lead to decoys; return those files, as they are while nobody else can put them to use."""
         failed = [outcome for outcome in outcomes if isinstance(outcome, Deferred | Refused)]
         decoys = [(outcome.task.link, outcome.decoy) for outcome in failed if outcome.decoy is not None]
@@ -126,12 +127,12 @@ class Recorder:
             return {}
         cleared = await self.rows.clear(decoys, transaction)
         await self.ledger.journal(transaction, run, [(link, before, None) for link, before in cleared.items()])
-        return await self.store.marks({key for _, key in decoys})
+        return await self.store.file_ids({key for _, key in decoys})
 
-    async def _tidy(self, placed: Sequence[Stored], written: set[int], former: Mapping[int, Marks]) -> None:
+    async def _tidy(self, placed: Sequence[Stored], written: set[int], former: Mapping[int, FileIds]) -> None:
         """Let go of what was kept aside, put back what a changed row still needs, remove what no row points at."""
         kept = [outcome for outcome in placed if outcome.task.entry in written]
-        await self.store.keep([outcome.copy.key for outcome in kept])
+        await self.store.confirm([outcome.copy.key for outcome in kept])
         await self.store.undo([outcome.copy.key for outcome in placed if outcome.task.entry not in written])
         await self.store.remove({key: seen for each in kept for key, seen in former[each.task.entry].items()})
 

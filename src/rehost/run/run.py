@@ -20,7 +20,7 @@ from rehost.hosts.limiter import HostLimiter
 from rehost.hosts.scheduler import HostPaused, RequestScheduler
 from rehost.hotlink.cleanup import DecoyCleaner
 from rehost.model import Deferred, Outcome, Reason, Task
-from rehost.ports import Ledger, Store
+from rehost.ports import Ledger
 from rehost.run.limits import Limits
 from rehost.run.planner import Planner
 from rehost.run.recorder import Recorder
@@ -30,6 +30,7 @@ from rehost.run.stats import RunStats
 from rehost.run.stopping import unless_stopped
 from rehost.run.task_queue import TaskQueue
 from rehost.run.visitor import Postponed, Visitor
+from rehost.store.base import Store
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

@@ -33,8 +33,9 @@ from rehost.model import (
     Stored,
     Task,
 )
-from rehost.ports import Fetcher, Inspector, Store
+from rehost.ports import Fetcher, Inspector
 from rehost.run import retry as backoff
+from rehost.store.base import Store
 
 
 class Turns(Protocol):
@@ -156,7 +157,7 @@ class Visitor:
         if task.pending is not None and digest != task.pending:
             return None  # a run died before the new bytes had the name: these are of the former link
         key = self.naming.key(task.link, image.format)
-        spool = None if key == task.found else await self.store.spool_of(task.found)  # .jpeg becomes .jpg
+        spool = None if key == task.found else await self.store.spool_copy(task.found)  # .jpeg becomes .jpg
         return Stored(task, Copy(key, digest, size), image, spool) if spool or key == task.found else None
 
     async def _fetch(self, task: Task, trail: _Trail) -> Stored:

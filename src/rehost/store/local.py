@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
@@ -36,13 +36,13 @@ from typing import ParamSpec, Self, TypeVar
 
 from rehost.clock import Clock
 from rehost.errors import StoreError
-from rehost.ports import Marks, Placement
 from rehost.store import listing as walk
 from rehost.store import recovery as leftovers
+from rehost.store.base import FileIds, Placement, Unconfirmed
 from rehost.store.errors import faults
 from rehost.store.fsync import Durability
 from rehost.store.layout import is_key
-from rehost.store.publish import NameRegistry, make_folders, marks_of
+from rehost.store.publish import NameRegistry, file_ids_of, make_folders
 from rehost.store.workdir import HOME, WorkDir, exclusive, settle_in, take_over
 
 P = ParamSpec("P")
@@ -64,7 +64,7 @@ class _Opened:
 
 
 class LocalStore:
-    """Copies in a folder; `async with` opens it. See ports.Store for what the methods promise."""
+    """Copies in a folder; `async with` opens it. See store.base.Store for what the methods promise."""
 
     def __init__(self, root: Path, *, clock: Clock, min_free_bytes: int = 0) -> None:
         """Hold copies below `root`, which is made if need be; hand out no spool below `min_free_bytes` of free disk."""
@@ -101,7 +101,7 @@ class LocalStore:
             raise StoreError(self._short)
         return self._parts.workplace.spools / str(next(self._numbers))
 
-    async def spool_of(self, key: str) -> Path | None:
+    async def spool_copy(self, key: str) -> Path | None:
         """Return a spool with the bytes of a copy, None if it is not there; the copy stays as it is."""
         spool, path = self.spool(), self.path(key)
         try:
@@ -144,7 +144,7 @@ class LocalStore:
         if not (paths := [self.path(key) for key in keys]):
             return set()
         await self._sync(self._parts.durability.sync_those_there, paths)
-        there = set(await self.marks(keys))
+        there = set(await self.file_ids(keys))
         await self._sync_folders(self._parts.names.above(self.path(key) for key in there))
         return there
 
@@ -159,54 +159,52 @@ class LocalStore:
         if placements:
             await self._sync_folders(await self._run(self._parts.names.place, placements))
 
-    async def keep(self, keys: Sequence[str]) -> None:
+    async def confirm(self, keys: Sequence[str]) -> None:
         """Let go of what `place` kept aside for these keys."""
         if keys:
-            await self._run(self._parts.names.keep, keys)
+            await self._run(self._parts.names.confirm, keys)
 
     async def undo(self, keys: Sequence[str]) -> None:
         """Put back what `place` kept aside for these keys; remove what had nothing before it."""
         if keys:
             await self._sync_folders(await self._run(self._parts.names.undo, keys))
 
-    async def marks(self, keys: Collection[str]) -> Marks:
+    async def file_ids(self, keys: Collection[str]) -> FileIds:
         """Return what the files at these keys are recognised by now."""
         paths = {key: self.path(key) for key in keys}
-        return await self._run(marks_of, paths) if paths else {}
+        return await self._run(file_ids_of, paths) if paths else {}
 
     async def claim(self, key: str) -> bool:
         """Give the file at that key another mark, so that who placed it does not know it for theirs any more."""
         self.path(key)
         return await self._run(self._parts.names.claim, key)
 
-    async def remove(self, marks: Marks) -> None:
+    async def remove(self, file_ids: FileIds) -> None:
         """Remove copies that are still the same, and folders that are empty then."""
-        if marks:
-            await self._sync_folders(await self._run(self._parts.names.remove, marks))
+        if file_ids:
+            await self._sync_folders(await self._run(self._parts.names.remove, file_ids))
 
-    async def quarantine(self, marks: Marks) -> None:
+    async def quarantine(self, file_ids: FileIds) -> None:
         """Move copies that are still the same below `.rehost/quarantine`, where the operator can look at them."""
-        if marks:
-            await self._sync_folders(await self._run(self._parts.names.move, marks, self._home / "quarantine"))
+        if file_ids:
+            await self._sync_folders(await self._run(self._parts.names.move, file_ids, self._home / "quarantine"))
 
     async def free_bytes(self) -> int:
         """Return how many bytes an ordinary user may still write."""
         return await self._run(_free_bytes, self._root)
 
-    async def resolve(self, held: Callable[[Collection[str]], Awaitable[Mapping[str, str | None]]]) -> None:
-        """Settle what killed processes had kept aside: once per run, before anything is placed.
-
-        Args:
-            held: returns the digests that the ledger holds for these keys, without those of which it holds nothing;
-                None for a key that a worker is just at.
-        """
-        names = self._parts.names
+    async def unconfirmed(self) -> AsyncIterator[Sequence[Unconfirmed]]:
+        """Yield in groups what processes that ended early had set aside; what needs no question is settled here."""
         for left in self._parts.left:
             busy = leftovers.busy_in(self._home / "work", self._parts.left)
             found = leftovers.find(self._root, left, busy)
             while (group := await self._run(next, found, None)) is not None:
-                digests = await held([leftover.key for leftover in group]) if group else {}
-                await self._sync_folders(await self._run(leftovers.settle, names, group, digests))
+                if group:
+                    yield group
+
+    async def recover(self, files: Sequence[Unconfirmed], held: Mapping[str, str | None]) -> None:
+        """Bring back the files whose digest the ledger still holds, and discard the others."""
+        await self._sync_folders(await self._run(leftovers.settle, self._parts.names, files, held))
 
     @property
     def _parts(self) -> _Opened:

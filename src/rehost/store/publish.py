@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rehost.ports import Marks, Placement
+from rehost.store.base import FileIds, Placement
 from rehost.store.workdir import exclusive
 
 _FOLDER_MODE = 0o755  # less the umask: other servers read them
@@ -35,25 +35,25 @@ class FileId:
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    mark: FileId
+    file_id: FileId
     aside: Path | None  # where the file is that had the name before
 
 
-def mark(path: Path) -> FileId | None:
+def file_id(path: Path) -> FileId | None:
     """Return what the file of that name is recognised by, None if there is none."""
     try:
-        return _mark(os.lstat(path))
+        return _file_id(os.lstat(path))
     except FileNotFoundError:
         return None
 
 
-def _mark(state: os.stat_result) -> FileId:
+def _file_id(state: os.stat_result) -> FileId:
     return FileId(state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size)
 
 
-def marks_of(paths: Mapping[str, Path]) -> Marks:
+def file_ids_of(paths: Mapping[str, Path]) -> FileIds:
     """Return the marks of these files, without those that are not there."""
-    found = ((key, mark(path)) for key, path in paths.items())
+    found = ((key, file_id(path)) for key, path in paths.items())
     return {key: seen for key, seen in found if seen is not None}
 
 
@@ -91,7 +91,7 @@ class NameRegistry:
                 folder = folder.parent
         return folders
 
-    def keep(self, keys: Iterable[str]) -> None:
+    def confirm(self, keys: Iterable[str]) -> None:
         """Remove what is kept aside for these keys."""
         for key in keys:
             placed = self._placed.pop(key, None)
@@ -107,24 +107,26 @@ class NameRegistry:
         """Give the file of that name another mark; return whether there is one."""
         with exclusive(self._lock):
             path = self._root / key
-            seen = mark(path)
+            seen = file_id(path)
             if seen is not None:
                 with suppress(PermissionError):  # another user's file: none that a worker of ours has placed
                     times = (time.time_ns(), max(time.time_ns(), seen.modified_ns + 1))
                     os.utime(path, ns=times, follow_symlinks=False)
         return seen is not None
 
-    def remove(self, marks: Marks) -> set[Path]:
+    def remove(self, file_ids: FileIds) -> set[Path]:
         """Remove files that have these marks still, and folders that are empty then."""
         with exclusive(self._lock):
-            return {self._unlink(self._root / key) for key, seen in marks.items() if mark(self._root / key) == seen}
+            return {
+                self._unlink(self._root / key) for key, seen in file_ids.items() if file_id(self._root / key) == seen
+            }
 
-    def move(self, marks: Marks, aside: Path) -> set[Path]:
+    def move(self, file_ids: FileIds, aside: Path) -> set[Path]:
         """Move files that have these marks still to the same names below another folder, beside what lies there."""
         folders: set[Path] = set()
         with exclusive(self._lock):
-            for key, seen in marks.items():
-                if mark(self._root / key) != seen:
+            for key, seen in file_ids.items():
+                if file_id(self._root / key) != seen:
                     continue
                 target = _free(aside / key)
                 make_folders(target.parent, 0o700)
@@ -133,11 +135,11 @@ class NameRegistry:
                     folders |= {target.parent, prune((self._root / key).parent, self._root)}
         return folders
 
-    def put_back(self, key: str, kept: Path, seen: FileId | None) -> set[Path]:
+    def put_back(self, key: str, kept: Path, seen: object) -> set[Path]:
         """Give a name to a file that was kept aside, if the name still has the file that was seen there."""
         target = self._root / key
         with exclusive(self._lock):
-            if mark(target) != seen:
+            if file_id(target) != seen:
                 return set()
             make_folders(target.parent)
             kept.rename(target)
@@ -150,7 +152,7 @@ class NameRegistry:
         if stat.S_IMODE(ours.st_mode) != self._mode:
             placement.spool.chmod(self._mode)
         aside = None if is_new else self._keep_aside(target, placement.key)
-        self._placed[placement.key] = _Placed(_mark(ours), aside)
+        self._placed[placement.key] = _Placed(_file_id(ours), aside)
         placement.spool.rename(target)
         return self.above([target])
 
@@ -178,7 +180,7 @@ class NameRegistry:
             target = self._root / key
             if placed is None:
                 continue
-            if mark(target) == placed.mark:
+            if file_id(target) == placed.file_id:
                 folders.add(self._give_back(target, placed.aside))
             if placed.aside is not None:
                 self._drop(placed.aside)

@@ -5,27 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from rehost.store.base import Unconfirmed
 from rehost.store.listing import groups
-from rehost.store.publish import FileId, NameRegistry, mark
+from rehost.store.publish import NameRegistry, file_id
 from rehost.store.workdir import WorkDir
 
 _GROUP = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Leftover:
-    """A file that had the name of `key` before a process that is no more gave it to another."""
-
-    key: str
-    kept: Path
-    digest: str
-    seen: FileId | None  # the file that has the name now
-
-
-def find(root: Path, left: WorkDir, busy: Callable[[str], bool]) -> Iterator[list[Leftover]]:
+def find(root: Path, left: WorkDir, busy: Callable[[str], bool]) -> Iterator[list[Unconfirmed]]:
     """Yield what a left workplace has kept, in groups; what needs no question is settled on the way.
 
     A key that is `busy`, because a living process has just placed something there, is left to another time.
@@ -35,13 +25,13 @@ def find(root: Path, left: WorkDir, busy: Callable[[str], bool]) -> Iterator[lis
         yield [leftover for leftover in found if leftover is not None]
 
 
-def _look(root: Path, left: WorkDir, key: str) -> Leftover | None:
+def _look(root: Path, left: WorkDir, key: str) -> Unconfirmed | None:
     kept = left.replaced / key
-    seen = mark(root / key)
-    if seen is not None and seen == mark(kept):  # killed before the rename: one file with two names
+    seen = file_id(root / key)
+    if seen is not None and seen == file_id(kept):  # killed before the rename: one file with two names
         kept.unlink()
         return None
-    return Leftover(key, kept, _digest(kept), seen)
+    return Unconfirmed(key, _digest(kept), kept, seen)
 
 
 def _digest(kept: Path) -> str:
@@ -53,7 +43,7 @@ def _digest(kept: Path) -> str:
         return ""
 
 
-def settle(names: NameRegistry, leftovers: Sequence[Leftover], held: Mapping[str, str | None]) -> set[Path]:
+def settle(names: NameRegistry, leftovers: Sequence[Unconfirmed], held: Mapping[str, str | None]) -> set[Path]:
     """Put back what the ledger holds, let go of the rest; return the folders that need a sync.
 
     What a worker is just at (None) stays aside: it may be about to commit the bytes that have the name now.
@@ -63,8 +53,8 @@ def settle(names: NameRegistry, leftovers: Sequence[Leftover], held: Mapping[str
         if leftover.key in held and held[leftover.key] is None:
             continue
         if held.get(leftover.key) == leftover.digest:
-            folders |= names.put_back(leftover.key, leftover.kept, leftover.seen)
-        leftover.kept.unlink(missing_ok=True)
+            folders |= names.put_back(leftover.key, leftover.set_aside, leftover.current)
+        leftover.set_aside.unlink(missing_ok=True)
     return folders
 
 

@@ -30,7 +30,8 @@ async def open_demand(settings: Settings, *, listen: Listener, requests: int) ->
     async with open_parts(settings, sources, clock, limits, listen, OUTAGE_SECONDS) as parts:
         one = parts[0]
         shift = OnDemandRun(one.ledger, one.politeness, one.gate, one.pulse, clock, rhythm)
-        await one.store.resolve(one.ledger.held)
+        async for files in one.store.unconfirmed():
+            await one.store.recover(files, await one.ledger.held([file.key for file in files]))
         demand = OnDemandService(
             {each.name: own for each, own in zip(sources, parts, strict=True)}, shift, limits, clock, listen
         )

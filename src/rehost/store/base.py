@@ -1,0 +1,137 @@
+"""The contract of a store: where copies rest, under which names, and what a crash may leave behind.
+
+A copy enters a store in three steps, in groups: `sync` makes the bytes durable, `place` gives them their names and sets
+aside the files that had these names, and, once the database transaction has ended, `confirm` discards what was set
+aside or `undo` brings it back. tests/contracts/store.py is the suite that every store passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+FileIds = Mapping[str, object]
+"""Key -> what identifies the file that has this key now. Keys without a file are left out. Only the store reads the
+values: they say later whether a key still has the same file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A verified, synced spool and the key that it is to have."""
+
+    spool: Path
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """A file that `place` set aside in a process that ended before it called `confirm` or `undo`."""
+
+    key: str
+    digest: str  # SHA-256 in hexadecimal; "" if the file has gone meanwhile
+    set_aside: Path  # for the store alone
+    current: object | None  # for the store alone: what identifies the file that has the key now
+
+
+class Store(Protocol):
+    """Copies at rest, by key.
+
+    A key is a relative path with an extension, made by `layout.Layout`. It is complete or absent at any time, for any
+    reader, whatever is killed when (invariant 3). Several processes, on several machines, may use one store at once.
+    Every method may raise StoreError, which ends the run; after that, nothing is promised but invariant 3. Methods that
+    take a collection accept an empty one, and keys without a file are no error.
+    """
+
+    def spool(self) -> Path:
+        """Return a new path for an untrusted body, on the file system from which `place` takes it.
+
+        The file does not exist yet. What is left there goes when the store is closed, or is opened after a crash.
+        """
+        ...
+
+    async def spool_copy(self, key: str) -> Path | None:
+        """Return a spool with the bytes of a copy, or None if there is no such copy; the copy stays as it is."""
+        ...
+
+    def path(self, key: str) -> Path:
+        """Return where the copy with this key is, whether or not it exists.
+
+        Raises:
+            StoreError: the text is no key, it could lead out of the store.
+        """
+        ...
+
+    def keys(self) -> AsyncIterator[Sequence[str]]:
+        """Yield all keys, in groups and in no particular order, without a system call for each.
+
+        Spools, files in quarantine and hidden files have no key. Memory does not grow with the number of copies.
+        """
+        ...
+
+    async def sync(self, spools: Sequence[Path]) -> None:
+        """Return once the bytes of these spools are durable. A sync that has failed is never repeated."""
+        ...
+
+    async def sync_copies(self, keys: Collection[str]) -> set[str]:
+        """Return which of these copies exist, once their bytes and names are durable, whichever process wrote them."""
+        ...
+
+    async def place(self, placements: Sequence[Placement]) -> None:
+        """Give synced spools their keys, all or none, and return once the names are durable.
+
+        Replaced files are set aside until `confirm` or `undo`.
+        """
+        ...
+
+    async def confirm(self, keys: Sequence[str]) -> None:
+        """Discard what `place` set aside for these keys: the database points at the new files."""
+        ...
+
+    async def undo(self, keys: Sequence[str]) -> None:
+        """Bring back what `place` set aside for these keys; remove files that replaced nothing.
+
+        A key whose file another process has replaced or claimed since keeps that file.
+        """
+        ...
+
+    async def file_ids(self, keys: Collection[str]) -> FileIds:
+        """Return what identifies the files that have these keys now."""
+        ...
+
+    async def claim(self, key: str) -> bool:
+        """Give the file with this key a new identity and return True; return False if there is no such file.
+
+        The process that placed it can then no longer undo it, nor remove it by an older `file_ids`.
+        """
+        ...
+
+    async def remove(self, file_ids: FileIds) -> None:
+        """Remove the copies that are still the same files, and the folders that this empties."""
+        ...
+
+    async def quarantine(self, file_ids: FileIds) -> None:
+        """Move the copies that are still the same files to where they have no key and are never served."""
+        ...
+
+    def unconfirmed(self) -> AsyncIterator[Sequence[Unconfirmed]]:
+        """Yield in groups what processes that ended early had set aside; `recover` is due for each.
+
+        Keys that a living process has just placed are left for a later run. Call it before the first `place`.
+        """
+        ...
+
+    async def recover(self, files: Sequence[Unconfirmed], held: Mapping[str, str | None]) -> None:
+        """Bring back the files whose digest the ledger still holds, and discard the others.
+
+        Args:
+            files: a group that `unconfirmed` yielded.
+            held: key -> digest in the ledger; None while a worker has leased the key's link, which leaves the file for
+                a later run. Keys that the ledger does not hold are left out.
+        """
+        ...
+
+    async def free_bytes(self) -> int:
+        """Return how many bytes can still be written."""
+        ...
