@@ -17,9 +17,9 @@ from sqlalchemy.dialects import postgresql
 
 from rehost.cli.main import VERBS, rehost
 from rehost.ledger import schema
-from rehost.model import Format, Reason, State
+from rehost.model import Format, Reason, Source, State
 from rehost.run import retry as backoff
-from rehost.settings import DatabaseParts, OriginOverride, Setting, Settings, SourceSettings, knobs
+from rehost.settings import DatabaseParts, OriginOverride, Setting, Settings, knobs
 
 REFERENCE = Path(__file__).parent / "reference"
 NOTICE = "<!-- Written by `./dev docs` from the code; change it there. -->"
@@ -75,7 +75,7 @@ def settings() -> str:
             "## `[source.NAME]` in rehost.toml",
             "",
             ABOUT_SOURCES,
-            *_section_table(SourceSettings),
+            *_section_table(Source),
             "",
             '## `[origin."PATTERN"]` in rehost.toml',
             "",
@@ -161,7 +161,7 @@ def _knob_table(rows: Iterator[Setting]) -> list[str]:
     return _table(heads, ((f"`{k.name}`", k.default_text, k.kind.allowed, k.help) for k in rows))
 
 
-def _section_table(section: type[SourceSettings | OriginOverride]) -> list[str]:
+def _section_table(section: type[Source | OriginOverride]) -> list[str]:
     rows = []
     for field in fields(section):
         if field.name not in {"name", "pattern"}:

@@ -98,6 +98,20 @@ MAX_LINK_CHARACTERS = 32_768
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """One table of the operator's: of each row we read the link and write the local URL."""
+
+    name: str = "cases"
+    table: str = "ad_cases"  # may carry a schema: public.ad_cases
+    key: str = "case_id"  # column that names a row for ever; of numbers or of text, unique
+    link: str = "main_image"  # column with the link
+    page: str | None = "source_url"  # column with the page that shows the picture, if there is one
+    local: str = "main_image_local"  # column that we write
+    path: str = "{key}/main_image"  # template of a copy's name in the store, without its extension
+    title: str | None = "title"  # column with words to search by on the page; it may be missing
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """One cell, or one element of a cell, that holds a remote image URL, exactly as the row has it."""
 

@@ -5,7 +5,7 @@ from rehost.catalogue import Source, Titles
 __all__ = ["database", "database_url"]
 
 
-async def test_titles_are_told_by_key(database):
+async def test_titles_are_returned_by_key(database):
     await add_cases(database, ["https://a.example/1.png", None])
     titles = await Titles.open(database, Source())
 
@@ -23,7 +23,7 @@ async def test_rows_are_found_by_their_titles(database):
     assert sorted(await titles.matching("TITLE")) == ["1", "3"]
 
 
-async def test_a_table_without_titles_has_none(database):
+async def test_table_without_a_title_column_has_no_titles(database):
     titles = await Titles.open(database, Source(title="nothing_of_the_kind"))
 
     assert await titles.of(["1"]) == {}

@@ -44,13 +44,13 @@ async def test_a_key_that_several_rows_share_is_refused(database, definition):
         "sku INTEGER, photo TEXT, copy TEXT",
     ],
 )
-async def test_a_key_that_is_unique_in_fact_is_enough(database, definition):
+async def test_unique_keys_without_a_unique_index_are_enough(database, definition):
     await make(database, definition, 1, 2)
 
     await TableCatalogue.open(database, GOODS)
 
 
-async def test_rows_without_a_key_or_a_link_share_none(database):
+async def test_rows_without_a_key_or_a_link_do_not_count_as_duplicates(database):
     await make(database, "sku INTEGER, photo TEXT, copy TEXT", 1, None, None)
     await execute(database, "INSERT INTO goods (sku) VALUES (1)")
 
@@ -67,7 +67,7 @@ async def test_a_view_that_cannot_be_written_is_refused(database):
         await TableCatalogue.open(database, GOODS)
 
 
-async def test_a_view_that_can_be_written_will_do(postgres, postgres_database):
+async def test_view_that_can_be_written_is_accepted(postgres, postgres_database):
     async with open_database(postgres.url(postgres_database)) as database:
         await execute(database, "CREATE TABLE base (a integer, b integer, photo text, copy text, PRIMARY KEY (a, b))")
         await execute(database, "INSERT INTO base VALUES (1, 1, 'https://a.example/'), (1, 2, 'https://a.example/')")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from rehost.errors import SettingsError
-from rehost.settings import ConnectTo, OriginOverride, Settings, SourceSettings, knobs, load, size_text
+from rehost.model import Source
+from rehost.settings import ConnectTo, OriginOverride, Settings, knobs, load, size_text
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_defaults_are_the_manuals(base):
     assert (settings.concurrency, settings.timeout_seconds, settings.retry) == (10, 30, 3)
     assert settings.static_url_prefix == "/static/images"
     assert settings.database_url == "postgresql://postgres@localhost:5432/ad_case_db"
-    assert (SourceSettings(),) == settings.sources
+    assert (Source(),) == settings.sources
 
 
 def test_flags_win_then_environment_then_dotenv_then_toml(base):
@@ -287,9 +288,7 @@ def test_toml_that_is_none_is_named(base):
 def test_sources(base):
     settings = from_toml(base, '[source.goods]\ntable="shop.goods"\nkey="sku"\nlink="photo"\nlocal="photo_local"\n')
 
-    assert settings.sources == (
-        SourceSettings("goods", "shop.goods", "sku", "photo", None, "photo_local", "{key}/photo"),
-    )
+    assert settings.sources == (Source("goods", "shop.goods", "sku", "photo", None, "photo_local", "{key}/photo"),)
 
 
 def test_two_sources_may_not_share_their_names_in_the_store(base):

@@ -1,172 +1,151 @@
-"""Which table, and which of its columns: as the operator names them, and as the database has them.
+"""One table of the operator's: its links are read, one column of it is written.
 
-Only the columns that are named are looked at: one of a type that nobody knows (vector, tsvector) never stops us.
+A row is written only while it still holds the URL that was fetched (invariant 2). Rows are locked first, in the order
+of their keys, and written then: the values before are exact, and two workers cannot deadlock. No other column changes;
+`updated_at` is the operator's business.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    ColumnElement,
-    MetaData,
-    Table,
-    Text,
-    and_,
-    cast,
-    false,
-    literal,
-    text,
-)
-from sqlalchemy.types import UserDefinedType
+from sqlalchemy import ColumnElement, FromClause, Select, Table, Text, cast, func, select, update
 
-from rehost.db import Connection, Database
+from rehost.catalogue.schema import has_key, links_of
+from rehost.catalogue.validation import bind, check
+from rehost.db import Connection, Database, LinkRows
 from rehost.errors import CatalogueError
+from rehost.model import Link, Source
+from rehost.ports import Clearing, LinkQuery, Restore, WriteBack
 
-_NUMBER = re.compile(r"-?[0-9]{1,19}")
-_LARGEST = 2**63 - 1  # bigint
-_NUMBERS = ("smallint", "integer", "bigint")
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # as PostgreSQL writes them
-_TEXTS = ("text", "character varying")
-INITIAL = "database/init.sql"
-MIGRATION = "database/migrations/006_add_main_image_local_field.sql"
+T = TypeVar("T")
+
+_COLUMNS = {"row_key": Text(), "url": Text(), "local_url": Text()}
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One table of the operator's."""
+class TableCatalogue:
+    """One table of the operator's; made by `open`."""
 
-    name: str = "cases"
-    table: str = "ad_cases"  # may carry a schema: public.ad_cases
-    key: str = "case_id"  # column that names a row for ever; of numbers or of text, unique
-    link: str = "main_image"  # column with the link
-    page: str | None = "source_url"  # column with the page that shows the picture, if there is one
-    local: str = "main_image_local"  # column that we write
-    path: str = "{key}/main_image"  # template of a copy's name in the store, without its extension
-    title: str | None = "title"  # column with words to search by on the page; it may be missing
+    def __init__(self, database: Database, source: Source, table: Table) -> None:
+        self.name = source.name
+        self._database = database
+        self._source = source
+        self._table = table
+        self._key = table.c[source.key]
+        self._link: ColumnElement[str] = cast(table.c[source.link], Text)
+        self._local: ColumnElement[str] = table.c[source.local]
+        self._links = LinkRows(database, links_of(table, source))
 
+    @classmethod
+    async def open(cls, database: Database, source: Source) -> TableCatalogue:
+        """Return the source's table, checked.
 
-class KeyType(UserDefinedType[Any]):
-    """A column type by the name that the database has for it, to cast keys back to."""
+        Raises:
+            CatalogueError: the database cannot be reached, the table or a column does not exist, or the table cannot
+                be worked on; the sentence says which.
+        """
+        table = await bind(database, source)
+        await check(database, source, table)
+        return cls(database, source, table)
 
-    cache_ok = True
+    async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run `work` in one transaction of the operator's database; after a short outage, run it again.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+        Raises:
+            CatalogueError: the outage lasted too long, or the database refuses.
+        """
+        return await self._database.transact(work, error=CatalogueError)
 
-    def get_col_spec(self, **_kwargs: object) -> str:
-        """Return the name as SQL."""
-        return self.name
+    def links(self) -> LinkQuery:
+        """Return the operator's links as a selectable."""
+        return LinkQuery(self._links)
 
+    def row(self, row_key: str) -> LinkQuery:
+        """Return the links of the row with this key as a selectable; empty if no row can have such a key."""
+        is_row = has_key(self._table, self._source, row_key)
+        return LinkQuery(LinkRows(self._database, self._links.select.where(is_row)))
 
-@dataclass(frozen=True, slots=True)
-class ColumnType:
-    """A column's type."""
+    async def local_urls(self, links: Sequence[Link]) -> dict[Link, str | None]:
+        """Return the local URL of each of these links that its row still holds.
 
-    name: str  # as a CAST takes it
-    is_text: bool
+        Raises:
+            CatalogueError: the table cannot be read.
+        """
+        if not links:
+            return {}
+        given = self._given([(link.row_key, link.url, None) for link in links])
+        query = self._values(given, self._same_link(given))
 
+        async def work(connection: Connection) -> dict[Link, str | None]:
+            return {links[row[0] - 1]: row[1] for row in await connection.execute(query)}
 
-async def bind(database: Database, source: Source) -> Table:
-    """Return the source's table with the columns that it names.
+        return await self._database.read(work, error=CatalogueError)
 
-    Raises:
-        CatalogueError: the table, or one of the columns, is not there, or a column is of a type that holds no text.
-    """
-    types = await types_of(database, source)
-    if not types:
-        raise CatalogueError(f"{database.place.place} has no table {source.table}: {_table_advice(source)}")
-    for column in filter(None, (source.key, source.link, source.page, source.local)):
-        if column not in types:
-            raise CatalogueError(f"The table {source.table} has no column {column}: {_column_advice(source, column)}")
-    for column in (source.link, source.local):
-        if not types[column].is_text:
-            raise CatalogueError(
-                f"The column {column} of {source.table} is of the type {types[column].name}, where text is needed: "
-                "name a column that holds one URL in each row."
-            )
-    schema, name = _parts(source)
-    columns: list[Column[Any]] = [key_column(source, types), Column(source.link, Text)]
-    if source.page is not None and source.page not in (source.key, source.link):
-        columns.append(Column(source.page, Text))
-    return Table(name, MetaData(), *columns, Column(source.local, Text), schema=schema or None)
+    async def write_back(self, transaction: Connection, changes: Sequence[WriteBack]) -> dict[Link, str | None]:
+        """Set the local URL of every row that still holds its link's URL; return those links, with the value before.
 
+        Raises:
+            CatalogueError: the column cannot be written (no privilege, column dropped).
+        """
+        if not changes:
+            return {}
+        given = self._given([(change.link.row_key, change.link.url, change.local_url) for change in changes])
+        before = await self._write(transaction, given, self._same_link(given))
+        return {changes[number - 1].link: value for number, value in before.items()}
 
-async def types_of(database: Database, source: Source) -> Mapping[str, ColumnType]:
-    """Return the columns of the table with their types; nothing where there is no such table.
+    async def clear(self, transaction: Connection, changes: Sequence[Clearing]) -> dict[Link, str | None]:
+        """Clear the local URL of rows that point at these copies; return their links, with the value before.
 
-    Raises:
-        CatalogueError: the database cannot be reached.
-    """
-    return await database.read(lambda connection: _types(connection, database, source), error=CatalogueError)
+        The local URL decides, not the link: a row whose link has changed still points at the former link's copy.
 
+        Raises:
+            CatalogueError: the column cannot be written.
+        """
+        if not changes:
+            return {}
+        rows = [(change.link.row_key, change.link.url, None, f"/{change.path}") for change in changes]
+        given = self._given(rows, "ending")
+        local, ending = cast(self._local, Text), given.c.ending
+        ends_so = func.substr(local, func.length(local) - func.length(ending) + 1, func.length(ending)) == ending
+        before = await self._write(transaction, given, self._same_row(given) & ends_so)
+        return {changes[number - 1].link: value for number, value in before.items()}
 
-def key_column(source: Source, types: Mapping[str, ColumnType]) -> Column[Any]:
-    """Return the column that names a row; its type is what a key that was text for a while is cast back to."""
-    return Column(source.key, KeyType(types[source.key].name), primary_key=True)
+    async def restore(self, transaction: Connection, changes: Sequence[Restore]) -> int:
+        """Put the local URL back in rows that still have the link and the local URL of then; return how many rows.
 
+        Raises:
+            CatalogueError: the column cannot be written.
+        """
+        if not changes:
+            return 0
+        given = self._given([(each.row_key, each.url, each.before, each.after) for each in changes], "after_url")
+        match = self._same_link(given) & self._local.is_not_distinct_from(given.c.after_url)
+        return len(await self._write(transaction, given, match))
 
-def regclass(source: Source) -> str:
-    """Return the table's name as PostgreSQL's to_regclass takes it: as it stands, upper case and all."""
-    return ".".join('"' + part.replace('"', '""') + '"' for part in _parts(source) if part)
+    def _given(self, rows: Sequence[Sequence[object]], *more: str) -> FromClause:
+        return self._database.given({**_COLUMNS, **dict.fromkeys(more, Text())}, rows)
 
+    def _same_row(self, given: FromClause) -> ColumnElement[bool]:
+        return self._key == cast(given.c.row_key, self._key.type)
 
-def _parts(source: Source) -> tuple[str, str]:
-    """Return schema, if any, and name."""
-    schema, _, name = source.table.rpartition(".")
-    return schema, name
+    def _same_link(self, given: FromClause) -> ColumnElement[bool]:
+        return self._same_row(given) & (self._link == given.c.url)
 
+    def _values(self, given: FromClause, match: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
+        return select(given.c.number, self._local).join_from(given, self._table, match)
 
-def _table_advice(source: Source) -> str:
-    if source.table == Source().table:
-        return f"check that it is the right database, or run {INITIAL} in it."
-    return "check the source's table, or that this is the right database."
-
-
-def _column_advice(source: Source, column: str) -> str:
-    if column == source.local == Source().local:
-        return f"run {MIGRATION} in that database."
-    if column == source.local:
-        return f"add it with ALTER TABLE {source.table} ADD COLUMN {column} TEXT."
-    return "check the source's settings."
-
-
-async def _types(connection: Connection, database: Database, source: Source) -> Mapping[str, ColumnType]:
-    schema, name = _parts(source)
-    if database.is_sqlite:
-        # A comparison takes on the affinity of its column, so that text is right for every key (SQLite, datatype3,
-        # section 4.2); a column may hold anything.
-        query = text("SELECT name FROM pragma_table_info(:name, :schema)")
-        found = await connection.execute(query.bindparams(name=name, schema=schema or "main"))
-        return {row[0]: ColumnType("text", is_text=True) for row in found}
-    # With its modifier: a cast to character alone would leave one letter of a character(8).
-    query = text(
-        "SELECT attname, format_type(atttypid, atttypmod), typcategory = 'S'"
-        " FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid"
-        " WHERE attrelid = to_regclass(:name) AND attnum > 0 AND NOT attisdropped"
-    ).bindparams(name=regclass(source))
-    return {row[0]: ColumnType(row[1], is_text=row[2]) for row in await connection.execute(query)}
-
-
-def has_key(table: Table, source: Source, row_key: str) -> ColumnElement[bool]:
-    """Return the condition that a row has this key, spelled exactly so; by the key's index where its type is usual.
-
-    A text that is no value of the type would be an error on PostgreSQL: it is nobody's key.
-    """
-    column = table.c[source.key]
-    exactly = cast(column, Text) == row_key
-    kind = column.type
-    assert isinstance(kind, KeyType)
-    if kind.name in _NUMBERS:
-        is_one = _NUMBER.fullmatch(row_key) and -_LARGEST <= int(row_key) <= _LARGEST
-        return and_(column == literal(int(row_key), BigInteger), exactly) if is_one else false()
-    if kind.name == "uuid":
-        return and_(column == cast(literal(row_key, Text), kind), exactly) if _UUID.fullmatch(row_key) else false()
-    if kind.name.startswith(_TEXTS):
-        return and_(column == literal(row_key, Text), exactly)
-    return exactly
+    async def _write(
+        self, transaction: Connection, given: FromClause, match: ColumnElement[bool]
+    ) -> Mapping[int, str | None]:
+        """Lock the rows that match, write those that differ, and return each value before by its number in `given`."""
+        locking = self._values(given, match).order_by(self._key).with_for_update(of=self._table)
+        writing = (
+            update(self._table)
+            .values({self._source.local: given.c.local_url})
+            .where(match, self._local.is_distinct_from(given.c.local_url))
+        )
+        with self._database.blaming(CatalogueError):
+            before = {row[0]: row[1] for row in await transaction.execute(locking)}
+            await transaction.execute(writing)
+            return before

@@ -1,4 +1,4 @@
-"""The words that people know rows by, for pages that show them and search in them; only ever read."""
+"""The titles that people know rows by, for pages that show and search them; only ever read."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from dataclasses import dataclass
 
 from sqlalchemy import Column, ColumnElement, MetaData, Table, Text, cast, literal, select
 
-from rehost.catalogue.table import Source, key_column, types_of
+from rehost.catalogue.schema import key_column, split_name, types_of
 from rehost.db import Connection, Database
 from rehost.errors import CatalogueError
+from rehost.model import Source
 
-MOST = 1000  # rows that one search finds
+MAX_ROWS = 1000  # that one search finds
 
 
 @dataclass(frozen=True, slots=True)
 class Titles:
-    """The titles of one source; there are none where the table has no such column."""
+    """The titles of one source; empty if the table has no such column."""
 
     database: Database
     source: Source
@@ -32,33 +33,33 @@ class Titles:
         types = await types_of(database, source)
         if source.title not in types or source.key not in types or source.title == source.key:
             return cls(database, source, None)
-        schema, _, name = source.table.rpartition(".")
+        schema, name = split_name(source)
         columns = [key_column(source, types), Column(source.title, Text)]
         return cls(database, source, Table(name, MetaData(), *columns, schema=schema or None))
 
     async def of(self, keys: Sequence[str]) -> Mapping[str, str]:
-        """Return the titles of these rows, without those that have none."""
+        """Return the titles of these rows; rows without one are left out."""
         if self.table is None or not keys:
             return {}
         column = self.table.c[self.source.key]
         wanted = [cast(literal(key, Text), column.type) for key in dict.fromkeys(keys)]
-        return dict(await self._pairs(column.in_(wanted)))
+        return dict(await self._find(self.table, column.in_(wanted)))
 
     async def matching(self, text: str) -> Sequence[str]:
-        """Return the keys of rows with this in their title, upper or lower case; the first so many."""
+        """Return the keys of rows whose title contains this text, in upper or lower case; `MAX_ROWS` at most."""
         if self.table is None:
             return []
-        assert self.source.title is not None  # there is no table without one
-        title = cast(self.table.c[self.source.title], Text)
-        return [key for key, _ in await self._pairs(title.icontains(text, autoescape=True))]
+        return [
+            key for key, _ in await self._find(self.table, self._title(self.table).icontains(text, autoescape=True))
+        ]
 
-    async def _pairs(self, condition: ColumnElement[bool]) -> Sequence[tuple[str, str]]:
-        assert self.table is not None  # asked by our own methods alone
-        assert self.source.title is not None  # as above
-        title = cast(self.table.c[self.source.title], Text)
-        query = (
-            select(cast(self.table.c[self.source.key], Text), title).where(condition, title.is_not(None)).limit(MOST)
-        )
+    def _title(self, table: Table) -> ColumnElement[str]:
+        assert self.source.title is not None  # without one there is no table
+        return cast(table.c[self.source.title], Text)
+
+    async def _find(self, table: Table, condition: ColumnElement[bool]) -> Sequence[tuple[str, str]]:
+        title = self._title(table)
+        query = select(cast(table.c[self.source.key], Text), title).where(condition, title.is_not(None)).limit(MAX_ROWS)
 
         async def work(connection: Connection) -> Sequence[tuple[str, str]]:
             return [(row[0], row[1]) for row in await connection.execute(query)]

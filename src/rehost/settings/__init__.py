@@ -2,7 +2,7 @@
 
 from rehost.settings.fields import DatabaseParts, Setting, Settings, knobs
 from rehost.settings.loader import load
-from rehost.settings.sections import OriginOverride, SourceSettings
+from rehost.settings.sections import OriginOverride
 from rehost.settings.types import ConnectTo, Network, size_text
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "OriginOverride",
     "Setting",
     "Settings",
-    "SourceSettings",
     "knobs",
     "load",
     "size_text",

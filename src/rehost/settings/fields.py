@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TypeVar
 
-from rehost.settings.sections import OriginOverride, SourceSettings
+from rehost.model import Source
+from rehost.settings.sections import OriginOverride
 from rehost.settings.types import (
     CONNECT_TO,
     DATABASE,
@@ -263,7 +264,7 @@ class Settings:
     api_host: str = _knob("API_HOST", "127.0.0.1", WORD, "Address that the server listens on.")
     api_port: int = _knob("API_PORT", 8000, PORT, "Port that the server listens on.")
     origins: tuple[OriginOverride, ...] = field(default=(), repr=False)
-    sources: tuple[SourceSettings, ...] = ()
+    sources: tuple[Source, ...] = ()
 
     @property
     def attempts(self) -> int:

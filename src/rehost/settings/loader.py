@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 
 from rehost import __version__
 from rehost.errors import SettingsError
+from rehost.model import Source
 from rehost.settings.database_url import UrlError, normal_url, parts_url
 from rehost.settings.fields import DatabaseParts, Setting, Settings, knobs
 from rehost.settings.layers import Given, Layer, TomlFile, read_dotenv, read_environment, read_toml
-from rehost.settings.sections import OriginOverride, SectionError, SourceSettings, Table, parse_origin, parse_source
+from rehost.settings.sections import OriginOverride, SectionError, Table, parse_origin, parse_source
 
 T = TypeVar("T")
 
@@ -44,7 +45,7 @@ def load(base: Path, environ: Mapping[str, str], flags: Mapping[str, object]) ->
             "storage_dir": base / values["storage_dir"],
             "user_agent": values["user_agent"] or _user_agent(values["contact"]),
             "origins": _origins(toml, reader.complaints),
-            "sources": _sources(toml, reader.complaints) or (SourceSettings(),),
+            "sources": _sources(toml, reader.complaints) or (Source(),),
         }
     )
     if reader.complaints:
@@ -133,7 +134,7 @@ def _origins(toml: TomlFile, complaints: list[str]) -> tuple[OriginOverride, ...
     return tuple(_sections(toml, "origin", toml.origins, parse_origin, complaints))
 
 
-def _sources(toml: TomlFile, complaints: list[str]) -> tuple[SourceSettings, ...]:
+def _sources(toml: TomlFile, complaints: list[str]) -> tuple[Source, ...]:
     """Return the sources; two of them must not lay their copies at the same names."""
     sources = tuple(_sections(toml, "source", toml.sources, parse_source, complaints))
     paths = [source.path for source in sources]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from rehost.model import Source
 from rehost.settings.types import HEADER, REFERER, SWITCH, WORD, Kind, seconds, whole
 
 T = TypeVar("T")
@@ -16,20 +17,6 @@ Table = Mapping[str, object]
 _NAME = Kind(str, "letters, digits, - and _")
 _PATTERN_TEXT = re.compile(r"[^\s/]+|https?://[^\s/]+")
 _FIELD = re.compile(r"\{([^{}]*)\}")
-
-
-@dataclass(frozen=True, slots=True)
-class SourceSettings:
-    """One table of the operator's: of each row we read the link and write the local URL."""
-
-    name: str = "cases"
-    table: str = "ad_cases"  # may carry a schema: public.ad_cases
-    key: str = "case_id"  # column that names a row for ever
-    link: str = "main_image"  # column with the link
-    page: str | None = "source_url"  # column with the page that shows the picture, if there is one
-    local: str = "main_image_local"  # column that we write
-    path: str = "{key}/main_image"  # template of a copy's name in the store, without its extension
-    title: str | None = "title"  # column with words to search by on the page; it may be missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +49,7 @@ class SectionError(ValueError):
         self.allowed = allowed
 
 
-def parse_source(name: str, table: Table) -> SourceSettings:
+def parse_source(name: str, table: Table) -> Source:
     """Return one `[source.NAME]` section; `table`, `key`, `link` and `local` must be given.
 
     Raises:
@@ -74,8 +61,8 @@ def parse_source(name: str, table: Table) -> SourceSettings:
     given = {column: _needed(table, column) for column in ("table", "key", "link", "local")}
     path = _optional(table, "path", WORD) or f"{{key}}/{given['link']}"
     _check_path(path)
-    title = _optional(table, "title", WORD) or SourceSettings().title
-    return SourceSettings(name=name, page=_optional(table, "page", WORD), path=path, title=title, **given)
+    title = _optional(table, "title", WORD) or Source().title
+    return Source(name=name, page=_optional(table, "page", WORD), path=path, title=title, **given)
 
 
 def parse_origin(pattern: str, table: Table) -> OriginOverride:

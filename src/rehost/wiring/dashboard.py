@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import rehost
-from rehost.catalogue.table import Source
-from rehost.catalogue.titles import Titles
+from rehost.catalogue import Titles
 from rehost.clock import Clock
 from rehost.errors import StoreError
 from rehost.hosts.shares import HostShares
@@ -19,6 +18,7 @@ from rehost.images.thumbnails import Thumbnailer
 from rehost.ledger.entries import SqlLedger
 from rehost.ledger.migrations import migrate
 from rehost.ledger.reports import Queries
+from rehost.model import Source
 from rehost.server.api.api import Api, Disk
 from rehost.server.dashboard.dashboard import Dashboard, Pictures
 from rehost.server.dashboard.live import Live
@@ -29,7 +29,7 @@ from rehost.server.lazy import Lazy, Resources
 from rehost.settings import Settings
 from rehost.store.layout import Layout
 from rehost.telemetry.log import log_event
-from rehost.wiring.databases import OUTAGE_SECONDS, all_sources, open_databases, worker
+from rehost.wiring.databases import OUTAGE_SECONDS, open_databases, worker
 from rehost.wiring.on_demand import requests_on_demand
 from rehost.wiring.run import open_run
 
@@ -37,7 +37,7 @@ from rehost.wiring.run import open_run
 def dashboard(settings: Settings, files: CopyFiles) -> Dashboard:
     """Return page, API and metrics, to be mounted anywhere; whoever mounts them awaits their `close` at the end."""
     clock = Clock()
-    sources = all_sources(settings)
+    sources = settings.sources
     api = Api(
         Lazy(lambda: _open_desk(settings, sources, clock)),
         lambda copies: _disk(settings.storage_dir, copies),
@@ -60,7 +60,7 @@ def _thumbnailer(settings: Settings) -> Thumbnailer:
 
 
 @asynccontextmanager
-async def _open_desk(settings: Settings, sources: list[Source], clock: Clock) -> AsyncIterator[Resources]:
+async def _open_desk(settings: Settings, sources: Sequence[Source], clock: Clock) -> AsyncIterator[Resources]:
     """Open the ledger, and the titles of every source.
 
     Raises:

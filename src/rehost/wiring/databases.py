@@ -6,20 +6,19 @@ import os
 import platform
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict
 from functools import partial
 from random import SystemRandom
 
 import rehost
 from rehost import process_identity as identity
-from rehost.catalogue.catalogue import TableCatalogue
-from rehost.catalogue.table import Source
+from rehost.catalogue import TableCatalogue
 from rehost.clock import Clock
 from rehost.db import Database
 from rehost.errors import SettingsError
 from rehost.ledger.migrations import migrate
 from rehost.ledger.reports import Queries
 from rehost.ledger.runs import Runs, Undone, Worker
+from rehost.model import Source
 from rehost.settings import Settings
 from rehost.store.layout import Layout
 
@@ -31,18 +30,13 @@ def worker() -> Worker:
     return Worker(identity.name(), platform.node(), os.getpid(), identity.user(), rehost.__version__)
 
 
-def all_sources(settings: Settings) -> list[Source]:
-    """Return all sources."""
-    return [Source(**asdict(each)) for each in settings.sources]
-
-
 def source_of(settings: Settings, name: str | None) -> Source:
     """Return the source of that name; without a name the only one.
 
     Raises:
         SettingsError: there is no such source, or there are several and no name.
     """
-    sources = {each.name: each for each in all_sources(settings)}
+    sources = {each.name: each for each in settings.sources}
     if name is None and len(sources) == 1:
         return next(iter(sources.values()))
     if name not in sources:

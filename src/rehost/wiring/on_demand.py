@@ -12,7 +12,7 @@ from rehost.events import Listener
 from rehost.on_demand.service import OnDemandService
 from rehost.on_demand.shift import Intervals, OnDemandRun
 from rehost.settings import Settings
-from rehost.wiring.databases import OUTAGE_SECONDS, all_sources
+from rehost.wiring.databases import OUTAGE_SECONDS
 from rehost.wiring.run import limits_of, open_parts
 
 
@@ -26,7 +26,7 @@ async def open_demand(settings: Settings, *, listen: Listener, requests: int) ->
     clock = Clock()
     rhythm = Intervals(renew_seconds=settings.lease_seconds / 4)
     limits = replace(limits_of(settings, requests), patience_seconds=rhythm.patience_seconds)
-    sources = all_sources(settings)
+    sources = settings.sources
     async with open_parts(settings, sources, clock, limits, listen, OUTAGE_SECONDS) as parts:
         one = parts[0]
         shift = OnDemandRun(one.ledger, one.politeness, one.gate, one.pulse, clock, rhythm)

@@ -8,8 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from random import SystemRandom
 
 from rehost import process_identity as identity
-from rehost.catalogue.catalogue import TableCatalogue
-from rehost.catalogue.table import Source
+from rehost.catalogue import TableCatalogue
 from rehost.clock import Clock
 from rehost.events import Listener
 from rehost.fetch.fetcher import Client
@@ -31,6 +30,7 @@ from rehost.http.url import normalise
 from rehost.images.verifier import ImageVerifier
 from rehost.ledger.entries import SqlLedger
 from rehost.ledger.migrations import migrate
+from rehost.model import Source
 from rehost.run.limits import Limits
 from rehost.run.planner import Planner
 from rehost.run.recorder import Recorder

@@ -28,7 +28,7 @@ async def catalogue(database) -> TableCatalogue:
     return await TableCatalogue.open(database, Source())
 
 
-async def test_a_row_is_written_and_the_value_before_is_told(database, catalogue):
+async def test_write_back_sets_the_rows_and_returns_the_values_before(database, catalogue):
     await add_cases(database, [A, A])
     await execute(database, "UPDATE ad_cases SET main_image_local = '/old' WHERE case_id = 2")
 
@@ -49,14 +49,14 @@ async def test_a_row_that_is_gone_is_not_written(catalogue):
     assert await write(catalogue, WriteBack(link("7"), "/new")) == {}
 
 
-async def test_a_row_that_has_the_value_counts_as_written(database, catalogue):
+async def test_a_row_that_already_has_the_value_counts_as_written(database, catalogue):
     await add_cases(database, [A])
     await write(catalogue, WriteBack(link("1"), "/new"))
 
     assert await write(catalogue, WriteBack(link("1"), "/new")) == {link("1"): "/new"}
 
 
-async def test_a_row_is_cleared_that_leads_to_a_copy_whatever_its_link_and_the_prefix(database, catalogue):
+async def test_clear_matches_the_end_of_the_local_url_whatever_the_link_and_the_prefix(database, catalogue):
     values = {1: "/static/1/x.png", 2: "https://cdn.example/2/x.png", 3: "/static/3/x.jpg", 4: "x.png", 5: "/55/x.png"}
     await add_cases(database, [A, A + "?changed", A, A, A, A])
     for number, value in values.items():
@@ -71,7 +71,7 @@ async def test_a_row_is_cleared_that_leads_to_a_copy_whatever_its_link_and_the_p
     ]  # fmt: skip
 
 
-async def test_a_cell_that_is_too_long_for_a_link_is_read_no_further_than_shows_that(database, catalogue):
+async def test_only_one_character_more_than_a_link_may_have_is_read_from_a_long_cell(database, catalogue):
     await add_cases(database, [f"data:image/png;base64,{'A' * 100_000}", A])
     await execute(database, "UPDATE ad_cases SET source_url = main_image")
 
@@ -82,7 +82,7 @@ async def test_a_cell_that_is_too_long_for_a_link_is_read_no_further_than_shows_
     assert sorted(await database.read(work)) == [(len(A),) * 2, (MAX_LINK_CHARACTERS + 1,) * 2]
 
 
-async def test_restoring_leaves_alone_what_somebody_changed(database, catalogue):
+async def test_restore_leaves_rows_that_were_changed_since(database, catalogue):
     await add_cases(database, [A, A, A])
     await execute(database, "UPDATE ad_cases SET main_image_local = '/ours'")
     await execute(database, "UPDATE ad_cases SET main_image_local = '/theirs' WHERE case_id = 2")
@@ -98,7 +98,7 @@ async def test_restoring_leaves_alone_what_somebody_changed(database, catalogue)
     ]
 
 
-async def test_groups_that_cross_do_not_deadlock(database, catalogue):
+async def test_writers_of_the_same_rows_in_opposite_order_do_not_deadlock(database, catalogue):
     await add_cases(database, [A] * 60)
 
     async def rewrite(order: range, url: str):
@@ -108,7 +108,7 @@ async def test_groups_that_cross_do_not_deadlock(database, catalogue):
     await asyncio.wait_for(asyncio.gather(rewrite(range(1, 61), "/a"), rewrite(range(60, 0, -1), "/b")), 60)
 
 
-async def test_keys_of_text_and_a_table_in_a_schema(postgres, postgres_database):
+async def test_table_in_a_schema_with_text_keys_is_written(postgres, postgres_database):
     async with open_database(postgres.url(postgres_database)) as database:
         await execute(database, "CREATE SCHEMA shop")
         await execute(
@@ -175,7 +175,7 @@ async def test_names_may_hold_spaces_quotes_and_reserved_words(database):
 
 
 @pytest.mark.parametrize("kind", ["jsonb", "text[]", "integer"])
-async def test_a_link_column_that_holds_no_text_is_named(postgres, postgres_database, kind):
+async def test_link_column_of_another_type_than_text_is_refused_by_name(postgres, postgres_database, kind):
     async with open_database(postgres.url(postgres_database)) as database:
         await execute(database, f"CREATE TABLE goods (sku integer PRIMARY KEY, photo {kind}, copy text)")
 
@@ -183,12 +183,12 @@ async def test_a_link_column_that_holds_no_text_is_named(postgres, postgres_data
             await TableCatalogue.open(database, Source("goods", "goods", "sku", "photo", None, "copy", "{key}"))
 
 
-async def test_a_name_of_three_parts_is_no_table(database):
+async def test_name_of_three_parts_is_refused(database):
     with pytest.raises(CatalogueError, match=r"has no table a\.b\.c|unknown database"):
         await TableCatalogue.open(database, Source(table="a.b.c"))
 
 
-async def test_columns_of_unknown_types_do_not_stop_us(postgres, postgres_database):
+async def test_columns_of_unknown_types_do_no_harm(postgres, postgres_database):
     async with open_database(postgres.url(postgres_database)) as database:
         await execute(database, CASES.replace("title TEXT NOT NULL", "title TEXT, words TSVECTOR, place POINT"))
         await execute(database, f"INSERT INTO ad_cases (case_id, source_url, main_image) VALUES (1, '', '{A}')")
@@ -210,7 +210,7 @@ async def test_a_missing_column_names_the_migration(database):
         await TableCatalogue.open(database, Source())
 
 
-async def test_a_missing_privilege_is_the_tables(postgres, postgres_database):
+async def test_missing_privilege_is_reported_as_the_tables(postgres, postgres_database):
     postgres.run(f"{CASES}; CREATE ROLE reader LOGIN; GRANT SELECT ON ad_cases TO reader", postgres_database)
     try:
         async with open_database(postgres.url(postgres_database).replace("postgres@", "reader@")) as database:
