@@ -16,7 +16,7 @@ from itertools import product
 from pathlib import Path
 
 from arena import place, report
-from rehost.store.fsync import Durability
+from rehost.store.filesystem import Durability
 from rehost.store.local import THREADS
 
 PICTURES = 4000

@@ -5,7 +5,7 @@ from rehost.store.base import Placement
 
 
 async def put(store, key, content):
-    """Write a spool and give it a name, as the recorder does."""
+    """Write a spool and place it, as the recorder does."""
     spool = store.spool()
     spool.write_bytes(content)
     await store.sync([spool])
@@ -25,13 +25,13 @@ class StoreContract:
         assert len(spools) == 100
         assert not any(spool.exists() for spool in spools)
 
-    async def test_placed_file_has_its_name_and_its_bytes(self, store):
+    async def test_placed_file_has_its_key_and_its_bytes(self, store):
         spool = await put(store, "1/main_image.png", b"picture")
 
         assert store.path("1/main_image.png").read_bytes() == b"picture"
         assert not spool.exists()
 
-    async def test_spool_is_no_key(self, store):
+    async def test_spool_is_not_listed(self, store):
         store.spool().write_bytes(b"untrusted")
 
         assert await listing(store) == []
@@ -43,7 +43,7 @@ class StoreContract:
 
         assert await listing(store) == sorted(keys)
 
-    async def test_group_is_placed_at_once(self, store):
+    async def test_large_group_is_placed(self, store):
         spools = [store.spool() for _ in range(40)]
         for number, spool in enumerate(spools):
             spool.write_bytes(b"%d" % number)
@@ -53,7 +53,7 @@ class StoreContract:
 
         assert [store.path(f"{number}/x.png").read_bytes() for number in range(40)] == [b"%d" % n for n in range(40)]
 
-    async def test_which_copies_are_there_and_durable_is_told(self, store):
+    async def test_sync_copies_returns_the_copies_that_exist(self, store):
         keys = [f"{number}/x.png" for number in range(20)]
         for key in keys:
             await put(store, key, b"picture")
@@ -61,7 +61,7 @@ class StoreContract:
         assert await store.sync_copies([*keys, "1/y.png", "none/x.png"]) == set(keys)
         assert await store.sync_copies(["1/y.png", "1/x.png"]) == {"1/x.png"}
 
-    async def test_undo_brings_back_what_had_the_name(self, store):
+    async def test_undo_brings_back_the_replaced_file(self, store):
         await put(store, "1/x.png", b"old")
         await store.confirm(["1/x.png"])
         await put(store, "1/x.png", b"new")
@@ -70,14 +70,14 @@ class StoreContract:
 
         assert store.path("1/x.png").read_bytes() == b"old"
 
-    async def test_undo_removes_what_had_nothing_before_it(self, store):
+    async def test_undo_removes_a_file_that_replaced_nothing(self, store):
         await put(store, "1/x.png", b"new")
 
         await store.undo(["1/x.png"])
 
         assert await listing(store) == []
 
-    async def test_kept_file_is_not_undone(self, store):
+    async def test_confirmed_file_is_not_undone(self, store):
         await put(store, "1/x.png", b"old")
         await store.confirm(["1/x.png"])
         await put(store, "1/x.png", b"new")
@@ -87,7 +87,7 @@ class StoreContract:
 
         assert store.path("1/x.png").read_bytes() == b"new"
 
-    async def test_name_that_changed_hands_twice_gets_the_last_one_back(self, store):
+    async def test_undo_brings_back_the_last_of_two_replaced_files(self, store):
         for content in (b"first", b"second", b"third"):
             await put(store, "1/x.png", content)
 
@@ -103,7 +103,7 @@ class StoreContract:
 
         assert await listing(store) == ["1/y.png"]
 
-    async def test_quarantined_file_is_no_key(self, store):
+    async def test_quarantined_file_has_no_key(self, store):
         await put(store, "1/x.png", b"decoy")
 
         await store.quarantine(await store.file_ids(["1/x.png"]))
@@ -111,14 +111,14 @@ class StoreContract:
         assert await listing(store) == []
         assert not store.path("1/x.png").exists()
 
-    async def test_quarantine_takes_two_of_one_name(self, store):
+    async def test_two_files_with_one_key_can_be_quarantined(self, store):
         for content in (b"decoy", b"another"):
             await put(store, "1/x.png", content)
             await store.quarantine(await store.file_ids(["1/x.png"]))
 
         assert await listing(store) == []
 
-    async def test_what_has_changed_hands_is_neither_removed_nor_quarantined(self, store):
+    async def test_file_that_was_replaced_since_is_neither_removed_nor_quarantined(self, store):
         for move in (store.remove, store.quarantine):
             await put(store, "1/x.png", b"out of use")
             seen = await store.file_ids(["1/x.png"])
@@ -128,7 +128,7 @@ class StoreContract:
 
             assert store.path("1/x.png").read_bytes() == b"in use"
 
-    async def test_a_claimed_file_is_not_taken_back_by_who_placed_it(self, store):
+    async def test_claimed_file_is_not_undone_by_the_process_that_placed_it(self, store):
         await put(store, "1/x.png", b"picture")
 
         assert await store.claim("1/x.png")
@@ -136,14 +136,14 @@ class StoreContract:
 
         assert store.path("1/x.png").read_bytes() == b"picture"
 
-    async def test_what_is_not_there_has_no_spool(self, store):
+    async def test_missing_copy_has_no_spool(self, store):
         assert await store.spool_copy("1/x.png") is None
 
-    async def test_what_is_not_there_cannot_be_claimed(self, store):
+    async def test_missing_copy_cannot_be_claimed(self, store):
         assert not await store.claim("1/x.png")
         assert await store.file_ids(["1/x.png"]) == {}
 
-    async def test_what_is_not_there_is_no_error(self, store):
+    async def test_missing_copies_are_no_error(self, store):
         await store.remove(await store.file_ids(["1/x.png", "2/y.png"]))
         await store.quarantine(await store.file_ids(["1/x.png"]))
         await store.confirm(["1/x.png"])
@@ -162,5 +162,5 @@ class StoreContract:
 
         assert await listing(store) == []
 
-    async def test_free_bytes_are_told(self, store):
+    async def test_free_bytes_are_reported(self, store):
         assert await store.free_bytes() > 0

@@ -21,7 +21,7 @@ from rehost.run.recorder import Recorder
 from rehost.run.rows import Rows
 from rehost.run.run import safely
 from rehost.run.visitor import Visitor, _Trail
-from rehost.store.fsync import Durability
+from rehost.store.filesystem import Durability
 from rehost.store.layout import Layout
 from rehost.store.local import LocalStore
 

@@ -25,7 +25,7 @@ async def store(root):
 
 @pytest.fixture
 def one_group(root):
-    """Run one_group.py below a command such as strace; return how it ended."""
+    """Run one_group.py under a command such as strace; return the completed process."""
 
     def run(count, content, *step, under=()):
         command = [*under, sys.executable, str(ONE_GROUP), str(root), str(count), content, *step]

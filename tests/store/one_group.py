@@ -1,6 +1,6 @@
 """A process that records one group as the recorder does: `one_group.py ROOT COUNT CONTENT [STEP]`.
 
-It kills itself after STEP (spool, sync, place, commit), if one is named; "commit" is the writing of one line to stdout.
+If STEP is given (spool, sync, place, commit), it kills itself after that step; "commit" writes one line to stdout.
 """
 
 import asyncio

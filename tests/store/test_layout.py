@@ -15,13 +15,13 @@ def link(row_key, position=0):
     return Link("cases", row_key, position, "https://origin.example/x", None, None)
 
 
-def test_whole_number_stays_as_it_is():
+def test_number_is_used_as_it_is():
     assert Layout().key(link("297041"), Format.PNG) == "297041/main_image.png"
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
 @given(row_key=row_keys, position=st.integers(0, 200), picture=st.sampled_from(Format))
-def test_key_is_read_back(template, row_key, position, picture):
+def test_key_is_parsed_to_what_it_was_made_of(template, row_key, position, picture):
     layout = Layout(template)
     position = position if "{position}" in template else 0
 
@@ -40,13 +40,13 @@ def test_key_is_a_safe_path_of_short_names(row_key):
 
 
 @given(row_key=row_keys)
-def test_url_leads_back_to_its_key(row_key):
+def test_key_is_found_from_its_url(row_key):
     layout = Layout(url_prefix="/static/images/")
     key = layout.key(link(row_key), Format.WEBP)
 
     url = layout.url(key)
 
-    assert "%" not in url  # nothing for a proxy to decode twice
+    assert "%" not in url  # no proxy can decode it twice
     assert layout.key_of_url(url) == layout.key_of_url(f"{url}?v=0123456789abcdef") == key
 
 
@@ -70,7 +70,7 @@ def test_two_row_keys_never_share_a_key(first, second):
         ("297041/main_image.webp", Format.WEBP),
     ],
 )
-def test_older_endings_are_understood(key, picture):
+def test_other_extensions_of_a_format_are_accepted(key, picture):
     assert Layout().parse(key) == ("297041", 0, picture)
 
 
@@ -85,16 +85,16 @@ def test_older_endings_are_understood(key, picture):
         "main_image.png",
         "/main_image.png",
         "../main_image.png",
-        "=41/main_image.png",  # A needs no escape: nobody's, or two names would mean one row
+        "=41/main_image.png",  # A needs no escape: otherwise two names would mean one row
         "=2f/main_image.png",
         "=FF/main_image.png",
         "=/main_image.png",
-        "a=/b/main_image.png",  # broken where it need not be
+        "a=/b/main_image.png",  # split without need
         ".hidden/main_image.png",
         "案例/main_image.png",
     ],
 )
-def test_nobodys_key_is_none(key):
+def test_text_that_is_not_a_key_is_not_parsed(key):
     assert Layout().parse(key) is None
 
 
@@ -115,12 +115,12 @@ def test_nobodys_key_is_none(key):
         "",
     ],
 )
-def test_nobodys_url_is_none(url):
+def test_url_that_is_not_ours_has_no_key(url):
     assert Layout().key_of_url(url) is None
 
 
 @pytest.mark.parametrize("prefix", ["", "/", "https://cdn.example/pictures"])
-def test_any_prefix_is_read_back(prefix):
+def test_key_is_found_from_its_url_with_any_prefix(prefix):
     layout = Layout(url_prefix=prefix)
 
     assert layout.key_of_url(layout.url("1/main_image.png")) == "1/main_image.png"
@@ -148,12 +148,12 @@ def test_any_prefix_is_read_back(prefix):
         "图/{key}",
     ],
 )
-def test_template_that_could_collide_or_leave_is_refused(template):
+def test_template_with_colliding_or_unsafe_keys_is_refused(template):
     with pytest.raises(SettingsError, match="path template"):
         Layout(template)
 
 
-def test_position_without_a_place_is_refused():
+def test_position_is_refused_if_the_template_has_none():
     with pytest.raises(ValueError, match="position"):
         Layout().key(link("1", position=2), Format.PNG)
 

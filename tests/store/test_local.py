@@ -14,14 +14,14 @@ class TestLocalStore(StoreContract):
     pass
 
 
-async def test_missing_folders_are_made(root):
+async def test_missing_folders_are_created(root):
     async with LocalStore(root, clock=Clock()):
         pass
 
     assert root.is_dir()
 
 
-async def test_nothing_of_ours_stays_after_a_clean_end(root):
+async def test_after_a_clean_end_only_copies_and_the_lock_remain(root):
     async with LocalStore(root, clock=Clock()) as store:
         await put(store, "1/x.png", b"old")
         await put(store, "1/x.png", b"new")
@@ -32,7 +32,7 @@ async def test_nothing_of_ours_stays_after_a_clean_end(root):
     assert list((root / ".rehost/work").iterdir()) == []
 
 
-async def test_spool_lies_on_the_file_system_of_the_store(store, root):
+async def test_spool_is_on_the_file_system_of_the_store(store, root):
     store.spool().touch()
 
     assert store.spool().parent.stat().st_dev == root.stat().st_dev
@@ -58,19 +58,19 @@ async def test_other_servers_may_read_as_the_umask_allows(root, umask, file_mode
 
 
 @pytest.mark.parametrize("key", ["../x.png", "/etc/x.png", ".rehost/lock", "a/../../x.png", "a//b.png", "a\0.png", ""])
-async def test_key_that_leads_out_is_refused(store, tmp_path, key):
+async def test_key_outside_the_store_is_refused(store, tmp_path, key):
     spool = store.spool()
     spool.write_bytes(b"picture")
 
-    with pytest.raises(StoreError, match="no name in a store"):
+    with pytest.raises(StoreError, match="not the name of a copy"):
         await store.place([Placement(spool, key)])
-    with pytest.raises(StoreError, match="no name in a store"):
+    with pytest.raises(StoreError, match="not the name of a copy"):
         await store.remove(await store.file_ids([key]))
 
     assert spool.exists()
 
 
-async def test_empty_folders_go_with_the_last_copy(store, root):
+async def test_folders_are_removed_with_their_last_copy(store, root):
     await put(store, "a/b/x.png", b"picture")
 
     await store.remove(await store.file_ids(["a/b/x.png"]))
@@ -78,7 +78,7 @@ async def test_empty_folders_go_with_the_last_copy(store, root):
     assert not (root / "a").exists()
 
 
-async def test_folder_with_somebody_elses_file_stays(store, root):
+async def test_folder_with_another_file_in_it_stays(store, root):
     await put(store, "1/x.png", b"picture")
     (root / "1" / "notes.txt").write_text("mine")
 
@@ -87,7 +87,7 @@ async def test_folder_with_somebody_elses_file_stays(store, root):
     assert (root / "1" / "notes.txt").read_text() == "mine"
 
 
-async def test_listing_shows_no_dotfiles_and_follows_no_links_to_folders(store, root, tmp_path):
+async def test_listing_skips_hidden_files_and_links_to_folders(store, root, tmp_path):
     await put(store, "1/x.png", b"picture")
     (root / "1" / ".x.png.part").touch()
     (root / ".trash").mkdir()
@@ -102,7 +102,7 @@ async def test_listing_shows_no_dotfiles_and_follows_no_links_to_folders(store, 
     assert await listing(store) == ["1/x.png"]
 
 
-async def test_listing_comes_in_bounded_groups(store, root):
+async def test_listing_yields_groups_of_bounded_size(store, root):
     for number in range(2500):
         (root / f"{number}.png").touch()
 
@@ -111,7 +111,7 @@ async def test_listing_comes_in_bounded_groups(store, root):
     assert [len(group) async for group in groups] == [1000, 1000, 500]
 
 
-async def test_listing_given_up_early_leaves_nothing_open(store, root):
+async def test_listing_that_is_abandoned_early_leaves_nothing_open(store, root):
     for number in range(1500):
         (root / f"{number}.png").touch()
 
@@ -129,7 +129,7 @@ async def test_quarantine_keeps_every_copy_for_the_operator(store, root):
     assert found == [b"another", b"decoy"]
 
 
-async def test_file_of_another_worker_is_not_undone(root):
+async def test_undo_leaves_the_file_of_another_worker_alone(root):
     async with LocalStore(root, clock=Clock()) as late, LocalStore(root, clock=Clock()) as owner:
         await put(owner, "1/x.png", b"old")
         await owner.confirm(["1/x.png"])
@@ -142,7 +142,7 @@ async def test_file_of_another_worker_is_not_undone(root):
         assert owner.path("1/x.png").read_bytes() == b"new"
 
 
-async def test_late_workers_undo_brings_back_the_owners_file(root):
+async def test_undo_of_a_late_worker_brings_back_the_owners_file(root):
     async with LocalStore(root, clock=Clock()) as late, LocalStore(root, clock=Clock()) as owner:
         await put(owner, "1/x.png", b"old")
         await owner.confirm(["1/x.png"])
@@ -158,20 +158,20 @@ async def test_late_workers_undo_brings_back_the_owners_file(root):
 async def test_invariant_3_a_name_is_complete_or_absent(store, root):
     await put(store, "1/x.png", b"old")
     await store.confirm(["1/x.png"])
-    (root / "2").write_text("a file in the place of a folder")
+    (root / "2").write_text("a file where a folder should be")
     placements = [Placement(store.spool(), key) for key in ("0/x.png", "1/x.png", "2/x.png")]
     for placement in placements:
         placement.spool.write_bytes(b"new")
     await store.sync([placement.spool for placement in placements])
 
-    with pytest.raises(StoreError, match="a file has the place of a folder"):
+    with pytest.raises(StoreError, match="a file is where a folder should be"):
         await store.place(placements)
 
     assert store.path("1/x.png").read_bytes() == b"old"
     assert await listing(store) == ["1/x.png", "2"]
 
 
-async def test_file_without_a_second_name_is_copied_aside(store, root, monkeypatch):
+async def test_replaced_file_is_copied_where_there_are_no_hard_links(store, root, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(1, "no links here")
 
@@ -183,3 +183,35 @@ async def test_file_without_a_second_name_is_copied_aside(store, root, monkeypat
     await store.undo(["1/x.png"])
 
     assert store.path("1/x.png").read_bytes() == b"old"
+
+
+async def test_no_spools_below_the_minimum_of_free_bytes(root):
+    async with LocalStore(root, clock=Clock(), min_free_bytes=2**62) as store:
+        with pytest.raises(StoreError, match="less than IMAGE_MIN_FREE_BYTES"):
+            store.spool()
+
+
+async def test_disk_that_fills_up_during_a_run_stops_new_spools_and_keeps_those_in_flight(tmpfs):
+    folder = tmpfs("size=1m")
+    async with LocalStore(folder, clock=Clock(), min_free_bytes=600_000) as store:
+        spool = store.spool()
+        spool.write_bytes(bytes(500_000))
+
+        await store.sync([spool])
+        await store.place([Placement(spool, "1/x.png")])
+
+        with pytest.raises(StoreError, match="less than IMAGE_MIN_FREE_BYTES"):
+            store.spool()
+        assert await listing(store) == ["1/x.png"]
+
+
+async def test_freed_space_is_noticed_at_the_next_start(tmpfs):
+    folder = tmpfs("size=1m")
+    (folder / "other").write_bytes(bytes(900_000))
+    async with LocalStore(folder, clock=Clock(), min_free_bytes=600_000) as store:
+        with pytest.raises(StoreError):
+            store.spool()
+    (folder / "other").unlink()
+
+    async with LocalStore(folder, clock=Clock(), min_free_bytes=600_000) as store:
+        assert store.spool()

@@ -1,1 +1,1 @@
-"""Images at rest: what they are called (layout), and where they lie (local)."""
+"""Copies at rest: the contract of a store, the names of copies, and the store on a disk."""

@@ -1,9 +1,10 @@
-"""What a copy is called: link and format <-> key <-> public URL. Pure.
+"""The names of copies: link and format <-> key <-> public URL. Pure.
 
-A row key may be any text; in a key it is written so that it is safe as a name on disk and in a URL, and can be read
-back: letters, digits, `-`, `_` and inner dots stay, every other byte of its UTF-8 becomes `=` and two hexadecimal
-digits, and a `=` before a slash breaks what is too long for one name (quoted-printable, RFC 2045, section 6.7).
-`=` and not `%`, because a `%` in a name has to be written `%25` in its URL, which proxies decode too often or refuse.
+A row key can be any text. A key contains it in a form that is safe as a file name and in a URL, and can be decoded:
+letters, digits, `-`, `_` and inner dots stay as they are, every other byte of the UTF-8 becomes `=` and two hexadecimal
+digits, and `=` before a slash splits what is too long for one name (quoted-printable, RFC 2045, section 6.7).
+The sign is `=` and not `%` because a `%` in a name must be written `%25` in its URL; some proxies decode that twice or
+refuse it.
 """
 
 from __future__ import annotations
@@ -15,23 +16,25 @@ from urllib.parse import quote, unquote
 from rehost.errors import SettingsError
 from rehost.model import Format, Link
 
-LONGEST_SEGMENT = 200  # bytes; most file systems take names of 255, the rest is for what a template adds
-LONGEST_KEY = 2000  # bytes; a path may have 4096 in all (Linux, PATH_MAX)
+LONGEST_SEGMENT = 200  # bytes; most file systems allow names of 255, the rest is for what a template adds
+LONGEST_KEY = 2000  # bytes; a whole path can have 4096 (Linux, PATH_MAX)
 
-_AS_IT_IS = re.compile(rf"[\w-][\w.-]{{0,{LONGEST_SEGMENT - 1}}}", re.ASCII)  # what needs no writing: nearly every key
-_EMPTY = "=-"  # an empty row key: no pair of hexadecimal digits looks like it
+_AS_IT_IS = re.compile(
+    rf"[\w-][\w.-]{{0,{LONGEST_SEGMENT - 1}}}", re.ASCII
+)  # needs no encoding, as nearly every row key
+_EMPTY = "=-"  # an empty row key; `-` is no hexadecimal digit
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 _FIELDS = {"{key}": r"(?P<key>(?:[\w.=-]|(?<==)/)+)", "{position}": r"(?P<position>0|[1-9]\d*)"}
 
-# what older scripts called their files
+# extensions that older scripts gave their files
 _ALIASES = {"jpeg": Format.JPEG, "jpe": Format.JPEG, "jfif": Format.JPEG, "tif": Format.TIFF, "heif": Format.HEIC}
 _FORMATS = {**_ALIASES, **{str(format_): format_ for format_ in Format}}
 
 
 def is_key(text: str) -> bool:
-    """Tell whether a text may be a key: a relative path without dot names, empty names or characters that lead astray.
+    """Return whether a text can be a key: a relative path without hidden names, empty names, backslashes or controls.
 
-    Whatever else lies in the store's folder (dotfiles, our own `.rehost`) is therefore no copy, and is never served.
+    Other files in the store's folder (hidden files, our own `.rehost`) are therefore no copies and are never served.
     """
     if not text or "\\" in text or not text.isprintable():
         return False
@@ -40,10 +43,10 @@ def is_key(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Layout:
-    """Names copies after their rows: `{key}` is the row's key, `{position}` the element of a cell with many links.
+    """Names copies after their rows: `{key}` is the row's key, `{position}` the index in a cell with many links.
 
     Raises:
-        SettingsError: the template is not usable.
+        SettingsError: the template cannot be used.
     """
 
     template: str = "{key}/main_image"
@@ -57,11 +60,11 @@ class Layout:
         object.__setattr__(self, "_pattern", re.compile(pattern, re.ASCII))
         object.__setattr__(self, "url_prefix", self.url_prefix.rstrip("/"))
 
-    def key(self, link: Link, format: Format) -> str:  # noqa: A002 - the field's word
-        """Return the name in the store of a link's copy.
+    def key(self, link: Link, format: Format) -> str:  # noqa: A002 - the usual word
+        """Return the key of a link's copy.
 
         Raises:
-            ValueError: the row key is too long for a path, or the template has no place for the link's position.
+            ValueError: the row key is too long for a path, or the template has no {position} and the link has one.
         """
         if link.position and "{position}" not in self.template:
             raise ValueError(f"the template {self.template} has no {{position}}, the link is number {link.position}")
@@ -72,10 +75,9 @@ class Layout:
         return key
 
     def parse(self, key: str) -> tuple[str, int, Format] | None:
-        """Return the row key, the position and the format that a key stands for; None if it is nobody's.
+        """Return the row key, the position and the format of a key, or None if `key` never makes it.
 
-        The inverse of `key`, for names that lie in the store. Other endings that mean the same format are understood;
-        what the bytes really are, only the bytes tell.
+        Extensions that mean the same format, such as `.jpeg`, are accepted. The bytes may be of another format.
         """
         match = self._pattern.fullmatch(key)
         if match is None:
@@ -87,11 +89,11 @@ class Layout:
         return row_key, int(match.groupdict().get("position") or 0), format_
 
     def url(self, key: str) -> str:
-        """Return the public URL of a copy: what is written into the row."""
+        """Return the public URL of a copy, which is written into the row."""
         return f"{self.url_prefix}/{quote(key, safe='/=')}"
 
     def key_of_url(self, url: str) -> str | None:
-        """Return the key that a public URL (with or without a query) leads to; None for anybody else's URL."""
+        """Return the key that a public URL (with or without a query) leads to, or None for a URL that is not ours."""
         path = re.split(r"[?#]", url, maxsplit=1)[0]
         if not path.startswith(f"{self.url_prefix}/"):
             return None
@@ -100,7 +102,7 @@ class Layout:
 
 
 def _check(template: str) -> None:
-    """Refuse a template whose keys could collide, leave the store, or not be read back."""
+    """Refuse a template whose keys could collide, leave the store, or not be decoded."""
     literal = template.replace("{key}", "k").replace("{position}", "0")
     if template.count("{key}") != 1 or template.count("{position}") > 1:
         raise SettingsError(f"The path template {template!r} must have {{key}} once and {{position}} at most once.")
@@ -115,7 +117,7 @@ def _check(template: str) -> None:
 
 
 def _encode(row_key: str) -> str:
-    """Return a row key as one name, or, where that would be too long, as several that end in `=`."""
+    """Return a row key as one name or, if that is too long, as several, of which all but the last end in `=`."""
     if _AS_IT_IS.fullmatch(row_key):
         return row_key
     characters = [
@@ -130,14 +132,14 @@ def _encode(row_key: str) -> str:
             segments.append([])
             length = 0
         if not length and character == ".":
-            character = "=2E"  # noqa: PLW2901 - a broken name must not continue with a dot either
+            character = "=2E"  # noqa: PLW2901 - the next part of a split name must not begin with a dot
         segments[-1].append(character)
         length += len(character)
     return "=/".join("".join(segment) for segment in segments) or _EMPTY
 
 
 def _decode(name: str) -> str | None:
-    """Return the row key that `_encode` wrote so, or None if it never writes this."""
+    """Return the row key that `_encode` encodes as `name`, or None if there is none."""
     if _AS_IT_IS.fullmatch(name):
         return name
     if name == _EMPTY:

@@ -1,25 +1,27 @@
-"""The store on a disk: spool beside the target, sync in groups, rename, sync the folders.
+"""The store on a disk: spools beside the copies, sync in groups, rename, sync the folders.
 
-What a kill leaves behind at each step of recording a group, and what becomes of it:
+What a kill leaves behind at each step of recording a group, and what happens to it:
 
-- before `place`: spools in a workplace without a process. The next `open` removes them; every name has what it had.
-- in `place`, a file at a time: before the rename the old file has a second name in `replaced/`, which the next `open`
-  removes. After it, the name is the new file's and the old one is in `replaced/`, which is the same as
-- after `place`, before the commit: the row points at the name still, which has the new bytes, whole and synced. The
-  ledger holds the old digest (and expects the new one), the old bytes are in `replaced/`: `resolve` puts them back.
-  A name that nobody had has a file without a row: the listing finds it, it is proven and adopted, or fetched over.
-- after the commit, before `keep`: the ledger holds another digest than that of what is in `replaced/`: that goes.
-- after a commit that found the row changed, before `undo`: the ledger holds the old digest still: that comes back.
+- Before `place`: spools in a work folder whose process has ended. The next `open` removes them. Every key has the file
+  that it had.
+- During `place`, one file after the other: before the rename, the old file has a second name in `replaced/`, which the
+  recovery removes. After the rename, the key has the new file and the old one is in `replaced/`, as
+- after `place`, before the commit: the row still points at the key, whose new bytes are whole and synced. The ledger
+  holds the old digest, and the old bytes are in `replaced/`: `recover` brings them back. A key that had no file before
+  has one that no row points at: the listing finds it, and it is verified and adopted, or fetched again.
+- After the commit, before `confirm`: the ledger holds another digest than that of the file in `replaced/`, which
+  `recover` discards.
+- After a commit that found the row changed, before `undo`: the ledger still holds the old digest, and `recover` brings
+  the old file back.
 
-So `resolve` needs one fact, the digest that the ledger holds for a key. Where nobody calls it, whatever has the name is
-a whole picture all the same. Nothing in `replaced/` needs a sync of its own: what a loss of power takes from it has no
-digest that the ledger holds.
+So `recover` needs one fact: the digest that the ledger holds for a key. Without it, every key still has a whole
+picture. Nothing in `replaced/` needs a sync: a file there that a power loss has damaged has no digest that is held.
 
-A worker whose lease has ended may place its file at the same name as its successor. Names change under one lock
-(names.py), and `undo` puts back only what its own `place` replaced, if its own file is still there: whoever commits,
-the name ends with that one's bytes, or, after a kill, with what `resolve` finds right. A successor that adopts the file
-of a late worker claims it first: then `undo` does not know it any more. What is removed or quarantined is so only if it
-is the file that was seen while nobody else could place one there.
+A worker whose lease has ended may place its file under the same key as its successor. Keys change files under one lock
+(publish.py), and `undo` brings back only what its own `place` replaced, if its own file is still there. So the key ends
+with the bytes of the worker that commits, or, after a kill, with those that `recover` finds right. A successor that
+adopts the file of a late worker claims it first, so that the late worker's `undo` leaves it alone. `remove` and
+`quarantine` act only on the file that was identified while no other worker could place one there.
 """
 
 from __future__ import annotations
@@ -36,50 +38,54 @@ from typing import ParamSpec, Self, TypeVar
 
 from rehost.clock import Clock
 from rehost.errors import StoreError
-from rehost.store import listing as walk
-from rehost.store import recovery as leftovers
+from rehost.store import publish
 from rehost.store.base import FileIds, Placement, Unconfirmed
-from rehost.store.errors import faults
-from rehost.store.fsync import Durability
+from rehost.store.filesystem import (
+    PRIVATE_FOLDER_MODE,
+    Durability,
+    as_store_errors,
+    exclusive_lock,
+    list_keys_in_groups,
+    make_folders,
+)
 from rehost.store.layout import is_key
-from rehost.store.publish import NameRegistry, file_ids_of, make_folders
-from rehost.store.workdir import HOME, WorkDir, exclusive, settle_in, take_over
+from rehost.store.workdir import HOME, WorkDir, create_workdir, take_over_abandoned
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 THREADS = 4
 LISTING_GROUP = 1000
-_FILE_MODE = 0o644  # less the umask: other servers read them
+_FILE_MODE = 0o644  # less the umask: other servers may read the copies
 
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """What there is between `__aenter__` and `__aexit__`."""
+    """What exists between `__aenter__` and `__aexit__`."""
 
     durability: Durability
-    workplace: WorkDir
-    left: list[WorkDir]  # of processes that are no more, with something kept aside
-    names: NameRegistry
+    workdir: WorkDir
+    abandoned: list[WorkDir]  # of processes that have ended, with files set aside
+    names: publish.NameRegistry
 
 
 class LocalStore:
-    """Copies in a folder; `async with` opens it. See store.base.Store for what the methods promise."""
+    """Copies in a folder; `async with` opens it. `store.base.Store` says what the methods promise."""
 
     def __init__(self, root: Path, *, clock: Clock, min_free_bytes: int = 0) -> None:
-        """Hold copies below `root`, which is made if need be; hand out no spool below `min_free_bytes` of free disk."""
+        """Keep copies below `root`, created if needed; refuse spools while the disk has less than `min_free_bytes`."""
         self._root = root.absolute()
         self._home = self._root / HOME
         self._clock = clock
-        self._min_free = min_free_bytes
+        self._min_free_bytes = min_free_bytes
         self._numbers = count(1)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
-        self._short: str | None = None  # why there are no spools any more
-        self._failed: StoreError | None = None  # a sync that cannot be tried again
+        self._spool_refusal: str | None = None  # why there are no more spools
+        self._failed_sync: StoreError | None = None  # such a sync cannot be repeated
         self._opened: _Opened | None = None
 
     async def __aenter__(self) -> Self:
-        """Make the folder and a workplace in it; clear up after processes that are no more."""
+        """Create the folder and a work folder in it; clean up after processes that have ended."""
         try:
             self._opened = await self._run(self._open)
         except BaseException:
@@ -90,19 +96,23 @@ class LocalStore:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave; spools go, what is kept aside stays for `resolve`."""
+        """Remove the spools; leave what is set aside for `recover`."""
         await self._run(self._close)
         self._threads.shutdown(wait=False)
         self._opened = None
 
     def spool(self) -> Path:
-        """Return a fresh path for an untrusted body."""
-        if self._short is not None:
-            raise StoreError(self._short)
-        return self._parts.workplace.spools / str(next(self._numbers))
+        """Return a new path for an untrusted body.
+
+        Raises:
+            StoreError: the disk has less than `min_free_bytes` left. What is in flight can still be recorded.
+        """
+        if self._spool_refusal is not None:
+            raise StoreError(self._spool_refusal)
+        return self._parts.workdir.spools / str(next(self._numbers))
 
     async def spool_copy(self, key: str) -> Path | None:
-        """Return a spool with the bytes of a copy, None if it is not there; the copy stays as it is."""
+        """Return a spool with the bytes of a copy, a second name for the same file; None if there is no such copy."""
         spool, path = self.spool(), self.path(key)
         try:
             await self._run(os.link, path, spool)
@@ -113,18 +123,14 @@ class LocalStore:
         return spool
 
     def path(self, key: str) -> Path:
-        """Return where the copy of that key lies.
-
-        Raises:
-            StoreError: the key would lead out of the store; no layout makes such a key.
-        """
+        """Return where the copy with this key is, whether or not it exists."""
         if not is_key(key):
-            raise StoreError(f"{key!r} is no name in a store: something else has written it into the ledger.")
+            raise StoreError(f"{key!r} is not the name of a copy: something else has written it into the ledger.")
         return self._root / key
 
     async def keys(self) -> AsyncIterator[Sequence[str]]:
-        """Yield all keys, in groups of up to a thousand, in no order; while one is used the next one is read."""
-        groups = walk.groups(self._root, LISTING_GROUP)
+        """Yield all keys in groups of up to a thousand; the next group is read while one is used."""
+        groups = list_keys_in_groups(self._root, LISTING_GROUP)
         ahead = asyncio.ensure_future(self._run(next, groups, None))
         try:
             while (group := await ahead) is not None:
@@ -134,25 +140,25 @@ class LocalStore:
             ahead.cancel()
 
     async def sync(self, spools: Sequence[Path]) -> None:
-        """Return when these files' bytes are durable."""
+        """Return once the bytes of these spools are durable."""
         if spools:
-            await self._run(self._look_around)
+            await self._run(self._show_life_and_check_space)
             await self._sync(self._parts.durability.sync_files, spools)
 
     async def sync_copies(self, keys: Collection[str]) -> set[str]:
-        """Return which of these copies are there; their bytes and names are durable then, whoever wrote them."""
+        """Return which of these copies exist, once their bytes and names are durable."""
         if not (paths := [self.path(key) for key in keys]):
             return set()
-        await self._sync(self._parts.durability.sync_those_there, paths)
-        there = set(await self.file_ids(keys))
-        await self._sync_folders(self._parts.names.above(self.path(key) for key in there))
-        return there
+        await self._sync(self._parts.durability.sync_existing, paths)
+        existing = set(await self.file_ids(keys))
+        await self._sync_folders(self._parts.names.folders_above(self.path(key) for key in existing))
+        return existing
 
     async def place(self, placements: Sequence[Placement]) -> None:
-        """Give synced spools their names and make the names durable.
+        """Give synced spools their keys and make the names durable.
 
-        Where a name cannot be given, none has changed. Where names cannot be made durable they have, and `resolve`
-        mends that when the store is opened again.
+        If one key cannot be given, no key has changed. If the names cannot be made durable, all keys have changed;
+        `recover` corrects that when the store is opened again.
         """
         for placement in placements:
             self.path(placement.key)
@@ -160,51 +166,51 @@ class LocalStore:
             await self._sync_folders(await self._run(self._parts.names.place, placements))
 
     async def confirm(self, keys: Sequence[str]) -> None:
-        """Let go of what `place` kept aside for these keys."""
+        """Discard what `place` set aside for these keys."""
         if keys:
             await self._run(self._parts.names.confirm, keys)
 
     async def undo(self, keys: Sequence[str]) -> None:
-        """Put back what `place` kept aside for these keys; remove what had nothing before it."""
+        """Bring back what `place` set aside for these keys; remove files that replaced nothing."""
         if keys:
             await self._sync_folders(await self._run(self._parts.names.undo, keys))
 
     async def file_ids(self, keys: Collection[str]) -> FileIds:
-        """Return what the files at these keys are recognised by now."""
+        """Return what identifies the files that have these keys now."""
         paths = {key: self.path(key) for key in keys}
-        return await self._run(file_ids_of, paths) if paths else {}
+        return await self._run(publish.file_ids, paths) if paths else {}
 
     async def claim(self, key: str) -> bool:
-        """Give the file at that key another mark, so that who placed it does not know it for theirs any more."""
+        """Give the file with this key a new identity, so that the process that placed it cannot undo it any more."""
         self.path(key)
         return await self._run(self._parts.names.claim, key)
 
     async def remove(self, file_ids: FileIds) -> None:
-        """Remove copies that are still the same, and folders that are empty then."""
+        """Remove the copies that are still the same files, and the folders that this empties."""
         if file_ids:
             await self._sync_folders(await self._run(self._parts.names.remove, file_ids))
 
     async def quarantine(self, file_ids: FileIds) -> None:
-        """Move copies that are still the same below `.rehost/quarantine`, where the operator can look at them."""
+        """Move the copies that are still the same files below `.rehost/quarantine`, where the operator can see them."""
         if file_ids:
             await self._sync_folders(await self._run(self._parts.names.move, file_ids, self._home / "quarantine"))
 
-    async def free_bytes(self) -> int:
-        """Return how many bytes an ordinary user may still write."""
-        return await self._run(_free_bytes, self._root)
-
     async def unconfirmed(self) -> AsyncIterator[Sequence[Unconfirmed]]:
-        """Yield in groups what processes that ended early had set aside; what needs no question is settled here."""
-        for left in self._parts.left:
-            busy = leftovers.busy_in(self._home / "work", self._parts.left)
-            found = leftovers.find(self._root, left, busy)
+        """Yield in groups what processes that ended early had set aside."""
+        for abandoned in self._parts.abandoned:
+            is_busy = publish.busy_keys(self._home / "work", self._parts.abandoned)
+            found = publish.find_unconfirmed(self._root, abandoned, is_busy)
             while (group := await self._run(next, found, None)) is not None:
                 if group:
                     yield group
 
     async def recover(self, files: Sequence[Unconfirmed], held: Mapping[str, str | None]) -> None:
         """Bring back the files whose digest the ledger still holds, and discard the others."""
-        await self._sync_folders(await self._run(leftovers.settle, self._parts.names, files, held))
+        await self._sync_folders(await self._run(self._parts.names.recover, files, held))
+
+    async def free_bytes(self) -> int:
+        """Return how many bytes a user without privileges can still write."""
+        return await self._run(_free_bytes, self._root)
 
     @property
     def _parts(self) -> _Opened:
@@ -212,45 +218,44 @@ class LocalStore:
         return self._opened
 
     def _open(self) -> _Opened:
-        made = [folder for folder in (self._root, *self._root.parents) if not folder.exists()]
+        created = [folder for folder in (self._root, *self._root.parents) if not folder.exists()]
         make_folders(self._root)
-        make_folders(self._home, 0o700)
-        with exclusive(self._home / "lock"):
-            left = take_over(self._home, self._clock.now())
-            workplace = settle_in(self._home)
-        for place in left:
-            place.drop_spools()
-        self._measure()
-        kept = [place for place in left if not place.is_clear()]
-        for place in left:
-            if place not in kept:
-                place.close()
-        names = NameRegistry(self._root, self._home / "lock", workplace.replaced, _FILE_MODE & ~_umask())
+        make_folders(self._home, PRIVATE_FOLDER_MODE)
+        with exclusive_lock(self._home / "lock"):
+            abandoned = take_over_abandoned(self._home, self._clock.now())
+            workdir = create_workdir(self._home)
+        for each in abandoned:
+            each.remove_spools()
+        self._check_space()
+        unresolved = [each for each in abandoned if each.has_replaced_files()]
+        for each in abandoned:
+            if each not in unresolved:
+                each.close()
+        names = publish.NameRegistry(self._root, self._home / "lock", workdir.replaced, _FILE_MODE & ~_umask())
         durability = Durability(self._root)
-        durability.sync_folders([self._home, self._root, *(folder.parent for folder in made)])
-        return _Opened(durability, workplace, kept, names)
+        durability.sync_folders([self._home, self._root, *(folder.parent for folder in created)])
+        return _Opened(durability, workdir, unresolved, names)
 
     def _close(self) -> None:
         parts = self._parts
-        parts.workplace.drop_spools()
-        with exclusive(self._home / "lock"):
-            for place in (parts.workplace, *parts.left):
-                place.close()
+        parts.workdir.remove_spools()
+        with exclusive_lock(self._home / "lock"):
+            for workdir in (parts.workdir, *parts.abandoned):
+                workdir.close()
         parts.durability.close()
 
-    def _look_around(self) -> None:
-        """Give a sign of life, and look how much the disk has left."""
-        self._parts.workplace.live()
-        self._measure()
+    def _show_life_and_check_space(self) -> None:
+        self._parts.workdir.touch()
+        self._check_space()
 
-    def _measure(self) -> None:
-        """Note whether the disk has too little left for more spools; what is in flight is still recorded."""
+    def _check_space(self) -> None:
+        """Refuse spools from now on if the disk has too little space left; allow them again if it has enough."""
         free = _free_bytes(self._root)
-        self._short = None
-        if free < self._min_free:
-            self._short = (
+        self._spool_refusal = None
+        if free < self._min_free_bytes:
+            self._spool_refusal = (
                 f"The disk of the store {self._root} has {free:,} bytes left, less than IMAGE_MIN_FREE_BYTES "
-                f"({self._min_free:,}): free some space, or lower that setting."
+                f"({self._min_free_bytes:,}): free some space, or lower that setting."
             )
 
     async def _sync_folders(self, folders: Collection[Path]) -> None:
@@ -258,21 +263,21 @@ class LocalStore:
             await self._sync(self._parts.durability.sync_folders, list(folders))
 
     async def _sync(self, one_by_one: Callable[[Sequence[Path]], None], paths: Sequence[Path]) -> None:
-        """Sync a group the cheaper way; after one failure never again (durable.py)."""
-        if self._failed is not None:
-            raise StoreError(str(self._failed)) from self._failed
+        """Sync a group the cheaper way; never again after one failure (see Durability)."""
+        if self._failed_sync is not None:
+            raise StoreError(str(self._failed_sync)) from self._failed_sync
         try:
-            if self._parts.durability.is_whole(len(paths)):
+            if self._parts.durability.prefers_syncfs(len(paths)):
                 await self._run(self._parts.durability.sync_all)
             else:
                 await asyncio.gather(*(self._run(one_by_one, paths[start::THREADS]) for start in range(THREADS)))
         except StoreError as error:
-            self._failed = error
+            self._failed_sync = error
             raise
 
     async def _run(self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        """Run blocking work in a thread; what the disk says becomes a StoreError."""
-        with faults(self._root):
+        """Run blocking work in a thread; an OSError becomes a StoreError."""
+        with as_store_errors(self._root):
             return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*arguments, **named))
 
 

@@ -1,31 +1,41 @@
-"""Who has which name in a store: giving names, keeping aside what had one, and giving it back. Blocking, for threads.
+"""Which file has which key: place files, set aside what they replace, bring it back, recover after a kill.
 
-Names change only under the store's lock, which other processes and machines take too. So what is kept aside is what the
-rename replaced, and a folder is not removed between its making and its use.
+Keys change files only under the store's lock, which other processes and machines take as well. So what is set aside is
+exactly what the rename replaced, and a folder is not removed between its creation and its use. Everything here blocks;
+call it in threads. Methods that change names return the folders that need a sync.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rehost.store.base import FileIds, Placement
-from rehost.store.workdir import exclusive
+from rehost.store.base import FileIds, Placement, Unconfirmed
+from rehost.store.filesystem import (
+    PRIVATE_FOLDER_MODE,
+    exclusive_lock,
+    list_keys_in_groups,
+    make_folders,
+    remove_empty_folders,
+)
+from rehost.store.workdir import WorkDir
 
-_FOLDER_MODE = 0o755  # less the umask: other servers read them
-_NO_SECOND_NAME = {errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}  # link(2); some file systems have none
+_GROUP = 200
+# errors of link(2) on file systems without hard links, or with too many to one file
+_NO_HARD_LINK = {errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 @dataclass(frozen=True, slots=True)
 class FileId:
-    """What one file is recognised by, whatever its name."""
+    """What identifies one file, whatever its name."""
 
     device: int
     inode: int
@@ -36,32 +46,32 @@ class FileId:
 @dataclass(frozen=True, slots=True)
 class _Placed:
     file_id: FileId
-    aside: Path | None  # where the file is that had the name before
+    replaced: Path | None  # where the file is that had the key before
 
 
 def file_id(path: Path) -> FileId | None:
-    """Return what the file of that name is recognised by, None if there is none."""
+    """Return what identifies the file at `path`, or None if there is none."""
     try:
-        return _file_id(os.lstat(path))
+        return _id_of(os.lstat(path))
     except FileNotFoundError:
         return None
 
 
-def _file_id(state: os.stat_result) -> FileId:
+def _id_of(state: os.stat_result) -> FileId:
     return FileId(state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size)
 
 
-def file_ids_of(paths: Mapping[str, Path]) -> FileIds:
-    """Return the marks of these files, without those that are not there."""
+def file_ids(paths: Mapping[str, Path]) -> FileIds:
+    """Return what identifies these files, without the files that do not exist."""
     found = ((key, file_id(path)) for key, path in paths.items())
     return {key: seen for key, seen in found if seen is not None}
 
 
 class NameRegistry:
-    """The names below `root`, as one process changes them. Folders that need a sync are returned."""
+    """The keys below `root`, and what this process has placed there without confirming it yet."""
 
     def __init__(self, root: Path, lock: Path, replaced: Path, mode: int) -> None:
-        """Change names below `root` under `lock`; keep aside in `replaced`; what gets a name gets this mode."""
+        """Change names below `root` under `lock`; set files aside in `replaced`; give placed files this mode."""
         self._root = root
         self._lock = lock
         self._replaced = replaced
@@ -69,9 +79,9 @@ class NameRegistry:
         self._placed: dict[str, _Placed] = {}
 
     def place(self, placements: Sequence[Placement]) -> set[Path]:
-        """Give files their names, all or none; what had a name is kept aside."""
+        """Give files their keys, all or none; set aside the files that had them."""
         folders: set[Path] = set()
-        with exclusive(self._lock):
+        with exclusive_lock(self._lock):
             try:
                 for placement in placements:
                     folders |= self._place(placement)
@@ -81,8 +91,8 @@ class NameRegistry:
                 raise
         return folders
 
-    def above(self, files: Iterable[Path]) -> set[Path]:
-        """Return all folders that need a sync for these names, whoever made them: theirs may not be synced yet."""
+    def folders_above(self, files: Iterable[Path]) -> set[Path]:
+        """Return all folders from these files up to the root: one that another process created may not be synced."""
         folders = {self._root}
         for file in files:
             folder = file.parent
@@ -92,147 +102,170 @@ class NameRegistry:
         return folders
 
     def confirm(self, keys: Iterable[str]) -> None:
-        """Remove what is kept aside for these keys."""
+        """Remove what is set aside for these keys."""
         for key in keys:
             placed = self._placed.pop(key, None)
-            if placed is not None and placed.aside is not None:
-                self._drop(placed.aside)
+            if placed is not None and placed.replaced is not None:
+                self._discard(placed.replaced)
 
     def undo(self, keys: Iterable[str]) -> set[Path]:
-        """Give these names back to what had them, unless somebody else has given them away since."""
-        with exclusive(self._lock):
+        """Give these keys back to the files that had them, unless another process has placed a file there since."""
+        with exclusive_lock(self._lock):
             return self._undo(keys)
 
     def claim(self, key: str) -> bool:
-        """Give the file of that name another mark; return whether there is one."""
-        with exclusive(self._lock):
+        """Give the file with this key a new identity, by its time of modification; return whether there is one."""
+        with exclusive_lock(self._lock):
             path = self._root / key
             seen = file_id(path)
             if seen is not None:
-                with suppress(PermissionError):  # another user's file: none that a worker of ours has placed
+                with suppress(PermissionError):  # another user's file: none of our workers has placed it
                     times = (time.time_ns(), max(time.time_ns(), seen.modified_ns + 1))
                     os.utime(path, ns=times, follow_symlinks=False)
         return seen is not None
 
     def remove(self, file_ids: FileIds) -> set[Path]:
-        """Remove files that have these marks still, and folders that are empty then."""
-        with exclusive(self._lock):
-            return {
-                self._unlink(self._root / key) for key, seen in file_ids.items() if file_id(self._root / key) == seen
-            }
+        """Remove the files that are still the same, and the folders that this empties."""
+        with exclusive_lock(self._lock):
+            same = [self._root / key for key, seen in file_ids.items() if file_id(self._root / key) == seen]
+            return {self._unlink(path) for path in same}
 
-    def move(self, file_ids: FileIds, aside: Path) -> set[Path]:
-        """Move files that have these marks still to the same names below another folder, beside what lies there."""
+    def move(self, file_ids: FileIds, target_root: Path) -> set[Path]:
+        """Move the files that are still the same below `target_root`, next to what has the same name there."""
         folders: set[Path] = set()
-        with exclusive(self._lock):
+        with exclusive_lock(self._lock):
             for key, seen in file_ids.items():
-                if file_id(self._root / key) != seen:
+                path = self._root / key
+                if file_id(path) != seen:
                     continue
-                target = _free(aside / key)
-                make_folders(target.parent, 0o700)
+                target = _unused_path(target_root / key)
+                make_folders(target.parent, PRIVATE_FOLDER_MODE)
                 with suppress(FileNotFoundError):
-                    (self._root / key).rename(target)
-                    folders |= {target.parent, prune((self._root / key).parent, self._root)}
+                    path.rename(target)
+                    folders |= {target.parent, remove_empty_folders(path.parent, self._root)}
         return folders
 
-    def put_back(self, key: str, kept: Path, seen: object) -> set[Path]:
-        """Give a name to a file that was kept aside, if the name still has the file that was seen there."""
-        target = self._root / key
-        with exclusive(self._lock):
-            if file_id(target) != seen:
+    def recover(self, files: Sequence[Unconfirmed], held: Mapping[str, str | None]) -> set[Path]:
+        """Bring back the files whose digest is held, and discard the others.
+
+        A file whose link is leased (None) stays set aside: that worker may be about to commit the new bytes.
+        """
+        folders: set[Path] = set()
+        for file in files:
+            if file.key in held and held[file.key] is None:
+                continue
+            if held.get(file.key) == file.digest:
+                folders |= self._bring_back(file)
+            file.set_aside.unlink(missing_ok=True)
+        return folders
+
+    def _bring_back(self, file: Unconfirmed) -> set[Path]:
+        """Give a key back to a file that was set aside, if the key still has the file that was seen."""
+        target = self._root / file.key
+        with exclusive_lock(self._lock):
+            if file_id(target) != file.current:
                 return set()
             make_folders(target.parent)
-            kept.rename(target)
+            file.set_aside.rename(target)
         return {target.parent, self._root}
 
     def _place(self, placement: Placement) -> set[Path]:
         target = self._root / placement.key
-        is_new = make_folders(target.parent)
-        ours = os.lstat(placement.spool)
-        if stat.S_IMODE(ours.st_mode) != self._mode:
+        is_new_folder = make_folders(target.parent)
+        state = os.lstat(placement.spool)
+        if stat.S_IMODE(state.st_mode) != self._mode:
             placement.spool.chmod(self._mode)
-        aside = None if is_new else self._keep_aside(target, placement.key)
-        self._placed[placement.key] = _Placed(_file_id(ours), aside)
+        replaced = None if is_new_folder else self._set_aside(target, placement.key)
+        self._placed[placement.key] = _Placed(_id_of(state), replaced)
         placement.spool.rename(target)
-        return self.above([target])
+        return self.folders_above([target])
 
-    def _keep_aside(self, target: Path, key: str) -> Path | None:
-        """Give the file that has the name a second one; return that, or None if there is no such file."""
+    def _set_aside(self, target: Path, key: str) -> Path | None:
+        """Give the file at `target` a second name; return that, or None if there is no file."""
         if not os.path.lexists(target):
             return None
         if target.is_dir() and not target.is_symlink():
             raise IsADirectoryError(errno.EISDIR, "a folder", str(target))
-        aside = self._replaced / key
-        make_folders(aside.parent, 0o700)
-        aside.unlink(missing_ok=True)  # of an earlier group, and settled since
+        replaced = self._replaced / key
+        make_folders(replaced.parent, PRIVATE_FOLDER_MODE)
+        replaced.unlink(missing_ok=True)  # of an earlier group, which has been confirmed or undone
         try:
-            os.link(target, aside, follow_symlinks=False)
+            os.link(target, replaced, follow_symlinks=False)
         except OSError as error:
-            if error.errno not in _NO_SECOND_NAME:
+            if error.errno not in _NO_HARD_LINK:
                 raise
-            shutil.copyfile(target, aside, follow_symlinks=False)
-        return aside
+            shutil.copyfile(target, replaced, follow_symlinks=False)
+        return replaced
 
     def _undo(self, keys: Iterable[str]) -> set[Path]:
         folders: set[Path] = set()
         for key in keys:
             placed = self._placed.pop(key, None)
-            target = self._root / key
             if placed is None:
                 continue
+            target = self._root / key
             if file_id(target) == placed.file_id:
-                folders.add(self._give_back(target, placed.aside))
-            if placed.aside is not None:
-                self._drop(placed.aside)
+                if placed.replaced is None:
+                    folders.add(self._unlink(target))
+                else:
+                    placed.replaced.rename(target)
+                    folders.add(target.parent)
+            if placed.replaced is not None:
+                self._discard(placed.replaced)
         return folders
 
-    def _give_back(self, target: Path, aside: Path | None) -> Path:
-        if aside is None:
-            return self._unlink(target)
-        aside.rename(target)
-        return target.parent
-
-    def _drop(self, aside: Path) -> None:
-        aside.unlink(missing_ok=True)
-        prune(aside.parent, self._replaced)
+    def _discard(self, replaced: Path) -> None:
+        replaced.unlink(missing_ok=True)
+        remove_empty_folders(replaced.parent, self._replaced)
 
     def _unlink(self, target: Path) -> Path:
+        """Remove a file and the folders that this empties; return the lowest folder that remains."""
         with suppress(FileNotFoundError, NotADirectoryError):
             target.unlink()
-        return prune(target.parent, self._root)
+        return remove_empty_folders(target.parent, self._root)
 
 
-def make_folders(folder: Path, mode: int = _FOLDER_MODE) -> bool:
-    """Make a folder and those above it that are missing; return whether it was made here, and so is empty."""
+def find_unconfirmed(root: Path, abandoned: WorkDir, is_busy: Callable[[str], bool]) -> Iterator[list[Unconfirmed]]:
+    """Yield in groups the files that an abandoned work folder has set aside, without those that need no decision.
+
+    Keys for which `is_busy` is true are left for a later run: a living process has just placed a file there.
+    """
+    for keys in list_keys_in_groups(abandoned.replaced, _GROUP):
+        found = (_inspect_replaced(root, abandoned, key) for key in keys if not is_busy(key))
+        yield [file for file in found if file is not None]
+
+
+def _inspect_replaced(root: Path, abandoned: WorkDir, key: str) -> Unconfirmed | None:
+    set_aside = abandoned.replaced / key
+    current = file_id(root / key)
+    if current is not None and current == file_id(set_aside):  # killed before the rename: one file with two names
+        set_aside.unlink()
+        return None
+    return Unconfirmed(key, _digest(set_aside), set_aside, current)
+
+
+def _digest(path: Path) -> str:
+    """Return the SHA-256 of a file, or "" if it is gone."""
     try:
-        folder.mkdir(mode)
+        with path.open("rb", buffering=0) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
-        if folder.parent.is_dir():
-            raise  # no file system to make folders in, such as /proc
-        make_folders(folder.parent, mode)
-        return make_folders(folder, mode)
-    except FileExistsError:
-        if not folder.is_dir():
-            raise
-        return False
-    return True
+        return ""
 
 
-def prune(folder: Path, root: Path) -> Path:
-    """Remove a folder below `root` if it is empty, and those above it likewise; return the lowest that is left."""
-    while folder != root:
-        try:
-            folder.rmdir()
-        except FileNotFoundError:
-            pass
-        except OSError:
-            break
-        folder = folder.parent
-    return folder
+def busy_keys(work: Path, abandoned: Collection[WorkDir]) -> Callable[[str], bool]:
+    """Return a test for keys of which a living process has set a file aside."""
+    dead = {workdir.replaced for workdir in abandoned}
+
+    def is_busy(key: str) -> bool:
+        folders = (folder / "replaced" for folder in work.iterdir())
+        return any(os.path.lexists(folder / key) for folder in folders if folder not in dead)
+
+    return is_busy
 
 
-def _free(path: Path) -> Path:
-    """Return a path of which nothing has the name yet."""
+def _unused_path(path: Path) -> Path:
+    """Return `path`, or the same with the first number behind it that makes a name which does not exist."""
     candidate, number = path, 1
     while os.path.lexists(candidate):
         number += 1

@@ -1,139 +1,103 @@
-"""Where a process keeps what is not at rest yet: a folder of its own, locked for as long as it lives.
+"""Where a process keeps its unfinished files: a folder of its own, locked for as long as the process lives.
 
-    root/.rehost/lock                     held while names change (names.py) and while workplaces come and go
-    root/.rehost/quarantine/KEY           copies that proved to be decoys
-    root/.rehost/work/MACHINE.KERNEL.PID.RANDOM/ one process's workplace
+    root/.rehost/lock                     held while keys change files (publish.py) and work folders come and go
+    root/.rehost/quarantine/KEY           copies that turned out to be decoys
+    root/.rehost/work/MACHINE.KERNEL.PID.RANDOM/ one process's work folder
         lock                              held until the process ends, however it ends
         spool/                            untrusted bodies
-        replaced/KEY                      what had a name before `place` gave it to another file
+        replaced/KEY                      the file that had a key before `place` gave the key to another file
 
-A workplace whose lock can be had belongs to nobody any more. A lock taken on another machine may not be seen on some
-network file systems; a workplace from there counts as left only after a day without a sign of life.
+If the lock of a work folder can be had, its process has ended. On some network file systems a lock that another machine
+holds is not visible: a work folder of another machine counts as abandoned only after a day without a sign of life.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import secrets
 import shutil
 import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from rehost import process_identity as identity
+from rehost import process_identity
 from rehost.errors import StoreError
-from rehost.store.listing import walk
+from rehost.store.filesystem import PRIVATE_FOLDER_MODE, list_keys, open_lock, try_lock
 
 HOME = ".rehost"
-ABROAD_LEFT_AFTER = timedelta(days=1)
-LOCK_PATIENCE_SECONDS = 60.0
-_LOCK_PAUSE_SECONDS = 0.02
-_FOLDER_MODE = 0o700  # nobody else reads what is not proven, whoever serves the store's folder
-
-
-@contextmanager
-def exclusive(lock: Path) -> Iterator[None]:
-    """Hold a lock file, against other processes and against other threads of this one; blocking, bounded.
-
-    Raises:
-        StoreError: another process has held it for too long.
-    """
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        pause = threading.Event()
-        for _ in range(int(LOCK_PATIENCE_SECONDS / _LOCK_PAUSE_SECONDS)):
-            if _locked(descriptor):
-                break
-            pause.wait(_LOCK_PAUSE_SECONDS)
-        else:
-            raise StoreError(f"Another process has held {lock} for a minute: end it if it hangs (fuser -v {lock}).")
-        yield
-    finally:
-        os.close(descriptor)
+REMOTE_ABANDONED_AFTER = timedelta(days=1)
 
 
 class WorkDir:
-    """One process's folder; whoever has the object has its lock."""
+    """One process's work folder. Only the process that holds its lock has this object."""
 
     def __init__(self, folder: Path, descriptor: int) -> None:
-        """Take a locked folder; `close` lets go of the lock."""
+        """Take a folder whose lock we hold by `descriptor`; `close` releases it."""
         self.spools = folder / "spool"
         self.replaced = folder / "replaced"
         self._folder = folder
         self._descriptor = descriptor
 
-    def live(self) -> None:
-        """Give a sign of life, for those who cannot see our lock."""
+    def touch(self) -> None:
+        """Show machines that cannot see our lock that this process lives."""
         os.utime(self._descriptor)
 
-    def drop_spools(self) -> None:
+    def remove_spools(self) -> None:
         """Remove every spool."""
         shutil.rmtree(self.spools, ignore_errors=True)
 
-    def is_clear(self) -> bool:
-        """Tell whether nothing is kept aside here."""
-        return next(walk(self.replaced), None) is None
+    def has_replaced_files(self) -> bool:
+        """Return whether files are set aside here."""
+        return next(list_keys(self.replaced), None) is not None
 
     def close(self) -> None:
-        """Leave; the folder goes with us, unless something is kept aside in it."""
+        """Release the lock, and remove the folder unless files are set aside in it."""
         try:
-            if self.is_clear():
+            if not self.has_replaced_files():
                 shutil.rmtree(self._folder, ignore_errors=True)
         finally:
             os.close(self._descriptor)
 
 
-def settle_in(home: Path) -> WorkDir:
-    """Return a new workplace of our own. The caller holds the store's lock."""
+def create_workdir(home: Path) -> WorkDir:
+    """Return a new work folder for this process. The caller holds the store's lock."""
     folder = home / "work" / f"{_machine()}.{os.getpid()}.{secrets.token_hex(4)}"
-    folder.mkdir(_FOLDER_MODE, parents=True)
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    if not _locked(descriptor):
+    folder.mkdir(PRIVATE_FOLDER_MODE, parents=True)
+    descriptor = open_lock(folder / "lock")
+    if not try_lock(descriptor):
         raise StoreError(f"{folder} cannot be locked: mount the store's file system with locks.")
-    workplace = WorkDir(folder, descriptor)
-    workplace.spools.mkdir(_FOLDER_MODE)
-    workplace.replaced.mkdir(_FOLDER_MODE)
-    return workplace
+    workdir = WorkDir(folder, descriptor)
+    workdir.spools.mkdir(PRIVATE_FOLDER_MODE)
+    workdir.replaced.mkdir(PRIVATE_FOLDER_MODE)
+    return workdir
 
 
-def take_over(home: Path, now: datetime) -> list[WorkDir]:
-    """Return the workplaces of processes that are no more, locked by us now. The caller holds the store's lock."""
-    found = [_take(folder, now) for folder in (home / "work").glob("*.*.*.*")]
-    return [workplace for workplace in found if workplace is not None]
+def take_over_abandoned(home: Path, now: datetime) -> list[WorkDir]:
+    """Return the work folders of processes that have ended, locked by us. The caller holds the store's lock."""
+    found = [_take_over(folder, now) for folder in (home / "work").glob("*.*.*.*")]
+    return [workdir for workdir in found if workdir is not None]
 
 
-def _take(folder: Path, now: datetime) -> WorkDir | None:
-    """Return a workplace if its process is no more."""
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    left = False
+def _take_over(folder: Path, now: datetime) -> WorkDir | None:
+    """Return a work folder if its process has ended."""
+    descriptor = open_lock(folder / "lock")
+    taken = False
     try:
         age = now.timestamp() - os.fstat(descriptor).st_mtime
-        ours = bool({*folder.name.split(".")[:2]} & {*_machine().split(".")})
-        left = (ours or age > ABROAD_LEFT_AFTER.total_seconds()) and _locked(descriptor)
+        same_machine = bool({*folder.name.split(".")[:2]} & {*_machine().split(".")})
+        taken = (same_machine or age > REMOTE_ABANDONED_AFTER.total_seconds()) and try_lock(descriptor)
     finally:
-        if not left:
+        if not taken:
             os.close(descriptor)
-    return WorkDir(folder, descriptor) if left else None
-
-
-def _locked(descriptor: int) -> bool:
-    """Try to lock an open file; flock(2), which ends with the process."""
-    with suppress(BlockingIOError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False
+    return WorkDir(folder, descriptor) if taken else None
 
 
 def _machine() -> str:
-    """Return this machine's name and its running kernel's: either tells whether a lock would be seen here.
+    """Return the names of this machine and of its running kernel: if either is the same, locks are visible here.
 
-    The name outlives a restart, the kernel's number is shared by the containers of one machine.
+    The machine's name outlives a restart; the containers of one machine share the kernel's number.
     """
-    kernel = re.sub(r"[^a-z0-9]", "", identity.kernel()) or "unknown"
+    kernel = re.sub(r"[^a-z0-9]", "", process_identity.kernel()) or "unknown"
     name = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:60] or "unnamed"
     return f"{name}.{kernel}"

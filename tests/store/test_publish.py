@@ -23,13 +23,13 @@ def contents(root):
 
 
 def files_of_ours(root):
-    """Return what lies in the store's own folder, its lock aside."""
+    """Return the files in the store's own folder, without locks."""
     home = root / ".rehost"
     return [path for path in home.rglob("*") if path.is_file() and path != home / "lock" and path.name != "lock"]
 
 
 async def recover(store, held):
-    """Settle what killed processes have set aside, as a run does before it begins."""
+    """Recover what killed processes have set aside, as a run does before it begins."""
     async for files in store.unconfirmed():
         await store.recover(files, held)
 
@@ -82,7 +82,7 @@ async def test_kill_after_commit_keeps_the_new_bytes(one_group, root):
 
 
 @pytest.mark.usefixtures("held_copies")
-async def test_what_the_ledger_does_not_hold_is_let_go(one_group, root):
+async def test_replaced_file_that_the_ledger_does_not_hold_is_discarded(one_group, root):
     one_group(3, "new", "place")
 
     await open_and_recover(root, NOTHING_HELD)
@@ -91,7 +91,7 @@ async def test_what_the_ledger_does_not_hold_is_let_go(one_group, root):
     assert files_of_ours(root) == []
 
 
-async def test_new_name_without_a_row_is_whole_and_listed(one_group, root):
+async def test_placed_file_without_a_row_is_whole_and_listed(one_group, root):
     one_group(3, "new", "place")
 
     keys = await open_and_recover(root, NOTHING_HELD)
@@ -117,7 +117,7 @@ async def test_kill_at_a_system_call_leaves_whole_files_and_converges(one_group,
 
 
 @pytest.mark.usefixtures("held_copies")
-async def test_what_is_not_resolved_waits_for_the_next_run(one_group, root):
+async def test_unconfirmed_files_wait_for_the_next_run(one_group, root):
     one_group(3, "new", "place")
 
     async with LocalStore(root, clock=Clock()):
@@ -128,7 +128,7 @@ async def test_what_is_not_resolved_waits_for_the_next_run(one_group, root):
 
 
 @pytest.mark.usefixtures("held_copies")
-async def test_living_process_is_left_alone(one_group, root):
+async def test_spools_of_a_living_process_are_left_alone(one_group, root):
     async with LocalStore(root, clock=Clock()) as living:
         spool = living.spool()
         spool.write_bytes(b"in flight")
@@ -139,15 +139,15 @@ async def test_living_process_is_left_alone(one_group, root):
 
 
 @pytest.mark.usefixtures("held_copies")
-async def test_key_that_a_living_process_has_just_placed_is_left_to_it(one_group, root):
+async def test_key_that_a_living_process_has_just_placed_is_not_recovered(one_group, root):
     one_group(3, "dead", "place")
-    async with LocalStore(root, clock=Clock()) as resolving, LocalStore(root, clock=Clock()) as living:
+    async with LocalStore(root, clock=Clock()) as recovering, LocalStore(root, clock=Clock()) as living:
         spool = living.spool()
         spool.write_bytes(b"living")
         await living.sync([spool])
         await living.place([Placement(spool, KEYS[0])])
 
-        await recover(resolving, digests_of(b"old"))
+        await recover(recovering, digests_of(b"old"))
 
         assert contents(root) == [b"living", b"old", b"old"]
 
@@ -161,11 +161,11 @@ class LaterClock(Clock):
 
 
 @pytest.mark.usefixtures("held_copies")
-@pytest.mark.parametrize(("later", "swept"), [(timedelta(hours=1), False), (timedelta(days=2), True)])
-async def test_process_of_another_machine_is_given_a_day(one_group, root, later, swept):
+@pytest.mark.parametrize(("later", "removed"), [(timedelta(hours=1), False), (timedelta(days=2), True)])
+async def test_work_folder_of_another_machine_is_kept_for_a_day(one_group, root, later, removed):
     one_group(3, "new", "sync")
-    (workplace,) = (root / ".rehost/work").iterdir()
-    abroad = workplace.rename(workplace.with_name("elsewhere.0123456789abcdef.1.00000000"))
+    (workdir,) = (root / ".rehost/work").iterdir()
+    remote = workdir.rename(workdir.with_name("elsewhere.0123456789abcdef.1.00000000"))
 
     async with LocalStore(root, clock=LaterClock(later)):
-        assert abroad.exists() is not swept
+        assert remote.exists() is not removed

@@ -1,9 +1,12 @@
+"""Errors of the disk are reported in words, and the order of system calls survives a loss of power."""
+
 import os
+import re
 import resource
 import subprocess
 
 import pytest
-from tests.contracts.store import listing, put
+from tests.contracts.store import put
 
 from rehost.clock import Clock
 from rehost.errors import StoreError
@@ -11,55 +14,23 @@ from rehost.store.base import Placement
 from rehost.store.local import LocalStore
 
 
-async def test_root_that_is_a_file_is_said(tmp_path):
+async def test_root_that_is_a_file_is_reported(tmp_path):
     (tmp_path / "images").write_text("a file")
 
-    with pytest.raises(StoreError, match=r"images: a file has the place of a folder: move the file away"):
+    with pytest.raises(StoreError, match=r"images: a file is where a folder should be: move the file away"):
         async with LocalStore(tmp_path / "images", clock=Clock()):
             pass
 
 
-async def test_root_below_a_file_is_said(tmp_path):
+async def test_root_below_a_file_is_reported(tmp_path):
     (tmp_path / "data").write_text("a file")
 
-    with pytest.raises(StoreError, match="a file has the place of a folder"):
+    with pytest.raises(StoreError, match="a file is where a folder should be"):
         async with LocalStore(tmp_path / "data" / "images", clock=Clock()):
             pass
 
 
-async def test_below_the_floor_there_are_no_spools(root):
-    async with LocalStore(root, clock=Clock(), min_free_bytes=2**62) as store:
-        with pytest.raises(StoreError, match="less than IMAGE_MIN_FREE_BYTES"):
-            store.spool()
-
-
-async def test_floor_reached_during_a_run_stops_new_spools_and_keeps_those_in_flight(tmpfs):
-    folder = tmpfs("size=1m")
-    async with LocalStore(folder, clock=Clock(), min_free_bytes=600_000) as store:
-        spool = store.spool()
-        spool.write_bytes(bytes(500_000))
-
-        await store.sync([spool])
-        await store.place([Placement(spool, "1/x.png")])
-
-        with pytest.raises(StoreError, match="less than IMAGE_MIN_FREE_BYTES"):
-            store.spool()
-        assert await listing(store) == ["1/x.png"]
-
-
-async def test_space_made_is_seen_at_the_next_start(tmpfs):
-    folder = tmpfs("size=1m")
-    (folder / "other").write_bytes(bytes(900_000))
-    async with LocalStore(folder, clock=Clock(), min_free_bytes=600_000) as store:
-        with pytest.raises(StoreError):
-            store.spool()
-    (folder / "other").unlink()
-
-    async with LocalStore(folder, clock=Clock(), min_free_bytes=600_000) as store:
-        assert store.spool()
-
-
-async def test_no_inodes_are_told_from_no_space(tmpfs):
+async def test_lack_of_inodes_is_not_reported_as_lack_of_space(tmpfs):
     folder = tmpfs("size=4m,nr_inodes=24")
     async with LocalStore(folder, clock=Clock()) as store:
         spool = store.spool()
@@ -74,7 +45,7 @@ async def test_no_inodes_are_told_from_no_space(tmpfs):
         assert not (folder / "row").exists()
 
 
-async def test_disk_full_at_the_start_is_said(tmpfs):
+async def test_full_disk_is_reported_at_the_start(tmpfs):
     folder = tmpfs("size=1m,nr_inodes=4")
     for number in range(os.statvfs(folder).f_favail):
         (folder / str(number)).touch()
@@ -84,7 +55,7 @@ async def test_disk_full_at_the_start_is_said(tmpfs):
             pass
 
 
-async def test_read_only_store_is_said_and_nothing_has_changed(tmpfs):
+async def test_read_only_store_is_reported_and_nothing_changes(tmpfs):
     folder = tmpfs("size=1m")
     async with LocalStore(folder, clock=Clock()) as store:
         await put(store, "1/x.png", b"old")
@@ -103,7 +74,7 @@ async def test_read_only_store_is_said_and_nothing_has_changed(tmpfs):
         subprocess.run(["umount", folder], check=True)
 
 
-async def test_too_many_open_files_are_said(store):
+async def test_too_many_open_files_are_reported(store):
     spool = store.spool()
     spool.write_bytes(b"picture")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -117,20 +88,20 @@ async def test_too_many_open_files_are_said(store):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_folder_in_the_place_of_a_copy_is_said(store, root):
+async def test_folder_with_the_name_of_a_copy_is_reported(store, root):
     (root / "1" / "x.png").mkdir(parents=True)
 
     with pytest.raises(StoreError, match="a folder has the name of a copy"):
         await put(store, "1/x.png", b"picture")
 
 
-async def test_spool_that_somebody_deleted_is_said(store):
-    with pytest.raises(StoreError, match="it is gone"):
+async def test_deleted_spool_is_reported(store):
+    with pytest.raises(StoreError, match="the file is gone"):
         await store.sync([store.spool()])
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "said"),
+    ("call", "error", "message"),
     [
         ("fdatasync", "EIO", "the disk fails"),
         ("fdatasync", "ENOSPC", "the disk is full"),
@@ -142,18 +113,18 @@ async def test_spool_that_somebody_deleted_is_said(store):
         ("flock", "ENOLCK", "no locks"),
     ],
 )
-def test_what_the_disk_says_is_a_sentence_and_no_commit(one_group, strace, call, error, said):
+def test_disk_error_is_reported_as_a_sentence_and_nothing_is_committed(one_group, strace, call, error, message):
     fail = strace(f"inject={call}:error={error}:when=1+", calls=call)
 
     ended = one_group(3, "picture", under=fail)
 
     assert ended.returncode == 1
     assert ended.stderr.startswith("StoreError: The store ")
-    assert said in ended.stderr
+    assert message in ended.stderr
     assert "committed" not in ended.stdout
 
 
-def test_folder_sync_that_fails_is_no_commit(one_group, strace, root):
+def test_nothing_is_committed_after_a_failed_folder_sync(one_group, strace, root):
     one_group(1, "old")
     fail = strace("inject=fsync:error=EIO:when=1+", calls="fsync")
 
@@ -163,7 +134,7 @@ def test_folder_sync_that_fails_is_no_commit(one_group, strace, root):
     assert "committed" not in ended.stdout
 
 
-async def test_sync_that_failed_is_not_tried_again(store, monkeypatch):
+async def test_failed_sync_is_not_repeated(store, monkeypatch):
     def fail(_):
         raise OSError(5, "Input/output error")
 
@@ -177,3 +148,61 @@ async def test_sync_that_failed_is_not_tried_again(store, monkeypatch):
     # the kernel would report success now, and the bytes are not there
     with pytest.raises(StoreError, match="the disk fails"):
         await store.sync([spool])
+
+
+# After a loss of power the order of system calls counts: sync the file, rename it, sync the folder, commit the row.
+CALLS = "fsync,fdatasync,syncfs,linkat,rename,write"
+
+
+def steps(trace, root):
+    """Return the system calls on the store in order, as (name, path below the root)."""
+    found = []
+    for line in trace.read_text().splitlines():
+        call = re.match(r"\d+\s+(\w+)\((.*)", line)
+        paths = [path.removeprefix(str(root)) for path in re.findall(rf"{re.escape(str(root))}[^\">]*", line)]
+        if call and call[1] == "write" and "committed" in call[2]:
+            found.append(("commit", ""))
+        elif call and call[1] != "write" and paths:
+            found.append((call[1], paths[-1]))
+    return found
+
+
+@pytest.fixture
+def recorded(one_group, strace, root):
+    def run(count):
+        ended = one_group(count, "picture", under=strace(calls=CALLS))
+        assert ended.returncode == 0, ended.stderr
+        return steps(strace.trace, root)
+
+    return run
+
+
+def test_small_group_syncs_each_file_before_its_rename_and_each_folder_after(recorded):
+    done = recorded(3)
+
+    commit = done.index(("commit", ""))
+    renames = [index for index, (what, _) in enumerate(done) if what == "rename"]
+    file_syncs = [index for index, (what, path) in enumerate(done) if what == "fdatasync" and "/spool/" in path]
+    assert len(file_syncs) == len(renames) == 3
+    assert max(file_syncs) < min(renames) < max(renames) < commit
+    for folder in ("/0", "/1", "/2", ""):
+        assert max(renames) < done.index(("fsync", folder), max(renames)) < commit
+
+
+def test_large_group_uses_syncfs_before_the_renames_and_after(recorded):
+    done = recorded(40)
+    if not any(what == "syncfs" for what, _ in done):
+        pytest.skip("the temporary folder is on a file system whose syncfs is not relied on")
+
+    order = [what for what, _ in done if what in {"syncfs", "rename", "commit"}]
+
+    assert order == ["syncfs", *["rename"] * 40, "syncfs", "commit"]
+
+
+def test_replaced_file_gets_its_second_name_before_the_rename(one_group, recorded):
+    one_group(1, "old")
+
+    done = recorded(1)
+
+    names = [what for what, _ in done if what in {"linkat", "rename", "commit"}]
+    assert names == ["linkat", "rename", "commit"]
