@@ -1,22 +1,22 @@
 import pytest
 
-from rehost.demo.cases import cases
-from rehost.demo.posters import Posters
-from rehost.demo.world import World
+from rehost.demo.cases import make_cases
+from rehost.demo.origins import Origins
+from rehost.demo.pictures import Pictures
 
 
 @pytest.fixture(scope="session")
 def all_cases():
-    return cases()
+    return make_cases()
 
 
 @pytest.fixture(scope="session")
-def posters(tmp_path_factory, all_cases):
-    posters = Posters(tmp_path_factory.mktemp("posters"))
-    posters.make(all_cases)
-    return posters
+def pictures(tmp_path_factory, all_cases):
+    pictures = Pictures(tmp_path_factory.mktemp("pictures"))
+    pictures.create(all_cases)
+    return pictures
 
 
 @pytest.fixture
-def world(all_cases, posters):
-    return World(all_cases, posters)
+def origins(all_cases, pictures):
+    return Origins(all_cases, pictures)

@@ -1,4 +1,4 @@
-"""The demonstration as a process: what a newcomer sees with one command."""
+"""`rehost demo` as a process: what a newcomer sees with one command."""
 
 import http.client
 import os
@@ -26,7 +26,7 @@ def demo(folder, *arguments):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The demonstration's folder; its pictures are painted once."""
+    """The demonstration's folder; its pictures are drawn once."""
     return tmp_path_factory.mktemp("journey") / "demo"
 
 
@@ -40,7 +40,7 @@ def test_every_link_comes_out_as_planned(once):
     assert "Every link came out as planned." in once.stdout
 
 
-def test_it_says_before_and_after(once):
+def test_counts_before_and_after_are_printed(once):
     before = re.search(r"Linked directly, (\d+) of (\d+) pictures would show", once.stdout)
     after = re.search(r"Before: (\d+) of (\d+) pictures showed\. After: (\d+)\.", once.stdout)
 
@@ -48,19 +48,19 @@ def test_it_says_before_and_after(once):
     assert int(after[3]) == 185
 
 
-def test_the_summary_has_the_figures_that_count(once):
+def test_summary_has_the_important_figures(once):
     for words in ("held", "gone", "decoy", "truncated", "not-a-url", "received", "free", "wait for their next turn"):
         assert words in once.stdout
 
 
-def test_the_log_has_a_line_per_visit(once, folder):
+def test_log_has_a_line_per_visit(once, folder):
     visits = re.findall(r"^\S+ INFO visit (\w+) row=(\d+)", (folder / "demo.log").read_text("utf-8"), re.MULTILINE)
 
     assert once.returncode == 0
     assert len({row for _, row in visits}) == 197
 
 
-def test_a_second_time_starts_afresh(once, folder):
+def test_second_start_is_a_fresh_one(once, folder):
     again = demo(folder, "--once")
 
     assert (once.returncode, again.returncode) == (0, 0)
@@ -83,7 +83,7 @@ def get(port, path):
         connection.close()
 
 
-def test_the_page_shows_every_held_picture_until_ctrl_c(folder):
+def test_page_shows_every_copy_until_ctrl_c(folder):
     port = free_port()
     command = [*REHOST, "demo", "--dir", str(folder), "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
@@ -106,7 +106,7 @@ def test_the_page_shows_every_held_picture_until_ctrl_c(folder):
     assert ended == 0
 
 
-def test_a_taken_port_gives_way_to_the_next():
+def test_next_free_port_is_used_if_the_port_is_taken():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -12,25 +12,23 @@ from pathlib import Path
 
 import pytest
 
-from rehost.demo import library
-from rehost.demo.cases import HELD, cases
-from rehost.demo.origin import origin
-from rehost.demo.posters import Posters
-from rehost.demo.world import World
+from rehost.demo.cases import HELD, create_table, local_urls, make_cases
+from rehost.demo.origins import Origins, serve_origins
+from rehost.demo.pictures import Pictures
 
 TIMEOUT = 120
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    posters = Posters(tmp_path_factory.mktemp("posters"))
-    posters.make(cases())
-    return World(cases(), posters)
+def origins(tmp_path_factory):
+    pictures = Pictures(tmp_path_factory.mktemp("pictures"))
+    pictures.create(make_cases())
+    return Origins(make_cases(), pictures)
 
 
 @pytest.fixture(scope="module")
-def port(world):
-    with origin(world) as port:
+def port(origins):
+    with serve_origins(origins) as port:
         yield port
 
 
@@ -40,7 +38,7 @@ class Deployment:
     def __init__(self, folder, port):
         self.folder = folder
         self.database = folder / "cases.db"
-        library.make(self.database, cases())
+        create_table(self.database, make_cases())
         self.environment = {
             "PATH": os.environ["PATH"],
             "DATABASE_URL": "sqlite:///cases.db",
@@ -59,7 +57,7 @@ class Deployment:
         )
 
     def held(self):
-        return {key: url for key, url in library.local_urls(self.database).items() if url}
+        return {key: url for key, url in local_urls(self.database).items() if url}
 
     def sql(self, statement):
         with closing(sqlite3.connect(self.database)) as database, database:
@@ -67,20 +65,20 @@ class Deployment:
 
 
 @pytest.fixture
-def rehost(tmp_path, port, world):
-    world.forget()
+def rehost(tmp_path, port, origins):
+    origins.reset()
     return Deployment(tmp_path, port)
 
 
 @pytest.fixture(scope="module")
-def after_a_run(tmp_path_factory, port, world):
+def after_a_run(tmp_path_factory, port, origins):
     """A deployment after a run; its tests change nothing."""
-    world.forget()
+    origins.reset()
     rehost = Deployment(tmp_path_factory.mktemp("deployment"), port)
     return rehost, rehost("run", "--json", "--workers", "2")
 
 
-PLANNED = {case.case_id for case in cases() if case.plan == HELD}
+PLANNED = {case.case_id for case in make_cases() if case.expected == HELD}
 
 
 def test_two_workers_hold_what_one_would_each_picture_once(after_a_run):
@@ -108,7 +106,7 @@ def test_status_is_read_in_a_glance(after_a_run):
     status = rehost("status", "--failed")
 
     assert status.returncode == 0, status.stderr
-    assert status.stdout.startswith("cases: 185 of 197 links are held, 93.9%, 5.3")
+    assert status.stdout.startswith("cases: 185 of 197 links are held, 93.9%, 4.4")
     assert re.search(r"^  gone +6  ", status.stdout, re.MULTILINE)
     assert "oss.ownsite.example" in status.stdout
     assert "暂无图片" in status.stdout
@@ -150,7 +148,7 @@ def test_plan_finds_nothing_due_after_a_run(after_a_run):
     assert (planned["due"], planned["held"], planned["later"]) == (0, 185, 12)
 
 
-def test_a_second_run_asks_nobody_and_says_what_waits(after_a_run, port, world):
+def test_a_second_run_asks_nobody_and_says_what_waits(after_a_run, port, origins):
     rehost, _ = after_a_run
 
     run = rehost("run")

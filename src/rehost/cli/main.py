@@ -26,7 +26,7 @@ VERBS = {  # verb -> what it does; its module in rehost.cli.commands has a click
     "undo": "Put the column back as it was before a run.",
     "origins": "Show what was learned of the hosts that pictures come from.",
     "serve": "Serve the copies over HTTP.",
-    "demo": "Play it all on this machine, with made-up hosts.",
+    "demo": "See it work on this machine, with simulated hosts.",
 }
 
 EPILOG = """\b
@@ -39,7 +39,7 @@ Exit status:
 
 \b
 Examples:
-  rehost demo                          see it work, without any server
+  rehost demo                          see it work on this machine
   rehost plan                          what would be done
   rehost run --log-file rehost.log     do it
   rehost status                        how things stand

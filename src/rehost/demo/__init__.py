@@ -1,1 +1,1 @@
-"""The demonstration: a small library of cases, and hosts played on loopback that treat its links as real hosts do."""
+"""The demonstration: a small catalogue, simulated hosts that refuse or deceive, and a page that shows the result."""

@@ -1,79 +1,126 @@
-"""The cases of the demonstration, and what is planned to come of each link. Pure."""
+"""The demonstration's catalogue: 200 invented cases, the hosts that they link to, and the SQLite table of both.
+
+Host names end in .example, which no name server answers for (RFC 2606, section 2).
+"""
 
 from __future__ import annotations
 
+import json
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from datetime import date, timedelta
 from enum import StrEnum
+from importlib import resources
+from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
-from rehost.demo.hosts import HOSTS, Host, Manner
-from rehost.demo.words import BRANDS, CAMPAIGNS, CITIES, KINDS, Bilingual, Brand
 from rehost.model import Format, Reason, State
 
 SEED = 20200628
 FIRST_CASE = 297_001
-WITHOUT_PICTURE = 3  # cases whose cell is empty: nothing to do, and nothing said
+EMPTY_CELLS = 3  # cases without a link
+FORMATS = {Format.JPEG: 58, Format.PNG: 26, Format.WEBP: 12, Format.GIF: 4}  # per cent
 
-_FORMATS = (
-    (Format.JPEG, 58),
-    (Format.PNG, 26),
-    (Format.WEBP, 12),
-    (Format.GIF, 4),
-)
-_SPOILT_TITLES = {
+
+class Bilingual(NamedTuple):
+    """The same words in both languages."""
+
+    english: str
+    chinese: str
+
+
+SPECIAL_TITLES = {
     7: Bilingual('<script>alert("a title is text")</script>', "标题只是文字 <b>&amp;</b>"),
     31: Bilingual("Fish & “Chips” <to go>", "鱼 & 薯条 <外带>"),
 }
 
 
-class Fault(StrEnum):
-    """What is wrong with one link, whatever its host's manner."""
+class Behaviour(StrEnum):
+    """How a host treats requests; the open web has hosts of each kind."""
 
-    DEAD = "dead"  # 404
-    REMOVED = "removed"  # 410
-    CUT = "cut"  # the file ends too early at the origin itself, with a Content-Length that matches
-    NO_URL = "no-url"  # the cell holds words
+    OPEN = "open"  # answers every request
+    NO_FOREIGN = "no-foreign"  # 403 for a foreign Referer; a request without Referer is answered
+    OWN_SITE = "own-site"  # 403 unless the Referer is a page of its own site
+    PAGE_WALL = "page-wall"  # 200 with an HTML page unless the Referer is its own www site
+    DECOY_WALL = "decoy-wall"  # 200 with a placeholder unless the Referer is its own site
+    REDIRECT = "redirect"  # 302 to a placeholder unless the Referer is its own site
+    LAPSED = "lapsed"  # a placeholder for every request
+    SLOW = "slow"  # sends its pictures slowly
+    BUSY = "busy"  # 429 with Retry-After to the first request
+    FLAKY = "flaky"  # 503 to the first request for some of its pictures
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to come of a link; a picture is held byte for byte."""
+class Host(NamedTuple):
+    """One invented host."""
+
+    name: str
+    behaviour: Behaviour
+    links: int
+
+    @property
+    def site(self) -> str:
+        """Return the registrable domain."""
+        return self.name.partition(".")[2]
+
+
+HOSTS = (
+    Host("oss.ownsite.example", Behaviour.OWN_SITE, 46),
+    Host("wx3.nostrangers.example", Behaviour.NO_FOREIGN, 38),
+    Host("file.pagewall.example", Behaviour.PAGE_WALL, 18),
+    Host("mmbiz.noticeboard.example", Behaviour.DECOY_WALL, 16),
+    Host("cdn.detour.example", Behaviour.REDIRECT, 12),
+    Host("img.permissive.example", Behaviour.OPEN, 42),
+    Host("pic.rushhour.example", Behaviour.BUSY, 10),
+    Host("s2.sometimes.example", Behaviour.FLAKY, 7),
+    Host("media.longshot.example", Behaviour.SLOW, 3),
+    Host("photo.lapsed.example", Behaviour.LAPSED, 4),
+)
+
+
+class Result(NamedTuple):
+    """The state of a link after the run, expected or found."""
 
     state: State
     reason: Reason | None = None
 
+    def __str__(self) -> str:
+        return f"{self.state}: {self.reason}" if self.reason else str(self.state)
 
-HELD = Plan(State.HELD)
-_PLANS = {
-    Fault.DEAD: Plan(State.REFUSED, Reason.GONE),
-    Fault.REMOVED: Plan(State.REFUSED, Reason.GONE),
-    Fault.CUT: Plan(State.DEFERRED, Reason.TRUNCATED),
-    Fault.NO_URL: Plan(State.REFUSED, Reason.NOT_A_URL),
+
+HELD = Result(State.HELD)
+
+
+class Fault(StrEnum):
+    """What is wrong with one link, whatever its host does."""
+
+    DEAD = "dead"  # 404
+    REMOVED = "removed"  # 410
+    CUT = "cut"  # the file itself ends too early; Content-Length matches what is left
+    NO_URL = "no-url"  # the cell holds words
+
+
+_RESULTS = {
+    Fault.DEAD: Result(State.REFUSED, Reason.GONE),
+    Fault.REMOVED: Result(State.REFUSED, Reason.GONE),
+    Fault.CUT: Result(State.DEFERRED, Reason.TRUNCATED),
+    Fault.NO_URL: Result(State.REFUSED, Reason.NOT_A_URL),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One row: an advertising case that nobody made."""
+    """One row of the table: an invented advertising case."""
 
     case_id: int
     title: Bilingual
-    brand: Brand
-    city: Bilingual
-    kind: Bilingual
-    published: date
-    score: int
+    brand: Bilingual
+    industry: Bilingual
     host: Host | None  # None: the cell is empty, or holds no URL
     format: Format
-    fault: Fault | None = None
-    link: str | None = None
-
-    @property
-    def page(self) -> str:
-        """Return the page that shows the case."""
-        site = self.host.site if self.host else "permissive.example"
-        return f"http://www.{site}/case/{self.case_id}"
+    fault: Fault | None
+    link: str | None  # None: the cell is empty
 
     @property
     def path(self) -> str:
@@ -82,67 +129,103 @@ class Case:
         return "/" + self.link.split("/", 3)[3]
 
     @property
-    def plan(self) -> Plan | None:
-        """Return what is to come of the link; None where there is none."""
+    def expected(self) -> Result | None:
+        """Return the state that the run must reach; None for an empty cell."""
         if self.link is None:
             return None
         if self.fault is not None:
-            return _PLANS[self.fault]
-        lapsed = self.host is not None and self.host.manner is Manner.LAPSED
-        return Plan(State.REFUSED, Reason.DECOY) if lapsed else HELD
+            return _RESULTS[self.fault]
+        is_lapsed = self.host is not None and self.host.behaviour is Behaviour.LAPSED
+        return Result(State.REFUSED, Reason.DECOY) if is_lapsed else HELD
 
 
-def cases() -> tuple[Case, ...]:
-    """Return all cases, in the order of their ids; the same ones every time."""
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The texts of the demonstration from words.json; pairs are English and Chinese."""
+
+    brands: list[list[str]]  # a name's pair, then its industry's
+    campaigns: list[list[str]]
+    page: dict[str, list[str]]
+    behaviours: dict[str, list[str]]  # by Behaviour
+
+    @classmethod
+    def load(cls) -> Words:
+        """Read the texts."""
+        return cls(**json.loads(resources.files("rehost.demo").joinpath("words.json").read_text("utf-8")))
+
+
+def make_cases() -> tuple[Case, ...]:
+    """Return all cases in the order of their ids; the same ones every time."""
     random = Random(SEED)
-    hosts: list[Host | None] = [host for host in HOSTS for _ in range(host.cases)]
-    hosts += [None] * (WITHOUT_PICTURE + 1)  # one more: the cell that holds words
+    hosts: list[Host | None] = [host for host in HOSTS for _ in range(host.links)]
+    hosts += [None] * (EMPTY_CELLS + 1)  # one more: the cell that holds words
     random.shuffle(hosts)
     faults = _faults(hosts)
-    return tuple(_case(index, host, faults.get(index), random) for index, host in enumerate(hosts))
+    words = Words.load()
+    brands, campaigns = words.brands, words.campaigns
+    cases = []
+    for index, host in enumerate(hosts):
+        brand = brands[index % len(brands)]
+        campaign = Bilingual(*campaigns[(index * 7 + index // len(brands) * 3) % len(campaigns)])
+        picture_format = random.choices([*FORMATS], [*FORMATS.values()])[0]
+        fault = faults.get(index)
+        cases.append(
+            Case(
+                case_id=FIRST_CASE + index,
+                title=SPECIAL_TITLES.get(index, campaign),
+                brand=Bilingual(*brand[:2]),
+                industry=Bilingual(*brand[2:]),
+                host=host,
+                format=picture_format,
+                fault=fault,
+                link=_link(host, picture_format, random) if host else "暂无图片" if fault else None,
+            )
+        )
+    return tuple(cases)
 
 
-def _faults(hosts: list[Host | None]) -> dict[int, Fault]:
-    """Return which links are at fault: some of those that are treated well otherwise."""
-    well = [index for index, host in enumerate(hosts) if host is not None and host.manner is Manner.OPEN]
-    own = [index for index, host in enumerate(hosts) if host is not None and host.manner is Manner.OWN_SITE]
-    no_url = next(index for index, host in enumerate(hosts) if host is None)
+def _faults(hosts: Sequence[Host | None]) -> dict[int, Fault]:
+    """Return the faulty links by their index."""
+    open_ones = [index for index, host in enumerate(hosts) if host and host.behaviour is Behaviour.OPEN]
+    own_site = [index for index, host in enumerate(hosts) if host and host.behaviour is Behaviour.OWN_SITE]
     return {
-        well[4]: Fault.DEAD,
-        well[11]: Fault.DEAD,
-        well[19]: Fault.REMOVED,
-        well[26]: Fault.CUT,
-        own[9]: Fault.DEAD,
-        own[21]: Fault.DEAD,
-        own[33]: Fault.REMOVED,
-        no_url: Fault.NO_URL,
+        **dict.fromkeys((open_ones[4], open_ones[11], own_site[9], own_site[21]), Fault.DEAD),
+        **dict.fromkeys((open_ones[19], own_site[33]), Fault.REMOVED),
+        open_ones[26]: Fault.CUT,
+        hosts.index(None): Fault.NO_URL,
     }
 
 
-def _case(index: int, host: Host | None, fault: Fault | None, random: Random) -> Case:
-    case_id = FIRST_CASE + index
-    brand = BRANDS[index % len(BRANDS)]
-    campaign = CAMPAIGNS[(index * 7 + index // len(BRANDS) * 3) % len(CAMPAIGNS)]
-    picture_format = random.choices([each for each, _ in _FORMATS], [weight for _, weight in _FORMATS])[0]
-    published = date(2020, 1, 6) + timedelta(days=index * 11)
-    return Case(
-        case_id=case_id,
-        title=_SPOILT_TITLES.get(index, campaign),
-        brand=brand,
-        city=random.choice(CITIES),
-        kind=random.choice(KINDS),
-        published=published,
-        score=random.randint(60, 99),
-        host=host,
-        format=picture_format,
-        fault=fault,
-        link=_link(host, fault, published, picture_format, random),
-    )
+def _link(host: Host, picture_format: Format, random: Random) -> str:
+    extension = random.choices((f".{picture_format.value}", ".jpg", ""), (90, 7, 3))[
+        0
+    ]  # real ones lie or lack at times
+    return f"http://{host.name}/upload/{random.getrandbits(96):024x}{extension}"
 
 
-def _link(host: Host | None, fault: Fault | None, published: date, form: Format, random: Random) -> str | None:
-    if host is None:
-        return "暂无图片" if fault is Fault.NO_URL else None
-    ending = random.choices([form.value, "jpg", ""], [90, 7, 3])[0]  # as in the wild: some endings lie, some lack
-    name = f"{random.getrandbits(96):024x}" + (f".{ending}" if ending else "")
-    return f"http://{host.name}/upload/{published:%Y%m%d}/{name}"
+def create_table(file: Path, cases: Sequence[Case]) -> None:
+    """Create the SQLite database with these cases in the table ad_cases; the file must not exist."""
+    rows = [
+        (
+            case.case_id,
+            f"http://www.{case.host.site if case.host else 'permissive.example'}/case/{case.case_id}",
+            f"{case.title.chinese} {case.title.english}",
+            f"{case.brand.chinese} {case.brand.english}",
+            case.link,
+        )
+        for case in cases
+    ]
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute(
+            "CREATE TABLE ad_cases (id INTEGER PRIMARY KEY, case_id INTEGER UNIQUE NOT NULL, source_url TEXT NOT NULL,"
+            " title TEXT NOT NULL, brand_name TEXT, main_image TEXT, main_image_local TEXT)"
+        )
+        database.executemany(
+            "INSERT INTO ad_cases (case_id, source_url, title, brand_name, main_image) VALUES (?, ?, ?, ?, ?)", rows
+        )
+
+
+def local_urls(file: Path) -> dict[int, str | None]:
+    """Return the local URL of every case that has a link."""
+    with closing(sqlite3.connect(file)) as database:
+        return dict(database.execute("SELECT case_id, main_image_local FROM ad_cases WHERE main_image IS NOT NULL"))

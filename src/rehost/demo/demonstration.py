@@ -1,0 +1,130 @@
+"""The demonstration, step by step; the command line prints the result of each step.
+
+Every start is a fresh one: only the pictures of the hosts are kept.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rehost.demo.cases import Case, Result, create_table, local_urls, make_cases
+from rehost.demo.origins import ADDRESS, Origins, Shown
+from rehost.demo.pictures import Pictures
+from rehost.errors import SettingsError, StoreError
+from rehost.model import State
+from rehost.settings import Settings, load
+
+MARK = "README.txt"
+MARK_TEXT = "This folder belongs to `rehost demo`, which empties it whenever it starts. Keep nothing here.\n"
+DATABASE = "demo.db"
+IMAGES = "images"
+PICTURES = "posters"
+MIN_FREE_BYTES = "64MiB"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A link whose result is not the expected one."""
+
+    case_id: int
+    expected: str
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """One demonstration, in a folder of its own."""
+
+    folder: Path
+    cases: Sequence[Case]
+    pictures: Pictures
+    origins: Origins
+
+    @classmethod
+    def prepare(cls, folder: Path) -> Demonstration:
+        """Prepare a folder: an empty store, a new table, and the pictures of the hosts.
+
+        Raises:
+            SettingsError: the folder holds files that are not the demonstration's.
+            StoreError: the folder cannot be written.
+        """
+        try:
+            _clear(folder)
+            cases = make_cases()
+            pictures = Pictures(folder / PICTURES)
+            pictures.create(cases)
+            create_table(folder / DATABASE, cases)
+        except OSError as error:
+            path = error.filename or folder
+            raise StoreError(f"{path} cannot be written ({error.strerror}); name another folder with --dir.") from error
+        return cls(folder, cases, pictures, Origins(cases, pictures))
+
+    def settings(self, port: int, token: str = "") -> Settings:
+        """Return the settings of the run, which send every request for port 80 to the simulated hosts.
+
+        Args:
+            port: of the hosts.
+            token: REHOST_TOKEN, which allows actions on the dashboard; without one it is read-only.
+        """
+        flags = {
+            "database_url": f"sqlite:///{self.folder.absolute() / DATABASE}",
+            "storage_dir": str(self.folder.absolute() / IMAGES),
+            "allow_networks": "127.0.0.0/8",
+            "connect_to": f"*:80:{ADDRESS}:{port}",
+            "min_free_bytes": MIN_FREE_BYTES,
+        }
+        return load(self.folder, {"REHOST_TOKEN": token}, flags)
+
+    def shown_directly(self, page: str) -> dict[int, Shown]:
+        """Return what a browser shows for each link in a page at this URL, by case id."""
+        shown = {case.case_id: self.origins.shown(case, page) for case in self.cases if case.link is not None}
+        self.origins.reset()
+        return shown
+
+    def local_urls(self) -> dict[int, str | None]:
+        """Return the local URL in each row that has a link, by case id."""
+        return local_urls(self.folder / DATABASE)
+
+    def differences(self, results: Mapping[int, Result]) -> list[Difference]:
+        """Compare the ledger, the row and the file of each link with what is expected.
+
+        Args:
+            results: the ledger's states, by case id.
+        """
+        urls = self.local_urls()
+        compared = [
+            Difference(case.case_id, str(case.expected), self._found(case, results.get(case.case_id), urls))
+            for case in self.cases
+            if case.expected
+        ]
+        return [each for each in compared if each.found != each.expected]
+
+    def _found(self, case: Case, result: Result | None, urls: Mapping[int, str | None]) -> str:
+        if result is None:
+            return "not in the ledger"
+        url = urls.get(case.case_id)
+        if result.state is not State.HELD:
+            return f"{result}" if url is None else f"{result}, but the row points at {url}"
+        if url is None:
+            return "held, but the row points at nothing"
+        file = self.folder / IMAGES / str(case.case_id) / url.rpartition("/")[2]
+        if file.suffix != f".{case.format.value}":
+            return f"held, but as {file.name}"
+        is_same = file.is_file() and file.read_bytes() == self.pictures.path(case).read_bytes()
+        return str(result) if is_same else f"held, but {file} is not the picture"
+
+
+def _clear(folder: Path) -> None:
+    """Remove the results of the last demonstration; keep the pictures of the hosts."""
+    mark = folder / MARK
+    if folder.is_dir() and any(folder.iterdir()) and not (mark.is_file() and mark.read_bytes() == MARK_TEXT.encode()):
+        raise SettingsError(f"{folder} holds files that are not the demonstration's; name another folder with --dir.")
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.write_text(MARK_TEXT, "utf-8")
+    for file in folder.glob(f"{DATABASE}*"):
+        file.unlink()
+    if (folder / IMAGES).exists():
+        shutil.rmtree(folder / IMAGES)
