@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from rehost.clock import Clock
-from rehost.hosts.daily_quota import Draw, Drawn
 from rehost.hosts.shares import Share
 from rehost.model import Rule
 from rehost.ports import KnownGoodLink, Spending
@@ -121,23 +121,13 @@ class FakeHostShares:
         self.allowances: dict[str, int] = {}
         self.proven: set[str] = set()
         self.left = False
-        self.drawn: dict[str, int] = {}  # of today's budget
 
-    async def shares(
+    async def take(
         self,
         wanted: Mapping[str, int],
-        in_flight: Mapping[str, int] | None = None,  # noqa: ARG002 - nobody else is there to wait for them
+        in_flight: Mapping[str, int],  # noqa: ARG002 - no other worker waits for them to end
     ) -> Mapping[str, Share]:
         return {host: self._share(host, number) for host, number in wanted.items()}
-
-    async def draw(self, draws: Mapping[str, Draw]) -> Mapping[str, Drawn]:
-        taken = {}
-        for host, wish in draws.items():
-            number = min(wish.number, wish.budget - self.drawn.get(host, 0))
-            self.drawn[host] = self.drawn.get(host, 0) + number
-            if wish.number > 0:
-                taken[host] = Drawn(number, 0, 3600.0)
-        return taken
 
     async def leave(self) -> None:
         self.left = True
@@ -154,3 +144,17 @@ class FakeHostShares:
         proven = host in self.proven
         allowance = self.allowances.get(host, number) if proven else 1
         return Share(min(number, allowance), allowance, proven=proven)
+
+
+class FakeDailyQuota:
+    """Requests counted by host, on a day that never ends (hosts.shares.DailyQuota)."""
+
+    def __init__(self, seconds: float = 3600.0) -> None:
+        self.taken: Counter[str] = Counter()
+        self.seconds = seconds  # until the day ends, as it says
+
+    async def take(self, host: str, budget: int) -> float | None:
+        if self.taken[host] >= budget:
+            return self.seconds
+        self.taken[host] += 1
+        return None

@@ -1,8 +1,8 @@
 import pytest
-from tests.contracts.host_shares import HostSharesContract
-from tests.fakes import FakeHostShares
+from tests.contracts.host_shares import DailyQuotaContract, HostSharesContract
+from tests.fakes import FakeDailyQuota, FakeHostShares
 
-from rehost.hosts.shares import HostShares
+from rehost.hosts.shares import DailyQuota, HostShares
 
 
 class TestFakeHostShares(HostSharesContract):
@@ -15,3 +15,15 @@ class TestHostShares(HostSharesContract):
     @pytest.fixture
     def shares(self, database):
         return HostShares(database, worker="one", concurrency=10, lease_seconds=60.0)
+
+
+class TestFakeDailyQuota(DailyQuotaContract):
+    @pytest.fixture
+    def quota(self):
+        return FakeDailyQuota()
+
+
+class TestDailyQuota(DailyQuotaContract):
+    @pytest.fixture
+    def quota(self, database):
+        return DailyQuota(database)

@@ -229,10 +229,10 @@ class Passing:
     def __init__(self):
         self.begun, self.ended = [], []
 
-    async def hop(self, host):
+    async def unscheduled(self, host):
         self.begun.append(host)
 
-    def hopped(self, host):
+    def unscheduled_succeeded(self, host):
         self.ended.append(host)
 
 

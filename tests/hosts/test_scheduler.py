@@ -1,16 +1,16 @@
-"""Turns at hosts: who may wait, and who is sent away."""
+"""Slots at hosts: which requests wait for one, and which are rejected."""
 
 import asyncio
 import contextlib
 from random import Random
 
 import pytest
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, FakeDailyQuota, FakeHostShares
 
 from rehost.errors import HostUnavailable, Transient, VisitError
-from rehost.hosts.daily_quota import Drawn
+from rehost.hosts.heartbeat import Heartbeat
 from rehost.hosts.limiter import HostLimiter
-from rehost.hosts.pacing import HostPolicy, Pause
+from rehost.hosts.pacing import HostPolicy
 from rehost.hosts.scheduler import HostPaused, RequestScheduler
 from rehost.hosts.shares import Share
 from rehost.model import Reason
@@ -18,82 +18,93 @@ from rehost.model import Reason
 HOST = "a.test"
 
 
-@pytest.fixture
-def polite():
-    return HostLimiter(FakeClock(), Random(1), concurrency=4, first_slots=0)
+class World:
+    """A scheduler with all that stands below it."""
+
+    def __init__(self, *, clock=None, concurrency=4, first_slots=0, budget=None, day_seconds=3600.0):
+        clock = clock or FakeClock()
+        self.shares = FakeHostShares()
+        self.quota = FakeDailyQuota(day_seconds)
+        policy = HostPolicy(daily_budget=budget)
+        self.limiter = HostLimiter(
+            clock, Random(1), concurrency=concurrency, first_slots=first_slots, policy_for=lambda _host: policy
+        )
+        self.heartbeat = Heartbeat(self.shares, self.limiter, lambda _event: None)
+        self.scheduler = RequestScheduler(
+            self.limiter, self.heartbeat, self.quota, clock, concurrency=concurrency, patience_seconds=20.0
+        )
+
+    def share(self, slots, host=HOST, **more):
+        self.limiter.apply({host: Share(slots, 4, **({"proven": True} | more))})
+        self.scheduler.refresh()
+
+    async def ask(self, host=HOST):
+        async with self.scheduler.slot(host):
+            return "had a slot"
+
+    async def begin_to_wait(self, host=HOST):
+        waiting = asyncio.create_task(self.ask(host))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        return waiting
+
+    async def redirect(self, reason, **more):
+        """Ask HOST, which redirects to a host that does not give what is asked for."""
+        error = Transient(reason, **more)
+        error.host = "led.test"
+        with contextlib.suppress(VisitError):
+            async with self.scheduler.slot(HOST):
+                await self.scheduler.unscheduled("led.test")
+                raise error
 
 
 @pytest.fixture
-def gate(polite):
-    return RequestScheduler(
-        polite,
-        FakeClock(),
-        concurrency=4,
-        patience_seconds=20.0,
-        changed=lambda _change: None,
-        greet=lambda: None,
-    )
+def world():
+    return World()
 
 
-async def wait_at(gate, host=HOST):
-    async with gate.turn(host):
-        return "had a turn"
+async def test_request_that_waits_is_rejected_when_another_worker_finds_a_long_pause(world):
+    waiting = await world.begin_to_wait()
 
-
-async def begin_to_wait(gate):
-    waiting = asyncio.create_task(wait_at(gate))
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    return waiting
-
-
-async def test_who_waits_when_another_worker_finds_a_long_pause_is_sent_away(gate, polite):
-    waiting = await begin_to_wait(gate)
-
-    polite.apply({HOST: Share(0, 4, pause_seconds=3600.0, proven=True)})
-    gate.refresh()
+    world.share(0, pause_seconds=3600.0)
 
     with pytest.raises(HostPaused):
         await asyncio.wait_for(waiting, 5)
 
 
-async def test_who_waits_with_nothing_in_flight_is_starved_until_a_share_comes(gate, polite):
-    assert not gate.is_starved()
-    waiting = [await begin_to_wait(gate) for _ in range(2)]
-    assert gate.is_starved()
+async def test_scheduler_is_starved_while_requests_wait_and_other_workers_hold_the_slots(world):
+    assert not world.scheduler.is_starved()
+    waiting = [await world.begin_to_wait() for _ in range(2)]
+    assert world.scheduler.is_starved()
 
-    polite.apply({HOST: Share(1, 4, proven=True)})
-    gate.refresh()
+    world.share(1)
 
-    assert not gate.is_starved()
+    assert not world.scheduler.is_starved()
     await asyncio.gather(*waiting)
-    assert not gate.is_starved()
+    assert not world.scheduler.is_starved()
 
 
-async def test_who_waits_for_a_pause_to_end_is_not_starved(gate, polite):
-    waiting = await begin_to_wait(gate)
+async def test_scheduler_is_not_starved_while_requests_wait_for_a_pause_to_end(world):
+    waiting = await world.begin_to_wait()
 
-    polite.apply({HOST: Share(0, 4, pause_seconds=5.0, proven=True)})
-    gate.refresh()
+    world.share(0, pause_seconds=5.0)
 
-    assert not gate.is_starved()
+    assert not world.scheduler.is_starved()
     waiting.cancel()
 
 
-async def test_who_waits_when_a_host_is_given_a_share_has_its_turn(gate, polite):
-    waiting = await begin_to_wait(gate)
+async def test_request_that_waits_gets_a_slot_when_the_worker_gets_a_share(world):
+    waiting = await world.begin_to_wait()
 
-    polite.apply({HOST: Share(1, 4, proven=True)})
-    gate.refresh()
+    world.share(1)
 
-    assert await asyncio.wait_for(waiting, 5) == "had a turn"
+    assert await asyncio.wait_for(waiting, 5) == "had a slot"
 
 
-async def test_a_short_pause_is_waited_out(gate, polite):
-    waiting = await begin_to_wait(gate)
+async def test_short_pause_is_waited_out(world):
+    waiting = await world.begin_to_wait()
 
-    polite.apply({HOST: Share(0, 4, pause_seconds=10.0, proven=True)})
-    gate.refresh()
+    world.share(0, pause_seconds=10.0)
     await asyncio.sleep(0)
 
     assert not waiting.done()
@@ -102,78 +113,117 @@ async def test_a_short_pause_is_waited_out(gate, polite):
         await waiting
 
 
-async def test_a_hop_waits_for_a_part_of_the_daily_budget_and_is_withheld_when_there_is_none():
-    clock = FakeClock(hurry=True)
-    polite = HostLimiter(clock, Random(1), concurrency=4, manners=lambda _host: HostPolicy(daily_budget=3))
-    drawn = [Drawn(1, 7, 3600.0), Drawn(0, 7, 3600.0)]
-    greeted = []
+async def test_first_request_to_a_host_wakes_the_heartbeat(world):
+    waiting = await world.begin_to_wait()
+    async with asyncio.timeout(5):
+        await world.heartbeat.wait(3600.0)
+    await world.heartbeat.send()
+    world.scheduler.refresh()
 
-    def greet():
-        greeted.append(polite.draws()[HOST].number)
-        polite.fill({HOST: drawn.pop(0)})
+    assert await asyncio.wait_for(waiting, 5) == "had a slot"
 
-    gate = RequestScheduler(
-        polite, clock, concurrency=4, patience_seconds=20.0, changed=lambda _change: None, greet=greet
-    )
-    await gate.hop(HOST)
-    with pytest.raises(HostUnavailable, match="the day's budget of 3 requests is used up") as caught:
-        await gate.hop(HOST)
 
-    assert len(greeted) == 2
+async def test_request_that_is_cancelled_as_it_gets_its_slot_gives_the_slot_back(world):
+    waiting = await world.begin_to_wait()
+    world.share(1)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+    assert world.limiter.in_flight() == {}
+    assert await asyncio.wait_for(world.ask(), 5) == "had a slot"
+
+
+# daily budgets
+
+
+async def test_requests_beyond_the_daily_budget_are_rejected_and_pause_the_host():
+    world = World(first_slots=4, budget=2)
+
+    ended = await asyncio.gather(*(world.ask() for _ in range(5)), return_exceptions=True)
+
+    assert ended.count("had a slot") == 2
+    assert [type(each) for each in ended].count(HostPaused) == 3
+    assert world.limiter.pause_seconds(HOST) == 3600.0
+    assert world.limiter.cause(HOST) == (Reason.THROTTLED, "the day's budget of 2 requests is used up")
+    assert world.limiter.in_flight() == {}
+    await world.heartbeat.stop()
+    assert world.shares.pauses == []  # a budget that the operator raises holds at once
+
+
+async def test_end_of_the_day_is_waited_for_when_it_is_near():
+    world = World(clock=FakeClock(hurry=True), first_slots=4, budget=1, day_seconds=15.0)
+    await world.ask()
+    waiting = await world.begin_to_wait()
+    world.quota.taken.clear()
+
+    assert await asyncio.wait_for(waiting, 5) == "had a slot"
+
+
+async def test_slot_is_given_back_when_the_budget_cannot_be_read():
+    world = World(first_slots=1, budget=1)
+
+    async def fail(_host, _budget):
+        raise KeyError
+
+    world.quota.take, take = fail, world.quota.take
+    with pytest.raises(KeyError):
+        await world.ask()
+    world.quota.take = take
+
+    assert await asyncio.wait_for(world.ask(), 5) == "had a slot"
+
+
+async def test_request_without_a_slot_counts_against_the_daily_budget_and_is_refused_beyond_it():
+    world = World(budget=2)
+    await world.scheduler.unscheduled(HOST)
+    await world.scheduler.unscheduled(HOST)
+    with pytest.raises(HostUnavailable, match="the day's budget of 2 requests is used up") as caught:
+        await world.scheduler.unscheduled(HOST)
+
     assert caught.value.retry_after == pytest.approx(3600.0, abs=1)
-    assert polite.finished("other.test", caught.value) is None
-    assert polite.pause_seconds("other.test") == 0
+    assert world.limiter.finished_unscheduled("other.test", caught.value) is None
+    assert world.limiter.pause_seconds("other.test") == 0
 
 
-async def test_a_hop_to_a_host_without_a_budget_is_not_held_up(gate, polite):
-    await gate.hop(HOST)
+async def test_request_without_a_slot_to_a_host_without_a_budget_is_not_held_up(world):
+    await world.scheduler.unscheduled(HOST)
 
-    assert polite.draws() == {}
-
-
-async def led_on(gate, reason, **more):
-    """Ask HOST, which leads to another host, which does not give what is asked for."""
-    error = Transient(reason, **more)
-    error.host = "led.test"
-    with contextlib.suppress(VisitError):
-        async with gate.turn(HOST):
-            await gate.hop("led.test")
-            raise error
+    assert not world.quota.taken
 
 
-async def test_what_another_host_did_behind_a_redirect_is_held_against_that_one():
-    told = []
-    polite = HostLimiter(FakeClock(), Random(1), concurrency=4, first_slots=1)
-    gate = RequestScheduler(
-        polite, FakeClock(), concurrency=4, patience_seconds=20.0, changed=told.append, greet=lambda: None
-    )
-    async with gate.turn("led.test"):
-        waiting = asyncio.create_task(wait_at(gate, "led.test"))
-        await asyncio.sleep(0)
+# redirects
 
-        await led_on(gate, Reason.THROTTLED, retry_after=3600.0)
+
+async def test_answer_of_a_host_behind_a_redirect_counts_for_that_host():
+    world = World(first_slots=1)
+    async with world.scheduler.slot("led.test"):
+        waiting = await world.begin_to_wait("led.test")
+
+        await world.redirect(Reason.THROTTLED, retry_after=3600.0)
 
     with pytest.raises(HostPaused):
         await waiting
-    assert [pause.host for pause in told if isinstance(pause, Pause)] == ["led.test"]
-    assert polite.pause_seconds(HOST) == 0
-    assert polite.pause_seconds("led.test") >= 3600
+    assert world.limiter.pause_seconds(HOST) == 0
+    assert world.limiter.pause_seconds("led.test") >= 3600
     with pytest.raises(HostUnavailable) as caught:
-        await gate.hop("led.test")
+        await world.scheduler.unscheduled("led.test")
     assert caught.value.retry_after >= 3600
+    await world.heartbeat.send()
+    assert [host for host, _, _ in world.shares.pauses] == ["led.test"]
 
 
-async def test_a_host_that_is_down_behind_redirects_is_left_alone_after_failures_in_a_row(gate, polite):
-    polite.apply({HOST: Share(1, 4, proven=True)})
+async def test_host_that_is_down_behind_redirects_is_paused_after_failures_in_a_row(world):
+    world.share(1)
     for _ in range(2):
-        await led_on(gate, Reason.TIMED_OUT)
-    gate.hopped("led.test")
+        await world.redirect(Reason.TIMED_OUT)
+    world.scheduler.unscheduled_succeeded("led.test")
     for _ in range(2):
-        await led_on(gate, Reason.TIMED_OUT)
-    assert polite.pause_seconds("led.test") == 0
+        await world.redirect(Reason.TIMED_OUT)
+    assert world.limiter.pause_seconds("led.test") == 0
 
-    await led_on(gate, Reason.TIMED_OUT)
+    await world.redirect(Reason.TIMED_OUT)
 
-    assert polite.pause_seconds("led.test") > 0
-    assert polite.pause_seconds(HOST) == 0
-    assert polite.in_flight() == {}
+    assert world.limiter.pause_seconds("led.test") > 0
+    assert world.limiter.pause_seconds(HOST) == 0
+    assert world.limiter.in_flight() == {}

@@ -15,7 +15,7 @@ async def test_leases_of_a_worker_that_is_gone_are_due_at_once(desk):
     await desk.note()
     [task] = await desk.ledger.lease("cases", HOST, 5)
     dead = HostShares(desk.database, worker="worker", concurrency=5, lease_seconds=600)
-    await dead.shares({HOST: 5})
+    await dead.take({HOST: 5}, {})
 
     freed = await desk.ledger.bury(lambda name: name == "worker")
 
@@ -38,27 +38,27 @@ async def test_leases_of_a_worker_that_died_before_its_first_sign_of_life_are_du
 async def test_shares_of_a_worker_that_is_gone_are_free(desk):
     one = HostShares(desk.database, worker="one", concurrency=5, lease_seconds=600)
     two = HostShares(desk.database, worker="two", concurrency=5, lease_seconds=600)
-    await one.shares({HOST: 5})
+    await one.take({HOST: 5}, {})
 
     await desk.ledger.bury(lambda name: name == "one")
 
-    assert (await two.shares({HOST: 5}))[HOST].slots == 1
+    assert (await two.take({HOST: 5}, {}))[HOST].slots == 1
 
 
 async def test_a_worker_that_ends_gives_its_shares_back(desk):
     one = HostShares(desk.database, worker="one", concurrency=5, lease_seconds=600)
     two = HostShares(desk.database, worker="two", concurrency=5, lease_seconds=600)
-    await one.shares({HOST: 5})
+    await one.take({HOST: 5}, {})
 
     await one.leave()
 
-    assert (await two.shares({HOST: 5}))[HOST].slots == 1
+    assert (await two.take({HOST: 5}, {}))[HOST].slots == 1
 
 
 async def test_the_living_keep_what_they_hold(desk):
     one = HostShares(desk.database, worker="one", concurrency=5, lease_seconds=600)
     two = HostShares(desk.database, worker="two", concurrency=5, lease_seconds=600)
-    await one.shares({HOST: 5})
+    await one.take({HOST: 5}, {})
 
     assert await desk.ledger.bury(lambda _name: False) == 0
-    assert (await two.shares({HOST: 5}))[HOST].slots == 0
+    assert (await two.take({HOST: 5}, {}))[HOST].slots == 0

@@ -124,7 +124,7 @@ async def test_a_run_is_alive_while_its_worker_is(desk, database):
     run = await desk.ledger.begin_run("cases")
     assert [each.is_alive for each in await queries.runs()] == [False]
 
-    await HostShares(database, worker="worker", concurrency=4, lease_seconds=60).shares({"a.example": 1})
+    await HostShares(database, worker="worker", concurrency=4, lease_seconds=60).take({"a.example": 1}, {})
     assert [(each.run, each.is_alive) for each in await queries.runs()] == [(run, True)]
 
     await put_ahead(database, "rehost_workers", "alive_until")

@@ -29,7 +29,7 @@ class Turns:
         self._instead = instead
 
     @asynccontextmanager
-    async def turn(self, host):
+    async def slot(self, host):
         if not self.left:
             await self._instead(host)
         self.left -= 1

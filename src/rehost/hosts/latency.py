@@ -1,81 +1,75 @@
-"""How long an answer may take to begin before another link has the turn, by how long its host's answers took. Pure.
+"""How long an answer may take to begin before another link is visited instead, learned from its host's answers. Pure.
 
-TCP asks the same of a segment, and this is its answer (RFC 6298, section 2): the mean plus four times the mean
-deviation, both smoothed, half a second at least. A link that is given up so is asked again last, with all its time: an
-answer that is slow but honest is had, for one more request. No host gets more of those than a tenth of its answers, and
-those that it is asked for at once before it has shown anything.
+TCP has the same question about a segment, and this is its answer (RFC 6298, section 2): the smoothed mean plus four
+times the smoothed mean deviation, at least half a second. A link that is given up for slowness is asked again last,
+without this limit, so a slow but good answer is still received, for one more request. A host gets at most one such
+extra request for ten answers, and a few before it has answered at all.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
-LEAST_SECONDS = 0.5
-"""RFC 6298, (2.4), has a second, for clocks as they were, and allows for less; Linux takes a fifth (TCP_RTO_MIN)."""
+from cachetools import LRUCache
+
+MIN_SECONDS = 0.5
+"""RFC 6298, (2.4), says one second, because clocks were coarse, and allows less; Linux uses 0.2 (TCP_RTO_MIN)."""
 
 FIRST_SECONDS = 3.0
-"""RFC 6298, (5.7): what TCP waits where it has not measured yet and something was lost."""
+"""RFC 6298, (5.7): TCP's timeout where nothing was measured yet and something was lost."""
 
-ENOUGH = 4
-"""Answers after which a host's habits are believed."""
+MIN_ANSWERS = 4
+"""Answers of a host from which its timeout is computed."""
 
-EARNED = 0.1
-MOST_EARNED = 5.0
-"""Links that may be given up, earned with each answer; and at most at once, so that a host that dies tells nothing."""
+CREDIT_PER_ANSWER = 0.1
+MAX_CREDIT = 5.0
+"""An answer earns a tenth of one link that may be given up; a host that dies has credit for so many at most."""
 
-MOST_HOSTS = 10_000
-"""Known at once; those that answered longest ago are forgotten first."""
+MAX_HOSTS = 10_000
+"""Hosts that are remembered; those used longest ago are dropped first."""
 
 
 @dataclass(slots=True)
-class _Habit:
-    """How long one host takes; seconds."""
+class _Latency:
+    """How long one host's answers take to begin; seconds."""
 
     mean: float = 0.0
     deviation: float = 0.0
     answers: int = 0
-    earned: float = 1.0
+    credit: float = 1.0
 
-    def take(self, seconds: float) -> None:
-        """Take in one more answer (RFC 6298, (2.2) for the first, (2.3) for the others)."""
+    def add(self, seconds: float) -> None:
+        """Add one more answer (RFC 6298, (2.2) for the first, (2.3) for the others)."""
         if self.answers:
             self.deviation += (abs(self.mean - seconds) - self.deviation) / 4
             self.mean += (seconds - self.mean) / 8
-            self.earned = min(MOST_EARNED, self.earned + EARNED)
+            self.credit = min(MAX_CREDIT, self.credit + CREDIT_PER_ANSWER)
         else:
             self.mean, self.deviation = seconds, seconds / 2
         self.answers += 1
 
-    def patience(self) -> float | None:
+    def timeout(self) -> float | None:
         """Return the seconds after which an answer that has not begun is given up; None for never."""
-        if self.earned < 1:
+        if self.credit < 1:
             return None
-        return FIRST_SECONDS if self.answers < ENOUGH else max(LEAST_SECONDS, self.mean + 4 * self.deviation)
+        return FIRST_SECONDS if self.answers < MIN_ANSWERS else max(MIN_SECONDS, self.mean + 4 * self.deviation)
 
 
 class LatencyTracker:
-    """Knows how long each host's answers take to begin."""
+    """Measures how long each host's answers take to begin."""
 
     def __init__(self) -> None:
-        """Begin without knowing any host."""
-        self._habits: OrderedDict[str, _Habit] = OrderedDict()
+        """Begin without any host."""
+        self._hosts: LRUCache[str, _Latency] = LRUCache(MAX_HOSTS)
 
     def seconds(self, host: str) -> float | None:
-        """Return how long an answer may take to begin; None for as long as an attempt may take at all."""
-        return self._habits.get(host, _Habit()).patience()
+        """Return how long an answer may take to begin; None for as long as the whole attempt may take."""
+        return self._hosts.get(host, _Latency()).timeout()
 
     def answered(self, host: str, seconds: float) -> None:
-        """Take in after how long an answer began."""
-        self._of(host).take(seconds)
+        """Record after how many seconds an answer began."""
+        self._hosts.setdefault(host, _Latency()).add(seconds)
 
     def gave_up(self, host: str) -> None:
-        """Take in that an answer was not waited for."""
-        self._of(host).earned -= 1
-
-    def _of(self, host: str) -> _Habit:
-        habit = self._habits.setdefault(host, _Habit())
-        self._habits.move_to_end(host)
-        if len(self._habits) > MOST_HOSTS:
-            self._habits.popitem(last=False)
-        return habit
+        """Record that an answer was not waited for."""
+        self._hosts.setdefault(host, _Latency()).credit -= 1

@@ -1,6 +1,6 @@
-"""Who may send a request now: a bound over all hosts, fairness between them, and each host's own politeness.
+"""Which request may be sent now: bounded over all hosts, fair between them, and polite to each.
 
-Only a request holds a turn. A visit that waits for its next attempt, or whose body is being proven, holds none: so a
+Only a request holds a slot. A visit that waits for its next attempt, or whose body is being verified, holds none: so a
 slow decoder, a retry or a hanging host never takes the place of a request that could be sent.
 """
 
@@ -8,67 +8,70 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+
+from cachetools import LRUCache
 
 from rehost.clock import Clock
 from rehost.errors import RehostError, VisitError
+from rehost.hosts.heartbeat import Heartbeat
 from rehost.hosts.limiter import HostLimiter
 from rehost.hosts.pacing import News, Pause
+from rehost.hosts.shares import DailyQuota
 
-HOP_SECONDS = 0.1
-"""Between two looks whether more of a daily budget has come."""
+MAX_HOSTS = 10_000
+"""Hosts of which the scheduler remembers that it has asked the heartbeat for a share."""
 
 
-class HostPaused(RehostError):  # noqa: N818 - no error: the host rests
-    """The host is to be left alone for longer than a visit may wait; nothing is said about the link."""
+class HostPaused(RehostError):  # noqa: N818 - no error: the link is asked for later
+    """The host is paused for longer than a visit may wait; this says nothing about the link."""
 
 
 class RequestScheduler:
-    """Hands out turns, at most `concurrency` at a time (invariant 8)."""
+    """Gives slots to requests, at most `concurrency` at a time (invariant 8)."""
 
     def __init__(
         self,
-        politeness: HostLimiter,
+        limiter: HostLimiter,
+        heartbeat: Heartbeat,
+        quota: DailyQuota,
         clock: Clock,
         *,
         concurrency: int,
         patience_seconds: float,
-        changed: Callable[[News], None],
-        greet: Callable[[], None],
     ) -> None:
         """Take the parts.
 
         Args:
-            politeness: this worker's manners towards every host.
+            limiter: which host may be asked.
+            heartbeat: gets the news, and is woken when a request waits for a share.
+            quota: counts requests to hosts that have a daily budget.
             clock: for the alarm that ends a wait.
             concurrency: requests in flight at most.
             patience_seconds: a pause up to this long is waited out.
-            changed: is told what the other workers should know.
-            greet: is called when the ledger is to be asked soon: a host is waited for that has no share yet, or too
-                small a part of its daily budget.
         """
-        self._politeness = politeness
+        self._limiter = limiter
+        self._heartbeat = heartbeat
+        self._quota = quota
         self._clock = clock
         self._concurrency = concurrency
         self._free = concurrency
         self._patience = patience_seconds
-        self._changed = changed
-        self._greet = greet
-        self._met: set[str] = set()
+        self._known: LRUCache[str, bool] = LRUCache(MAX_HOSTS)
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
         self._alarm: asyncio.Task[None] | None = None
 
     @asynccontextmanager
-    async def turn(self, host: str) -> AsyncIterator[None]:
-        """Wait for a turn at `host`, hold it for one request, and learn from how that went.
+    async def slot(self, host: str) -> AsyncIterator[None]:
+        """Wait for a slot at `host`, hold it for one request, and learn from how the request ended.
 
-        What is the doing of another host, to which that one led, is learned of that.
+        A VisitError that names another host in its `host` is that host's doing: a redirect led there.
 
         Raises:
-            HostPaused: the host's pause is longer than a visit may wait.
+            HostPaused: the host is paused for longer than a visit may wait.
         """
-        await self._enter(host)
+        await self._acquire(host)
         error: VisitError | None = None
         try:
             yield
@@ -76,66 +79,77 @@ class RequestScheduler:
             error = caught
             raise
         finally:
-            self._leave(host, error)
+            self._release(host, error)
 
-    async def hop(self, host: str) -> None:
-        """Wait until a request may be sent for which no turn is taken: a hop of a redirect, a robots.txt.
+    async def unscheduled(self, host: str) -> None:
+        """Return when a request without a slot may be sent: a redirect's hop, a robots.txt.
 
-        Its host's daily budget counts it, as all that the host gets to see; concurrency and delays do not hold it up.
+        The host's daily budget counts it; concurrency and delays do not hold it up. Report a good end with
+        `unscheduled_succeeded`; of a failure, `slot` learns by the error's `host`.
 
         Raises:
-            Withheld: the host is to be left alone.
+            HostUnavailable: the host is paused, or its daily budget is used up.
         """
-        while not self._politeness.passes(host):
-            self._greet()
-            await self._clock.sleep(HOP_SECONDS)
+        self._limiter.check_not_paused(host)
+        while not await self._is_within_budget(host):
+            self._limiter.check_not_paused(host)
 
-    def hopped(self, host: str) -> None:
-        """Learn that such a request has ended well."""
-        self._tell(self._politeness.passed(host, None))
+    def unscheduled_succeeded(self, host: str) -> None:
+        """Learn that a request without a slot ended well."""
+        self._report(self._limiter.finished_unscheduled(host, None))
 
     def refresh(self) -> None:
-        """Take in that shares and pauses may have changed: send away who would wait too long, let in who may enter."""
-        for host in [host for host in self._waiting if self._politeness.pause_seconds(host) > self._patience]:
-            self.dismiss(host)
+        """Apply changed shares and pauses to the requests that wait: reject those of long pauses, give slots."""
+        for host in [host for host in self._waiting if self._limiter.pause_seconds(host) > self._patience]:
+            self.reject_waiters(host)
         self.open()
 
     def is_starved(self) -> bool:
-        """Return whether nothing is in flight, and somebody waits for a host of which others have all there is."""
-        return self._free == self._concurrency and any(map(self._politeness.lacks_share, self._waiting))
+        """Return whether nothing is in flight and a request waits for a host whose slots other workers hold."""
+        return self._free == self._concurrency and any(map(self._limiter.lacks_share, self._waiting))
 
     def open(self) -> None:
-        """Let in whoever may enter now."""
+        """Give slots to all requests that may be sent now."""
         while self._free > 0 and self._waiting:
-            host = self._politeness.next_host(self._waiting)
+            host = self._limiter.next_host(self._waiting)
             if host is None:
                 break
-            future = self._take(host)
+            future = self._next_waiter(host)
             if future.done():  # its visit was cancelled
                 continue
             self._free -= 1
-            if self._politeness.started(host):
-                self._greet()
+            self._limiter.started(host)
             future.set_result(None)
         self._set_alarm()
 
     def pause(self, pause: Pause) -> None:
-        """Leave a host alone from now on, for a reason that its answers to single requests do not show."""
-        self._politeness.heed(pause)
-        self._tell(pause)
+        """Pause a host, for a reason that the answers to single requests do not show."""
+        self._limiter.pause(pause)
+        self._report(pause)
 
-    def dismiss(self, host: str) -> None:
-        """Send away all who wait for this host."""
+    def reject_waiters(self, host: str) -> None:
+        """Raise HostPaused in all requests that wait for this host."""
         for future in self._waiting.pop(host, ()):
             if not future.done():
                 future.set_exception(HostPaused(host))
 
-    async def _enter(self, host: str) -> None:
-        if self._politeness.pause_seconds(host) > self._patience:
+    async def _acquire(self, host: str) -> None:
+        while True:
+            await self._wait(host)
+            try:
+                if await self._is_within_budget(host):
+                    return
+            except BaseException:
+                self._abandon(host)
+                raise
+            self._abandon(host)
+
+    async def _wait(self, host: str) -> None:
+        if self._limiter.pause_seconds(host) > self._patience:
             raise HostPaused(host)
-        if host not in self._met:
-            self._met.add(host)
-            self._greet()
+        if host not in self._known:
+            self._known[host] = True
+            self._heartbeat.wake()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(host, deque()).append(future)
         self.open()
@@ -143,26 +157,44 @@ class RequestScheduler:
             await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
-                self._free += 1  # the turn came in the very moment in which the visit was cancelled
-                self._politeness.abandoned(host)
+                self._abandon(host)  # the slot came in the moment in which the visit was cancelled
             raise
 
-    def _leave(self, host: str, error: VisitError | None) -> None:
+    async def _is_within_budget(self, host: str) -> bool:
+        """Count one request against the host's daily budget, if it has one; if that is used up, pause the host.
+
+        The other workers are not told: each finds out by itself, and a budget that the operator raises holds at once.
+        """
+        budget = self._limiter.daily_budget(host)
+        seconds = None if budget is None else await self._quota.take(host, budget)
+        if seconds is None:
+            return True
+        self._limiter.pause(Pause(host, seconds, f"the day's budget of {budget} requests is used up"))
+        if seconds > self._patience:
+            self.reject_waiters(host)
+        return False
+
+    def _abandon(self, host: str) -> None:
         self._free += 1
-        if error is not None and error.host is not None:
-            self._tell(self._politeness.passed(error.host, error))
-            error = None  # the host itself did answer: it led there
-        self._tell(self._politeness.finished(host, error))
+        self._limiter.abandoned(host)
         self.open()
 
-    def _tell(self, news: News | None) -> None:
+    def _release(self, host: str, error: VisitError | None) -> None:
+        self._free += 1
+        if error is not None and error.host is not None:
+            self._report(self._limiter.finished_unscheduled(error.host, error))
+            error = None  # the host itself answered well: it led there
+        self._report(self._limiter.finished(host, error))
+        self.open()
+
+    def _report(self, news: News | None) -> None:
         if news is None:
             return
-        self._changed(news)
+        self._heartbeat.report(news)
         if isinstance(news, Pause) and news.seconds > self._patience:
-            self.dismiss(news.host)
+            self.reject_waiters(news.host)
 
-    def _take(self, host: str) -> asyncio.Future[None]:
+    def _next_waiter(self, host: str) -> asyncio.Future[None]:
         queue = self._waiting[host]
         future = queue.popleft()
         if not queue:
@@ -173,11 +205,11 @@ class RequestScheduler:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
-        due = self._politeness.next_time() if self._waiting and self._free > 0 else None
+        due = self._limiter.next_time() if self._waiting and self._free > 0 else None
         if due is not None:
-            self._alarm = asyncio.create_task(self._ring(due - self._clock.monotonic()))
+            self._alarm = asyncio.create_task(self._open_in(due - self._clock.monotonic()))
 
-    async def _ring(self, seconds: float) -> None:
+    async def _open_in(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
         self._alarm = None
         self.open()

@@ -17,11 +17,11 @@ from rehost.model import Reason
 class Hops(Protocol):
     """Who lets requests go for which no turn is taken: hops of redirects, robots.txt (hosts/scheduler.py)."""
 
-    async def hop(self, host: str) -> None:
+    async def unscheduled(self, host: str) -> None:
         """Return as soon as one may be sent to this host; raises Withheld."""
         ...
 
-    def hopped(self, host: str) -> None:
+    def unscheduled_succeeded(self, host: str) -> None:
         """Take it that one has ended well. Of one that did not, the error says so, by its `host`."""
         ...
 
@@ -81,7 +81,7 @@ class RedirectChain:
         """Take it that who was asked last has answered well."""
         hop, self._hop = self._hop, None
         if hop is not None and self._hops is not None:
-            self._hops.hopped(hop)
+            self._hops.unscheduled_succeeded(hop)
 
     async def _begin(self, url: str) -> None:
         """Return when this may be asked for."""
@@ -91,7 +91,7 @@ class RedirectChain:
         host = host_of(url)
         if not self._has_turn:
             if self._hops is not None:
-                await self._hops.hop(host)
+                await self._hops.unscheduled(host)
             self._hop = host
         self.host, self._has_turn = host, False
 

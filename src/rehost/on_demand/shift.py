@@ -108,13 +108,13 @@ class OnDemandRun:
         renewed = self._clock.monotonic()
         try:
             while not await self._is_over():
-                await self._pulse.beat()
+                await self._pulse.send()
                 self._gate.open()
                 self._dismiss(self._politeness.wanted(), self._rhythm.patience_seconds)
                 if self._clock.monotonic() - renewed >= self._rhythm.renew_seconds:
-                    await self._pulse.renew(self._tasks.values())
+                    await self._ledger.renew(list(self._tasks.values()))
                     renewed = self._clock.monotonic()
-                await self._pulse.rest(self._rhythm.beat_seconds)
+                await self._pulse.wait(self._rhythm.beat_seconds)
         except OperatorError as error:
             log.warning("pictures on demand stopped reason=%r", str(error))
             self._courses.clear()
@@ -142,4 +142,4 @@ class OnDemandRun:
         """Send away all who wait for hosts that are to be left alone for longer than that."""
         for host in hosts:
             if self._politeness.pause_seconds(host) > patience:
-                self._gate.dismiss(host)
+                self._gate.reject_waiters(host)

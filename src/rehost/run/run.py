@@ -280,14 +280,14 @@ class Run:
         """Show that we live, for ever: at once when there is news, every few seconds otherwise."""
         renewed = self._clock.monotonic()
         while True:
-            await self._parts.pulse.beat()
+            await self._parts.pulse.send()
             self._parts.gate.refresh()
             self._wake.set()
             if self._clock.monotonic() - renewed >= self._limits.renew_seconds:
-                await self._parts.pulse.renew(self._leases.open.values())
+                await self._parts.ledger.renew(list(self._leases.open.values()))
                 renewed = self._clock.monotonic()
             is_starved = self._parts.gate.is_starved()
-            await self._parts.pulse.rest(self._limits.starved_seconds if is_starved else self._limits.beat_seconds)
+            await self._parts.pulse.wait(self._limits.starved_seconds if is_starved else self._limits.beat_seconds)
 
     async def _summary(self, seconds: float) -> RunEnded:
         tally = await self._parts.ledger.tally(self._source)

@@ -41,7 +41,7 @@ from rehost.store.base import Store
 class Turns(Protocol):
     """Who says when a request may be sent (gate.py)."""
 
-    def turn(self, host: str) -> AbstractAsyncContextManager[None]:
+    def slot(self, host: str) -> AbstractAsyncContextManager[None]:
         """Wait for a turn and hold it for one request."""
         ...
 
@@ -211,7 +211,7 @@ class Visitor:
 
     async def _attempt(self, host: str, request: Request, trail: _Trail) -> tuple[Download, Image]:
         try:
-            async with self.turns.turn(host):
+            async with self.turns.slot(host):
                 download = await self.fetcher.fetch(request)
         except SlowToAnswer:
             self.habits.gave_up(host)

@@ -17,7 +17,7 @@ from rehost.hosts.heartbeat import Heartbeat
 from rehost.hosts.limiter import HostLimiter
 from rehost.hosts.pacing import HostPolicy
 from rehost.hosts.scheduler import RequestScheduler
-from rehost.hosts.shares import HostShares
+from rehost.hosts.shares import DailyQuota, HostShares
 from rehost.hotlink.cleanup import DecoyCleaner
 from rehost.hotlink.learner import Learner
 from rehost.hotlink.referers import Referers
@@ -95,17 +95,17 @@ async def open_parts(
             random,
             concurrency=settings.concurrency,
             requests=limits.requests,
-            manners=_manners(settings),
+            policy_for=_policies(settings),
             first_slots=0,
         )
-        pulse = Heartbeat(ledger, shares, politeness, listen)
+        pulse = Heartbeat(shares, politeness, listen)
         gate = RequestScheduler(
             politeness,
+            pulse,
+            DailyQuota(theirs),
             clock,
             concurrency=limits.requests,
             patience_seconds=limits.patience_seconds,
-            changed=pulse.report,
-            greet=pulse.hurry,
         )
         client = await stack.enter_async_context(_client(settings, clock, limits.requests, gate))
         inspector = await stack.enter_async_context(_inspector(settings, clock))
@@ -147,7 +147,7 @@ def _referers(settings: Settings) -> Referers:
     return Referers(settings.referer, laid_down)
 
 
-def _manners(settings: Settings) -> Callable[[str], HostPolicy]:
+def _policies(settings: Settings) -> Callable[[str], HostPolicy]:
     """Return what the operator asks for by host: the first pattern that fits says it, the general settings the rest."""
     general = HostPolicy(settings.min_delay_seconds, settings.daily_budget or None)
     special = [
