@@ -14,7 +14,7 @@ import pytest
 
 from rehost.cli.main import VERBS, rehost
 from rehost.model import Reason
-from rehost.settings import DatabaseParts, Settings, knobs, load
+from rehost.settings import DatabaseParts, Settings, load, settings_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "backend").rglob("*.md")])
@@ -70,7 +70,12 @@ def test_generated_page_is_up_to_date(name):
 def test_every_setting_is_documented():
     page = text_of(REFERENCE / "settings.md")
 
-    missing = [knob.name for part in (DatabaseParts, Settings) for knob in knobs(part) if f"`{knob.name}`" not in page]
+    missing = [
+        setting.name
+        for part in (DatabaseParts, Settings)
+        for setting in settings_of(part)
+        if f"`{setting.name}`" not in page
+    ]
 
     assert not missing
 
@@ -137,12 +142,12 @@ def test_settings_in_the_docs_are_settings(page, block, tmp_path):
 
     load(tmp_path, {}, {})
 
-    names = {knob.name for part in (DatabaseParts, Settings) for knob in knobs(part)}
+    names = {setting.name for part in (DatabaseParts, Settings) for setting in settings_of(part)}
     assert set(re.findall(r"^(\w+)=", block, re.MULTILINE)) <= names
 
 
 def test_names_of_settings_in_the_docs_are_those_that_there_are():
-    names = {knob.name for part in (DatabaseParts, Settings) for knob in knobs(part)}
+    names = {setting.name for part in (DatabaseParts, Settings) for setting in settings_of(part)}
     others = {"REHOST_TEST_SEED", "REHOST_TEST_POSTGRES"}
 
     for page in PAGES:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rehost.settings import DatabaseParts, Settings, knobs
+from rehost.settings import DatabaseParts, Settings, settings_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "rehost"
@@ -108,14 +108,18 @@ def test_invariant_has_a_test_that_bears_its_name(number):
 def test_every_setting_is_used():
     text = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES if (PACKAGE / "settings") not in path.parents)
 
-    unused = [knob.attribute for knob in knobs(Settings) if not re.search(rf"\bsettings\.{knob.attribute}\b", text)]
+    unused = [
+        setting.attribute
+        for setting in settings_of(Settings)
+        if not re.search(rf"\bsettings\.{setting.attribute}\b", text)
+    ]
 
     by_way_of = {"retry": "attempts", "contact": "user_agent"}
     assert not [name for name in unused if f"settings.{by_way_of.get(name, name)}" not in text]
 
 
 def test_settings_have_names_of_their_own():
-    names = [knob.name for part in (Settings, DatabaseParts) for knob in knobs(part)]
+    names = [setting.name for part in (Settings, DatabaseParts) for setting in settings_of(part)]
 
     assert len(names) == len(set(names))
 

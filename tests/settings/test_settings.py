@@ -9,7 +9,7 @@ import pytest
 
 from rehost.errors import SettingsError
 from rehost.model import Source
-from rehost.settings import ConnectTo, OriginOverride, Settings, knobs, load, size_text
+from rehost.settings import ConnectTo, OriginOverride, Settings, load, settings_of, size_text
 
 
 @pytest.fixture
@@ -27,13 +27,13 @@ def from_toml(base: Path, text: str) -> Settings:
     return load(base, {}, {})
 
 
-def complaint(base: Path, **environ: str) -> str:
+def error_of(base: Path, **environ: str) -> str:
     with pytest.raises(SettingsError) as raised:
         load(base, environ, {})
     return str(raised.value)
 
 
-def test_defaults_are_the_manuals(base):
+def test_defaults_are_those_of_the_manual(base):
     settings = load(base, {}, {})
 
     assert base / "data/images" == settings.storage_dir
@@ -43,7 +43,7 @@ def test_defaults_are_the_manuals(base):
     assert (Source(),) == settings.sources
 
 
-def test_flags_win_then_environment_then_dotenv_then_toml(base):
+def test_priority_falls_from_flags_to_environment_to_dotenv_to_toml(base):
     (base / ".env").write_text("IMAGE_DOWNLOAD_CONCURRENCY=3\nIMAGE_DOWNLOAD_RETRY=3\nIMAGE_MAX_REDIRECTS=3\n")
     (base / "rehost.toml").write_text(
         "IMAGE_DOWNLOAD_CONCURRENCY=4\nIMAGE_DOWNLOAD_RETRY=4\nIMAGE_MAX_REDIRECTS=4\nIMAGE_MAX_FRAMES=4\n"
@@ -77,7 +77,7 @@ def test_unknown_names_are_ignored(base):
         ("NOTE='a\nIMAGE_STORAGE_DIR=inside\n'\nIMAGE_STORAGE_DIR=outside", "outside"),
     ],
 )
-def test_dotenv_line(base, line, folder):
+def test_dotenv_line_is_parsed(base, line, folder):
     assert base / folder == from_dotenv(base, line).storage_dir
 
 
@@ -90,11 +90,11 @@ def test_dotenv_line(base, line, folder):
     ],
     ids=["BOM and CRLF", "UTF-16", "GBK in a comment"],
 )
-def test_dotenv_of_other_editors(base, encoded):
+def test_dotenv_files_of_other_editors_are_read(base, encoded):
     assert from_dotenv(base, encoded).retry == 7
 
 
-def test_empty_environment_variable_leaves_the_file_to_speak(base):
+def test_an_empty_environment_variable_does_not_override_the_file(base):
     (base / ".env").write_text("IMAGE_DOWNLOAD_RETRY=5\nIMAGE_ALLOW_NETWORKS=10.0.0.0/8\n")
 
     settings = load(base, {"IMAGE_DOWNLOAD_RETRY": "", "IMAGE_ALLOW_NETWORKS": ""}, {})
@@ -114,17 +114,17 @@ def test_empty_environment_variable_leaves_the_file_to_speak(base):
         ("64MB", 64 * 10**6),
     ],
 )
-def test_sizes(base, text, size):
+def test_sizes_are_parsed(base, text, size):
     assert size == load(base, {"IMAGE_MAX_BYTES": text}, {}).max_bytes
 
 
 @pytest.mark.parametrize(("size", "text"), [(64 << 20, "64MiB"), (1 << 30, "1GiB"), (1000, "1000"), (0, "0")])
-def test_size_text_is_read_back(size, text):
+def test_size_text_can_be_parsed_again(size, text):
     assert text == size_text(size)
 
 
-def test_defaults_are_worded_as_they_are_written():
-    words = {knob.name: knob.default_text for knob in knobs(Settings)}
+def test_defaults_are_shown_as_an_operator_would_write_them():
+    words = {setting.name: setting.default_text for setting in settings_of(Settings)}
 
     assert words["IMAGE_MAX_BYTES"] == "64MiB"
     assert words["IMAGE_DOWNLOAD_TIMEOUT"] == "30 seconds"
@@ -132,7 +132,7 @@ def test_defaults_are_worded_as_they_are_written():
 
 
 @pytest.mark.parametrize(("retry", "attempts"), [("0", 1), ("1", 1), ("3", 3)])
-def test_retry_counts_attempts_in_all(base, retry, attempts):
+def test_retry_counts_all_attempts(base, retry, attempts):
     assert attempts == load(base, {"IMAGE_DOWNLOAD_RETRY": retry}, {}).attempts
 
 
@@ -156,7 +156,7 @@ def test_retry_counts_attempts_in_all(base, retry, attempts):
         ({"DATABASE_URL": "postgresql://h?channel_binding=prefer"}, "postgresql://h"),
     ],
 )
-def test_database_url(base, environ, url):
+def test_database_url_is_brought_into_one_form(base, environ, url):
     assert url == load(base, environ, {}).database_url
 
 
@@ -167,54 +167,54 @@ def test_database_url(base, environ, url):
         ("postgresql://u:hunter2@h:70000/db", "postgresql://user:password@host:port/name"),
         ("postgresql://u:hunter2@[::1/db", "postgresql://user:password@host:port/name"),
         ("postgresql://u:hunter2@h/db?channel_binding=require", "without channel_binding=require"),
-        ("postgresql://u:hunter2@h/db?gssencmode=disable", "without gssencmode: leave it out"),
-        ("postgresql://u:hunter2@h/db?sslmode=yes", "for sslmode disable or allow or"),
-        ("postgresql://u:hunter2@h/db?connect_timeout=soon", "for connect_timeout a whole number"),
+        ("postgresql://u:hunter2@h/db?gssencmode=disable", "without gssencmode: remove it"),
+        ("postgresql://u:hunter2@h/db?sslmode=yes", "expected disable or allow or"),
+        ("postgresql://u:hunter2@h/db?connect_timeout=soon", "a whole number from 1 to 3600 for connect_timeout"),
     ],
 )
-def test_a_database_url_that_cannot_be_kept_to_is_told_in_a_sentence(base, url, words):
-    said = complaint(base, DATABASE_URL=url)
+def test_a_database_url_that_is_not_supported_is_explained_without_its_password(base, url, words):
+    said = error_of(base, DATABASE_URL=url)
 
-    assert said.startswith("DATABASE_URL=(not shown) (the environment) is not usable; allowed is ")
+    assert said.startswith("DATABASE_URL=(not shown) (the environment) is not valid; expected ")
     assert words in said
     assert "hunter2" not in said
 
 
-def test_relative_sqlite_file_lies_in_the_base(base):
+def test_a_relative_sqlite_path_starts_from_the_base(base):
     assert f"sqlite:///{base}/a.db" == load(base, {"DATABASE_URL": "sqlite:///a.db"}, {}).database_url
 
 
-def test_db_parts_of_a_stronger_place_win_over_a_weaker_url(base):
+def test_db_parts_override_a_url_of_lower_priority(base):
     (base / ".env").write_text("DATABASE_URL=postgresql://file/n\nDB_NAME=from_file\n")
 
     assert load(base, {"DB_HOST": "h"}, {}).database_url == "postgresql://postgres@h:5432/from_file"
     assert load(base, {}, {}).database_url == "postgresql://file/n"
 
 
-def test_ledger_is_beside_the_table_unless_named(base):
+def test_the_ledger_is_in_the_same_database_unless_named(base):
     assert load(base, {"DB_HOST": "a"}, {}).ledger_url == "postgresql://postgres@a:5432/ad_case_db"
     assert load(base, {"REHOST_LEDGER_URL": "postgresql://b/l"}, {}).ledger_url == "postgresql://b/l"
 
 
-def test_secrets_are_never_shown(base):
+def test_secrets_are_never_printed(base):
     settings = load(base, {"DB_PASSWORD": "hunter2", "REHOST_TOKEN": "hunter2"}, {})
 
     assert "hunter2" not in repr(settings)
-    assert "hunter2" not in complaint(base, DATABASE_URL="mysql://u:hunter2@h/n")
+    assert "hunter2" not in error_of(base, DATABASE_URL="mysql://u:hunter2@h/n")
 
 
 @pytest.mark.parametrize("token", ["口令", "tökén", "a\nb"])
-def test_a_token_that_no_header_can_carry_is_refused(base, token):
-    assert "REHOST_TOKEN=(not shown) (the environment) is not usable" in complaint(base, REHOST_TOKEN=token)
+def test_a_token_that_no_header_can_contain_is_rejected(base, token):
+    assert "REHOST_TOKEN=(not shown) (the environment) is not valid" in error_of(base, REHOST_TOKEN=token)
 
 
-def test_networks(base):
+def test_networks_are_parsed(base):
     settings = load(base, {"IMAGE_ALLOW_NETWORKS": "127.0.0.0/8, fd00::/8 10.0.0.1"}, {})
 
     assert tuple(map(ip_network, ("127.0.0.0/8", "fd00::/8", "10.0.0.1/32"))) == settings.allow_networks
 
 
-def test_connect_to(base):
+def test_connect_to_is_parsed(base):
     text = "*:443:127.0.0.1:8443, Example.com::[::1]:80 [2001:db8::1]:80:other: ::127.0.0.1:"
 
     settings = load(base, {"IMAGE_CONNECT_TO": text}, {})
@@ -254,51 +254,51 @@ def test_connect_to(base):
         ("DB_HOST", "h:1"),
     ],
 )
-def test_bad_value_is_named_with_its_place_and_what_is_allowed(base, name, value):
-    message = complaint(base, **{name: value})
+def test_the_message_about_an_invalid_value_names_its_place_and_what_is_expected(base, name, value):
+    message = error_of(base, **{name: value})
 
     assert message.startswith(
-        f"{name}={value.encode('unicode_escape').decode()} (the environment) is not usable; allowed is "
+        f"{name}={value.encode('unicode_escape').decode()} (the environment) is not valid; expected "
     )
 
 
-def test_place_of_a_bad_value_in_a_file_is_its_line(base):
+def test_the_place_of_an_invalid_value_in_a_file_is_its_line(base):
     (base / ".env").write_text("# one\nIMAGE_DOWNLOAD_RETRY=x\n")
     (base / "rehost.toml").write_text('[source.a]\ntable="t"\n\n[origin."x.com"]\nreferer = "nonsense"\n')
 
-    message = complaint(base)
+    message = error_of(base)
 
     assert f"({base}/.env:2)" in message
     assert f"({base}/rehost.toml:5)" in message
-    assert '[source."a"] key= ' in message  # all that is wrong is said at once
+    assert '[source."a"] key= ' in message  # all errors are reported at once
 
 
-def test_unreadable_files_are_named(base):
+def test_an_unreadable_file_is_named(base):
     (base / ".env").mkdir()
 
-    assert f"{base}/.env cannot be read" in complaint(base)
+    assert f"{base}/.env cannot be read (" in error_of(base)
 
 
-def test_toml_that_is_none_is_named(base):
+def test_a_toml_file_with_a_syntax_error_is_named(base):
     (base / "rehost.toml").write_text("a = = b")
 
-    assert f"{base}/rehost.toml is no valid TOML" in complaint(base)
+    assert f"{base}/rehost.toml is not valid TOML" in error_of(base)
 
 
-def test_sources(base):
+def test_a_source_is_parsed(base):
     settings = from_toml(base, '[source.goods]\ntable="shop.goods"\nkey="sku"\nlink="photo"\nlocal="photo_local"\n')
 
     assert settings.sources == (Source("goods", "shop.goods", "sku", "photo", None, "photo_local", "{key}/photo"),)
 
 
-def test_two_sources_may_not_share_their_names_in_the_store(base):
+def test_two_sources_must_not_use_the_same_names_in_the_store(base):
     section = 'table="t"\nkey="id"\nlink="photo"\nlocal="l"\n'
 
     with pytest.raises(SettingsError, match="two sources"):
         from_toml(base, f"[source.a]\n{section}[source.b]\n{section}")
 
 
-def test_origins(base):
+def test_an_origin_is_parsed(base):
     settings = from_toml(
         base,
         """
@@ -334,12 +334,12 @@ def test_origins(base):
         "referer = [{}]",
     ],
 )
-def test_bad_line_of_an_origin_is_named(base, line):
+def test_an_invalid_line_of_an_origin_is_named(base, line):
     with pytest.raises(SettingsError, match=rf'\[origin."x.com"\] {line.split()[0]}=.*rehost.toml:2'):
         from_toml(base, f'[origin."x.com"]\n{line}\n')
 
 
-def test_toml_values_of_every_type(base):
+def test_toml_values_of_every_type_are_accepted(base):
     settings = from_toml(
         base, 'IMAGE_ROBOTS=true\nIMAGE_ALLOW_NETWORKS=["127.0.0.1", "::1"]\nIMAGE_DOWNLOAD_TIMEOUT=1.5'
     )
@@ -349,7 +349,7 @@ def test_toml_values_of_every_type(base):
     assert settings.timeout_seconds == 1.5
 
 
-def test_user_agent_carries_the_contact(base):
+def test_the_user_agent_contains_the_contact(base):
     assert load(base, {"IMAGE_CONTACT": "me@example.com"}, {}).user_agent.endswith(" (me@example.com)")
     assert load(base, {"IMAGE_USER_AGENT": "x/1"}, {}).user_agent == "x/1"
 

@@ -1,6 +1,6 @@
-"""Settings: what the operator may choose, read once and parsed at the edge."""
+"""The settings: what an operator can choose, parsed once before anything starts."""
 
-from rehost.settings.fields import DatabaseParts, Setting, Settings, knobs
+from rehost.settings.fields import DatabaseParts, Setting, Settings, settings_of
 from rehost.settings.loader import load
 from rehost.settings.sections import OriginOverride
 from rehost.settings.types import ConnectTo, Network, size_text
@@ -12,7 +12,7 @@ __all__ = [
     "OriginOverride",
     "Setting",
     "Settings",
-    "knobs",
     "load",
+    "settings_of",
     "size_text",
 ]

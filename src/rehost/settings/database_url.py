@@ -1,4 +1,4 @@
-"""URLs of databases: what they may say, and one form for all of it."""
+"""URLs of databases: checked and brought into one form."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rehost.settings.types import DATABASE, PORT, TEXT, Kind, choice, whole
 _URL = re.compile(r"(postgresql|postgres|sqlite)(\+[a-z0-9]+)?://(.*)", re.DOTALL)
 _PLACE = re.compile(r"(?:\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^/:?\[\]]*)(?::(?P<port>\d*))?(?:/[^?]*)?(?:\?(?P<query>.*))?")
 
-PARAMETERS: Mapping[str, Kind[str] | Kind[int]] = {  # of libpq's own, what asyncpg can be told
+PARAMETERS: Mapping[str, Kind[str] | Kind[int]] = {  # those parameters of libpq that asyncpg supports
     "host": TEXT,
     "port": PORT,
     "sslmode": choice("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
@@ -29,19 +29,19 @@ PARAMETERS: Mapping[str, Kind[str] | Kind[int]] = {  # of libpq's own, what asyn
 
 
 class UrlError(ValueError):
-    """A URL is not usable.
+    """A URL is not valid.
 
     Attributes:
-        allowed: what would be.
+        expected: what would be valid.
     """
 
-    def __init__(self, allowed: str = DATABASE.allowed) -> None:
-        super().__init__(f"allowed is {allowed}")
-        self.allowed = allowed
+    def __init__(self, expected: str = DATABASE.expected) -> None:
+        super().__init__(f"expected {expected}")
+        self.expected = expected
 
 
 def parts_url(parts: DatabaseParts) -> str:
-    """Return DB_* as one URL; every character of the name and the password is kept."""
+    """Return DB_* as one URL; any character is allowed in the name and the password."""
     credentials = quote(parts.user, safe="") + (f":{quote(parts.password, safe='')}" if parts.password else "")
     name = quote(parts.name, safe="")
     if parts.host.startswith("/"):
@@ -51,12 +51,12 @@ def parts_url(parts: DatabaseParts) -> str:
 
 
 def normal_url(text: str, base: Path) -> str:
-    """Return a database's URL with its password quoted and its SQLite file absolute.
+    """Return a database's URL with a quoted password and an absolute path of a SQLite file.
 
-    A password may stand unquoted, `@`, `/` and `#` included: the last `@` ends it.
+    The password may be unquoted and contain `@`, `/` and `#`: the last `@` ends it.
 
     Raises:
-        UrlError: no URL of a database that rehost works with.
+        UrlError: this is not the URL of a database that rehost supports.
     """
     found = _URL.fullmatch(text)
     if found is None:
@@ -71,28 +71,28 @@ def normal_url(text: str, base: Path) -> str:
 
 
 def _place(text: str) -> str:
-    """Return host, port, name and parameters, those in libpq's words."""
+    """Return host, port, name and parameters, with libpq's names of the parameters."""
     found = _PLACE.fullmatch(text)
     if found is None or (found["port"] and not _is(PORT, found["port"])):
         raise UrlError
     if not found["query"]:
         return text
-    given = parse_qsl(found["query"].replace("+", "%2B"), keep_blank_values=True)  # it is no space to libpq
+    given = parse_qsl(found["query"].replace("+", "%2B"), keep_blank_values=True)  # libpq does not read + as a space
     query = urlencode([pair for name, value in given for pair in _parameter(name, value)], safe="/", quote_via=quote)
     return text.removesuffix(f"?{found['query']}") + (f"?{query}" if query else "")
 
 
 def _parameter(name: str, value: str) -> list[tuple[str, str]]:
-    """Return a parameter as it is passed on, or nothing where it asks for no more than is done anyway."""
+    """Return a parameter as the driver gets it, or nothing if it requests the driver's usual behaviour."""
     if name == "channel_binding":
         if value in {"disable", "prefer"}:
             return []
-        raise UrlError("a URL without channel_binding=require, which the driver cannot keep to: leave it out")
-    name = "sslmode" if name == "ssl" else name  # as SQLAlchemy's users know it
+        raise UrlError("a URL without channel_binding=require, which the driver does not support: remove it")
+    name = "sslmode" if name == "ssl" else name  # asyncpg's own name
     if name not in PARAMETERS:
-        raise UrlError(f"a URL without {name}: leave it out (there may be {', '.join(PARAMETERS)})")
+        raise UrlError(f"a URL without {name}: remove it (supported are {', '.join(PARAMETERS)})")
     if not _is(PARAMETERS[name], value):
-        raise UrlError(f"for {name} {PARAMETERS[name].allowed}")
+        raise UrlError(f"{PARAMETERS[name].expected} for {name}")
     return [(name, value)]
 
 
@@ -105,7 +105,7 @@ def _is(kind: Kind[str] | Kind[int], text: str) -> bool:
 
 
 def _sqlite_path(rest: str, base: Path) -> str:
-    """Return the absolute path (and query) of `/path` or `//absolute/path`, as SQLAlchemy writes them."""
+    """Return the absolute path, with the query, of SQLAlchemy's `/path` or `//absolute/path`."""
     if not rest.startswith("/") or len(rest) == 1:
         raise UrlError
     return rest[1:] if rest.startswith("/:memory:") else str(base / rest[1:])

@@ -1,6 +1,6 @@
-"""Every knob once: its name, default, unit, bounds and help, on the field that it fills.
+"""All settings: each is a dataclass field with its name, default, unit, bounds and help.
 
-To add a setting, add a field here; parsing, errors and docs/reference/settings.md follow from it.
+To add a setting, add a field here: parsing, error messages, flags and docs/reference/settings.md use it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is known of one setting besides its value."""
+    """One setting, without its value."""
 
     attribute: str
     name: str
@@ -51,18 +51,18 @@ class Setting:
     default: object
     help: str
     unit: str = ""
-    says: str = ""  # the default in words, where the value does not say it
-    secret: bool = False  # never shown
-    short: str = ""  # its flag, where the attribute's name means something else there, or would be long
+    says: str = ""  # the default in words, if the value alone is unclear
+    secret: bool = False  # never printed, and not a flag
+    short: str = ""  # its flag, if the attribute's name would mislead or be too long
 
     @property
     def flag(self) -> str:
-        """Return its flag on the command line, without the dashes before it."""
+        """Return its flag on the command line, without the dashes."""
         return self.short or self.attribute.replace("_", "-")
 
     @property
     def default_text(self) -> str:
-        """Return the default as a person writes it, with its unit."""
+        """Return the default as an operator would write it, with its unit."""
         if self.says:
             return self.says
         if self.unit == "bytes" and isinstance(self.default, int):
@@ -71,7 +71,7 @@ class Setting:
         return f"{value} {self.unit}".rstrip()
 
 
-def _knob(
+def _setting(
     name: str,
     default: T,
     kind: Kind[T],
@@ -82,198 +82,214 @@ def _knob(
     secret: bool = False,
     short: str = "",
 ) -> T:
-    """Return a dataclass field that knows its Knob; typed as its value, as `dataclasses.field` is."""
+    """Return a dataclass field that carries a Setting; its type is that of the value, as in `dataclasses.field`."""
     about = {"name": name, "kind": kind, "default": default, "help": text, "unit": unit, "says": says, "secret": secret}
-    return field(default=default, repr=not secret, metadata={"knob": {**about, "short": short}})
+    return field(default=default, repr=not secret, metadata={"setting": {**about, "short": short}})
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseParts:
-    """The database as DB_* name it; DATABASE_URL says the same in one line."""
+    """The database as DB_* describe it; DATABASE_URL is the same in one line."""
 
-    host: str = _knob("DB_HOST", "localhost", SERVER, "Host name, address, or folder of the socket of PostgreSQL.")
-    port: int = _knob("DB_PORT", 5432, PORT, "Port of PostgreSQL.")
-    name: str = _knob("DB_NAME", "ad_case_db", WORD, "Name of the database.")
-    user: str = _knob("DB_USER", "postgres", WORD, "Name of the database's user.")
-    password: str = _knob("DB_PASSWORD", "", TEXT, "The user's password; any characters.", says="(empty)", secret=True)
+    host: str = _setting("DB_HOST", "localhost", SERVER, "PostgreSQL's host name, address, or folder of its socket.")
+    port: int = _setting("DB_PORT", 5432, PORT, "PostgreSQL's port.")
+    name: str = _setting("DB_NAME", "ad_case_db", WORD, "Name of the database.")
+    user: str = _setting("DB_USER", "postgres", WORD, "Name of the database user.")
+    password: str = _setting(
+        "DB_PASSWORD", "", TEXT, "Password of the database user; any characters.", says="(empty)", secret=True
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings of one command, parsed; `load` makes it."""
+    """All settings of one command, parsed; `load` returns it."""
 
-    database_url: str = _knob(
+    database_url: str = _setting(
         "DATABASE_URL",
         "",
         DATABASE,
-        "The database with the table of links; holds in place of DB_*, unless those stand in a stronger place. "
-        "libpq's `?sslmode=...`, `sslrootcert`, `sslcert`, `sslkey`, `sslcrl`, `application_name`, `connect_timeout`, "
-        "`options` and `target_session_attrs` may follow.",
-        says="made of DB_*",
+        "The database that contains the table of links; replaces DB_*, unless those are set in a place of higher "
+        "priority. It may have libpq's parameters `?sslmode=...`, `sslrootcert`, `sslcert`, `sslkey`, `sslcrl`, "
+        "`application_name`, `connect_timeout`, `options` and `target_session_attrs`.",
+        says="made from DB_*",
         secret=True,
     )
-    ledger_url: str = _knob(
+    ledger_url: str = _setting(
         "REHOST_LEDGER_URL",
         "",
         DATABASE,
-        "The database for rehost's own tables, where they may not stand beside the table.",
+        "The database for rehost's own tables, if they must not be in the same database as the table of links.",
         says="the same database",
         secret=True,
     )
-    storage_dir: Path = _knob("IMAGE_STORAGE_DIR", Path("data/images"), PATH, "Folder that holds the copies.")
-    concurrency: int = _knob(
+    storage_dir: Path = _setting("IMAGE_STORAGE_DIR", Path("data/images"), PATH, "Folder that contains the copies.")
+    concurrency: int = _setting(
         "IMAGE_DOWNLOAD_CONCURRENCY",
         10,
         whole(1, 1000),
-        "Requests in flight at most, in all of one command, and to one host over all machines.",
+        "Maximum of requests in flight: of one command with all its workers, and to one host from all machines.",
         unit="requests",
     )
-    timeout_seconds: float = _knob(
+    timeout_seconds: float = _setting(
         "IMAGE_DOWNLOAD_TIMEOUT",
         30.0,
         seconds(0.1, 3600),
-        "Limit of one attempt in all, from the connection to the last byte, redirects included.",
+        "Time limit of one attempt, from connecting to the last byte, including redirects.",
         unit="seconds",
         short="timeout",
     )
-    retry: int = _knob(
+    retry: int = _setting(
         "IMAGE_DOWNLOAD_RETRY",
         3,
         whole(0, 100),
-        "Attempts in all that one visit makes where another may help; 0 and 1 both mean one.",
+        "Maximum of attempts during one visit, if another attempt may help; 0 and 1 both mean one.",
         unit="attempts",
         short="attempts",
     )
-    static_url_prefix: str = _knob(
+    static_url_prefix: str = _setting(
         "IMAGE_STATIC_URL_PREFIX",
         "/static/images",
         PREFIX,
-        "Path below which the copies are served; the local URLs in the rows begin with it.",
+        "URL path under which the copies are served; the local URLs in the rows start with it.",
     )
-    allow_networks: tuple[Network, ...] = _knob(
+    allow_networks: tuple[Network, ...] = _setting(
         "IMAGE_ALLOW_NETWORKS",
         (),
         NETWORKS,
-        "Networks that links may lead into although they are not public.",
+        "Networks that are not public, but to which links may lead.",
         says="(none)",
     )
-    connect_to: tuple[ConnectTo, ...] = _knob(
+    connect_to: tuple[ConnectTo, ...] = _setting(
         "IMAGE_CONNECT_TO",
         (),
         CONNECT_TO,
-        "Where to connect in place of where a link says, as curl's --connect-to; the address is judged all the same.",
+        "Connect to another address than the link's, like curl's --connect-to; that address must be allowed as well.",
         says="(none)",
     )
-    max_bytes: int = _knob("IMAGE_MAX_BYTES", 64 * MIB, size(1, TIB), "Largest picture, decoded.", unit="bytes")
-    max_pixels: int = _knob(
-        "IMAGE_MAX_PIXELS", 50_000_000, whole(1, 10**12), "Largest width times height.", unit="pixels"
+    max_bytes: int = _setting(
+        "IMAGE_MAX_BYTES",
+        64 * MIB,
+        size(1, TIB),
+        "Maximum size of an image file, after decoding any Content-Encoding.",
+        unit="bytes",
     )
-    max_frames: int = _knob("IMAGE_MAX_FRAMES", 2000, whole(1, 10**6), "Most frames of an animation.", unit="frames")
-    max_redirects: int = _knob("IMAGE_MAX_REDIRECTS", 5, whole(0, 50), "Most hops of one attempt.", unit="hops")
-    verify: str = _knob(
+    max_pixels: int = _setting(
+        "IMAGE_MAX_PIXELS", 50_000_000, whole(1, 10**12), "Maximum of width times height.", unit="pixels"
+    )
+    max_frames: int = _setting(
+        "IMAGE_MAX_FRAMES", 2000, whole(1, 10**6), "Maximum of frames in an animation.", unit="frames"
+    )
+    max_redirects: int = _setting(
+        "IMAGE_MAX_REDIRECTS", 5, whole(0, 50), "Maximum of redirects in one attempt.", unit="hops"
+    )
+    verify: str = _setting(
         "IMAGE_VERIFY",
         "decode",
         choice("decode", "structure"),
-        "How a picture is proven: a decoder reads all of it, or its container is walked to its end.",
+        "How an image is verified: by decoding all of it, or only by reading its structure to the end.",
     )
-    decode_memory_bytes: int = _knob(
+    decode_memory_bytes: int = _setting(
         "IMAGE_DECODE_MEMORY",
         512 * MIB,
         size(64 * MIB, TIB),
-        "Memory of each decoder process; what needs more is too large.",
+        "Memory limit of each decoder process; an image that needs more counts as too large.",
         unit="bytes",
         short="decode-memory",
     )
-    decode_seconds: float = _knob(
+    decode_seconds: float = _setting(
         "IMAGE_DECODE_SECONDS",
         20.0,
         seconds(0.1, 3600),
-        "Limit of decoding one picture; what needs longer is too large.",
+        "Time limit for decoding one image; an image that needs longer counts as too large.",
         unit="seconds",
     )
-    decode_processes: int = _knob(
-        "IMAGE_DECODE_PROCESSES", 0, whole(0, 256), "Decoder processes; 0 means one for each core.", unit="processes"
+    decode_processes: int = _setting(
+        "IMAGE_DECODE_PROCESSES",
+        0,
+        whole(0, 256),
+        "Number of decoder processes; 0 means one per core.",
+        unit="processes",
     )
-    min_free_bytes: int = _knob(
+    min_free_bytes: int = _setting(
         "IMAGE_MIN_FREE_BYTES",
         GIB,
         size(0, 1024 * TIB),
-        "The run stops before the disk has less than this left.",
+        "Free disk space at which the run stops.",
         unit="bytes",
     )
-    lease_seconds: float = _knob(
+    lease_seconds: float = _setting(
         "IMAGE_LEASE_SECONDS",
         120.0,
         seconds(5, 86400),
-        "After this long without a sign of life another worker takes a link over.",
+        "Time without a heartbeat after which other workers take over a worker's links.",
         unit="seconds",
     )
-    referer: str = _knob(
+    referer: str = _setting(
         "IMAGE_REFERER",
         "auto",
         REFERER,
-        "The Referer that origins are shown: learned for each (auto), or the same rule for all.",
+        "The Referer sent to origins: learned for each origin (auto), or the same rule for all.",
     )
-    user_agent: str = _knob(
-        "IMAGE_USER_AGENT", "", HEADER, "The User-Agent that origins are shown.", says="rehost/VERSION (IMAGE_CONTACT)"
+    user_agent: str = _setting(
+        "IMAGE_USER_AGENT", "", HEADER, "The User-Agent sent to origins.", says="rehost/VERSION (IMAGE_CONTACT)"
     )
-    contact: str = _knob(
+    contact: str = _setting(
         "IMAGE_CONTACT",
         "",
         HEADER,
-        "An address or URL at which an origin's owner reaches you; goes into the User-Agent.",
+        "An e-mail address or URL where the owner of an origin can reach you; becomes part of the User-Agent.",
         says="(none)",
     )
-    min_delay_seconds: float = _knob(
+    min_delay_seconds: float = _setting(
         "IMAGE_MIN_DELAY",
         0.0,
         seconds(0, 3600),
-        "Least time between two requests to one host.",
+        "Minimum time between two requests to one host.",
         unit="seconds",
         short="min-delay",
     )
-    daily_budget: int = _knob(
+    daily_budget: int = _setting(
         "IMAGE_DAILY_BUDGET",
         0,
         whole(0, 10**9),
-        "Most requests to one host in a day of UTC, over all workers and runs; 0 means no limit.",
+        "Maximum of requests to one host per UTC day, from all workers and runs; 0 means no limit.",
         unit="requests",
     )
-    robots: bool = _knob(
+    robots: bool = _setting(
         "IMAGE_ROBOTS",
         default=False,
         kind=SWITCH,
-        text="Whether robots.txt and X-Robots-Tag are obeyed.",
+        text="Whether to obey robots.txt and X-Robots-Tag.",
         says="off",
     )
-    read_through: bool = _knob(
+    read_through: bool = _setting(
         "IMAGE_READ_THROUGH",
         default=False,
         kind=SWITCH,
-        text="Whether /image/SOURCE/KEY fetches a picture of the catalogue that is asked for and not held yet.",
+        text="Whether a request for /image/SOURCE/KEY fetches the image if it has no copy yet.",
         says="off",
     )
-    token: str = _knob(
+    token: str = _setting(
         "REHOST_TOKEN",
         "",
         TOKEN,
-        "The token that actions through the API and the page need; without one there are none.",
+        "The token that actions through the API and the dashboard require; without a token there are no actions.",
         says="(none)",
         secret=True,
     )
-    api_host: str = _knob("API_HOST", "127.0.0.1", WORD, "Address that the server listens on.")
-    api_port: int = _knob("API_PORT", 8000, PORT, "Port that the server listens on.")
+    api_host: str = _setting("API_HOST", "127.0.0.1", WORD, "Address on which the server listens.")
+    api_port: int = _setting("API_PORT", 8000, PORT, "Port on which the server listens.")
     origins: tuple[OriginOverride, ...] = field(default=(), repr=False)
     sources: tuple[Source, ...] = ()
 
     @property
     def attempts(self) -> int:
-        """Return how many attempts one visit makes at most: at least one."""
+        """Return the maximum of attempts during one visit, which is at least one."""
         return max(1, self.retry)
 
 
-def knobs(part: type[Settings | DatabaseParts]) -> Iterator[Setting]:
-    """Yield the knobs of a part, in the order in which the reference page shows them."""
+def settings_of(part: type[Settings | DatabaseParts]) -> Iterator[Setting]:
+    """Yield the settings of a part, in the order of the reference page."""
     for each in fields(part):
-        if about := each.metadata.get("knob"):
+        if about := each.metadata.get("setting"):
             yield Setting(attribute=each.name, **about)

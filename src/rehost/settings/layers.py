@@ -1,6 +1,6 @@
-"""Where settings stand, from the strongest place to the weakest: flags, environment, `.env`, rehost.toml.
+"""The places of settings, by falling priority: flags, environment, `.env`, rehost.toml.
 
-Each place becomes a Layer of texts that know where they stand. Nothing is judged here but the form of the files.
+Each place becomes a Layer of texts with their positions. This module checks the syntax of the files, not the values.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A setting's text and where it stands."""
+    """A setting's text and where it was given."""
 
     text: str
     where: str
@@ -34,7 +34,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """All that one place says."""
+    """All settings given in one place."""
 
     values: Mapping[str, Given]
 
@@ -50,39 +50,39 @@ class TomlFile:
     origins: Mapping[str, Table] = field(default_factory=dict)
 
     def where(self, key: str, section: str = "") -> str:
-        """Return `file:line` of a key, as near as the text tells (tomllib keeps no lines)."""
+        """Return `file:line` of a key, found by searching the text because tomllib reports no lines."""
         return f"{self.path}:{_toml_line(self.text, section, key)}"
 
 
 def read_environment(environ: Mapping[str, str]) -> Layer:
-    """Return the environment's layer."""
+    """Return the layer of the environment."""
     return Layer({name: Given(text.strip(), "the environment") for name, text in environ.items()})
 
 
 def read_dotenv(path: Path) -> Layer:
-    """Return what a `.env` file says; an absent file says nothing. A later line wins over an earlier one.
+    """Return the layer of a `.env` file, empty if there is none; a later line overrides an earlier one.
 
     Raises:
-        SettingsError: the file is there and cannot be read.
+        SettingsError: the file exists and cannot be read.
     """
     data = _read(path)
     encoding = "utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig"
-    # Comments may be in any encoding: what is not UTF-8 spoils the setting it stands in, and no other.
+    # Comments may be in any encoding: bytes that are not UTF-8 invalidate only the setting that contains them.
     text = data.decode(encoding, "surrogateescape" if encoding == "utf-8-sig" else "replace")
     return Layer(dict(_assignments(text.replace("\r\n", "\n").replace("\r", "\n"), path)))
 
 
 def read_toml(path: Path) -> TomlFile:
-    """Return what rehost.toml says; an absent file says nothing.
+    """Return the content of rehost.toml, empty if there is none.
 
     Raises:
-        SettingsError: the file cannot be read or is no TOML.
+        SettingsError: the file cannot be read or is not TOML.
     """
     try:
         text = _read(path).decode("utf-8-sig")
         document = tomllib.loads(text)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{path} is no valid TOML: {error}") from error
+        raise SettingsError(f"{path} is not valid TOML: {error}") from error
     plain = {
         name: Given(words, f"{path}:{_toml_line(text, '', name)}")
         for name, value in document.items()
@@ -97,7 +97,7 @@ def _read(path: Path) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         return b""
     except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}; make it a readable file.") from error
+        raise SettingsError(f"{path} cannot be read ({error.strerror}): make it a readable file.") from error
 
 
 def _assignments(text: str, path: Path) -> Iterator[tuple[str, Given]]:
@@ -111,19 +111,19 @@ def _value(found: re.Match[str]) -> str:
         return found["single"]
     if found["double"] is not None:
         return re.sub(r"\\(.)", lambda escape: _ESCAPES.get(escape[1], escape[1]), found["double"], flags=re.DOTALL)
-    # A comment begins after white space, or is all there is: `a#b` and `#b` have none.
+    # A comment starts after white space, or is the whole value: `a#b` and `#b` contain none.
     return re.sub(r"(^#(?=\s)|\s#).*", "", found["bare"]).strip()
 
 
 def _tables(document: Mapping[str, object], name: str, path: Path) -> Mapping[str, Table]:
     sections = document.get(name, {})
     if not isinstance(sections, dict) or not all(isinstance(each, dict) for each in sections.values()):
-        raise SettingsError(f'{path}: {name} must be sections such as [{name}."name"].')
+        raise SettingsError(f'{path}: {name} must consist of sections such as [{name}."name"].')
     return sections
 
 
 def _toml_line(text: str, section: str, key: str) -> int:
-    """Return the line of a key within a section (its heading where the key is not found), or 1."""
+    """Return the line of a key in a section; if it is not found, the line of the section's heading, or 1."""
     here, heading = "", 1
     for number, line in enumerate(text.splitlines(), 1):
         if found := re.match(r"\s*\[\s*([^\]]+?)\s*\]", line):

@@ -21,12 +21,12 @@ _FIELD = re.compile(r"\{([^{}]*)\}")
 
 @dataclass(frozen=True, slots=True)
 class OriginOverride:
-    """What the operator laid down for the hosts (or the one origin) that a pattern names; None leaves it as it is."""
+    """Settings for the hosts, or the one origin, that a pattern matches; None keeps the general setting."""
 
     pattern: str  # a host such as *.example.com, or scheme://host[:port]
     referer: str | None = None  # as IMAGE_REFERER
     user_agent: str | None = None  # as IMAGE_USER_AGENT
-    headers: tuple[tuple[str, str], ...] = ()  # further request headers, such as { Accept-Language = "zh-CN" }
+    headers: tuple[tuple[str, str], ...] = ()  # more request headers, such as { Accept-Language = "zh-CN" }
     cookies: tuple[tuple[str, str], ...] = ()  # such as { session = "..." }
     min_delay_seconds: float | None = None  # as IMAGE_MIN_DELAY
     daily_budget: int | None = None  # as IMAGE_DAILY_BUDGET
@@ -34,29 +34,29 @@ class OriginOverride:
 
 
 class SectionError(ValueError):
-    """A section says what it may not.
+    """A section is not valid.
 
     Attributes:
-        key: the key in question, or an empty string for the section's own name.
-        value: what stood there.
-        allowed: what would have been right.
+        key: the invalid key, or an empty string for the section's name.
+        value: the value that was given.
+        expected: what would have been valid.
     """
 
-    def __init__(self, key: str, value: object, allowed: str) -> None:
-        super().__init__(f"{key}={value!r}, allowed is {allowed}")
+    def __init__(self, key: str, value: object, expected: str) -> None:
+        super().__init__(f"{key}={value!r}, expected {expected}")
         self.key = key
         self.value = value
-        self.allowed = allowed
+        self.expected = expected
 
 
 def parse_source(name: str, table: Table) -> Source:
-    """Return one `[source.NAME]` section; `table`, `key`, `link` and `local` must be given.
+    """Return one `[source.NAME]` section; `table`, `key`, `link` and `local` are required.
 
     Raises:
-        SectionError: a key that is missing, unknown or wrong.
+        SectionError: a key is missing, unknown or not valid.
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise SectionError("", name, _NAME.allowed)
+        raise SectionError("", name, _NAME.expected)
     _only(table, "table", "key", "link", "page", "local", "path", "title")
     given = {column: _needed(table, column) for column in ("table", "key", "link", "local")}
     path = _optional(table, "path", WORD) or f"{{key}}/{given['link']}"
@@ -69,7 +69,7 @@ def parse_origin(pattern: str, table: Table) -> OriginOverride:
     """Return one `[origin."PATTERN"]` section.
 
     Raises:
-        SectionError: a key that is unknown or wrong.
+        SectionError: a key is unknown or not valid.
     """
     if not _PATTERN_TEXT.fullmatch(pattern):
         raise SectionError("", pattern, "a host such as *.example.com, or scheme://host[:port]")
@@ -87,10 +87,10 @@ def parse_origin(pattern: str, table: Table) -> OriginOverride:
 
 
 def _check_path(path: str) -> None:
-    """Hold a path template to the fields that there are; what else makes it fit for names, the store's layout knows."""
+    """Check the fields of a path template; the store's layout checks the rest of it."""
     fields = _FIELD.findall(path)
     if fields.count("key") != 1 or set(fields) - {"key", "position"}:
-        raise SectionError("path", path, "a relative path with {key}, perhaps {position}, without an extension")
+        raise SectionError("path", path, "a relative path with {key} and optionally {position}, without an extension")
 
 
 def _only(table: Table, *known: str) -> None:
@@ -102,7 +102,7 @@ def _only(table: Table, *known: str) -> None:
 def _needed(table: Table, key: str) -> str:
     value = table.get(key)
     if not isinstance(value, str) or not value:
-        raise SectionError(key, "" if value is None else value, "a name; it must be given")
+        raise SectionError(key, "" if value is None else value, "a name; this key is required")
     return value
 
 
@@ -112,15 +112,15 @@ def _optional(table: Table, key: str, kind: Kind[T]) -> T | None:
         return None
     text = plain_text(value)
     if text is None:
-        raise SectionError(key, value, kind.allowed)
+        raise SectionError(key, value, kind.expected)
     try:
         return kind.parse(text)
     except ValueError as error:
-        raise SectionError(key, value, kind.allowed) from error
+        raise SectionError(key, value, kind.expected) from error
 
 
 def _pairs(table: Table, key: str) -> tuple[tuple[str, str], ...]:
-    """Return a table of names and texts that are fit for a header."""
+    """Return a table of names and texts that a header can contain."""
     value = table.get(key, {})
     if not isinstance(value, Mapping):
         raise SectionError(key, value, "a table such as { Name = 'text' }")
@@ -134,17 +134,17 @@ def _token(key: str, name: str) -> str:
 
 
 def _header_text(key: str, value: object) -> str:
-    wrong = SectionError(key, "(not shown)", HEADER.allowed)  # it may be a secret
+    invalid = SectionError(key, "(not shown)", HEADER.expected)  # it may be a secret
     if not isinstance(value, str):
-        raise wrong
+        raise invalid
     try:
         return HEADER.parse(value)
     except ValueError as error:
-        raise wrong from error
+        raise invalid from error
 
 
 def plain_text(value: object) -> str | None:
-    """Return a TOML value as a setting's text: lists with spaces between; None for what no setting can be."""
+    """Return a TOML value as the text of a setting, lists separated by spaces; None if no setting can have it."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, list):

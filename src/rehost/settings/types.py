@@ -1,7 +1,7 @@
-"""What a setting's text may say: a Kind for each sort of value, parsed once, here.
+"""The types of settings: a Kind parses the text of a value and describes what is expected.
 
-A parser gets text that is not blank (unless its kind allows that) and raises ValueError; `allowed` says in words what
-would have been right, for the error message and for the reference page alike.
+A parser gets text that is not blank, unless its kind allows that, and raises ValueError. The description is used in
+error messages and in the reference page.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ _LAST_PORT = 65535
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[T]):
-    """One sort of value."""
+    """The type of a setting."""
 
     parse: Callable[[str], T]
-    allowed: str
-    blank: bool = False  # an empty value is a value of its own, not an absent setting
+    expected: str  # in words, to follow "expected "
+    blank: bool = False  # an empty text is a value, and does not mean that the setting is absent
 
 
 class ConnectTo(NamedTuple):
-    """Where to connect in place of where a URL says, as curl's --connect-to."""
+    """Another address to connect to than the URL's, like curl's --connect-to."""
 
-    host: str  # lower-case, without brackets; `*` stands for any
-    port: int | None  # None stands for any
+    host: str  # lower-case, without brackets; `*` means any
+    port: int | None  # None means any
     address: str  # an address or a name; empty keeps the URL's own
     to_port: int | None  # None keeps the URL's own
 
 
 def whole(low: int, high: int) -> Kind[int]:
-    """Return the kind of whole numbers from `low` to `high`."""
+    """Return the kind of integers from `low` to `high`."""
 
     def parse(text: str) -> int:
         if not re.fullmatch(r"[+-]?[0-9]+", text):
@@ -69,7 +69,7 @@ def seconds(low: float, high: float) -> Kind[float]:
 
 
 def size(low: int, high: int) -> Kind[int]:
-    """Return the kind of numbers of bytes: 1048576, 64MiB (1024 each), 64MB (1000 each)."""
+    """Return the kind of sizes in bytes: 1048576, 64MiB (powers of 1024), 64MB (powers of 1000)."""
 
     def parse(text: str) -> int:
         found = _SIZE.fullmatch(text)
@@ -81,7 +81,7 @@ def size(low: int, high: int) -> Kind[int]:
 
 
 def size_text(count: int) -> str:
-    """Return bytes as `size` reads them, in the largest binary unit that divides them."""
+    """Return bytes as `size` reads them, in the largest binary unit without a remainder."""
     for unit in ("TiB", "GiB", "MiB", "KiB"):
         factor = _UNITS[unit.lower()]
         if count >= factor and count % factor == 0:
@@ -128,7 +128,7 @@ def _parse_path(text: str) -> Path:
         raise ValueError(text)
     try:
         return Path(text).expanduser()
-    except RuntimeError as error:  # `~name`, and there is no such user
+    except RuntimeError as error:  # `~name` without such a user
         raise ValueError(text) from error
 
 
@@ -141,7 +141,7 @@ def _parse_server(text: str) -> str:
 
 
 def _parse_token(text: str) -> str:
-    if text != text.strip():  # a header's value has none around it
+    if text != text.strip():  # a header's value has no spaces around it
         raise ValueError(text)
     return _parse_header(text)
 
@@ -196,18 +196,18 @@ def _within(value: N, low: float, high: float) -> N:
 
 TEXT: Kind[str] = Kind(str, "any text", blank=True)
 WORD: Kind[str] = Kind(str, "any text")
-SERVER: Kind[str] = Kind(_parse_server, "a host name, an address, or a folder that begins with /")
+SERVER: Kind[str] = Kind(_parse_server, "a host name, an address, or a folder that starts with /")
 TOKEN: Kind[str] = Kind(_parse_token, "printable ASCII, without spaces around it")
 DATABASE: Kind[str] = Kind(str, "postgresql://user:password@host:port/name or sqlite:///path")
 HEADER: Kind[str] = Kind(_parse_header, "printable ASCII", blank=True)
 SWITCH: Kind[bool] = Kind(_parse_switch, "on or off (also true/false, yes/no, 1/0)")
 PORT = whole(1, _LAST_PORT)
-PATH: Kind[Path] = Kind(_parse_path, "a path, absolute or from the folder of the settings")
+PATH: Kind[Path] = Kind(_parse_path, "a path, absolute or relative to the folder of the settings")
 PREFIX: Kind[str] = Kind(_parse_prefix, "a path such as /static/images")
 REFERER: Kind[str] = Kind(_parse_referer, "auto, none, origin, site, page or a fixed http(s) URL")
 NETWORKS: Kind[tuple[Network, ...]] = Kind(
     _parse_networks,
-    "networks such as 127.0.0.0/8 fd00::/8, without host bits, with commas or spaces between",
+    "networks such as 127.0.0.0/8 fd00::/8, without host bits, separated by commas or spaces",
     blank=True,
 )
 CONNECT_TO: Kind[tuple[ConnectTo, ...]] = Kind(
