@@ -1,6 +1,7 @@
 import pytest
 
 from rehost.telemetry import format as figures
+from rehost.telemetry.format import field, plain
 
 
 @pytest.mark.parametrize(
@@ -14,7 +15,7 @@ from rehost.telemetry import format as figures
         (10**16, "10000 TB"),
     ],
 )
-def test_a_size_has_three_digits_or_so(number, words):
+def test_a_size_has_about_three_digits(number, words):
     assert words == figures.size(number)
 
 
@@ -39,5 +40,40 @@ def test_a_duration_has_its_two_largest_units(seconds, words):
     ("part", "whole", "words"),
     [(0, 0, "100%"), (0, 5, "0%"), (6140, 6141, "99.9%"), (6141, 6141, "100%"), (1, 2, "50%")],
 )
-def test_a_share_is_100_percent_only_for_all(part, whole, words):
+def test_a_share_is_100_percent_only_for_the_whole(part, whole, words):
     assert words == figures.share(part, whole)
+
+
+@pytest.mark.parametrize(
+    ("text", "harmless"),
+    [
+        ("oss.adquan.com", "oss.adquan.com"),
+        ("广告门 · façade", "广告门 · façade"),
+        ("\x1b[2J\x1b]0;owned\x07", r"\x1b[2J\x1b]0;owned\x07"),
+        ("one\nvisit stored row=1", r"one\nvisit stored row=1"),
+        ("a\tb\r", r"a\tb\r"),
+        ("\x9b31m", r"\x9b31m"),
+        ("left\u202eright", r"left\u202eright"),
+        ("line\u2028separator", r"line\u2028separator"),
+        ("lone \udc80", r"lone \udc80"),
+        ("👨\u200d👩\u200d👧", "👨\u200d👩\u200d👧"),
+        ("👩🏽\u200d🚀 🏳\ufe0f\u200d🌈 ❤\ufe0f\u200d🔥", "👩🏽\u200d🚀 🏳\ufe0f\u200d🌈 ❤\ufe0f\u200d🔥"),
+        ("pay\u200dpal 👨\u200dx x\u200d👨 \u200d", r"pay\u200dpal 👨\u200dx x\u200d👨 \u200d"),
+    ],
+)
+def test_characters_that_act_on_a_terminal_are_escaped(text, harmless):
+    assert harmless == plain(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("404", "404"),
+        ("", '""'),
+        ("403 at /a b", '"403 at /a b"'),
+        ('say "no"', r'"say \"no\""'),
+        ("row=1", '"row=1"'),
+    ],
+)
+def test_a_field_is_quoted_if_it_could_be_read_as_two(text, written):
+    assert written == field(text)

@@ -16,7 +16,7 @@ def test_a_stored_visit_is_one_canonical_line():
     assert line == "visit stored row=297041 origin=oss.adquan.com bytes=400869 ms=212 attempt=1"
 
 
-def test_a_refused_visit_says_reason_evidence_and_wait():
+def test_the_line_of_a_refused_visit_has_reason_evidence_and_wait():
     line = visit_line(refused())
 
     assert line.startswith("visit refused row=297041 ")
@@ -29,7 +29,7 @@ def test_evidence_cannot_forge_a_line():
     assert line.isprintable()
 
 
-def test_the_file_has_every_visit_and_the_stream_only_what_needs_a_look(tmp_path):
+def test_the_file_gets_every_visit_and_the_stream_only_warnings_and_errors(tmp_path):
     stream, file = io.StringIO(), tmp_path / "rehost.log"
 
     with logging_to(stream, file, verbose=False):
@@ -41,7 +41,7 @@ def test_the_file_has_every_visit_and_the_stream_only_what_needs_a_look(tmp_path
     assert [line.split()[1] for line in stream.getvalue().splitlines()] == ["ERROR"]
 
 
-def test_the_links_of_a_host_that_is_left_alone_have_a_line(tmp_path):
+def test_a_host_whose_links_are_deferred_has_a_line(tmp_path):
     file = tmp_path / "rehost.log"
 
     with logging_to(io.StringIO(), file, verbose=False):
@@ -51,7 +51,7 @@ def test_the_links_of_a_host_that_is_left_alone_have_a_line(tmp_path):
     assert file.read_text("utf-8").endswith(f" INFO {line}\n")
 
 
-def test_a_rule_that_an_origin_keeps_no_more_has_a_line(tmp_path):
+def test_an_origin_that_refuses_its_rule_has_a_line(tmp_path):
     file = tmp_path / "rehost.log"
 
     with logging_to(io.StringIO(), file, verbose=False):
@@ -81,7 +81,7 @@ def test_a_second_run_appends(tmp_path):
     assert len(file.read_text("utf-8").splitlines()) == 2
 
 
-def test_logging_is_as_it_was_afterwards(tmp_path):
+def test_logging_is_restored_afterwards(tmp_path):
     logger = logging.getLogger("rehost")
     before = logger.level, logger.propagate, list(logger.handlers)
 
@@ -91,7 +91,7 @@ def test_logging_is_as_it_was_afterwards(tmp_path):
     assert before == (logger.level, logger.propagate, list(logger.handlers))
 
 
-def test_a_log_file_that_cannot_be_written_is_said_in_a_sentence(tmp_path):
+def test_a_log_file_that_cannot_be_written_is_a_settings_error(tmp_path):
     with (
         pytest.raises(SettingsError, match=r"log file .* cannot be written"),
         logging_to(io.StringIO(), tmp_path, verbose=False),

@@ -15,7 +15,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_terminal_sees_count_percent_bytes_and_failures():
+def test_the_bar_shows_count_percent_bytes_and_failures():
     stream = Terminal()
 
     with progress(stream, FakeClock(), quiet=False) as show:
@@ -29,10 +29,10 @@ def test_a_terminal_sees_count_percent_bytes_and_failures():
     assert "100%" in last
     assert "4/4" in last
     assert "3.00 MB, 1 failed" in last
-    assert "pictures/s" in last
+    assert "images/s" in last
 
 
-def test_anything_else_gets_a_line_every_ten_seconds():
+def test_a_pipe_gets_a_line_every_ten_seconds():
     stream, clock = io.StringIO(), FakeClock()
 
     with progress(stream, clock, quiet=False) as show:
@@ -42,12 +42,12 @@ def test_anything_else_gets_a_line_every_ten_seconds():
             show(stored(1000))
 
     assert stream.getvalue().splitlines() == [
-        "10% 10/100, 1.0 pictures/s, 10.0 kB, 0 failed, 1 min 30 s left",
-        "20% 20/100, 1.0 pictures/s, 20.0 kB, 0 failed, 1 min 20 s left",
+        "10% 10/100, 1.0 images/s, 10.0 kB, 0 failed, 1 min 30 s left",
+        "20% 20/100, 1.0 images/s, 20.0 kB, 0 failed, 1 min 20 s left",
     ]
 
 
-def test_links_that_are_visited_twice_never_make_more_than_all():
+def test_links_visited_twice_never_make_more_than_100_percent():
     bar, lines = Terminal(), io.StringIO()
 
     for stream in (bar, lines):
@@ -64,7 +64,7 @@ def test_links_that_are_visited_twice_never_make_more_than_all():
     assert lines.getvalue().startswith("100% 3/3, ")
 
 
-def test_links_of_a_host_that_is_left_alone_are_counted_as_failed():
+def test_links_deferred_with_their_host_count_as_failed():
     bar, lines = Terminal(), io.StringIO()
     given_up = HostDeferred("dead.example", 7, Reason.UNREACHABLE, "3 failures in a row", 60.0)
 
@@ -82,7 +82,7 @@ def test_links_of_a_host_that_is_left_alone_are_counted_as_failed():
     assert lines.getvalue().startswith("100% 9/9, ")
 
 
-async def test_time_goes_on_where_nothing_is_visited(monkeypatch):
+async def test_the_display_is_redrawn_while_nothing_is_visited(monkeypatch):
     monkeypatch.setattr(module, "TICK_SECONDS", 0.001)
     bar, lines, clock = Terminal(), io.StringIO(), FakeClock()
 
@@ -97,16 +97,16 @@ async def test_time_goes_on_where_nothing_is_visited(monkeypatch):
         await asyncio.sleep(0.05)
 
     assert bar.getvalue()[drawn:].count("1/2") > 2
-    assert lines.getvalue() == "0% 0/2, 0.0 pictures/s, 0 B, 0 failed, ? left\n"
+    assert lines.getvalue() == "0% 0/2, 0.0 images/s, 0 B, 0 failed, ? left\n"
 
 
-def test_a_pause_is_said_without_its_control_characters():
+def test_a_pause_is_printed_without_control_characters():
     stream = io.StringIO()
 
     with progress(stream, FakeClock(), quiet=False) as show:
         show(OriginPaused("oss.adquan.com", 61.0, "429 \x1b[31m"))
 
-    assert stream.getvalue() == "oss.adquan.com is left alone for 1 min 1 s: 429 \\x1b[31m\n"
+    assert stream.getvalue() == "Pausing requests to oss.adquan.com for 1 min 1 s: 429 \\x1b[31m\n"
 
 
 def test_nothing_due_shows_no_bar():

@@ -1,4 +1,4 @@
-"""Log lines: one canonical line per visit, to stderr and to the file that the operator names."""
+"""The log: one canonical line per visit, to stderr and to the file that the operator names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tqdm import tqdm
 from rehost.errors import SettingsError
 from rehost.events import Event, HostDeferred, OriginChanged, OriginLearned, OriginPaused, Planned, RunEnded, Visited
 from rehost.model import Deferred, Outcome, Reason, Refused, Stored, Unchanged
-from rehost.telemetry.sanitize import field
+from rehost.telemetry.format import field
 
 FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s"
 DATE_FORMAT = "%Y-%m-%dT%H:%M:%S"
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 def log_event(event: Event) -> None:
-    """Log one event; a listener."""
+    """Write the log line of an event, if it has one; a listener."""
     match event:
         case Visited():
             level = logging.ERROR if _reason(event.outcome) is Reason.BUG else logging.INFO
@@ -31,19 +31,21 @@ def log_event(event: Event) -> None:
                 _log.log(level, "%s", visit_line(event))
         case OriginLearned() | OriginChanged():
             word = "origin" if isinstance(event, OriginLearned) else "origin changed"
-            _say(word, origin=event.origin, referer=event.referer, evidence=event.evidence)
+            _log_fields(word, origin=event.origin, referer=event.referer, evidence=event.evidence)
         case OriginPaused():
-            _say("pause", host=event.host, seconds=f"{event.seconds:.1f}", evidence=event.evidence)
+            _log_fields("pause", host=event.host, seconds=f"{event.seconds:.1f}", evidence=event.evidence)
         case HostDeferred():
             why: dict[str, str | int] = {"reason": event.reason, "evidence": event.evidence}
-            _say("host deferred", host=event.host, links=event.links, **why, wait=round(event.seconds))
+            _log_fields("host deferred", host=event.host, links=event.links, **why, wait=round(event.seconds))
         case Planned():
-            _say("plan", source=event.source, present=event.present, held=event.held, due=event.due, later=event.later)
+            _log_fields(
+                "plan", source=event.source, present=event.present, held=event.held, due=event.due, later=event.later
+            )
         case RunEnded():
             failed = sum(event.failed.values())
             counts = {"held": event.held, "unchanged": event.unchanged, "failed": failed, "bytes": event.size}
             ended = "interrupted" if event.interrupted else "ended"
-            _say("run", source=event.source, **counts, seconds=f"{event.seconds:.1f}", state=ended)
+            _log_fields("run", source=event.source, **counts, seconds=f"{event.seconds:.1f}", state=ended)
         case _:
             pass
 
@@ -53,7 +55,7 @@ def visit_line(event: Visited) -> str:
     link = event.outcome.task.link
     fields: dict[str, str | int] = {
         "row": f"{link.row_key}#{link.position}" if link.position else link.row_key,
-        "origin": _bare(event.origin),
+        "origin": _without_scheme(event.origin),
         "bytes": event.size,
         "ms": round(event.seconds * 1000),
         "attempt": event.attempts,
@@ -71,7 +73,7 @@ def visit_line(event: Visited) -> str:
 
 @contextmanager
 def logging_to(stream: TextIO, file: Path | None, *, verbose: bool) -> Iterator[None]:
-    """Let rehost's log go to a stream (warnings; with `verbose` every visit) and to a file (every visit).
+    """Write rehost's log to a stream (warnings; if `verbose`, every visit) and to a file (every visit).
 
     Raises:
         SettingsError: the file cannot be written.
@@ -100,17 +102,17 @@ def logging_to(stream: TextIO, file: Path | None, *, verbose: bool) -> Iterator[
 
 
 def together(*listeners: Callable[[Event], None]) -> Callable[[Event], None]:
-    """Return one listener that tells all of these."""
+    """Return one listener that calls all of these."""
 
-    def tell(event: Event) -> None:
+    def listen(event: Event) -> None:
         for listener in listeners:
             listener(event)
 
-    return tell
+    return listen
 
 
 class _StreamHandler(logging.Handler):
-    """Writes above a progress bar, where there is one."""
+    """Writes above the progress bar, if there is one."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -119,7 +121,7 @@ class _StreamHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             tqdm.write(self.format(record), file=self._stream)
-        except (OSError, ValueError):  # a closed stream, a broken pipe: logging never stops a run
+        except (OSError, ValueError):  # closed stream or broken pipe: a log line never stops a run
             self.handleError(record)
 
 
@@ -127,18 +129,18 @@ def _open(file: Path) -> logging.Handler:
     try:
         return logging.FileHandler(file, encoding="utf-8")
     except OSError as error:
-        raise SettingsError(f"The log file {file} cannot be written ({error.strerror}); name another.") from error
+        raise SettingsError(f"The log file {file} cannot be written ({error.strerror}): choose another.") from error
 
 
 def _reason(outcome: Outcome) -> Reason | None:
     return outcome.reason if isinstance(outcome, Deferred | Refused) else None
 
 
-def _bare(origin: str) -> str:
+def _without_scheme(origin: str) -> str:
     return origin.rpartition("://")[2]
 
 
-def _say(word: str, **values: str | int) -> None:
+def _log_fields(word: str, **values: str | int) -> None:
     _log.info("%s", f"{word} {_fields(values)}")
 
 

@@ -1,4 +1,4 @@
-"""How far a run is, while it runs: a bar on a terminal, a line every ten seconds anywhere else."""
+"""The progress of a run: a bar on a terminal, otherwise a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from tqdm import tqdm
 from rehost.clock import Clock
 from rehost.events import Event, HostDeferred, Listener, OriginPaused, Planned, RunEnded, Visited
 from rehost.model import Deferred, Refused
-from rehost.telemetry import format as figures
-from rehost.telemetry.sanitize import plain
+from rehost.telemetry.format import count, duration, plain, share, size
 
 LINE_SECONDS = 10.0
 TICK_SECONDS = 1.0
 USUAL_COLUMNS, USUAL_ROWS = 100, 24
-# A postfix brings its own comma.
+# tqdm puts a comma before the postfix.
 BAR = "{percentage:3.0f}% {bar:24} {n_fmt}/{total_fmt}, {rate_noinv_fmt}{postfix}, {remaining} left"
 
 
@@ -47,7 +46,7 @@ class SoFar:
 
     def words(self) -> str:
         """Return bytes and failures, as both displays show them."""
-        return f"{figures.size(self.size)}, {figures.count(self.failed)} failed"
+        return f"{size(self.size)}, {count(self.failed)} failed"
 
 
 class Bar:
@@ -76,7 +75,7 @@ class Bar:
                 pass
 
     def tick(self) -> None:
-        """Show that time passes, though nothing is visited."""
+        """Redraw the time left while nothing is visited."""
         if self._bar is not None:
             self._bar.refresh()
 
@@ -87,24 +86,24 @@ class Bar:
         self._bar.update(links)
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Leave the bar on the terminal as it is."""
         if self._bar is not None:
             self._bar.close()
 
     def _open(self) -> None:
         if self._bar is None and self._tally.due:
             columns, rows = _shape(self._stream)
-            tqdm.monitor_interval = 0  # no thread of tqdm's own: events come often enough
+            tqdm.monitor_interval = 0  # without tqdm's own thread: events and ticks redraw the bar
             self._bar = tqdm(
                 total=self._tally.due,
                 file=self._stream,
-                unit=" pictures",
+                unit=" images",
                 bar_format=BAR,
                 postfix=self._tally.words(),
                 dynamic_ncols=columns is None,
                 ncols=columns,
                 nrows=rows,
-                smoothing=0.0,  # the mean of the whole run: what is left when nothing comes for a while is told too
+                smoothing=0.0,  # the mean of the whole run, so that the time left is right after a lull
             )
         elif self._bar is not None:
             self._bar.total = self._tally.due
@@ -112,7 +111,7 @@ class Bar:
 
 
 def _shape(stream: TextIO) -> tuple[int | None, int | None]:
-    """Return columns and rows for a terminal that does not tell its own: on none of them a bar would not be seen."""
+    """Return columns and rows for a terminal that reports a size of 0, in which tqdm would draw nothing."""
     try:
         if os.get_terminal_size(stream.fileno()).columns:
             return None, None
@@ -122,16 +121,16 @@ def _shape(stream: TextIO) -> tuple[int | None, int | None]:
 
 
 class Lines:
-    """A line every ten seconds, for a stream that nobody redraws: a file, a journal, a pipe."""
+    """A line every ten seconds, for a file, a journal or a pipe."""
 
     def __init__(self, stream: TextIO, clock: Clock) -> None:
         self._stream = stream
         self._clock = clock
         self._tally = SoFar()
-        self._started = self._said = clock.monotonic()
+        self._started = self._printed = clock.monotonic()
 
     def __call__(self, event: Event) -> None:
-        """Take in one event; say something where ten seconds have passed."""
+        """Count one event, and print a line if ten seconds have passed."""
         match event:
             case Planned():
                 self._tally.due += event.due
@@ -148,30 +147,30 @@ class Lines:
                 pass
 
     def tick(self) -> None:
-        """Say how far it is where ten seconds have passed, though nothing was visited."""
-        if self._tally.due and self._clock.monotonic() - self._said >= LINE_SECONDS:
-            self._said = self._clock.monotonic()
+        """Print a line if ten seconds have passed, even if nothing was visited."""
+        if self._tally.due and self._clock.monotonic() - self._printed >= LINE_SECONDS:
+            self._printed = self._clock.monotonic()
             print(self._line(), file=self._stream, flush=True)
 
     def close(self) -> None:
-        """Say nothing more."""
+        """Do nothing; the last line stands."""
 
     def _line(self) -> str:
         tally = self._tally
         rate = tally.visited / max(self._clock.monotonic() - self._started, 1e-9)
-        left = figures.duration(max(0, tally.due - tally.visited) / rate) if rate else "?"
-        done = f"{figures.count(tally.visited)}/{figures.count(tally.due)}"
-        return f"{figures.share(tally.visited, tally.due)} {done}, {rate:.1f} pictures/s, {tally.words()}, {left} left"
+        left = duration(max(0, tally.due - tally.visited) / rate) if rate else "?"
+        done = f"{count(tally.visited)}/{count(tally.due)}"
+        return f"{share(tally.visited, tally.due)} {done}, {rate:.1f} images/s, {tally.words()}, {left} left"
 
 
 def pause_line(event: OriginPaused) -> str:
-    """Return what is said of a host that is left alone for a while."""
-    return f"{plain(event.host)} is left alone for {figures.duration(event.seconds)}: {plain(event.evidence)}"
+    """Return the line about a host to which requests are paused."""
+    return f"Pausing requests to {plain(event.host)} for {duration(event.seconds)}: {plain(event.evidence)}"
 
 
 @contextmanager
 def progress(stream: TextIO, clock: Clock, *, quiet: bool) -> Iterator[Listener]:
-    """Yield a listener that shows how far a run is, in the way that fits the stream."""
+    """Yield a listener that shows the progress of a run in the way that suits the stream."""
     if quiet:
         yield lambda _event: None
         return
@@ -185,19 +184,19 @@ def progress(stream: TextIO, clock: Clock, *, quiet: bool) -> Iterator[Listener]
 
 @contextmanager
 def _ticking(tick: Callable[[], None]) -> Iterator[None]:
-    """Call `tick` every second, for as long as there is an event loop to do so."""
+    """Call `tick` every second while the block runs, if it runs in an event loop."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         yield
         return
 
-    async def go_on() -> None:
+    async def tick_regularly() -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             tick()
 
-    ticking = loop.create_task(go_on())
+    ticking = loop.create_task(tick_regularly())
     try:
         yield
     finally:
