@@ -19,7 +19,7 @@ from rehost.cli.main import VERBS, rehost
 from rehost.ledger import schema
 from rehost.model import Format, Reason, Source, State
 from rehost.run import retry as backoff
-from rehost.settings import DatabaseParts, OriginOverride, Setting, Settings, knobs
+from rehost.settings import DatabaseParts, OriginOverride, Setting, Settings, settings_of
 
 REFERENCE = Path(__file__).parent / "reference"
 NOTICE = "<!-- Written by `./dev docs` from the code; change it there. -->"
@@ -65,11 +65,11 @@ def settings() -> str:
             ABOUT_SETTINGS,
             "## The database",
             "",
-            *_knob_table(knobs(DatabaseParts)),
+            *_settings_table(settings_of(DatabaseParts)),
             "",
             "## All others",
             "",
-            *_knob_table(knobs(Settings)),
+            *_settings_table(settings_of(Settings)),
             "",
             ABOUT_STANDARD,
             "## `[source.NAME]` in rehost.toml",
@@ -156,9 +156,9 @@ def _head(title: str) -> list[str]:
     return [f"# {title}", "", NOTICE, ""]
 
 
-def _knob_table(rows: Iterator[Setting]) -> list[str]:
+def _settings_table(rows: Iterator[Setting]) -> list[str]:
     heads = ("name", "default", "allowed", "what it does")
-    return _table(heads, ((f"`{k.name}`", k.default_text, k.kind.allowed, k.help) for k in rows))
+    return _table(heads, ((f"`{k.name}`", k.default_text, k.kind.expected, k.help) for k in rows))
 
 
 def _section_table(section: type[Source | OriginOverride]) -> list[str]:

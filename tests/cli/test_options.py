@@ -1,11 +1,11 @@
 import click
 import pytest
 
-from rehost.cli.commands.run import command as run
-from rehost.cli.commands.serve import command as serve
+from rehost.cli.commands.run import run
+from rehost.cli.commands.serve import serve
 from rehost.cli.options import read_settings, settings_flags
 from rehost.errors import SettingsError
-from rehost.settings import Settings, knobs
+from rehost.settings import Settings, settings_of
 
 
 def flags(command):
@@ -15,15 +15,19 @@ def flags(command):
 ALL = {**flags(run), **flags(serve)}
 
 
-@pytest.mark.parametrize("knob", [knob for knob in knobs(Settings) if not knob.secret], ids=lambda knob: knob.name)
-def test_every_setting_is_a_flag_that_names_its_variable(knob):
-    assert knob.name in ALL[knob.attribute].help
+@pytest.mark.parametrize(
+    "setting", [each for each in settings_of(Settings) if not each.secret], ids=lambda setting: setting.name
+)
+def test_every_setting_is_a_flag_that_names_its_variable(setting):
+    assert setting.name in ALL[setting.attribute].help
 
 
-@pytest.mark.parametrize("knob", [knob for knob in knobs(Settings) if knob.secret], ids=lambda knob: knob.name)
-def test_no_secret_is_a_flag(knob):
-    """A command line is seen by every user of the machine."""
-    assert knob.attribute not in ALL
+@pytest.mark.parametrize(
+    "setting", [setting for setting in settings_of(Settings) if setting.secret], ids=lambda setting: setting.name
+)
+def test_no_secret_is_a_flag(setting):
+    """Every user of the machine can read a command line."""
+    assert setting.attribute not in ALL
 
 
 def test_a_flag_wins_over_the_environment(tmp_path, monkeypatch):
@@ -34,7 +38,7 @@ def test_a_flag_wins_over_the_environment(tmp_path, monkeypatch):
     assert settings.concurrency == 7
 
 
-def test_only_settings_are_taken_out_of_what_click_gave(tmp_path):
+def test_only_settings_are_removed_from_the_arguments(tmp_path):
     given = {"setting_concurrency": None, "source": "cases"}
 
     read_settings(tmp_path, given)
@@ -48,15 +52,15 @@ def test_a_bad_flag_is_a_settings_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "knob",
-    [knob for knob in knobs(Settings) if not knob.secret and knob.kind.allowed != "any text"],
-    ids=lambda knob: knob.name,
+    "setting",
+    [setting for setting in settings_of(Settings) if not setting.secret and setting.kind.expected != "any text"],
+    ids=lambda setting: setting.name,
 )
-def test_a_bad_value_is_told_with_the_flag_that_gave_it(tmp_path, knob):
-    flag = ALL[knob.attribute].opts[0]
+def test_the_message_about_a_bad_value_names_the_flag(tmp_path, setting):
+    flag = ALL[setting.attribute].opts[0]
 
-    with pytest.raises(SettingsError, match=rf"\({flag}\) is not usable"):
-        read_settings(tmp_path, {f"setting_{knob.attribute}": "\0\n"})
+    with pytest.raises(SettingsError, match=rf"\({flag}\) is not valid"):
+        read_settings(tmp_path, {f"setting_{setting.attribute}": "\0\n"})
 
 
 def test_only_the_named_settings_become_flags():
@@ -68,5 +72,5 @@ def test_only_the_named_settings_become_flags():
     assert set(flags(command)) == {"api_port"}
 
 
-def test_a_run_has_no_flags_for_what_serves():
+def test_run_has_no_flags_for_settings_of_the_server():
     assert not {"read_through", "api_host", "api_port"} & set(flags(run))

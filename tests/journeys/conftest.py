@@ -17,14 +17,14 @@ from tests.postgres import Postgres
 
 @pytest.fixture(scope="session")
 def nursery() -> Iterator[Nursery]:
-    """Where programs start at once."""
+    """The process that starts programs without delay."""
     with Nursery() as nursery:
         yield nursery
 
 
 @pytest.fixture(scope="session")
 def proof(request: pytest.FixtureRequest) -> dict[str, str]:
-    """How pictures are proven where that is not the question: by a decoder with --full, by their structure otherwise.
+    """How images are verified in tests of something else: by decoding with --full, otherwise by their structure.
 
     A decoder process takes a third of a second to start, in every program of every test.
     """
@@ -33,7 +33,7 @@ def proof(request: pytest.FixtureRequest) -> dict[str, str]:
 
 @pytest.fixture
 def watched() -> Watched:
-    """What the origin gives, and how often it was asked."""
+    """The origin's behaviour, which also counts requests."""
     return Watched()
 
 
@@ -46,7 +46,7 @@ def world(
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> Iterator[World]:
-    """A table in PostgreSQL and a watched origin, for commands with the module's SETTINGS."""
+    """A table in PostgreSQL and a watched origin, for commands with the SETTINGS of the module."""
     with Origin(watched) as origin:
         settings = {**request.module.SETTINGS, **proof}
         world = World(tmp_path, origin, postgres, postgres.create_database(), settings, nursery=nursery)
@@ -57,7 +57,7 @@ def world(
 
 @pytest.fixture(scope="session")
 def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a `python` that has nothing but its standard library."""
+    """The folder of a `python` with only the standard library."""
     folder = tmp_path_factory.mktemp("bare")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=60)
     return folder / "bin"
@@ -65,7 +65,7 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bare_deployment(postgres: Postgres, bare_python: Path, tmp_path: Path) -> Iterator[Deployment]:
-    """A deployment before its first step: a database without a table."""
+    """A deployment before the manual's first step: a database without a table."""
     postgres.drop_database(DATABASE)
     postgres.create_database(DATABASE)
     hosts = Hosts()
@@ -85,7 +85,7 @@ def deployment(bare_deployment: Deployment) -> Deployment:
 
 @pytest.fixture
 def small(deployment: Deployment) -> list[Case]:
-    """Forty cases in the table, nothing held yet."""
+    """Forty cases in the table, without copies."""
     made = made_cases(40)
     deployment.import_cases(made)
     return made

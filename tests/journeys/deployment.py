@@ -1,6 +1,6 @@
-"""The first operator's machine: a checkout of their own, their database, their shell, and the hosts of their links.
+"""An operator's machine: a checkout, a database, a shell, and the hosts of the links.
 
-Python is a bare one with the project's packages on its path and without rehost, which the scripts find in ../src.
+Its Python has the project's dependencies on its path, but not rehost, which the scripts find in ../src.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ DOWNLOAD = "python scripts/download_all_images.py"
 
 @dataclass(frozen=True)
 class Case:
-    """A row of the catalogue, as far as pictures are concerned."""
+    """A row of the catalogue: the columns about images."""
 
     case_id: int
     main_image: str
@@ -49,18 +49,18 @@ EXAMPLE = Case(
 
 @dataclass(frozen=True)
 class Measured:
-    """What a command took."""
+    """What a command needed."""
 
     status: int
     seconds: float
-    megabytes: float  # the largest resident set, of the command and of any process that it has waited for
+    megabytes: float  # the largest resident set of the command
 
 
 @dataclass
 class Hosts:
-    """Plays the hosts of the links by the families of facts: one demands its own site, the others refuse foreign ones.
+    """Plays the hosts of the links like real ones: one requires its own site as Referer, others refuse foreign ones.
 
-    `turned` overrides that for single links: link -> behaviour. `reached` is set when request number `alarm` arrives.
+    `turned` overrides this for single links: link -> behaviour. `reached` is set when request number `alarm` arrives.
     """
 
     usual: str | None = None
@@ -86,14 +86,14 @@ class Hosts:
         return families.get(".".join(host.rsplit(".", 2)[-2:]), "refuses-foreign-referer")
 
     def ring_at(self, requests: int) -> None:
-        """Let `reached` be set when so many more requests have come."""
+        """Set `reached` after this many more requests."""
         self.reached.clear()
         self.alarm = self.seen + requests
 
 
 @dataclass
 class Deployment:
-    """A checkout with its database and its hosts; commands run in a shell, in the folder that the manual names."""
+    """A checkout with its database and hosts; commands run in a shell, in the folder that the manual names."""
 
     root: Path
     postgres: Postgres
@@ -111,7 +111,7 @@ class Deployment:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What their shell knows; the database is named by PG* for psql, by `.env` for the scripts."""
+        """The shell's environment; psql finds the database by PG*, the scripts by `.env`."""
         folders = [self.python, self.postgres.psql.parent, Path(sys.executable).parent, "/usr/bin", "/bin"]
         return {
             "PATH": ":".join(map(str, folders)),
@@ -124,14 +124,14 @@ class Deployment:
         }
 
     def configure(self, **settings: str) -> None:
-        """Write backend/.env: env.example, and these settings in place of its own."""
+        """Write backend/.env: env.example with these settings replaced."""
         own = {"DB_HOST": self.postgres.host, "DB_PORT": str(self.postgres.port), **settings}
         lines = (CHECKOUT / "backend/env.example").read_text().splitlines()
         kept = [line for line in lines if line.partition("=")[0] not in own]
         (self.backend / ".env").write_text("\n".join([*kept, *(f"{name}={value}" for name, value in own.items()), ""]))
 
     def shell(self, command: str, *, folder: Path | None = None, **settings: str) -> subprocess.CompletedProcess[str]:
-        """Run a command, word by word, in backend/ unless another folder is named."""
+        """Run a shell command, by default in backend/."""
         return subprocess.run(
             ["/bin/sh", "-ec", command],
             cwd=folder or self.backend,
@@ -148,7 +148,7 @@ class Deployment:
 
     @contextmanager
     def running(self, command: str, **settings: str) -> Iterator[subprocess.Popen[str]]:
-        """Run a command in the background, in backend/; what it starts does not outlive the with-block."""
+        """Run a command in backend/ until the block ends."""
         process = subprocess.Popen(
             command.split(),
             cwd=self.backend,
@@ -174,7 +174,7 @@ class Deployment:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        peak = 0  # of the program alone: the system's own figure at its end counts what we had when it began
+        peak = 0  # of the program alone: getrusage also counts this process before exec
         while process.poll() is None:
             with contextlib.suppress(IndexError, ProcessLookupError, FileNotFoundError):
                 status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
@@ -191,7 +191,7 @@ class Deployment:
         assert (done.returncode, done.stderr) == (0, "")
 
     def import_cases(self, cases: Iterable[Case]) -> None:
-        """Put cases into the table as an operator does, by a CSV file."""
+        """Import cases from a CSV file, as an operator does."""
         file = self.root / "catalogue.csv"
         with file.open("w", newline="", encoding="utf-8") as text:
             writer = csv.writer(text)
@@ -201,7 +201,7 @@ class Deployment:
         assert done.returncode == 0, done.stderr
 
     def rows(self) -> dict[int, tuple[str, str]]:
-        """Return each case's link and local URL; an empty text for NULL."""
+        """Return link and local URL by case id; NULL as an empty text."""
         lines = self.sql(
             "SELECT case_id, coalesce(main_image, ''), coalesce(main_image_local, '') FROM ad_cases ORDER BY case_id"
         )
@@ -209,13 +209,13 @@ class Deployment:
         return {int(case_id): (link, local) for case_id, link, local in parts}
 
     def held(self) -> set[int]:
-        """Return the cases whose row points at a copy, having compared every copy with its picture, byte for byte."""
+        """Return the cases whose row points at a copy; assert that every copy is its link's image, byte for byte."""
         held = {case_id: (link, local) for case_id, (link, local) in self.rows().items() if local}
         for case_id, (link, local) in held.items():
             assert local.startswith(f"/static/images/{case_id}/main_image.")
             copy = self.images / local.removeprefix("/static/images/")
-            assert copy.is_file(), f"{local} is not there"
-            assert copy.read_bytes() == Origin.picture(link), f"{local} is another picture than {link}"
+            assert copy.is_file(), f"{local} is missing"
+            assert copy.read_bytes() == Origin.picture(link), f"{local} is not the image of {link}"
         return set(held)
 
     def log(self) -> str:
@@ -223,19 +223,19 @@ class Deployment:
 
     @contextmanager
     def requests(self) -> Iterator[list[str]]:
-        """Collect the links that are asked for within the with-block, as host and path."""
+        """Yield a list that contains, after the block, the links that were requested in it, as host and path."""
         before, asked = len(self.origin.requests), []
         yield asked
         asked += [f"{each.host}{each.target}" for each in self.origin.requests[before:]]
 
 
 def port_of(process: subprocess.Popen[str]) -> int:
-    """Return the port that a server says it listens on."""
+    """Return the port that a server prints."""
     assert process.stderr is not None
     for line in process.stderr:
         if found := re.search(r"https?://\S+?:(\d+)", line):
             return int(found[1])
-    raise AssertionError("the server has ended without a word of its address")
+    raise AssertionError("the server ended without printing its address")
 
 
 def get(port: int, path: str) -> tuple[int, str, bytes]:
@@ -253,7 +253,7 @@ def address(link: str) -> str:
 
 
 def make_checkout(folder: Path) -> Path:
-    """Copy what the manual's steps need of the checkout; its .env and its pictures stay behind."""
+    """Copy what the manual's steps need from the checkout, without its .env and its images."""
     kept_out = shutil.ignore_patterns(".env", "data", "__pycache__", "*.log")
     shutil.copytree(CHECKOUT / "backend", folder / "backend", ignore=kept_out)
     shutil.copy(CHECKOUT / "requirements.txt", folder)
@@ -262,14 +262,14 @@ def make_checkout(folder: Path) -> Path:
 
 
 def real_cases(shared: Path) -> list[Case]:
-    """Return every case of the real catalogue that has a picture."""
+    """Return every case of the real catalogue that has an image."""
     with gzip.open(shared / "catalogue/adquan_cases.csv.gz", "rt", encoding="utf-8") as text:
         rows = list(csv.DictReader(text))
     return [Case(int(row["case_id"]), row["main_image"], row["source_url"]) for row in rows if row["main_image"]]
 
 
 def made_cases(count: int) -> list[Case]:
-    """Return as many cases of made-up hosts as wanted: the same kinds of links as the real ones."""
+    """Return this many cases of invented hosts, with the same kinds of links as the real ones."""
     endings = ["jpg", "jpg", "jpg", "png", "png", "gif", "jpeg", "jpe"]
     schemes = ["http", *["https"] * 9]
     hosts = ["oss.ads.example", "file.ads.example", "oss.ads.example", "wx1.photos.example"]
@@ -284,6 +284,6 @@ def made_cases(count: int) -> list[Case]:
 
 
 def kinds(cases: Sequence[Case]) -> list[Case]:
-    """Return the cases of rare hosts, which a sample would miss."""
+    """Return the cases of rare hosts, which a sample might miss."""
     common = ("oss.adquan.com", "file.adquan.com")
     return [each for each in cases if not any(f"//{host}/" in each.main_image for host in common)]

@@ -1,7 +1,8 @@
-"""Programs that start at once: forked from a process that has imported everything, as otherwise takes a second.
+"""Programs that start at once, because they are forked from a process that has imported everything.
 
-What is forked has a session, an environment and outputs of its own, ends as any Python does, and stands for
-`python -m rehost`. Run as a program, this module is that process: `nursery.py SOCKET`.
+Importing takes a second otherwise. A forked program has its own session, environment and outputs, ends as any Python
+program does, and stands for `python -m rehost`. Run as a program, this module is the process that forks:
+`nursery.py SOCKET`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ IMPORTED = (
     "rehost.wiring.run",
     "rehost.cli.run_command",
     "rehost.cli.loop",
+    "rehost.cli.workers",
     "rehost.cli.commands.run",
     "rehost.telemetry.log",
     "rehost.telemetry.progress",
@@ -36,7 +38,7 @@ IMPORTED = (
 
 
 class Program:
-    """One that was started; what subprocess.Popen knows of its own, as far as the tests ask."""
+    """A program that was started; it has the part of subprocess.Popen's interface that the tests use."""
 
     def __init__(self, args: Sequence[str], outputs: Sequence[int], told: int, go: int) -> None:
         self.args = args
@@ -55,22 +57,22 @@ class Program:
         self.stderr.close()
 
     def go(self) -> None:
-        """Let a program that was held begin."""
+        """Let a held program begin."""
         os.close(self._go)
 
     def poll(self) -> int | None:
         if self.returncode is None:
-            self._look(0.0)
+            self._has_ended(0.0)
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        if self.returncode is None and not self._look(timeout):
+        if self.returncode is None and not self._has_ended(timeout):
             raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
         assert self.returncode is not None
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Return what it said on both outputs, once it has ended; a pipe holds more than any of ours says."""
+        """Return both outputs once it has ended; a pipe holds more than any of our programs prints."""
         self.wait(timeout)
         with self.stdout, self.stderr:
             return self.stdout.read(), self.stderr.read()
@@ -79,7 +81,7 @@ class Program:
         if self.poll() is None:
             os.kill(self.pid, number)
 
-    def _look(self, timeout: float | None) -> bool:
+    def _has_ended(self, timeout: float | None) -> bool:
         with selectors.DefaultSelector() as selector:
             selector.register(self._told, selectors.EVENT_READ)
             if not selector.select(timeout):
@@ -90,7 +92,7 @@ class Program:
 
 
 class Nursery:
-    """The process that programs are forked from; a context manager."""
+    """The process from which programs are forked; a context manager."""
 
     def __enter__(self) -> Self:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -104,7 +106,7 @@ class Nursery:
         self._process.wait(timeout=10)
 
     def start(self, arguments: Sequence[str], environment: Mapping[str, str], *, held: bool = False) -> Program:
-        """Start `rehost` with these arguments; one that is held begins when it is told to."""
+        """Start `rehost` with these arguments; a held program begins when `go` is called."""
         pipes = [os.pipe() for _ in range(4)]
         (out, out_end), (err, err_end), (told, told_end), (go_end, go) = pipes
         message = json.dumps({"arguments": list(arguments), "environment": dict(environment)}).encode()
@@ -118,8 +120,8 @@ class Nursery:
 
 
 def serve(requests: socket.socket) -> None:
-    """Become what is asked for, again and again: this returns in the programs, and once nobody asks any more."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who watch over programs
+    """Fork a program for each request; return in the programs only."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no process waits for the ones that watch programs
     while True:
         message, descriptors, *_ = socket.recv_fds(requests, 1 << 20, 4)
         if not message:
@@ -133,8 +135,8 @@ def serve(requests: socket.socket) -> None:
             os.close(each)
 
 
-def watch_over(asked: Mapping[str, object], descriptors: Sequence[int]) -> None:
-    """Fork a program; return in it, and in its parent tell how it ended."""
+def watch_over(request: Mapping[str, object], descriptors: Sequence[int]) -> None:
+    """Fork a program and return in it; the parent reports how it ended."""
     out, err, told, go = descriptors
     program = os.fork()
     if program:
@@ -152,15 +154,15 @@ def watch_over(asked: Mapping[str, object], descriptors: Sequence[int]) -> None:
     for each in (out, err, go):
         os.close(each)
     os.environ.clear()
-    os.environ.update(asked["environment"])
-    sys.argv[1:] = asked["arguments"]
+    os.environ.update(request["environment"])
+    sys.argv[1:] = request["arguments"]
     random.seed()
 
 
 def main() -> int:
     for name in IMPORTED:
         importlib.import_module(name)
-    from rehost.cli.main import main as rehost  # noqa: PLC0415 - here as all of it: workers import this module
+    from rehost.cli.main import main as rehost  # noqa: PLC0415 - only this process needs it; tests import this module too
 
     sys.path.remove(str(Path(__file__).parent))
     serve(socket.socket(fileno=int(sys.argv[1])))

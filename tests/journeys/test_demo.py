@@ -49,7 +49,7 @@ def test_counts_before_and_after_are_printed(once):
 
 
 def test_summary_has_the_important_figures(once):
-    for words in ("held", "gone", "decoy", "truncated", "not-a-url", "received", "free", "wait for their next turn"):
+    for words in ("held", "gone", "decoy", "truncated", "not-a-url", "received", "free", "wait for their next visit"):
         assert words in once.stdout
 
 

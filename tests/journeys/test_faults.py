@@ -1,7 +1,7 @@
-"""What the environment does to whole runs: a sentence, exit status 3, no row fails for it, and the next run goes on.
+"""Faults of disk and database during a run: one message, exit status 3, no row fails, and the next run completes.
 
-`./dev test` takes a seeded sample, `--full` all. Faults of a disk are those of a real, small file system (tmpfs), which
-only root can mount.
+`./dev test` takes a seeded sample, `--full` all. The disk is a real, small file system (tmpfs), which only root can
+mount.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from tests.postgres import Postgres
 
 HOST = "pics.example"
 LINKS = 60
-MIDDLE = 25  # requests, after which a fault comes that comes in the middle
-ROLE = "clerk"  # not a superuser: whom PostgreSQL refuses things
+MIDDLE = 25  # requests after which a fault in the middle of a run happens
+ROLE = "clerk"  # not a superuser, so that PostgreSQL checks its privileges
 SAMPLE = 4
 
 Done = subprocess.CompletedProcess[str]
@@ -36,7 +36,7 @@ Done = subprocess.CompletedProcess[str]
 
 @dataclass
 class Scene:
-    """A deployment on a file system of its own, where faults are made."""
+    """A deployment on its own file system, in which faults are injected."""
 
     world: World
     watched: Watched
@@ -66,7 +66,7 @@ class Scene:
         return self.world.postgres
 
     def administer(self, statement: str) -> None:
-        """Run a statement, in a database that no fault touches; {} in it is the name of the world's."""
+        """Run a statement in a database without faults; {} in it is the name of the world's database."""
         self.server.run(statement.format(self.world.database))
 
     def cut(self) -> None:
@@ -119,7 +119,7 @@ def read_only(scene: Scene) -> Done:
 
 
 def failing(calls: str, error: str, when: str) -> Callable[[Scene], Done]:
-    """Have system calls fail, counted by thread: what no file system of a test can be made to do when it is wanted."""
+    """Make system calls fail, counted per thread; a real file system cannot be made to fail at a given moment."""
 
     def run(scene: Scene) -> Done:
         if shutil.which("strace") is None:
@@ -163,7 +163,7 @@ def read_only_in_the_middle(scene: Scene) -> Done:
 
 
 def standby(scene: Scene) -> Done:
-    """Ask a server that only follows another one."""
+    """Run against a standby server, which is read-only."""
     signal_file = scene.server.folder / "data" / "standby.signal"
     scene.server.stop()
     signal_file.touch()
@@ -176,7 +176,7 @@ def standby(scene: Scene) -> Done:
 
 
 def missing(grants: str) -> Callable[[Scene], Done]:
-    """Refuse the role all but these."""
+    """Grant the role only these privileges."""
 
     def run(scene: Scene) -> Done:
         scene.world.sql(grants)
@@ -204,7 +204,7 @@ def no_connection(scene: Scene) -> Done:
 
 
 def no_connection_any_more(scene: Scene) -> Done:
-    """Leave none of the connections that a run had, for longer than it waits."""
+    """Close all connections of a run and allow no new ones, for longer than it waits."""
 
     def limit(_command: Command) -> None:
         scene.administer(f"ALTER ROLE {ROLE} CONNECTION LIMIT 0")
@@ -236,20 +236,20 @@ def locked(scene: Scene) -> Done:
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens, and what the operator reads."""
+    """A fault, and the message that the operator reads."""
 
     name: str
     happen: Callable[[Scene], Done]
     says: str
     engines: tuple[str, ...] = ("postgresql", "sqlite")
-    is_long: bool = False  # it is waited out for minutes first
+    is_long: bool = False  # the run first waits for minutes
 
 
 SYNCS = "fsync,fdatasync,syncfs"
 RENAMES = "rename,renameat,renameat2,link,linkat"
 FULL = "disk is full|No space left on device|no disk space left"
 FAILS = "input/output error|The disk of .* fails"
-FEW = "needs up to [0-9]+ open files, and may have [0-9]+: raise `ulimit -Hn`"
+FEW = "needs up to [0-9]+ open files, but only [0-9]+ are allowed: raise `ulimit -Hn`"
 POSTGRES, SQLITE = ("postgresql",), ("sqlite",)
 
 FAULTS = [
@@ -326,7 +326,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 
 @pytest.mark.timeout(600)
-def test_a_fault_is_a_sentence_and_no_row_fails_for_it(scene: Scene, fault: Fault) -> None:
+def test_a_fault_is_one_message_and_no_row_fails(scene: Scene, fault: Fault) -> None:
     done = fault.happen(scene)
 
     assert done.returncode == 3, done.stdout + done.stderr
@@ -341,7 +341,7 @@ def test_a_fault_is_a_sentence_and_no_row_fails_for_it(scene: Scene, fault: Faul
 
 
 def failed(world: World) -> int:
-    """Return how many links count as failed; none where our tables are not there yet."""
+    """Return how many links count as failed; 0 if our tables do not exist yet."""
     known = "information_schema.tables" if world.postgres else "sqlite_master"
     column = "table_name" if world.postgres else "name"
     if not world.sql(f"SELECT 1 FROM {known} WHERE {column} = 'rehost_links'"):
@@ -352,7 +352,7 @@ def failed(world: World) -> int:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("engine", ["postgresql"])
-def test_connections_that_are_cut_are_waited_out(scene: Scene, request: pytest.FixtureRequest) -> None:
+def test_a_run_survives_closed_connections(scene: Scene, request: pytest.FixtureRequest) -> None:
     cuts = 40 if request.config.getoption("full") else 8
 
     def cut(command: Command) -> None:

@@ -1,4 +1,4 @@
-"""Killed at every system call that matters, and at any instant: rows stay true, and the next run converges.
+"""Runs killed at every important system call, and at random moments: rows stay correct, and the next run completes.
 
 The same on SQLite and on PostgreSQL. `./dev test` takes a seeded sample, `--full` all.
 """
@@ -23,8 +23,8 @@ from tests.origin import Origin
 
 COMMITS = {"sqlite": "pwrite64", "postgresql": "write"}  # SQLite syncs by fdatasync; uvloop sends by write
 CALLS = ("write", "fsync", "fdatasync", "linkat", "rename", "unlink", "unlinkat", "mkdir", "rmdir")
-MANY = {"write": 300, "pwrite64": 30, "fdatasync": 5}  # there are so many at least; two of the others
-MOST_CALLS = 2000  # there are never so many of one kind, counted per thread
+MANY = {"write": 300, "pwrite64": 30, "fdatasync": 5}  # at least this many calls are made; of the others two
+MOST_CALLS = 2000  # more than are ever made of one kind by one thread
 INSTANTS = 200
 
 
@@ -62,7 +62,7 @@ def world(
 
 @pytest.fixture
 def again(world: World) -> Iterator[Callable[[], None]]:
-    """Three rows are due, one of them with a changed link of the same ending; call it to have that state back."""
+    """Make three rows due, one with a changed link of the same extension; yield a function that restores that."""
     urls = [world.origin.url("picture", f"{name}.jpg", host="pics.example") for name in ("old", "new", "two", "three")]
     world.urls = urls
     world.add(1, urls[0])
@@ -93,7 +93,7 @@ def again(world: World) -> Iterator[Callable[[], None]]:
 @pytest.mark.timeout(3600)
 def test_invariant_1_no_kill_leaves_a_row_without_its_file(world: World, engine: str, again, sample, request) -> None:
     if shutil.which("strace") is None:
-        pytest.skip("strace is not there: apt install strace")
+        pytest.skip("strace is not installed: apt install strace")
     full = request.config.getoption("full")
     kills = 0
     for call in sample(list(dict.fromkeys([*CALLS, COMMITS[engine]])), 1):
@@ -113,7 +113,7 @@ def test_invariant_1_no_kill_leaves_a_row_without_its_file(world: World, engine:
 
 
 def most_of_one_thread(call: str, trace: Path) -> int:
-    """Return how often one thread made this call: strace counts `when=` so."""
+    """Return how often one thread made this call, which is how strace counts `when=`."""
     made = Counter(line.split()[0] for line in trace.read_text().splitlines() if f" {call}(" in line)
     return max(made.values(), default=0)
 
@@ -125,7 +125,7 @@ def assert_no_picture_was_fetched_more_than_twice(world: World, when: str) -> No
 
 
 @pytest.mark.timeout(3600)
-def test_killed_at_random_instants_a_larger_run_converges(world: World, sample) -> None:
+def test_a_run_killed_at_random_moments_converges(world: World, sample) -> None:
     world.urls = [world.origin.url("picture", f"{number}.jpg", host="pics.example") for number in range(120)]
     for number, url in enumerate(world.urls, 1):
         world.add(number, url)
@@ -138,7 +138,7 @@ def test_killed_at_random_instants_a_larger_run_converges(world: World, sample) 
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate(timeout=LIMIT)
         world.check_rows()
-        if process.returncode == 0:  # it was done before: anew, with changed links
+        if process.returncode == 0:  # it ended before the kill: change links and start again
             for number in range(1, 60):
                 url = world.origin.url("picture", f"{dice.randrange(10**6)}.jpg", host="pics.example")
                 world.urls = [*world.urls, url]

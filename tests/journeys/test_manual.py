@@ -1,4 +1,4 @@
-"""The operators' manual, performed word by word: every step, the second run, and what its later sections promise."""
+"""The operators' manual, followed step by step: every step, the second run, and what later sections promise."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from tests.pictures import picture
 
 from rehost.model import Format
 
-WITHOUT_LINK = 2_000_000  # a case like no other, made up or real
+WITHOUT_LINK = 2_000_000  # a case id that no other case has
 
 
 @pytest.fixture
 def cases(sample: Sample) -> list[Case]:
-    """A few hundred cases, of the real catalogue where it is there; all of it with --full."""
+    """A few hundred cases of the real catalogue if it is available; with --full all of it."""
     if not SHARED.is_dir():
         return [*made_cases(300), EXAMPLE]
     every = real_cases(SHARED)
@@ -53,7 +53,7 @@ def free_port(deployment: Deployment) -> str:
     ).stdout.strip()
 
 
-def test_every_step_does_what_it_says(bare_deployment: Deployment, cases: list[Case]) -> None:
+def test_every_step_does_what_the_manual_says(bare_deployment: Deployment, cases: list[Case]) -> None:
     it = bare_deployment
     port = free_port(it)
     it.configure(API_PORT=port)
@@ -93,7 +93,7 @@ def test_every_step_does_what_it_says(bare_deployment: Deployment, cases: list[C
             assert data["main_image"] == shown
 
 
-def test_uvicorn_serves_the_same(deployment: Deployment) -> None:
+def test_uvicorn_serves_the_copies_too(deployment: Deployment) -> None:
     deployment.import_cases([EXAMPLE])
     deployment.download()
 
@@ -103,14 +103,14 @@ def test_uvicorn_serves_the_same(deployment: Deployment) -> None:
     assert (status, kind, body) == (200, "image/png", Origin.picture(EXAMPLE.main_image))
 
 
-def test_the_commands_are_the_manuals(shared: Path) -> None:
+def test_the_commands_are_those_of_the_manual(shared: Path) -> None:
     manual = (shared / "manual/IMAGE_DOWNLOAD_USAGE.zh.md").read_text()
 
     for command in (f"cd backend\n{MIGRATE}", f"cd backend\n{DOWNLOAD}", "pip install -r requirements.txt"):
         assert f"```bash\n{command}\n```" in manual
 
 
-def test_the_manuals_python_runs_the_migration(bare_deployment: Deployment, shared: Path) -> None:
+def test_the_python_program_of_the_manual_runs_the_migration(bare_deployment: Deployment, shared: Path) -> None:
     it = bare_deployment
     it.shell(f"psql -U postgres -d {DATABASE} -f database/init.sql")
     manual = (shared / "manual/IMAGE_DOWNLOAD_USAGE.zh.md").read_text()
@@ -126,7 +126,7 @@ def test_the_manuals_python_runs_the_migration(bare_deployment: Deployment, shar
 # Incremental updates
 
 
-def test_only_what_is_new_changed_lost_or_cleared_is_mended(deployment: Deployment, small: list[Case]) -> None:
+def test_only_new_changed_lost_and_cleared_rows_are_repaired(deployment: Deployment, small: list[Case]) -> None:
     deployment.download()
     new = Case(1001, "https://oss.ads.example/new.png")
     changed = Case(small[0].case_id, "https://oss.ads.example/changed.gif")
@@ -160,7 +160,7 @@ def delete_folder_and_clear_column(it: Deployment) -> None:
 @pytest.mark.parametrize(
     ("redo", "requests_each"), [(delete_folder_and_clear_column, 1), (delete_folder, 1), (clear_column, 0)]
 )
-def test_full_redo_works_and_so_does_either_half(
+def test_a_full_redo_works_and_so_does_either_half_of_it(
     deployment: Deployment, small: list[Case], redo: Callable[[Deployment], None], requests_each: int
 ) -> None:
     deployment.download()
@@ -174,7 +174,7 @@ def test_full_redo_works_and_so_does_either_half(
     assert deployment.held() == {case.case_id for case in small}
 
 
-def test_what_failed_waits_for_its_turn_or_for_retry_or_for_a_full_redo(
+def test_a_failed_link_waits_for_its_next_visit_or_retry_or_a_full_redo(
     deployment: Deployment, small: list[Case]
 ) -> None:
     gone = small[3]
@@ -193,7 +193,7 @@ def test_what_failed_waits_for_its_turn_or_for_retry_or_for_a_full_redo(
     assert f"{DOWNLOAD} --retry all" in first.stdout  # rehost itself need not be installed
     assert "visit refused" in deployment.log()  # which and why: the summary names the log
     assert (second.returncode, asked_by_second) == (0, [])
-    assert re.search(r"later", second.stdout + second.stderr)  # left alone, and said so
+    assert re.search(r"later", second.stdout + second.stderr)  # the summary says that it waits
     assert set(asked_by_retry) == {address(gone.main_image)}
     assert redone.returncode == 0
     assert deployment.held() == {case.case_id for case in small}
@@ -202,7 +202,7 @@ def test_what_failed_waits_for_its_turn_or_for_retry_or_for_a_full_redo(
 # An older script's year
 
 
-def test_files_of_an_older_script_are_proven_and_adopted(deployment: Deployment, small: list[Case]) -> None:
+def test_files_of_an_older_script_are_verified_and_adopted(deployment: Deployment, small: list[Case]) -> None:
     cut, page, unfiled, unpointed, misnamed, *others = small
     for case in small:
         ending = case.main_image.rpartition(".")[2]
@@ -224,7 +224,7 @@ def test_files_of_an_older_script_are_proven_and_adopted(deployment: Deployment,
         done = deployment.download()
 
     assert done.returncode == 0, done.stdout + done.stderr
-    # Whoever learns a host's rule also asks for paths where nothing is; of the pictures only these are asked for.
+    # Learning a host's rule also requests paths that do not exist; of the images only these are requested.
     assert set(asked) & {address(case.main_image) for case in small} == {
         address(case.main_image) for case in (cut, page, unfiled)
     }
@@ -238,7 +238,7 @@ def test_files_of_an_older_script_are_proven_and_adopted(deployment: Deployment,
 # Interruption
 
 
-def test_killed_runs_leave_no_row_without_its_picture_and_the_next_run_goes_on(
+def test_killed_runs_leave_no_row_without_its_image_and_the_next_run_continues(
     deployment: Deployment, sample: Sample, small: list[Case]
 ) -> None:
     deployment.hosts.usual = "slow"
@@ -261,7 +261,7 @@ def test_killed_runs_leave_no_row_without_its_picture_and_the_next_run_goes_on(
     ]
 
 
-def test_links_keep_their_rows_when_they_change_during_a_run(deployment: Deployment, small: list[Case]) -> None:
+def test_no_row_gets_the_image_of_a_link_that_changed_during_a_run(deployment: Deployment, small: list[Case]) -> None:
     deployment.hosts.usual = "slow"
     edited = small[-5:]
     deployment.hosts.ring_at(3)
@@ -272,7 +272,7 @@ def test_links_keep_their_rows_when_they_change_during_a_run(deployment: Deploym
             deployment.sql(f"UPDATE ad_cases SET main_image = '{link}' WHERE case_id = {case.case_id}")
         assert run.wait(COMMAND_SECONDS) in {0, 1}
 
-    deployment.held()  # no row has a picture that is not its link's
+    deployment.held()  # asserts that no row has the image of another link
     deployment.download()
     assert deployment.held() == {case.case_id for case in small}
 
@@ -324,7 +324,7 @@ def test_packages_are_installed_as_the_manual_says(
 
 
 def test_invariant_7_memory_does_not_grow_with_the_table(deployment: Deployment, sample: Sample, shared: Path) -> None:
-    """With --full all 8,446 rows: a kill in between, a run to the end, and a second one that has nothing to ask."""
+    """With --full all 8,446 rows: a killed run, a complete run, and a second one that requests nothing."""
     cases = [*sample(real_cases(shared), 400)]
     deployment.import_cases(cases)
 

@@ -1,4 +1,4 @@
-"""The manual's settings and its troubleshooting: each setting does what is said of it, each trouble gets a sentence."""
+"""The manual's settings and troubleshooting: each setting has its effect, each problem gets a message."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.journeys.deployment import DATABASE, DOWNLOAD, EXAMPLE, Case, Deploym
 from tests.origin import Origin
 
 
-def unvisited(deployment: Deployment, done: subprocess.CompletedProcess[str]) -> None:
-    """Hold a stop to what the manual's troubleshooting needs: a sentence, no traceback, no row the worse for it."""
+def check_stopped(deployment: Deployment, done: subprocess.CompletedProcess[str]) -> None:
+    """Assert that a run stopped with a message and without a traceback."""
     assert done.returncode == 3, done.stderr
     assert "Traceback" not in done.stderr + done.stdout
     assert done.stderr.strip()
@@ -36,7 +36,7 @@ def test_concurrency_is_never_exceeded(deployment: Deployment, concurrency: int)
 
 
 @pytest.mark.parametrize(("retry", "attempts"), [(0, 1), (1, 1), (2, 2)])
-def test_timeout_is_for_one_attempt_in_all_and_retry_counts_attempts(
+def test_timeout_limits_one_whole_attempt_and_retry_counts_attempts(
     deployment: Deployment, retry: int, attempts: int
 ) -> None:
     case = made_cases(1)[0]
@@ -52,7 +52,7 @@ def test_timeout_is_for_one_attempt_in_all_and_retry_counts_attempts(
     assert deployment.origin.count() == attempts
 
 
-def test_folder_and_prefix_are_the_operators_choice(deployment: Deployment, small: list[Case], tmp_path: Path) -> None:
+def test_folder_and_prefix_can_be_set(deployment: Deployment, small: list[Case], tmp_path: Path) -> None:
     folder = tmp_path / "elsewhere"
     deployment.configure(IMAGE_STORAGE_DIR=str(folder), IMAGE_STATIC_URL_PREFIX="/pictures")
 
@@ -66,7 +66,7 @@ def test_folder_and_prefix_are_the_operators_choice(deployment: Deployment, smal
         assert get(port_of(server), local)[0] == 200
 
 
-def test_the_environment_wins_over_the_file(deployment: Deployment) -> None:
+def test_the_environment_overrides_the_file(deployment: Deployment) -> None:
     deployment.hosts.usual = "slow"
     deployment.import_cases(made_cases(10))
     deployment.configure(IMAGE_DOWNLOAD_CONCURRENCY="10", DB_PORT="1")
@@ -78,9 +78,7 @@ def test_the_environment_wins_over_the_file(deployment: Deployment) -> None:
 
 
 @pytest.mark.parametrize(("mask", "file_mode", "folder_mode"), [("022", 0o644, 0o755), ("027", 0o640, 0o750)])
-def test_modes_are_as_wide_as_the_umask_allows(
-    deployment: Deployment, mask: str, file_mode: int, folder_mode: int
-) -> None:
+def test_file_modes_follow_the_umask(deployment: Deployment, mask: str, file_mode: int, folder_mode: int) -> None:
     deployment.import_cases([EXAMPLE])
 
     deployment.shell(f"umask {mask}\n{DOWNLOAD}")
@@ -102,31 +100,31 @@ def test_modes_are_as_wide_as_the_umask_allows(
     ],
     ids=["wrong password", "unreachable", "no such database"],
 )
-def test_database_troubles_are_said(
+def test_problems_with_the_database_are_explained(
     deployment: Deployment, small: list[Case], settings: dict[str, str], words: list[str]
 ) -> None:
     deployment.configure(**settings)
 
     done = deployment.download()
 
-    unvisited(deployment, done)
+    check_stopped(deployment, done)
     assert all(word in done.stderr for word in words), done.stderr
     assert deployment.origin.count() == 0
 
 
-def test_missing_table_is_said(bare_deployment: Deployment) -> None:
+def test_a_missing_table_is_named(bare_deployment: Deployment) -> None:
     done = bare_deployment.download()
 
-    unvisited(bare_deployment, done)
+    check_stopped(bare_deployment, done)
     assert "ad_cases" in done.stderr
 
 
-def test_missing_column_is_said_with_the_file_to_run(bare_deployment: Deployment) -> None:
+def test_a_missing_column_is_reported_with_the_migration_to_run(bare_deployment: Deployment) -> None:
     bare_deployment.shell(f"psql -U postgres -d {DATABASE} -f database/init.sql")
 
     done = bare_deployment.download()
 
-    unvisited(bare_deployment, done)
+    check_stopped(bare_deployment, done)
     assert "006_add_main_image_local_field.sql" in done.stderr
 
 
@@ -150,7 +148,7 @@ def a_folder_that_may_not_be_written(it: Deployment) -> str:
 
 
 @pytest.mark.parametrize("trouble", [a_file_in_its_place, a_file_above_it, a_folder_that_may_not_be_written])
-def test_storage_troubles_are_said(
+def test_problems_with_the_storage_folder_name_it(
     deployment: Deployment, small: list[Case], trouble: Callable[[Deployment], str]
 ) -> None:
     named = trouble(deployment)
@@ -158,12 +156,12 @@ def test_storage_troubles_are_said(
 
     done = deployment.download()
 
-    unvisited(deployment, done)
+    check_stopped(deployment, done)
     assert named in done.stderr
     assert deployment.origin.count() == 0
 
 
-def test_bad_setting_is_said_with_its_place(deployment: Deployment) -> None:
+def test_an_invalid_setting_is_reported_with_its_place(deployment: Deployment) -> None:
     deployment.configure(IMAGE_DOWNLOAD_CONCURRENCY="many")
 
     done = deployment.download()
@@ -172,7 +170,7 @@ def test_bad_setting_is_said_with_its_place(deployment: Deployment) -> None:
     assert re.search(r"IMAGE_DOWNLOAD_CONCURRENCY=many \(.*backend/\.env:\d+\)", done.stderr)
 
 
-def test_taken_port_is_said(deployment: Deployment) -> None:
+def test_a_port_in_use_is_reported(deployment: Deployment) -> None:
     with deployment.running("uvicorn app.main:app --port 0") as first:
         deployment.configure(API_PORT=str(port_of(first)))
 

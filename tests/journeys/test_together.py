@@ -1,4 +1,4 @@
-"""Every command at once over one table that another program edits all the while: no edit is lost, all converges."""
+"""All commands at once over one table that another program is editing: no edit is lost, and runs converge."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SETTINGS = {"IMAGE_DOWNLOAD_CONCURRENCY": "4"}
 
 @contextmanager
 def edited(world: World, number: int) -> Iterator[dict[int, str]]:
-    """Change, delete and add rows as another program does, until the block ends; the links as they are in the end."""
+    """Change, delete and add rows until the block ends, as another program would; yield the links by case id."""
     dice = random.Random(5)
     links = dict(enumerate(world.urls, 1))
     is_over = threading.Event()
@@ -47,7 +47,7 @@ def edited(world: World, number: int) -> Iterator[dict[int, str]]:
 
 
 @pytest.mark.timeout(900)
-def test_runs_plans_questions_and_an_undo_at_once_lose_no_edit(world, request) -> None:
+def test_runs_plan_status_and_undo_at_the_same_time_lose_no_edit(world, request) -> None:
     rounds, number = (10, 400) if request.config.getoption("full") else (1, 24)
     world.fill([world.origin.url("picture", f"{index}.jpg", host=HOSTS[index % 2]) for index in range(number)])
     first = world.run()

@@ -1,4 +1,4 @@
-"""The verbs as processes, against the played hosts of the demonstration."""
+"""The verbs as processes, against the simulated hosts of the demonstration."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def port(origins):
 
 
 class Deployment:
-    """A folder with a catalogue and the settings for it."""
+    """A folder with a catalogue and its settings."""
 
     def __init__(self, folder, port):
         self.folder = folder
@@ -72,7 +72,7 @@ def rehost(tmp_path, port, origins):
 
 @pytest.fixture(scope="module")
 def after_a_run(tmp_path_factory, port, origins):
-    """A deployment after a run; its tests change nothing."""
+    """A deployment after a run; tests that use it change nothing."""
     origins.reset()
     rehost = Deployment(tmp_path_factory.mktemp("deployment"), port)
     return rehost, rehost("run", "--json", "--workers", "2")
@@ -81,7 +81,7 @@ def after_a_run(tmp_path_factory, port, origins):
 PLANNED = {case.case_id for case in make_cases() if case.expected == HELD}
 
 
-def test_two_workers_hold_what_one_would_each_picture_once(after_a_run):
+def test_two_workers_store_every_image_once(after_a_run):
     rehost, run = after_a_run
 
     summary = json.loads(run.stdout)
@@ -92,7 +92,7 @@ def test_two_workers_hold_what_one_would_each_picture_once(after_a_run):
     assert summary["failed"] == {"gone": 6, "decoy": 4, "not-a-url": 1, "truncated": 1}
 
 
-def test_the_files_are_where_the_rows_point(after_a_run):
+def test_every_row_points_at_its_file(after_a_run):
     rehost, _ = after_a_run
 
     files = {f"/static/images/{file.parent.name}/{file.name}" for file in (rehost.folder / "images").glob("[0-9]*/*")}
@@ -100,7 +100,7 @@ def test_the_files_are_where_the_rows_point(after_a_run):
     assert files == set(rehost.held().values())
 
 
-def test_status_is_read_in_a_glance(after_a_run):
+def test_status_shows_totals_reasons_and_failed_links(after_a_run):
     rehost, _ = after_a_run
 
     status = rehost("status", "--failed")
@@ -112,7 +112,7 @@ def test_status_is_read_in_a_glance(after_a_run):
     assert "暂无图片" in status.stdout
 
 
-def test_status_for_programs_is_json(after_a_run):
+def test_status_can_be_json(after_a_run):
     rehost, _ = after_a_run
 
     report = json.loads(rehost("status", "--json").stdout)
@@ -122,10 +122,10 @@ def test_status_for_programs_is_json(after_a_run):
     assert len(report["runs"]) >= 1
 
 
-def test_status_before_any_run_says_what_to_do(rehost):
+def test_status_before_the_first_run_says_what_to_do(rehost):
     status = rehost("status")
 
-    assert (status.returncode, status.stdout) == (0, "cases: no link has been met yet: rehost run\n")
+    assert (status.returncode, status.stdout) == (0, "cases: no links yet; run `rehost run` first.\n")
 
 
 def test_origins_shows_each_learned_rule(after_a_run):
@@ -148,17 +148,17 @@ def test_plan_finds_nothing_due_after_a_run(after_a_run):
     assert (planned["due"], planned["held"], planned["later"]) == (0, 185, 12)
 
 
-def test_a_second_run_asks_nobody_and_says_what_waits(after_a_run, port, origins):
+def test_a_second_run_has_nothing_to_do_and_says_what_waits(after_a_run, port, origins):
     rehost, _ = after_a_run
 
     run = rehost("run")
 
     assert run.returncode == 0, run.stderr
     assert "Done: nothing was due" in run.stdout
-    assert "12  wait for their next turn" in run.stdout
+    assert "12  wait for their next visit" in run.stdout
 
 
-def test_retry_of_a_reason_visits_those_alone(rehost):
+def test_retry_of_a_reason_visits_only_its_links(rehost):
     rehost("run", "--quiet")
 
     summary = json.loads(rehost("run", "--json", "--retry", "gone").stdout)
@@ -167,13 +167,13 @@ def test_retry_of_a_reason_visits_those_alone(rehost):
     assert summary["held"] == 0
 
 
-def test_quiet_says_nothing(rehost):
+def test_quiet_prints_nothing(rehost):
     run = rehost("run", "--quiet")
 
     assert (run.returncode, run.stdout, run.stderr) == (1, "", "")
 
 
-def test_undo_puts_the_column_back_and_the_next_run_points_again_without_a_visit(rehost):
+def test_undo_restores_the_column_and_the_next_run_writes_it_again_without_a_visit(rehost):
     rehost("run", "--quiet")
     number = json.loads(rehost("status", "--json").stdout)["runs"][0]["run"]
 
@@ -181,7 +181,7 @@ def test_undo_puts_the_column_back_and_the_next_run_points_again_without_a_visit
 
     assert undone.returncode == 0, undone.stderr
     assert undone.stdout.startswith(
-        f"185 rows are as they were before run {number}; 0 hold something else than it wrote"
+        f"Restored 185 rows to what they were before run {number}; left 0 that do not hold what that run wrote"
     )
     assert rehost.held() == {}
     assert json.loads(rehost("undo", str(number), "--json").stdout) == {"restored": 0, "left": 185}
@@ -189,7 +189,7 @@ def test_undo_puts_the_column_back_and_the_next_run_points_again_without_a_visit
     assert set(rehost.held()) == PLANNED
 
 
-def test_plan_and_undo_look_where_a_run_with_flags_has_put_its_copies(rehost):
+def test_plan_and_undo_use_the_same_storage_flags_as_run(rehost):
     elsewhere = "--storage-dir", str(rehost.folder / "elsewhere"), "--static-url-prefix", "/other"
     rehost("run", "--quiet", *elsewhere)
     number = json.loads(rehost("status", "--json").stdout)["runs"][0]["run"]
@@ -201,7 +201,7 @@ def test_plan_and_undo_look_where_a_run_with_flags_has_put_its_copies(rehost):
     assert undone == {"restored": 185, "left": 0}
 
 
-def test_undo_of_a_run_that_never_was_is_status_3(after_a_run):
+def test_undo_of_an_unknown_run_is_status_3(after_a_run):
     rehost, _ = after_a_run
 
     undone = rehost("undo", "4711")
@@ -212,7 +212,7 @@ def test_undo_of_a_run_that_never_was_is_status_3(after_a_run):
 
 
 @pytest.mark.parametrize(("workers", "number", "status"), [("1", signal.SIGTERM, 143), ("2", signal.SIGINT, 130)])
-def test_a_signal_ends_a_run_well_and_the_next_one_goes_on(rehost, workers, number, status):
+def test_a_signal_ends_a_run_cleanly_and_the_next_run_continues(rehost, workers, number, status):
     command = rehost.command("run", "--workers", workers, "--verbose", "--concurrency", "2")
     with subprocess.Popen(
         command, env=rehost.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -233,7 +233,7 @@ def test_a_signal_ends_a_run_well_and_the_next_one_goes_on(rehost, workers, numb
     assert set(rehost.held()) == PLANNED
 
 
-def test_a_run_goes_on_where_nobody_reads_what_it_says(rehost):
+def test_a_run_continues_when_its_output_has_no_reader(rehost):
     reading, writing = os.pipe()
     os.close(reading)
 
@@ -253,7 +253,7 @@ def test_a_run_goes_on_where_nobody_reads_what_it_says(rehost):
     assert rehost("run", "--quiet").returncode == 0
 
 
-def test_a_signal_ends_a_run_well_though_its_reader_has_died_of_it(rehost):
+def test_a_signal_ends_a_run_cleanly_even_if_its_reader_is_gone(rehost):
     command = rehost.command("run", "--verbose", "--concurrency", "2")
     with subprocess.Popen(
         command, env=rehost.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -281,7 +281,7 @@ def test_a_signal_ends_a_run_well_though_its_reader_has_died_of_it(rehost):
         ("1", {"IMAGE_STORAGE_DIR": "cases.db"}, 3, "cases.db"),
     ],
 )
-def test_what_an_operator_must_mend_is_a_sentence(rehost, workers, change, status, words):
+def test_an_error_of_the_environment_is_a_message_without_traceback(rehost, workers, change, status, words):
     rehost.environment |= change
 
     run = rehost("run", "--workers", workers)
@@ -292,7 +292,7 @@ def test_what_an_operator_must_mend_is_a_sentence(rehost, workers, change, statu
     assert "Traceback" not in run.stderr
 
 
-def test_a_missing_table_and_column_are_named(rehost):
+def test_a_missing_table_or_column_is_named(rehost):
     rehost.sql("ALTER TABLE ad_cases DROP COLUMN main_image_local")
 
     without_column = rehost("run")
@@ -304,7 +304,7 @@ def test_a_missing_table_and_column_are_named(rehost):
     assert "ad_cases" in without_table.stderr
 
 
-def test_the_log_file_starts_from_the_working_folder(rehost, tmp_path_factory):
+def test_the_path_of_the_log_file_is_relative_to_the_working_folder(rehost, tmp_path_factory):
     elsewhere: Path = tmp_path_factory.mktemp("elsewhere")
 
     subprocess.run(

@@ -1,4 +1,4 @@
-"""Several workers on one database and one store: each picture once, dead ones are replaced, stops are clean."""
+"""Several workers with one database and one store: each image once, killed workers are replaced, stops are clean."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def number_of_links(request: pytest.FixtureRequest) -> int:
 
 
 def times_asked(world: World) -> Counter[str]:
-    """Return how often the origin was asked for each link; what learning asks besides is left out."""
+    """Return how often each link was requested; requests for learning Referer rules are left out."""
     asked = Counter(f"http://{one.host}{one.target}" for one in list(world.origin.requests))
     return Counter({url: asked[url] for url in world.urls})
 
@@ -39,7 +39,7 @@ def check_limits(world: World) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_one_of_four_commands_is_killed_and_each_picture_is_fetched_once(world, watched, request) -> None:
+def test_one_of_four_commands_is_killed_and_each_image_is_fetched_once(world, watched, request) -> None:
     number = number_of_links(request)
     fill(world, number)
     commands = {name: world.start(settings={"IMAGE_USER_AGENT": name}) for name in ("a", "b", "c", "d")}
@@ -52,7 +52,7 @@ def test_one_of_four_commands_is_killed_and_each_picture_is_fetched_once(world, 
     asked_by_dead = {
         f"http://{one.host}{one.target}" for one in list(world.origin.requests) if one.headers["user-agent"] == busiest
     }
-    in_flight = asked_by_dead - world.held()  # asked for, and not recorded: groups take up to a second
+    in_flight = asked_by_dead - world.held()  # requested and not recorded: groups take up to a second
 
     for name, command in commands.items():
         out, err = command.communicate(timeout=LIMIT)
@@ -65,7 +65,7 @@ def test_one_of_four_commands_is_killed_and_each_picture_is_fetched_once(world, 
     check_limits(world)
 
     asked = world.origin.count()
-    after = world.run()  # sweeps what the dead one left in the store
+    after = world.run()  # removes what the killed one left in the store
 
     assert after.returncode == 0, after.stdout + after.stderr
     world.check_end()
@@ -73,7 +73,7 @@ def test_one_of_four_commands_is_killed_and_each_picture_is_fetched_once(world, 
 
 
 @pytest.mark.timeout(600)
-def test_a_crew_of_four_fetches_each_picture_once(world, request) -> None:
+def test_four_workers_fetch_each_image_once(world, request) -> None:
     fill(world, number_of_links(request))
 
     with world.start(options=["--workers", "4"]) as command:
@@ -87,18 +87,18 @@ def test_a_crew_of_four_fetches_each_picture_once(world, request) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_a_crew_that_loses_a_worker_says_so_and_takes_over_its_share(world, watched, request) -> None:
+def test_the_other_workers_take_over_when_one_is_killed(world, watched, request) -> None:
     lost = lose_one(world, watched, number_of_links(request), workers=4, which=2)
 
     assert lost.status == 0, lost.err
-    assert "A worker ended by itself (exit code -9); the others take over what it had leased" in lost.err
-    wait_for_end_of(lost.leader)
+    assert "A worker process died (exit code -9); the others take over its links" in lost.err
+    wait_for_end_of(lost.first)
     assert world.held() == set(world.urls)
     lost.check_requests()
     check_limits(world)
     asked_in_all = world.origin.count()
 
-    after = world.run()  # sweeps what the dead one left in the store
+    after = world.run()  # removes what the killed one left in the store
 
     assert after.returncode == 0, after.stdout + after.stderr
     world.check_end()
@@ -106,12 +106,12 @@ def test_a_crew_that_loses_a_worker_says_so_and_takes_over_its_share(world, watc
 
 
 @pytest.mark.timeout(600)
-def test_a_crew_whose_leading_process_is_killed_ends_well(world, watched, request) -> None:
+def test_workers_end_cleanly_when_the_first_process_is_killed(world, watched, request) -> None:
     lost = lose_one(world, watched, number_of_links(request), workers=3, which=0)
 
     assert "Traceback" not in lost.err
     left = world.sql("SELECT DISTINCT worker FROM rehost_links WHERE state = 'leased'")
-    assert len(left) <= 1, "only who was killed gives nothing back"
+    assert len(left) <= 1, "only the killed process keeps its leases"
     done = world.run()
 
     assert done.returncode == 0, done.stdout + done.stderr
@@ -121,39 +121,39 @@ def test_a_crew_whose_leading_process_is_killed_ends_well(world, watched, reques
 
 @dataclass
 class Lost:
-    """A crew that one process was killed of, and that has ended since."""
+    """A command with several workers that has ended after one of them was killed."""
 
     world: World
-    leader: int
+    first: int
     status: int
     err: str
-    in_flight: set[str]  # asked for and not recorded when it was killed
+    in_flight: set[str]  # requested and not recorded when it was killed
 
     def check_requests(self) -> None:
-        """Each link was asked for once, but for those."""
+        """Each link was requested once, except those in flight."""
         times = times_asked(self.world)
         assert {url for url in times if times[url] > 1} <= self.in_flight
         assert max(times.values()) <= 2
 
 
 def lose_one(world: World, watched: Watched, number: int, *, workers: int, which: int) -> Lost:
-    """Run a crew over so many links, and kill one of its processes, 0 for the leading one, at a third of them."""
+    """Run with several workers, and kill one (0: the first process) after a third of the links."""
     fill(world, number)
     with world.start(options=["--workers", str(workers)]) as command:
         watched.wait(number // 3)
-        crew = [command.pid, *workers_of(command.pid)]
-        os.kill(crew[which], signal.SIGKILL)
+        processes = [command.pid, *workers_of(command.pid)]
+        os.kill(processes[which], signal.SIGKILL)
         held = world.held()
         asked = {url for url, times in times_asked(world).items() if times}
-        _, err = command.communicate(timeout=LIMIT)  # of all of them: where the first is gone the others drain
-    assert len(crew) == workers
+        _, err = command.communicate(timeout=LIMIT)  # of all processes: when the first is gone the others finish
+    assert len(processes) == workers
     return Lost(world, command.pid, command.returncode, err, asked - held)
 
 
-def workers_of(leader: int) -> list[int]:
-    """Return the processes of a crew but for the leading one, from which they are forked."""
-    line = Path(f"/proc/{leader}/cmdline").read_bytes()
-    return [child for child in children(leader) if Path(f"/proc/{child}/cmdline").read_bytes() == line]
+def workers_of(first: int) -> list[int]:
+    """Return the workers that the first process has forked."""
+    line = Path(f"/proc/{first}/cmdline").read_bytes()
+    return [child for child in children(first) if Path(f"/proc/{child}/cmdline").read_bytes() == line]
 
 
 def children(parent: int) -> list[int]:
@@ -174,9 +174,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.mark.timeout(1800)
-def test_the_first_signal_drains_and_leaves_no_lease(world, watched, workers, number, sample) -> None:
+def test_the_first_signal_finishes_requests_and_leaves_no_lease(world, watched, workers, number, sample) -> None:
     world.settings = {**world.settings, "IMAGE_LEASE_SECONDS": "3600"}
-    moments = sample(range(1, 51, 2), 1)  # requests after which it comes; with --full, 100 signals in all
+    moments = sample(range(1, 51, 2), 1)  # requests after which the signal is sent; with --full, 100 signals in all
     fill(world, 60 * len(moments))
     for moment in moments:
         asked_before = world.origin.count()
@@ -199,7 +199,7 @@ def test_the_first_signal_drains_and_leaves_no_lease(world, watched, workers, nu
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("workers", ["1", "3"])
 def test_the_second_interrupt_stops_at_once(world, watched, workers, sample) -> None:
-    moments = sample([*range(1, 26)] * 2, 1)  # requests after which the first one comes; with --full, 100 times in all
+    moments = sample([*range(1, 26)] * 2, 1)  # requests after which the first is sent; with --full, 100 times in all
     fill(world, 60 * len(moments))
     for index in range(40):
         world.add(10_000 + index, world.origin.url("hang", f"{index}.jpg", host=HOSTS[0]))
@@ -224,7 +224,7 @@ FAKETIME = next(Path("/usr/lib").glob("**/faketime/libfaketimeMT.so.1"), None)
 @pytest.mark.timeout(600)
 def test_a_clock_that_jumps_by_a_year_does_no_harm(world, watched, tmp_path, sample, request) -> None:
     if FAKETIME is None:
-        pytest.skip("libfaketime is not there: apt install libfaketime")
+        pytest.skip("libfaketime is not installed: apt install libfaketime")
     number = 300 if request.config.getoption("full") else 60
     for round_, jump in enumerate(sample(["+400d", "-400d"], 1)):
         urls = [world.origin.url("picture", f"{round_}-{index}.jpg", host=HOSTS[index % 3]) for index in range(number)]

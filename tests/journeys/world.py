@@ -22,14 +22,14 @@ TABLE = (
     "CREATE TABLE ad_cases (case_id INTEGER PRIMARY KEY, source_url TEXT NOT NULL, main_image TEXT,"
     " main_image_local TEXT)"
 )
-LIMIT = 120.0  # seconds that a run may take at most
+LIMIT = 120.0  # seconds that a run may take
 
 Command = Program | subprocess.Popen[str]
 
 
 @dataclass
 class World:
-    """A catalogue, a store and the origin; what a run finds and leaves."""
+    """A catalogue, a store and an origin, before and after runs."""
 
     folder: Path
     origin: Origin
@@ -81,7 +81,7 @@ class World:
             return ended(process)
 
     def run_traced(self, *options: str) -> subprocess.CompletedProcess[str]:
-        """Run under strace, which sees all that a program does from when it has been imported."""
+        """Run under strace, which starts when everything is imported."""
         assert self.nursery is not None
         arguments = ["run", "--quiet", "--base", str(self.folder)]
         with self.nursery.start(arguments, self.environment(), held=True) as process:
@@ -108,7 +108,7 @@ class World:
         return {url for (url,) in self.sql("SELECT main_image FROM ad_cases WHERE main_image_local IS NOT NULL")}
 
     def check_rows(self) -> None:
-        """No row points at a file that is missing or not whole."""
+        """Assert that no row points at a missing or incomplete file."""
         whole = {hashlib.sha256(self.origin.picture(request)).hexdigest() for request in self.urls}
         for case_id, local in self.sql("SELECT case_id, main_image_local FROM ad_cases"):
             if local:
@@ -117,7 +117,7 @@ class World:
                 assert hashlib.sha256(file.read_bytes()).hexdigest() in whole, f"case {case_id} has a broken picture"
 
     def check_end(self, deleted: Collection[int] = ()) -> None:
-        """Everything is held, as the rows' links are now, and nothing else lies about but copies of deleted rows."""
+        """Assert that every row has the image of its current link, and that only deleted rows have left other files."""
         self.check_rows()
         expected = {}
         for case_id, url, local in self.sql("SELECT case_id, main_image, main_image_local FROM ad_cases"):
@@ -132,7 +132,7 @@ class World:
 
 
 class Watched:
-    """Plays an origin whose pictures take 50 ms, and tells how often it was asked."""
+    """Plays an origin whose images take 50 ms, and counts requests."""
 
     def __init__(self) -> None:
         self._asked = 0
@@ -145,7 +145,7 @@ class Watched:
         return "slow" if path.startswith("/picture/") else None
 
     def wait(self, number: int) -> None:
-        """Return once so many requests have come."""
+        """Return after this many requests."""
         with self._changed:
             assert self._changed.wait_for(lambda: self._asked >= number, LIMIT), f"{self._asked} of {number} requests"
 
@@ -156,15 +156,15 @@ def ended(process: Command) -> subprocess.CompletedProcess[str]:
 
 
 def wait_for_tracer(pid: int) -> None:
-    """Return when somebody traces this process."""
+    """Return when a tracer is attached to this process."""
     end = time.monotonic() + 10.0
     while "\nTracerPid:\t0\n" in Path(f"/proc/{pid}/status").read_text():
-        assert time.monotonic() < end, "strace did not come"
+        assert time.monotonic() < end, "strace did not attach"
         time.sleep(0.002)
 
 
 def wait_for_end_of(group: int) -> None:
-    """Return when no process of this process group is left."""
+    """Return when this process group is empty."""
     end = time.monotonic() + 10.0
     while time.monotonic() < end:
         try:

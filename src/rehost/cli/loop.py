@@ -1,41 +1,87 @@
-"""The event loop that verbs run on: uvloop where it can be had."""
+"""The event loop that verbs run on (uvloop where it is installed), and the signals that stop a run."""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
 import gc
-from collections.abc import Coroutine
+import os
+import signal
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_ in malloc.h
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
 KEPT_BYTES = 32 << 20
-"""Memory that was freed and is not given back: what comes from a socket took a page fault for each 4 KB otherwise."""
+"""Freed memory that the process keeps: without it every 4 KB read from a socket costs a page fault."""
 
 
 def run_loop(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end and return its result."""
-    _keep_memory()
+    _keep_freed_memory()
     try:
         return _run(work)
     finally:
-        gc.freeze()  # the interpreter's end looks through all that is loaded for garbage: a tenth of a second
+        gc.freeze()  # or the interpreter searches all loaded objects for garbage when it exits: a tenth of a second
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
     try:
-        import uvloop  # noqa: PLC0415 - absent on other interpreters than CPython
+        import uvloop  # noqa: PLC0415 - only CPython has it
     except ImportError:
         return asyncio.run(work)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
 
 
-def _keep_memory() -> None:
-    """Have the C library keep freed memory at hand (mallopt(3); glibc alone has it)."""
+def _keep_freed_memory() -> None:
+    """Make the C library keep freed memory instead of returning it (mallopt(3), in glibc only)."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, KEPT_BYTES)
         mallopt(_TRIM_THRESHOLD, KEPT_BYTES)
+
+
+@dataclass(slots=True)
+class ReceivedSignal:
+    """The first signal that arrived, if any."""
+
+    number: int | None = None
+
+    def exit_status(self, otherwise: int) -> int:
+        """Return 128 plus the signal's number, as shells do, or `otherwise` if no signal arrived."""
+        return otherwise if self.number is None else 128 + self.number
+
+
+@contextmanager
+def stop_on_signals(
+    stop: Callable[[], None], say: Callable[[str], None], kill: Callable[[], None]
+) -> Iterator[ReceivedSignal]:
+    """Call `stop` at the first SIGINT or SIGTERM; at the second call `kill` and end this process by that signal.
+
+    Ending at once is safe: files and database survive it as they survive `kill -9`.
+    """
+    loop = asyncio.get_running_loop()
+    received = ReceivedSignal()
+
+    def receive(number: int) -> None:
+        if received.number is not None:
+            kill()
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        received.number = number
+        stop()
+        say("Stopping: finishing requests in flight. Press Ctrl-C again to quit immediately.")
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, receive, number)
+    try:
+        yield received
+    finally:
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)

@@ -1,6 +1,6 @@
-"""The command `rehost`: finds the verb, and turns whatever ends it into an exit status.
+"""The command `rehost`: finds the verb, and turns its end into an exit status.
 
-Nothing but click is imported here: a verb's own module comes when the verb is asked for (`rehost --help` is quick).
+This module imports only click; a verb's module is imported when that verb is called, so `rehost --help` is fast.
 """
 
 from __future__ import annotations
@@ -14,25 +14,28 @@ from typing import Any
 import click
 
 from rehost import __version__
-from rehost.cli.streams import lasting_streams
+from rehost.cli.streams import tolerant_streams
 from rehost.errors import OperatorError
 
 INTERRUPTED = 130
 
-VERBS = {  # verb -> what it does; its module in rehost.cli.commands has a click command of the name `command`
-    "run": "Copy every picture that is wanted and not held.",
-    "status": "Show what is held, what is not, and why.",
-    "plan": "Show what a run would do, without a request.",
-    "undo": "Put the column back as it was before a run.",
-    "origins": "Show what was learned of the hosts that pictures come from.",
+VERBS = {
+    "run": "Copy every image that is due.",
+    "status": "Show which links have a copy, which do not, and why.",
+    "plan": "Show what a run would do, without any request.",
+    "undo": "Restore the column to what it was before a run.",
+    "origins": "Show what rehost has learned about the hosts.",
     "serve": "Serve the copies over HTTP.",
     "demo": "See it work on this machine, with simulated hosts.",
 }
+"""Each verb and what it does."""
+
+_QUERIES = ("status", "plan", "undo", "origins")  # are in commands/queries.py; each other verb has its own module
 
 EPILOG = """\b
 Exit status:
-  0    every due link was visited and none of them failed
-  1    the run ended; some due link was refused or deferred in it
+  0    every due link was visited and none failed
+  1    the run finished, but some due links failed
   2    usage or settings
   3    the environment stopped it: database, disk
   130  interrupted from the keyboard; 143 by SIGTERM
@@ -40,31 +43,35 @@ Exit status:
 \b
 Examples:
   rehost demo                          see it work on this machine
-  rehost plan                          what would be done
-  rehost run --log-file rehost.log     do it
-  rehost status                        how things stand
+  rehost plan                          show what a run would do
+  rehost run --log-file rehost.log     run, with a log
+  rehost status                        show the state of all links
 """
 
 
-GARBAGE = 10_000
-"""Objects between two collections: at CPython's 700 they took a twentieth of a run's time, and of its start's."""
+GC_THRESHOLD = 10_000
+"""New objects between two garbage collections: with CPython's 700, collecting took 5% of a run and of its start."""
 
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
+def find_command(verb: str) -> click.Command:
+    """Return the command of a verb, importing its module."""
+    module = import_module(f"rehost.cli.commands.{'queries' if verb in _QUERIES else verb}")
+    command: click.Command = getattr(module, verb)
+    return command
+
+
 class Verbs(click.Group):
-    """Imports a verb's module when it is asked for, not before."""
+    """Imports a verb's module only when the verb is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Return the verbs in the order in which they are met."""
+        """Return the verbs in the order in which a user needs them."""
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
         """Return the command of a verb."""
-        if cmd_name not in VERBS:
-            return None
-        command: click.Command = import_module(f"rehost.cli.commands.{cmd_name}").command
-        return command
+        return find_command(cmd_name) if cmd_name in VERBS else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         """List the verbs without importing them."""
@@ -80,22 +87,22 @@ class Verbs(click.Group):
 )
 @click.version_option(__version__, prog_name="rehost")
 def rehost() -> None:
-    """Copy every remote image that a database's rows link to onto your own storage, and keep the copies right.
+    """Copy the remote images that your database rows link to onto your own storage, and keep the copies correct.
 
-    `rehost VERB --help` explains a verb, with examples.
+    `rehost VERB --help` explains a verb and gives examples.
     """
 
 
 def main(argv: Sequence[str] | None = None, *, called: str | None = None) -> int:
-    """Run the command line and return its exit status (house rules: 0, 1, 2, 3, 130, 143).
+    """Run the command line and return its exit status: 0, 1, 2, 3, 130 or 143 (`rehost --help` explains them).
 
     Args:
-        argv: the arguments, by default this process's own.
-        called: how the program was called that is one verb under a name of its own; help and advice use it.
+        argv: the arguments; by default those of this process.
+        called: for a program that is a single verb under its own name: that name, for help and advice.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
-    gc.set_threshold(GARBAGE)
-    with lasting_streams():
+    gc.set_threshold(GC_THRESHOLD)
+    with tolerant_streams():
         return _main(arguments, called)
 
 
@@ -104,10 +111,10 @@ def _main(arguments: list[str], called: str | None) -> int:
         if called is None:
             status = rehost.main(args=arguments, prog_name="rehost", standalone_mode=False)
         else:
-            verb: click.Command = import_module(f"rehost.cli.commands.{arguments[0]}").command
+            verb = find_command(arguments[0])
             status = verb.main(args=arguments[1:], prog_name=called, standalone_mode=False, **CONTEXT)
     except OperatorError as error:
-        return _complain(str(error), error.exit_status)
+        return _print_error(str(error), error.exit_status)
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -116,9 +123,9 @@ def _main(arguments: list[str], called: str | None) -> int:
     return status if isinstance(status, int) else 0
 
 
-def _complain(message: str, status: int) -> int:
-    from rehost.telemetry.sanitize import plain  # noqa: PLC0415 - only a failure needs it
+def _print_error(message: str, status: int) -> int:
+    from rehost.telemetry.format import plain  # noqa: PLC0415 - only errors need it
 
     for line in message.splitlines():
-        print(f"rehost: {plain(line)}", file=sys.stderr)  # noqa: T201 - the command line's own voice
+        print(f"rehost: {plain(line)}", file=sys.stderr)  # noqa: T201 - what the command line prints
     return status

@@ -1,22 +1,34 @@
-"""The options that several verbs share, and the settings as flags, made from settings' own list."""
+"""The options that several verbs share, and a flag for each setting, made from the list in rehost.settings."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from rehost.settings import Settings, knobs, load
+from rehost.settings import Settings, load, settings_of
 
 F = TypeVar("F", bound=Callable[..., object])
 
 
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What the command line says about a run, besides settings."""
+
+    source: str | None = None
+    retry: str | None = None
+    log_file: Path | None = None
+    is_quiet: bool = False
+    is_verbose: bool = False
+
+
 class SettingsCommand(click.Command):
-    """Shows a verb's own options first, the settings after them; examples by the name that it was called by."""
+    """Lists a verb's own options before the settings, and puts the program's own name into the examples."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples."""
@@ -37,7 +49,7 @@ class SettingsCommand(click.Command):
         with formatter.section("Options"):
             formatter.write_dl(own)
         if settings:
-            with formatter.section("Settings, for this once (an environment variable or .env holds them for good)"):
+            with formatter.section("Settings for this command (to keep them, use the environment or .env)"):
                 formatter.write_dl(settings)
 
 
@@ -46,18 +58,24 @@ class SettingOption(click.Option):
 
 
 def settings_flags(*attributes: str, without: Sequence[str] = ()) -> Callable[[F], F]:
-    """Add a flag for each of these settings (all that are no secrets, where none is named, but for some)."""
+    """Return a decorator that adds a flag for each of these settings, which are fields of Settings.
+
+    Args:
+        attributes: the settings; none named means all. Secrets never become flags.
+        without: settings that are left out.
+    """
 
     def decorate(function: F) -> F:
-        for knob in reversed(list(knobs(Settings))):
-            if knob.secret or knob.attribute in without or (attributes and knob.attribute not in attributes):
+        for setting in reversed(list(settings_of(Settings))):
+            is_wanted = not attributes or setting.attribute in attributes
+            if setting.secret or setting.attribute in without or not is_wanted:
                 continue
             function = click.option(
-                f"--{knob.flag}",
-                f"setting_{knob.attribute}",
+                f"--{setting.flag}",
+                f"setting_{setting.attribute}",
                 cls=SettingOption,
-                metavar=(knob.unit or "VALUE").upper(),
-                help=f"{knob.help} [{knob.name}; {knob.default_text}]",
+                metavar=(setting.unit or "VALUE").upper(),
+                help=f"{setting.help} [{setting.name}; {setting.default_text}]",
             )(function)
         return function
 
@@ -71,14 +89,14 @@ def base_option(function: F) -> F:
         type=click.Path(path_type=Path, exists=True, file_okay=False),
         default=Path(),
         metavar="DIR",
-        help="Folder of .env and rehost.toml; relative paths start from it. [the working folder]",
+        help="Folder of .env and rehost.toml; relative paths start there. [the working folder]",
     )(function)
 
 
 def source_option(function: F) -> F:
     """Add --source."""
     return click.option(
-        "--source", metavar="NAME", help="The table to work on; needed where rehost.toml names several."
+        "--source", metavar="NAME", help="The table to work on; required if rehost.toml names several."
     )(function)
 
 
@@ -87,7 +105,7 @@ def log_file_option(function: F) -> F:
     return click.option(
         "--log-file",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="Append a line per visit to this file. It starts from the working folder.",
+        help="Append a line per visit to this file; relative to the working folder.",
     )(function)
 
 
@@ -97,10 +115,10 @@ def json_option(function: F) -> F:
 
 
 def read_settings(base: Path, given: dict[str, Any]) -> Settings:
-    """Return the settings of this command; takes its flags out of what click gave.
+    """Return the settings of this command, and remove its flags from click's arguments.
 
     Raises:
-        SettingsError: a setting is not usable.
+        SettingsError: a setting is not valid.
     """
     names = [name for name in given if name.startswith("setting_")]
     flags = {name.removeprefix("setting_"): given.pop(name) for name in names}

@@ -1,68 +1,102 @@
-"""One run, by this process or a crew: its progress, its log, and the signals that end it well."""
+"""One run, by one process or several: its limits, progress, log, signals and exit status."""
 
 from __future__ import annotations
 
+import os
+import resource
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from rehost.cli.output import tables as render
-from rehost.cli.signals import stopping
-from rehost.cli.workers.partition import RunOptions
+from rehost.cli.options import RunOptions
+from rehost.cli.output.reports import planned_words
+from rehost.errors import OperatorError
 from rehost.events import Event, Listener, Planned, RunEnded
 from rehost.settings import Settings
 
 if TYPE_CHECKING:
-    from rehost.cli.workers.supervisor import WorkerSupervisor
+    from collections.abc import Sequence
+
+    from rehost.cli.workers import Worker, WorkerShare
 
 FAILED = 1
 
+# Open files that a run needs.
+_ALWAYS = 64  # Python, event loop, database, store
+_EACH_REQUEST = 3  # socket, spool, DNS
+_EACH_DECODER = 3  # its pipes while it starts
+_EACH_WORKER = 3  # its socket, and the pipe that tells when it has ended
 
-async def conduct(
-    settings: Settings, wish: RunOptions, *, requests: int | None = None, crew: WorkerSupervisor | None = None
-) -> tuple[RunEnded, int]:
-    """Run once, with progress, log and signals; return the summary and the exit status.
 
-    Args:
-        settings: all of them.
-        wish: what is asked for.
-        requests: how many of the command's requests this process may have in flight; None for all of them.
-        crew: the other processes at this run; None for this one alone.
+def start(settings: Settings, options: RunOptions, workers: int = 1) -> tuple[RunEnded, int]:
+    """Run with so many processes; return the summary and the exit status.
+
+    Raises:
+        OperatorError: the environment stopped the run, or too few files or processes are allowed.
     """
+    raise_file_limit(settings, workers)
+    from rehost.cli.loop import run_loop  # noqa: PLC0415 - --help needs neither
+    from rehost.cli.workers import forked, shares  # noqa: PLC0415 - as above
+
+    own, *others = shares(settings, options, workers, os.cpu_count() or 1)
+    with forked(others) as processes:
+        return run_loop(_conduct(own, processes))
+
+
+async def _conduct(share: WorkerShare, processes: Sequence[Worker]) -> tuple[RunEnded, int]:
+    """Do this process's share of a run and lead the others; return the summary and the exit status."""
     from rehost import wiring  # noqa: PLC0415 - a verb imports what it needs when it runs
+    from rehost.cli.loop import stop_on_signals  # noqa: PLC0415 - as above
+    from rehost.cli.workers import WorkerSupervisor  # noqa: PLC0415 - as above
     from rehost.clock import Clock  # noqa: PLC0415 - as above
     from rehost.telemetry.log import log_event, logging_to, together  # noqa: PLC0415 - as above
     from rehost.telemetry.progress import progress  # noqa: PLC0415 - as above
 
+    options, clock = share.options, Clock()
     with (
-        logging_to(sys.stderr, wish.log_file, verbose=wish.is_verbose),
-        progress(sys.stderr, Clock(), quiet=wish.is_quiet) as show,
+        logging_to(sys.stderr, options.log_file, verbose=options.is_verbose),
+        progress(sys.stderr, clock, quiet=options.is_quiet) as show,
     ):
-        watch = together(announce(wish), show)
-        listen = together(watch if crew is None else crew.told_by(watch), log_event)
-        async with wiring.open_run(settings, source=wish.source, listen=listen, requests=requests) as run:
-            all_of_us = run if crew is None else crew.led_by(run)
-            with stopping(all_of_us.stop, tell, kill=None if crew is None else crew.kill) as received:
-                ended = await all_of_us.go(retry=wish.retry)
-    return ended, received.exit_status(status_of(ended))
+        supervisor = WorkerSupervisor(processes, together(_announcer(options), show), clock)
+        listen = together(supervisor.listen, log_event)
+        async with wiring.open_run(
+            share.settings, source=options.source, listen=listen, requests=share.requests
+        ) as run:
+            with stop_on_signals(supervisor.stop, _say, supervisor.kill) as received:
+                ended = await supervisor.execute(run, retry=options.retry)
+    return ended, received.exit_status(FAILED if ended.failed else 0)
 
 
-def status_of(ended: RunEnded) -> int:
-    """Return the exit status of a run that came to its end."""
-    return FAILED if ended.failed else 0
+def raise_file_limit(settings: Settings, workers: int = 1) -> None:
+    """Raise this process's limit of open files to what a run may need, if it is lower; child processes inherit it.
+
+    Raises:
+        OperatorError: the system does not allow that many.
+    """
+    decoders = settings.decode_processes or os.cpu_count() or 1
+    needed = _ALWAYS + _EACH_REQUEST * settings.concurrency + _EACH_DECODER * decoders + _EACH_WORKER * (workers - 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise OperatorError(
+            f"A run needs up to {needed} open files, but only {hard} are allowed: raise `ulimit -Hn` or lower "
+            "IMAGE_DOWNLOAD_CONCURRENCY."
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-def tell(sentence: str) -> None:
-    """Say a sentence on stderr, below a progress bar where there is one."""
+def _say(sentence: str) -> None:
+    """Print a sentence on stderr, below the progress bar if there is one."""
     click.echo(f"\n{sentence}", err=True)
 
 
-def announce(wish: RunOptions) -> Listener:
-    """Return a listener that says once what there is to do."""
+def _announcer(options: RunOptions) -> Listener:
+    """Return a listener that prints once what there is to do."""
 
-    def say(event: Event) -> None:
-        if isinstance(event, Planned) and not wish.is_quiet:
-            click.echo(render.planned_words(event), err=True)
+    def announce(event: Event) -> None:
+        if isinstance(event, Planned) and not options.is_quiet:
+            click.echo(planned_words(event), err=True)
 
-    return say
+    return announce

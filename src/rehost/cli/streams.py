@@ -1,4 +1,4 @@
-"""Standard streams that bear being left: whoever read them may be gone before the work is done (`| tee`, `| head`)."""
+"""Standard streams that survive a reader that is gone (`| head`, a killed `| tee`): output is dropped, work goes on."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from typing import TextIO
 
 
 class TolerantStream(io.TextIOBase):
-    """A stream whose faults end nothing: what cannot be written is lost."""
+    """A text stream that drops what it cannot write instead of raising."""
 
-    def __init__(self, stream: TextIO | None, faults: type[OSError]) -> None:
-        """Take a stream (None: it was closed when the program began), and what is borne of it."""
+    def __init__(self, stream: TextIO | None, tolerated: type[OSError]) -> None:
+        """Wrap a stream.
+
+        Args:
+            stream: None if it was closed when the program started.
+            tolerated: errors of this type are ignored; others are raised.
+        """
         self._stream = stream
-        self._faults = faults
+        self._tolerated = tolerated
 
     @property
     def encoding(self) -> str:  # type: ignore[override]  # as the stream has it
@@ -24,7 +29,7 @@ class TolerantStream(io.TextIOBase):
         return self._stream.encoding if self._stream else "utf-8"
 
     def isatty(self) -> bool:
-        """Tell whether it is a terminal."""
+        """Return whether it is a terminal."""
         return self._stream is not None and self._stream.isatty()
 
     def fileno(self) -> int:
@@ -36,35 +41,35 @@ class TolerantStream(io.TextIOBase):
         return super().fileno() if self._stream is None else self._stream.fileno()
 
     def write(self, text: str, /) -> int:
-        """Write a text, or lose it."""
+        """Write a text, or drop it."""
         if self._stream is not None:
             try:
                 self._stream.write(text)
-            except self._faults as fault:
-                self._bear(fault)
+            except self._tolerated as error:
+                self._discard_buffer(error)
         return len(text)
 
     def flush(self) -> None:
-        """Write what is kept back, or lose it."""
+        """Write what is buffered, or drop it."""
         if self._stream is not None:
             try:
                 self._stream.flush()
-            except self._faults as fault:
-                self._bear(fault)
+            except self._tolerated as error:
+                self._discard_buffer(error)
 
-    def _bear(self, fault: OSError) -> None:
-        """Where nobody reads, have what is kept back go nowhere: Python flushes once more at its end."""
-        if isinstance(fault, BrokenPipeError) and self._stream is not None:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
+    def _discard_buffer(self, error: OSError) -> None:
+        """Point a broken pipe at /dev/null, because Python flushes the stream once more when it exits."""
+        if isinstance(error, BrokenPipeError) and self._stream is not None:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self._stream.fileno())
+            os.close(null)
 
 
 @contextmanager
-def lasting_streams() -> Iterator[None]:
-    """Let nothing end because stderr cannot be written, or because nobody reads stdout any more.
+def tolerant_streams() -> Iterator[None]:
+    """Ignore every write error on stderr, and broken pipes on stdout.
 
-    That stdout's disk is full is a fault all the same: what was asked for is not there.
+    A full disk under stdout is still an error: the user did not get the output they asked for.
     """
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = TolerantStream(sys.stdout, BrokenPipeError), TolerantStream(sys.stderr, OSError)

@@ -1,12 +1,20 @@
+import fcntl
 import io
+import os
+import pty
+import struct
+import termios
 
 import pytest
 
-from rehost.cli.output.tables import Advice, Style, cut, summary, table, width
-from rehost.events import RunEnded
-from rehost.model import Reason
+from rehost.cli.output.tables import Style, cut, pad, table, width
 
 PLAIN = Style(is_on=False)
+
+FAMILY = "👨\u200d👩\u200d👧\u200d👦"
+FLAG = "🇨🇳"
+HEART = "❤\ufe0f"
+THUMB = "👍🏽"
 
 
 class Terminal(io.StringIO):
@@ -14,89 +22,114 @@ class Terminal(io.StringIO):
         return True
 
 
-def ended(**changes):
-    usual = {
-        "source": "cases", "held": 5980, "unchanged": 0, "adopted": 0, "failed": {Reason.DECOY: 8, Reason.GONE: 120},
-        "size": 2_400_000_000, "seconds": 312.0, "later": 128, "next_due_seconds": 540.0,
-        "free_bytes": 52_000_000_000, "total_held": 5980, "total_present": 6108,
-    }  # fmt: skip
-    return RunEnded(**usual | changes)
+def straight(text):
+    """Return whether all lines end in the same column."""
+    return len({width(line) for line in text.splitlines()}) == 1
 
 
-def words(text):
-    return [" ".join(line.split()) for line in text.splitlines()]
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("abc", 3),
+        ("", 0),
+        ("广告", 4),
+        ("é", 1),
+        ("e\u0301", 1),
+        ("a\u0300\u0301b", 2),
+        ("\uff21\uff22", 4),
+        ("한글", 4),
+        ("日本語テキスト", 14),
+        ("👩", 2),
+        (FAMILY, 2),
+        (FLAG, 2),
+        (HEART, 2),
+        (THUMB, 2),
+        (f"{FLAG}{FAMILY}", 4),
+    ],
+)
+def test_width_is_what_a_terminal_needs(text, columns):
+    assert columns == width(text)
 
 
-def test_the_summary_says_what_was_held_and_what_was_not():
-    lines = words(summary(ended(), PLAIN))
-
-    assert lines[0] == "Done in 5 min 12 s: 2.40 GB received, 7.69 MB/s"
-    assert "held 5,980" in lines
-    assert "not held 128" in lines
-    assert "in all 5,980 of 6,108 links are held, 97.9%" in lines
-    assert "disk 52.0 GB free" in lines
-
-
-def test_reasons_come_by_number_with_their_meaning():
-    lines = words(summary(ended(), PLAIN))
-
-    gone = lines.index(f"gone 120 {Reason.GONE.meaning}")
-    assert lines[gone + 1] == f"decoy 8 {Reason.DECOY.meaning}"
-
-
-def test_what_waits_comes_with_the_command_that_asks_now():
-    text = summary(ended(), PLAIN, Advice("python scripts/download_all_images.py", "some.log"))
-
-    assert "wait for their next turn, the first in 9 min" in text
-    assert "python scripts/download_all_images.py --retry all" in text
-    assert "which and why: some.log" in text
+@pytest.mark.parametrize(
+    ("text", "columns", "kept"),
+    [
+        ("abcdef", 6, "abcdef"),
+        ("abcdefg", 6, "abcde…"),
+        ("广告门广告门", 6, "广告…"),
+        ("广告门广告门", 7, "广告门…"),
+        (FAMILY * 3, 5, f"{FAMILY * 2}…"),
+        (FLAG * 3, 4, f"{FLAG}…"),
+        ("e\u0301e\u0301e\u0301", 2, "e\u0301…"),
+        (f"a{THUMB}{THUMB}", 4, f"a{THUMB}…"),
+    ],
+)
+def test_a_cut_keeps_whole_characters(text, columns, kept):
+    assert cut(text, columns) == kept
 
 
-def test_where_nothing_can_be_done_nothing_is_advised():
-    text = summary(ended(), PLAIN, advice=None)
-
-    assert "wait for their next turn" in text
-    assert "rehost" not in text
-
-
-def test_nothing_due_is_said_so():
-    nothing = ended(held=0, failed={}, size=0, seconds=0.4, later=0)
-
-    lines = words(summary(nothing, PLAIN))
-    assert lines[0] == "Done: nothing was due, 400 ms"
-    assert "in all 5,980 of 6,108 links are held, 97.9%" in lines
-    assert "held 0" not in lines
-
-
-def test_an_interrupted_run_says_how_to_go_on():
-    text = summary(ended(interrupted=True), PLAIN)
-
-    assert text.startswith("Interrupted")
-    assert "go on where it stopped: rehost run" in text
+@pytest.mark.parametrize("text", ["a", "广", FAMILY, FLAG, "e\u0301", "广告门广告门", FAMILY * 5])
+def test_padded_text_has_exactly_the_columns(text):
+    assert width(pad(text, 6)) == 6
+    assert width(pad(text, 6, is_right=True)) == 6
 
 
 def test_a_table_is_straight_with_chinese_in_it():
-    lines = table(["host", "links"], [("广告门", 12), ("oss.adquan.com", 6141)], PLAIN).splitlines()
+    text = table(["host", "links"], [("广告门", 12), ("oss.adquan.com", 6141)], PLAIN)
 
-    assert lines == ["host            links", "广告门             12", "oss.adquan.com  6,141"]
-    assert len({width(line) for line in lines}) == 1
+    assert text.splitlines() == ["host            links", "广告门             12", "oss.adquan.com  6,141"]
+    assert straight(text)
+
+
+@pytest.mark.parametrize("title", [FAMILY, FLAG, HEART, THUMB, "e\u0301e\u0301", "한글", FAMILY * 40, "广" * 40])
+def test_a_table_is_straight_with_any_script_and_emoji(title):
+    assert straight(table(["title", "links"], [(title, 12), ("plain", 6141)], PLAIN))
+
+
+def test_a_column_of_numbers_is_aligned_right_even_where_one_is_unknown():
+    text = table(["run", "held"], [(1, 5980), (2, "?")], PLAIN)
+
+    assert text.splitlines() == ["run   held", "  1  5,980", "  2      ?"]
+
+
+ROWS = [("297041", "timed-out", 3, "https://oss.adquan.com/" + "x" * 100, "广告门" * 20), ("2", "gone", 1, "a", "b")]
+HEADS = ["row", "reason", "tries", "link", "title"]
+
+
+@pytest.mark.parametrize("columns", [80, 100, 120])
+def test_a_table_fits_the_terminal(columns):
+    text = table(HEADS, ROWS, Style(is_on=False, columns=columns))
+
+    assert columns - 1 <= max(width(line) for line in text.splitlines()) <= columns
+    assert "297041  timed-out      3  https://oss.adquan.com/" in text
+    assert "…" in text
+
+
+def test_a_narrow_terminal_leaves_something_of_every_cell():
+    lines = table(HEADS, ROWS, Style(is_on=False, columns=20)).splitlines()
+
+    assert lines[1] == "297041  timed-o…      3  https:/…  广告门…"
+
+
+def test_a_pipe_gets_cells_up_to_the_widest_that_is_printed():
+    line = table(HEADS, ROWS, PLAIN).splitlines()[1]
+
+    assert "https://oss.adquan.com/" + "x" * 36 + "…" in line
+    assert width(line) > 120
 
 
 def test_cells_cannot_act_on_the_terminal():
     assert "\x1b" not in table(["host"], [("\x1b[2Jevil",)], PLAIN)
 
 
-def test_a_table_without_rows_is_nothing():
+def test_a_table_without_rows_is_empty():
     assert table(["host"], [], PLAIN) == ""
 
 
-@pytest.mark.parametrize(("text", "columns"), [("abc", 3), ("广告", 4), ("é", 1), ("e\u0301", 1), ("\uff21\uff22", 4)])
-def test_wide_characters_take_two_columns(text, columns):
-    assert columns == width(text)
+def test_a_coloured_table_has_the_same_text_in_its_lines():
+    coloured = table(["host"], [("a.example",)], Style(is_on=True))
 
-
-def test_a_cut_never_splits_a_wide_character():
-    assert cut("广告门广告门", 6) == "广告…"
+    assert coloured == "\x1b[2mhost\x1b[0m\na.example"
 
 
 @pytest.mark.parametrize(
@@ -111,3 +144,20 @@ def test_a_cut_never_splits_a_wide_character():
 )
 def test_colours_are_for_terminals_that_want_them(stream, environ, is_on):
     assert Style.of(stream, environ).is_on is is_on
+
+
+def test_a_terminal_says_how_many_columns_it_has():
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+
+    with os.fdopen(follower, "w", encoding="utf-8") as stream:
+        assert Style.of(stream, {"NO_COLOR": "1"}) == Style(is_on=False, columns=80)
+    os.close(leader)
+
+
+def test_a_pipe_has_neither_colours_nor_columns():
+    reading, writing = os.pipe()
+
+    with os.fdopen(writing, "w", encoding="utf-8") as stream:
+        assert Style.of(stream, {}) == Style(is_on=False, columns=None)
+    os.close(reading)

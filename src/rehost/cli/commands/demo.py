@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rehost.cli.output.tables import Style, summary
+from rehost.cli.options import RunOptions
+from rehost.cli.output.reports import summary
+from rehost.cli.output.tables import Style
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,7 +47,7 @@ MOST_SHOWN = 20
               help="Port of the page; the next free one if it is taken.")  # fmt: skip
 @click.option("--dir", "folder", type=click.Path(path_type=Path, file_okay=False), default=Path("demo"),
               show_default=True, help="Folder of the demonstration; every start empties it.")  # fmt: skip
-def command(*, once: bool, port: int, folder: Path) -> int:
+def demo(*, once: bool, port: int, folder: Path) -> int:
     """See it work on this machine, with simulated hosts.
 
     The demonstration creates a table of 200 invented cases in SQLite, and simulates the hosts that they link to on
@@ -70,10 +72,9 @@ def command(*, once: bool, port: int, folder: Path) -> int:
 def _perform(demonstration: Demonstration, settings: Settings, port: int, *, once: bool) -> int:
     """Ask for the originals, run, compare and serve the page; return the exit status."""
     from rehost import wiring  # noqa: PLC0415 - --help needs none of it
-    from rehost.cli.http_server import serve  # noqa: PLC0415 - as above
+    from rehost.cli.commands.serve import serve_application  # noqa: PLC0415 - as above
     from rehost.cli.loop import run_loop  # noqa: PLC0415 - as above
-    from rehost.cli.run_command import conduct  # noqa: PLC0415 - as above
-    from rehost.cli.workers.partition import RunOptions  # noqa: PLC0415 - as above
+    from rehost.cli.run_command import start  # noqa: PLC0415 - as above
 
     log_file = demonstration.folder / "demo.log"
     direct = demonstration.shown_directly(f"http://localhost:{port}/")
@@ -82,7 +83,7 @@ def _perform(demonstration: Demonstration, settings: Settings, port: int, *, onc
         f"Linked directly, {shown} of {len(direct)} pictures would show; "
         f"{broken} are broken, {placeholders} show a placeholder instead.\n"
     )
-    ended, status = run_loop(conduct(settings, RunOptions(log_file=log_file)))
+    ended, status = start(settings, RunOptions(log_file=log_file))
     click.echo("\n" + summary(ended, Style.of(sys.stdout), advice=None))
     if ended.interrupted:
         return status
@@ -94,7 +95,7 @@ def _perform(demonstration: Demonstration, settings: Settings, port: int, *, onc
 
         page = CasePage(demonstration.cases, direct, demonstration.local_urls(), results, rules)
         site = DemoSite(page, demonstration.origins, wiring.build_server(settings, at="/rehost"))
-        run_loop(serve(site, HOST, port, log_file))
+        run_loop(serve_application(site, HOST, port, log_file))
     return DIFFERENT if differences else 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ import click
 from rehost.cli.options import SettingsCommand, base_option, log_file_option, read_settings, settings_flags
 
 if TYPE_CHECKING:
+    from rehost.server.files.send import Application
     from rehost.settings import Settings
 
 EPILOG = """\b
@@ -20,33 +23,82 @@ Examples:
 
 \b
 Exit status:
-  0  ended by Ctrl-C or SIGTERM      2  usage or settings, the port is taken
+  0  stopped by Ctrl-C or SIGTERM      2  usage or settings, or the port is in use
 """
+
+PROBE_SECONDS = 0.05  # between two attempts to connect to the server that is starting
 
 
 @click.command(cls=SettingsCommand, epilog=EPILOG, short_help="Serve the copies over HTTP.")
 @base_option
 @log_file_option
 @settings_flags("storage_dir", "static_url_prefix", "read_through", "api_host", "api_port")
-def command(
+def serve(
     *,
     base: Path,
     log_file: Path | None,
     **settings_given: Any,  # noqa: ANN401 - click passes one argument per setting
 ) -> int:
-    """Serve the copies over HTTP, until Ctrl-C or SIGTERM.
+    """Serve the copies over HTTP until Ctrl-C or SIGTERM.
 
-    Only complete copies are ever served, with their type from the bytes, ETag, ranges and the headers that keep a
-    browser from taking them for anything else.
+    It serves complete copies only, with a Content-Type taken from the bytes, ETag, ranges, and headers that keep
+    browsers from treating a copy as anything but an image.
     """
     from rehost.cli.loop import run_loop  # noqa: PLC0415 - --help needs none of it
 
-    run_loop(_serve(read_settings(base, settings_given), log_file))
+    run_loop(_serve_copies(read_settings(base, settings_given), log_file))
     return 0
 
 
-async def _serve(settings: Settings, log_file: Path | None) -> None:
+async def _serve_copies(settings: Settings, log_file: Path | None) -> None:
     from rehost import wiring  # noqa: PLC0415 - a verb imports what it needs when it runs
-    from rehost.cli.http_server import serve  # noqa: PLC0415 - as above
 
-    await serve(wiring.build_server(settings), settings.api_host, settings.api_port, log_file)
+    await serve_application(wiring.build_server(settings), settings.api_host, settings.api_port, log_file)
+
+
+async def serve_application(application: Application, host: str, port: int, log_file: Path | None) -> None:
+    """Serve an application until SIGINT or SIGTERM, which end it normally; print the address when it answers.
+
+    Args:
+        application: what to serve.
+        host: address or name to listen on.
+        port: port to listen on.
+        log_file: gets a line for each visit that a visitor of the dashboard starts.
+
+    Raises:
+        SettingsError: the port is in use, the file cannot be written, or the server's packages are not installed.
+    """
+    from rehost.cli.loop import SIGNALS  # noqa: PLC0415 - --help needs none of it
+    from rehost.server.listen import Listening  # noqa: PLC0415 - as above
+    from rehost.telemetry.log import logging_to  # noqa: PLC0415 - as above
+
+    listening = Listening(application, host, port)
+    loop = asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, listening.stop)
+    announcing = asyncio.create_task(_announce(host, port))
+    try:
+        with logging_to(sys.stderr, log_file, verbose=False):
+            await listening.serve()
+    finally:
+        announcing.cancel()
+
+
+async def _announce(host: str, port: int) -> None:
+    """Print the server's address once it accepts connections."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(shown_host(host).strip("[]"), port)
+        except OSError:
+            await asyncio.sleep(PROBE_SECONDS)
+            continue
+        writer.close()
+        click.echo(f"Serving at http://{shown_host(host)}:{port}/ (press Ctrl-C to stop)", err=True)
+        return
+
+
+def shown_host(host: str) -> str:
+    """Return a host as a browser on this machine can open it."""
+    if host in {"", "0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+        return "localhost"
+    return f"[{host}]" if ":" in host else host

@@ -1,4 +1,4 @@
-"""How things stand, read from the ledger and put into words."""
+"""What the verbs print: the summary of a run, the plan, the status, the origins."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from rehost.cli.output.tables import Style, reason_lines, table
-from rehost.model import State
+from rehost.cli.output.tables import Style, pad, table
+from rehost.events import Planned, RunEnded
+from rehost.model import Reason, State
 from rehost.telemetry.format import count, duration, share, size
 
 if TYPE_CHECKING:
@@ -23,16 +24,127 @@ RUNS = 5
 HOSTS = 12
 FAILED_LINKS = 1000
 STATE_WORDS = {
-    State.HELD: "a whole copy is at rest, and the row points at it",
+    State.HELD: "a complete copy is stored, and the row points at it",
     State.WANTED: "due now",
-    State.LEASED: "a worker is at it",
-    State.DEFERRED: "a cause that passes; due again within minutes to hours",
-    State.REFUSED: "a cause that stays; due again after weeks",
+    State.LEASED: "a worker is visiting it",
+    State.DEFERRED: "failed for a temporary cause; due again within minutes to hours",
+    State.REFUSED: "failed for a permanent cause; due again after weeks",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Advice:
+    """What an operator can do after a run, in commands that work where the run was started."""
+
+    again: str = "rehost run"
+    why: str = "rehost status --failed"  # lists the links without a copy, and what was seen
+
+
+USUAL_ADVICE = Advice()
+
+
+# --- a run
+
+
+def planned_words(planned: Planned) -> str:
+    """Return in one line what a run is going to do."""
+    parts = [f"{count(planned.present)} links", f"{count(planned.held)} held", f"{count(planned.due)} to visit"]
+    parts += [
+        f"{count(number)} {words}"
+        for number, words in (
+            (planned.new, "new"),
+            (planned.changed, "changed"),
+            (planned.vanished, "gone from the table"),
+            (planned.lost, "files missing"),
+            (planned.found, "files found"),
+            (planned.mended, "rows repaired"),
+            (planned.later, "left for later"),
+        )
+        if number
+    ]
+    return ", ".join(parts)
+
+
+def summary(ended: RunEnded, style: Style, advice: Advice | None = USUAL_ADVICE) -> str:
+    """Return the summary of a run, with advice unless there is none to give."""
+    failed = sum(ended.failed.values())
+    lines = [style("strong", _headline(ended, failed))]
+    if ended.held or failed or ended.unchanged:
+        note = f"{count(ended.adopted)} of them were already on disk" if ended.adopted else ""
+        lines += ["", _line("held", count(ended.held), note, style, "good")]
+        if ended.unchanged:
+            lines.append(_line("unchanged", count(ended.unchanged), "still correct"))
+        lines.append(_line("not held", count(failed), "", style, "bad" if failed else ""))
+        lines += reason_lines(ended.failed, style)
+    if ended.overtaken:
+        lines.append(_line("changed", count(ended.overtaken), "links changed during the run; the next run visits them"))
+    if ended.unveiled:
+        lines.append(_line("decoys", count(ended.unveiled), "copies were decoys: moved to quarantine, rows cleared"))
+    held = f"of {count(ended.total_present)} links are held, {share(ended.total_held, ended.total_present)}"
+    lines += ["", _line("in all", count(ended.total_held), held)]
+    if ended.free_bytes is not None:
+        lines.append(_line("disk", size(ended.free_bytes), "free"))
+    return "\n".join([*lines, *_what_next(ended, failed, advice)])
+
+
+def _headline(ended: RunEnded, failed: int) -> str:
+    word = "Interrupted" if ended.interrupted else "Done"
+    if not (ended.held or failed or ended.unchanged):
+        return f"{word}: nothing was due, {duration(ended.seconds)}"
+    rate = ended.size / ended.seconds if ended.seconds > 0 else 0.0
+    return f"{word} in {duration(ended.seconds)}: {size(ended.size)} received, {size(round(rate))}/s"
+
+
+def _what_next(ended: RunEnded, failed: int, advice: Advice | None) -> list[str]:
+    lines = []
+    if ended.later:
+        due = "" if ended.next_due_seconds is None else f", the first in {duration(ended.next_due_seconds)}"
+        lines.append(_line("later", count(ended.later), f"wait for their next visit{due}"))
+    if advice is None:
+        return lines
+    if ended.later:
+        lines.append(_line("", "", f"to visit them now: {advice.again} --retry all (or a reason from above)"))
+    if ended.interrupted:
+        lines.append(_line("", "", f"to continue: {advice.again}"))
+    elif failed:
+        lines.append(_line("", "", f"which and why: {advice.why}"))
+    return lines
+
+
+def reason_lines(reasons: Mapping[Reason, int], style: Style) -> list[str]:
+    """Return a line for each reason with its meaning, the most frequent first."""
+    ordered = sorted(reasons.items(), key=lambda each: (-each[1], each[0]))
+    return [f"  {style('weak', f'{reason:<19}')} {count(number):>7}  {reason.meaning}" for reason, number in ordered]
+
+
+def plan_table(planned: Planned, style: Style) -> str:
+    """Return what a run would do, a line for each kind of work."""
+    head = f"{planned.source}: {count(planned.due)} links would be visited"
+    rows = (
+        ("links", planned.present, "in the table"),
+        ("held", planned.held, "have a complete copy; nothing to do"),
+        ("due", planned.due, "would be visited"),
+        ("new", planned.new, "of these: seen for the first time"),
+        ("changed", planned.changed, "of these: the link is another one than last time"),
+        ("lost", planned.lost, "of these: the file is missing from the store"),
+        ("found", planned.found, "of these: a file is there already, and will be verified without a request"),
+        ("repaired", planned.mended, "rows point at their copy again, without a request"),
+        ("vanished", planned.vanished, "links are gone from the table"),
+        ("later", planned.later, "failed before and wait for their next visit (rehost run --retry all)"),
+    )
+    return "\n".join([style("strong", head), "", *(_line(name, count(n), note) for name, n, note in rows)])
+
+
+def _line(name: str, figure: str, note: str, style: Style | None = None, look: str = "") -> str:
+    figure = pad(figure, 16, is_right=True)
+    return f"{name:<13}{style(look, figure) if style and look else figure}  {note}".rstrip()
+
+
+# --- the ledger
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReport:
     """What `rehost status` shows."""
 
     standing: SourceReport
@@ -41,7 +153,7 @@ class Report:
     failed: Sequence[LinkReport]
 
     def text(self, style: Style) -> str:
-        """Return it as a person reads it."""
+        """Return the report for a person."""
         parts = [self._states(style), "\n".join(reason_lines(self.standing.reasons, style))]
         parts += [self._hosts(style), self._runs(style), self._failed(style)]
         return "\n\n".join(part for part in parts if part)
@@ -51,14 +163,9 @@ class Report:
         present = sum(standing.states.values())
         held = standing.states.get(State.HELD, 0)
         if not present:
-            return f"{standing.source}: no link has been met yet: rehost run"
-        lines = [
-            style(
-                "strong",
-                f"{standing.source}: {count(held)} of {count(present)} links are held, {share(held, present)}, ",
-            )
-            + style("strong", size(standing.size))
-        ]
+            return f"{standing.source}: no links yet; run `rehost run` first."
+        head = f"{standing.source}: {count(held)} of {count(present)} links are held, {share(held, present)}, "
+        lines = [style("strong", head + size(standing.size))]
         lines += [
             f"  {state:<19} {count(number):>7}  {STATE_WORDS[state]}"
             for state, number in standing.states.items()
@@ -66,7 +173,7 @@ class Report:
         ]
         if standing.later:
             first = "" if standing.next_due_seconds is None else f", the first in {duration(standing.next_due_seconds)}"
-            lines.append(f"  {count(standing.later)} wait for their next turn{first}; now: rehost run --retry all")
+            lines.append(f"  {count(standing.later)} wait for their next visit{first}; now: rehost run --retry all")
         return "\n".join(lines)
 
     def _hosts(self, style: Style) -> str:
@@ -82,13 +189,13 @@ class Report:
             [
                 (
                     run.run,
-                    moment(run.started_at),
+                    _moment(run.started_at),
                     "?" if run.seconds is None else duration(run.seconds),
                     "?" if run.held is None else run.held,
                     "?" if run.failed is None else run.failed,
                     "?" if run.size is None else size(run.size),
                     f"{run.os_user}@{run.host}",
-                    run_note(run),
+                    _run_note(run),
                 )
                 for run in self.runs
             ],
@@ -99,16 +206,23 @@ class Report:
         return table(
             ["row", "reason", "tries", "next", "seen", "link"],
             [
-                (place(each), str(each.reason or ""), each.attempts, moment(each.due_at), each.evidence or "", each.url)
-                for each in self.failed
+                (
+                    f"{link.row_key}#{link.position}" if link.position else link.row_key,
+                    str(link.reason or ""),
+                    link.attempts,
+                    _moment(link.due_at),
+                    link.evidence or "",
+                    link.url,
+                )
+                for link in self.failed
             ],
             style,
         )
 
 
-async def read(queries: Queries, source: str, *, failed: bool) -> Report:
-    """Return how one source stands."""
-    return Report(
+async def read_status(queries: Queries, source: str, *, failed: bool) -> StatusReport:
+    """Return the status of one source, with its failed links if they are wanted."""
+    return StatusReport(
         await queries.standing(source),
         await queries.hosts(source, HOSTS),
         await queries.runs(source, RUNS),
@@ -117,8 +231,8 @@ async def read(queries: Queries, source: str, *, failed: bool) -> Report:
 
 
 async def _failed_links(queries: Queries, source: str) -> Sequence[LinkReport]:
-    """Return the links whose last visit brought no picture, FAILED_LINKS at most."""
-    from rehost.ledger.standings import LinkFilter  # noqa: PLC0415 - brings SQLAlchemy; --help needs none of it
+    """Return the links whose last visit failed, FAILED_LINKS at most."""
+    from rehost.ledger.standings import LinkFilter  # noqa: PLC0415 - imports SQLAlchemy; --help needs none of it
 
     found: list[LinkReport] = []
     for state in (State.REFUSED, State.DEFERRED):
@@ -139,11 +253,11 @@ class OriginsReport:
     hosts: Sequence[HostReport]
 
     def text(self, style: Style) -> str:
-        """Return it as a person reads it."""
+        """Return the report for a person."""
         rules = table(
             ["origin", "Referer", "decoys", "learned", "evidence"],
             [
-                (rule.origin, rule.referer, self.decoys.get(rule.origin, 0), moment(rule.learned_at), rule.evidence)
+                (rule.origin, rule.referer, self.decoys.get(rule.origin, 0), _moment(rule.learned_at), rule.evidence)
                 for rule in self.rules
             ],
             style,
@@ -153,40 +267,33 @@ class OriginsReport:
             [(h.host, h.allowance, h.present, h.held, h.failed, h.due, _pause(h)) for h in self.hosts],
             style,
         )
-        return "\n\n".join(part for part in (rules, hosts) if part) or "No origin was met yet: rehost run"
+        return "\n\n".join(part for part in (rules, hosts) if part) or "No origins yet; run `rehost run` first."
 
 
 def to_json(report: DataclassInstance) -> str:
-    """Return a report as one JSON object; instants as ISO 8601."""
-    return json.dumps(asdict(report), ensure_ascii=False, default=_plain_value)
+    """Return a report as one JSON object, with times in ISO 8601."""
+    return json.dumps(asdict(report), ensure_ascii=False, default=_json_value)
 
 
-def moment(instant: datetime) -> str:
-    """Return an instant in the operator's own time zone."""
+def _json_value(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(type(value))
+
+
+def _moment(instant: datetime) -> str:
+    """Return a time in the operator's own time zone."""
     return f"{instant.astimezone():%Y-%m-%d %H:%M}"
 
 
-def place(link: LinkReport) -> str:
-    """Return which row, and which element of its cell where it has many."""
-    return f"{link.row_key}#{link.position}" if link.position else link.row_key
-
-
-def run_note(run: RunReport) -> str:
-    """Return what is special about a run."""
+def _run_note(run: RunReport) -> str:
+    """Return what is special about a run, or an empty text."""
     if run.undone_at is not None:
         return "undone"
     if run.ended_at is None:
-        return "going on" if run.is_alive else "killed"
+        return "running" if run.is_alive else "killed"
     return "interrupted" if run.interrupted else ""
 
 
 def _pause(host: HostReport) -> str:
-    if not host.pause_seconds:
-        return ""
-    return f"{duration(host.pause_seconds)}: {host.evidence or ''}"
-
-
-def _plain_value(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(type(value))
+    return f"{duration(host.pause_seconds)}: {host.evidence or ''}" if host.pause_seconds else ""

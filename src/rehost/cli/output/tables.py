@@ -1,203 +1,111 @@
-"""What a person reads: tables and the summary of a run. Pure, once `Style.of` has looked at the terminal.
+"""Tables and colours for a terminal; display width is measured with wcwidth (docs/decisions/0010-terminal-output.md).
 
-Whatever comes out of a row or an answer passes through `plain` before it meets a terminal.
+Text that comes from a row or a response passes through `plain` before it is printed.
 """
 
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from rehost.events import Planned, RunEnded
-from rehost.model import Reason
-from rehost.telemetry.format import count, duration, share, size
-from rehost.telemetry.sanitize import plain
+from rehost.telemetry.format import count, plain
 
-WIDEST_CELL = 60
-_ENDS = ("\x1b[", "\x1b[0m")
-_CODES = {"strong": "1", "good": "32", "bad": "31", "weak": "2"}
+WIDEST_CELL = 60  # columns
+NARROWEST_CELL = 8  # columns
+_GAP = "  "
+_CODES = {"strong": "1", "good": "32", "bad": "31", "weak": "2"}  # ECMA-48, section 8.3.117 (SGR)
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """Colours, or none of them."""
+    """What the output stream can show: colours or none, and how many columns (None for a file or a pipe)."""
 
     is_on: bool
+    columns: int | None = None
 
     @classmethod
     def of(cls, stream: TextIO, environ: Mapping[str, str] = os.environ) -> Style:
         """Return colours for a terminal, unless NO_COLOR is set (no-color.org) or the terminal is a dumb one."""
-        return cls(stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb")
+        if not stream.isatty():
+            return cls(is_on=False)
+        return cls(not environ.get("NO_COLOR") and environ.get("TERM") != "dumb", _columns(stream))
 
     def __call__(self, name: str, text: str) -> str:
         """Return the text in a style: strong, good, bad or weak."""
-        return f"{_ENDS[0]}{_CODES[name]}m{text}{_ENDS[1]}" if self.is_on else text
+        return f"\x1b[{_CODES[name]}m{text}\x1b[0m" if self.is_on else text
 
 
-@dataclass(frozen=True, slots=True)
-class Advice:
-    """What an operator can do after a run, in the words that work where it was started."""
-
-    again: str = "rehost run"
-    why: str = "rehost status --failed"  # names the links without a copy, and what was seen
-
-
-USUAL = Advice()
+def _columns(stream: TextIO) -> int | None:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or None
+    except OSError:
+        return None
 
 
 def width(text: str) -> int:
-    """Return how many columns a terminal needs for the text (Unicode TR 11: wide and full-width take two)."""
-    return sum(
-        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text
-    )
+    """Return how many columns a terminal needs for a text without control characters."""
+    if text.isascii():
+        return len(text)
+    import wcwidth  # noqa: PLC0415 - its tables take 20 ms to load, and most output is ASCII
+
+    return wcwidth.width(text, control_codes="ignore")
 
 
 def cut(text: str, columns: int) -> str:
-    """Return as much of the text as these columns hold, with an ellipsis where something is missing."""
+    """Return the text, or as many whole characters of it as leave room for an ellipsis within these columns."""
     if width(text) <= columns:
         return text
-    kept = ""
-    for each in text:
-        if width(kept + each) > columns - 1:
+    if text.isascii():
+        return text[: columns - 1] + "…"
+    import wcwidth  # noqa: PLC0415 - as in `width`
+
+    kept, used = "", 0
+    for grapheme in wcwidth.iter_graphemes(text):  # Unicode Annex 29: an emoji family is one
+        used += width(grapheme)
+        if used >= columns:
             break
-        kept += each
+        kept += grapheme
     return kept + "…"
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str | int]], style: Style) -> str:
-    """Return a table; numbers stand to the right. No rows, no table."""
-    cells = [
-        [
-            (count(cell) if isinstance(cell, int) else cut(plain(cell), WIDEST_CELL), isinstance(cell, int))
-            for cell in row
-        ]
-        for row in rows
-    ]
-    if not cells:
+    """Return a table, no wider than the terminal if that is possible; numbers are aligned right.
+
+    Without rows it is an empty text.
+    """
+    values = list(rows)
+    if not values:
         return ""
-    widths = [max(width(head), *(width(row[i][0]) for row in cells)) for i, head in enumerate(heads)]
-    lines = [
-        style(
-            "weak",
-            "  ".join(
-                _pad(head, w, cells[0][i][1]) for i, (head, w) in enumerate(zip(heads, widths, strict=True))
-            ).rstrip(),
-        )
-    ]
-    lines += [
-        "  ".join(_pad(text, w, right) for (text, right), w in zip(row, widths, strict=True)).rstrip() for row in cells
-    ]
-    return "\n".join(lines)
-
-
-def summary(ended: RunEnded, style: Style, advice: Advice | None = USUAL) -> str:
-    """Return the summary of a run, read in ten seconds; without advice where nothing can be done."""
-    failed = sum(ended.failed.values())
-    lines = [style("strong", _headline(ended, failed))]
-    if ended.held or failed or ended.unchanged:
-        lines += ["", _line("held", style("good", count(ended.held)), _held_note(ended))]
-        if ended.unchanged:
-            lines.append(_line("unchanged", count(ended.unchanged), "still right"))
-        lines.append(_line("not held", style("bad", count(failed)) if failed else "0", ""))
-        lines += reason_lines(ended.failed, style)
-    if ended.overtaken:
-        lines.append(_line("changed", count(ended.overtaken), "their links changed meanwhile; the next run takes them"))
-    if ended.unveiled:
-        lines.append(_line("unveiled", count(ended.unveiled), "held copies that are decoys: kept aside, rows cleared"))
-    lines += _standing(ended)
-    lines += _what_next(ended, failed, advice)
-    return "\n".join(lines)
-
-
-def reason_lines(reasons: Mapping[Reason, int], style: Style) -> list[str]:
-    """Return a line for each reason, the most frequent first, with what it means."""
-    ordered = sorted(reasons.items(), key=lambda each: (-each[1], each[0]))
-    return [f"  {style('weak', f'{reason:<19}')} {count(number):>7}  {reason.meaning}" for reason, number in ordered]
-
-
-def plan_table(planned: Planned, style: Style) -> str:
-    """Return what a run would do, a line for each kind of work."""
-    head = f"{planned.source}: {count(planned.due)} links would be visited"
-    rows = (
-        ("links", planned.present, "in the table now"),
-        ("held", planned.held, "whole copies at rest; nothing to do"),
-        ("due", planned.due, "would be visited"),
-        ("new", planned.new, "of the due: first met just now"),
-        ("changed", planned.changed, "of the due: another link than last time"),
-        ("lost", planned.lost, "of the due: their file is gone from the store"),
-        ("found", planned.found, "of the due: a file lies there already, to be proven without a request"),
-        ("mended", planned.mended, "rows pointed at their copy again, without a request"),
-        ("vanished", planned.vanished, "links whose row or cell is no more"),
-        ("later", planned.later, "failed before and wait for their turn (rehost run --retry all)"),
+    is_number = [any(isinstance(row[i], int) for row in values) for i in range(len(heads))]
+    cells = [[count(cell) if isinstance(cell, int) else plain(cell) for cell in row] for row in values]
+    widths = [max(width(head), *(width(row[i]) for row in cells)) for i, head in enumerate(heads)]
+    widths = _fit([min(each, WIDEST_CELL) for each in widths], is_number, style.columns)
+    return "\n".join(
+        style("weak", line) if number == 0 else line
+        for number, line in enumerate(_line(row, widths, is_number) for row in [heads, *cells])
     )
-    return "\n".join([style("strong", head), "", *(_line(name, count(n), note) for name, n, note in rows)])
 
 
-def planned_words(planned: Planned) -> str:
-    """Return in one line what a run is going to do."""
-    parts = [f"{count(planned.present)} links", f"{count(planned.held)} held", f"{count(planned.due)} to visit"]
-    parts += [
-        f"{count(number)} {word}"
-        for word, number in (
-            ("new", planned.new), ("changed", planned.changed), ("gone from the table", planned.vanished),
-            ("files lost", planned.lost), ("files found", planned.found), ("rows mended", planned.mended),
-            ("left for later", planned.later),
-        )
-        if number
-    ]  # fmt: skip
-    return ", ".join(parts)
+def _fit(widths: list[int], is_fixed: Sequence[bool], columns: int | None) -> list[int]:
+    """Return the widths with the widest columns of text made narrower until the terminal holds a line."""
+    excess = 0 if columns is None else sum(widths) + len(_GAP) * (len(widths) - 1) - columns
+    for _ in range(max(0, excess)):
+        text_widths = [0 if fixed else each for each, fixed in zip(widths, is_fixed, strict=True)]
+        widest = max(text_widths)
+        if widest <= NARROWEST_CELL:
+            break
+        widths[text_widths.index(widest)] -= 1
+    return widths
 
 
-def _headline(ended: RunEnded, failed: int) -> str:
-    word = "Interrupted" if ended.interrupted else "Done"
-    if not (ended.held or failed or ended.unchanged):
-        return f"{word}: nothing was due, {duration(ended.seconds)}"
-    rate = ended.size / ended.seconds if ended.seconds > 0 else 0.0
-    return f"{word} in {duration(ended.seconds)}: {size(ended.size)} received, {size(round(rate))}/s"
+def _line(cells: Sequence[str], widths: Sequence[int], is_right: Sequence[bool]) -> str:
+    return _GAP.join(map(pad, cells, widths, is_right)).rstrip()
 
 
-def _held_note(ended: RunEnded) -> str:
-    return f"{count(ended.adopted)} of them lay on disk already" if ended.adopted else ""
-
-
-def _standing(ended: RunEnded) -> list[str]:
-    lines = ["", _line("in all", count(ended.total_held), f"of {count(ended.total_present)} links are held, "
-                       f"{share(ended.total_held, ended.total_present)}")]  # fmt: skip
-    if ended.free_bytes is not None:
-        lines.append(_line("disk", size(ended.free_bytes), "free"))
-    return lines
-
-
-def _what_next(ended: RunEnded, failed: int, advice: Advice | None) -> list[str]:
-    lines = []
-    if ended.later:
-        due = "" if ended.next_due_seconds is None else f", the first in {duration(ended.next_due_seconds)}"
-        lines.append(_line("later", count(ended.later), f"wait for their next turn{due}"))
-    if advice is None:
-        return lines
-    if ended.later:
-        lines.append(_line("", "", f"now all the same: {advice.again} --retry all (or a reason from above)"))
-    if ended.interrupted:
-        lines.append(_line("", "", f"go on where it stopped: {advice.again}"))
-    elif failed:
-        lines.append(_line("", "", f"which and why: {advice.why}"))
-    return lines
-
-
-def _line(name: str, figure: str, note: str) -> str:
-    shown = width(_bare(figure))
-    return f"{name:<13}{' ' * max(0, 16 - shown)}{figure}  {note}".rstrip()
-
-
-def _bare(text: str) -> str:
-    for code in _CODES.values():
-        text = text.replace(f"{_ENDS[0]}{code}m", "")
-    return text.replace(_ENDS[1], "")
-
-
-def _pad(text: str, columns: int, is_right: bool) -> str:  # noqa: FBT001 - private, read at the call
+def pad(text: str, columns: int, is_right: bool = False) -> str:  # noqa: FBT001, FBT002 - right or left
+    """Return the text cut or filled to exactly these columns, aligned left or right."""
+    text = cut(text, columns)
     space = " " * (columns - width(text))
     return space + text if is_right else text + space

@@ -6,37 +6,41 @@ import sys
 
 import pytest
 
-from rehost.cli.signals import stopping
+from rehost.cli.loop import stop_on_signals
+
+
+def nothing():
+    """Do nothing."""
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-async def test_the_first_signal_asks_to_stop(number, status):
+async def test_the_first_signal_asks_the_run_to_stop(number, status):
     stopped, said = asyncio.Event(), []
 
-    with stopping(stopped.set, said.append) as received:
+    with stop_on_signals(stopped.set, said.append, nothing) as received:
         os.kill(os.getpid(), number)
         async with asyncio.timeout(10):
             await stopped.wait()
 
     assert received.exit_status(0) == status
-    assert said == ["Stopping: what is in flight is finished and recorded. Once more stops at once."]
+    assert said == ["Stopping: finishing requests in flight. Press Ctrl-C again to quit immediately."]
 
 
-async def test_without_a_signal_the_status_is_what_holds_otherwise():
-    with stopping(lambda: None, lambda _sentence: None) as received:
+async def test_without_a_signal_the_exit_status_is_that_of_the_run():
+    with stop_on_signals(nothing, lambda _sentence: None, nothing) as received:
         pass
 
     assert received.exit_status(1) == 1
 
 
-async def test_a_signal_asks_to_stop_though_nobody_hears_what_is_said():
+async def test_a_signal_stops_the_run_even_if_the_message_cannot_be_printed():
     stopped = asyncio.Event()
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
 
     def say(_sentence):
         raise BrokenPipeError
 
-    with stopping(stopped.set, say):
+    with stop_on_signals(stopped.set, say, nothing):
         os.kill(os.getpid(), signal.SIGINT)
         async with asyncio.timeout(10):
             await stopped.wait()
@@ -44,10 +48,10 @@ async def test_a_signal_asks_to_stop_though_nobody_hears_what_is_said():
 
 SCRIPT = """
 import asyncio, sys
-from rehost.cli.signals import stopping
+from rehost.cli.loop import stop_on_signals
 
 async def main():
-    with stopping(lambda: None, lambda _: print("stopping", flush=True), lambda: print("killing", flush=True)):
+    with stop_on_signals(lambda: None, lambda _: print("stopping", flush=True), lambda: print("killing", flush=True)):
         print("ready", flush=True)
         await asyncio.Event().wait()
 
@@ -55,7 +59,7 @@ asyncio.run(main())
 """
 
 
-def test_the_second_signal_ends_the_process_by_that_signal():
+def test_the_second_signal_kills_and_ends_the_process_by_that_signal():
     with subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True) as process:
         lines = [process.stdout.readline()]
         process.send_signal(signal.SIGTERM)

@@ -1,0 +1,187 @@
+"""The verbs that request nothing from an origin: `rehost status`, `plan`, `origins` and `undo`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rehost.cli.options import SettingsCommand, base_option, json_option, read_settings, settings_flags, source_option
+
+if TYPE_CHECKING:
+    from rehost.cli.output.reports import OriginsReport, StatusReport
+    from rehost.events import Planned
+    from rehost.settings import Settings
+
+
+@click.command(
+    short_help="Show which links have a copy, which do not, and why.",
+    epilog="""\b
+Examples:
+  rehost status                     counts, reasons, hosts, the last runs
+  rehost status --failed            also every link without a copy, and what was seen
+  rehost status --json              for programs
+
+\b
+Exit status:
+  0  the report was printed      2  usage or settings      3  the database cannot be read
+""",
+)
+@click.option("--failed", is_flag=True, help="Also list the links without a copy (the first thousand).")
+@source_option
+@base_option
+@json_option
+def status(*, failed: bool, source: str | None, base: Path, as_json: bool) -> int:
+    """Show which links have a copy, which do not, and why. This reads rehost's own tables only."""
+    from rehost.cli.loop import run_loop  # noqa: PLC0415 - --help needs none of it
+    from rehost.cli.output.reports import to_json  # noqa: PLC0415 - as above
+    from rehost.cli.output.tables import Style  # noqa: PLC0415 - as above
+
+    report = run_loop(_read_status(read_settings(base, {}), source, failed=failed))
+    click.echo(to_json(report) if as_json else report.text(Style.of(sys.stdout)))
+    return 0
+
+
+async def _read_status(settings: Settings, source: str | None, *, failed: bool) -> StatusReport:
+    from rehost import wiring  # noqa: PLC0415 - a verb imports what it needs when it runs
+    from rehost.cli.output.reports import read_status  # noqa: PLC0415 - as above
+
+    async with wiring.open_queries(settings) as queries:
+        return await read_status(queries, wiring.source_of(settings, source).name, failed=failed)
+
+
+@click.command(
+    cls=SettingsCommand,
+    short_help="Show what a run would do, without any request.",
+    epilog="""\b
+Examples:
+  rehost plan
+  rehost plan --json | jq .due
+
+\b
+Exit status:
+  0  the plan was printed    2  usage or settings    3  the database or the store cannot be used
+""",
+)
+@source_option
+@base_option
+@json_option
+@settings_flags("storage_dir", "static_url_prefix")
+def plan(
+    *,
+    source: str | None,
+    base: Path,
+    as_json: bool,
+    **settings_given: Any,  # noqa: ANN401 - click passes one argument per setting
+) -> int:
+    """Show what a run would do, without any request.
+
+    This compares table, ledger and store: new rows, changed links, lost files. Like a run, it repairs at once what
+    needs no request, such as a cleared column whose file is still there.
+    """
+    from rehost.cli.loop import run_loop  # noqa: PLC0415 - --help needs none of it
+    from rehost.cli.output.reports import plan_table  # noqa: PLC0415 - as above
+    from rehost.cli.output.tables import Style  # noqa: PLC0415 - as above
+
+    planned = run_loop(_read_plan(read_settings(base, settings_given), source))
+    click.echo(json.dumps(asdict(planned)) if as_json else plan_table(planned, Style.of(sys.stdout)))
+    return 0
+
+
+async def _read_plan(settings: Settings, source: str | None) -> Planned:
+    from rehost import wiring  # noqa: PLC0415 - a verb imports what it needs when it runs
+
+    async with wiring.open_run(settings, source=source, listen=lambda _event: None) as run:
+        return await run.plan()
+
+
+@click.command(
+    short_help="Show what rehost has learned about the hosts.",
+    epilog="""\b
+The Referer of an origin is one of:
+  none     no Referer at all             origin   the root of the origin itself
+  site     the www page of its domain    page     the row's own page
+  or a URL that you have set (IMAGE_REFERER, rehost.toml)
+
+\b
+Examples:
+  rehost origins
+  rehost origins --json
+
+\b
+Exit status:
+  0  the report was printed      2  usage or settings      3  the database cannot be read
+""",
+)
+@source_option
+@base_option
+@json_option
+def origins(*, source: str | None, base: Path, as_json: bool) -> int:
+    """Show what rehost has learned about the hosts.
+
+    For each origin: the Referer that it requires, and how this was learned. For each host: how many requests it gets
+    at once, and whether requests to it are paused.
+    """
+    from rehost.cli.loop import run_loop  # noqa: PLC0415 - --help needs none of it
+    from rehost.cli.output.reports import to_json  # noqa: PLC0415 - as above
+    from rehost.cli.output.tables import Style  # noqa: PLC0415 - as above
+
+    report = run_loop(_read_origins(read_settings(base, {}), source))
+    click.echo(to_json(report) if as_json else report.text(Style.of(sys.stdout)))
+    return 0
+
+
+async def _read_origins(settings: Settings, source: str | None) -> OriginsReport:
+    from rehost import wiring  # noqa: PLC0415 - a verb imports what it needs when it runs
+    from rehost.cli.output.reports import OriginsReport  # noqa: PLC0415 - as above
+
+    async with wiring.open_queries(settings) as queries:
+        hosts = await queries.hosts(wiring.source_of(settings, source).name)
+        return OriginsReport(await queries.rules(), await queries.decoys(), hosts)
+
+
+@click.command(
+    cls=SettingsCommand,
+    short_help="Restore the column to what it was before a run.",
+    epilog="""\b
+Examples:
+  rehost status             lists the last runs with their numbers
+  rehost undo 12            undoes run 12
+
+\b
+Exit status:
+  0  done      2  usage or settings      3  there is no such run, or the database cannot be written
+""",
+)
+@click.argument("run", type=click.IntRange(min=1), metavar="RUN")
+@source_option
+@base_option
+@json_option
+@settings_flags("storage_dir", "static_url_prefix")
+def undo(
+    *,
+    run: int,
+    source: str | None,
+    base: Path,
+    as_json: bool,
+    **settings_given: Any,  # noqa: ANN401 - click passes one argument per setting
+) -> int:
+    """Restore the column to what it was before the run with the number RUN.
+
+    A row that has changed since that run is left as it is. The copies stay in the store: the next run writes their
+    URLs again, without any request.
+    """
+    from rehost import wiring  # noqa: PLC0415 - --help needs none of it
+    from rehost.cli.loop import run_loop  # noqa: PLC0415 - as above
+
+    undone = run_loop(wiring.undo(read_settings(base, settings_given), source=source, run=run))
+    if as_json:
+        click.echo(json.dumps(asdict(undone)))
+        return 0
+    left = f"left {undone.left} that do not hold what that run wrote"
+    click.echo(f"Restored {undone.restored} rows to what they were before run {run}; {left}.")
+    return 0

@@ -1,1 +1,0 @@
-"""The processes of one `rehost run --workers`."""

@@ -1,0 +1,92 @@
+from rehost.cli.output.reports import Advice, plan_table, planned_words, summary
+from rehost.cli.output.tables import Style
+from rehost.events import Planned, RunEnded
+from rehost.model import Reason
+
+PLAIN = Style(is_on=False)
+
+
+def ended(**changes):
+    usual = {
+        "source": "cases", "held": 5980, "unchanged": 0, "adopted": 0, "failed": {Reason.DECOY: 8, Reason.GONE: 120},
+        "size": 2_400_000_000, "seconds": 312.0, "later": 128, "next_due_seconds": 540.0,
+        "free_bytes": 52_000_000_000, "total_held": 5980, "total_present": 6108,
+    }  # fmt: skip
+    return RunEnded(**usual | changes)
+
+
+def words(text):
+    return [" ".join(line.split()) for line in text.splitlines()]
+
+
+def test_the_summary_shows_what_is_held_and_what_is_not():
+    lines = words(summary(ended(), PLAIN))
+
+    assert lines[0] == "Done in 5 min 12 s: 2.40 GB received, 7.69 MB/s"
+    assert "held 5,980" in lines
+    assert "not held 128" in lines
+    assert "in all 5,980 of 6,108 links are held, 97.9%" in lines
+    assert "disk 52.0 GB free" in lines
+
+
+def test_the_summary_lists_reasons_by_frequency_with_their_meaning():
+    lines = words(summary(ended(), PLAIN))
+
+    gone = lines.index(f"gone 120 {Reason.GONE.meaning}")
+    assert lines[gone + 1] == f"decoy 8 {Reason.DECOY.meaning}"
+
+
+def test_the_summary_names_the_command_that_visits_waiting_links_now():
+    text = summary(ended(), PLAIN, Advice("python scripts/download_all_images.py", "some.log"))
+
+    assert "wait for their next visit, the first in 9 min" in text
+    assert "python scripts/download_all_images.py --retry all" in text
+    assert "which and why: some.log" in text
+
+
+def test_a_summary_without_advice_names_no_command():
+    text = summary(ended(), PLAIN, advice=None)
+
+    assert "wait for their next visit" in text
+    assert "rehost" not in text
+
+
+def test_the_summary_says_that_nothing_was_due():
+    nothing = ended(held=0, failed={}, size=0, seconds=0.4, later=0)
+
+    lines = words(summary(nothing, PLAIN))
+    assert lines[0] == "Done: nothing was due, 400 ms"
+    assert "in all 5,980 of 6,108 links are held, 97.9%" in lines
+    assert "held 0" not in lines
+
+
+def test_the_summary_of_an_interrupted_run_says_how_to_continue():
+    text = summary(ended(interrupted=True), PLAIN)
+
+    assert text.startswith("Interrupted")
+    assert "to continue: rehost run" in text
+
+
+def test_colours_do_not_move_the_numbers():
+    coloured = summary(ended(), Style(is_on=True))
+
+    plain = coloured
+    for code in ("\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[0m"):
+        assert code in coloured
+        plain = plain.replace(code, "")
+    assert plain == summary(ended(), PLAIN)
+
+
+def test_a_plan_is_one_line_that_leaves_out_what_is_zero():
+    planned = Planned("cases", present=6108, held=5980, due=3, later=125, new=2, mended=1)
+
+    assert planned_words(planned) == "6,108 links, 5,980 held, 3 to visit, 2 new, 1 rows repaired, 125 left for later"
+
+
+def test_the_table_of_a_plan_has_a_line_for_each_kind_of_work():
+    lines = words(plan_table(Planned("cases", present=6108, held=5980, due=3, later=125, new=2, lost=1), PLAIN))
+
+    assert lines[0] == "cases: 3 links would be visited"
+    assert "new 2 of these: seen for the first time" in lines
+    assert "lost 1 of these: the file is missing from the store" in lines
+    assert "repaired 0 rows point at their copy again, without a request" in lines
