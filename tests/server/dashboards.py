@@ -16,14 +16,13 @@ from tests.server.wire import ask
 from rehost.catalogue import Source, Titles
 from rehost.clock import Clock
 from rehost.hosts.shares import HostShares
-from rehost.hotlink.repository import SqlOrigins
 from rehost.ledger import Queries
 from rehost.model import Deferred, Reason, Refused
-from rehost.server.api.api import Api, Disk
-from rehost.server.dashboard.dashboard import Dashboard, Pictures
-from rehost.server.dashboard.live import Live
-from rehost.server.dashboard.run_control import RunControl
-from rehost.server.lazy import Lazy, Resources
+from rehost.server.api.actions import RunControl
+from rehost.server.api.live import Live
+from rehost.server.api.routes import Api
+from rehost.server.dashboard.dashboard import Dashboard
+from rehost.server.resources import DiskSpace, Lazy, Resources
 
 __all__ = ["database", "database_url", "desk"]
 
@@ -63,7 +62,7 @@ class Runs:
 
 @pytest.fixture
 def runs(monkeypatch):
-    monkeypatch.setattr("rehost.server.dashboard.run_control.FIRST_SECONDS", 0.05)
+    monkeypatch.setattr("rehost.server.api.actions.FIRST_SECONDS", 0.05)
     return Runs()
 
 
@@ -91,14 +90,13 @@ def make_dashboard(database, runs, token=TOKEN):
         yield Resources(
             Queries(database),
             make_ledger(database, "page"),
-            SqlOrigins(database, worker="page", lease_seconds=60),
             HostShares(database, worker="page", concurrency=4, lease_seconds=60),
             {"cases": await Titles.open(database, Source())},
         )
 
-    api = Api(Lazy(opening), lambda _copies: Disk(1000, 600), ("cases",))
+    api = Api(Lazy(opening), lambda _copies: DiskSpace(1000, 600), ("cases",))
     live = Live(api, Clock())
-    return Dashboard(api, RunControl(runs.open), live, Pictures(NoFiles(), NoFiles()), token=token, version="0")
+    return Dashboard(api, RunControl(runs.open), live, NoFiles(), NoFiles(), token=token, version="0")
 
 
 @dataclass(frozen=True)

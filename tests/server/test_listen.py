@@ -11,7 +11,7 @@ from tests.server.conftest import free_socket
 from tests.server.wire import receive, request
 
 from rehost.errors import SettingsError
-from rehost.server.app import Nothing
+from rehost.server.app import NotFound
 from rehost.server.listen import Listening
 
 
@@ -33,7 +33,7 @@ async def test_an_address_or_a_name_is_listened_at(host):
     if host == "::1" and not socket.has_dualstack_ipv6():
         pytest.skip("there is no IPv6")
     port = free_number()
-    listening = Listening(Nothing(), host, port)
+    listening = Listening(NotFound(), host, port)
 
     serving = asyncio.create_task(listening.serve())
     async with asyncio.timeout(20):
@@ -49,12 +49,12 @@ async def test_an_address_or_a_name_is_listened_at(host):
 
 @pytest.mark.parametrize("host", ["a..b", "192.0.2.1", "x" * 70])
 def test_what_is_no_address_of_this_machine_is_a_sentence(host):
-    with pytest.raises(SettingsError, match=r"cannot be listened on: .*API_HOST"):
-        Listening(Nothing(), host, free_number())
+    with pytest.raises(SettingsError, match=r"Cannot listen on .*API_HOST"):
+        Listening(NotFound(), host, free_number())
 
 
 def test_a_port_that_is_taken_is_a_sentence():
     with free_socket() as taken:
         taken.listen(1)
-        with pytest.raises(SettingsError, match=r"cannot be listened on: Address already in use.*API_PORT"):
-            Listening(Nothing(), "127.0.0.1", taken.getsockname()[1])
+        with pytest.raises(SettingsError, match=r"Cannot listen on .*: Address already in use.*API_PORT"):
+            Listening(NotFound(), "127.0.0.1", taken.getsockname()[1])

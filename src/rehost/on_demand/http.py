@@ -1,6 +1,7 @@
-"""Read-through: `/image/{source}/{key}` serves the copy if it is held, and otherwise fetches it now.
+"""Read-through: `/image/{source}/{key}` serves a link's copy if it is held, and otherwise fetches it now.
 
-Only links that stand in the catalogue can be asked for, by their row's key and never by a URL: it is no open proxy.
+Links are named by source and row key, never by a URL, and must be in the catalogue: this is no open proxy. Where there
+is no picture to show, a small neutral one takes its place, with the status that says why.
 """
 
 from __future__ import annotations
@@ -8,49 +9,57 @@ from __future__ import annotations
 import asyncio
 import logging
 from http import HTTPStatus
-from typing import Protocol
+from math import ceil
 from urllib.parse import parse_qs
 
 from rehost.errors import OperatorError
-from rehost.on_demand.placeholder import AGAIN_SECONDS, placeholder, stand_in
+from rehost.ledger import SqlLedger
+from rehost.model import Reason
+from rehost.on_demand.service import OnDemandService
 from rehost.ports import Entry
-from rehost.server.api.asking import POSITION, AskedWronglyError
-from rehost.server.files.files import CopyFiles, decline, path_within
-from rehost.server.files.response import Answer, error
-from rehost.server.files.send import Message, Receive, Send, send_text
-from rehost.server.lazy import Lazy
+from rehost.server.files.copy_files import CopyFiles
+from rehost.server.files.response import SAFE_HEADERS, CopyResponse, error
+from rehost.server.files.send import Message, Receive, Send, decline, path_within, send_text
+from rehost.server.resources import Lazy
 
 logger = logging.getLogger(__name__)
 
-LONGEST_KEY = 2000  # characters
+MAX_KEY_CHARACTERS = 2000
+MAX_RETRY_AFTER_SECONDS = 86400
+RETRY_AFTER_SECONDS = 5  # where the ledger does not know better
 
+_MAX_POSITION = 2**31 - 1
 
-class Entries(Protocol):
-    """The ledger, as far as it is asked here."""
+# Grey that suits any background; nothing in it but shapes and one word of ours.
+_PLACEHOLDER = """<svg xmlns="http://www.w3.org/2000/svg" width="320" height="240" viewBox="0 0 320 240">\
+<title>{}</title><rect width="320" height="240" fill="#888" fill-opacity=".14"/>\
+<g fill="none" stroke="#888" stroke-opacity=".6" stroke-width="5" stroke-linejoin="round">\
+<rect x="112" y="80" width="96" height="80" rx="8"/><path d="M116 148l28-30 20 20 14-12 26 26"/>\
+<circle cx="184" cy="102" r="8"/></g></svg>
+"""
 
-    async def entry(self, source: str, row_key: str, position: int) -> Entry | None:
-        """Return how one link stands; None if the catalogue did not have it when it was noted last."""
-        ...
-
-
-class Bringing(Protocol):
-    """Who brings single pictures (on_demand/service.py)."""
-
-    async def fetch(self, source: str, row_key: str, position: int) -> Entry | None:
-        """Return how a link stands, once what can be done for it now is done."""
-        ...
+_STATUSES = {
+    Reason.NOT_A_URL: HTTPStatus.NOT_FOUND,
+    Reason.GONE: HTTPStatus.NOT_FOUND,
+    Reason.ADDRESS_REFUSED: HTTPStatus.FORBIDDEN,
+    Reason.PORT_REFUSED: HTTPStatus.FORBIDDEN,
+    Reason.ROBOTS_REFUSED: HTTPStatus.FORBIDDEN,
+    Reason.TIMED_OUT: HTTPStatus.GATEWAY_TIMEOUT,
+    Reason.THROTTLED: HTTPStatus.SERVICE_UNAVAILABLE,
+    Reason.BUG: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
 
 
 class ReadThrough:
-    """An ASGI application, to be mounted at /image; it opens what it needs when it is first asked."""
+    """An ASGI application, to be mounted at /image; it opens its databases on first use."""
 
     def __init__(
-        self, files: CopyFiles, entries: Lazy[Entries], demand: Lazy[Bringing], *, wait_seconds: float
+        self, files: CopyFiles, ledger: Lazy[SqlLedger], service: Lazy[OnDemandService], *, wait_seconds: float
     ) -> None:
-        """Take the parts; whoever asks waits for a fetch for at most so long, the fetch itself goes on."""
+        """Take the parts; a request waits at most `wait_seconds` for a fetch, which then goes on without it."""
         self._files = files
-        self._entries = entries
-        self._demand = demand
+        self._ledger = ledger
+        self._service = service
         self._wait_seconds = wait_seconds
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -61,51 +70,84 @@ class ReadThrough:
             await decline(scope, receive, send)
 
     async def close(self) -> None:
-        """Let what is in flight end, and close what was opened; for whoever mounts us."""
-        await self._demand.close()
-        await self._entries.close()
+        """Finish the fetches in flight, and close what was opened. To be awaited where this is mounted."""
+        await self._service.close()
+        await self._ledger.close()
 
     async def _respond(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["method"] not in {"GET", "HEAD"}:
-            found: str | Answer = error(HTTPStatus.METHOD_NOT_ALLOWED, ("allow", "GET, HEAD"))
+            found: str | CopyResponse = error(HTTPStatus.METHOD_NOT_ALLOWED, ("allow", "GET, HEAD"))
         else:
             found = await self._find(scope)
-        if isinstance(found, Answer):
+        if isinstance(found, CopyResponse):
             await send_text(found, send, with_body=scope["method"] != "HEAD")
         else:
             await self._files({**scope, "path": f"/{found}", "root_path": ""}, receive, send)
 
-    async def _find(self, scope: Message) -> str | Answer:
-        """Return the key of the copy that is asked for, or what is said in its place."""
+    async def _find(self, scope: Message) -> str | CopyResponse:
+        """Return the key of the requested copy, or the response that takes its place."""
         source, _, row_key = path_within(scope).removeprefix("/").partition("/")
-        try:
-            query = parse_qs(scope["query_string"].decode("latin-1"))
-            position = POSITION.read({name: values[-1] for name, values in query.items()})
-        except AskedWronglyError:
-            return stand_in(HTTPStatus.BAD_REQUEST, "no such position")
-        if len(row_key) > LONGEST_KEY or not _is_text(source) or not _is_text(row_key):
-            return placeholder(None)
+        position = _position(scope["query_string"].decode("latin-1"))
+        if position is None:
+            return placeholder(HTTPStatus.BAD_REQUEST, "no such position")
+        if len(row_key) > MAX_KEY_CHARACTERS or not _is_text(source) or not _is_text(row_key):
+            return placeholder_for(None)
         try:
             async with asyncio.timeout(self._wait_seconds):
-                return await self._held(source, row_key, position) or await self._fetched(source, row_key, position)
+                return await self._held(source, row_key, position) or await self._fetch(source, row_key, position)
         except TimeoutError:
-            return stand_in(HTTPStatus.GATEWAY_TIMEOUT, "not yet", AGAIN_SECONDS)
+            return placeholder(HTTPStatus.GATEWAY_TIMEOUT, "not yet", RETRY_AFTER_SECONDS)
         except (OperatorError, OSError) as problem:
             logger.warning("picture not served source=%r row=%r error=%r", source, row_key, str(problem))
-            return stand_in(HTTPStatus.SERVICE_UNAVAILABLE, "not now", AGAIN_SECONDS)
+            return placeholder(HTTPStatus.SERVICE_UNAVAILABLE, "not now", RETRY_AFTER_SECONDS)
 
     async def _held(self, source: str, row_key: str, position: int) -> str | None:
-        """Return the key of a copy that is held and whose file is there."""
-        entry = await (await self._entries.get()).entry(source, row_key, position)
-        if entry is None or entry.copy is None or await self._files.look(entry.copy.key) is None:
+        """Return the key of a held copy whose file exists."""
+        entry = await (await self._ledger.get()).entry(source, row_key, position)
+        if entry is None or entry.copy is None or await self._files.find(entry.copy.key) is None:
             return None
         return entry.copy.key
 
-    async def _fetched(self, source: str, row_key: str, position: int) -> str | Answer:
-        entry = await (await self._demand.get()).fetch(source, row_key, position)
-        return placeholder(entry) if entry is None or entry.copy is None else entry.copy.key
+    async def _fetch(self, source: str, row_key: str, position: int) -> str | CopyResponse:
+        entry = await (await self._service.get()).fetch(source, row_key, position)
+        return placeholder_for(entry) if entry is None or entry.copy is None else entry.copy.key
+
+
+def _position(query: str) -> int | None:
+    """Return the link's position within its cell, 0 where the query names none; None if it is not a valid one."""
+    text = parse_qs(query).get("position", ["0"])[-1]
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(_MAX_POSITION))
+    return int(text) if is_number and int(text) <= _MAX_POSITION else None
 
 
 def _is_text(text: str) -> bool:
-    """Tell whether a database can be asked for a text: no NUL, nothing that was no UTF-8."""
+    """Return whether a database accepts a text: no NUL, no bytes that were not UTF-8."""
     return not any(each == "\0" or "\ud800" <= each <= "\udfff" for each in text)
+
+
+def placeholder_for(entry: Entry | None) -> CopyResponse:
+    """Return the response for a link without a copy; None stands for a link that the catalogue does not have.
+
+    The status says what the origin did: it has no such picture (404), did not answer in time (504), asked us to come
+    back later (503), or sent something else that is no picture (502). An entry without a reason is still being fetched.
+    """
+    if entry is None:
+        return placeholder(HTTPStatus.NOT_FOUND, "no such link")
+    if entry.reason is None:
+        return placeholder(HTTPStatus.SERVICE_UNAVAILABLE, "not yet", RETRY_AFTER_SECONDS)
+    status = _STATUSES.get(entry.reason, HTTPStatus.BAD_GATEWAY)
+    return placeholder(status, entry.reason.value, min(ceil(entry.wait_seconds), MAX_RETRY_AFTER_SECONDS))
+
+
+def placeholder(status: HTTPStatus, word: str, retry_after: int = 0) -> CopyResponse:
+    """Return the neutral picture; caches must not store it.
+
+    Args:
+        status: of the response.
+        word: title of the picture, for those who look at its source.
+        retry_after: seconds (RFC 9110, section 10.2.3); 0 where asking again is of no use.
+    """
+    picture = _PLACEHOLDER.format(word).encode()
+    retry = (("retry-after", str(retry_after)),) if retry_after else ()
+    headers = (("content-type", "image/svg+xml"), ("cache-control", "no-store"), *SAFE_HEADERS, *retry)
+    return CopyResponse(status, (*headers, ("content-length", str(len(picture)))), (picture,))

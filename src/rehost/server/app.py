@@ -1,4 +1,4 @@
-"""The application of `rehost serve`: the copies below their prefix, single pictures, and what it is given besides."""
+"""The application of `rehost serve`: the copies below their prefix, single pictures, and the page and the API."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
 
-from rehost.server.files.files import decline
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
 from rehost.server.files.response import error
-from rehost.server.files.send import Application, Message, Receive, Send, send_text
+from rehost.server.files.send import Application, Message, Receive, Send, decline, send_text, serve_lifespan
 
 IMAGES = "/image"
 
 
 @dataclass(frozen=True, slots=True)
-class Nothing:
-    """Answers 404 to everything."""
+class NotFound:
+    """Answers 404 to every request."""
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -25,48 +27,42 @@ class Nothing:
             await decline(scope, receive, send)
 
 
-class Closing(Protocol):
-    """An application that has something to close at the end."""
-
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        ...
+class Closable(Protocol):
+    """A part of the server that has resources to close: the page, the single pictures."""
 
     async def close(self) -> None:
-        """Close it."""
+        """Finish what is in flight, then release the resources."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Copies below `prefix`, single pictures below IMAGES where there is somebody to bring them, the rest elsewhere."""
+    """Routes requests: copies below `prefix`, single pictures below IMAGES if there are any, all else to `rest`."""
 
     files: Application  # by key
     prefix: str
-    rest: Application = Nothing()
-    images: Closing | None = None
+    rest: Application = NotFound()
+    images: Application | None = None
+    closing: tuple[Closable, ...] = ()  # closed in this order when the server shuts down
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Hand one request on; lifespan is the rest's business, the single pictures' end aside."""
+        """Answer one request, or the server's lifespan events."""
+        if scope["type"] == "lifespan":
+            await serve_lifespan(receive, send, self._close)
+            return
         if scope["type"] == "http":
+            root_path: str = scope.get("root_path", "").rstrip("/")
             for prefix, application in ((IMAGES, self.images), (self.prefix, self.files)):
-                root_path: str = scope.get("root_path", "")
-                mounted = root_path.rstrip("/") + prefix
-                if application is not None and scope["path"].startswith(f"{mounted}/"):
-                    await application({**scope, "root_path": mounted}, receive, send)
+                if application is not None and scope["path"].startswith(f"{root_path}{prefix}/"):
+                    await application({**scope, "root_path": root_path + prefix}, receive, send)
                     return
-        if scope["type"] == "lifespan" and self.images is not None:
-            receive = _closing(self.images, receive)
         await self.rest(scope, receive, send)
 
+    async def _close(self) -> None:
+        for each in self.closing:
+            await each.close()
 
-def _closing(images: Closing, receive: Receive) -> Receive:
-    """Return a `receive` that closes the single pictures before it tells anybody of the end."""
 
-    async def receive_closing() -> Message:
-        message = await receive()
-        if message["type"] == "lifespan.shutdown":
-            await images.close()
-        return message
-
-    return receive_closing
+def mount(application: Application, path: str) -> Application:
+    """Return an application that serves another one below a path such as /rehost, or at the root if it is empty."""
+    return Starlette(routes=[Mount(path, application)]) if path else application

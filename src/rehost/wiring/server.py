@@ -1,27 +1,53 @@
-"""What serves the copies."""
+"""What `rehost serve` and other ASGI applications serve: copies, single pictures on demand, page and API.
+
+Nothing is opened before it is needed.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 
+import rehost
+from rehost.catalogue import Titles
 from rehost.clock import Clock
+from rehost.errors import SettingsError
+from rehost.events import Listener
+from rehost.hosts.shares import HostShares
 from rehost.images.sniff import sniff
+from rehost.images.thumbnails import Thumbnailer
 from rehost.ledger.entries import SqlLedger
 from rehost.ledger.migrations import migrate
+from rehost.ledger.reports import Queries
 from rehost.model import Format
 from rehost.on_demand.http import ReadThrough
-from rehost.server.app import Site
-from rehost.server.dashboard.dashboard import Dashboard, mounted
-from rehost.server.files.files import CopyFiles
+from rehost.on_demand.service import OnDemandService
+from rehost.on_demand.shift import Intervals, OnDemandRun
+from rehost.server.api.actions import RunControl
+from rehost.server.api.live import Live
+from rehost.server.api.routes import Api
+from rehost.server.app import Site, mount
+from rehost.server.dashboard.dashboard import Dashboard
+from rehost.server.dashboard.thumbnails import Thumbnails
+from rehost.server.files.copy_files import CopyFiles
 from rehost.server.files.send import Application
-from rehost.server.lazy import Lazy
+from rehost.server.resources import Lazy, Resources, disk_space
 from rehost.settings import Settings
 from rehost.store.layout import Layout
 from rehost.telemetry.log import log_event
-from rehost.wiring.dashboard import dashboard
 from rehost.wiring.databases import OUTAGE_SECONDS, open_databases, worker
-from rehost.wiring.on_demand import check_read_through, open_demand, requests_on_demand
+from rehost.wiring.run import limits_of, open_parts, open_run
+
+
+def build_server(settings: Settings, at: str = "") -> Application:
+    """Return the application of `rehost serve`: the copies where their URLs say, the page and the API below `at`."""
+    page = site(settings)
+    single = read_through(settings) if settings.read_through else None
+    closing = (page,) if single is None else (single, page)
+    return Site(files(settings), settings.static_url_prefix, mount(page, at), single, closing)
 
 
 def files(settings: Settings) -> CopyFiles:
@@ -31,42 +57,117 @@ def files(settings: Settings) -> CopyFiles:
 
 def site(settings: Settings) -> Dashboard:
     """Return rehost's page and API, to be mounted in any other application; await its `close` at the end."""
-    return dashboard(settings, files(settings))
+    clock = Clock()
+    api = Api(
+        Lazy(lambda: _open_resources(settings, clock)),
+        partial(disk_space, settings.storage_dir),
+        tuple(each.name for each in settings.sources),
+    )
+    requests = settings.concurrency - _requests_on_demand(settings)
+    copies = files(settings)
+    return Dashboard(
+        api,
+        RunControl(lambda name: open_run(settings, source=name, listen=log_event, requests=requests)),
+        Live(api, clock),
+        copies,
+        Thumbnails(copies, Lazy(lambda: _thumbnailer(settings))),
+        token=settings.token,
+        version=rehost.__version__,
+    )
 
 
 def read_through(settings: Settings) -> ReadThrough:
-    """Return what serves any picture of the catalogue by source and row, and fetches what is not held yet.
+    """Return the application that serves any picture of the catalogue, and fetches those that are not held yet.
 
     To be mounted at /image in any other application; await its `close` at the end.
 
     Raises:
         SettingsError: the settings leave no room for it.
     """
-    check_read_through(settings)
+    if settings.concurrency < 2:  # noqa: PLR2004 - one for it, one for a run that is started beside it
+        raise SettingsError("IMAGE_READ_THROUGH needs an IMAGE_DOWNLOAD_CONCURRENCY of at least 2.")
+    if f"{settings.static_url_prefix}/".startswith("/image/"):
+        raise SettingsError("IMAGE_READ_THROUGH serves at /image: choose another IMAGE_STATIC_URL_PREFIX.")
     return ReadThrough(
         files(settings),
-        Lazy(lambda: _open_entries(settings)),
-        Lazy(lambda: open_demand(settings, listen=log_event, requests=requests_on_demand(settings))),
+        Lazy(lambda: _open_ledger(settings)),
+        Lazy(lambda: _open_on_demand(settings, listen=log_event)),
         wait_seconds=settings.timeout_seconds,
     )
 
 
-def build_server(settings: Settings, at: str = "") -> Application:
-    """Return the application of `rehost serve`: the copies where their URLs say, the page and the API below `at`."""
-    single = read_through(settings) if settings.read_through else None
-    return Site(files(settings), settings.static_url_prefix, mounted(site(settings), at), single)
+def _requests_on_demand(settings: Settings) -> int:
+    """Return how many of the server's concurrent requests single pictures may use: half of them, if there are any.
+
+    The rest is for a run that is started from the page (invariant 8).
+    """
+    return settings.concurrency // 2 if settings.read_through else 0
 
 
 @asynccontextmanager
-async def _open_entries(settings: Settings) -> AsyncIterator[SqlLedger]:
-    """Open the ledger, to look at single links."""
+async def _open_resources(settings: Settings, clock: Clock) -> AsyncIterator[Resources]:
+    """Open the ledger, and the titles of every source.
+
+    Raises:
+        OperatorError: a database cannot be used.
+    """
+    async with open_databases(settings, clock, outage_seconds=OUTAGE_SECONDS) as (ours, theirs):
+        await migrate(theirs)
+        me = worker()
+        url = Layout(settings.sources[0].path, settings.static_url_prefix).url
+        yield Resources(
+            Queries(theirs),
+            SqlLedger(theirs, worker=me, lease_seconds=settings.lease_seconds, url=url),
+            HostShares(theirs, worker=me.name, concurrency=settings.concurrency, lease_seconds=settings.lease_seconds),
+            {each.name: await Titles.open(ours, each) for each in settings.sources},
+        )
+
+
+@asynccontextmanager
+async def _open_ledger(settings: Settings) -> AsyncIterator[SqlLedger]:
+    """Open the ledger to look up single links.
+
+    Raises:
+        OperatorError: the database cannot be used.
+    """
     async with open_databases(settings, Clock(), outage_seconds=OUTAGE_SECONDS) as (_, database):
         await migrate(database)
         url = Layout(url_prefix=settings.static_url_prefix).url
         yield SqlLedger(database, worker=worker(), lease_seconds=settings.lease_seconds, url=url)
 
 
+@asynccontextmanager
+async def _open_on_demand(settings: Settings, listen: Listener) -> AsyncIterator[OnDemandService]:
+    """Open everything needed to fetch single pictures of any source.
+
+    Raises:
+        OperatorError: a setting, the database, a table or the store cannot be used.
+    """
+    clock = Clock()
+    intervals = Intervals(renew_seconds=settings.lease_seconds / 4)
+    limits = limits_of(settings, settings.concurrency // 2)
+    limits = replace(limits, patience_seconds=intervals.patience_seconds)
+    async with open_parts(settings, settings.sources, clock, limits, listen, OUTAGE_SECONDS) as parts:
+        one = parts[0]
+        run = OnDemandRun(one.ledger, one.politeness, one.gate, one.pulse, clock, intervals)
+        async for unconfirmed in one.store.unconfirmed():
+            await one.store.recover(unconfirmed, await one.ledger.held([file.key for file in unconfirmed]))
+        by_source = {source.name: own for source, own in zip(settings.sources, parts, strict=True)}
+        service = OnDemandService(by_source, run, limits, clock, listen)
+        yield service
+        await service.close()
+
+
+def _thumbnailer(settings: Settings) -> Thumbnailer:
+    return Thumbnailer(
+        max_pixels=settings.max_pixels,
+        max_frames=settings.max_frames,
+        decode_memory_bytes=settings.decode_memory_bytes,
+        processes=max(1, (settings.decode_processes or os.cpu_count() or 1) // 2),
+    )
+
+
 def _media_type(head: bytes) -> str | None:
-    """Return the media type of a picture that begins so, None for what is no picture."""
+    """Return the media type of a picture by its first bytes; None if they begin no picture."""
     known = sniff(head)
     return known.media_type if isinstance(known, Format) else None

@@ -30,11 +30,11 @@ from rehost import wiring
 from rehost.clock import Clock
 from rehost.errors import LedgerError
 from rehost.model import Deferred, Reason
-from rehost.server.api.api import Api, Disk
-from rehost.server.dashboard.dashboard import POLICY, Dashboard, Pictures
-from rehost.server.dashboard.live import Live
-from rehost.server.dashboard.run_control import RunControl
-from rehost.server.lazy import Lazy
+from rehost.server.api.actions import RunControl
+from rehost.server.api.live import Live
+from rehost.server.api.routes import Api
+from rehost.server.dashboard.dashboard import POLICY, Dashboard
+from rehost.server.resources import DiskSpace, Lazy
 from rehost.settings import load
 
 __all__ = ["client", "database", "database_url", "desk", "runs", "site"]
@@ -326,7 +326,7 @@ class Relay:
 async def test_it_is_not_ready_while_the_database_is_away_and_is_again_when_it_is_back(
     postgres, postgres_database, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("rehost.wiring.dashboard.OUTAGE_SECONDS", 0.5)
+    monkeypatch.setattr("rehost.wiring.server.OUTAGE_SECONDS", 0.5)
     url = urlsplit(postgres.url(postgres_database))
     relay = Relay(url.port)
     server = await asyncio.start_server(relay.pass_on, "127.0.0.1")
@@ -411,10 +411,8 @@ async def test_without_the_database_it_lives_but_is_not_ready():
         raise LedgerError("The database at db.internal refuses the password of user secret.")
         yield
 
-    api = Api(Lazy(opening), lambda _copies: Disk(1, 1), ("cases",))
-    page = Dashboard(
-        api, RunControl(Runs().open), Live(api, Clock()), Pictures(NoFiles(), NoFiles()), token="t", version="0"
-    )
+    api = Api(Lazy(opening), lambda _copies: DiskSpace(1, 1), ("cases",))
+    page = Dashboard(api, RunControl(Runs().open), Live(api, Clock()), NoFiles(), NoFiles(), token="t", version="0")
     async with client_of(page) as client:
         assert (await client.get("/health")).status_code == 200
         for path in ("/ready", "/api/links", "/metrics"):

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import io
 from contextlib import asynccontextmanager
+from functools import partial
 
 import PIL.Image
 import pytest
@@ -17,10 +18,10 @@ from tests.server.wire import ask
 
 from rehost.images.thumbnails import Thumbnailer
 from rehost.model import Format
-from rehost.server.dashboard.thumbnails import SIDE, SMALL_BYTES, Thumbs
-from rehost.server.files.files import CopyFiles
+from rehost.server.dashboard.thumbnails import SIDE_PIXELS, SMALL_BYTES, Thumbnails
+from rehost.server.files.copy_files import CopyFiles
 from rehost.server.files.response import IMMUTABLE, REVALIDATED
-from rehost.server.lazy import Lazy
+from rehost.server.resources import Lazy
 
 KEY = "1/main_image.png"
 
@@ -49,7 +50,7 @@ def makers():
 
 
 @pytest.fixture
-def thumbs(root, makers):
+def make_thumbnails(root, makers):
     @asynccontextmanager
     async def opening():
         async with Thumbnailer(
@@ -58,7 +59,12 @@ def thumbs(root, makers):
             makers.append(Counting(maker))
             yield makers[0]
 
-    return Thumbs(CopyFiles(root, media_type), Lazy(opening))
+    return partial(Thumbnails, CopyFiles(root, media_type), Lazy(opening))
+
+
+@pytest.fixture
+def thumbs(make_thumbnails):
+    return make_thumbnails()
 
 
 @pytest.fixture
@@ -94,7 +100,7 @@ async def test_a_large_copy_has_a_small_picture_in_its_place(root, thumbs, serve
     await thumbs.close()
 
     assert (reply.status, reply["content-type"], reply["cache-control"]) == (200, "image/webp", IMMUTABLE)
-    assert shown(reply).size == (SIDE * 3 // 4, SIDE)
+    assert shown(reply).size == (SIDE_PIXELS * 3 // 4, SIDE_PIXELS)
     assert len(reply.body) < len(content) / 10
     assert (plain.body, plain["cache-control"]) == (reply.body, REVALIDATED)
     assert (known.status, known.body, head.status, head.body) == (304, b"", 200, b"")
@@ -159,12 +165,15 @@ async def test_nothing_but_copies_has_one(root, port):
         assert (await ask(port, f"/thumbs/{target}")).status == 404, target
 
 
-async def test_memory_is_bounded(root, port, thumbs, monkeypatch):
-    monkeypatch.setattr("rehost.server.dashboard.thumbnails.MOST_BYTES", 60_000)
-    for number in range(4):
-        put(root, noisy(), f"{number}.png")
-        reply = await ask(port, f"/thumbs/{number}.png")
+async def test_memory_is_bounded(root, make_thumbnails, makers):
+    thumbnails = make_thumbnails(max_bytes=60_000)
+    async with by_uvicorn(Starlette(routes=[Mount("/thumbs", thumbnails)])) as port:
+        for number in range(4):
+            put(root, noisy(), f"{number}.png")
+            reply = await ask(port, f"/thumbs/{number}.png")
+        await ask(port, "/thumbs/0.png")
+    await thumbnails.close()
 
     assert len(reply.body) < 60_000
-    assert 0 < sum(map(len, thumbs._kept.values())) <= thumbs._kept_bytes <= 60_000
-    assert len(thumbs._kept) < 4
+    assert 0 < thumbnails.kept_bytes <= 60_000
+    assert makers[0].made == 5  # the first one had been dropped

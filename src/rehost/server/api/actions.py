@@ -1,75 +1,146 @@
-"""The API's actions: what whoever has the token may do."""
+"""The API's actions, for those who have the operator's token: retry, pause, resume, and start a run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import hmac
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from rehost.server.api.api import KEY, REASON, SOURCE, Api
-from rehost.server.api.asking import POSITION, AskedWronglyError, Whole, Words
-from rehost.server.api.operation import BusyError, Operation
-from rehost.server.dashboard.run_control import RunControl
+from fastapi import HTTPException, Request
 
-A_MONTH = 31 * 86400
+from rehost.errors import OperatorError
+from rehost.run.run import Run
+from rehost.server.api.http import Key, LastReason, Position, RequiredHost, Seconds, Source
+from rehost.server.api.routes import Api
 
-PAUSED_HOST = Words("host", "The host.", 255)
-SECONDS = Whole("seconds", "For how long; a pause is never shortened.", 1, A_MONTH, 86400)
+logger = logging.getLogger(__name__)
+
+FIRST_SECONDS = 2.0  # most faults of the environment show within this time
+
+
+class RunControl:
+    """Starts runs from the page: one at a time in this process, and none outlives it."""
+
+    def __init__(self, opening: Callable[[str], AbstractAsyncContextManager[Run]]) -> None:
+        """Take the function that opens a run over a source."""
+        self._opening = opening
+        self._task: asyncio.Task[None] | None = None
+        self._run: Run | None = None
+
+    async def start(self, source: str) -> bool:
+        """Start a run; return False if one is in progress.
+
+        Raises:
+            OperatorError: the run ended at once, for this reason.
+        """
+        if self._task is not None and not self._task.done():
+            return False
+        self._task = asyncio.create_task(self._execute(source))
+        done, _ = await asyncio.wait({self._task}, timeout=FIRST_SECONDS)
+        for task in done:
+            if not task.cancelled():  # cancelled: the server is stopping
+                task.result()
+        return True
+
+    async def close(self) -> None:
+        """Stop the run and wait until what is in flight is recorded; cancel one that is still being opened."""
+        if self._task is None:
+            return
+        if self._run is not None:
+            self._run.stop()
+        else:
+            self._task.cancel()
+        await asyncio.wait({self._task})
+
+    async def _execute(self, source: str) -> None:
+        try:
+            async with self._opening(source) as self._run:
+                await self._run.go()
+        except OperatorError as error:
+            logger.error("run stopped reason=%r", str(error))  # noqa: TRY400 - for the operator, without a traceback
+            raise
+        finally:
+            self._run = None
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """What an action came to."""
+class ActionResult:
+    """What an action changed."""
 
-    changed: int
+    changed: int  # links, hosts or runs
 
 
 @dataclass(frozen=True, slots=True)
 class Actions:
-    """Takes actions."""
+    """The operations that change something."""
 
     api: Api
-    starter: RunControl
+    runs: RunControl
 
-    def operations(self) -> tuple[Operation, ...]:
-        """Return all actions."""
-        retry = "Make links that failed due now: one (key), those of a reason, or all."
-        pause = "Let nobody ask a host for a while."
-        return (
-            Operation("POST", "/api/retry", retry, self.retry, Done, (SOURCE, KEY, POSITION, REASON)),
-            Operation("POST", "/api/pause", pause, self.pause, Done, (PAUSED_HOST, SECONDS)),
-            Operation("POST", "/api/resume", "End a host's pause.", self.resume, Done, (PAUSED_HOST,)),
-            Operation("POST", "/api/run", "Start a run in this server.", self.run, Done, (SOURCE,), status=202),
-        )
+    async def retry(
+        self, source: Source = "", key: Key = "", position: Position = 0, reason: LastReason = None
+    ) -> ActionResult:
+        """Make links that failed due now: one (key), those with a reason, or all. The next run visits them."""
+        chosen = self.api.source(source)
+        ledger = (await self.api.resources.get()).ledger
+        if key:
+            return ActionResult(await ledger.forget_wait(chosen, key, position))
+        return ActionResult(await ledger.forget_waits(chosen, reason))
 
-    async def retry(self, query: Mapping[str, str]) -> Done:
-        """Make failed links due now; the next run visits them."""
-        source, key, reason, position = (
-            self.api.source(query),
-            KEY.read(query),
-            REASON.read(query),
-            POSITION.read(query),
-        )
-        ledger = (await self.api.office.get()).ledger
-        if key is not None:
-            return Done(await ledger.forget_wait(source, key, position))
-        return Done(await ledger.forget_waits(source, reason))
+    async def pause(self, host: RequiredHost, seconds: Seconds = 86400) -> ActionResult:
+        """Send no requests to a host for a while. Workers learn of it within seconds."""
+        shares = (await self.api.resources.get()).shares
+        await shares.pause(host.lower(), float(seconds), "paused by the operator")
+        return ActionResult(1)
 
-    async def pause(self, query: Mapping[str, str]) -> Done:
-        """Leave a host alone; workers hear of it within seconds."""
-        host, seconds = PAUSED_HOST.need(query).lower(), SECONDS.read(query)
-        await (await self.api.office.get()).shares.pause(host, float(seconds), "paused by the operator")
-        return Done(1)
+    async def resume(self, host: RequiredHost) -> ActionResult:
+        """End a host's pause. Workers that have seen the pause wait until it would have ended."""
+        shares = (await self.api.resources.get()).shares
+        return ActionResult(int(await shares.resume(host.lower())))
 
-    async def resume(self, query: Mapping[str, str]) -> Done:
-        """Let a host be asked again; a worker that keeps to the pause already does so until it ends."""
-        host = PAUSED_HOST.need(query).lower()
-        return Done(int(await (await self.api.office.get()).shares.resume(host)))
+    async def run(self, source: Source = "") -> ActionResult:
+        """Start a run in this server."""
+        chosen = self.api.source(source)
+        if chosen not in self.api.sources:
+            raise HTTPException(400, f"The settings have no source {chosen}.")
+        if not await self.runs.start(chosen):
+            raise HTTPException(409, "A run that was started here is still in progress.")
+        return ActionResult(1)
 
-    async def run(self, query: Mapping[str, str]) -> Done:
-        """Start a run over a source."""
-        source = self.api.source(query)
-        if source not in self.api.sources:
-            raise AskedWronglyError(f"The settings have no source {source}.")
-        if not await self.starter.start(source):
-            raise BusyError("A run that was started here is going on already.")
-        return Done(1)
+
+def token_check(token: str) -> Callable[[Request], Awaitable[None]]:
+    """Return a dependency that lets only requests act that show the token and do not come from another site."""
+
+    async def check(request: Request) -> None:
+        refusal = refuse(request.headers, token)
+        if refusal is not None:
+            status, sentence = refusal
+            raise HTTPException(status, sentence, {"www-authenticate": "Bearer"} if status == 401 else None)  # noqa: PLR2004 - RFC 6750, section 3
+
+    return check
+
+
+def refuse(headers: Mapping[str, str], token: str) -> tuple[int, str] | None:
+    """Return status and sentence with which to refuse an action, or None if it is allowed.
+
+    The token travels in a header that no other site can make a browser send; the checks of origin are a second defence.
+
+    Args:
+        headers: request headers, names in lower case.
+        token: the operator's; empty if there is none.
+    """
+    if not token:
+        return 403, "This server is read-only: REHOST_TOKEN is not set, so no one can act through it."
+    another_site = 403, "Only rehost's own page or a program may act, not another web site."
+    if headers.get("sec-fetch-site", "none") not in {"same-origin", "none"}:  # Fetch Metadata, section 2.4
+        return another_site
+    origin = headers.get("origin")
+    if origin is not None and origin.partition("://")[2] != headers.get("host"):
+        return another_site
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
+        return 401, "Send the token: Authorization: Bearer REHOST_TOKEN."
+    return None

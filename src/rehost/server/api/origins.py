@@ -1,4 +1,4 @@
-"""Origins as page and API show them: a URL's beginning is read as the fetcher reads it."""
+"""Origins for the page and the API: links grouped by scheme, host and port exactly as the fetcher reads their URLs."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ from rehost.model import Rule
 
 @dataclass(frozen=True, slots=True)
 class OriginReport:
-    """Where one origin stands."""
+    """Where one origin stands; counts are of links."""
 
-    origin: str  # scheme://host[:port]; empty for links that are no URL of any
-    host: str  # by which it is left alone
+    origin: str  # scheme://host[:port]; empty for links that are no valid URL
+    host: str  # pauses are kept by host
     present: int
     held: int
     failed: int  # deferred or refused
     due: int
-    next_due_seconds: float | None  # until the first of its links that wait is due
-    proven: bool  # the host has given a proven picture
+    next_due_seconds: float | None  # until the first of the waiting links is due
+    proven: bool  # the host has delivered a verified picture
     pause_seconds: float  # of the host
     pause_evidence: str | None
     rule: Rule | None
-    decoys: int  # pictures that are known to be notices
+    decoys: int  # pictures known to be decoys
 
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """Where the origins of a source stand, those with most links first, and what was learned of any."""
+    """The origins of a source, those with the most links first, and what was learned about any origin."""
 
     origins: Sequence[OriginReport]
     rules: Sequence[Rule]
-    decoys: Mapping[str, int]  # origin: how many pictures are known to be notices
+    decoys: Mapping[str, int]  # by origin: how many pictures are known to be decoys
 
 
-async def look(queries: Queries, source: str) -> Origins:
+async def report_origins(queries: Queries, source: str) -> Origins:
     """Return where the origins of a source stand."""
     rules, decoys = await queries.rules(), await queries.decoys()
     hosts = {host.host: host for host in await queries.hosts(source, limit=1000)}
-    by_origin = {rule.origin: rule for rule in rules}
-    merged = sorted(((_origin(each.root), each) for each in await queries.roots(source)), key=lambda pair: pair[0])
-    standings = [
-        _standing(origin, [root for _, root in pairs], hosts, by_origin.get(origin), decoys.get(origin, 0))
-        for origin, pairs in groupby(merged, key=lambda pair: pair[0])
+    rule_of = {rule.origin: rule for rule in rules}
+    by_origin = sorted(((_origin(each.root), each) for each in await queries.roots(source)), key=lambda pair: pair[0])
+    reports = [
+        _report(origin, [root for _, root in pairs], hosts, rule_of.get(origin), decoys.get(origin, 0))
+        for origin, pairs in groupby(by_origin, key=lambda pair: pair[0])
     ]
-    return Origins(sorted(standings, key=lambda each: -each.present), rules, decoys)
+    return Origins(sorted(reports, key=lambda each: -each.present), rules, decoys)
 
 
-async def roots(queries: Queries, source: str, origin: str) -> Sequence[str]:
-    """Return what the URLs of an origin begin with, as the rows of a source have them."""
+async def roots_of(queries: Queries, source: str, origin: str) -> Sequence[str]:
+    """Return all spellings with which the URLs of an origin begin in the rows of a source."""
     wanted = _origin(origin)
     return [each.root for each in await queries.roots(source) if wanted and _origin(each.root) == wanted]
 
@@ -66,7 +66,7 @@ def _origin(root: str) -> str:
         return ""
 
 
-def _standing(
+def _report(
     origin: str, roots: Iterable[RootReport], hosts: Mapping[str, HostReport], rule: Rule | None, decoys: int
 ) -> OriginReport:
     same = list(roots)

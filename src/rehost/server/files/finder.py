@@ -1,4 +1,4 @@
-"""Finding copies to serve: only whole pictures inside the store, at the cost of one look at the disk."""
+"""Finding copies to serve: only complete pictures inside the store, at the price of one stat for files seen before."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ import errno
 import hashlib
 import os
 import stat
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
-from rehost.server.files.response import Served
+from cachetools import LRUCache
+
+from rehost.server.files.response import ServedFile
 from rehost.store.layout import is_key
 
-T = TypeVar("T")
+MAX_KNOWN_FILES = 10_000  # about 3 MB
 
-MOST_KNOWN = 10_000  # some 3 MB
-
-# as good as no copy: a dead or circular symbolic link, a folder, a socket, somebody's private file, a name too long
+# Errors that mean "no copy": a dangling or circular symbolic link, a folder, a socket, a private file, a long name.
 _NO_COPY = {
     *(errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM),
     *(errno.ENAMETOOLONG, errno.EINVAL, errno.ENODEV),
@@ -29,51 +27,47 @@ HEAD_BYTES = 4096
 
 
 class FileFinder:
-    """The copies below one root; remembers what it has seen of the files that are asked for most."""
+    """Finds the copies below one folder, and remembers the files that are requested most."""
 
     def __init__(self, root: Path, media_type: Callable[[bytes], str | None]) -> None:
-        """Serve files below `root` whose first HEAD_BYTES have a media type."""
+        """Find files below `root` whose first HEAD_BYTES have a media type."""
         self._root = root
         self._media_type = media_type
-        self._known: OrderedDict[str, Served] = OrderedDict()
-        self._digests: OrderedDict[str, str] = OrderedDict()
+        self._files: LRUCache[str, ServedFile] = LRUCache(MAX_KNOWN_FILES)
+        self._digests: LRUCache[str, str] = LRUCache(MAX_KNOWN_FILES)  # by entity tag
 
-    async def find(self, key: str) -> Served | None:
-        """Return the copy of a key, None if there is nothing to be served.
+    async def find(self, key: str) -> ServedFile | None:
+        """Return the copy of a key; None if there is nothing to serve.
 
         Raises:
-            OSError: the disk does not answer properly.
+            OSError: the disk failed.
         """
         if not is_key(key):
             return None
-        return self._unchanged(key) or await asyncio.to_thread(self._look, key)
+        known = self._files.get(key)
+        if known is not None and _is_unchanged(known):
+            return known
+        self._files.pop(key, None)
+        found = await asyncio.to_thread(self._inspect, key)
+        if found is not None:
+            self._files[key] = found
+        return found
 
-    async def digest(self, served: Served) -> str | None:
-        """Return the SHA-256 of a copy, as 64 lower-case hexadecimal digits; None if another file has its name now."""
-        known = self._digests.get(served.etag)
+    async def digest(self, file: ServedFile) -> str | None:
+        """Return the SHA-256 of a copy in 64 lower-case hexadecimal digits; None if another file has its name now.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        known = self._digests.get(file.etag)
         if known is None:
-            known = await asyncio.to_thread(_digest, served)
+            known = await asyncio.to_thread(_digest, file)
             if known is not None:
-                _remember(self._digests, served.etag, known)
+                self._digests[file.etag] = known
         return known
 
-    def _unchanged(self, key: str) -> Served | None:
-        """Return what is known of a file, if it is still the same one: a stat of what was looked at before."""
-        known = self._known.get(key)
-        if known is None:
-            return None
-        try:
-            state = os.stat(known.path)  # noqa: PTH116 - a path as text
-        except OSError:
-            state = None
-        if state is None or not is_same(known, state):
-            del self._known[key]
-            return None
-        self._known.move_to_end(key)
-        return known
-
-    def _look(self, key: str) -> Served | None:
-        path = os.path.join(self._root, key)  # noqa: PTH118 - as text, which is what a server takes
+    def _inspect(self, key: str) -> ServedFile | None:
+        path = os.path.join(self._root, key)  # noqa: PTH118 - the server takes paths as text
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         except OSError as error:
@@ -89,47 +83,45 @@ class FileFinder:
             os.close(descriptor)
         if media_type is None:
             return None
-        served = Served(path, state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size, media_type)
-        _remember(self._known, key, served)
-        return served
+        return ServedFile(path, state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size, media_type)
 
     def _is_inside(self, descriptor: int, path: str) -> bool:
-        """Tell whether an open file lies in the store under a name that may be served, symbolic links resolved."""
+        """Return whether an open file, symbolic links resolved, lies in the store under a name that may be served."""
         try:
-            real = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 - what is open, whatever the path is by now
+            real = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 - the file that is open, even if it moved
         except OSError:
             real = os.path.realpath(path)
         root = os.path.join(os.path.realpath(self._root), "")  # noqa: PTH118 - with a slash at its end
         return real.startswith(root) and is_key(real.removeprefix(root))
 
 
-def is_same(served: Served, state: os.stat_result) -> bool:
-    """Tell whether a file is the one that was looked at."""
-    now = (state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size)
-    return now == (served.device, served.inode, served.modified_ns, served.size)
-
-
-def open_same(served: Served) -> int | None:
-    """Open a copy for reading; None if another file has its name by now."""
+def open_same(file: ServedFile) -> int | None:
+    """Open a copy for reading and return the descriptor; None if another file, or none, has its name now."""
     try:
-        descriptor = os.open(served.path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
-    if is_same(served, os.fstat(descriptor)):
+    if _is_same(file, os.fstat(descriptor)):
         return descriptor
     os.close(descriptor)
     return None
 
 
-def _digest(served: Served) -> str | None:
-    descriptor = open_same(served)
+def _is_unchanged(file: ServedFile) -> bool:
+    try:
+        return _is_same(file, os.stat(file.path))  # noqa: PTH116 - the path is text
+    except OSError:
+        return False
+
+
+def _is_same(file: ServedFile, state: os.stat_result) -> bool:
+    now = (state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size)
+    return now == (file.device, file.inode, file.modified_ns, file.size)
+
+
+def _digest(file: ServedFile) -> str | None:
+    descriptor = open_same(file)
     if descriptor is None:
         return None
-    with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 - it is open already
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _remember(known: OrderedDict[str, T], name: str, value: T) -> None:
-    known[name] = value
-    while len(known) > MOST_KNOWN:
-        known.popitem(last=False)
+    with open(descriptor, "rb", buffering=0) as stream:  # noqa: PTH123 - the file is open already
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""What is answered to a request for a copy: status, headers, and which bytes. Pure."""
+"""The response to a request for a copy: status, headers, and which bytes of the file. Pure."""
 
 from __future__ import annotations
 
@@ -10,27 +10,26 @@ from email.utils import format_datetime
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
-from rehost.server.files.conditions import precondition, range_holds
-from rehost.server.files.ranges import Span, spans
+from rehost.server.files.conditions import Span, parse_range, precondition, range_applies
 
-REVALIDATED = "no-cache"  # may be kept, but is asked about before each use: a URL outlives its picture
+REVALIDATED = "no-cache"  # may be stored, but must be revalidated before each use: the picture of a URL can change
 IMMUTABLE = "max-age=31536000, immutable"  # RFC 8246; for URLs that carry the digest of their bytes
 
 _DIGEST = re.compile(r"[0-9a-f]{8,64}")
 
-# What comes from strangers must never become a document with a script in it, whatever a browser makes of its bytes.
-HARMLESS = (
+# A file from elsewhere must never be rendered as a document with scripts, whatever a browser makes of its bytes.
+SAFE_HEADERS = (
     ("x-content-type-options", "nosniff"),
     ("content-security-policy", "default-src 'none'; sandbox"),
-    ("cross-origin-resource-policy", "cross-origin"),  # pictures are there to be shown, on other sites too
+    ("cross-origin-resource-policy", "cross-origin"),  # other sites may show the pictures
 )
 
 Headers = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """A copy as it is served: one file on disk, recognised by what a rename changes."""
+class ServedFile:
+    """A copy on disk as it is served. Device, inode, time and size tell it from another file of the same name."""
 
     path: str
     device: int
@@ -41,21 +40,21 @@ class Served:
 
     @property
     def etag(self) -> str:
-        """Return a strong tag: files in the store are never written to, only replaced by another one."""
+        """Return a strong entity tag: files in the store are never written to, only replaced."""
         return f'"{self.inode:x}-{self.modified_ns:x}-{self.size:x}"'
 
     @property
     def modified(self) -> datetime:
-        """Return when the bytes came, in whole seconds, as HTTP has it.
+        """Return when the bytes were written, in whole seconds, less one.
 
-        A second earlier, for it must not be later than Date (RFC 9110, 8.8.2.1), which servers take once a second.
+        Last-Modified must not be later than Date (RFC 9110, section 8.8.2.1), and servers update Date once a second.
         """
         return datetime.fromtimestamp(self.modified_ns // 10**9 - 1, UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A response; `body` is text of ours, or parts of the file between them."""
+class CopyResponse:
+    """A response whose body is text of ours, parts of the file, or both in turn."""
 
     status: int
     headers: Headers
@@ -63,78 +62,79 @@ class Answer:
 
     @property
     def has_file(self) -> bool:
-        """Tell whether bytes of the file are in the body."""
+        """Return whether the body contains bytes of the file."""
         return any(isinstance(part, Span) for part in self.body)
 
     @property
     def length(self) -> int:
-        """Return the bytes of the body."""
+        """Return the length of the body in bytes."""
         return sum(len(part) for part in self.body)
 
 
-def asked_digest(query: str) -> str | None:
-    """Return the digest, or the beginning of one, that a URL carries as `?v=`."""
+def requested_digest(query: str) -> str | None:
+    """Return the digest, or the first digits of one, that a URL carries as `?v=`."""
     value = parse_qs(query).get("v", [""])[0] if "v=" in query else ""
     return value if _DIGEST.fullmatch(value) else None
 
 
-def answer(method: str, headers: Mapping[str, str], served: Served, digest: str | None, boundary: str) -> Answer:
-    """Return the answer to a GET or HEAD for a copy.
+def respond(
+    method: str, headers: Mapping[str, str], file: ServedFile, digest: str | None, boundary: str
+) -> CopyResponse:
+    """Return the response to a GET or HEAD for a copy.
 
     Args:
         method: GET or HEAD.
-        headers: of the request, names in lower case.
-        served: the copy.
-        digest: its SHA-256, if the URL carries it (or its beginning) rightly.
-        boundary: for the parts of several ranges; nothing that a picture has in it.
+        headers: request headers, names in lower case.
+        file: the copy.
+        digest: its SHA-256, if the URL carries it (or its first digits) correctly.
+        boundary: of a multipart body; must not occur in any picture.
     """
-    etags = frozenset({served.etag, f'"{digest}"'} if digest else {served.etag})
+    etags = frozenset({file.etag, f'"{digest}"'} if digest else {file.etag})
     shown = (
-        ("etag", f'"{digest}"' if digest else served.etag),
+        ("etag", f'"{digest}"' if digest else file.etag),
         ("cache-control", IMMUTABLE if digest else REVALIDATED),
-        ("last-modified", format_datetime(served.modified, usegmt=True)),
+        ("last-modified", format_datetime(file.modified, usegmt=True)),
     )
-    status = precondition(headers, etags, served.modified)
+    status = precondition(headers, etags, file.modified)
     if status == HTTPStatus.NOT_MODIFIED:
-        return Answer(status, (*shown, *HARMLESS))
+        return CopyResponse(status, (*shown, *SAFE_HEADERS))
     if status is not None:
         return error(status)
-    asked = None
-    if method == "GET" and "range" in headers and range_holds(headers, etags, served.modified):
-        asked = spans(headers["range"], served.size)
-    return _content(served, asked, (*shown, ("accept-ranges", "bytes"), *HARMLESS), boundary)
+    spans = None
+    if method == "GET" and "range" in headers and range_applies(headers, etags, file.modified):
+        spans = parse_range(headers["range"], file.size)
+    return _content(file, spans, (*shown, ("accept-ranges", "bytes"), *SAFE_HEADERS), boundary)
 
 
-def error(status: int, *more: tuple[str, str]) -> Answer:
-    """Return an answer without a picture; nobody is to keep it."""
+def error(status: int, *more: tuple[str, str]) -> CopyResponse:
+    """Return a response with the status in words instead of a picture; caches must not store it."""
     text = f"{HTTPStatus(status).phrase}\n".encode()
-    headers = (("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store"), *HARMLESS, *more)
-    return Answer(status, (*headers, ("content-length", str(len(text)))), (text,))
+    headers = (("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store"), *SAFE_HEADERS, *more)
+    return CopyResponse(status, (*headers, ("content-length", str(len(text)))), (text,))
 
 
-def _content(served: Served, asked: tuple[Span, ...] | None, headers: Headers, boundary: str) -> Answer:
-    """Return all of a file, one range, several as a multipart, or that there is no such range (section 15.3.7)."""
-    if asked is None:
-        return _sized(HTTPStatus.OK, served.media_type, headers, (Span(0, served.size),))
-    if not asked:
-        return error(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, ("content-range", f"bytes */{served.size}"))
-    if len(asked) == 1:
-        place = ("content-range", _place(asked[0], served.size))
-        return _sized(HTTPStatus.PARTIAL_CONTENT, served.media_type, (*headers, place), asked)
+def _content(file: ServedFile, spans: tuple[Span, ...] | None, headers: Headers, boundary: str) -> CopyResponse:
+    """Return the whole file, one range, several as multipart/byteranges, or 416 (RFC 9110, section 15.3.7)."""
+    if spans is None:
+        return _sized(HTTPStatus.OK, file.media_type, headers, (Span(0, file.size),))
+    if not spans:
+        return error(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, ("content-range", f"bytes */{file.size}"))
+    if len(spans) == 1:
+        content_range = ("content-range", _content_range(spans[0], file.size))
+        return _sized(HTTPStatus.PARTIAL_CONTENT, file.media_type, (*headers, content_range), spans)
     body: list[bytes | Span] = []
-    for span in asked:
-        head = (
-            f"--{boundary}\r\nContent-Type: {served.media_type}\r\nContent-Range: {_place(span, served.size)}\r\n\r\n"
-        )
+    for span in spans:
+        content_range_line = f"Content-Range: {_content_range(span, file.size)}"
+        head = f"--{boundary}\r\nContent-Type: {file.media_type}\r\n{content_range_line}\r\n\r\n"
         body += [head.encode(), span, b"\r\n"]
     body.append(f"--{boundary}--\r\n".encode())
     return _sized(HTTPStatus.PARTIAL_CONTENT, f"multipart/byteranges; boundary={boundary}", headers, tuple(body))
 
 
-def _sized(status: HTTPStatus, media_type: str, headers: Headers, body: tuple[bytes | Span, ...]) -> Answer:
-    sized = Answer(status, headers, body)
-    return Answer(status, (("content-type", media_type), ("content-length", str(sized.length)), *headers), body)
+def _sized(status: HTTPStatus, media_type: str, headers: Headers, body: tuple[bytes | Span, ...]) -> CopyResponse:
+    length = str(CopyResponse(status, headers, body).length)
+    return CopyResponse(status, (("content-type", media_type), ("content-length", length), *headers), body)
 
 
-def _place(span: Span, size: int) -> str:
+def _content_range(span: Span, size: int) -> str:
     return f"bytes {span.start}-{span.end - 1}/{size}"

@@ -1,83 +1,119 @@
-"""An answer onto the wire: in bounded pieces, off the event loop where the disk makes wait."""
+"""ASGI by hand: reading a scope, and sending a response in pieces of bounded size without blocking the event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from rehost.server.files.ranges import Span
-from rehost.server.files.response import Answer
+from rehost.server.files.conditions import Span
+from rehost.server.files.response import CopyResponse
 
-Message = MutableMapping[str, Any]  # ASGI's own shape
+Message = MutableMapping[str, Any]  # ASGI's own type
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
-CHUNK_BYTES = 256 * 1024  # of a file in memory, for each request that is being answered
+CHUNK_BYTES = 256 * 1024  # of a file in memory, for each response that is being sent
 
-_NOWAIT = getattr(os, "RWF_NOWAIT", None)  # Linux: read what is in memory, never wait for the disk
+_NOWAIT = getattr(os, "RWF_NOWAIT", None)  # Linux: read only what is in the page cache, never wait for the disk
 
 
-async def send_head(reply: Answer, send: Send) -> None:
+def path_within(scope: Message) -> str:
+    """Return the request's path without the prefix at which the application is mounted (ASGI 3, `root_path`)."""
+    path: str = scope["path"]
+    prefix: str = scope.get("root_path", "").rstrip("/")
+    return path[len(prefix) :] if path.startswith(f"{prefix}/") else path
+
+
+def headers_of(scope: Message) -> Mapping[str, str]:
+    """Return the request headers; repeated ones are joined into one list (RFC 9110, section 5.3)."""
+    found: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
+
+
+async def decline(scope: Message, receive: Receive, send: Send) -> None:
+    """Refuse a WebSocket; answer lifespan events, for which there is nothing to do."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1000})
+    elif scope["type"] == "lifespan":
+        await serve_lifespan(receive, send)
+
+
+async def serve_lifespan(receive: Receive, send: Send, close: Callable[[], Awaitable[None]] | None = None) -> None:
+    """Answer the events of the lifespan protocol, and await `close` before shutdown is complete."""
+    while True:
+        message = await receive()
+        is_last = message["type"] == "lifespan.shutdown"
+        if is_last and close is not None:
+            await close()
+        await send({"type": f"{message['type']}.complete"})
+        if is_last:
+            return
+
+
+async def send_head(response: CopyResponse, send: Send) -> None:
     """Send status and headers."""
-    headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in reply.headers]
-    await send({"type": "http.response.start", "status": int(reply.status), "headers": headers})
+    headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.headers]
+    await send({"type": "http.response.start", "status": int(response.status), "headers": headers})
 
 
-async def send_text(reply: Answer, send: Send, *, with_body: bool) -> None:
-    """Send an answer that has nothing of a file in it, or only the headers of one that has."""
-    await send_head(reply, send)
-    text = b"".join(part for part in reply.body if isinstance(part, bytes)) if with_body else b""
+async def send_text(response: CopyResponse, send: Send, *, with_body: bool) -> None:
+    """Send a response that has no bytes of a file in its body, or only the headers of one that has."""
+    await send_head(response, send)
+    text = b"".join(part for part in response.body if isinstance(part, bytes)) if with_body else b""
     await send({"type": "http.response.body", "body": text})
 
 
-async def send_path(reply: Answer, path: str, send: Send) -> None:
-    """Send all of a file by the server's own means (the ASGI extension of that name)."""
-    await send_head(reply, send)
+async def send_path(response: CopyResponse, path: str, send: Send) -> None:
+    """Have the server send the whole file by itself (ASGI extension `http.response.pathsend`)."""
+    await send_head(response, send)
     await send({"type": "http.response.pathsend", "path": path})
 
 
-async def send_parts(reply: Answer, descriptor: int, send: Send) -> None:
-    """Send text and parts of an open file, a chunk at a time: the next one is read when the last one is taken.
+async def send_parts(response: CopyResponse, descriptor: int, send: Send) -> None:
+    """Send text and parts of an open file in chunks; the next chunk is read once the client has taken the last one.
 
     Raises:
-        OSError: the disk failed, or the file ended early; the answer is broken off.
+        OSError: the disk failed, or the file is shorter than it was; the response breaks off.
     """
-    await send_head(reply, send)
-    for part in reply.body:
+    await send_head(response, send)
+    for part in response.body:
         if isinstance(part, bytes):
-            await _send_piece(part, send)
+            await _send_chunk(part, send)
             continue
         at = part.start
         while at < part.end:
-            piece = await _read(descriptor, Span(at, min(at + CHUNK_BYTES, part.end)))
-            await _send_piece(piece, send)
-            at += len(piece)
+            chunk = await _read(descriptor, Span(at, min(at + CHUNK_BYTES, part.end)))
+            await _send_chunk(chunk, send)
+            at += len(chunk)
     await send({"type": "http.response.body", "body": b""})
 
 
-async def _send_piece(piece: bytes, send: Send) -> None:
-    await send({"type": "http.response.body", "body": piece, "more_body": True})
+async def _send_chunk(chunk: bytes, send: Send) -> None:
+    await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
 
 async def _read(descriptor: int, span: Span) -> bytes:
-    """Return bytes of a span, at least one: at once what is in memory, otherwise by a thread."""
-    piece = _in_memory(descriptor, span) or await asyncio.to_thread(os.pread, descriptor, len(span), span.start)
-    if not piece:
+    """Return at least one byte of a span: directly from the page cache if possible, otherwise through a thread."""
+    chunk = _read_cached(descriptor, span) or await asyncio.to_thread(os.pread, descriptor, len(span), span.start)
+    if not chunk:
         raise OSError(errno.EIO, "the file is shorter than it was")
-    return piece
+    return chunk
 
 
-def _in_memory(descriptor: int, span: Span) -> bytes:
-    """Return what of a span can be had without waiting; nothing where the system cannot tell (preadv2(2))."""
+def _read_cached(descriptor: int, span: Span) -> bytes:
+    """Return the bytes that can be read without waiting; none where the system cannot say (preadv2(2))."""
     if _NOWAIT is None:
         return b""
     buffer = bytearray(len(span))
     try:
         count = os.preadv(descriptor, [buffer], span.start, _NOWAIT)
-    except OSError:  # EAGAIN: not in memory; EOPNOTSUPP: not with this file system
+    except OSError:  # EAGAIN: not in the page cache; EOPNOTSUPP: the file system does not support it
         return b""
     return bytes(memoryview(buffer)[:count])

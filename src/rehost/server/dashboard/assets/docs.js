@@ -1,27 +1,30 @@
-// The contract as a page: every operation with its parameters, and a link to try those that only read.
+// The API's OpenAPI document as a page: every operation with its parameters, and a link to try those that only read.
 import { el } from "./dom.js";
 
 const main = document.getElementById("main");
-const contract = await (await fetch("openapi.json")).json();
-main.append(el("p", { class: "lead" }, contract.info.description));
-main.append(el("p", { class: "soft" }, "Besides: ", el("a", { href: "metrics" }, "metrics"), " for Prometheus, and ",
-  el("a", { href: "api/live" }, "api/live"), ", server-sent events with the course of a run (parameter: source)."));
-for (const [path, methods] of Object.entries(contract.paths)) {
-  for (const [method, operation] of Object.entries(methods)) main.append(shown(path, method, operation));
+const api = await (await fetch("openapi.json")).json();
+main.append(el("p", { class: "lead" }, api.info.description));
+main.append(el("p", { class: "soft" }, "Also: ", el("a", { href: "metrics" }, "metrics"), " for Prometheus, and ",
+  el("a", { href: "api/live" }, "api/live"), ", server-sent events with the progress of a run (parameter: source)."));
+for (const [path, methods] of Object.entries(api.paths)) {
+  for (const [method, operation] of Object.entries(methods)) main.append(section(path, method, operation));
 }
 
-function shown(path, method, operation) {
+function section(path, method, operation) {
   const place = path.slice(1);
   const name = method === "get" ? el("a", { href: place }, path) : path;
-  const parameters = operation.parameters.map((each) => el("tr", {},
-    el("td", {}, el("code", {}, each.name)), el("td", {}, each.description), el("td", { class: "soft" }, kind(each.schema))));
+  const parameters = (operation.parameters || []).map((each) => el("tr", {},
+    el("td", {}, el("code", {}, each.name)), el("td", {}, each.description),
+    el("td", { class: "soft" }, each.required ? "required " : "", values(each.schema))));
   return el("section", { class: "card" },
     el("h2", {}, el("span", { class: `method ${method}` }, method.toUpperCase()), " ", el("code", {}, name)),
     el("p", {}, operation.summary, operation.security ? " Needs the token: Authorization: Bearer REHOST_TOKEN." : ""),
     parameters.length ? el("table", {}, el("tbody", {}, ...parameters)) : null);
 }
 
-function kind(schema) {
+// The values that a parameter may have; the default in parentheses.
+function values(schema) {
+  if (schema.$ref) return values(api.components.schemas[schema.$ref.split("/").pop()]);
   if (schema.enum) return schema.enum.join(" · ");
   if (schema.type === "integer") {
     const most = schema.maximum > 1e9 ? "" : `–${schema.maximum}`;

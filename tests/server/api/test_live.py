@@ -81,7 +81,7 @@ async def test_a_second_listener_is_given_the_course(page):
 
 
 async def test_listeners_are_bounded(page, monkeypatch):
-    monkeypatch.setattr("rehost.server.dashboard.live.MOST_LISTENERS", 1)
+    monkeypatch.setattr("rehost.server.api.live.MAX_STREAMS", 1)
     async with by_uvicorn(page) as port:
         first = await Stream.open(port)
         await first.next("beat")

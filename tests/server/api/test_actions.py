@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 from tests.server.dashboards import Runs
 
-from rehost.server.dashboard.run_control import RunControl
+from rehost.server.api.actions import RunControl
 
 
 class Opening:
@@ -28,7 +28,7 @@ class Opening:
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch):
-    monkeypatch.setattr("rehost.server.dashboard.run_control.FIRST_SECONDS", 0.01)
+    monkeypatch.setattr("rehost.server.api.actions.FIRST_SECONDS", 0.01)
 
 
 async def test_a_run_that_is_still_opening_is_not_waited_for():
@@ -43,7 +43,7 @@ async def test_a_run_that_is_still_opening_is_not_waited_for():
 
 
 async def test_whoever_has_just_asked_for_a_run_is_answered_though_the_server_ends(monkeypatch):
-    monkeypatch.setattr("rehost.server.dashboard.run_control.FIRST_SECONDS", 60.0)
+    monkeypatch.setattr("rehost.server.api.actions.FIRST_SECONDS", 60.0)
     starter = RunControl(Opening().open)
     asking = asyncio.create_task(starter.start("cases"))
     await asyncio.sleep(0)

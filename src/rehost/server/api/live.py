@@ -1,0 +1,147 @@
+"""The progress of a run as server-sent events (HTML standard, section 9.2).
+
+Nothing is measured while no stream is open. All streams of a source share one measurement, which takes at most a tenth
+of the database's time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from fastapi import HTTPException, Request
+from starlette.responses import Response, StreamingResponse
+
+from rehost.clock import Clock
+from rehost.errors import OperatorError
+from rehost.model import State
+from rehost.server.api.http import UNAVAILABLE, Source, to_json
+from rehost.server.api.routes import Api
+
+INTERVAL_SECONDS = 1.5  # between two measurements, at least
+WINDOW_SECONDS = 12.0  # over which rates are taken
+KEPT_BEATS = 240
+MAX_STREAMS = 100
+MAX_STREAM_SECONDS = 5.0  # a server that stops waits for its last response; browsers reconnect by themselves
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """One measurement."""
+
+    at: float  # seconds since 1970
+    is_running: bool
+    present: int
+    held: int
+    settled: int  # links that are neither due nor leased
+    size: int
+    rate: float  # links settled per second
+    speed: float  # bytes added per second
+    seconds_left: float | None
+    states: Mapping[State, int]
+    next_due_seconds: float | None
+
+
+@dataclass(slots=True)
+class _Course:
+    """The measurements of one source."""
+
+    beats: deque[Beat] = field(default_factory=lambda: deque(maxlen=KEPT_BEATS))
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    next_at: float = 0.0  # monotonic time of the next measurement
+
+
+class Live:
+    """Measures and streams the progress of runs."""
+
+    def __init__(self, api: Api, clock: Clock) -> None:
+        self._api = api
+        self._clock = clock
+        self._courses: dict[str, _Course] = {}
+        self._streams = 0
+        self._closing = asyncio.Event()
+
+    def close(self) -> None:
+        """End all streams."""
+        self._closing.set()
+
+    async def respond(self, request: Request, source: Source = "") -> Response:
+        """Return the stream of one source."""
+        if self._streams >= MAX_STREAMS:
+            raise HTTPException(503, "Too many streams are open already.")
+        chosen = self._api.source(source)
+        is_known = chosen in self._api.sources or chosen in self._courses
+        if not is_known and chosen not in await self._api.all_sources():
+            raise HTTPException(404, f"There is no source {chosen}.")
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        stream = self._stream(chosen, is_first="last-event-id" not in request.headers)
+        return StreamingResponse(stream, headers=headers, media_type="text/event-stream")
+
+    async def _stream(self, source: str, *, is_first: bool) -> AsyncIterator[bytes]:
+        self._streams += 1
+        try:
+            course = self._courses.setdefault(source, _Course())
+            yield b"retry: 200\n\n"
+            if is_first:
+                yield b"event: course\ndata: " + to_json(list(course.beats)) + b"\n\n"
+            end = self._clock.monotonic() + MAX_STREAM_SECONDS
+            while self._clock.monotonic() < end and not self._closing.is_set():
+                try:
+                    yield b"id: 1\nevent: beat\ndata: " + to_json(await self._measure(source, course)) + b"\n\n"
+                except OperatorError:
+                    yield b"event: away\ndata: " + to_json(UNAVAILABLE) + b"\n\n"
+                await self._wait()
+        finally:
+            self._streams -= 1
+
+    async def _wait(self) -> None:
+        """Wait until the next measurement, or until the server stops."""
+        closing = asyncio.create_task(self._closing.wait())
+        sleeping = asyncio.create_task(self._clock.sleep(INTERVAL_SECONDS))
+        try:
+            await asyncio.wait({closing, sleeping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            closing.cancel()
+            sleeping.cancel()
+
+    async def _measure(self, source: str, course: _Course) -> Beat:
+        """Return a new measurement, or the last one if it is recent enough."""
+        async with course.lock:
+            started = self._clock.monotonic()
+            if started < course.next_at and course.beats:
+                return course.beats[-1]
+            queries = (await self._api.resources.get()).queries
+            report = await queries.standing(source)
+            is_running = any(run.is_alive for run in await queries.runs(source, 10))
+            present = sum(report.states.values())
+            beat = Beat(
+                at=self._clock.now().timestamp(),
+                is_running=is_running,
+                present=present,
+                held=report.states[State.HELD],
+                settled=present - report.due - report.leased,
+                size=report.size,
+                rate=0.0,
+                speed=0.0,
+                seconds_left=None,
+                states=report.states,
+                next_due_seconds=report.next_due_seconds,
+            )
+            course.beats.append(_with_rates(beat, course.beats))
+            ended = self._clock.monotonic()
+            course.next_at = ended + max(INTERVAL_SECONDS * 0.9, 9 * (ended - started))
+            return course.beats[-1]
+
+
+def _with_rates(beat: Beat, earlier: deque[Beat]) -> Beat:
+    """Return the measurement with its rates, taken since the oldest one within the window."""
+    since = next((each for each in earlier if 0.0 < beat.at - each.at <= WINDOW_SECONDS), None)
+    if since is None:
+        return beat
+    seconds = beat.at - since.at
+    rate = max(0.0, (beat.settled - since.settled) / seconds)
+    speed = max(0.0, (beat.size - since.size) / seconds)
+    left = max(0, beat.present - beat.settled)
+    return replace(beat, rate=rate, speed=speed, seconds_left=left / rate if rate and left else None)
