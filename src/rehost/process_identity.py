@@ -1,4 +1,4 @@
-"""Who this process is, among all workers there ever were, and whether another one of this machine is no more."""
+"""A name for this process that no other worker ever has, and whether a worker of this machine has ended."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from pathlib import Path
 
 
 def name() -> str:
-    """Return this process's name as a worker: never given twice."""
+    """Return a name for this process as a worker; each call returns another one, and no name is ever used twice."""
     pid = os.getpid()
     return f"{_machine() or platform.node()}:{pid}:{_started(pid)}:{uuid.uuid4().hex[:8]}"
 
 
 def is_gone(worker: str) -> bool:
-    """Return whether the worker of that name was a process of this machine that is no more.
+    """Return whether the worker of that name was a process of this machine that has ended.
 
-    False where that cannot be known: on other machines, after this one was started anew, and where there is no /proc.
+    False where this cannot be known: of other machines, after a reboot of this one, and without /proc.
     """
     machine, pid, started, _ = worker.rsplit(":", 3)
     return machine == _machine() and started != _started(int(pid))
 
 
 def user() -> str:
-    """Return the name of who runs this process, or the number of a user without a name."""
+    """Return the name of the user that runs this process, or the user's number if it has no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -33,10 +33,10 @@ def user() -> str:
 
 
 def kernel() -> str:
-    """Return what tells this machine, since it was started, from all others; nothing where there is no /proc.
+    """Return the boot id of this machine, which differs from all others and after each boot; empty without /proc.
 
-    Its name does not, of machines made from one image; nor do its namespaces: the first one has the same number
-    everywhere (linux/proc_ns.h, PROC_PID_INIT_INO).
+    Machines made from one image share their name, and the first namespace has the same number everywhere
+    (linux/proc_ns.h, PROC_PID_INIT_INO).
     """
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -45,7 +45,7 @@ def kernel() -> str:
 
 
 def _machine() -> str | None:
-    """Return what tells this machine from others, and this container from its neighbours, with its name to read."""
+    """Return host name, boot id and PID namespace, which together differ for each machine and container."""
     try:
         namespace = Path("/proc/self/ns/pid").stat().st_ino
     except OSError:
@@ -54,7 +54,7 @@ def _machine() -> str | None:
 
 
 def _started(pid: int) -> str:
-    """Return when a process started, in the kernel's ticks (proc(5), stat, field 22); nothing where there is none."""
+    """Return when a process started, in clock ticks (proc(5), stat, field 22); empty if there is no such process."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
     except (OSError, IndexError):

@@ -112,5 +112,5 @@ def test_a_wrong_path_of_a_database_is_named_and_no_file_is_created(command, tmp
     done = rehost(*command, "--base", str(tmp_path), env=settings)
 
     path = tmp_path / "mistyped.db"
-    assert (done.returncode, done.stderr) == (3, f"rehost: There is no file {path}: check DATABASE_URL.\n")
+    assert (done.returncode, done.stderr) == (3, f"rehost: The file {path} does not exist: check DATABASE_URL.\n")
     assert not path.exists()

@@ -145,7 +145,7 @@ class TableCatalogue:
             .values({self._source.local: given.c.local_url})
             .where(match, self._local.is_distinct_from(given.c.local_url))
         )
-        with self._database.blaming(CatalogueError):
+        with self._database.raising(CatalogueError):
             before = {row[0]: row[1] for row in await transaction.execute(locking)}
             await transaction.execute(writing)
             return before

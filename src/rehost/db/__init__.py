@@ -1,8 +1,7 @@
-"""Databases: the engine, transactions that bear outages, and the only place where dialects differ."""
+"""Databases: connections, transactions that survive outages, and all differences between PostgreSQL and SQLite."""
 
-from rehost.db.bulk import drop_temporary, load, make_temporary, temporary
-from rehost.db.engine import Columns, Connection, Database, LinkRows
-from rehost.db.session import Session, look_anew
+from rehost.db.bulk import drop_temporary, load, look_anew, make_temporary, temporary
+from rehost.db.engine import Columns, Connection, Database, LinkRows, Session
 from rehost.db.sql_functions import NEVER, Moment, after, blank, host_of, is_over, now, root_of, seconds_until
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Engines for the two kinds of database, each set up so that a commit that is told is kept."""
+"""SQLAlchemy engines for PostgreSQL and SQLite, set up so that a reported commit is durable."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 BEGIN = "rehost_begin"  # execution option: how a transaction begins on SQLite
 CONNECTIONS = 8  # open at once
 CONNECT_SECONDS = 10.0
-ANSWER_SECONDS = 60.0  # until a server that says nothing, or lends no connection, counts as away
-MUCH_SECONDS = 600.0  # the same, of statements over whole tables
+ANSWER_SECONDS = 60.0  # after which a server without an answer, or a pool without a free connection, counts as away
+LONG_ANSWER_SECONDS = 600.0  # the same, for statements over whole tables
 _SQLITE_MAGIC = b"SQLite format 3\0"
 BUSY_SECONDS = 30.0
 
 
 def with_driver(text: str) -> URL:
-    """Return a URL with the driver that we use, whatever driver it names.
+    """Return the URL with the driver that we use in place of any that it names.
 
     Raises:
-        SettingsError: the URL is of no database that we know.
+        SettingsError: the URL is not one of PostgreSQL or SQLite.
     """
     try:
         url = make_url(text)
         backend = url.get_backend_name()
-    except (SQLAlchemyError, ValueError):  # ValueError: a port that is no number
+    except (SQLAlchemyError, ValueError):  # ValueError: the port is not a number
         backend = None
     if backend in {"postgresql", "postgres"}:
         return url.set(drivername="postgresql+asyncpg")
@@ -54,21 +54,21 @@ def with_driver(text: str) -> URL:
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """The engines of one database: how long a server may be silent is said of a connection, not of a statement."""
+    """The engines of one database; two, because asyncpg sets the time that an answer may take per connection."""
 
     prompt: AsyncEngine
-    patient: AsyncEngine  # for statements over whole tables; on SQLite the same one
+    patient: AsyncEngine  # for statements over whole tables; on SQLite the same engine
 
     async def dispose(self) -> None:
-        """Close all connections that nobody uses."""
+        """Close all connections that are not in use."""
         await self.prompt.dispose()
         await self.patient.dispose()
 
 
 def make_engines(url: URL, answer_seconds: float) -> Engines:
-    """Return the engines; nothing is connected yet."""
+    """Return the engines, not connected yet."""
     prompt = _make_engine(url, answer_seconds)
-    return Engines(prompt, prompt if url.get_backend_name() == "sqlite" else _make_engine(url, MUCH_SECONDS))
+    return Engines(prompt, prompt if url.get_backend_name() == "sqlite" else _make_engine(url, LONG_ANSWER_SECONDS))
 
 
 def _make_engine(url: URL, seconds: float) -> AsyncEngine:
@@ -87,9 +87,9 @@ def _make_engine(url: URL, seconds: float) -> AsyncEngine:
 
 
 def _for_asyncpg(url: URL, answer_seconds: float) -> tuple[URL, dict[str, object]]:
-    """Return a URL with nothing but the place of the database, and asyncpg's arguments for libpq's parameters in it.
+    """Return the URL without its libpq parameters, and asyncpg's arguments for these.
 
-    Most of them (those of TLS, `options`) asyncpg takes from a URL alone, which says nothing else here.
+    asyncpg reads most of them (TLS, `options`) only from a URL, so it gets one that contains nothing else.
     """
     given = dict(url.query)
     place: dict[str, str | Sequence[str]] = {name: given.pop(name) for name in ("host", "port") if name in given}
@@ -105,31 +105,34 @@ def _for_asyncpg(url: URL, answer_seconds: float) -> tuple[URL, dict[str, object
 
 
 def check_file(path: str, error: type[OperatorError], *, must_exist: bool) -> None:
-    """Refuse a file that is no database before the driver has it (SQLite file format, section 1.3).
+    """Check that a file is a SQLite database before the driver opens it (SQLite file format, section 1.3).
 
-    One that is not there would be made: `must_exist` refuses that.
+    The driver would create a missing file; `must_exist` prevents that.
+
+    Raises:
+        OperatorError: of the kind `error`: the file is missing, or something else.
     """
     if must_exist and not Path(path).exists() and not path.startswith("file:"):
-        raise error(f"There is no file {path}: check DATABASE_URL.")
+        raise error(f"The file {path} does not exist: check DATABASE_URL.")
     with suppress(OSError), Path(path).open("rb") as file:
         if file.read(len(_SQLITE_MAGIC)) not in {b"", _SQLITE_MAGIC}:
-            raise error(f"{path} is no SQLite database: check DATABASE_URL.")
+            raise error(f"{path} is not a SQLite database: check DATABASE_URL.")
 
 
 def identity_of(file: str) -> tuple[int, int] | None:
-    """Return what tells a file from any other that may take its place; None where there is none."""
+    """Return device and inode of a file, which differ once another file has taken its place; None if it is missing."""
     try:
-        there = Path(file).stat()
+        found = Path(file).stat()
     except OSError:
         return None
-    return there.st_dev, there.st_ino
+    return found.st_dev, found.st_ino
 
 
 class _Connection(sqlite3.Connection):
-    """Gives up its locks when it is closed.
+    """Releases its locks when it is closed.
 
-    SQLite keeps them while a statement is left that was not read to its end (sqlite3_close_v2), and a task that was
-    cancelled within one leaves it, in the traceback, until somebody collects garbage.
+    SQLite keeps them while a statement exists that was not read to its end (sqlite3_close_v2), and the traceback of a
+    task that was cancelled within a statement keeps that alive until the garbage collector runs.
     """
 
     def close(self) -> None:
@@ -139,20 +142,20 @@ class _Connection(sqlite3.Connection):
 
 
 def _try_sqlite(_dialect: Dialect, _record: object, place: Sequence[str], options: dict[str, object]) -> None:
-    # A file that cannot be opened leaves aiosqlite's thread behind, which complains once the loop is closed.
+    # Tried first: of a file that cannot be opened, aiosqlite leaves a thread that raises once the loop is closed.
     sqlite3.connect(place[0], uri=bool(options.get("uri"))).close()
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:
     try:
-        connection.isolation_level = None  # we begin our transactions ourselves
+        connection.isolation_level = None  # we begin transactions ourselves
         connection.create_function("rehost_host", 1, host_of_text, deterministic=True)
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = FULL")  # a commit that is told is on the disk (invariant 1)
+        cursor.execute("PRAGMA synchronous = FULL")  # a reported commit is on disk (invariant 1)
         cursor.close()
     except BaseException:
-        connection.close()  # its thread would outlive us: nobody else knows of it yet
+        connection.close()  # otherwise its thread outlives us: the pool does not know the connection yet
         raise
 
 

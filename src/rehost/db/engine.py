@@ -1,13 +1,13 @@
-"""The engine: connections, transactions that bear a short outage, and bulk statements, for PostgreSQL and SQLite.
+"""Transactions on PostgreSQL and SQLite that survive a short outage of the database.
 
-SQLite drops SKIP LOCKED without a word: there a transaction that writes takes the one write lock at its start
-(BEGIN IMMEDIATE), readers go on beside it (WAL).
+SQLAlchemy silently omits SKIP LOCKED on SQLite: there a transaction that writes takes the one write lock at its start
+(BEGIN IMMEDIATE), and readers go on beside it (WAL).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from random import Random
@@ -22,6 +22,7 @@ from sqlalchemy.types import BigInteger, TypeEngine
 from rehost.clock import Clock
 from rehost.db.connect import (
     ANSWER_SECONDS,
+    BEGIN,
     BUSY_SECONDS,
     Engines,
     check_file,
@@ -29,9 +30,16 @@ from rehost.db.connect import (
     make_engines,
     with_driver,
 )
-from rehost.db.errors import STARTING_UP, Elsewhere, Place, code_of, is_locked, is_passing, sentence
-from rehost.db.retry import OutageRetry, is_ours
-from rehost.db.session import Session
+from rehost.db.errors import (
+    STARTING_UP,
+    OtherDatabase,
+    Place,
+    code_of,
+    is_database_error,
+    is_locked,
+    is_transient,
+    operator_error,
+)
 from rehost.errors import CatalogueError, LedgerError, OperatorError
 
 if TYPE_CHECKING:
@@ -52,11 +60,62 @@ class LinkRows:
 
 
 Columns = Mapping[str, TypeEngine[Any]]
-"""What `Database.given` takes: the names and types of its columns, in order."""
+"""Names and types of the columns of `Database.given`, in order."""
+
+FIRST_WAIT = 0.05
+LONGEST_WAIT = 3.0
+"""Seconds between two tries during an outage; doubled each time."""
+
+
+@dataclass(slots=True)
+class _OutageRetry:
+    """The tries of one transaction, or of several on one connection.
+
+    An outage counts from its first failure, however long the work that failed had taken.
+    """
+
+    clock: Clock
+    random: Random
+    place: Place
+    error: type[OperatorError]
+    max_seconds: Callable[[BaseException], float]  # of an outage with this error
+    _since: float | None = None
+    _wait: float = FIRST_WAIT
+
+    async def wait(self, caught: Exception) -> None:
+        """Wait a moment, after which another try is worth it.
+
+        Raises:
+            OperatorError: a retry cannot help, or the outage has lasted too long.
+        """
+        now = self.clock.monotonic()
+        self._since = now if self._since is None else self._since
+        if not is_transient(caught) or now - self._since >= self.max_seconds(caught):
+            raise operator_error(caught, self.place, self.error) from caught
+        await self.clock.sleep(self._wait * self.random.uniform(0.5, 1.5))
+        self._wait = min(LONGEST_WAIT, self._wait * 2)
+
+    def reset(self) -> None:
+        """Count from the beginning: the work has gone on since the last failure."""
+        self._since, self._wait = None, FIRST_WAIT
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One connection, for several transactions."""
+
+    connection: AsyncConnection
+
+    @asynccontextmanager
+    async def begin(self, *, writing: bool) -> AsyncIterator[AsyncConnection]:
+        """Open a transaction; it commits at the end, and rolls back on an error."""
+        await self.connection.execution_options(**{BEGIN: "IMMEDIATE" if writing else "DEFERRED"})
+        async with self.connection.begin():
+            yield self.connection
 
 
 class Database:
-    """One database, opened by `async with`."""
+    """One database; open it with `async with`."""
 
     def __init__(
         self,
@@ -68,18 +127,18 @@ class Database:
         answer_seconds: float = ANSWER_SECONDS,
         must_exist: bool = False,
     ) -> None:
-        """Take a URL of PostgreSQL or SQLite, with or without a driver in its scheme.
+        """Take the URL of a PostgreSQL or SQLite database, with or without a driver in its scheme.
 
         Args:
             url: `postgresql://user:password@host:port/name` or `sqlite:///path`.
             clock: for the waits while the database is away.
             random: for their jitter.
             outage_seconds: how long a database that was reached once may be away.
-            answer_seconds: how long it may be silent before it counts as away.
-            must_exist: refuse a SQLite file that is not there, which would be made otherwise.
+            answer_seconds: how long an answer may take before the database counts as away.
+            must_exist: refuse to create a SQLite file that is missing.
 
         Raises:
-            SettingsError: the URL is of no database that we know.
+            SettingsError: the URL is not one of PostgreSQL or SQLite.
         """
         self._url = with_driver(url)
         self._clock = clock
@@ -89,7 +148,7 @@ class Database:
         self._must_exist = must_exist
         self._was_reached = False
         self._engines: Engines | None = None
-        self._file: tuple[int, int] | None = None  # SQLite's, as it was opened
+        self._file: tuple[int, int] | None = None  # device and inode of a SQLite file, as it was opened
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         self.place = Place(
             host=None if self.is_sqlite else self._url.host or "localhost",
@@ -110,18 +169,18 @@ class Database:
             await engines.dispose()
 
     async def look(self) -> None:
-        """Leave a SQLite file that is no longer at its place: an open connection goes on with it unseen.
+        """Reopen a SQLite file that was replaced: an open connection would go on with the old one unnoticed.
 
         Raises:
-            LedgerError: there is none at its place.
+            LedgerError: the file is missing.
         """
         if not self.is_sqlite or not self._was_reached:
             return
-        there = identity_of(self.place.database)
-        if there is None:
-            raise LedgerError(f"{self.place.database} is gone: put it back, or check DATABASE_URL.")
-        if there != self._file:
-            self._file = there
+        found = identity_of(self.place.database)
+        if found is None:
+            raise LedgerError(f"{self.place.database} is missing: put it back, or check DATABASE_URL.")
+        if found != self._file:
+            self._file = found
             await self._open().dispose()
 
     # --- transactions
@@ -129,62 +188,62 @@ class Database:
     async def transact(self, work: Work[T], *, error: type[OperatorError] = LedgerError, much: bool = False) -> T:
         """Run `work` in one transaction that may write, and return its result.
 
-        What passes by itself (a restart, a deadlock, a lock) is waited out, and `work` run again from its start.
+        After a transient error (a restart, a deadlock, a lock) `work` runs again from its start.
 
         Args:
-            work: what to do.
-            error: the kind of what is raised.
-            much: it goes over whole tables, so that a server may be silent for minutes and yet be there.
+            work: runs within the transaction, perhaps more than once.
+            error: the kind of error that is raised.
+            much: `work` goes over whole tables, so an answer may take minutes.
 
         Raises:
-            OperatorError: of the kind `error`, with a sentence.
+            OperatorError: of the kind `error`, with a sentence for the operator.
         """
         return await self._persist(work, error, writing=True, much=much)
 
     async def read(self, work: Work[T], *, error: type[OperatorError] = LedgerError, much: bool = False) -> T:
-        """Run `work` in one transaction that only reads; on SQLite it waits for nobody. Otherwise as `transact`."""
+        """Run `work` in one transaction that only reads; on SQLite it waits for no writer. Otherwise as `transact`."""
         return await self._persist(work, error, writing=False, much=much)
 
     @contextmanager
-    def blaming(self, error: type[OperatorError]) -> Any:  # noqa: ANN401 - a context manager's own type
-        """Raise what cannot pass, within, as an error of this kind; what can pass is left to `transact`."""
+    def raising(self, error: type[OperatorError]) -> Iterator[None]:
+        """Raise database errors within the block as this kind; transient ones go on to `transact`, which retries."""
         try:
             yield
         except (SQLAlchemyError, OSError) as caught:
-            if is_passing(caught):
+            if is_transient(caught):
                 raise
-            raise error(sentence(caught, self.place)) from caught
+            raise operator_error(caught, self.place, error) from caught
 
     async def hold(
         self, work: Callable[[Session], Awaitable[T]], *, error: type[OperatorError] = LedgerError, much: bool = True
     ) -> T:
-        """Run `work` over one connection, for several transactions or temporary tables; otherwise as `transact`."""
-        patience = self._patience(error)
+        """Run `work` with one connection, for several transactions or temporary tables; otherwise as `transact`."""
+        retry = self._retry(error)
         while True:
             try:
                 async with self._session(error, much=much) as session:
                     return await work(session)
             except Exception as caught:
-                if not is_ours(caught):
+                if not is_database_error(caught):
                     raise
-                await patience.bear(caught)
+                await retry.wait(caught)
 
     async def walk(
         self, steps: Callable[[Session], AsyncGenerator[T, None]], *, error: type[OperatorError] = LedgerError
     ) -> AsyncGenerator[T, None]:
-        """Yield what `steps` yields over one connection; after an outage it is called anew, to go on by itself."""
-        patience = self._patience(error)
+        """Yield what `steps` yields with one connection; after an outage call it again, to go on from where it was."""
+        retry = self._retry(error)
         while True:
             try:
                 async with self._session(error, much=True) as session, aclosing(steps(session)) as going:
                     async for step in going:
-                        patience.renew()
+                        retry.reset()
                         yield step
                 break
             except Exception as caught:
-                if not is_ours(caught):
+                if not is_database_error(caught):
                     raise
-                await patience.bear(caught)
+                await retry.wait(caught)
 
     @asynccontextmanager
     async def _session(self, error: type[OperatorError], *, much: bool) -> AsyncIterator[Session]:
@@ -204,37 +263,37 @@ class Database:
 
         return await self.hold(once, error=error, much=much)
 
-    def _patience(self, error: type[OperatorError]) -> OutageRetry:
-        return OutageRetry(self._clock, self._random, self.place, error, self._seconds)
+    def _retry(self, error: type[OperatorError]) -> _OutageRetry:
+        return _OutageRetry(self._clock, self._random, self.place, error, self._max_outage)
 
-    def _seconds(self, caught: BaseException) -> float:
-        """Return the seconds for which a database that answers so is waited for."""
+    def _max_outage(self, caught: BaseException) -> float:
+        """Return for how many seconds to retry after this error."""
         if self._was_reached or code_of(caught) == STARTING_UP:
             return self._outage_seconds
-        # To turn a file to WAL takes it whole, and SQLite tells some who come meanwhile so at once.
+        # Switching a file to WAL locks all of it, and SQLite does not always call its busy handler meanwhile.
         return BUSY_SECONDS if is_locked(caught) else 0.0
 
     def _open(self) -> Engines:
         if self._engines is None:
-            raise RuntimeError("the database is used outside its `async with`")
+            raise RuntimeError("the database is used outside `async with`")
         return self._engines
 
     async def lock(self, connection: AsyncConnection, name: str) -> None:
-        """Let one transaction at a time be past this point, for each name; on SQLite each transaction is alone."""
+        """Let only one transaction for each name past this point, until it ends; on SQLite writers are alone anyway."""
         if not self.is_sqlite:
             await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"rehost {name}", 0))))
 
     # --- statements
 
     async def expect_much(self, connection: AsyncConnection) -> None:
-        """Let this transaction's joins of whole tables stay in memory (on PostgreSQL; SQLite walks its indexes)."""
+        """Give this transaction the memory for joins of whole tables (on PostgreSQL; SQLite walks its indexes)."""
         if not self.is_sqlite:
             await connection.exec_driver_sql("SET LOCAL work_mem = '64MB'")
 
     def insert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
-        """Return an INSERT that knows ON CONFLICT."""
+        """Return an INSERT statement that supports ON CONFLICT."""
         if self.is_sqlite:
-            from sqlalchemy.dialects.sqlite import insert  # noqa: PLC0415 - each engine without the other's dialect
+            from sqlalchemy.dialects.sqlite import insert  # noqa: PLC0415 - spares the import of the other dialect
 
             return insert(table)
         from sqlalchemy.dialects.postgresql import insert as insert_there  # noqa: PLC0415 - as above
@@ -242,9 +301,9 @@ class Database:
         return insert_there(table)
 
     def given(self, columns: Columns, rows: Sequence[Sequence[object]]) -> FromClause:
-        """Return rows of Python values as something to select from: one parameter a column, however many rows.
+        """Return rows of Python values as a table to select from: one parameter a column, however many rows.
 
-        It has a further column `number`, from 1 on.
+        Its further column `number` counts the rows from 1.
         """
         if self.is_sqlite:
             each = func.json_each(json.dumps([list(row) for row in rows], ensure_ascii=False)).table_valued(
@@ -272,7 +331,7 @@ class Database:
     ) -> AsyncIterator[Sequence[Sequence[Any]]]:
         """Yield a query's rows in groups, in bounded memory, for a transaction of another database.
 
-        Without a second try: whoever runs that transaction has it, and knows by `Elsewhere` which of the two failed.
+        There is no retry here: the other transaction retries, and learns from OtherDatabase which of the two failed.
         """
         query = query.execution_options(yield_per=group)
         try:
@@ -280,6 +339,6 @@ class Database:
                 async for rows in result.partitions():
                     yield rows
         except Exception as caught:
-            if not is_ours(caught):
+            if not is_database_error(caught):
                 raise
-            raise Elsewhere(self.place, CatalogueError) from caught
+            raise OtherDatabase(self.place, CatalogueError) from caught

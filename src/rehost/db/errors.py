@@ -1,56 +1,57 @@
-"""What went wrong in a database: whether it passes, and the sentence that the operator reads.
+"""Errors of databases: whether a retry may help, and the sentence that the operator reads.
 
-PostgreSQL's codes: Appendix A of its manual. SQLite's names: sqlite.org/rescode.html. No sentence holds a password.
+PostgreSQL's codes: Appendix A of its manual. SQLite's names: sqlite.org/rescode.html. No sentence contains a password.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 
 from rehost.errors import OperatorError, shortage
 
-PASSING_CODES = frozenset({
+_TRANSIENT_CODES = frozenset({
     "40001",  # serialization failure
     "40P01",  # deadlock
     "53300",  # too many connections
     "55P03",  # lock not available
     "57P01",  # the server is shut down by its administrator
     "57P02",  # the server crashed
-    "57P03",  # the server starts or stops just now
+    "57P03",  # the server is starting or stopping
     "57P05",  # the session was idle for too long
 })  # fmt: skip
-PASSING_CLASSES = ("08",)  # connection exceptions
-# A cached statement whose table has been altered is prepared anew by the next try. Its code, 0A000, is that of whatever
-# a database does not support as well; asyncpg tells it apart (InvalidCachedStatementError).
-PASSING_NAME = "InvalidCachedStatementError"
+_TRANSIENT_CLASSES = ("08",)  # connection exceptions
+# A cached statement whose table was altered is prepared again by the next try. Its code, 0A000, also stands for
+# everything that a database does not support; asyncpg has a class of its own for it.
+_TRANSIENT_CLASS = "InvalidCachedStatementError"
 STARTING_UP = "57P03"
 
 _SENTENCES = {
     "28P01": "{server} refuses the password of the user {user}: check DB_USER and DB_PASSWORD, or DATABASE_URL.",
-    "28000": "{server} does not let the user {user} in ({message}): check DB_USER and the server's pg_hba.conf.",
+    "28000": "{server} does not admit the user {user} ({message}): check DB_USER and the server's pg_hba.conf.",
     "3D000": "{server} has no database {database}: check DB_NAME, or create it with createdb.",
     "42P01": "{place}: {message}. Check the name of the table and its schema.",
     "42703": "{place}: {message}. For main_image_local run database/migrations/006_add_main_image_local_field.sql.",
-    "42501": "{place}: {message}. Let its owner GRANT what is missing to the user {user}.",
+    "42501": "{place}: {message}. Have its owner GRANT the missing privilege to the user {user}.",
     "22001": "{place}: {message}. Give the column for the local URL the type TEXT.",
-    "25006": "{place} is read-only (a standby, or default_transaction_read_only): name the server that takes writes.",
-    "53300": "{server} has no connection left: raise its max_connections, or run fewer workers.",
-    "53100": "{server} has no disk space left: make room there, then run again.",
-    "57P03": "{server} takes no connections yet ({message}): run again when it does.",
-    "SQLITE_FULL": "There is no disk space left for {database}: make room, then run again.",
-    "SQLITE_READONLY": "{database} cannot be written: check the rights of the file and of its folder.",
+    "25006": "{place} is read-only (a standby, or default_transaction_read_only): name a server that accepts writes.",
+    "53300": "{server} has no free connection: raise its max_connections, or run fewer workers.",
+    "53100": "{server} has no disk space left: free some there, then run again.",
+    "57P03": "{server} does not accept connections yet ({message}): run again when it does.",
+    "SQLITE_FULL": "There is no disk space left for {database}: free some, then run again.",
+    "SQLITE_READONLY": "{database} cannot be written: check the permissions of the file and its folder.",
     "SQLITE_CANTOPEN": "{database} cannot be opened: check that its folder exists and can be written.",
-    "SQLITE_NOTADB": "{database} is no SQLite database: check DATABASE_URL.",
+    "SQLITE_NOTADB": "{database} is not a SQLite database: check DATABASE_URL.",
     "SQLITE_CORRUPT": "{database} is damaged: restore it from a backup, or repair it with sqlite3's .recover.",
-    "SQLITE_IOERR": "The disk of {database} fails ({message}).",
-    "SQLITE_BUSY": "{database} is locked by another program for too long: find which, then run again.",
+    "SQLITE_IOERR": "{database} cannot be read or written, a disk error ({message}).",
+    "SQLITE_BUSY": "Another program has kept {database} locked for too long: find it, then run again.",
 }
 
 
 class Place:
-    """Where a database is, in words that may be shown."""
+    """Where a database is, in words that may be shown; `server` and `place` begin a sentence."""
 
     def __init__(self, *, host: str | None, port: int | None, database: str, user: str | None) -> None:
         self.server = f"The database server at {host}:{port}" if host else database
@@ -60,12 +61,12 @@ class Place:
         self.is_server = host is not None
 
 
-class Elsewhere(Exception):  # noqa: N818 - said between the parts of this package
-    """Another database than the one at work failed while its rows were read; raised from what it said.
+class OtherDatabase(Exception):  # noqa: N818 - only used within this package
+    """Another database failed while a transaction of this one read its rows; raised from that database's error.
 
     Attributes:
-        place: where that one is.
-        error: what its failures are to the operator.
+        place: where the other database is.
+        error: the kind of OperatorError for its failures.
     """
 
     def __init__(self, place: Place, error: type[OperatorError]) -> None:
@@ -75,7 +76,7 @@ class Elsewhere(Exception):  # noqa: N818 - said between the parts of this packa
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it was made from, outermost first."""
+    """Yield an error and its causes, outermost first."""
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
     while waiting:
@@ -96,23 +97,23 @@ def code_of(error: BaseException) -> str | None:
     return None
 
 
-def is_passing(error: BaseException) -> bool:
-    """Tell whether the same transaction, tried again from its start, may go well."""
+def is_transient(error: BaseException) -> bool:
+    """Return whether the same transaction may succeed if it is tried again from its start."""
     code = code_of(error)
     if code is None:
         return is_unreachable(error) and _shortage(error) is None
-    if any(type(each).__name__ == PASSING_NAME for each in causes(error)):
+    if any(type(each).__name__ == _TRANSIENT_CLASS for each in causes(error)):
         return True
-    return code in PASSING_CODES or code.startswith(PASSING_CLASSES) or is_locked(error)
+    return code in _TRANSIENT_CODES or code.startswith(_TRANSIENT_CLASSES) or is_locked(error)
 
 
 def is_locked(error: BaseException) -> bool:
-    """Tell whether another program holds the SQLite file."""
+    """Return whether another program has locked the SQLite file."""
     return (code_of(error) or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
 def is_unreachable(error: BaseException) -> bool:
-    """Tell whether there was no connection, or it broke, or nothing came over it."""
+    """Return whether no connection could be made, or one broke, or no answer came over it."""
     return any(
         isinstance(each, OSError | NoConnectionError)
         or getattr(each, "connection_invalidated", False)
@@ -122,7 +123,7 @@ def is_unreachable(error: BaseException) -> bool:
 
 
 def _is_silent(error: BaseException) -> bool:
-    """Tell whether a time was up: of a statement, or of who waits for a connection while others wait for answers."""
+    """Return whether a statement timed out, or a wait for a connection while all of them wait for answers."""
     return any(
         isinstance(each, NoConnectionError) or (isinstance(each, TimeoutError) and not each.strerror)
         for each in causes(error)
@@ -130,12 +131,25 @@ def _is_silent(error: BaseException) -> bool:
 
 
 def _shortage(error: BaseException) -> OperatorError | None:
-    """Return what it means where this process has too many files open to connect."""
+    """Return the error for a process that has too many files open to connect, if this is the cause."""
     return next((short for each in causes(error) if (short := shortage(each))), None)
 
 
-def sentence(error: BaseException, place: Place) -> str:
-    """Return what happened and what the operator can do."""
+def is_database_error(error: Exception) -> bool:
+    """Return whether an error came from a database; drivers raise some of theirs, and the system's, unwrapped."""
+    module = type(error).__module__
+    return isinstance(error, OtherDatabase | SQLAlchemyError | OSError) or module.startswith(("asyncpg", "sqlite3"))
+
+
+def operator_error(caught: BaseException, place: Place, error: type[OperatorError]) -> OperatorError:
+    """Return the error for the operator, of the kind `error` unless another database failed."""
+    if isinstance(caught, OtherDatabase):
+        return caught.error(sentence_for(caught, caught.place))
+    return error(sentence_for(caught, place))
+
+
+def sentence_for(error: BaseException, place: Place) -> str:
+    """Return a sentence that says what happened and what the operator can do."""
     if (short := _shortage(error)) is not None:
         return str(short)
     code = code_of(error)
@@ -147,19 +161,19 @@ def sentence(error: BaseException, place: Place) -> str:
                 return text.format(**vars(place), message=message)
     elif is_silent and place.is_server:
         return (
-            f"{place.server} gives no answer: check that it runs, that DB_HOST and DB_PORT, or DATABASE_URL, lead to "
-            "it, and that no other program keeps its tables locked (pg_stat_activity tells)."
+            f"{place.server} gives no answer: check that it runs, that DB_HOST and DB_PORT, or DATABASE_URL, point to "
+            "it, and that no other program keeps its tables locked (see pg_stat_activity)."
         )
     elif is_unreachable(error) and place.is_server:
         return (
             f"{place.server} cannot be reached ({message}): check that it runs and that DB_HOST and DB_PORT, "
-            "or DATABASE_URL, lead to it."
+            "or DATABASE_URL, point to it."
         )
     return f"{place.place}: {message}" + (f" ({code})." if code else ".")
 
 
 def _message(error: BaseException) -> str:
-    """Return an error's first line: what follows may show the contents of rows."""
+    """Return the first line of an error's message; the lines after it may show the contents of rows."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     lines = str(error.args[0] if error.args else error).strip().splitlines()

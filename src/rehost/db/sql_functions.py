@@ -1,6 +1,6 @@
-"""Expressions that PostgreSQL and SQLite spell differently.
+"""SQL expressions that PostgreSQL and SQLite spell differently.
 
-Time is always the database's own: workers on several machines agree on it (invariant 4).
+Time is always the database's: workers on several machines agree on it (invariant 4).
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-# scheme (or none), two slashes of either kind, user and password, then the host: as lax as browsers are with what they
-# are given, for this is only how links are grouped. PostgreSQL and Python read this expression alike.
+# Scheme (or none), two slashes of either kind, user and password, then the host: as lax as browsers are, because this
+# only groups links. PostgreSQL and Python read the expression alike.
 HOST = r"^\s*(?:[A-Za-z][A-Za-z0-9+.-]*:)?[/\\]{2}(?:[^/?#\\]*@)?(\[[^\]/?#]*\]|[^/?#:\\]*)"
 _HOST = re.compile(HOST)
-_HOST_CHARACTERS = 255  # a host of more is none (RFC 1035, section 2.3.4), and may be too long for an index
+_HOST_CHARACTERS = 255  # no host is longer (RFC 1035, section 2.3.4), and an index has a limit too
 
 NEVER = datetime(9999, 12, 31, tzinfo=UTC)
 
 
 def host_of_text(url: str | None) -> str | None:
-    """Return the lower-cased host of a URL, or an empty text; what `host_of` is on SQLite."""
+    """Return the lower-cased host of a URL, or an empty text; `host_of` calls this on SQLite."""
     if url is None:
         return None
     match = _HOST.match(url)
@@ -33,13 +33,13 @@ def host_of_text(url: str | None) -> str | None:
 
 
 class Moment(TypeDecorator[datetime]):
-    """An instant, aware and in UTC; SQLite, which knows no time zones, keeps seconds since 1970."""
+    """A point in time, aware and in UTC; SQLite, which has no time zones, stores seconds since 1970."""
 
     impl = TIMESTAMP(timezone=True)
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Return the type that the database has for it."""
+        """Return the type in this database."""
         return dialect.type_descriptor(Float() if dialect.name == "sqlite" else TIMESTAMP(timezone=True))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:  # noqa: ANN401 - the driver's type
@@ -47,21 +47,21 @@ class Moment(TypeDecorator[datetime]):
         return value.timestamp() if value is not None and dialect.name == "sqlite" else value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ANN401 - the driver's type
-        """Return the driver's value as an instant."""
+        """Return the driver's value as an aware datetime."""
         if value is None:
             return None
         return datetime.fromtimestamp(value, UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
 
 
-class now(FunctionElement[datetime]):  # noqa: N801 - reads as the function that it is
-    """The database's time; the same all through a statement, so that indexes serve comparisons with it."""
+class now(FunctionElement[datetime]):  # noqa: N801 - reads as an SQL function
+    """The database's time; constant within a statement, so comparisons with it can use an index."""
 
     type = Moment()
     inherit_cache = True
     name = "rehost_now"
 
 
-class after(FunctionElement[datetime]):  # noqa: N801 - reads as the function that it is
+class after(FunctionElement[datetime]):  # noqa: N801 - reads as an SQL function
     """The database's time, so many seconds from now."""
 
     type = Moment()
@@ -72,24 +72,24 @@ class after(FunctionElement[datetime]):  # noqa: N801 - reads as the function th
         super().__init__(literal(seconds, Float) if isinstance(seconds, int | float) else seconds)
 
 
-class seconds_until(FunctionElement[float]):  # noqa: N801 - reads as the function that it is
-    """The seconds from now to an instant, by the database's time."""
+class seconds_until(FunctionElement[float]):  # noqa: N801 - reads as an SQL function
+    """The seconds from now to a point in time, by the database's time."""
 
     type = Float()
     inherit_cache = True
     name = "rehost_seconds_until"
 
 
-class host_of(FunctionElement[str]):  # noqa: N801 - reads as the function that it is
-    """The lower-cased host of a column of URLs; an empty text where there is none."""
+class host_of(FunctionElement[str]):  # noqa: N801 - reads as an SQL function
+    """The lower-cased host of a column of URLs; an empty text if a URL has none."""
 
     type = String()
     inherit_cache = True
     name = "rehost_host"
 
 
-class root_of(FunctionElement[str]):  # noqa: N801 - reads as the function that it is
-    """What stands before the path in a column of URLs, as it is written there: few texts, however many links."""
+class root_of(FunctionElement[str]):  # noqa: N801 - reads as an SQL function
+    """The part of a URL before its path, as it is written: few different texts, however many links."""
 
     type = String()
     inherit_cache = True
@@ -97,15 +97,15 @@ class root_of(FunctionElement[str]):  # noqa: N801 - reads as the function that 
 
 
 def is_over(instant: ColumnElement[datetime | None], longest_seconds: float) -> ColumnElement[bool]:
-    """Return the condition that an instant has come, or lies further ahead than anybody sets it.
+    """Return the condition that a time has passed, or lies further ahead than any is ever set.
 
-    A clock that was ahead when it was set, and has been put right since, would make it last for as long.
+    The latter happens when the clock was wrong as it was set; without this it would hold for as long as the error was.
     """
     return or_(instant < now(), instant > after(longest_seconds))
 
 
 def blank(column: ColumnElement[str | None]) -> ColumnElement[bool]:
-    """Return the condition that a column holds nothing, or nothing but spaces."""
+    """Return the condition that a column is NULL or has only spaces."""
     return or_(column.is_(None), func.trim(type_coerce(column, Text)) == "")
 
 

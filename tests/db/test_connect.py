@@ -1,0 +1,90 @@
+"""Connections to both kinds of database."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from random import Random
+
+import pytest
+from sqlalchemy import text
+from tests.databases import execute, open_database
+from tests.postgres import GUARDED_PASSWORD, GUARDED_USER
+
+from rehost.clock import Clock
+from rehost.db import Database
+from rehost.errors import LedgerError, SettingsError
+
+
+async def test_cancelled_transaction_releases_its_locks_though_its_traceback_lives(database):
+    numbers = "WITH RECURSIVE n(a) AS (SELECT 1 UNION ALL SELECT a + 1 FROM n WHERE a < 3000000) SELECT a FROM n"
+    slow = f"{numbers} ORDER BY random()" if database.is_sqlite else "SELECT pg_sleep(300)"
+    is_inside = asyncio.Event()
+
+    async def work(connection):
+        await connection.execute(text("INSERT INTO t VALUES (1)"))
+        is_inside.set()
+        await connection.execute(text(slow))
+
+    await execute(database, "CREATE TABLE t (a integer PRIMARY KEY)")
+    cut_off = asyncio.create_task(database.transact(work))
+    await is_inside.wait()
+    await asyncio.sleep(0.1)
+    cut_off.cancel()
+    with pytest.raises(asyncio.CancelledError) as kept:
+        await cut_off
+
+    async with asyncio.timeout(20):  # BUSY_SECONDS are 30
+        await execute(database, "INSERT INTO t VALUES (1)")
+    assert kept.value.__traceback__ is not None
+
+
+async def test_server_that_was_never_reached_is_an_error_at_once():
+    async with open_database("postgresql://somebody:secret@127.0.0.1:1/nothing") as database:
+        with pytest.raises(LedgerError) as caught:
+            await asyncio.wait_for(execute(database, "SELECT 1"), 10)
+
+    assert "127.0.0.1:1 cannot be reached" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+async def test_password_with_url_characters_is_accepted(postgres):
+    from sqlalchemy import URL  # noqa: PLC0415 - only to spell the password
+
+    url = URL.create("postgresql", GUARDED_USER, GUARDED_PASSWORD, "127.0.0.1", postgres.port, "postgres")
+    async with open_database(url.render_as_string(hide_password=False)) as database:
+        assert await execute(database, "SELECT 1") == [(1,)]
+
+
+@pytest.mark.parametrize("statements", [["BEGIN IMMEDIATE"], ["BEGIN EXCLUSIVE"], ["BEGIN", "SELECT * FROM x"]])
+async def test_file_locked_by_another_program_as_it_is_opened_is_waited_for(tmp_path, statements):
+    """To turn a file to WAL takes it whole; SQLite does not always call its busy handler for that."""
+    path = tmp_path / "x.db"
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.executescript("CREATE TABLE x (a); INSERT INTO x VALUES (1);")
+    for statement in statements:
+        holder.execute(statement).fetchall()
+
+    async with open_database(f"sqlite:///{path}") as database:
+        reading = asyncio.create_task(execute(database, "SELECT a FROM x"))
+        await asyncio.sleep(0.3)
+        holder.close()
+
+        assert await reading == [(1,)]
+
+
+async def test_libpq_parameters_are_applied(postgres):
+    query = "application_name=nightly&connect_timeout=7&options=-c%20search_path%3Delsewhere&sslmode=disable"
+    async with open_database(f"{postgres.url()}?{query}&target_session_attrs=any") as database:
+        shown = [await execute(database, f"SHOW {name}") for name in ("application_name", "search_path")]
+
+    assert shown == [[("nightly",)], [("elsewhere",)]]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["mysql://x/y", "nonsense", "sqlite://", "sqlite:///:memory:", "postgresql://h:abc/d", "postgresql://[::1/d"],
+)
+def test_url_of_another_database_is_refused(url):
+    with pytest.raises(SettingsError, match="DATABASE_URL"):
+        Database(url, clock=Clock(), random=Random(1))

@@ -1,0 +1,52 @@
+"""SQL that gives the same on both databases."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Text, select
+
+from rehost.db import Database, after, blank, host_of, now, seconds_until
+
+HOSTS = [
+    ("https://oss.adquan.com/upload/1.png", "oss.adquan.com"),
+    ("HTTP://User:p%40ss@EXAMPLE.com:8080/x?y#z", "example.com"),
+    ("//cdn.example/x.png", "cdn.example"),
+    ("  https://a.example", "a.example"),
+    ("https:\\\\a.example\\x", "a.example"),
+    ("http://[2001:DB8::1]:80/x", "[2001:db8::1]"),
+    ("https://a@b@c.example/@d", "c.example"),
+    ("file:", ""),
+    ("javascript:alert(1)", ""),
+    ("a text", ""),
+    ("https://图片.example/x", "图片.example"),
+    (f"https://{'图' * 300}/x", "图" * 255),
+]
+
+
+async def scalar(database: Database, query):
+    return await database.read(lambda connection: connection.scalar(query))
+
+
+@pytest.mark.parametrize(("url", "host"), HOSTS)
+async def test_host_of_a_url_is_the_same_on_both_databases(database, url, host):
+    given = database.given({"url": Text()}, [(url,)])
+
+    assert await scalar(database, select(host_of(given.c.url))) == host
+
+
+async def test_time_is_the_databases_and_aware(database):
+    async def work(connection):
+        return (await connection.execute(select(now(), after(3600), seconds_until(after(60))))).one()
+
+    there, later, left = await database.read(work)
+
+    assert there.tzinfo is not None
+    assert (later - there).total_seconds() == pytest.approx(3600, abs=5)
+    assert left == pytest.approx(60, abs=5)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(None, True), ("", True), ("  ", True), ("x", False)])
+async def test_null_and_spaces_are_blank(database, value, expected):
+    given = database.given({"a": Text()}, [(value,)])
+
+    assert bool(await scalar(database, select(blank(given.c.a)))) is expected
