@@ -11,8 +11,8 @@ from itertools import count
 
 from rehost.clock import Clock
 from rehost.hosts.shares import Share
+from rehost.hotlink.repository import KnownGoodLink, Spending
 from rehost.model import Rule
-from rehost.ports import KnownGoodLink, Spending
 
 
 class FakeClock(Clock):
@@ -56,8 +56,8 @@ class FakeClock(Clock):
         self.time = end
 
 
-class FakeOrigins:
-    """What was learned of each origin, by this process alone (ports.Origins)."""
+class FakeOriginRepository:
+    """What was learned of each origin where this process is alone (hotlink.repository.OriginRepository)."""
 
     def __init__(self) -> None:
         self.rules: dict[str, Rule] = {}
@@ -70,7 +70,7 @@ class FakeOrigins:
     async def rule(self, origin: str) -> Rule | None:
         return self.rules.get(origin)
 
-    async def learned(self, rule: Rule) -> None:
+    async def save_rule(self, rule: Rule) -> None:
         self.rules[rule.origin] = rule
 
     async def forget_rule(self, origin: str, referer: str) -> bool:
@@ -91,19 +91,19 @@ class FakeOrigins:
         self.spent[origin] = self.spent.get(origin, 0) + 1
         return Spending.GRANTED
 
-    async def learning_ended(self, origin: str) -> None:
-        pass  # nobody else is there to wait for it
+    async def end_learning(self, origin: str) -> None:
+        pass  # no other worker waits for it
 
-    async def refresh_budget(self, origin: str, seconds: float) -> None:
+    async def renew_budget(self, origin: str, seconds: float) -> None:
         self.fresh_in[origin] = seconds
         if seconds == 0:
             self.refresh(origin)
 
     def refresh(self, origin: str) -> None:
-        """Have the time be over after which no extra request counts any more."""
+        """Let the time pass after which no extra request counts any more."""
         self.spent.pop(origin, None)
 
-    async def witnesses(self, host: str) -> Sequence[KnownGoodLink]:
+    async def good_links(self, host: str) -> Sequence[KnownGoodLink]:
         return self.held.get(host, [])
 
     async def decoys(self, origin: str) -> frozenset[str]:

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
+from rehost.hotlink.repository import Spending
 from rehost.model import Rule
-from rehost.ports import Spending
 
 ORIGIN = "https://oss.adquan.com"
 OTHER = "https://file.adquan.com"
@@ -14,8 +14,8 @@ class OriginsContract:
     async def test_a_rule_is_the_last_one_learned_until_it_is_forgotten(self, origins):
         assert await origins.rule(ORIGIN) is None
 
-        await origins.learned(Rule(ORIGIN, "none", "a picture", RULE.learned_at))
-        await origins.learned(RULE)
+        await origins.save_rule(Rule(ORIGIN, "none", "a picture", RULE.learned_at))
+        await origins.save_rule(RULE)
         assert await origins.rule(ORIGIN) == RULE
         assert await origins.rule(OTHER) is None
 
@@ -34,7 +34,7 @@ class OriginsContract:
         assert await origins.decoys(OTHER) == frozenset()
 
     async def test_extra_requests_are_counted_until_a_rule_is_forgotten(self, origins):
-        await origins.learned(RULE)
+        await origins.save_rule(RULE)
         assert [await origins.spend(ORIGIN, 4, "site") for _ in range(5)] == [Spending.GRANTED] * 4 + [Spending.USED_UP]
         assert await origins.spend(ORIGIN, 5, "site") is Spending.GRANTED
         assert await origins.spend(ORIGIN, 5, "site") is Spending.USED_UP
@@ -46,5 +46,5 @@ class OriginsContract:
         assert await origins.forget_rule(ORIGIN, "site")
         assert [await origins.spend(ORIGIN, 5, None) for _ in range(6)] == [Spending.GRANTED] * 5 + [Spending.USED_UP]
 
-        await origins.refresh_budget(ORIGIN, 0.0)
+        await origins.renew_budget(ORIGIN, 0.0)
         assert await origins.spend(ORIGIN, 5, None) is Spending.GRANTED

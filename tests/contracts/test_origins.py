@@ -1,17 +1,17 @@
 import pytest
 from tests.contracts.origins import OriginsContract
-from tests.fakes import FakeOrigins
+from tests.fakes import FakeOriginRepository
 
-from rehost.hotlink.repository import SqlOrigins
+from rehost.hotlink.repository import OriginRepository
 
 
-class TestFakeOrigins(OriginsContract):
+class TestFakeOriginRepository(OriginsContract):
     @pytest.fixture
     def origins(self):
-        return FakeOrigins()
+        return FakeOriginRepository()
 
 
-class TestSqlOrigins(OriginsContract):
+class TestOriginRepository(OriginsContract):
     @pytest.fixture
     def origins(self, database):
-        return SqlOrigins(database, worker="one", lease_seconds=60.0)
+        return OriginRepository(database, worker="one", lease_seconds=60.0)

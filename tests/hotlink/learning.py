@@ -6,19 +6,18 @@ from ipaddress import ip_network
 from itertools import count
 from random import Random
 
-from tests.fakes import FakeClock, FakeOrigins
+from tests.fakes import FakeClock, FakeOriginRepository
 from tests.origin import Origin
 
+from rehost.attempt import ImageFetcher, VisitLog
 from rehost.clock import Clock
 from rehost.errors import Permanent
 from rehost.fetch.fetcher import Client
 from rehost.hotlink.learner import Learner
 from rehost.hotlink.referers import Referers
-from rehost.hotlink.seen_digests import SeenDigests
 from rehost.http.address_policy import AddressPolicy
-from rehost.http.url import normalise
 from rehost.images.verifier import ImageVerifier
-from rehost.model import Link, Reason, Request
+from rehost.model import Link, Reason
 
 HOST = "pics.example"
 PAGE = "http://www.cases.test/post-1.html"
@@ -28,56 +27,69 @@ async def no_names(host):
     raise Permanent(Reason.UNRESOLVED, host)
 
 
-_NUMBERS = count()
+class Spools:
+    """A store of which only spools are used."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self._numbers = count()
+
+    def spool(self):
+        return self.folder / str(next(self._numbers))
+
+
+class FakeScheduler:
+    """Gives every request a slot at once; remembers pauses."""
+
+    def __init__(self):
+        self.pauses = []
+
+    @asynccontextmanager
+    async def slot(self, _host):
+        yield
+
+    def pause(self, pause):
+        self.pauses.append(pause)
 
 
 class Worker:
     """One process: what it knows dies with it, `origins` is what it shares with others."""
 
-    def __init__(self, origin, client, inspector, folder, *, origins=None, referers=None):
+    def __init__(self, origin, client, verifier, store, *, origins=None, referers=None):
         self.origin = origin
-        self.origins = origins or FakeOrigins()
-        self.clock = FakeClock(hurry=True)  # who waits for another worker is not to be waited for
-        self.told = []
-        self.pauses = []
-        self.folder = folder
+        self.origins = origins or FakeOriginRepository()
+        self.clock = FakeClock(hurry=True)  # a test need not wait for another worker
+        self.events = []
         self._client = client
-        self._inspector = inspector
-        self._numbers = _NUMBERS
+        self._verifier = verifier
+        self._store = store
+        self._scheduler = FakeScheduler()
         self._random = Random(7)
         self._referers = referers or Referers()
         self.learner = self._learner()
 
     def _learner(self):
+        images = ImageFetcher(
+            self._client, self._verifier, self._store, self._scheduler, self.clock, self._random, attempts=1
+        )
         return Learner(
-            self.origins,
-            self._referers,
-            SeenDigests(self._random),
-            normalise=normalise,
-            clock=self.clock,
-            listen=self.told.append,
-            pause=self.pauses.append,
+            self.origins, self._referers, images, self._scheduler, self._random, self.clock, self.events.append
         )
 
+    @property
+    def pauses(self):
+        return self._scheduler.pauses
+
     def beside(self, origins):
-        """Return another process at the same origin, with its own way to the ledger."""
-        return Worker(self.origin, self._client, self._inspector, self.folder, origins=origins)
+        """Return another process at the same origin, with its own connection to the ledger."""
+        return Worker(self.origin, self._client, self._verifier, self._store, origins=origins)
 
     def restart(self):
         self.learner = self._learner()
 
-    async def prove(self, url, referer, *, once=False):  # noqa: ARG002 - there is one attempt at all
-        spool = self.folder / str(next(self._numbers))
-        download = await self._client.fetch(Request(url, spool, referer))
-        try:
-            return download, await self._inspector.inspect(spool)
-        except BaseException:
-            spool.unlink()
-            raise
-
     async def obtain(self, url, page_url=PAGE):
         """Return the bytes that are kept for a link."""
-        download, _ = await self.learner.obtain(link(url, page_url), self.prove)
+        download, _ = await self.learner.obtain(link(url, page_url), VisitLog(HOST))
         body = download.spool.read_bytes()
         download.spool.unlink()
         return body
@@ -93,7 +105,7 @@ class Worker:
         return await asyncio.gather(*map(self.outcome, urls))
 
     async def examine(self, urls, digest):
-        return await self.learner.examine([link(url, PAGE) for url in urls], digest, self.prove)
+        return await self.learner.examine([link(url, PAGE) for url in urls], digest, HOST)
 
     def rule(self, host=HOST):
         rule = self.origins.rules.get(f"http://{host}")
@@ -105,7 +117,7 @@ class Worker:
         return self.origin.count() - hops - len(urls)
 
     def left_behind(self):
-        return [path.name for path in self.folder.iterdir()]
+        return [path.name for path in self._store.folder.iterdir()]
 
 
 def link(url, page_url):
@@ -130,7 +142,7 @@ async def worker(folder, play=None, **parts):
             connect_to=[("*", None, origin.address, origin.port)],
             lookup=no_names,
         )
-        inspector = ImageVerifier(
+        verifier = ImageVerifier(
             verify="structure",
             max_pixels=10**6,
             max_frames=10,
@@ -139,5 +151,5 @@ async def worker(folder, play=None, **parts):
             processes=1,
             clock=Clock(),
         )
-        async with client, inspector:
-            yield Worker(origin, client, inspector, folder, **parts)
+        async with client, verifier:
+            yield Worker(origin, client, verifier, Spools(folder), **parts)

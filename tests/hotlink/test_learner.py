@@ -11,11 +11,10 @@ from tests.pictures import picture
 
 from rehost.errors import Permanent, Transient, VisitError
 from rehost.events import OriginChanged, OriginLearned
-from rehost.hotlink.origin_state import EXTRA_REQUESTS, MOST_PATIENCE, REPEATS_IN_A_ROW
-from rehost.hotlink.probe_budget import FRESH_SECONDS
+from rehost.hotlink.origin_state import EXTRA_REQUESTS, FRESH_SECONDS, MOST_PATIENCE, REPEATS_IN_A_ROW
 from rehost.hotlink.referers import Referers
+from rehost.hotlink.repository import KnownGoodLink
 from rehost.model import Format, Reason
-from rehost.ports import KnownGoodLink
 
 LOGO = picture(50, Format.PNG, 64, 64)
 
@@ -71,7 +70,7 @@ async def test_the_rule_is_learned_from_the_first_links(tmp_path, behaviour, rul
         assert at.rule() == rule
         assert at.extra(*links) <= most
         assert at.left_behind() == []
-        assert [(event.origin, event.referer) for event in at.told] == [(f"http://{HOST}", rule)]
+        assert [(event.origin, event.referer) for event in at.events] == [(f"http://{HOST}", rule)]
 
 
 async def test_a_rule_is_kept_with_its_evidence(tmp_path):
@@ -80,7 +79,7 @@ async def test_a_rule_is_kept_with_its_evidence(tmp_path):
 
         evidence = at.origins.rules[f"http://{HOST}"].evidence
         assert evidence == "none: status 403; origin: status 403; site: a picture"
-        assert at.told == [OriginLearned(f"http://{HOST}", "site", evidence)]
+        assert at.events == [OriginLearned(f"http://{HOST}", "site", evidence)]
 
 
 async def test_a_learned_rule_serves_the_next_run_without_extra_requests(tmp_path):
@@ -541,7 +540,7 @@ async def test_decoys_overnight_are_not_held_for_long_where_nothing_is_left_to_r
         at.origins.refresh(f"http://{HOST}")
         assert await at.outcome(links[-1]) == Reason.DECOY
         assert digest(NOTICE) in await at.origins.decoys(f"http://{HOST}")
-        assert at.learner.take_unmasked(link(links[-1], PAGE), None) == {digest(NOTICE)}
+        assert at.learner.new_decoys(link(links[-1], PAGE), None) == {digest(NOTICE)}
 
 
 @pytest.mark.parametrize("after", ["forbidden", "html-page"])
@@ -561,7 +560,7 @@ async def test_an_origin_that_refuses_all_of_a_sudden_is_left_alone_and_its_link
         assert [(pause.host, pause.seconds) for pause in at.pauses] == [(HOST, 3600.0)]
         assert "it worked, and refuses everything now" in at.pauses[0].evidence
         assert at.origins.forgotten
-        (told,) = [event for event in at.told if isinstance(event, OriginChanged)]
+        (told,) = [event for event in at.events if isinstance(event, OriginChanged)]
         assert (told.origin, told.referer) == (f"http://{HOST}", "none")
         assert "links in a row are refused under none" in told.evidence
         assert at.rule() is None

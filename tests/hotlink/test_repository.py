@@ -1,36 +1,95 @@
-"""What workers learn of origins, on both databases."""
+"""What may be asked of an origin over all workers and runs, on both databases."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import asyncio
 
-import pytest
+from tests.databases import execute, put_ahead
 
-from rehost.hotlink.repository import SqlOrigins
-from rehost.model import Rule
+from rehost.hosts.shares import HostShares
+from rehost.hotlink.repository import OriginRepository, Spending
 
-
-@pytest.fixture
-def origins(database) -> SqlOrigins:
-    return SqlOrigins(database, worker="one", lease_seconds=60.0)
+ORIGIN = "https://a.example"
+GRANTED, USED_UP, ELSEWHERE = Spending.GRANTED, Spending.USED_UP, Spending.ELSEWHERE
 
 
-async def test_a_rule_is_remembered_replaced_and_forgotten(origins):
-    first = Rule("https://a.example", "none", "3 pictures", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
-    second = Rule("https://a.example", "page", "2 pictures", datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC))
-
-    assert await origins.rule("https://a.example") is None
-    await origins.learned(first)
-    assert await origins.rule("https://a.example") == first
-    await origins.learned(second)
-    assert await origins.rule("https://a.example") == second
-    assert await origins.forget_rule("https://a.example", "page")
-    assert await origins.rule("https://a.example") is None
+def worker(database, name: str, lease_seconds: float = 60.0) -> OriginRepository:
+    return OriginRepository(database, worker=name, lease_seconds=lease_seconds)
 
 
-async def test_decoys_are_remembered_by_origin(origins):
-    await origins.add_decoy("https://a.example", "d" * 64, "impossible path")
-    await origins.add_decoy("https://a.example", "d" * 64, "again")
+async def spend(origins, times: int = 1) -> list[Spending]:
+    return [await origins.spend(ORIGIN, 5, None) for _ in range(times)]
 
-    assert await origins.decoys("https://a.example") == {"d" * 64}
-    assert await origins.decoys("https://b.example") == frozenset()
+
+# extra requests
+
+
+async def test_the_extra_requests_of_an_origin_are_one_budget_over_all_workers(database):
+    one, two = worker(database, "one"), worker(database, "two")
+
+    assert await spend(one, 3) == [GRANTED] * 3
+    await one.end_learning(ORIGIN)
+
+    assert await spend(two, 3) == [GRANTED, GRANTED, USED_UP]
+    assert await spend(one) == [USED_UP]
+
+
+async def test_one_worker_at_a_time_learns_an_origin(database):
+    crew = [worker(database, str(number)) for number in range(4)]
+
+    got = await asyncio.gather(*(each.spend(ORIGIN, 5, None) for each in crew))
+
+    assert sorted(each.value for each in got) == ["elsewhere"] * 3 + ["granted"]
+    first = crew[got.index(GRANTED)]
+    others = [each for each in crew if each is not first]
+    assert await spend(others[0]) == [ELSEWHERE]
+    await others[0].end_learning(ORIGIN)  # it has nothing to end
+    assert await spend(others[1]) == [ELSEWHERE]
+    await first.end_learning(ORIGIN)
+    assert await spend(others[1]) == [GRANTED]
+
+
+async def test_who_leaves_or_is_silent_for_a_lease_holds_no_origin(database):
+    leaving, silent, alive = worker(database, "a"), worker(database, "b", lease_seconds=-1.0), worker(database, "c")
+
+    assert await spend(leaving) == [GRANTED]
+    await HostShares(database, worker="a", concurrency=10, lease_seconds=60.0).leave()
+    assert await spend(silent) == [GRANTED]
+    assert await spend(alive) == [GRANTED]
+
+
+async def test_who_died_while_it_learned_under_a_clock_that_was_ahead_holds_no_origin(database):
+    assert await spend(worker(database, "dead")) == [GRANTED]
+    await put_ahead(database, "rehost_learnings", "busy_until")
+
+    assert await spend(worker(database, "alive")) == [GRANTED]
+
+
+async def test_a_budget_that_was_used_up_under_a_clock_that_was_ahead_is_fresh(database):
+    one = worker(database, "one")
+    assert await spend(one, 6) == [GRANTED] * 5 + [USED_UP]
+    await put_ahead(database, "rehost_learnings", "fresh_at")
+
+    assert await spend(one, 6) == [GRANTED] * 5 + [USED_UP]
+
+
+async def test_a_used_up_budget_is_fresh_after_a_while_by_itself(database):
+    one = worker(database, "one")
+    assert await spend(one, 6) == [GRANTED] * 5 + [USED_UP]
+
+    moment = "now() - interval '1 second'" if not database.is_sqlite else "unixepoch('now') - 1"
+    await execute(database, f"UPDATE rehost_learnings SET fresh_at = {moment}")
+
+    assert await spend(one, 6) == [GRANTED] * 5 + [USED_UP]
+
+
+async def test_a_budget_that_is_to_be_fresh_after_a_pause_is_not_before(database):
+    one, two = worker(database, "one"), worker(database, "two")
+    await spend(one, 5)
+    await one.renew_budget(ORIGIN, 3600.0)
+    await two.renew_budget(ORIGIN, 7200.0)
+
+    assert await spend(one) == [USED_UP]
+
+    await two.renew_budget(ORIGIN, 0.0)
+    assert await spend(one) == [GRANTED]

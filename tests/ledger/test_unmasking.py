@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.databases import add_cases, execute, stored
 
-from rehost.hotlink.repository import SqlOrigins
+from rehost.hotlink.repository import OriginRepository
 from rehost.ledger import Queries, Runs, Undone, Worker
 from rehost.model import Reason, State
 from rehost.ports import Clearing
@@ -96,11 +96,11 @@ async def test_held_links_of_a_host_are_witnesses_one_for_each_picture(desk):
     await hold(desk, 1)
     await add_cases(desk.database, ["https://a.example/5"], first=5)
     await desk.note()
-    origins = SqlOrigins(desk.database, worker="one", lease_seconds=60.0)
+    origins = OriginRepository(desk.database, worker="one", lease_seconds=60.0)
 
-    found = await origins.witnesses("a.example")
+    found = await origins.good_links("a.example")
 
     assert {each.digest for each in found} == {NOTICE, "f" * 64}
     assert {each.url for each in found} <= set(LINKS[:3])
-    assert [each.url for each in await origins.witnesses("b.example")] == [LINKS[3]]
-    assert await origins.witnesses("c.example") == []
+    assert [each.url for each in await origins.good_links("b.example")] == [LINKS[3]]
+    assert await origins.good_links("c.example") == []

@@ -12,6 +12,7 @@ from tests.databases import Resources, add_cases, another_desk, execute, url_of
 from tests.pictures import picture
 
 from rehost.clock import Clock
+from rehost.errors import Permanent
 from rehost.images.verifier import ImageVerifier
 from rehost.ledger import Runs, Undone
 from rehost.ledger import Worker as Who
@@ -20,7 +21,7 @@ from rehost.run.planner import Planner
 from rehost.run.recorder import Recorder
 from rehost.run.rows import Rows
 from rehost.run.run import safely
-from rehost.run.visitor import Visitor, _Trail
+from rehost.run.visitor import Visitor
 from rehost.store.filesystem import Durability
 from rehost.store.layout import Layout
 from rehost.store.local import LocalStore
@@ -50,8 +51,11 @@ class Interrupted:
         return result
 
 
-class FakeHotlinks:
-    """Knows of no decoys."""
+class FakeLearner:
+    """Knows no decoys, and obtains nothing."""
+
+    async def obtain(self, _link, _log):
+        raise Permanent(Reason.GONE)
 
     async def is_decoy(self, _link, _digest: str) -> bool:
         return False
@@ -95,7 +99,7 @@ class Worker:
         await self.planner().plan()
 
     async def adopt(self, task: Task) -> Stored | None:
-        unused, hotlinks = None, FakeHotlinks()
+        hotlinks = FakeLearner()
         async with ImageVerifier(
             verify="structure",
             max_pixels=10**6,
@@ -105,8 +109,9 @@ class Worker:
             processes=1,
             clock=(clock := Clock()),
         ) as inspector:
-            visitor = Visitor(unused, inspector, self.store, Layout(), hotlinks, unused, clock, Random(1), 1)
-            return await visitor._adopt(task, _Trail(task.host))
+            visitor = Visitor(hotlinks, inspector, self.store, Layout(), clock, Random(1))
+            outcome = (await visitor.visit(task)).outcome
+            return outcome if isinstance(outcome, Stored) else None
 
     async def link(self, url: str) -> None:
         await execute(self.desk.database, "UPDATE ad_cases SET main_image = :url", url=url)

@@ -33,7 +33,7 @@ class Resources:
     def tell(self, group, _recorded):
         self.recorded += [each.task.entry for each in group]
 
-    async def look(self, _run, group):
+    async def clean(self, _run, group):
         await self.answers.wait()
         return len(group)
 

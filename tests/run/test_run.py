@@ -493,7 +493,7 @@ async def test_a_bug_that_shows_when_decoys_are_looked_for_is_counted_and_nothin
         raise KeyError("a digest")
 
     with monkeypatch.context() as patched:
-        patched.setattr(DecoyCleaner, "look", stumble)
+        patched.setattr(DecoyCleaner, "clean", stumble)
         ended = await world.run()
 
     assert (ended.held, ended.failed) == (3, {Reason.BUG: 1})

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from rehost.attempt import Postponed
 from rehost.model import Link, Task
 from rehost.run.limits import Limits
 from rehost.run.task_queue import TaskQueue
-from rehost.run.visitor import Postponed
 
 MOST_PER_HOST = 2
 LIMITS = Limits(concurrency=10, requests=10, visits=48, ahead=20, batch=8, aside=20)

@@ -54,7 +54,7 @@ class _Body:
 
 
 class Client:
-    """Fetches; implements ports.Fetcher. An async context manager, for one event loop."""
+    """Fetches, politely and safely. An async context manager, for one event loop."""
 
     def __init__(  # noqa: PLR0913 - each limit is a setting of its own, given by name
         self,
@@ -112,7 +112,16 @@ class Client:
         await self._wire.__aexit__(*exception)
 
     async def fetch(self, request: Request) -> Download | NotModified:
-        """Return a complete body in `request.spool`, or that nothing has changed; see ports.Fetcher."""
+        """Return a complete body in `request.spool`, or that nothing has changed.
+
+        Never connects to an address that the policy refuses, never takes longer than one attempt may, never writes more
+        than the caps allow. On an error the spool is removed, unless the error carries it as its `partial`; where a
+        redirect led to another host, the error names it as its `host`.
+
+        Raises:
+            VisitError: whatever the origin did; Transient where a second try may cure it.
+            StoreError: the spool cannot be written.
+        """
         body = _Body(Spool(request.spool, self._max_bytes), self._way(has_turn=True))
         try:
             result = await self._bounded(request, body)

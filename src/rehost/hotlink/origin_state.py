@@ -1,151 +1,289 @@
-"""What this process knows of one origin's hot-link rule, and when it doubts it. Pure, but for the lock it carries."""
+"""What this process knows of one origin: its Referer rule, how far the rule is trusted, and what learning may cost yet.
+
+                       accept                 refuse                 confirm_rule
+    UNKNOWN ───────────────────► TRUSTED ───────────────► DOUBTED ─────────────────► CONFIRMED
+       ▲                          ▲ ▲ ▲       accept         │           accept          │
+       │                          │ │ └──────────────────────┤◄─ ─ ─ (TRUSTED) ◄─────────┘
+       │ forget                   │ │ accept                 │
+       └──────────────────────────┼─┼────────────────────────┤
+                                  │ └──── RESTING ◄──────────┘
+                                  │                  rest
+                                  └ take_rule: another worker learned it
+
+Apart from its state an origin is settled or not. Until two links gave different images its links are asked for one at
+a time, so that what the first one teaches is known to the second.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
-from rehost.ports import KnownGoodLink
+from rehost.clock import Clock
+from rehost.errors import HostUnavailable
+from rehost.hotlink.repository import KnownGoodLink, OriginRepository, Spending
+from rehost.model import Reason
 
 EXTRA_REQUESTS = 5
-"""Per origin and learning, controls included: requests that are no link's own."""
+"""Requests per origin and learning, controls included, that are not a link's own."""
 
 REFUSALS_IN_A_ROW = 3
-"""After so many, one link that worked is asked again: if it still works, those links are refused, not the origin."""
+"""After so many, a link that worked is asked for again: if it still works, those links are at fault, not the origin."""
 
 REPEATS_IN_A_ROW = 12
-"""As many of the same bytes, where nothing but that link can tell: shops show one logo under many links in a row."""
+"""So many of the same bytes where only that link can decide: shops show one logo under many links in a row."""
 
 MOST_PATIENCE = 48
-"""Each time the origin turns out to work as before, it is doubted half as soon; up to this.
+"""Each time the origin turns out to work as before, it is checked half as soon, up to this many links in a row.
 
-After so many in a row an origin is taken to have changed that cannot be asked, for its extra requests are used up."""
+After so many, an origin is taken to have changed that cannot be checked because its extra requests are used up.
+"""
 
-REFUSALS_WITHOUT_WITNESS = 10
-"""After so many, where no link is known to have worked."""
+REFUSALS_WITHOUT_GOOD_LINK = 10
+"""After so many, an origin is taken to have changed of which no link is known to have worked."""
 
-FIRST_PAUSE = 3600.0
-LONGEST_PAUSE = 86400.0
+FIRST_REST = 3600.0
+LONGEST_REST = 86400.0
 """Seconds for which an origin is left alone that worked and refuses everything now; doubled each time."""
+
+FRESH_SECONDS = 3600.0
+"""After this long an origin that could not be checked, for want of extra requests, gets fresh ones."""
+
+WAIT_SECONDS = 0.5
+"""Between two reads of what another worker learns."""
+
+MOST_WAIT_SECONDS = 600.0
+"""After this long the links of an origin that another worker is still learning are left for later."""
+
+
+class LearnedElsewhere(Exception):  # noqa: N818 - not an error: another worker is at it
+    """Another worker learns this origin, or has done so since the ledger was read."""
+
+
+class OriginTrust(Enum):
+    """How far an origin's rule is trusted."""
+
+    UNKNOWN = auto()  # no link has given an image under a rule that holds
+    TRUSTED = auto()  # the last link that was asked for gave an image
+    DOUBTED = auto()  # links in a row are refused: their fault, or the origin has changed
+    CONFIRMED = auto()  # links in a row are refused, but one that worked still works: it is the links' fault
+    RESTING = auto()  # it worked once and refuses everything now: it is left alone, then learned again
+
+
+@dataclass(slots=True)
+class ProbeBudget:
+    """The extra requests that an origin may be sent; the ledger counts them, this process remembers what it heard."""
+
+    origin: str
+    repository: OriginRepository
+    clock: Clock
+    believed: str | None = None  # the rule that the ledger had when it was read last
+    left: int = EXTRA_REQUESTS  # at most; the ledger may know that there are fewer
+    fresh_at: float = math.inf  # monotonic seconds; from then on the ledger may know that there are more
+    is_renewal_requested: bool = False  # because nothing was left to check the origin
+    is_reserved: bool = False  # other workers wait for what we learn
+    waiting_since: float | None = None  # monotonic seconds; another worker learns the origin
+
+    async def spend(self, *, keep: int = 0) -> bool:
+        """Take one extra request if more than `keep` are left; return whether it was granted.
+
+        Raises:
+            LearnedElsewhere: read the ledger again a little later.
+        """
+        if self.clock.monotonic() >= self.fresh_at:
+            self.reset()
+        if self.left <= keep:
+            return False
+        match await self.repository.spend(self.origin, EXTRA_REQUESTS - keep, self.believed):
+            case Spending.ELSEWHERE:
+                raise LearnedElsewhere
+            case Spending.USED_UP:
+                self.left = keep
+                self.fresh_at = self.clock.monotonic() + FRESH_SECONDS  # the ledger may say otherwise by then
+                return False
+            case Spending.GRANTED:
+                self.left -= 1
+                self.is_reserved = True
+                return True
+
+    async def spend_on_check(self) -> bool:
+        """Take one to check whether the origin works as before; if none is left, request fresh ones for later."""
+        if await self.spend():
+            return True
+        if not self.is_renewal_requested:
+            self.is_renewal_requested = True
+            self.fresh_at = min(self.fresh_at, self.clock.monotonic() + FRESH_SECONDS)
+            await self.repository.renew_budget(self.origin, FRESH_SECONDS)
+        return False
+
+    def reset(self) -> None:
+        """Assume that the extra requests sent so far no longer count."""
+        self.left = EXTRA_REQUESTS
+        self.fresh_at = math.inf
+        self.is_renewal_requested = False
+
+    @asynccontextmanager
+    async def learning(self) -> AsyncIterator[None]:
+        """At the end, let the other workers learn the origin if they had to wait for us.
+
+        A cancelled visit leaves that to the end of the worker: it must not wait for a database.
+        """
+        error: BaseException | None = None
+        try:
+            yield
+        except BaseException as caught:
+            error = caught
+            raise
+        finally:
+            if not isinstance(error, asyncio.CancelledError):
+                if not isinstance(error, LearnedElsewhere):
+                    self.waiting_since = None
+                if self.is_reserved:
+                    self.is_reserved = False
+                    await self.repository.end_learning(self.origin)
+
+    async def wait_for_other_worker(self) -> None:
+        """Wait a little for what another worker learns.
+
+        Raises:
+            HostUnavailable: the links of the origin have waited for MOST_WAIT_SECONDS, all together.
+        """
+        now = self.clock.monotonic()
+        if self.waiting_since is None:
+            self.waiting_since = now
+        if now - self.waiting_since >= MOST_WAIT_SECONDS:
+            minutes = MOST_WAIT_SECONDS / 60
+            raise HostUnavailable(
+                Reason.THROTTLED, f"another worker has been learning this origin for {minutes:.0f} minutes"
+            )
+        await self.clock.sleep(WAIT_SECONDS)
 
 
 @dataclass(slots=True)
 class OriginState:
-    """One origin. Whoever learns holds the lock; the others wait and use what was learned."""
+    """One origin. The visit that learns holds the lock; the others wait, and use what it learned."""
 
-    origin: str
+    origin: str  # scheme://host[:port]
+    budget: ProbeBudget
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    trust: OriginTrust = OriginTrust.UNKNOWN
     rule: str | None = None
-    seen: str | None = None  # the rule that the ledger had when it was looked into last
-    decoys: set[str] = field(default_factory=set)
-    budget: int = EXTRA_REQUESTS  # no more are left; the ledger may know that there are fewer
-    fresh_at: float = math.inf  # from then on the ledger may know that there are more; monotonic seconds
-    is_in_doubt: bool = False  # there was nothing left to find out whether the origin is as it was
+    is_settled: bool = False  # links may be asked for at the same time
+    controlled_rule: str | None = None  # a control was made under this rule since learning began
+    refusals: int = 0  # links in a row
+    repeats: int = 0  # links in a row that gave the same bytes, which could not be examined
+    rests: int = 0  # in a row
     resting_until: float = -math.inf  # monotonic seconds
-    is_recalled: bool = False  # the ledger was asked for links that worked
-    is_ours: bool = False  # the other workers wait for what we learn
-    awaited_since: float | None = None  # we wait for what another worker learns; monotonic seconds
-    settled: bool = False  # two links gave different pictures: no need to go one at a time any more
-    looked_at: float | None = None  # into the ledger; monotonic seconds
-    controlled: str | None = None  # the rule under which a control was made since learning began
-    refusals: int = 0  # in a row
-    repeats: int = 0  # of bytes that could not be examined any more, in a row
-    pauses: int = 0  # in a row, because it refused everything though it had worked
-    trusted: bool = False  # what is refused now is the links' own fault: the origin was asked
+    ledger_read_at: float | None = None  # monotonic seconds
+    decoys: set[str] = field(default_factory=set)  # digests
+    has_loaded_good_links: bool = False
+    _new_decoys: set[str] = field(default_factory=set)  # copies of them may be held
+    _good_links: deque[KnownGoodLink] = field(default_factory=lambda: deque(maxlen=2))  # different bytes, last at end
+    _first_digest: str | None = None  # of the first image since learning began
     _patience: int = REFUSALS_IN_A_ROW
-    _first: str | None = None  # digest of the first picture
-    _unmasked: set[str] = field(default_factory=set)  # decoys that may be held and were not looked for yet
-    _witnesses: deque[KnownGoodLink] = field(
-        default_factory=lambda: deque(maxlen=2)
-    )  # of different bytes, the last at the end
 
-    def take(self, referer: str | None) -> None:
-        """Take over the ledger's rule; one that others have learned or forgotten is theirs to be right about."""
-        if referer != self.rule:
-            self._begin(referer)
+    # --- transitions
 
-    def unmask(self, digests: Iterable[str]) -> None:
-        """Take in what is proven to be a decoy, by us or by others."""
-        new = set(digests) - self.decoys
-        self.decoys |= new
-        self._unmasked |= new
-
-    def take_unmasked(self) -> set[str]:
-        """Return the decoys that became known since this was asked last."""
-        taken, self._unmasked = self._unmasked, set()
-        return taken
-
-    def accept(self, witness: KnownGoodLink) -> None:
-        """Count a proven picture."""
-        self.refusals = self.pauses = 0
-        self.trusted = False
-        self._first = self._first or witness.digest
-        if witness.digest != self._first:
-            self.settled = True
-        if self.witness() is None or self._witnesses[-1].digest != witness.digest:
-            self._witnesses.append(witness)
+    def accept(self, link: KnownGoodLink) -> None:
+        """A link gave an image: the origin is trusted."""
+        self.trust = OriginTrust.TRUSTED
+        self.refusals = self.rests = 0
+        self._first_digest = self._first_digest or link.digest
+        if link.digest != self._first_digest:
+            self.is_settled = True
+        if not self._good_links or self._good_links[-1].digest != link.digest:
+            self._good_links.append(link)
             self.repeats = 0
 
-    def witness(self, against: str | None = None) -> KnownGoodLink | None:
-        """Return a link that worked, the last one; or the last one that gave other bytes than those."""
-        return next((each for each in reversed(self._witnesses) if each.digest != against), None)
+    def refuse(self) -> None:
+        """A link was refused: the origin is doubted, unless a check has confirmed it since its last image."""
+        self.refusals += 1
+        if self.trust is not OriginTrust.CONFIRMED:
+            self.trust = OriginTrust.DOUBTED
 
-    def recall(self, witnesses: Iterable[KnownGoodLink]) -> None:
-        """Take in links that worked before this process began, the last one first."""
-        for witness in witnesses:
-            if witness.digest in self.decoys | {each.digest for each in self._witnesses}:
-                continue
-            if len(self._witnesses) == self._witnesses.maxlen:
-                break
-            self._witnesses.appendleft(witness)
-        self.settled = self.settled or len(self._witnesses) > 1
-
-    def is_doubtful(self) -> bool:
-        """Return whether it is time to doubt the origin, not the links that it refuses."""
-        return self.refusals >= (self._patience if self._witnesses else REFUSALS_WITHOUT_WITNESS)
-
-    def has_refused_many(self) -> bool:
-        """Return whether so many links in a row are refused that one that worked should be looked for."""
-        return self.refusals >= self._patience
-
-    def has_repeated_many(self) -> bool:
-        """Return whether bytes that cannot be examined came for so many links in a row that it is time to doubt."""
-        return self.repeats >= max(self._patience, REPEATS_IN_A_ROW)
-
-    def reassure(self) -> None:
-        """The origin works as before: doubt it later than last time."""
+    def confirm_rule(self) -> None:
+        """A link that worked still works: what is refused now is the links' fault. The next check comes later."""
+        self.trust = OriginTrust.CONFIRMED
         self._patience = min(2 * self._patience, MOST_PATIENCE)
         self.refusals = self.repeats = 0
-        self.trusted = True
 
-    def refresh(self) -> None:
-        """The extra requests that were sent count no more."""
-        self.budget = EXTRA_REQUESTS
-        self.fresh_at = math.inf
-        self.is_in_doubt = False
+    def take_rule(self, rule: str | None) -> None:
+        """Use the ledger's rule: another worker has learned it, or forgotten ours."""
+        if rule != self.rule:
+            self._learn_again(rule)
 
     def forget(self) -> None:
-        """Begin anew: the origin has changed."""
-        self._begin(None)
-        self._witnesses.clear()
-        self.is_recalled = True  # what is held came under the rule that holds no more
+        """The origin has changed: nothing that was learned under the old rule counts."""
+        self._learn_again(None)
+        self._good_links.clear()
+        self.has_loaded_good_links = True  # held links came under the old rule too
 
-    def pause(self) -> float:
-        """Return the seconds for which to leave the origin alone; then it is learned anew."""
-        seconds = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0**self.pauses)
-        self.pauses += 1
-        self.refresh()
+    def rest(self, now: float) -> float:
+        """The origin works no more: return the seconds for which to leave it alone, twice as long each time.
+
+        Afterwards it has a fresh budget.
+        """
+        seconds = min(LONGEST_REST, FIRST_REST * 2.0**self.rests)
+        self.trust = OriginTrust.RESTING
+        self.rests += 1
+        self.resting_until = now + seconds
+        self.budget.reset()
         return seconds
 
-    def _begin(self, rule: str | None) -> None:
+    def _learn_again(self, rule: str | None) -> None:
+        unlearned = OriginTrust.RESTING if self.rests else OriginTrust.UNKNOWN
+        self.trust = unlearned if rule is None else OriginTrust.TRUSTED
         self.rule = rule
-        self.refresh()
-        self.settled = False
-        self.controlled = None
+        self.budget.reset()
+        self.is_settled = False
+        self.controlled_rule = None
         self.refusals = self.repeats = 0
-        self.trusted = False
         self._patience = REFUSALS_IN_A_ROW
-        self._first = None
+        self._first_digest = None
+
+    # --- refusals and repeats
+
+    def has_refused_many(self) -> bool:
+        """Return whether so many links in a row were refused that a link that worked should be looked up."""
+        return self.refusals >= self._patience
+
+    def needs_check(self) -> bool:
+        """Return whether so many links in a row were refused that the origin itself must be checked."""
+        return self.refusals >= (self._patience if self._good_links else REFUSALS_WITHOUT_GOOD_LINK)
+
+    def has_repeated_many(self) -> bool:
+        """Return whether so many links in a row gave bytes that cannot be examined that the origin must be checked."""
+        return self.repeats >= max(self._patience, REPEATS_IN_A_ROW)
+
+    # --- decoys and good links
+
+    def add_decoys(self, digests: Iterable[str]) -> None:
+        """Remember digests that this or another worker has proven to be decoys."""
+        new = set(digests) - self.decoys
+        self.decoys |= new
+        self._new_decoys |= new
+
+    def new_decoys(self) -> set[str]:
+        """Return the decoys that became known since the last call."""
+        new, self._new_decoys = self._new_decoys, set()
+        return new
+
+    def good_link(self, *, other_than: str | None = None) -> KnownGoodLink | None:
+        """Return the last link that worked, or the last one that gave other bytes than this digest."""
+        return next((link for link in reversed(self._good_links) if link.digest != other_than), None)
+
+    def load_good_links(self, links: Iterable[KnownGoodLink]) -> None:
+        """Remember links that worked before this process began, the last held first."""
+        self.has_loaded_good_links = True
+        for link in links:
+            if link.digest in self.decoys | {each.digest for each in self._good_links}:
+                continue
+            if len(self._good_links) == self._good_links.maxlen:
+                break
+            self._good_links.appendleft(link)
+        self.is_settled = self.is_settled or len(self._good_links) > 1

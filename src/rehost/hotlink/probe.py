@@ -1,99 +1,136 @@
-"""One link, asked under one Referer after another: what it gave each time, and the spools that must not be left."""
+"""One link, asked for under one Referer after another: the answer to each request, and the spools to remove."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Self
+from typing import NamedTuple, Self
 
+from rehost.attempt import FetchedImage, ImageFetcher, VisitLog
 from rehost.errors import Permanent, VisitError
-from rehost.model import Download, Image, Reason
-from rehost.run.visitor import Prove
+from rehost.hotlink.origin_state import OriginState
+from rehost.hotlink.referers import Referers
+from rehost.hotlink.repository import KnownGoodLink
+from rehost.model import Download, Reason, Referer
 
-Proven = tuple[Download, Image]
-Answer = Proven | VisitError
-"""What a request came to: a picture, or a refusal."""
-
-Sighting = tuple[str, str | None]
-"""Where bytes were seen: a link's URL, and the page that it stands on."""
+Answer = FetchedImage | VisitError
+"""An image, or why none came."""
 
 _REFUSALS = frozenset({Reason.HOTLINK_REFUSED, Reason.NOT_AN_IMAGE, Reason.DECOY})
-"""What another Referer may cure: 401, 403, 451, a page in place of the picture, a notice; no 404, no time-out."""
+"""What another Referer may cure: 401, 403, 451, a page in place of the image, a decoy; not a 404, not a timeout."""
+
+
+class Target(NamedTuple):
+    """A URL to ask for, and the page that it stands on."""
+
+    url: str  # normalised
+    page_url: str | None
 
 
 @dataclass(slots=True)
 class LinkProbe:
-    """The asking about one link. Use as a context manager: what is not taken is removed at its end."""
+    """The requests for one link. Use it as a context manager: at its end the spools that nobody took are removed."""
 
-    url: str
-    page_url: str | None
-    chain: tuple[str, ...]
-    header: Callable[[str, str, str | None], str | None]  # rule, URL, page -> Referer
-    prove: Prove
-    answers: dict[str, Answer] = field(default_factory=dict)
+    target: Target
+    origin: OriginState
+    referers: Referers
+    images: ImageFetcher
+    log: VisitLog
+    answers: dict[str, Answer] = field(default_factory=dict)  # by rule
     decoys: set[str] = field(default_factory=set)  # rules under which a decoy came
-    is_refused: bool = False  # counted as such, once however often it is gone through
-    is_repeated: bool = False
-    _spools: list[Download] = field(default_factory=list)
+    is_refusal_counted: bool = False  # once per link, however often the link is tried
+    is_repeat_counted: bool = False
+    _downloads: list[Download] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for download in self._spools:
+        for download in self._downloads:
             download.spool.unlink(missing_ok=True)
 
-    def take(self, rule: str) -> Proven:
-        """Return the picture that came under a rule; its spool is the caller's now."""
-        proven = self.answers[rule]
-        assert not isinstance(proven, VisitError)
-        self._spools.remove(proven[0])
-        return proven
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """The rules to try for this link, in order."""
+        return self.referers.chain(*self.target)
+
+    def first_rule(self) -> str:
+        """Return the rule to try first: the origin's, or the one nearest to it that this link has."""
+        rule, chain = self.origin.rule, self.chain
+        if rule is not None and rule in chain:
+            return rule
+        return chain[-1 if rule == Referer.PAGE else 0]
+
+    def take(self, rule: str) -> FetchedImage:
+        """Return the image that came under a rule; removing its spool is up to the caller now."""
+        image = self.answers[rule]
+        assert not isinstance(image, VisitError)
+        self._downloads.remove(image.download)
+        return image
 
     async def ask(self, rule: str, *, extra: bool) -> Answer:
-        """Ask for the link under a rule, once only if it is an extra request.
+        """Ask for the link under a rule, in a single attempt if the request is an extra one.
 
         Raises:
-            VisitError: what no other Referer would cure.
+            VisitError: no other Referer would cure it.
         """
-        answer = await self.try_under(rule, extra=extra)
+        answer = await self.try_rule(rule, extra=extra)
         if isinstance(answer, VisitError) and not is_refusal(answer):
             raise answer
         return answer
 
-    async def try_under(self, rule: str, *, extra: bool = True) -> Answer:
-        """Ask for the link under a rule; whatever comes is an answer, a picture or a refusal is kept."""
-        answer = await self.ask_for(self.url, self.page_url, rule, extra=extra)
+    async def try_rule(self, rule: str, *, extra: bool = True) -> Answer:
+        """Ask for the link under a rule; an image or a refusal is kept as the answer under that rule."""
+        answer = await self.ask_for(self.target, rule, extra=extra)
         if not isinstance(answer, VisitError) or is_refusal(answer):
             self.answers[rule] = answer
         return answer
 
-    async def ask_for(self, url: str, page_url: str | None, rule: str, *, extra: bool = True) -> Answer:
-        """Ask for any URL of the origin, by the same means."""
+    async def ask_for(self, target: Target, rule: str, *, extra: bool = True) -> Answer:
+        """Ask for any URL of the origin under a rule."""
         try:
-            proven = await self.prove(url, self.header(rule, url, page_url), once=extra)
+            image = await self.images.fetch(target.url, self.referers.header(rule, *target), self.log, once=extra)
         except VisitError as error:
             return error
-        self._spools.append(proven[0])
-        return proven
+        self._downloads.append(image.download)
+        return image
+
+    async def spend(self, *, keep: int | None = None) -> bool:
+        """Take one of the origin's extra requests, if more than `keep` are left.
+
+        By default one is kept, once the origin is settled, to recognise that it has changed.
+
+        Raises:
+            LearnedElsewhere: another worker learns the origin.
+        """
+        return await self.origin.budget.spend(keep=int(self.origin.is_settled) if keep is None else keep)
+
+    async def ask_extra(self, target: Target, rule: str) -> Answer | None:
+        """Ask for any URL of the origin with an extra request; None if none is left for it."""
+        return await self.ask_for(target, rule) if await self.spend() else None
+
+    async def check(self, link: KnownGoodLink) -> Answer | None:
+        """Ask for a link that worked, under the rule that worked; None if no extra request is left for it."""
+        if not await self.origin.budget.spend_on_check():
+            return None
+        return await self.ask_for(Target(link.url, link.page_url), self.origin.rule or self.chain[0])
 
     def failure(self) -> Permanent:
-        """Return why the link has no picture, of all the answers the one that says most."""
+        """Return why the link has no image: of all the answers, the one that says most."""
         refusals = [answer for answer in self.answers.values() if isinstance(answer, VisitError)]
         reasons = {error.reason for error in refusals} | ({Reason.DECOY} if self.decoys else set())
-        reason = next(word for word in (Reason.DECOY, Reason.HOTLINK_REFUSED, Reason.NOT_AN_IMAGE) if word in reasons)
+        reason = next(each for each in (Reason.DECOY, Reason.HOTLINK_REFUSED, Reason.NOT_AN_IMAGE) if each in reasons)
         return Permanent(reason, self.evidence())
 
     def evidence(self) -> str:
-        """Return what came under each rule, in a line."""
-        return "; ".join(f"{rule}: {self._said(rule, answer)}" for rule, answer in self.answers.items())
+        """Return the answer under each rule, in one line."""
+        return "; ".join(f"{rule}: {self._described(rule, answer)}" for rule, answer in self.answers.items())
 
-    def _said(self, rule: str, answer: Answer) -> str:
+    def _described(self, rule: str, answer: Answer) -> str:
         if isinstance(answer, VisitError):
             return answer.evidence or str(answer.reason)
-        return f"a decoy ({answer[0].digest[:12]})" if rule in self.decoys else "a picture"
+        return f"a decoy ({answer.download.digest[:12]})" if rule in self.decoys else "a picture"
 
 
 def is_refusal(error: VisitError) -> bool:
-    """Return whether another Referer might have been answered otherwise."""
+    """Return whether the origin might have answered otherwise under another Referer."""
     return error.reason in _REFUSALS

@@ -27,7 +27,7 @@ LONG_SECONDS = 0.1
 
 
 class ImageVerifier:
-    """Proves pictures in processes of their own; implements `ports.Inspector`.
+    """Proves pictures in processes of their own.
 
     Whatever can take long over untrusted bytes, or can be harmed by them, is done in those processes: this one passes
     paths on, and stays small. What it does itself, with `structure`, is to walk small files of those formats whose walk

@@ -128,5 +128,5 @@ class OnDemandService:
         async with self._recording:
             recorded = await parts.recorder.record(run, [visited.outcome])
         self._listen(recorded)
-        unveiled = await parts.unveiler.look(run, [visited.outcome])
+        unveiled = await parts.unveiler.clean(run, [visited.outcome])
         self._shift.add(task.link.source, visited, recorded, unveiled)

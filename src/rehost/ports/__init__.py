@@ -5,36 +5,28 @@ from rehost.ports.facts import (
     Compared,
     Entry,
     Found,
-    KnownGoodLink,
     LinkCounts,
     LinkQuery,
     Noted,
     Restore,
-    Spending,
     T,
     Transaction,
     WriteBack,
 )
 from rehost.ports.keeping import Catalogue
 from rehost.ports.ledger import Ledger
-from rehost.ports.origin import Fetcher, Inspector, Origins
 
 __all__ = [
     "Catalogue",
     "Clearing",
     "Compared",
     "Entry",
-    "Fetcher",
     "Found",
-    "Inspector",
-    "KnownGoodLink",
     "Ledger",
     "LinkCounts",
     "LinkQuery",
     "Noted",
-    "Origins",
     "Restore",
-    "Spending",
     "T",
     "Transaction",
     "WriteBack",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any, NewType, TypeVar
 
 from rehost.model import Copy, Link, Reason, State
@@ -16,15 +15,6 @@ T = TypeVar("T")
 
 Transaction = Any
 """An open transaction, of whoever's `transact` made it; opaque here, passed on as it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class KnownGoodLink:
-    """A link that gave a picture, and that picture's digest."""
-
-    url: str
-    page_url: str | None
-    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +98,3 @@ class Restore:
     url: str  # the link that the row held then
     before: str | None  # the local URL that is to come back
     after: str | None  # the one that the run wrote
-
-
-class Spending(Enum):
-    """What came of asking for one of an origin's extra requests."""
-
-    GRANTED = "granted"
-    USED_UP = "used up"
-    ELSEWHERE = "elsewhere"  # another worker learns this origin, or has just done so: what it finds holds for us

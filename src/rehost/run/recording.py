@@ -93,7 +93,7 @@ class Recording:
         """
         while True:
             group = await self._recorded.get()
-            self._tell_unveiled(await self._bear("unveil", self._unveiler.look(run, group)) or 0)
+            self._tell_unveiled(await self._bear("unveil", self._unveiler.clean(run, group)) or 0)
             self._recorded.task_done()
 
     async def _join(self) -> None:

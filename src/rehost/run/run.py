@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from rehost.attempt import Postponed
 from rehost.clock import Clock
 from rehost.errors import OperatorError, StoreError
 from rehost.events import HostDeferred, Listener, Planned, Recorded, RunBegan, RunEnded, Visited
@@ -25,11 +26,10 @@ from rehost.run.limits import Limits
 from rehost.run.planner import Planner
 from rehost.run.recorder import Recorder
 from rehost.run.recording import Recording
-from rehost.run.retry import BUG_WAIT
 from rehost.run.stats import RunStats
 from rehost.run.stopping import unless_stopped
 from rehost.run.task_queue import TaskQueue
-from rehost.run.visitor import Postponed, Visitor
+from rehost.run.visitor import BUG_WAIT, Visitor
 from rehost.store.base import Store
 
 T = TypeVar("T")
@@ -66,7 +66,7 @@ async def visit_safely(
     visitor: Visitor, task: Task, *, may_set_aside: bool = False, aside: Postponed | None = None
 ) -> Visited:
     """Visit one link, safely."""
-    came = await safely("visit", [task], visitor.visit(task, may_set_aside=may_set_aside, aside=aside))
+    came = await safely("visit", [task], visitor.visit(task, may_postpone=may_set_aside, postponed=aside))
     return Visited(came[0], task.host, size=0, seconds=0.0, attempts=0) if isinstance(came, list) else came
 
 

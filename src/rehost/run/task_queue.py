@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
+from rehost.attempt import Postponed
 from rehost.hosts.limiter import HostLimiter
 from rehost.model import Task
 from rehost.ports import Ledger
 from rehost.run.limits import Limits
-from rehost.run.visitor import Postponed
 
 
 class TaskQueue:

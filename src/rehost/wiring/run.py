@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from random import SystemRandom
 
 from rehost import process_identity as identity
+from rehost.attempt import ImageFetcher
 from rehost.catalogue import TableCatalogue
 from rehost.clock import Clock
 from rehost.events import Listener
@@ -21,12 +22,10 @@ from rehost.hosts.shares import DailyQuota, HostShares
 from rehost.hotlink.cleanup import DecoyCleaner
 from rehost.hotlink.learner import Learner
 from rehost.hotlink.referers import Referers
-from rehost.hotlink.repository import SqlOrigins
-from rehost.hotlink.seen_digests import SeenDigests
+from rehost.hotlink.repository import OriginRepository
 from rehost.http.address_policy import AddressPolicy
 from rehost.http.proxy import Proxies
 from rehost.http.redirects import Hops
-from rehost.http.url import normalise
 from rehost.images.verifier import ImageVerifier
 from rehost.ledger.entries import SqlLedger
 from rehost.ledger.migrations import migrate
@@ -86,7 +85,7 @@ async def open_parts(
         )
         ledger = SqlLedger(theirs, worker=me, lease_seconds=settings.lease_seconds, url=layouts[0].url)
         await ledger.bury(identity.is_gone)
-        origins = SqlOrigins(theirs, worker=me.name, lease_seconds=settings.lease_seconds)
+        origins = OriginRepository(theirs, worker=me.name, lease_seconds=settings.lease_seconds)
         shares = HostShares(
             theirs, worker=me.name, concurrency=settings.concurrency, lease_seconds=settings.lease_seconds
         )
@@ -109,22 +108,15 @@ async def open_parts(
         )
         client = await stack.enter_async_context(_client(settings, clock, limits.requests, gate))
         inspector = await stack.enter_async_context(_inspector(settings, clock))
-        learner = Learner(
-            origins,
-            _referers(settings),
-            SeenDigests(random),
-            normalise=normalise,
-            clock=clock,
-            listen=listen,
-            pause=gate.pause,
-        )
+        fetcher = ImageFetcher(client, inspector, store, gate, clock, random, settings.attempts)
+        learner = Learner(origins, _referers(settings), fetcher, gate, random, clock, listen)
         joint = ours is theirs
         parts = []
         for catalogue, layout in zip(catalogues, layouts, strict=True):
-            visitor = Visitor(client, inspector, store, layout, learner, gate, clock, random, settings.attempts)
+            visitor = Visitor(learner, inspector, store, layout, clock, random)
             rows = Rows(catalogue, layout, joint)
             recorder = Recorder(ledger, store, rows, safely)
-            unveiler = DecoyCleaner(ledger, store, rows, learner, visitor)
+            unveiler = DecoyCleaner(ledger, store, rows, learner)
             planner = Planner(ledger, store, rows)
             parts.append(Components(planner, visitor, recorder, ledger, politeness, gate, pulse, unveiler, store))
         yield parts

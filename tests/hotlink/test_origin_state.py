@@ -7,11 +7,9 @@ from tests.hotlink.learning import HOST, urls, worker
 from tests.misbehaviours import NOTICE
 from tests.pictures import picture
 
-from rehost.hotlink.origin_state import EXTRA_REQUESTS
-from rehost.hotlink.probe_budget import MOST_WAIT_SECONDS
-from rehost.hotlink.repository import SqlOrigins
+from rehost.hotlink.origin_state import EXTRA_REQUESTS, MOST_WAIT_SECONDS
+from rehost.hotlink.repository import OriginRepository, Spending
 from rehost.model import Format, Reason
-from rehost.ports import Spending
 
 
 @pytest.fixture
@@ -22,7 +20,7 @@ def spools(tmp_path):
 
 
 def sql(database, name):
-    return SqlOrigins(database, worker=name, lease_seconds=60.0)
+    return OriginRepository(database, worker=name, lease_seconds=60.0)
 
 
 @pytest.mark.parametrize("behaviour", ["demands-any-page", "demands-www-page", "permissive"])

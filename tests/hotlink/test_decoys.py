@@ -6,20 +6,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehost.hotlink.seen_digests import SeenDigests
+from rehost.hotlink.decoys import SeenDigests, control_urls
+from rehost.hotlink.probe import Target
 
 ORIGIN = "https://oss.adquan.com"
 
 
+RANDOM = Random(3)
+
+
 @pytest.fixture
-def suspicions():
-    return SeenDigests(Random(3))
+def seen():
+    return SeenDigests()
 
 
-def test_bytes_under_a_second_link_are_suspect(suspicions):
-    assert suspicions.see(ORIGIN, "d", f"{ORIGIN}/1.png", "https://page/1") is None
-    assert suspicions.see(ORIGIN, "d", f"{ORIGIN}/2.png", None) == (f"{ORIGIN}/1.png", "https://page/1")
-    assert suspicions.see(ORIGIN, "d", f"{ORIGIN}/3.png", None) == (f"{ORIGIN}/1.png", "https://page/1")
+def test_bytes_under_a_second_link_are_suspect(seen):
+    assert seen.add(ORIGIN, "d", Target(f"{ORIGIN}/1.png", "https://page/1")) is None
+    assert seen.add(ORIGIN, "d", Target(f"{ORIGIN}/2.png", None)) == (f"{ORIGIN}/1.png", "https://page/1")
+    assert seen.add(ORIGIN, "d", Target(f"{ORIGIN}/3.png", None)) == (f"{ORIGIN}/1.png", "https://page/1")
 
 
 @pytest.mark.parametrize(
@@ -30,30 +34,30 @@ def test_bytes_under_a_second_link_are_suspect(suspicions):
         ("https://file.adquan.com", "d", "https://file.adquan.com/1.png"),
     ],
 )
-def test_the_same_link_other_bytes_and_other_origins_are_not(suspicions, origin, digest, url):
-    suspicions.see(ORIGIN, "d", f"{ORIGIN}/1.png", None)
+def test_same_link_or_other_bytes_or_another_origin_are_not_suspect(seen, origin, digest, url):
+    seen.add(ORIGIN, "d", Target(f"{ORIGIN}/1.png", None))
 
-    assert suspicions.see(origin, digest, url, None) is None
-
-
-def test_what_was_found_genuine_is_suspect_no_more_until_the_origin_changes(suspicions):
-    suspicions.see(ORIGIN, "d", f"{ORIGIN}/1.png", None)
-    suspicions.clear(ORIGIN, "d")
-    assert suspicions.is_genuine(ORIGIN, "d")
-    assert suspicions.see(ORIGIN, "d", f"{ORIGIN}/2.png", None) is None
-
-    suspicions.doubt(ORIGIN)
-    assert not suspicions.is_genuine(ORIGIN, "d")
-    assert suspicions.see(ORIGIN, "d", f"{ORIGIN}/2.png", None) == (f"{ORIGIN}/1.png", None)
+    assert seen.add(origin, digest, Target(url, None)) is None
 
 
-def test_what_came_longest_ago_is_forgotten_first():
-    suspicions = SeenDigests(Random(3), most=2)
+def test_genuine_bytes_are_not_suspect_until_the_origin_changes(seen):
+    seen.add(ORIGIN, "d", Target(f"{ORIGIN}/1.png", None))
+    seen.add_genuine(ORIGIN, "d")
+    assert seen.is_genuine(ORIGIN, "d")
+    assert seen.add(ORIGIN, "d", Target(f"{ORIGIN}/2.png", None)) is None
+
+    seen.forget_genuine(ORIGIN)
+    assert not seen.is_genuine(ORIGIN, "d")
+    assert seen.add(ORIGIN, "d", Target(f"{ORIGIN}/2.png", None)) == (f"{ORIGIN}/1.png", None)
+
+
+def test_least_recently_seen_digest_is_forgotten_first():
+    seen = SeenDigests(most=2)
     for digest in ("a", "b", "a", "c"):
-        suspicions.see(ORIGIN, digest, f"{ORIGIN}/{digest}.png", None)
+        seen.add(ORIGIN, digest, Target(f"{ORIGIN}/{digest}.png", None))
 
-    assert suspicions.see(ORIGIN, "a", f"{ORIGIN}/2.png", None) is not None
-    assert suspicions.see(ORIGIN, "b", f"{ORIGIN}/2.png", None) is None
+    assert seen.add(ORIGIN, "a", Target(f"{ORIGIN}/2.png", None)) is not None
+    assert seen.add(ORIGIN, "b", Target(f"{ORIGIN}/2.png", None)) is None
 
 
 @pytest.mark.parametrize(
@@ -75,8 +79,8 @@ def test_what_came_longest_ago_is_forgotten_first():
         ("/.png", r"/[a-z0-9]{18}\.png"),
     ],
 )
-def test_a_control_has_another_name_of_the_same_shape_in_the_same_folder(suspicions, path, pattern):
-    control, *_ = suspicions.controls(f"{ORIGIN}{path}?x=1")
+def test_first_control_has_a_name_of_the_same_shape_in_the_same_folder(path, pattern):
+    control, *_ = control_urls(f"{ORIGIN}{path}?x=1", RANDOM)
 
     assert urlsplit(control)[:2] == urlsplit(ORIGIN)[:2]
     assert urlsplit(control).query == "x=1"
@@ -94,15 +98,15 @@ def test_a_control_has_another_name_of_the_same_shape_in_the_same_folder(suspici
         ("/logos/a.jpg?size=big", None),
     ],
 )
-def test_what_else_may_name_the_picture_is_another_one_in_a_second_control(suspicions, link, pattern):
-    _, *far = suspicions.controls(f"{ORIGIN}{link}")
+def test_second_control_replaces_whatever_else_may_name_the_image(link, pattern):
+    _, *far = control_urls(f"{ORIGIN}{link}", RANDOM)
 
     assert bool(far) is bool(pattern)
     assert all(re.fullmatch(pattern, control.removeprefix(ORIGIN)) for control in far)
 
 
-def test_where_the_name_may_be_a_folder_a_second_control_has_another_one(suspicions):
-    near, far = suspicions.controls("https://mmbiz.qpic.cn/mmbiz_png/Qd3dF0mzyRic7iaG8kPw5eXu/640?wx_fmt=png")
+def test_second_control_replaces_a_folder_that_may_name_the_image():
+    near, far = control_urls("https://mmbiz.qpic.cn/mmbiz_png/Qd3dF0mzyRic7iaG8kPw5eXu/640?wx_fmt=png", RANDOM)
 
     assert urlsplit(near).path.startswith("/mmbiz_png/Qd3dF0mzyRic7iaG8kPw5eXu/")
     assert urlsplit(far).path.startswith("/mmbiz_png/")
@@ -111,9 +115,9 @@ def test_where_the_name_may_be_a_folder_a_second_control_has_another_one(suspici
 
 
 @given(st.lists(st.text("ab1.%é-_", max_size=12), max_size=5), st.integers())
-def test_no_control_is_the_link_itself(segments, seed):
+def test_no_control_url_is_the_link_itself(segments, seed):
     url = f"{ORIGIN}/{'/'.join(segments)}"
-    controls = SeenDigests(Random(seed)).controls(url)
+    controls = control_urls(url, Random(seed))
 
     assert url not in controls
     assert len(set(controls)) == len(controls)

@@ -1,0 +1,144 @@
+"""One URL under one Referer: fetched and verified, again within seconds where that can help.
+
+Two kinds of retry are never mixed (invariant 6). The attempts made here belong to one visit and are seconds apart, or
+the later ones come last in the run. Visits are minutes to weeks apart (run/visitor.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import NamedTuple
+
+from rehost.clock import Clock
+from rehost.errors import RehostError, SlowToAnswer, Transient
+from rehost.fetch.fetcher import Client
+from rehost.hosts.latency import LatencyTracker
+from rehost.hosts.scheduler import RequestScheduler
+from rehost.images.verifier import ImageVerifier
+from rehost.model import Download, Image, NotModified, Partial, Request
+from rehost.store.base import Store
+
+FIRST_ATTEMPT_WAIT = 0.5
+LONGEST_ATTEMPT_WAIT = 10.0
+"""Seconds; an attempt that would have to wait longer is left to the next visit."""
+
+
+class Postponed(RehostError):  # noqa: N818 - not an error: other links come first
+    """The first attempt failed for a passing cause; first attempts at other links come before the second one.
+
+    Attributes:
+        until: monotonic seconds before which the second attempt must not be made.
+    """
+
+    def __init__(self, until: float) -> None:
+        super().__init__(f"until {until:.1f}")
+        self.until = until
+
+
+class FetchedImage(NamedTuple):
+    """A downloaded body and what it proved to be. Whoever holds it removes its spool."""
+
+    download: Download
+    image: Image
+
+
+@dataclass(slots=True)
+class VisitLog:
+    """The attempts of one visit so far: how many there were, and how many bytes came."""
+
+    host: str
+    may_postpone: bool = False  # the first attempt may end the visit with Postponed
+    postponed: Postponed | None = None  # the visit resumes after this; its first attempt is made already
+    attempts: int = 0
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFetcher:
+    """Fetches and verifies images, each request in a slot of its host."""
+
+    fetcher: Client
+    verifier: ImageVerifier
+    store: Store
+    scheduler: RequestScheduler
+    clock: Clock
+    random: Random
+    attempts: int  # per URL and Referer, the first included; at least one
+    latency: LatencyTracker = field(default_factory=LatencyTracker)
+
+    async def fetch(self, url: str, referer: str | None, log: VisitLog, *, once: bool = False) -> FetchedImage:
+        """Return the image at a normalised URL; a body that was cut resumes where it stopped.
+
+        Args:
+            url: normalised.
+            referer: the header's value; None for no header.
+            log: of the visit; updated.
+            once: make a single attempt.
+
+        Raises:
+            VisitError: there is no image.
+            Postponed: the visit is to resume later.
+            HostPaused: the host must be left alone; nothing was sent.
+            StoreError: the store cannot take the body.
+        """
+        most = 1 if once else self.attempts
+        attempt = await self._resume(log)
+        partial: Partial | None = None
+        try:
+            while True:
+                attempt += 1
+                log.attempts += 1
+                may_postpone = log.may_postpone and log.attempts == 1 < most
+                limit = self.latency.seconds(log.host) if may_postpone else None
+                request = Request(url, self.store.spool(), referer, partial=partial, answer_seconds=limit)
+                try:
+                    return await self._attempt(request, log)
+                except Transient as error:
+                    partial = error.partial
+                    wait = attempt_wait(attempt, error, self.random)
+                    if attempt >= most or wait is None:
+                        raise
+                    if may_postpone and partial is None:
+                        raise Postponed(self.clock.monotonic() + wait) from error
+                    await self.clock.sleep(wait)
+        except BaseException:  # no later attempt will use what has arrived
+            if partial is not None:
+                partial.spool.unlink(missing_ok=True)
+            raise
+
+    async def _resume(self, log: VisitLog) -> int:
+        """Return how many attempts were made before the visit was postponed, once the wait after them is over."""
+        if log.postponed is None:
+            return 0
+        wait, log.postponed, log.attempts = log.postponed.until - self.clock.monotonic(), None, 1
+        if wait > 0:
+            await self.clock.sleep(wait)
+        return log.attempts
+
+    async def _attempt(self, request: Request, log: VisitLog) -> FetchedImage:
+        try:
+            async with self.scheduler.slot(log.host):
+                download = await self.fetcher.fetch(request)
+        except SlowToAnswer:
+            self.latency.gave_up(log.host)
+            raise
+        assert not isinstance(download, NotModified)  # no request made here is conditional
+        self.latency.answered(log.host, download.waited_seconds)
+        log.size += download.size
+        try:
+            return FetchedImage(download, await self.verifier.inspect(download.spool))
+        except BaseException:
+            download.spool.unlink(missing_ok=True)
+            raise
+
+
+def attempt_wait(attempt: int, error: Transient, random: Random) -> float | None:
+    """Return the seconds to wait after attempt number `attempt` (from 1), or None to leave the rest to another visit.
+
+    Exponential with full jitter: uniform between 0 and min(cap, base * 2 ** (attempt - 1)) (Marc Brooker, "Exponential
+    Backoff And Jitter", 2015), and never less than the origin's Retry-After (RFC 9110, section 10.2.3).
+    """
+    wait = random.uniform(0.0, min(LONGEST_ATTEMPT_WAIT, FIRST_ATTEMPT_WAIT * 2.0 ** (attempt - 1)))
+    wait = max(wait, error.retry_after or 0.0)
+    return wait if wait <= LONGEST_ATTEMPT_WAIT else None

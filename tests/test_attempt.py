@@ -1,0 +1,126 @@
+"""Attempts at one URL, with a real origin, client and store: which spools are left, and how long they wait."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rehost.attempt import FIRST_ATTEMPT_WAIT, LONGEST_ATTEMPT_WAIT, ImageFetcher, VisitLog, attempt_wait
+from rehost.clock import Clock
+from rehost.errors import Transient
+from rehost.hosts.scheduler import HostPaused
+from rehost.images.verifier import ImageVerifier
+from rehost.model import Reason
+from rehost.store.local import LocalStore
+from tests.http.conftest import client
+from tests.origin import Origin
+
+HOST = "pics.example"
+
+
+class Turns:
+    """Gives a number of turns; then something else happens."""
+
+    def __init__(self, number, instead=None):
+        self.left = number
+        self._instead = instead
+
+    @asynccontextmanager
+    async def slot(self, host):
+        if not self.left:
+            await self._instead(host)
+        self.left -= 1
+        yield
+
+
+class RestlessClock(Clock):
+    """A clock whose sleeps end at once, or never."""
+
+    def __init__(self, *, is_endless=False):
+        self.is_waited_for = asyncio.Event()
+        self._is_endless = is_endless
+
+    async def sleep(self, seconds):  # noqa: ARG002 - however long
+        self.is_waited_for.set()
+        if self._is_endless:
+            await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def fetching_cut_image(folder, turns, clock, attempts=3):
+    """Yield the fetch of an image whose body is cut in the first attempt, and what lists the spools on disk."""
+    verifier = ImageVerifier(
+        verify="structure",
+        max_pixels=1 << 24,
+        max_frames=10,
+        decode_memory_bytes=1 << 28,
+        decode_seconds=5.0,
+        processes=1,
+        clock=clock,
+    )
+    with Origin() as origin:
+        async with client(origin) as fetcher, verifier, LocalStore(folder, clock=clock, min_free_bytes=0) as store:
+            images = ImageFetcher(fetcher, verifier, store, turns, clock, Random(1), attempts)
+            spools = store.spool().parent
+            fetching = images.fetch(origin.url("cut-once", host=HOST), None, VisitLog(HOST))
+            yield fetching, lambda: list(spools.iterdir())
+
+
+async def test_partial_body_is_removed_when_the_host_is_paused_before_the_next_attempt(tmp_path):
+    async def pause(host):
+        raise HostPaused(host)
+
+    async with fetching_cut_image(tmp_path, Turns(1, pause), RestlessClock()) as (fetching, left):
+        with pytest.raises(HostPaused):
+            await fetching
+        assert left() == []
+
+
+async def test_partial_body_is_removed_when_the_visit_is_cancelled_between_two_attempts(tmp_path):
+    clock = RestlessClock(is_endless=True)
+    async with fetching_cut_image(tmp_path, Turns(2), clock) as (fetching, left):
+        visit = asyncio.create_task(fetching)
+        await asyncio.wait_for(clock.is_waited_for.wait(), 10)
+        assert len(left()) == 1
+        visit.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await visit
+        assert left() == []
+
+
+async def test_partial_body_is_removed_after_the_last_attempt(tmp_path):
+    async with fetching_cut_image(tmp_path, Turns(1), RestlessClock(), attempts=1) as (fetching, left):
+        with pytest.raises(Transient):
+            await fetching
+        assert left() == []
+
+
+async def test_partial_body_becomes_the_image(tmp_path):
+    async with fetching_cut_image(tmp_path, Turns(2), RestlessClock()) as (fetching, left):
+        download, _ = await fetching
+        assert left() == [download.spool]
+
+
+@given(st.integers(1, 50), st.integers())
+def test_attempt_waits_at_most_the_cap(attempt, seed):
+    wait = attempt_wait(attempt, Transient(Reason.UNREACHABLE), Random(seed))
+
+    assert wait is not None
+    assert 0 <= wait <= min(LONGEST_ATTEMPT_WAIT, FIRST_ATTEMPT_WAIT * 2 ** (attempt - 1))
+
+
+def test_attempt_waits_at_least_as_long_as_the_origin_asks():
+    wait = attempt_wait(1, Transient(Reason.THROTTLED, retry_after=7.0), Random(1))
+
+    assert wait == 7.0
+
+
+def test_invariant_6_wait_longer_than_seconds_is_left_to_the_next_visit():
+    wait = attempt_wait(1, Transient(Reason.THROTTLED, retry_after=3600.0), Random(1))
+
+    assert wait is None
