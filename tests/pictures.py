@@ -1,6 +1,6 @@
-"""Real pictures, small and the same on every run: what the tests' origins serve and the inspector proves."""
+"""Real pictures, small and the same on every run, for origins to serve and the verifier to check."""
 
-# ruff: noqa: A002 -- `format` is the word for it, here as in rehost.model
+# ruff: noqa: A002 -- `format` is the word for it, as in rehost.model
 
 import io
 import random
@@ -14,7 +14,7 @@ from rehost.model import Format
 register_heif_opener(decode_threads=1)
 
 WRITABLE = tuple(Format)
-"""Every format that Pillow writes; HEIC by the plugin that the extra `heic` brings."""
+"""Every format that Pillow can write; HEIC with the plugin of the extra `heic`."""
 
 ANIMATED = (Format.GIF, Format.PNG, Format.WEBP, Format.AVIF, Format.TIFF)
 """Formats that hold several frames (pages, in TIFF)."""
@@ -64,6 +64,6 @@ def animation(seed: int, format: Format = Format.GIF, frames: int = 3, width: in
 
 
 def _paint(seed: int, width: int, height: int) -> Image.Image:
-    """Return soft, coloured clouds: they compress as photographs do, and no two seeds give the same."""
+    """Return soft, coloured clouds: they compress as photographs do, and differ for each seed."""
     clouds = Image.frombytes("RGB", (8, 6), random.Random(seed).randbytes(8 * 6 * 3))
     return clouds.resize((width, height), Image.Resampling.BICUBIC)

@@ -1,4 +1,4 @@
-"""An inspector with processes of its own, for the tests of one module."""
+"""An image verifier with decoder processes of its own, for the tests of one module."""
 
 import asyncio
 
@@ -11,8 +11,8 @@ from rehost.images.verifier import ImageVerifier
 MEBIBYTE = 1 << 20
 
 
-def inspector(**changes):
-    """Return a ProofInspector as operators have it by default, but for `changes`."""
+def verifier(**changes):
+    """Return an ImageVerifier with the default settings, except for `changes`."""
     defaults = {
         "verify": "decode",
         "max_pixels": 50_000_000,
@@ -25,32 +25,32 @@ def inspector(**changes):
     return ImageVerifier(**defaults | changes)
 
 
-class Prover:
-    """Proves bytes one after the other, for tests that have no event loop of their own."""
+class Verify:
+    """Verifies files one after the other, for tests that have no event loop of their own."""
 
-    def __init__(self, runner, subject, path):
+    def __init__(self, runner, verifier, path):
         self._runner = runner
-        self._subject = subject
+        self._verifier = verifier
         self._path = path
 
     def file(self, path):
-        """Return the Image that the file proves to be, or the VisitError."""
+        """Return the Image in the file, or the VisitError."""
         try:
-            return self._runner.run(self._subject.inspect(path))
+            return self._runner.run(self._verifier.inspect(path))
         except VisitError as error:
             return error
 
     def __call__(self, data):
-        """Return the Image that the bytes prove to be, or the VisitError."""
+        """Return the Image in the bytes, or the VisitError."""
         self._path.write_bytes(data)
         return self.file(self._path)
 
 
 @pytest.fixture(scope="module", params=["decode"])
-def prove(request, tmp_path_factory):
-    """A Prover; parametrise indirectly with "structure" to do without a decoder."""
+def verify(request, tmp_path_factory):
+    """A Verify; parametrise indirectly with "structure" to verify without a decoder."""
     with asyncio.Runner() as runner:
-        subject = inspector(verify=request.param)
+        subject = verifier(verify=request.param)
         runner.run(subject.__aenter__())
-        yield Prover(runner, subject, tmp_path_factory.mktemp("pictures") / "picture")
+        yield Verify(runner, subject, tmp_path_factory.mktemp("pictures") / "picture")
         runner.run(subject.__aexit__(None, None, None))

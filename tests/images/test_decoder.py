@@ -25,7 +25,7 @@ END = b"\xff\xd9"
 
 @cache
 def photograph(mode="RGB", **options):
-    """Return a JPEG whose blocks all differ, as those of a photograph do."""
+    """Return a JPEG whose blocks all differ, as in a photograph."""
     file = io.BytesIO()
     with Pillow.open(io.BytesIO(picture(5, Format.PNG, 320, 240))) as clouds:
         grain = Pillow.frombytes(mode, (320, 240), random.Random(5).randbytes(320 * 240 * len(mode)))
@@ -54,53 +54,53 @@ def last_scan(whole):
     return head + int.from_bytes(whole[head : head + 2], "big"), len(whole) - 2
 
 
-def closed(data):
-    """Return what was cut, with an end of image behind it."""
+def with_end(data):
+    """Return a truncated JPEG with an end of image appended."""
     return data.removesuffix(b"\xff") + END
 
 
-def read(data):
+def decode_all(data):
     return decode(io.BytesIO(data), examine(data, LIMITS), LIMITS)
 
 
 @pytest.mark.parametrize("name", JPEGS)
-def test_a_whole_jpeg_may_have_other_bytes_before_its_end_and_behind_it(name):
+def test_whole_jpeg_with_other_bytes_before_and_after_its_end_is_accepted(name):
     whole = photograph(**JPEGS[name])
 
-    assert read(whole + whole) == 1
-    for other in (b"", bytes(1000), b"\xff" * 5, b"\xff\xd0"):  # padding, fill bytes, a restart that restarts nothing
-        assert read(whole[:-2] + other + END) == 1
+    assert decode_all(whole + whole) == 1
+    for other in (b"", bytes(1000), b"\xff" * 5, b"\xff\xd0"):  # padding, fill bytes, a restart without data
+        assert decode_all(whole[:-2] + other + END) == 1
 
 
 @pytest.mark.parametrize("name", JPEGS)
-def test_a_jpeg_is_read_in_pieces_of_any_size(name, monkeypatch):
+def test_jpeg_can_be_read_in_pieces_of_any_size(name, monkeypatch):
     whole = photograph(**JPEGS[name])
 
     for size in (61, 1000):
         monkeypatch.setattr("rehost.images.decoder._READ_BYTES", size)
-        assert read(whole) == 1
+        assert decode_all(whole) == 1
 
 
 @pytest.mark.parametrize("name", JPEGS)
-def test_no_cut_of_a_jpeg_passes_for_a_whole_one_whose_end_was_put_behind_it(name):
+def test_truncated_jpeg_with_an_appended_end_is_refused(name):
     whole = photograph(**JPEGS[name])
     start, end = last_scan(whole)
 
     for size in [*range(start + 1, end - 32, (end - start) // 50), end - 32]:
         with pytest.raises(Transient) as caught:
-            read(closed(whole[:size]))
+            decode_all(with_end(whole[:size]))
         assert caught.value.reason is Reason.TRUNCATED
 
 
-def test_a_progressive_jpeg_that_was_cut_in_an_earlier_scan_is_noticed():
+def test_progressive_jpeg_truncated_in_an_earlier_scan_is_refused():
     whole = photograph(progressive=True)
     end = whole.index(b"\xff\xc4", whole.index(b"\xff\xda"))  # the tables of the next scan
 
     with pytest.raises(Transient):
-        read(closed(whole[: end - 100]))
+        decode_all(with_end(whole[: end - 100]))
 
 
-def test_a_decoder_that_sees_more_than_was_announced_is_stopped():
+def test_more_pixels_or_frames_than_the_structure_announced_are_refused():
     with pytest.raises(Permanent) as pixels:
         decode(io.BytesIO(picture(1, Format.PNG, 1200, 1000)), StructureResult(Image(Format.PNG, 1, 1, 1)), LIMITS)
     with pytest.raises(Permanent) as frames:
@@ -109,7 +109,7 @@ def test_a_decoder_that_sees_more_than_was_announced_is_stopped():
     assert pixels.value.reason is frames.value.reason is Reason.TOO_LARGE
 
 
-def test_a_fault_of_the_disk_is_not_held_against_the_picture():
+def test_disk_error_does_not_count_against_the_picture():
     class Failing(io.BytesIO):
         def read(self, _=-1):
             raise OSError(5, "Input/output error")
@@ -120,7 +120,7 @@ def test_a_fault_of_the_disk_is_not_held_against_the_picture():
     assert not isinstance(caught.value, VisitError)
 
 
-def test_a_picture_that_sends_its_decoder_before_the_file_is_no_fault_of_the_disk(tmp_path):
+def test_picture_with_an_offset_before_the_file_is_corrupt_and_no_disk_error(tmp_path):
     path = tmp_path / "picture"
     path.write_bytes(BEFORE_THE_FILE)
 

@@ -11,32 +11,32 @@ from pathlib import Path
 
 import pytest
 from PIL import Image as Pillow
-from tests.images.conftest import MEBIBYTE, inspector
+from tests.images.conftest import MEBIBYTE, verifier
 from tests.pictures import picture
 
 from rehost.errors import OperatorError, Permanent, StoreError, Transient
-from rehost.images import decoder_main as process
-from rehost.images.decoder_main import Bounds
-from rehost.images.decoder_pool import Died, Pool
+from rehost.images.decoder_main import OUT_OF_MEMORY, Bounds
+from rehost.images.decoder_pool import DecoderDied, DecoderPool
+from rehost.images.verifier import visit_error
 from rehost.model import Format, Image, Reason
 
 BOUNDS = Bounds(decode=True, max_pixels=10**6, max_frames=10, memory_bytes=512 * MEBIBYTE, picture_seconds=20)
 
 
-BYSTANDERS = set()
+OTHER_CHILDREN = set()
 
 
 @pytest.fixture(autouse=True)
-def bystanders():
-    """Know the processes that other tests' fixtures run."""
-    BYSTANDERS.clear()
-    BYSTANDERS.update(children())
+def other_children():
+    """Remember the processes that fixtures of other tests run."""
+    OTHER_CHILDREN.clear()
+    OTHER_CHILDREN.update(children())
 
 
 def children():
-    """Return the process ids of this process's children that this test has brought about."""
+    """Return the process ids of the child processes that this test has started."""
     listed = (task / "children" for task in Path("/proc/self/task").iterdir())
-    return {int(pid) for path in listed for pid in path.read_text().split()} - BYSTANDERS
+    return {int(pid) for path in listed for pid in path.read_text().split()} - OTHER_CHILDREN
 
 
 def status(pid):
@@ -49,7 +49,7 @@ def signals(mask):
 
 @pytest.fixture
 def spool(tmp_path):
-    """A callable: put bytes into a file and return its path."""
+    """A function that writes bytes into a file and returns its path."""
 
     def put(data, name="spool"):
         path = tmp_path / name
@@ -60,16 +60,16 @@ def spool(tmp_path):
 
 
 def blank(side):
-    """Return a GIF that is small to send and large to decode."""
+    """Return a GIF with few bytes and many pixels."""
     file = io.BytesIO()
     Pillow.new("L", (side, side)).save(file, "GIF")
     return file.getvalue()
 
 
-async def test_what_takes_more_memory_than_allowed_is_too_large_and_costs_one_picture(spool):
+async def test_picture_that_needs_too_much_memory_is_too_large_and_the_next_one_is_verified(spool):
     bomb, good = spool(blank(7000), "bomb"), spool(picture(1), "good")
 
-    async with inspector(decode_memory_bytes=80 * MEBIBYTE, processes=1) as subject:
+    async with verifier(decode_memory_bytes=80 * MEBIBYTE, processes=1) as subject:
         with pytest.raises(Permanent, match="IMAGE_DECODE_MEMORY") as caught:
             await subject.inspect(bomb)
         assert caught.value.reason is Reason.TOO_LARGE
@@ -77,43 +77,43 @@ async def test_what_takes_more_memory_than_allowed_is_too_large_and_costs_one_pi
 
 
 @pytest.mark.parametrize("kind", [Format.WEBP, Format.AVIF, Format.JPEG2000])
-async def test_a_library_that_does_not_say_that_memory_is_short_is_understood(kind, spool):
+async def test_lack_of_memory_is_recognised_where_the_library_does_not_report_it(kind, spool):
     path = spool(picture(1, kind, 2400, 1600))
 
-    async with inspector(decode_memory_bytes=56 * MEBIBYTE, processes=1) as subject:
+    async with verifier(decode_memory_bytes=56 * MEBIBYTE, processes=1) as subject:
         with pytest.raises(Permanent) as caught:
             await subject.inspect(path)
 
     assert caught.value.reason is Reason.TOO_LARGE
 
 
-async def test_what_takes_longer_than_allowed_is_too_large_and_costs_one_picture(spool):
+async def test_picture_that_takes_too_long_is_too_large_and_the_next_one_is_verified(spool):
     bomb, good = spool(blank(7000), "bomb"), spool(picture(1), "good")
 
-    async with inspector(decode_seconds=0.02, processes=1) as subject:
+    async with verifier(decode_seconds=0.02, processes=1) as subject:
         with pytest.raises(Permanent, match=r"0\.02 s") as caught:
             await subject.inspect(bomb)
         assert caught.value.reason is Reason.TOO_LARGE
         assert (await subject.inspect(good)).format is Format.JPEG
 
 
-async def test_a_process_that_hangs_is_killed_and_replaced(spool):
+async def test_process_that_hangs_is_killed_and_replaced(spool):
     path = spool(picture(1))
 
-    async with Pool(BOUNDS, 1, wall_seconds=0.3) as pool:
+    async with DecoderPool(BOUNDS, 1, timeout_seconds=0.3) as pool:
         await pool.ask(path)
         (hanging,) = children()
         os.kill(hanging, signal.SIGSTOP)
-        with pytest.raises(Died, match="in time"):
+        with pytest.raises(DecoderDied, match="in time"):
             await pool.ask(path)
         assert await pool.ask(path) == Image(Format.JPEG, 64, 48, 1)
         assert hanging not in children()
 
 
-async def test_a_process_that_died_of_something_else_costs_no_picture(spool):
+async def test_picture_is_verified_although_an_idle_process_has_died(spool):
     path = spool(picture(1))
 
-    async with inspector(processes=1) as subject:
+    async with verifier(processes=1) as subject:
         await subject.inspect(path)
         (pid,) = children()
         os.kill(pid, signal.SIGKILL)
@@ -124,24 +124,24 @@ async def test_a_process_that_died_of_something_else_costs_no_picture(spool):
 @pytest.mark.parametrize(
     ("death", "reason"),
     [
-        (Died(-signal.SIGSEGV, "SIGSEGV"), Reason.CORRUPT),
-        (Died(-signal.SIGKILL, "SIGKILL"), Reason.TOO_LARGE),
-        (Died(-signal.SIGPROF, "SIGPROF"), Reason.TOO_LARGE),
-        (Died(process.OUT_OF_MEMORY, "exit status 77"), Reason.TOO_LARGE),
-        (Died(1, "exit status 1"), Reason.CORRUPT),
+        (DecoderDied(-signal.SIGSEGV, "SIGSEGV"), Reason.CORRUPT),
+        (DecoderDied(-signal.SIGKILL, "SIGKILL"), Reason.TOO_LARGE),
+        (DecoderDied(-signal.SIGPROF, "SIGPROF"), Reason.TOO_LARGE),
+        (DecoderDied(OUT_OF_MEMORY, "exit status 77"), Reason.TOO_LARGE),
+        (DecoderDied(1, "exit status 1"), Reason.CORRUPT),
     ],
 )
-def test_a_death_is_held_against_the_picture(death, reason):
-    verdict = inspector()._verdict(death)
+def test_death_of_a_decoder_is_an_error_of_its_picture(death, reason):
+    error = visit_error(death, decode_seconds=20.0)
 
-    assert isinstance(verdict, Permanent)
-    assert verdict.reason is reason
+    assert isinstance(error, Permanent)
+    assert error.reason is reason
 
 
-async def test_processes_start_when_needed_and_no_more_of_them_than_allowed(spool):
+async def test_processes_start_when_needed_and_only_as_many_as_allowed(spool):
     path = spool(picture(1))
 
-    async with inspector(processes=2) as subject:
+    async with verifier(processes=2) as subject:
         assert children() == set()
         for _ in range(3):
             await subject.inspect(path)
@@ -151,8 +151,8 @@ async def test_processes_start_when_needed_and_no_more_of_them_than_allowed(spoo
     assert children() == set()
 
 
-async def test_without_a_decoder_small_files_need_a_process_only_where_few_bytes_can_make_much_work(spool):
-    async with inspector(verify="structure") as subject:
+async def test_structure_alone_needs_a_process_only_for_formats_with_offsets(spool):
+    async with verifier(verify="structure") as subject:
         for kind in (Format.JPEG, Format.PNG, Format.GIF, Format.WEBP, Format.BMP):
             assert (await subject.inspect(spool(picture(1, kind)))).format is kind
         assert children() == set()
@@ -161,10 +161,10 @@ async def test_without_a_decoder_small_files_need_a_process_only_where_few_bytes
         assert len(children()) == 1
 
 
-async def test_a_cancelled_question_leaves_nothing_behind(spool):
+async def test_cancelled_call_ends_its_process(spool):
     bomb, good = spool(blank(7000), "bomb"), spool(picture(1), "good")
 
-    async with inspector(processes=1) as subject:
+    async with verifier(processes=1) as subject:
         await subject.inspect(good)
         asked = asyncio.create_task(subject.inspect(bomb))
         await asyncio.sleep(0)
@@ -175,12 +175,12 @@ async def test_a_cancelled_question_leaves_nothing_behind(spool):
         assert len(children()) == 1
 
 
-async def test_a_process_holds_nothing_of_ours_and_is_confined(spool, tmp_path, monkeypatch):
+async def test_process_inherits_no_files_or_secrets_and_has_its_limits(spool, tmp_path, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", "postgresql://secret")
     path = spool(picture(1))
 
     with (tmp_path / "ledger").open("w") as ledger:
-        async with inspector(processes=1) as subject:
+        async with verifier(processes=1) as subject:
             await subject.inspect(path)
             (pid,) = children()
             open_files = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
@@ -197,35 +197,35 @@ async def test_a_process_holds_nothing_of_ours_and_is_confined(spool, tmp_path, 
     assert os.getsid(0) != int(about["NSsid"])
 
 
-async def test_a_file_that_cannot_be_read_is_no_fault_of_the_picture(tmp_path, monkeypatch):
-    async with inspector(processes=1) as subject:
+async def test_unreadable_file_does_not_count_against_the_picture(tmp_path, monkeypatch):
+    async with verifier(processes=1) as subject:
         with pytest.raises(StoreError, match="cannot be read"):
             await subject.inspect(tmp_path / ("long" * 100))
         with pytest.raises(Transient):
             await subject.inspect(tmp_path / "gone")
 
 
-async def test_what_is_no_regular_file_is_refused_at_once(tmp_path, monkeypatch):
+async def test_file_that_is_not_regular_is_refused_at_once(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe")
     monkeypatch.chdir(tmp_path)  # a socket's path must be short
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("socket")
 
-    async with inspector(processes=1) as subject:
+    async with verifier(processes=1) as subject:
         for path in (tmp_path / "pipe", tmp_path / "socket", tmp_path):
             with pytest.raises(Permanent) as caught:
                 await subject.inspect(path)
             assert caught.value.reason is Reason.NOT_AN_IMAGE
 
 
-async def test_any_name_of_a_file_will_do(spool):
-    async with inspector(processes=1) as subject:
+async def test_file_names_can_contain_any_character(spool):
+    async with verifier(processes=1) as subject:
         for name in ("a\nb", "图片.jpg", os.fsdecode(b"\xff\xfe.jpg"), '"quoted"'):
             assert (await subject.inspect(spool(picture(1), name))).format is Format.JPEG
 
 
-async def test_too_little_memory_to_start_is_said_in_a_sentence(spool):
-    async with inspector(decode_memory_bytes=8 * MEBIBYTE, processes=1) as subject:
+async def test_too_little_memory_to_start_is_reported_in_a_sentence(spool):
+    async with verifier(decode_memory_bytes=8 * MEBIBYTE, processes=1) as subject:
         with pytest.raises(OperatorError, match=r"IMAGE_DECODE_MEMORY \(8 MiB\)"):
             await subject.inspect(spool(picture(1)))
 
@@ -243,18 +243,18 @@ def modules_of_a_process(*, decode):
     return set(json.loads(done.stderr))
 
 
-def test_a_process_imports_what_it_needs_and_ends_with_its_input():
+def test_process_imports_only_what_it_needs_and_ends_with_its_input():
     modules = modules_of_a_process(decode=True)
 
     assert "PIL.Image" in modules
     assert modules.isdisjoint({"httptools", "sqlalchemy", "asyncio", "uvloop", "multiprocessing", "ssl"})
 
 
-def test_structure_alone_does_without_pillow():
+def test_structure_alone_does_not_import_pillow():
     assert not any(name.startswith("PIL") for name in modules_of_a_process(decode=False))
 
 
-def test_asking_does_not_bring_a_decoder_into_the_main_process():
+def test_verifier_does_not_import_a_decoder_into_the_main_process():
     script = "import sys, rehost.images.verifier; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
 
@@ -264,11 +264,11 @@ def test_asking_does_not_bring_a_decoder_into_the_main_process():
 ASKING = """
 import os, sys, uvloop
 from pathlib import Path
-from rehost.images.decoder_pool import Pool
+from rehost.images.decoder_pool import DecoderPool
 from rehost.images.decoder_main import Bounds
 
 async def main():
-    async with Pool(Bounds(True, 10**6, 10, 512 << 20, 20), 1, 20) as pool:
+    async with DecoderPool(Bounds(True, 10**6, 10, 512 << 20, 20), 1, 20) as pool:
         print(await pool.ask(Path(sys.argv[1])), flush=True)
         sys.stdin.read()
 
@@ -277,12 +277,12 @@ uvloop.run(main())
 
 
 def asking(path):
-    """Start a program that has one picture proven, on uvloop, and then waits for its input to end."""
+    """Start a program that has one picture verified, on uvloop, and then waits for the end of its input."""
     command = [sys.executable, "-W", "error", "-c", ASKING, path]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_uvloop_serves_as_well(spool):
+def test_pool_works_with_uvloop(spool):
     with asking(spool(picture(1))) as parent:
         output, errors = parent.communicate()
 
@@ -290,7 +290,7 @@ def test_uvloop_serves_as_well(spool):
     assert errors == ""
 
 
-def test_a_process_ends_with_its_parent_however_that_ends(spool):
+def test_process_ends_when_its_parent_is_killed(spool):
     with asking(spool(picture(1))) as parent:
         assert "Format.JPEG" in parent.stdout.readline()
         (child,) = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
@@ -302,10 +302,10 @@ def test_a_process_ends_with_its_parent_however_that_ends(spool):
     assert ended
 
 
-async def test_a_large_png_takes_no_memory_for_its_picture(spool):
+async def test_large_png_needs_no_memory_for_its_pixels(spool):
     file = io.BytesIO()
     Pillow.new("L", (7000, 7000)).save(file, "PNG")
     path = spool(file.getvalue())
 
-    async with inspector(decode_memory_bytes=80 * MEBIBYTE, processes=1) as subject:
+    async with verifier(decode_memory_bytes=80 * MEBIBYTE, processes=1) as subject:
         assert (await subject.inspect(path)).width == 7000

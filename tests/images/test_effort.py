@@ -1,4 +1,4 @@
-"""What a walk costs: of the formats that are walked where the run is, time and memory in proportion to their bytes."""
+"""Walking a format that is walked in the main process takes time and memory in proportion to its bytes."""
 
 import struct
 import sys
@@ -10,14 +10,14 @@ from tests.images.test_formats import LIMITS, chunk, png
 from tests.pictures import WRITABLE, picture
 
 from rehost.errors import VisitError
-from rehost.images.formats import examine, is_brief
+from rehost.images.formats import examine, is_linear
 from rehost.model import Format
 
 START = b"\xff\xd8"
 
 
 def multi_picture(entries):
-    """Return a JPEG whose list of pictures has so many entries, each over all the bytes of the list."""
+    """Return a JPEG with a list of so many further pictures, each covering all bytes of the list."""
     directory = struct.pack("<H", entries) + struct.pack("<HHII", 0xB002, 7, 12 * entries, 10) * entries
     index = b"MPF\0II*\0" + struct.pack("<I", 8) + directory
     return START + b"\xff\xe2" + struct.pack(">H", 2 + len(index)) + index + picture(1)[2:]
@@ -28,7 +28,7 @@ def riff(body):
 
 
 SCREEN = b"GIF89a\x08\0\x08\0\0\0\0"
-MADE_TO_TAKE_LONG = {
+SLOW_FILES = {
     "a list of further pictures": multi_picture,
     "fill bytes": lambda n: START + b"\xff" * n + picture(1)[2:],
     "no markers": lambda n: START + b"\xff\0" * n + picture(1)[2:],
@@ -47,7 +47,7 @@ MADE_TO_TAKE_LONG = {
 
 
 def steps(data):
-    """Return how many lines of the walkers are run for these bytes."""
+    """Return how many lines of code run to walk these bytes."""
     count = 0
 
     def trace(frame, event, _):
@@ -65,18 +65,18 @@ def steps(data):
     return count
 
 
-@pytest.mark.parametrize("made", MADE_TO_TAKE_LONG.values(), ids=MADE_TO_TAKE_LONG)
-def test_twice_the_bytes_take_twice_the_steps_at_most(made):
+@pytest.mark.parametrize("made", SLOW_FILES.values(), ids=SLOW_FILES)
+def test_twice_the_bytes_take_at_most_twice_the_steps(made):
     some, twice = made(500), made(1000)
-    assert is_brief(some)
+    assert is_linear(some)
 
     assert steps(twice) <= 2 * steps(some) + 100
 
 
-@pytest.mark.parametrize("made", MADE_TO_TAKE_LONG.values(), ids=MADE_TO_TAKE_LONG)
-def test_a_walk_takes_memory_for_a_list_of_pictures_at_most(made):
+@pytest.mark.parametrize("made", SLOW_FILES.values(), ids=SLOW_FILES)
+def test_walk_takes_memory_for_at_most_one_list_of_pictures(made):
     data = made(5000)
-    steps(data)  # what is imported or compiled first is no part of it
+    steps(data)  # so that imports and compilation are not measured
 
     tracemalloc.start()
     try:
@@ -89,7 +89,7 @@ def test_a_walk_takes_memory_for_a_list_of_pictures_at_most(made):
     assert most < 64 * 1024 + 8 * len(data)
 
 
-def test_formats_whose_parts_are_pointed_at_are_not_brief():
-    brief = {kind for kind in WRITABLE if is_brief(picture(1, kind))}
+def test_formats_with_offsets_are_not_linear():
+    linear = {kind for kind in WRITABLE if is_linear(picture(1, kind))}
 
-    assert brief == {Format.JPEG, Format.PNG, Format.GIF, Format.WEBP, Format.BMP}
+    assert linear == {Format.JPEG, Format.PNG, Format.GIF, Format.WEBP, Format.BMP}

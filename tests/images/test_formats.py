@@ -18,7 +18,7 @@ LIMITS = ImageLimits(max_pixels=50_000_000, max_frames=1000)
 
 
 def converted(name, *, mode="RGB", **options):
-    """Return a small picture in one of the less usual variants of a format."""
+    """Return a small picture in a less common variant of a format."""
     file = io.BytesIO()
     with Pillow.open(io.BytesIO(picture(3, Format.PNG, 40, 30))) as source:
         source.convert(mode).save(file, name, **options)
@@ -54,7 +54,7 @@ def png(*chunks):
 
 
 SQUARE = {256: (4, 16), 257: (4, 16), 258: (4, 8), 259: (4, 1), 262: (4, 1), 277: (4, 1), 278: (4, 16)}
-"""The fields of a grey picture of 16 x 16 pixels in a TIFF, but for where its bytes are: tag -> (type, value)."""
+"""The fields of a grey TIFF of 16 x 16 pixels without the offsets of its bytes: tag -> (type, value)."""
 
 
 def tiff(fields):
@@ -65,7 +65,7 @@ def tiff(fields):
 
 
 BEFORE_THE_FILE = tiff(SQUARE | {273: (9, -5), 322: (4, 16), 323: (4, 16), 324: (4, 8), 325: (4, 256)})
-"""A TIFF with a tile that is there and a strip that cannot be."""
+"""A TIFF with a tile that exists and a strip that cannot exist."""
 
 
 def header(width, height):
@@ -73,7 +73,7 @@ def header(width, height):
 
 
 @pytest.mark.parametrize("kind", WRITABLE)
-def test_a_whole_picture_has_its_dimensions(kind):
+def test_whole_picture_has_its_dimensions(kind):
     found = examine(picture(1, kind, 60, 44), LIMITS)
 
     assert found.image == Image(kind, 60, 44, 1)
@@ -86,12 +86,12 @@ def test_frames_are_counted(kind):
 
 
 @pytest.mark.parametrize("name", WHOLE | MOVING)
-def test_a_whole_picture_is_beyond_doubt(name):
+def test_whole_picture_has_no_doubt(name):
     assert examine((WHOLE | MOVING)[name], LIMITS).doubt is None
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_no_cut_passes_for_a_whole_picture(name):
+def test_truncated_picture_is_refused_at_every_length(name):
     whole = WHOLE[name]
 
     for size in range(len(whole)):
@@ -102,7 +102,7 @@ def test_no_cut_passes_for_a_whole_picture(name):
 
 
 @pytest.mark.parametrize("name", [name for name in MOVING if "TIFF" not in name])
-def test_no_cut_passes_for_a_whole_animation(name):
+def test_truncated_animation_is_refused_at_every_length(name):
     whole = MOVING[name]
 
     for size in range(64, len(whole)):
@@ -110,8 +110,8 @@ def test_no_cut_passes_for_a_whole_animation(name):
             raise examine(whole[:size], LIMITS).doubt or AssertionError(f"whole at {size} of {len(whole)}")
 
 
-def test_no_cut_of_a_tiff_loses_a_page():
-    # Pillow pads each page's end; the padding is no part of the picture
+def test_truncated_tiff_with_pages_is_refused():
+    # Pillow pads the end of each page; the padding is not part of the picture
     whole = MOVING["moving TIFF"]
 
     for size in range(len(whole) - 16):
@@ -120,7 +120,7 @@ def test_no_cut_of_a_tiff_loses_a_page():
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_bytes_after_the_end_do_no_harm(name):
+def test_bytes_after_the_end_are_ignored(name):
     whole = WHOLE[name]
 
     assert examine(whole + b"\xff\xd8\r\n trailing \x00", LIMITS) == examine(whole, LIMITS)
@@ -162,7 +162,7 @@ def test_more_frames_than_allowed_are_refused(kind):
         (b"II*\0\0\0\0\0", Reason.CORRUPT),
     ],
 )
-def test_what_is_no_whole_picture_is_refused_for_good(data, reason):
+def test_bytes_that_are_no_whole_picture_are_refused_permanently(data, reason):
     with pytest.raises(Permanent) as caught:
         examine(data, LIMITS)
 
@@ -170,7 +170,7 @@ def test_what_is_no_whole_picture_is_refused_for_good(data, reason):
 
 
 @pytest.mark.parametrize("kind", [b"IHDR", b"IDAT", b"IEND"])
-def test_a_png_chunk_must_fit_its_checksum(kind):
+def test_png_chunk_must_match_its_checksum(kind):
     whole = bytearray(picture(1, Format.PNG))
     start = whole.index(kind)
     length = int.from_bytes(whole[start - 4 : start], "big")
@@ -180,7 +180,7 @@ def test_a_png_chunk_must_fit_its_checksum(kind):
         examine(bytes(whole), LIMITS)
 
 
-def test_the_end_marker_of_a_thumbnail_does_not_end_a_jpeg():
+def test_end_marker_of_a_thumbnail_does_not_end_a_jpeg():
     whole = picture(1)
     thumbnail = b"\xff\xe1" + struct.pack(">H", 2 + len(whole)) + whole
     nested = whole[:2] + thumbnail + whole[2:]
@@ -197,7 +197,7 @@ def multi_picture():
     return file.getvalue()
 
 
-def test_a_further_picture_that_breaks_off_is_noticed_and_one_that_was_taken_out_is_not_missed():
+def test_truncated_further_picture_is_refused_and_a_removed_one_is_not_needed():
     whole = multi_picture()
     second = whole.rindex(b"\xff\xd8\xff")
 
@@ -207,16 +207,18 @@ def test_a_further_picture_that_breaks_off_is_noticed_and_one_that_was_taken_out
         examine(whole[: second + 100], LIMITS)
 
 
-def test_a_list_of_further_pictures_that_was_left_behind_is_not_missed_whatever_stands_at_its_places():
+def test_outdated_list_of_further_pictures_is_ignored():
     whole = multi_picture()
     second = whole.rindex(b"\xff\xd8\xff")
     comment = b"\xff\xfe" + struct.pack(">H", 2 + 64) + b"." * 64
-    longer = whole[: second - 2] + comment + whole[second - 2 : second]  # the list's places lie 66 bytes too early now
+    longer = (
+        whole[: second - 2] + comment + whole[second - 2 : second]
+    )  # the offsets in the list are now 66 bytes too small
 
     assert examine(longer, LIMITS).image == Image(Format.JPEG, 64, 48, 1)
 
 
-def test_a_gif_without_its_trailer_is_in_doubt():
+def test_gif_without_its_trailer_has_a_doubt():
     found = examine(animation(1, frames=3)[:-1], LIMITS)
 
     assert found.image.frames == 3
@@ -224,7 +226,7 @@ def test_a_gif_without_its_trailer_is_in_doubt():
     assert found.doubt.reason is Reason.TRUNCATED
 
 
-def test_a_tiff_that_points_at_its_own_directory_ends():
+def test_tiff_that_points_at_its_own_directory_has_one_page():
     whole = bytearray(picture(1, Format.TIFF))
     directory = int.from_bytes(whole[4:8], "little")
     count = int.from_bytes(whole[directory : directory + 2], "little")
@@ -234,26 +236,26 @@ def test_a_tiff_that_points_at_its_own_directory_ends():
 
 
 @pytest.mark.parametrize("kind", [3, 4, 8, 9])
-def test_a_place_in_a_tiff_is_any_whole_number(kind):
+def test_offset_in_a_tiff_can_be_any_integer_type(kind):
     assert examine(tiff(SQUARE | {273: (kind, 8), 279: (kind, 256)}), LIMITS).image == Image(Format.TIFF, 16, 16, 1)
     with pytest.raises(Transient):
         examine(tiff(SQUARE | {273: (kind, 8), 279: (kind, 400)}), LIMITS)
 
 
 @pytest.mark.parametrize("places", [{273: (9, -5)}, {273: (4, 8), 279: (9, -5)}, {273: (11, 8)}, {273: (2, 8)}])
-def test_a_place_in_a_tiff_that_is_none_is_refused_whatever_else_there_is(places):
-    with pytest.raises(Permanent, match="lies nowhere"):
+def test_impossible_offset_in_a_tiff_is_refused_although_there_is_a_valid_one(places):
+    with pytest.raises(Permanent, match="is nowhere"):
         examine(tiff(SQUARE | {324: (4, 8), 325: (4, 256)} | places), LIMITS)
 
 
 @given(data=st.binary(max_size=400), kind=st.sampled_from(WRITABLE), kept=st.integers(4, 60))
-def test_random_bytes_behind_a_real_beginning_never_break_the_walker(data, kind, kept):
+def test_random_bytes_after_a_real_beginning_raise_only_visit_errors(data, kind, kept):
     with suppress(VisitError):
         examine(picture(3, kind, 40, 30)[:kept] + data, LIMITS)
 
 
 @given(name=st.sampled_from(sorted(WHOLE | MOVING)), seed=st.integers(0, 2**32), changes=st.integers(1, 12))
-def test_damaged_pictures_never_break_the_walker(name, seed, changes):
+def test_damaged_pictures_raise_only_visit_errors(name, seed, changes):
     dice = random.Random(seed)
     damaged = bytearray((WHOLE | MOVING)[name])
     for _ in range(changes):

@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.pictures import WRITABLE, picture
 
-from rehost.images.sniff import FOREIGN, HEAD_BYTES, Other, sniff
+from rehost.images.sniff import HEAD_BYTES, TYPED_FILES, Other, sniff
 from rehost.model import Format
 
 
 @pytest.mark.parametrize("kind", WRITABLE)
-def test_a_picture_is_known_by_its_first_bytes(kind):
+def test_picture_is_recognised_by_its_first_bytes(kind):
     assert sniff(picture(1, kind)[:HEAD_BYTES]) is kind
 
 
@@ -43,7 +43,7 @@ def test_a_picture_is_known_by_its_first_bytes(kind):
         (b'  {"code": 403}', Other.JSON),
     ],
 )
-def test_bytes_are_named_for_what_they_are(head, expected):
+def test_first_bytes_give_the_type(head, expected):
     assert sniff(head) is expected
 
 
@@ -59,23 +59,30 @@ def test_bytes_are_named_for_what_they_are(head, expected):
         "\ufeff<svg>".encode("utf-16-be"),
     ],
 )
-def test_an_svg_is_known_however_it_begins(head):
+def test_svg_is_recognised_however_it_begins(head):
     assert sniff(head) is Other.SVG
 
 
-def test_no_text_counts_as_a_file_of_its_own_format():
-    """A refusal comes as text: who took it for a foreign file would never learn what an origin wants to see."""
-    said = [b"<!DOCTYPE html>", b"<?xml version='1.0'?>", b'{"code": 403}', b"Forbidden", b"", gzip.compress(b"<html>")]
+def test_text_does_not_count_as_a_file_with_a_type_of_its_own():
+    """Refusals are text: otherwise the Referer that an origin requires would not be learned."""
+    texts = [
+        b"<!DOCTYPE html>",
+        b"<?xml version='1.0'?>",
+        b'{"code": 403}',
+        b"Forbidden",
+        b"",
+        gzip.compress(b"<html>"),
+    ]
 
-    assert not FOREIGN.intersection(map(sniff, said))
+    assert not TYPED_FILES.intersection(map(sniff, texts))
 
 
 @pytest.mark.parametrize("head", [b"<!DOCTYPE html>", b"\n <HTML lang=zh>", b"<!-- x --><html><svg>", b"<script>x"])
-def test_a_page_is_no_svg(head):
+def test_html_page_is_not_svg(head):
     assert sniff(head) in (Other.HTML, Other.SVG)
     assert sniff(head.replace(b"<svg>", b"")) is Other.HTML
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_something(head):
+def test_any_bytes_have_a_type(head):
     assert isinstance(sniff(head), Format | Other)

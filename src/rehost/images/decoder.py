@@ -1,4 +1,4 @@
-"""A decoder reads all of a picture. Pillow's only home; runs in the processes of pool.py and nowhere else."""
+"""Reads all of a picture with Pillow, and with its HEIC plugin; runs only in the processes of decoder_pool.py."""
 
 from __future__ import annotations
 
@@ -27,13 +27,12 @@ from PIL import (
 )
 
 from rehost.errors import Permanent, Transient, VisitError
-from rehost.images import heic
 from rehost.images.formats import ImageLimits, StructureResult
 from rehost.model import Format, Image, Reason
 
-# Asked directly: PIL.Image.open hides what they complain of, and imports all 40 when one gives up.
+# Used directly: PIL.Image.open hides their errors, and imports all 40 plugins when one of them fails.
 _READERS: dict[Format, Callable[[BinaryIO], ImageFile.ImageFile]] = {
-    Format.JPEG: JpegImagePlugin.JpegImageFile,  # not its factory: the further pictures of an MPO are left alone
+    Format.JPEG: JpegImagePlugin.JpegImageFile,  # not its factory, which would read the further pictures of an MPO
     Format.PNG: PngImagePlugin.PngImageFile,
     Format.GIF: GifImagePlugin.GifImageFile,
     Format.WEBP: WebPImagePlugin.WebPImageFile,
@@ -44,68 +43,75 @@ _READERS: dict[Format, Callable[[BinaryIO], ImageFile.ImageFile]] = {
     Format.JPEG2000: Jpeg2KImagePlugin.Jpeg2KImageFile,
 }
 
-# What plugins are known to raise on bytes that they cannot read. Anything else ends the process, which says the same.
+# What plugins are known to raise on bytes that they cannot read. Anything else ends the process, to the same effect.
 _UNREADABLE = (
     *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError),
     *(AttributeError, AssertionError, RuntimeError, SystemError, struct.error),
 )
 
-# What the decoders that are silent about it were seen to take, rounded up (24 and 48 megapixels, 8 bits a channel).
+# Memory that decoders need that do not report its lack: measured with 24 and 48 megapixels, 8 bits a channel.
 _BYTES_PER_PIXEL = {Format.JPEG: 8, Format.WEBP: 18, Format.AVIF: 12, Format.JPEG2000: 20, Format.HEIC: 10}
 
 _TEXT_BYTES = 16 << 20
-"""Of one compressed text or colour profile in a PNG: editors' histories in XMP come to megabytes, Pillow allows one."""
+"""Limit for one compressed text or colour profile in a PNG: XMP histories have megabytes, Pillow allows one."""
 
 _READ_BYTES = 1 << 20
 
-# What a JPEG's decoder is given behind the last scan: it looks up to 8 bytes ahead (jdhuff.c). Ones are no symbol, so
-# that it makes a few blocks of them at most (T.81, section C.2); a zero keeps FF from being a marker.
+# What a JPEG decoder is given after the last scan, because it reads up to 8 bytes ahead (jdhuff.c). Ones are no symbol,
+# so it makes at most a few blocks of them (T.81, section C.2); a zero keeps FF from being a marker.
 _ONES = b"\xff\0" * 8
 _NO_MARKER = b"\xff\x02"  # reserved (T.81, table B.1)
 
 
 def prepare(max_pixels: int) -> None:
-    """Set Pillow up for this process: strict, single-threaded, and silent about what is no part of the picture."""
+    """Configure Pillow for this process: strict, single-threaded, and silent about what is not part of the picture."""
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     PIL.Image.MAX_IMAGE_PIXELS = max_pixels
-    # Metadata that is damaged makes warnings, pictures that are damaged make errors.
+    # Damaged metadata causes warnings, a damaged picture causes errors.
     warnings.simplefilter("ignore")
     warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
     PngImagePlugin.MAX_TEXT_CHUNK = _TEXT_BYTES
-    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # there is a process for every core
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # there is one process per core
     GifImagePlugin.LOADING_STRATEGY = GifImagePlugin.LoadingStrategy.RGB_AFTER_DIFFERENT_PALETTE_ONLY
 
 
-def decode(file: BinaryIO, finding: StructureResult, limits: ImageLimits) -> int:
+def decode(file: BinaryIO, structure: StructureResult, limits: ImageLimits) -> int:
     """Read every frame of the picture in `file`; return how many there are.
 
     Raises:
-        VisitError: Permanent(CORRUPT) where the decoder gives up, Transient(TRUNCATED) where it misses bytes,
-            Permanent(TOO_LARGE) where it sees more pixels or frames than allowed.
-        MemoryError: it needs more than there is.
+        VisitError: Permanent(CORRUPT) if the decoder fails, Transient(TRUNCATED) if it lacks bytes,
+            Permanent(TOO_LARGE) if it finds more pixels or frames than allowed.
+        MemoryError: it needs more memory than the process may have.
     """
-    with _judged(finding.image, file), _reader(finding.image.format)(file) as picture:
-        limits.area(*picture.size)  # the structure's was held to the limits: a decoder may see another
+    with _as_visit_errors(structure.image, file), _reader(structure.image.format)(file) as picture:
+        limits.check_area(*picture.size)  # a decoder may see another size than the walk, which was held to the limits
         frames: int = getattr(picture, "n_frames", 1)
-        limits.count(frames)
+        limits.check_frames(frames)
         if isinstance(picture, IcoImagePlugin.IcoImageFile):
             _read_sizes(picture.ico)
         elif isinstance(picture, JpegImagePlugin.JpegImageFile):
-            _read_scans(picture, file, finding.scans_end)
+            _read_scans(picture, file, structure.scans_end)
         else:
             _read_frames(picture, frames)
         return frames
 
 
 def _reader(kind: Format) -> Callable[[BinaryIO], ImageFile.ImageFile]:
-    return heic.reader() if kind is Format.HEIC else _READERS[kind]
+    if kind is not Format.HEIC:
+        return _READERS[kind]
+    from pillow_heif import options  # noqa: PLC0415 - an extra, and 20 MB that most processes never need
+    from pillow_heif.as_plugin import HeifImageFile  # noqa: PLC0415 - as above
+
+    options.DECODE_THREADS = 1  # there is one process per core
+    options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False  # not part of the picture
+    return HeifImageFile
 
 
 def _read_scans(picture: JpegImagePlugin.JpegImageFile, file: BinaryIO, end: int | None) -> None:
-    """Read a JPEG at an eighth of its size: every byte of every scan is read, most of the arithmetic is left out.
+    """Read a JPEG at an eighth of its size, which reads every byte of every scan and avoids most of the arithmetic.
 
-    A decoder that sees a scan end too early makes up the rest, grey, and says nothing of it. So the end of the last one
-    is kept from it, and it has to do without more.
+    A decoder that sees a scan end too early fills the rest with grey and does not report it. So it does not get to see
+    the end of the last scan, and must not need more bytes.
     """
     picture.draft(None, (1, 1))
     if end is None:
@@ -113,28 +119,28 @@ def _read_scans(picture: JpegImagePlugin.JpegImageFile, file: BinaryIO, end: int
         return
     picture.load_prepare()
     name, extents, _, arguments = picture.tile[0]
-    decoder = PIL.Image._getdecoder(picture.mode, name, arguments, picture.decoderconfig)  # noqa: SLF001 - as load does
+    decoder = PIL.Image._getdecoder(picture.mode, name, arguments, picture.decoderconfig)  # noqa: SLF001 - as Pillow's load does
     try:
         decoder.setimage(picture.im, extents)
         if not _has_enough(decoder.decode, file, end):
-            raise Transient(Reason.TRUNCATED, "JPEG: its last scan ends before its picture does")
+            raise Transient(Reason.TRUNCATED, "JPEG: its last scan ends before its picture is complete")
     finally:
         decoder.cleanup()
 
 
 def _has_enough(decode: Callable[[bytes], tuple[int, int]], file: BinaryIO, end: int) -> bool:
-    """Return whether a JPEG's decoder finds its picture's data whole in the file's bytes up to `end`.
+    """Return whether a JPEG decoder finds all data of its picture in the bytes of the file up to `end`.
 
-    `decode` takes bytes in and returns how many of them are done with, -1 once there is no more to do, and a fault.
-    With the only scan it is done as soon as it has the last line. With several it goes on to look for the next one:
-    there it passes over what is no marker, and refuses a marker that does not exist, which it ignores within a scan.
+    `decode` takes bytes and returns how many of them it has consumed, or -1 once it is done, and an error below 0.
+    With a single scan it is done as soon as it has the last line. With several it then looks for the next scan: there
+    it skips what is no marker and refuses a marker that does not exist, which it would ignore within a scan.
     """
     file.seek(0)
     left = b""
     for piece in chain((file.read(min(_READ_BYTES, end - at)) for at in range(0, end, _READ_BYTES)), (_ONES,)):
         left += piece
-        taken, fault = decode(left)
-        if fault < 0:
+        taken, error = decode(left)
+        if error < 0:
             raise OSError("broken data stream")
         if taken < 0:
             return True
@@ -146,7 +152,7 @@ def _has_enough(decode: Callable[[bytes], tuple[int, int]], file: BinaryIO, end:
 
 
 def _read_sizes(icon: IcoImagePlugin.IcoFile) -> None:
-    """Read every size of an icon; opening it has read the first."""
+    """Read every size of an icon; opening it has already read the first."""
     for number in range(1, len(icon.entry)):
         icon.frame(number).load()
 
@@ -158,16 +164,16 @@ def _read_frames(picture: ImageFile.ImageFile, frames: int) -> None:
         picture.load()
 
 
-def thumbnail(file: BinaryIO, found: Image, side: int, limits: ImageLimits) -> bytes:
-    """Return the first frame as a WebP, no longer than `side` either way, upright as browsers show it.
+def thumbnail(file: BinaryIO, image: Image, side: int, limits: ImageLimits) -> bytes:
+    """Return the first frame as a WebP of at most `side` by `side` pixels, upright as browsers show it.
 
     Raises:
         VisitError: as `decode`.
-        MemoryError: it needs more than there is.
+        MemoryError: as `decode`.
     """
-    with _judged(found, file), _reader(found.format)(file) as picture:
-        limits.area(*picture.size)
-        picture.draft(None, (side, side))  # a JPEG is read at a fraction of its size, which is most of the time
+    with _as_visit_errors(image, file), _reader(image.format)(file) as picture:
+        limits.check_area(*picture.size)
+        picture.draft(None, (side, side))  # a JPEG is read at a fraction of its size, which saves most of the time
         upright = ImageOps.exif_transpose(picture)
         small = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
         small.thumbnail((side, side), PIL.Image.Resampling.BICUBIC, reducing_gap=2.0)
@@ -177,47 +183,47 @@ def thumbnail(file: BinaryIO, found: Image, side: int, limits: ImageLimits) -> b
 
 
 @contextmanager
-def _judged(found: Image, file: BinaryIO) -> Iterator[None]:
-    """Raise what a decoder complains of as what it means for the picture.
+def _as_visit_errors(image: Image, file: BinaryIO) -> Iterator[None]:
+    """Turn the errors of a decoder into what they mean for the picture.
 
     Raises:
-        OSError: it is the disk's fault, not the picture's.
+        OSError: the disk has failed, not the picture.
     """
     try:
         yield
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
-        raise Permanent(Reason.TOO_LARGE, "more pixels than allowed, by its decoder") from error
+        raise Permanent(Reason.TOO_LARGE, "more pixels than allowed, according to its decoder") from error
     except _UNREADABLE as error:
         if isinstance(error, OSError) and error.errno is not None:
-            _read_through(file)  # the system complains of the disk, and of places that are none, which a picture names
-        raise _verdict(found, error) from error
+            _read_through(file)  # it may also be about an offset, named by the picture, that does not exist
+        raise _visit_error(image, error) from error
 
 
 def _read_through(file: BinaryIO) -> None:
-    """Return if a file can be read from its beginning to its end."""
+    """Raise OSError unless a file can be read from its beginning to its end."""
     file.seek(0)
     while file.read(_READ_BYTES):
         pass
 
 
-def _verdict(found: Image, error: Exception) -> VisitError:
-    """Return what a decoder's complaint means.
+def _visit_error(image: Image, error: Exception) -> VisitError:
+    """Return what the error of a decoder means for the picture.
 
     Raises:
-        MemoryError: it may mean no more than that.
+        MemoryError: the error may be due to a lack of memory.
     """
-    evidence = f"{found.format.upper()}: {str(error) or type(error).__name__}"[:200]
+    evidence = f"{image.format.upper()}: {str(error) or type(error).__name__}"[:200]
     if "truncated" in evidence.lower():
         return Transient(Reason.TRUNCATED, evidence)
-    if isinstance(error.__cause__, MemoryError) or "memory" in evidence.lower() or _is_short_of_memory(found):
+    if isinstance(error.__cause__, MemoryError) or "memory" in evidence.lower() or _is_short_of_memory(image):
         raise MemoryError(evidence) from error
     return Permanent(Reason.CORRUPT, evidence)
 
 
-def _is_short_of_memory(found: Image) -> bool:
-    """Return whether less is left than a picture like this takes: most C libraries do not say why they gave up."""
+def _is_short_of_memory(image: Image) -> bool:
+    """Return whether less memory is left than such a picture needs: most C libraries do not report why they failed."""
     try:
-        mmap.mmap(-1, found.width * found.height * _BYTES_PER_PIXEL.get(found.format, 0) + 1).close()
+        mmap.mmap(-1, image.width * image.height * _BYTES_PER_PIXEL.get(image.format, 0) + 1).close()
     except OSError:
         return True
     return False

@@ -1,4 +1,4 @@
-"""Decoder processes: started when needed, one picture at a time, killed and replaced when they go too far.
+"""Decoder processes: started when needed, one picture at a time each, killed and replaced when they exceed a limit.
 
 No executor of the standard library can end one worker that hangs in C code without losing the others.
 """
@@ -17,17 +17,18 @@ from types import TracebackType
 from typing import Self
 
 from rehost.errors import OperatorError
-from rehost.images.decoder_main import LONGEST_LINE, READY, Bounds
-from rehost.images.decoder_protocol import Answer, from_line
+from rehost.images.decoder_main import MAX_LINE_BYTES, READY, Answer, Bounds, Thumbnail, from_line
 
-_START_SECONDS = 60  # Python, Pillow and a machine that is busy with other things
+_START_TIMEOUT_SECONDS = 60  # for Python and Pillow, on a machine that is busy with other work
+_THUMBNAIL_TIMEOUT_SECONDS = 20.0
+_THUMBNAIL_CPU_SECONDS = 5.0
 
 
-class Died(Exception):  # noqa: N818 -- said of a process, between the pool and whoever asks it
-    """The process ended, or had to be ended, before it had answered.
+class DecoderDied(Exception):  # noqa: N818 -- an event between the pool and its callers
+    """The process ended, or was killed, before it had answered.
 
     Attributes:
-        status: as it exited, negative for the signal that ended it; None where we ended it.
+        status: its exit status, negative for the signal that ended it; None if the pool killed it.
     """
 
     def __init__(self, status: int | None, how: str) -> None:
@@ -35,20 +36,21 @@ class Died(Exception):  # noqa: N818 -- said of a process, between the pool and 
         self.status = status
 
 
-class Pool:
-    """Up to `processes` decoder processes; a context manager that leaves none behind.
+class DecoderPool:
+    """Up to `processes` decoder processes; an async context manager that leaves none behind.
 
     Args:
         bounds: what each of them may do.
         processes: how many there may be.
-        wall_seconds: after how long without an answer a process is killed. Its own timer counts processor time only.
+        timeout_seconds: how long a process may take to answer before it is killed. Its own timer counts only processor
+            time.
     """
 
-    def __init__(self, bounds: Bounds, processes: int, wall_seconds: float) -> None:
+    def __init__(self, bounds: Bounds, processes: int, timeout_seconds: float) -> None:
         self._bounds = bounds
-        self._wall_seconds = wall_seconds
-        self._turns = asyncio.Semaphore(processes)
-        self._idle: list[_Decoder] = []  # the last one used is used first: a quiet run starts few
+        self._timeout_seconds = timeout_seconds
+        self._slots = asyncio.Semaphore(processes)
+        self._idle: list[_Decoder] = []  # last in, first out, so that a quiet run starts few
         self._all: set[_Decoder] = set()
         self._closed = False
 
@@ -62,53 +64,90 @@ class Pool:
         await asyncio.gather(*(decoder.end() for decoder in self._all))
 
     async def ask(self, path: Path, *, fresh: bool = False, side: int = 0) -> Answer:
-        """Return what a process (a new one if `fresh`) says of the file; a cancelled question ends its process.
+        """Return what a decoder process says about the file at `path`. A cancelled call ends the process.
 
-        With a `side` the answer is a thumbnail, no longer than that either way.
+        Args:
+            path: the file.
+            fresh: ask a new process.
+            side: ask for a thumbnail of at most this width and height in pixels; 0 to have the picture verified.
 
         Raises:
-            Died: the process is gone; the next question starts another.
+            DecoderDied: the process ended; the next call starts another.
             OperatorError: no process can be started.
         """
-        async with self._turns:
+        async with self._slots:
             if self._closed:
-                raise OperatorError("The decoder processes were stopped while a picture was still to be proven.")
+                raise OperatorError("The decoder processes were stopped before every picture was verified.")
             decoder = self._idle.pop() if self._idle else None
             if decoder is not None and fresh:
-                await self._drop(decoder)
+                await self._end(decoder)
                 decoder = None
             if decoder is None:
-                decoder = await _Decoder.start(self._bounds, self._wall_seconds)
+                decoder = await _Decoder.start(self._bounds, self._timeout_seconds)
                 self._all.add(decoder)
             try:
                 answer = await decoder.ask(path, side)
             except BaseException:
-                await self._drop(decoder)
+                await self._end(decoder)
                 raise
             self._idle.append(decoder)
             return answer
 
-    async def _drop(self, decoder: _Decoder) -> None:
+    async def _end(self, decoder: _Decoder) -> None:
         self._all.discard(decoder)
         await decoder.end()
 
 
-class _Decoder:
-    """One decoder process, seen from outside."""
+class Thumbnailer:
+    """Makes thumbnails of copies in decoder processes, so that a server never decodes a stranger's bytes itself.
 
-    def __init__(self, process: Process, wall_seconds: float) -> None:
+    An async context manager; the first thumbnail starts the first process.
+    """
+
+    def __init__(self, *, max_pixels: int, max_frames: int, decode_memory_bytes: int, processes: int) -> None:
+        """Take the limits of a picture, the memory of each process, and how many processes there may be."""
+        bounds = Bounds(decode=True, max_pixels=max_pixels, max_frames=max_frames,
+                        memory_bytes=decode_memory_bytes, picture_seconds=_THUMBNAIL_CPU_SECONDS)  # fmt: skip
+        self._pool = DecoderPool(bounds, processes, _THUMBNAIL_TIMEOUT_SECONDS)
+
+    async def __aenter__(self) -> Self:
+        await self._pool.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._pool.__aexit__(kind, error, traceback)
+
+    async def make(self, path: Path, side: int) -> bytes | None:
+        """Return a WebP of at most `side` by `side` pixels, or None if none can be made within the limits.
+
+        Raises:
+            OperatorError: no decoder process can be started.
+        """
+        try:
+            answer = await self._pool.ask(path, side=side)
+        except DecoderDied:
+            return None
+        return answer.content if isinstance(answer, Thumbnail) else None
+
+
+class _Decoder:
+    """One decoder process, seen from its parent."""
+
+    def __init__(self, process: Process, timeout_seconds: float) -> None:
         self._process = process
-        self._wall_seconds = wall_seconds
+        self._timeout_seconds = timeout_seconds
 
     @classmethod
-    async def start(cls, bounds: Bounds, wall_seconds: float) -> Self:
+    async def start(cls, bounds: Bounds, timeout_seconds: float) -> Self:
         """Start a process and wait until it is ready.
 
         Raises:
-            OperatorError: it does not come up.
+            OperatorError: it cannot be started.
         """
-        # It finds the modules that we find, and gets nothing else of our environment: no database's password is within
-        # reach of a decoder. One arena keeps malloc's reservations out of RLIMIT_AS.
+        # The process finds the modules that we find, and gets nothing else of our environment: no database password is
+        # within reach of a decoder. With one arena, malloc's reservations do not count against RLIMIT_AS.
         environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "MALLOC_ARENA_MAX": "1"}
         if "LD_LIBRARY_PATH" in os.environ:
             environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
@@ -120,16 +159,16 @@ class _Decoder:
                 stdout=PIPE,
                 stderr=DEVNULL,
                 env=environment,
-                start_new_session=True,  # a terminal's Ctrl-C is the parent's to answer
-                limit=LONGEST_LINE,
+                start_new_session=True,  # only the parent handles a terminal's Ctrl-C
+                limit=MAX_LINE_BYTES,
             )
         except OSError as error:
             raise OperatorError(f"No decoder process can be started: {error.strerror or error}.") from error
-        decoder = cls(process, wall_seconds)
+        decoder = cls(process, timeout_seconds)
         try:
-            async with asyncio.timeout(_START_SECONDS):
+            async with asyncio.timeout(_START_TIMEOUT_SECONDS):
                 ready = await decoder._line()
-        except (Died, TimeoutError):
+        except (DecoderDied, TimeoutError):
             ready = b""
         except BaseException:
             await decoder.end()
@@ -144,25 +183,25 @@ class _Decoder:
         return decoder
 
     async def ask(self, path: Path, side: int) -> Answer:
-        """Return the process's answer.
+        """Return the answer of the process.
 
         Raises:
-            Died: it ended, or its time was up and it was killed.
+            DecoderDied: it ended, or was killed because it did not answer in time.
         """
         stdin = self._process.stdin
         assert stdin is not None
         question = [os.fspath(path), side] if side else os.fspath(path)
         stdin.write(json.dumps(question).encode() + b"\n")
         try:
-            async with asyncio.timeout(self._wall_seconds):
+            async with asyncio.timeout(self._timeout_seconds):
                 return from_line(await self._line())
         except TimeoutError:
-            raise Died(None, "no answer in time") from None
-        except (ValueError, KeyError) as error:  # a decoder taken over by its picture may write anything
-            raise Died(0, "an answer that is none") from error
+            raise DecoderDied(None, "no answer in time") from None
+        except (ValueError, KeyError) as error:  # a picture that has taken control of the decoder can write anything
+            raise DecoderDied(0, "an invalid answer") from error
 
     async def end(self) -> None:
-        """Kill the process and wait until it is gone."""
+        """Kill the process and wait until it has ended."""
         with suppress(ProcessLookupError):
             self._process.kill()
         if self._process.stdin is not None:
@@ -177,4 +216,4 @@ class _Decoder:
         if line.endswith(b"\n"):
             return line
         status = await self._process.wait()
-        raise Died(status, signal.Signals(-status).name if status < 0 else f"exit status {status}")
+        raise DecoderDied(status, signal.Signals(-status).name if status < 0 else f"exit status {status}")

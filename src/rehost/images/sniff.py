@@ -1,4 +1,4 @@
-"""What bytes are, by how they begin: never by a URL, never by a Content-Type. Pure."""
+"""The type of bytes, by their first bytes: never by a URL or a Content-Type. Pure."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from enum import StrEnum
 from rehost.model import Format
 
 HEAD_BYTES = 4096
-"""How many bytes `sniff` wants to see: an SVG may begin with a prolog, comments and a DOCTYPE."""
+"""How many bytes `sniff` needs: an SVG can begin with a prolog, comments and a DOCTYPE."""
 
 
 class Other(StrEnum):
-    """What bytes are that are no provable picture; the value reads as evidence."""
+    """Types that we cannot verify as a picture; the value is the evidence that reports show."""
 
     EMPTY = "no bytes"
     SVG = "an SVG document"
     HTML = "an HTML page"
     XML = "an XML document"
     JSON = "a JSON text"
-    TEXT = "a text"
+    TEXT = "plain text"
     PDF = "a PDF document"
     ZIP = "a ZIP archive"
     GZIP = "gzip data"
     RAR = "a RAR archive"
     SEVEN_ZIP = "a 7z archive"
     VIDEO = "a video"
-    SOUND = "sound"
+    SOUND = "an audio file"
     JPEG_XL = "a JPEG XL picture"
     JPEG_XR = "a JPEG XR picture"
-    HEIF = "a HEIF picture in another coding than HEVC and AV1"
+    HEIF = "a HEIF picture that is neither HEVC nor AV1"
     PHOTOSHOP = "a Photoshop picture"
     POSTSCRIPT = "a PostScript document"
     CURSOR = "a Windows cursor"
@@ -39,13 +39,13 @@ class Other(StrEnum):
     QOI = "a QOI picture"
     DJVU = "a DjVu document"
     GIMP = "a GIMP picture"
-    UNKNOWN = "nothing known"
+    UNKNOWN = "an unknown type"
 
 
-FOREIGN = frozenset(Other) - {
+TYPED_FILES = frozenset(Other) - {
     *(Other.EMPTY, Other.SVG, Other.HTML, Other.XML, Other.JSON, Other.TEXT, Other.GZIP, Other.UNKNOWN),
 }
-"""Files in formats of their own. An origin that gives one refuses nothing: refusals come as text, be it in gzip."""
+"""Files with a type of their own. An origin that sends one does not refuse: refusals are text, perhaps in gzip."""
 
 
 _PICTURES: tuple[tuple[bytes, Format], ...] = (
@@ -94,13 +94,13 @@ _OTHERS: tuple[tuple[bytes, Other], ...] = (
     (b"\0\0\2\0", Other.CURSOR),
 )
 
-# WHATWG MIME Sniffing, section 7.1: how HTML begins, after white space, in any case
+# WHATWG MIME Sniffing, section 7.1: how HTML begins, after white space, in upper or lower case
 _HTML = (
     *(b"<!doctype html", b"<html", b"<head", b"<script", b"<iframe", b"<h1", b"<div", b"<font", b"<table", b"<a "),
     *(b"<style", b"<title", b"<b>", b"<body", b"<br", b"<p>", b"<meta", b"<center"),
 )
 
-# section 7.2: bytes that no text has
+# section 7.2: bytes that occur in no text
 _BINARY = frozenset({*range(0x09), 0x0B, *range(0x0E, 0x1B), *range(0x1C, 0x20)})
 
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
@@ -110,7 +110,7 @@ _RIFF: dict[bytes, Format | Other] = {b"WEBP": Format.WEBP, b"AVI ": Other.VIDEO
 
 
 def sniff(head: bytes) -> Format | Other:
-    """Return what the bytes that begin with `head` (some HEAD_BYTES of them) claim to be."""
+    """Return what bytes that begin with `head` (up to HEAD_BYTES of them) claim to be."""
     for magic, picture in _PICTURES:
         if head.startswith(magic):
             return picture
@@ -127,7 +127,7 @@ def sniff(head: bytes) -> Format | Other:
 
 
 def _by_brand(head: bytes) -> Format | Other:
-    """Tell the pictures in ISO base media files from each other and from videos (ISO/IEC 14496-12, section 4.3)."""
+    """Distinguish pictures and videos in ISO base media files by their brands (ISO/IEC 14496-12, section 4.3)."""
     size = int.from_bytes(head[:4], "big")
     brands = [head[8:12], *(head[at : at + 4] for at in range(16, min(size, len(head)), 4))]
     for brand in brands:
@@ -139,7 +139,7 @@ def _by_brand(head: bytes) -> Format | Other:
 
 
 def _text(head: bytes) -> Other:
-    """Tell documents from each other; SVG is looked for first, because a browser would run it as well."""
+    """Distinguish documents; SVG is recognised even behind other markup, because a browser would run it."""
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         head = head.decode("utf-16", "ignore").encode()
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n\f").lower()

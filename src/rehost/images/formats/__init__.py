@@ -1,7 +1,7 @@
-"""Walks a container to its end: nothing missing, nothing announced that is too large. Pure and cheap; decodes nothing.
+"""Walks the structure of a picture to its end: is anything missing, does it announce too much? Decodes nothing, no I/O.
 
-One module per format, all with `walk(data, limits)`. Bytes after a picture's end are allowed: real files have them, and
-served with their picture's type and `nosniff` they do no harm.
+Each format has a function `walk(data, limits)`. Bytes after the end of a picture are allowed: real files have them, and
+they do no harm if they are served with the picture's type and `nosniff`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rehost.errors import Permanent, VisitError
-from rehost.images.formats import bmp, gif, heif, ico, jpeg, jpeg2000, png, tiff, webp
-from rehost.images.formats.ground import Data, ImageLimits
-from rehost.images.sniff import FOREIGN, HEAD_BYTES, Other, sniff
+from rehost.images.formats import bmp, gif, isobmff, jpeg, jpeg2000, png, tiff, webp
+from rehost.images.formats.base import Data, Dimensions, ImageLimits
+from rehost.images.sniff import HEAD_BYTES, TYPED_FILES, Other, sniff
 from rehost.model import Format, Image, Reason
 
 _WALKERS = {
@@ -19,16 +19,16 @@ _WALKERS = {
     Format.PNG: png.walk,
     Format.GIF: gif.walk,
     Format.WEBP: webp.walk,
-    Format.AVIF: heif.walk,
+    Format.AVIF: isobmff.walk,
     Format.BMP: bmp.walk,
     Format.TIFF: tiff.walk,
-    Format.ICO: ico.walk,
+    Format.ICO: bmp.walk_icon,
     Format.JPEG2000: jpeg2000.walk,
-    Format.HEIC: heif.walk,
+    Format.HEIC: isobmff.walk,
 }
 
-_POINTING = frozenset({Format.AVIF, Format.HEIC, Format.TIFF, Format.ICO, Format.JPEG2000})
-"""Formats whose parts say where others lie, or lie within each other: the same bytes may be walked again and again."""
+_NOT_LINEAR = frozenset({Format.AVIF, Format.HEIC, Format.TIFF, Format.ICO, Format.JPEG2000})
+"""Formats whose parts point at other parts or are nested: the same bytes may be walked again and again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,51 +36,51 @@ class StructureResult:
     """What a walk found.
 
     Attributes:
-        doubt: why the picture is whole only if a decoder reads every frame that was begun. GIFs without a trailer are
-            in the wild, and every viewer shows them; without a decoder they count as cut.
-        scans_end: where a JPEG's last scan ends: a decoder that sees what follows makes up what is missing before it.
+        doubt: the error unless a decoder can read every frame that was begun. GIFs without a trailer exist on the web
+            and every viewer shows them; without a decoder they count as truncated.
+        scans_end: where the last scan of a JPEG ends. A decoder that sees what follows invents what is missing before.
     """
 
     image: Image
     doubt: VisitError | None = None
     scans_end: int | None = None
 
-    def undoubted(self) -> Image:
+    def certain_image(self) -> Image:
         """Return the image.
 
         Raises:
-            VisitError: the doubt, where there is one.
+            VisitError: the doubt, if there is one.
         """
         if self.doubt is not None:
             raise self.doubt
         return self.image
 
 
-def is_brief(data: Data) -> bool:
-    """Return whether to examine these bytes takes time and memory in proportion to their number, whatever they are."""
-    return sniff(data[:HEAD_BYTES]) not in _POINTING
+def is_linear(data: Data) -> bool:
+    """Return whether `examine` takes time and memory in proportion to the size of these bytes, whatever they are."""
+    return sniff(data[:HEAD_BYTES]) not in _NOT_LINEAR
 
 
 def examine(data: Data, limits: ImageLimits) -> StructureResult:
-    """Return what the bytes are, having walked their structure to its end.
+    """Return what the bytes are, after walking their structure to its end.
 
     Raises:
-        VisitError: Transient(TRUNCATED) for a picture that ends before its end; Permanent with EMPTY, SVG,
-            UNSUPPORTED_FORMAT, NOT_AN_IMAGE, TOO_LARGE or CORRUPT otherwise.
+        VisitError: Transient(TRUNCATED) for a picture that ends too early; otherwise Permanent with EMPTY, SVG,
+            UNSUPPORTED_FORMAT, NOT_AN_IMAGE, TOO_LARGE or CORRUPT.
     """
     found = sniff(data[:HEAD_BYTES])
     if isinstance(found, Other):
         raise _refusal(found)
-    extent = _WALKERS[found](data, limits)
-    return StructureResult(Image(found, extent.width, extent.height, extent.frames), extent.doubt, extent.scans_end)
+    walked: Dimensions = _WALKERS[found](data, limits)
+    return StructureResult(Image(found, walked.width, walked.height, walked.frames), walked.doubt, walked.scans_end)
 
 
 def _refusal(found: Other) -> Permanent:
-    """Return the error for bytes that are no picture, or none that can be proven."""
-    if found in FOREIGN:
+    """Return the error for bytes that are no picture of a format that we can verify."""
+    if found in TYPED_FILES:
         return Permanent(Reason.UNSUPPORTED_FORMAT, found)
     reasons = {Other.EMPTY: Reason.EMPTY, Other.SVG: Reason.SVG}
     return Permanent(reasons.get(found, Reason.NOT_AN_IMAGE), found)
 
 
-__all__ = ["Data", "ImageLimits", "StructureResult", "examine", "is_brief"]
+__all__ = ["Data", "ImageLimits", "StructureResult", "examine", "is_linear"]

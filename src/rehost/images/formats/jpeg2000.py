@@ -4,69 +4,70 @@ from __future__ import annotations
 
 import struct
 
-from rehost.images.formats.boxes import boxes
-from rehost.images.formats.ground import Data, Dimensions, ImageLimits, broken, cut, piece
+from rehost.images.formats.base import Data, Dimensions, ImageLimits, corrupt, read_bytes, truncated
+from rehost.images.formats.isobmff import boxes
 
 _SOC_SIZ = b"\xff\x4f\xff\x51"
 _FIRST_MARKER, _SOT, _EOC = 0xFF30, 0xFF90, 0xFFD9
-_SOT_SEGMENT = 12  # bytes, its marker included
+_SOT_SEGMENT = 12  # bytes, with its marker
 
 
 def walk(data: Data, limits: ImageLimits) -> Dimensions:
-    """Return the extent of the JPEG 2000 picture; what follows its codestream is ignored.
+    """Return the dimensions of the JPEG 2000 picture; what follows its codestream is ignored.
 
     Raises:
-        VisitError: Transient(TRUNCATED) without an end of codestream, Permanent otherwise.
+        VisitError: Transient(TRUNCATED) if the end of the codestream is missing, otherwise Permanent.
     """
     if data[:4] == _SOC_SIZ:
-        return _codestream(data, 0, len(data), limits)
-    extent: Dimensions | None = None
-    for box in boxes(data, 0, len(data)):  # to the last one: a file cut in its metadata is cut all the same
-        if box.kind == b"jp2c" and extent is None:
-            extent = _codestream(data, box.start, box.end, limits)
-    if extent is None:
-        raise cut(data, "a JPEG 2000 before its codestream")
-    return extent
+        return _walk_codestream(data, 0, len(data), limits)
+    found: Dimensions | None = None
+    for box in boxes(data, 0, len(data)):  # to the last one: a file that ends within its metadata is truncated as well
+        if box.kind == b"jp2c" and found is None:
+            found = _walk_codestream(data, box.start, box.end, limits)
+    if found is None:
+        raise truncated(data, "a JPEG 2000, before its codestream")
+    return found
 
 
-def _codestream(data: Data, start: int, end: int, limits: ImageLimits) -> Dimensions:
-    """Walk from the size to the end of the codestream (section A.4)."""
-    if piece(data, start, 4, "a JPEG 2000 codestream") != _SOC_SIZ:
-        raise broken("a JPEG 2000 codestream without its size")
-    extent = _size(piece(data, start + 4, 38, "a JPEG 2000 codestream's size"), limits)
+def _walk_codestream(data: Data, start: int, end: int, limits: ImageLimits) -> Dimensions:
+    """Walk from the size segment to the end of the codestream (section A.4)."""
+    where = "the codestream of a JPEG 2000"
+    if read_bytes(data, start, 4, where) != _SOC_SIZ:
+        raise corrupt("a JPEG 2000 codestream without its size")
+    found = _read_dimensions(read_bytes(data, start + 4, 38, where), limits)
     at, tiles = start + 2, 0
     while True:
-        marker = int.from_bytes(piece(data, at, 2, "a JPEG 2000 codestream"), "big")
+        marker = int.from_bytes(read_bytes(data, at, 2, where), "big")
         if marker == _SOT:
             tiles += 1
-            at = _tile_part(data, at, end)
+            at = _skip_tile_part(data, at, end)
         elif tiles:
             break
         elif marker < _FIRST_MARKER:
-            raise broken("a JPEG 2000 header with something between its segments")
+            raise corrupt("a JPEG 2000 header with other bytes between its segments")
         else:
-            at += 2 + max(2, int.from_bytes(piece(data, at + 2, 2, "a JPEG 2000 header"), "big"))
+            at += 2 + max(2, int.from_bytes(read_bytes(data, at + 2, 2, where), "big"))
     if marker != _EOC:
-        raise broken("a JPEG 2000 without its end of codestream")
-    return extent
+        raise corrupt("a JPEG 2000 without its end of codestream")
+    return found
 
 
-def _tile_part(data: Data, at: int, end: int) -> int:
-    """Return the place behind a tile-part; one of length 0 goes on to the end of the codestream (section A.4.2)."""
-    length = int.from_bytes(piece(data, at + 6, 4, "a JPEG 2000 tile-part's head"), "big")
+def _skip_tile_part(data: Data, at: int, end: int) -> int:
+    """Return the offset after a tile-part; one of length 0 extends to the end of the codestream (section A.4.2)."""
+    length = int.from_bytes(read_bytes(data, at + 6, 4, "a tile-part of a JPEG 2000"), "big")
     if length == 0:
         if data[end - 2 : end] != _EOC.to_bytes(2, "big"):
-            raise cut(data, "the last tile-part of a JPEG 2000")
+            raise truncated(data, "the last tile-part of a JPEG 2000")
         return end - 2
     if length < _SOT_SEGMENT:
-        raise broken(f"a JPEG 2000 tile-part of {length} bytes")
+        raise corrupt(f"a JPEG 2000 tile-part of {length} bytes")
     if at + length > len(data):
-        raise cut(data, "a JPEG 2000 tile-part")
+        raise truncated(data, "a tile-part of a JPEG 2000")
     return at + length
 
 
-def _size(siz: bytes, limits: ImageLimits) -> Dimensions:
-    """Read the image and tile size (section A.5.1)."""
+def _read_dimensions(siz: bytes, limits: ImageLimits) -> Dimensions:
+    """Read the size of the picture (section A.5.1)."""
     _, _, right, bottom, left, top = struct.unpack_from(">HHIIII", siz)
-    limits.area(right - left, bottom - top)
+    limits.check_area(right - left, bottom - top)
     return Dimensions(right - left, bottom - top)

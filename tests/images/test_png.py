@@ -1,4 +1,4 @@
-"""Still PNGs read row by row, held against a decoder of pictures."""
+"""Still PNGs read row by row, compared with Pillow."""
 
 import io
 import random
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tests.pictures import animation, picture
 
 from rehost.errors import Permanent, Transient, VisitError
-from rehost.images import png_rows as rows
 from rehost.images.formats import ImageLimits, examine
+from rehost.images.formats.png import is_still, passes, read_rows
 from rehost.model import Reason
 
 KINDS = [(0, 1), (0, 2), (0, 4), (0, 8), (0, 16), (2, 8), (2, 16), (3, 1), (3, 4), (3, 8), (4, 8), (4, 16), (6, 8)]
@@ -24,15 +24,15 @@ def chunk(kind, data):
 
 
 def png(dice, kind, width, height, *, interlaced=False, change=lambda raw: raw, damage=lambda packed: packed):
-    """Return a PNG of random rows, changed before they are compressed and damaged after, its checksums right."""
+    """Return a PNG of random rows, changed before compression and damaged after it, with correct checksums."""
     colour, depth = kind
     head = b"\x89PNG\r\n\x1a\n" + chunk(
         b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
     )
     raw = b"".join(
-        bytes([dice.randint(0, 4)]) + dice.randbytes(each.row_bytes - 1)
-        for each in rows._passes(head)
-        for _ in range(each.rows)
+        bytes([dice.randint(0, 4)]) + dice.randbytes(row_bytes - 1)
+        for rows, row_bytes in passes(head)
+        for _ in range(rows)
     )
     packed = damage(zlib.compress(change(raw)))
     middle = dice.randint(0, len(packed))
@@ -40,16 +40,16 @@ def png(dice, kind, width, height, *, interlaced=False, change=lambda raw: raw, 
     return head + palette + chunk(b"IDAT", packed[:middle]) + chunk(b"IDAT", packed[middle:]) + chunk(b"IEND", b"")
 
 
-def is_read_by_us(data):
+def we_accept(data):
     try:
         examine(data, ImageLimits(10**6, 10))
-        rows.read(data)
+        read_rows(data)
     except VisitError:
         return False
     return True
 
 
-def is_read_by_pillow(data):
+def pillow_accepts(data):
     try:
         with PIL.Image.open(io.BytesIO(data)) as opened:
             opened.load()
@@ -60,18 +60,18 @@ def is_read_by_pillow(data):
 
 @pytest.mark.parametrize("interlaced", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_png_is_read(kind, interlaced):
+def test_every_kind_of_png_is_accepted(kind, interlaced):
     dice = random.Random(1)
     for width, height in [(1, 1), (3, 2), (5, 9), (64, 33)]:
         data = png(dice, kind, width, height, interlaced=interlaced)
 
-        assert is_read_by_us(data)
-        assert is_read_by_pillow(data)
+        assert we_accept(data)
+        assert pillow_accepts(data)
 
 
 @settings(max_examples=300)
 @given(seed=st.integers(0, 2**32), how=st.sampled_from(["short", "long", "byte", "cut", "bit", "checksum"]))
-def test_nothing_is_read_that_a_decoder_of_pictures_refuses(seed, how):
+def test_everything_that_a_decoder_refuses_is_refused(seed, how):
     dice = random.Random(seed)
 
     def flip(packed):
@@ -90,36 +90,36 @@ def test_nothing_is_read_that_a_decoder_of_pictures_refuses(seed, how):
     kind, size = dice.choice(KINDS), (dice.randint(1, 20), dice.randint(1, 20))
     data = png(dice, kind, *size, interlaced=bool(dice.randint(0, 1)), **wrong)
 
-    if is_read_by_us(data):
-        assert is_read_by_pillow(data)
+    if we_accept(data):
+        assert pillow_accepts(data)
 
 
-def test_rows_that_are_missing_make_it_cut():
+def test_png_with_missing_rows_is_truncated():
     data = png(random.Random(1), (2, 8), 40, 40, change=lambda raw: raw[:-1])
 
     with pytest.raises(Transient) as caught:
-        rows.read(data)
+        read_rows(data)
 
     assert caught.value.reason is Reason.TRUNCATED
 
 
-def test_a_filter_that_does_not_exist_makes_it_corrupt():
+def test_png_with_an_unknown_filter_is_corrupt():
     data = png(random.Random(1), (2, 8), 40, 40, change=lambda raw: raw[:-121] + b"\5" + raw[-120:])
 
     with pytest.raises(Permanent) as caught:
-        rows.read(data)
+        read_rows(data)
 
     assert caught.value.reason is Reason.CORRUPT
 
 
-def test_rows_beyond_one_piece_are_looked_at():
+def test_rows_after_the_first_piece_are_checked():
     def wrong(raw):
         return raw[:-3001] + b"\7" + raw[-3000:]
 
-    assert is_read_by_us(png(random.Random(1), (2, 8), 1000, 1000))
-    assert not is_read_by_us(png(random.Random(1), (2, 8), 1000, 1000, change=wrong))
+    assert we_accept(png(random.Random(1), (2, 8), 1000, 1000))
+    assert not we_accept(png(random.Random(1), (2, 8), 1000, 1000, change=wrong))
 
 
-def test_moving_pictures_are_left_to_the_decoder():
-    assert rows.is_still(picture(1, "png", 60, 44))
-    assert not rows.is_still(animation(1, "png", frames=2))
+def test_animation_is_not_still():
+    assert is_still(picture(1, "png", 60, 44))
+    assert not is_still(animation(1, "png", frames=2))

@@ -1,4 +1,4 @@
-"""What all walkers stand on: the bytes, the limits, and the words for what they find."""
+"""What all walkers share: the bytes of a file, the limits, the result, and the two errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rehost.errors import Permanent, Transient, VisitError
 from rehost.model import Reason
 
 Data = bytes | mmap
-"""A file's bytes: sliced and searched where they lie, never copied as a whole."""
+"""The bytes of a file. Walkers slice and search them in place and never copy the whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +19,18 @@ class ImageLimits:
     max_pixels: int  # of one frame or page
     max_frames: int
 
-    def area(self, width: int, height: int) -> None:
+    def check_area(self, width: int, height: int) -> None:
         """Refuse dimensions that are zero or come to more than `max_pixels`.
 
         Raises:
             Permanent: CORRUPT or TOO_LARGE.
         """
         if width <= 0 or height <= 0:
-            raise broken(f"a picture of {width} x {height}")
+            raise corrupt(f"a picture of {width} x {height}")
         if width * height > self.max_pixels:
             raise Permanent(Reason.TOO_LARGE, f"{width} x {height} pixels, allowed {self.max_pixels}")
 
-    def count(self, frames: int) -> None:
+    def check_frames(self, frames: int) -> None:
         """Refuse more frames or pages than `max_frames`.
 
         Raises:
@@ -42,11 +42,11 @@ class ImageLimits:
 
 @dataclass(frozen=True, slots=True)
 class Dimensions:
-    """What a walk found: the picture's dimensions, before any orientation is applied, and its frames.
+    """Width and height of a picture before any orientation is applied, and how many frames it has.
 
     Attributes:
-        doubt: what is missing at the end, where that may be no part of the picture; a decoder's to settle.
-        scans_end: where a JPEG's last scan ends, unless its coding may leave out the end of a scan.
+        doubt: the error for what is missing at the end, if the picture may be whole without it; a decoder decides.
+        scans_end: where the last scan of a JPEG ends; None if its coding allows a scan to omit its end.
     """
 
     width: int
@@ -55,23 +55,28 @@ class Dimensions:
     doubt: VisitError | None = None
     scans_end: int | None = None
 
+    @property
+    def area(self) -> int:
+        """Pixels of one frame."""
+        return self.width * self.height
 
-def cut(data: Data, where: str) -> Transient:
-    """Return the error for a picture whose file ends before it does."""
+
+def truncated(data: Data, where: str) -> Transient:
+    """Return the error for a picture whose file ends too early."""
     return Transient(Reason.TRUNCATED, f"ends at byte {len(data)}, within {where}")
 
 
-def broken(what: str) -> Permanent:
-    """Return the error for a picture whose structure is wrong, whatever may follow."""
+def corrupt(what: str) -> Permanent:
+    """Return the error for a picture whose structure is wrong, whatever bytes may follow."""
     return Permanent(Reason.CORRUPT, what)
 
 
-def piece(data: Data, at: int, size: int, where: str) -> bytes:
-    """Return `size` bytes from `at` on.
+def read_bytes(data: Data, at: int, size: int, where: str) -> bytes:
+    """Return `size` bytes from offset `at`.
 
     Raises:
-        Transient: TRUNCATED, where the file ends before.
+        Transient: TRUNCATED if the file ends before.
     """
     if at + size > len(data):
-        raise cut(data, where)
+        raise truncated(data, where)
     return data[at : at + size]

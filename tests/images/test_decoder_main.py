@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rehost.errors import Permanent, Transient, VisitError
-from rehost.images.decoder_protocol import Unreadable, from_line, to_line
+from rehost.images.decoder_main import Unreadable, from_line, to_line
 from rehost.model import Format, Image, Reason
 
 
@@ -16,7 +16,7 @@ from rehost.model import Format, Image, Reason
         Unreadable("Input/output error"),
     ],
 )
-def test_an_answer_survives_the_pipe(answer):
+def test_answer_is_the_same_after_the_pipe(answer):
     line = to_line(answer)
     back = from_line(line)
 
@@ -26,6 +26,6 @@ def test_an_answer_survives_the_pipe(answer):
 
 
 @given(st.binary(max_size=100))
-def test_nothing_else_passes_for_an_answer(line):
+def test_other_lines_are_refused_as_answers(line):
     with pytest.raises((ValueError, KeyError)):
         from_line(b'["image", "EXE", 1, 1, ' + line)
