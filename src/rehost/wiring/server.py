@@ -17,8 +17,8 @@ from rehost.clock import Clock
 from rehost.errors import SettingsError
 from rehost.events import Listener
 from rehost.hosts.shares import HostShares
-from rehost.images.sniff import sniff
 from rehost.images.decoder_pool import Thumbnailer
+from rehost.images.sniff import sniff
 from rehost.ledger.entries import SqlLedger
 from rehost.ledger.migrations import migrate
 from rehost.ledger.reports import Queries
