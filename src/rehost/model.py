@@ -14,7 +14,7 @@ from typing import Self
 
 
 class Reason(StrEnum):
-    """Why a link has no copy: one word per cause. `docs/reference/reasons.md` is made from the texts below."""
+    """Why a link has no copy: one word per cause. `docs/reference/reasons.md` is generated from the texts below."""
 
     def __new__(cls, word: str, meaning: str) -> Self:
         """Make a member whose value is the word."""
@@ -26,47 +26,56 @@ class Reason(StrEnum):
     meaning: str
 
     # the link
-    NOT_A_URL = "not-a-url", "The cell holds no http or https URL; nothing was requested."
+    NOT_A_URL = "not-a-url", "The cell contains no http or https URL; nothing was requested."
     ADDRESS_REFUSED = "address-refused", "The host resolves to an address that is not public (IMAGE_ALLOW_NETWORKS)."
-    PORT_REFUSED = "port-refused", "The port is one that browsers refuse too (Fetch standard, bad ports)."
-    ROBOTS_REFUSED = "robots-refused", "The origin's robots.txt or X-Robots-Tag asks not to, and it is obeyed here."
-    # the way to the origin
+    PORT_REFUSED = "port-refused", "Browsers block this port too (Fetch standard, bad ports)."
+    ROBOTS_REFUSED = "robots-refused", "The origin's robots.txt or X-Robots-Tag forbids it, and IMAGE_ROBOTS is on."
+    # reaching the origin
     UNRESOLVED = "unresolved", "The host name has no address."
-    UNREACHABLE = "unreachable", "No connection could be made, or it broke before an answer."
-    TLS_FAILED = "tls-failed", "The certificate or the TLS handshake was not acceptable."
-    TIMED_OUT = "timed-out", "The attempt did not end within IMAGE_DOWNLOAD_TIMEOUT."
-    # the answer
-    GONE = "gone", "The origin says that there is no such picture (404, 410)."
-    HOTLINK_REFUSED = "hotlink-refused", "The origin refuses us (401, 403, 451), under every Referer that was tried."
+    UNREACHABLE = "unreachable", "No connection could be made, or it broke before a response."
+    TLS_FAILED = "tls-failed", "The TLS handshake failed, or the certificate is not valid."
+    TIMED_OUT = "timed-out", "The attempt took longer than IMAGE_DOWNLOAD_TIMEOUT."
+    # the response
+    GONE = "gone", "The origin says that there is no such image (404, 410)."
+    HOTLINK_REFUSED = (
+        "hotlink-refused",
+        "The origin refused the request (401, 403, 451) with every Referer that was tried.",
+    )
     THROTTLED = (
         "throttled",
-        "The origin asks to come back later (429, 503 with Retry-After), or it is paused or its day's budget used up.",
+        "The origin asked us to wait (429, 503 with Retry-After), its host is paused, or the daily budget is spent.",
     )
-    ORIGIN_ERROR = "origin-error", "The origin failed to answer properly (408, 425, 5xx)."
-    UNEXPECTED_STATUS = "unexpected-status", "The origin answered with a status that is no picture."
-    TOO_MANY_REDIRECTS = "too-many-redirects", "More hops than IMAGE_MAX_REDIRECTS, or a circle."
-    MALFORMED = "malformed", "The answer breaks HTTP: framing, headers, an encoding, a range that was not asked for."
+    ORIGIN_ERROR = "origin-error", "The origin reported a problem of its own (408, 425, 5xx)."
+    UNEXPECTED_STATUS = (
+        "unexpected-status",
+        "The origin answered with a status that means neither an image nor a known problem.",
+    )
+    TOO_MANY_REDIRECTS = "too-many-redirects", "More redirects than IMAGE_MAX_REDIRECTS, or a loop."
+    MALFORMED = (
+        "malformed",
+        "The response violates HTTP: framing, headers, encoding, or a range that was not requested.",
+    )
     # the bytes
-    TRUNCATED = "truncated", "The picture ends before its end."
+    TRUNCATED = "truncated", "The image is incomplete."
     TOO_LARGE = "too-large", "More bytes, pixels, frames, decoding time or memory than the limits allow."
-    EMPTY = "empty", "The body has no bytes."
-    NOT_AN_IMAGE = "not-an-image", "The bytes are no picture of a format that can be proven; often it is a page."
-    UNSUPPORTED_FORMAT = "unsupported-format", "A format that nothing here can prove: JPEG XL, a video, an archive ..."
-    SVG = "svg", "An SVG is a document that can run scripts; it is refused."
-    CORRUPT = "corrupt", "A decoder cannot read all of the picture."
-    DECOY = "decoy", "A notice that the origin sends in place of the picture."
+    EMPTY = "empty", "The body is empty."
+    NOT_AN_IMAGE = "not-an-image", "The bytes are not an image in a supported format; often they are an HTML page."
+    UNSUPPORTED_FORMAT = "unsupported-format", "A format that rehost cannot verify: JPEG XL, a video, an archive ..."
+    SVG = "svg", "SVG is refused, because it is a document that can run scripts."
+    CORRUPT = "corrupt", "A decoder cannot read the whole image."
+    DECOY = "decoy", "The origin sent a placeholder instead of the image."
     # ourselves
-    BUG = "bug", "rehost itself failed at this picture, or at a run's plan; the log has the traceback."
+    BUG = "bug", "rehost itself failed at this image, or at planning a run; the log has the traceback."
 
 
 class State(StrEnum):
-    """Where a link stands in the ledger."""
+    """The state of a link in the ledger."""
 
     WANTED = "wanted"  # no copy yet, or one to be replaced; due now
-    LEASED = "leased"  # a worker is at it, until its lease ends
-    HELD = "held"  # a whole copy is at rest and the row points at it
-    DEFERRED = "deferred"  # a cause that passes: due again within minutes to a week
-    REFUSED = "refused"  # a cause that stays: due again after weeks
+    LEASED = "leased"  # a worker is visiting it, until its lease ends
+    HELD = "held"  # a complete copy is stored and the row points at it
+    DEFERRED = "deferred"  # failed for a temporary cause; due again within minutes to a week
+    REFUSED = "refused"  # failed for a permanent cause; due again after weeks
 
 
 class Format(StrEnum):

@@ -27,7 +27,7 @@ STATE_WORDS = {
     State.HELD: "a complete copy is stored, and the row points at it",
     State.WANTED: "due now",
     State.LEASED: "a worker is visiting it",
-    State.DEFERRED: "failed for a temporary cause; due again within minutes to hours",
+    State.DEFERRED: "failed for a temporary cause; due again within minutes to a week",
     State.REFUSED: "failed for a permanent cause; due again after weeks",
 }
 
