@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Text, select
 
-from rehost.db import Database, after, blank, host_of, now, seconds_until
+from rehost.db import Database, after, blank, host_of, now, seconds_until, today
 
 HOSTS = [
     ("https://oss.adquan.com/upload/1.png", "oss.adquan.com"),
@@ -36,13 +36,14 @@ async def test_host_of_a_url_is_the_same_on_both_databases(database, url, host):
 
 async def test_time_is_the_databases_and_aware(database):
     async def work(connection):
-        return (await connection.execute(select(now(), after(3600), seconds_until(after(60))))).one()
+        return (await connection.execute(select(now(), after(3600), seconds_until(after(60)), today()))).one()
 
-    there, later, left = await database.read(work)
+    there, later, left, day = await database.read(work)
 
     assert there.tzinfo is not None
     assert (later - there).total_seconds() == pytest.approx(3600, abs=5)
     assert left == pytest.approx(60, abs=5)
+    assert day in {int(there.timestamp() // 86400), int(later.timestamp() // 86400)}
 
 
 @pytest.mark.parametrize(("value", "expected"), [(None, True), ("", True), ("  ", True), ("x", False)])

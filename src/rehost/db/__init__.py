@@ -2,7 +2,7 @@
 
 from rehost.db.bulk import drop_temporary, load, look_anew, make_temporary, temporary
 from rehost.db.engine import Columns, Connection, Database, LinkRows, Session
-from rehost.db.sql_functions import NEVER, Moment, after, blank, host_of, is_over, now, root_of, seconds_until
+from rehost.db.sql_functions import NEVER, Moment, after, blank, host_of, is_over, now, root_of, seconds_until, today
 
 __all__ = [
     "NEVER",
@@ -24,4 +24,5 @@ __all__ = [
     "root_of",
     "seconds_until",
     "temporary",
+    "today",
 ]

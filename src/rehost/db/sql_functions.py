@@ -9,7 +9,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import TIMESTAMP, ColumnElement, Dialect, Float, String, Text, func, literal, or_, type_coerce
+from sqlalchemy import TIMESTAMP, ColumnElement, Dialect, Float, Integer, String, Text, func, literal, or_, type_coerce
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -80,6 +80,14 @@ class seconds_until(FunctionElement[float]):  # noqa: N801 - reads as an SQL fun
     name = "rehost_seconds_until"
 
 
+class today(FunctionElement[int]):  # noqa: N801 - reads as an SQL function
+    """The number of the day in UTC, by the database's time; 1970-01-01 is 0."""
+
+    type = Integer()
+    inherit_cache = True
+    name = "rehost_today"
+
+
 class host_of(FunctionElement[str]):  # noqa: N801 - reads as an SQL function
     """The lower-cased host of a column of URLs; an empty text if a URL has none."""
 
@@ -137,6 +145,16 @@ def _seconds_postgresql(element: seconds_until, compiler: SQLCompiler, **kwargs:
 @compiles(seconds_until, "sqlite")
 def _seconds_sqlite(element: seconds_until, compiler: SQLCompiler, **kwargs: Any) -> str:  # noqa: ANN401 - hook
     return f"({compiler.process(element.clauses, **kwargs)} - (julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(today, "postgresql")
+def _today_postgresql(_element: today, _compiler: SQLCompiler, **_kwargs: Any) -> str:  # noqa: ANN401 - hook
+    return "floor(extract(epoch FROM statement_timestamp()) / 86400)::integer"
+
+
+@compiles(today, "sqlite")
+def _today_sqlite(_element: today, _compiler: SQLCompiler, **_kwargs: Any) -> str:  # noqa: ANN401 - SQLAlchemy's hook
+    return "CAST(julianday('now') - 2440587.5 AS INTEGER)"
 
 
 @compiles(host_of, "postgresql")

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Integer, Text, case, delete, literal, or_, select, update
 
-from rehost.db import Columns, Connection, Database, Moment, after, is_over, now, seconds_until
+from rehost.db import Columns, Connection, Database, Moment, after, is_over, now, seconds_until, today
 from rehost.ledger.burying import leave
 from rehost.ledger.due import LONGEST_LEASE, LONGEST_PAUSE, pause_seconds
 from rehost.ledger.schema import budgets, hosts, shares, workers
@@ -197,21 +197,22 @@ class DailyQuota:
         return await self.database.transact(lambda connection: self._take(connection, host, budget))
 
     async def _take(self, connection: Connection, host: str, budget: int) -> float | None:
-        since = -float(await connection.scalar(select(seconds_until(literal(_EPOCH, Moment())))) or 0.0)
-        today = int(since // _DAY_SECONDS)
+        adding = self.database.insert(budgets).values(host=host, day=today(), taken=1)
+        day = adding.excluded.day
         # Around midnight another worker may have begun the next day already; a day further ahead was a wrong clock's.
-        is_new = or_(budgets.c.day < today, budgets.c.day > today + 1)
-        adding = self.database.insert(budgets).values(host=host, day=today, taken=1)
+        is_new = or_(budgets.c.day < day, budgets.c.day > day + 1)
         counting = adding.on_conflict_do_update(
             index_elements=[budgets.c.host],
             set_={
-                "day": case((is_new, today), else_=budgets.c.day),
+                "day": case((is_new, day), else_=budgets.c.day),
                 "taken": case((is_new, 1), else_=budgets.c.taken + 1),
             },
             where=or_(is_new, budgets.c.taken < budget),
         ).returning(budgets.c.taken)
-        is_counted = (await connection.execute(counting)).first() is not None
-        return None if is_counted else _DAY_SECONDS - since % _DAY_SECONDS
+        if (await connection.execute(counting)).first() is not None:
+            return None
+        since = -float(await connection.scalar(select(seconds_until(literal(_EPOCH, Moment())))) or 0.0)
+        return _DAY_SECONDS - since % _DAY_SECONDS
 
 
 def fair_slots(worker: str, wishes: Mapping[str, int], allowance: int) -> int:
