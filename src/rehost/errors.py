@@ -1,12 +1,12 @@
-"""What can go wrong, as one tree.
+"""All exceptions that rehost raises on purpose.
 
 RehostError
-├── VisitError(reason)            about one image: becomes an Outcome, in run/visitor.py and nowhere else
-│   ├── Transient(retry_after)    a second try may cure it
-│   │   ├── Withheld              we did not ask: the operator's word, not the origin's
-│   │   └── Unanswered            we did not wait for long: it is asked again last
-│   └── Permanent                 a second try cannot cure it
-└── OperatorError                 about the environment: ends the run with a sentence that says what to do
+├── VisitError(reason)            about one image: run/visitor.py turns it into an Outcome
+│   ├── Transient(retry_after)    another attempt may help
+│   │   ├── HostUnavailable       the request was not sent, because requests to its host are paused
+│   │   └── SlowToAnswer          no response came soon enough: the link is visited again later in the run
+│   └── Permanent                 another attempt cannot help
+└── OperatorError                 about the environment: ends the run with a message that says what to do
     ├── SettingsError             usage or a setting                       exit status 2
     ├── CatalogueError            the operator's table                     exit status 3
     ├── LedgerError               our tables, the database as a whole      exit status 3
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 
 class RehostError(Exception):
-    """Anything that rehost raises on purpose."""
+    """The base of all exceptions that rehost raises on purpose."""
 
 
 class VisitError(RehostError):
-    """One image could not be had.
+    """An image could not be fetched or verified.
 
     Attributes:
         reason: the one word for the cause.
-        evidence: what was seen, for the operator: a status, a type, a size. No query strings.
-        partial: what has arrived so far, where a next attempt may go on from it.
-        host: whose doing it is, where that is another host than the link's own: a redirect led there.
+        evidence: what was observed, for the operator: a status, a type, a size; without query strings.
+        partial: what was received, if another attempt can continue from there.
+        host: the host that failed, if a redirect led to another host than the link's.
     """
 
     def __init__(self, reason: Reason, evidence: str = "", *, partial: Partial | None = None) -> None:
@@ -45,7 +45,7 @@ class VisitError(RehostError):
 
 
 class Transient(VisitError):  # noqa: N818 - the kind of cause
-    """A second try may cure it.
+    """Another attempt may help.
 
     Attributes:
         retry_after: seconds that the origin asked us to wait (RFC 9110, section 10.2.3), or None.
@@ -64,25 +64,25 @@ class Transient(VisitError):  # noqa: N818 - the kind of cause
 
 
 class HostUnavailable(Transient):
-    """A request on the way to the picture was not sent, for its host is to be left alone; no host is blamed for it."""
+    """A request was not sent because requests to its host are paused; no host gets the blame."""
 
 
 class SlowToAnswer(Transient):
-    """No answer had begun when another link was to have the turn; nothing is said of the host."""
+    """No response had begun when another link could be visited instead; this says nothing about the host."""
 
 
 class Permanent(VisitError):  # noqa: N818 - the kind of cause
-    """A second try cannot cure it."""
+    """Another attempt cannot help."""
 
 
 class OperatorError(RehostError):
-    """Something that only the operator can mend; the message says what, which and how."""
+    """A problem that only the operator can solve; the message says what is wrong, where, and what to do."""
 
     exit_status = 3
 
 
 class SettingsError(OperatorError):
-    """A setting, a file of settings or the command line is not usable."""
+    """A setting, a settings file or the command line is not valid."""
 
     exit_status = 2
 
@@ -92,15 +92,15 @@ class CatalogueError(OperatorError):
 
 
 class LedgerError(OperatorError):
-    """Our own tables, or the database that holds them, cannot be used."""
+    """Our own tables, or their database, cannot be used."""
 
 
 class StoreError(OperatorError):
-    """The place of the copies cannot be used: full, read-only, not there, failing."""
+    """The store cannot be used: it is full, read-only, missing or failing."""
 
 
 def shortage(error: BaseException) -> OperatorError | None:
-    """Return what an error means where it says that no more files can be opened; None where it says something else."""
+    """Return an OperatorError if the error says that no more files can be opened, otherwise None."""
     if not isinstance(error, OSError) or error.errno not in {errno.EMFILE, errno.ENFILE}:
         return None
     return OperatorError("There are too many open files: raise `ulimit -n`, or lower IMAGE_DOWNLOAD_CONCURRENCY.")

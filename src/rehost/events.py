@@ -1,4 +1,4 @@
-"""What happened, as data: said once by whoever knows it; anyone may listen (progress bar, log, metrics, page)."""
+"""Events of a run, as data; progress display, log and dashboard listen to them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rehost.model import Outcome, Reason
 
 @dataclass(frozen=True, slots=True)
 class RunBegan:
-    """A run has its number, by which it can be undone."""
+    """A run has begun; its number is the one that `rehost undo` takes."""
 
     source: str
     run: int
@@ -18,24 +18,24 @@ class RunBegan:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A run knows what there is to do, in links."""
+    """A run has its plan; all numbers count links."""
 
     source: str
-    present: int  # links that the catalogue has
-    held: int  # held already, nothing to do
+    present: int  # links in the catalogue
+    held: int  # have a copy; nothing to do
     due: int  # to be visited in this run
-    later: int  # deferred or refused, due at a later time: left alone
+    later: int  # deferred or refused, and due later
     new: int = 0
     changed: int = 0
     vanished: int = 0
-    lost: int = 0  # held, but the file was gone
-    found: int = 0  # files that lay in the store already, to be proven and adopted
-    mended: int = 0  # rows whose local URL was set again without a request
+    lost: int = 0  # held, but the file is missing
+    found: int = 0  # files that are in the store already, to be verified and adopted
+    mended: int = 0  # rows whose local URL was written again without a request
 
 
 @dataclass(frozen=True, slots=True)
 class Visited:
-    """A link's turn is over; the outcome is not recorded yet."""
+    """A visit has ended; its outcome is not recorded yet."""
 
     outcome: Outcome
     origin: str
@@ -46,17 +46,17 @@ class Visited:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A group of outcomes is durable: files, ledger and rows."""
+    """A group of outcomes has been recorded durably in files, ledger and rows."""
 
     held: int
     failed: int
-    overtaken: int  # their rows changed meanwhile; wanted again
-    bugs: int = 0  # of `failed`, pictures that rehost itself failed at when they were recorded
+    overtaken: int  # their rows changed during the visit; due again
+    bugs: int = 0  # of `failed`: rehost itself failed while recording them
 
 
 @dataclass(frozen=True, slots=True)
 class OriginLearned:
-    """A Referer rule was learned, or learned anew."""
+    """A Referer rule was learned, for the first time or again."""
 
     origin: str
     referer: str
@@ -65,7 +65,7 @@ class OriginLearned:
 
 @dataclass(frozen=True, slots=True)
 class OriginChanged:
-    """An origin refuses what it gave under its rule: the rule is forgotten, and learned anew."""
+    """An origin refuses requests that follow its rule: the rule is dropped, and learned again."""
 
     origin: str
     referer: str  # the rule
@@ -74,7 +74,7 @@ class OriginChanged:
 
 @dataclass(frozen=True, slots=True)
 class OriginPaused:
-    """A host is left alone for a while."""
+    """Requests to a host are paused."""
 
     host: str
     seconds: float
@@ -83,7 +83,7 @@ class OriginPaused:
 
 @dataclass(frozen=True, slots=True)
 class HostDeferred:
-    """All due links of a host that is left alone for long wait for a later run, unvisited in this one."""
+    """A host is paused for long, so all its due links wait for a later run."""
 
     host: str
     links: int
@@ -94,26 +94,26 @@ class HostDeferred:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """The run is over; the summary that the operator reads."""
+    """The run has ended; this is its summary."""
 
     source: str
     held: int  # stored in this run
     unchanged: int
-    adopted: int  # of `held`, proven on disk without a request
+    adopted: int  # of `held`: found on disk and verified without a request
     failed: dict[Reason, int] = field(default_factory=dict)
     overtaken: int = 0
-    unveiled: int = 0  # held copies, of this run or earlier ones, that turned out to be decoys: quarantined
+    unveiled: int = 0  # copies of this or earlier runs that turned out to be decoys: quarantined
     size: int = 0  # bytes received
     seconds: float = 0.0
-    later: int = 0  # left alone: due at a later time
+    later: int = 0  # due later
     next_due_seconds: float | None = None
     free_bytes: int | None = None
-    total_held: int = 0  # in the ledger, all runs together
+    total_held: int = 0  # in the ledger, after all runs
     total_present: int = 0
     interrupted: bool = False
-    mended: int = 0  # rows whose local URL was set again without a request
+    mended: int = 0  # rows whose local URL was written again without a request
 
 
 Event = RunBegan | Planned | Visited | Recorded | OriginLearned | OriginChanged | OriginPaused | HostDeferred | RunEnded
 Listener = Callable[[Event], None]
-"""Called on the event loop; must return at once and must not raise."""
+"""Called in the event loop; must return at once and must not raise."""

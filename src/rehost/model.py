@@ -1,7 +1,7 @@
-"""The nouns, in the order in which an image meets them.
+"""The data that all packages share, in the order of a visit.
 
-A row's cell holds a Link; a worker leases it as a Task; its visit sends Requests and gets a Download, whose bytes
-prove to be an Image, which is at rest as a Copy; what came of it is an Outcome.
+A cell of a row contains a Link; a worker leases it as a Task; the visit sends Requests and gets a Download, whose bytes
+are verified as an Image and stored as a Copy; the result of the visit is an Outcome.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class State(StrEnum):
 
 
 class Format(StrEnum):
-    """An image format that can be proven; the value is the extension in the store."""
+    """An image format that can be verified; the value is the extension in the store."""
 
     def __new__(cls, extension: str, media_type: str) -> Self:
         """Make a member whose value is the extension."""
@@ -103,26 +103,26 @@ class Format(StrEnum):
 
 
 MAX_LINK_CHARACTERS = 32_768
-"""No server takes a longer request line; a cell that holds more is no link, and is read no further than shows that."""
+"""No server accepts a longer request line: a longer cell is not a link, and is not read further."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One table of the operator's: of each row we read the link and write the local URL."""
+    """A table of the operator: rehost reads the link of each row and writes its local URL."""
 
     name: str = "cases"
-    table: str = "ad_cases"  # may carry a schema: public.ad_cases
-    key: str = "case_id"  # column that names a row for ever; of numbers or of text, unique
+    table: str = "ad_cases"  # may include a schema: public.ad_cases
+    key: str = "case_id"  # column that identifies a row permanently: unique, of numbers or text
     link: str = "main_image"  # column with the link
-    page: str | None = "source_url"  # column with the page that shows the picture, if there is one
-    local: str = "main_image_local"  # column that we write
+    page: str | None = "source_url"  # column with the page that shows the image, if there is one
+    local: str = "main_image_local"  # column that rehost writes
     path: str = "{key}/main_image"  # template of a copy's name in the store, without its extension
-    title: str | None = "title"  # column with words to search by on the page; it may be missing
+    title: str | None = "title"  # column with words to search for in the dashboard; it may be missing
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One cell, or one element of a cell, that holds a remote image URL, exactly as the row has it."""
+    """A cell, or an element of a cell, that contains a remote image URL, exactly as in the row."""
 
     source: str
     row_key: str
@@ -134,7 +134,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Validator:
-    """What the origin said to recognise these bytes by (RFC 9110, section 8.8)."""
+    """What identifies these bytes for the origin (RFC 9110, section 8.8)."""
 
     etag: str | None = None
     last_modified: str | None = None
@@ -142,7 +142,7 @@ class Validator:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A whole image at rest in the store."""
+    """A complete image in the store."""
 
     key: str  # name in the store, such as 297041/main_image.png
     digest: str  # SHA-256, 64 lower-case hexadecimal digits
@@ -154,14 +154,14 @@ class Task:
     """A link that this worker has leased."""
 
     entry: int  # the ledger's number for the link
-    fence: int  # grows with every lease; a settle with an older one is refused
+    fence: int  # grows with every lease; results with an older one are rejected
     link: Link
-    host: str  # as the ledger groups links for politeness
-    attempt: int  # visits so far, this one included
+    host: str  # by which the ledger groups links for politeness
+    attempt: int  # number of visits including this one
     validator: Validator | None = None
-    copy: Copy | None = None  # what is held for this link's row now, if anything
-    found: str | None = None  # key of a file that lies where this link's copy belongs, not in the ledger yet
-    pending: str | None = None  # the digest that the file at `found` must have to be this link's: a run died at it
+    copy: Copy | None = None  # the copy that the row has now, if any
+    found: str | None = None  # key of a file at the place of this link's copy that the ledger does not know yet
+    pending: str | None = None  # digest of the file at `found` if it is this link's: a run was killed while storing it
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,19 +175,19 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One attempt: what to ask for, how, and where to put the body."""
+    """One attempt: what to request, how, and where to write the body."""
 
     url: str  # normalised: absolute, http or https, ASCII
     spool: Path
     referer: str | None = None
     validator: Validator | None = None  # makes the request conditional
-    partial: Partial | None = None  # go on from here
-    answer_seconds: float | None = None  # give up earlier than usual where no answer has begun by then
+    partial: Partial | None = None  # continue from here
+    answer_seconds: float | None = None  # stop earlier than usual if no response has begun by then
 
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A complete body on disk, not trusted yet."""
+    """A complete body on disk, not verified yet."""
 
     spool: Path
     size: int
@@ -195,13 +195,13 @@ class Download:
     final_url: str
     validator: Validator
     status: int = 200
-    media_type: str | None = None  # as announced; only ever evidence
-    waited_seconds: float = field(default=0.0, compare=False)  # until the answer began
+    media_type: str | None = None  # as declared; used as evidence only
+    waited_seconds: float = field(default=0.0, compare=False)  # until the response began
 
 
 @dataclass(frozen=True, slots=True)
 class NotModified:
-    """The origin says that what we hold is still right (304)."""
+    """The origin says that our copy is still current (304)."""
 
     final_url: str
     validator: Validator
@@ -209,7 +209,7 @@ class NotModified:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What the bytes proved to be."""
+    """The properties of a verified image."""
 
     format: Format
     width: int
@@ -219,9 +219,9 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The link has a proven picture: in the spool, to be put at its key, or (spool None) already there.
+    """The link has a verified image, in the spool or (spool None) in the store already.
 
-    `final_url` is None where no request was made: the picture lay in the store already, and was adopted.
+    `final_url` is None if no request was made, because a file in the store was adopted.
     """
 
     task: Task
@@ -234,7 +234,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:
-    """The held copy is still right."""
+    """The copy is still current."""
 
     task: Task
     validator: Validator | None = None
@@ -242,9 +242,9 @@ class Unchanged:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """No picture now, for a cause that passes.
+    """The visit failed for a temporary cause.
 
-    `decoy` is the key of a known decoy that lies at the link's place: it is to go.
+    `decoy` is the key of a known decoy at the place of the link's copy, which is to be removed.
     """
 
     task: Task
@@ -256,7 +256,7 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """No picture, for a cause that stays; `decoy` as in Deferred."""
+    """The visit failed for a permanent cause; `decoy` as in Deferred."""
 
     task: Task
     reason: Reason
@@ -269,7 +269,7 @@ Outcome = Stored | Unchanged | Deferred | Refused
 
 
 class Referer(StrEnum):
-    """A rule for the Referer header, from the least revealing on; a fixed URL is a rule too."""
+    """A rule for the Referer header, the least revealing first; a fixed URL is a rule too."""
 
     NONE = "none"
     ORIGIN = "origin"  # the root of the link's own origin
@@ -279,7 +279,7 @@ class Referer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What an origin wants to see, and how we know."""
+    """The Referer that an origin requires, and how this was learned."""
 
     origin: str  # scheme://host[:port]
     referer: str  # a Referer's value, or a fixed URL
