@@ -1,9 +1,13 @@
+import os
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.images.test_png import png
 
 from rehost.errors import Permanent, Transient, VisitError
-from rehost.images.decoder_main import Unreadable, from_line, to_line
+from rehost.images.decoder_main import Bounds, Unreadable, from_line, to_line, verify
 from rehost.model import Format, Image, Reason
 
 
@@ -29,3 +33,15 @@ def test_answer_is_the_same_after_the_pipe(answer):
 def test_other_lines_are_refused_as_answers(line):
     with pytest.raises((ValueError, KeyError)):
         from_line(b'["image", "EXE", 1, 1, ' + line)
+
+
+@pytest.mark.parametrize("small_bytes", [0, 1 << 20])
+def test_png_with_an_unknown_filter_is_corrupt_whether_its_file_is_mapped_or_read(tmp_path, monkeypatch, small_bytes):
+    monkeypatch.setattr("rehost.images.decoder_main.SMALL_BYTES", small_bytes)
+    path = tmp_path / "picture.png"
+    path.write_bytes(png(random.Random(1), (2, 8), 40, 40, change=lambda raw: b"\7" + raw[1:]))
+
+    error = verify(os.fspath(path), Bounds(True, 10**6, 10, 1 << 29, 10.0))
+
+    assert isinstance(error, Permanent)
+    assert error.evidence == "a PNG row with an unknown filter"

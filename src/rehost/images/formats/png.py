@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 from rehost.errors import Permanent, Transient
@@ -105,11 +106,11 @@ def read_rows(data: Data) -> None:
     Raises:
         VisitError: Permanent(CORRUPT), or Transient(TRUNCATED) if rows are missing.
     """
-    pieces = _inflate(data)
-    rest = b""
-    for rows, row_bytes in passes(data):
-        rest = _read_pass(rows, row_bytes, rest, pieces)
-    next(pieces, None)  # the end of the stream has its checksum; more bytes than the rows need are no error
+    with closing(_inflate(data)) as pieces:  # on an error as well: it holds views, with which a file cannot be unmapped
+        rest = b""
+        for rows, row_bytes in passes(data):
+            rest = _read_pass(rows, row_bytes, rest, pieces)
+        next(pieces, None)  # the end of the stream has its checksum; more bytes than the rows need are no error
 
 
 def passes(data: Data) -> Iterator[tuple[int, int]]:
@@ -138,7 +139,7 @@ def _read_pass(rows: int, row_bytes: int, piece: bytes, pieces: Iterator[bytes])
         piece = following
 
 
-def _inflate(data: Data) -> Iterator[bytes]:
+def _inflate(data: Data) -> Generator[bytes, None, None]:
     """Yield the inflated rows in pieces of bounded size."""
     stream = zlib.decompressobj()
     try:
