@@ -77,7 +77,7 @@ def test_jpeg_can_be_read_in_pieces_of_any_size(name, monkeypatch):
     whole = photograph(**JPEGS[name])
 
     for size in (61, 1000):
-        monkeypatch.setattr("rehost.images.decoder._READ_BYTES", size)
+        monkeypatch.setattr("rehost.images.decoder.READ_BYTES", size)
         assert decode_all(whole) == 1
 
 

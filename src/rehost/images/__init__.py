@@ -1,1 +1,1 @@
-"""Proof that bytes are a whole picture: how they begin, their structure to its end, a decoder that reads it all."""
+"""Verification that bytes are a whole picture: their type, their structure to its end, a decoder that reads it all."""

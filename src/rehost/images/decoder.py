@@ -55,7 +55,7 @@ _BYTES_PER_PIXEL = {Format.JPEG: 8, Format.WEBP: 18, Format.AVIF: 12, Format.JPE
 _TEXT_BYTES = 16 << 20
 """Limit for one compressed text or colour profile in a PNG: XMP histories have megabytes, Pillow allows one."""
 
-_READ_BYTES = 1 << 20
+READ_BYTES = 1 << 20
 
 # What a JPEG decoder is given after the last scan, because it reads up to 8 bytes ahead (jdhuff.c). Ones are no symbol,
 # so it makes at most a few blocks of them (T.81, section C.2); a zero keeps FF from being a marker.
@@ -137,7 +137,7 @@ def _has_enough(decode: Callable[[bytes], tuple[int, int]], file: BinaryIO, end:
     """
     file.seek(0)
     left = b""
-    for piece in chain((file.read(min(_READ_BYTES, end - at)) for at in range(0, end, _READ_BYTES)), (_ONES,)):
+    for piece in chain((file.read(min(READ_BYTES, end - at)) for at in range(0, end, READ_BYTES)), (_ONES,)):
         left += piece
         taken, error = decode(left)
         if error < 0:
@@ -202,7 +202,7 @@ def _as_visit_errors(image: Image, file: BinaryIO) -> Iterator[None]:
 def _read_through(file: BinaryIO) -> None:
     """Raise OSError unless a file can be read from its beginning to its end."""
     file.seek(0)
-    while file.read(_READ_BYTES):
+    while file.read(READ_BYTES):
         pass
 
 

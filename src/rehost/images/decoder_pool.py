@@ -13,7 +13,6 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from rehost.errors import OperatorError
@@ -57,9 +56,7 @@ class DecoderPool:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._closed = True
         await asyncio.gather(*(decoder.end() for decoder in self._all))
 
@@ -114,10 +111,8 @@ class Thumbnailer:
         await self._pool.__aenter__()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._pool.__aexit__(kind, error, traceback)
+    async def __aexit__(self, *_: object) -> None:
+        await self._pool.__aexit__()
 
     async def make(self, path: Path, side: int) -> bytes | None:
         """Return a WebP of at most `side` by `side` pixels, or None if none can be made within the limits.

@@ -6,7 +6,6 @@ import math
 import os
 import signal
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, Self
 
 from rehost.clock import Clock
@@ -64,10 +63,8 @@ class ImageVerifier:
         await self._pool.__aenter__()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._pool.__aexit__(kind, error, traceback)
+    async def __aexit__(self, *_: object) -> None:
+        await self._pool.__aexit__()
 
     async def inspect(self, path: Path) -> Image:
         """Return which picture the bytes at `path` are; the file is only read.

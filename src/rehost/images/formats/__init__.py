@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rehost.errors import Permanent, VisitError
-from rehost.images.formats import bmp, gif, isobmff, jpeg, jpeg2000, png, tiff, webp
+from rehost.images.formats import bmp, gif, isobmff, jpeg, png, tiff, webp
 from rehost.images.formats.base import Data, Dimensions, ImageLimits
 from rehost.images.sniff import HEAD_BYTES, TYPED_FILES, Other, sniff
 from rehost.model import Format, Image, Reason
@@ -23,7 +23,7 @@ _WALKERS = {
     Format.BMP: bmp.walk,
     Format.TIFF: tiff.walk,
     Format.ICO: bmp.walk_icon,
-    Format.JPEG2000: jpeg2000.walk,
+    Format.JPEG2000: isobmff.walk_jpeg2000,
     Format.HEIC: isobmff.walk,
 }
 

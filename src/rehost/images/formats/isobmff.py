@@ -1,16 +1,18 @@
-"""AVIF and HEIC: boxes to the file's end, the primary item's dimensions, and whether the bytes of every item exist.
+"""AVIF, HEIC and JPEG 2000, whose files are made of boxes: is every box, item and tile-part complete?
 
-ISO/IEC 14496-12 (boxes), ISO/IEC 23008-12 (items and their properties), ISO/IEC 14496-15 (HEVC in files), AVIF 1.1.
+ISO/IEC 14496-12 (boxes), ISO/IEC 23008-12 (items and their properties), ISO/IEC 14496-15 (HEVC in files), AVIF 1.1,
+ITU-T T.800, annexes A and I (JPEG 2000).
 """
 
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rehost.errors import VisitError
-from rehost.images.formats.base import Data, Dimensions, ImageLimits, corrupt, truncated
+from rehost.images.formats.base import Data, Dimensions, ImageLimits, corrupt, read_bytes, truncated
 
 _BOX_HEAD = 8  # bytes: size and type
 _TOP_LEVEL = frozenset(
@@ -31,9 +33,14 @@ _IN_FILE, _IN_IDAT, _ELSEWHERE = 0, 1, 2  # where the bytes of an item are; 2 me
 _HEVC_UNIT_HEAD = 2  # bytes: ITU-T H.265, section 7.3.1.2
 _NEVER_IN_HEVC_UNIT = re.compile(rb"\0\0[\0-\2]|\0\Z")  # section 7.4.2.1: not within a unit, nor 0 as its last byte
 
+# JPEG 2000 (ITU-T T.800, annex A)
+_SOC_SIZ = b"\xff\x4f\xff\x51"
+_FIRST_MARKER, _SOT, _EOC = 0xFF30, 0xFF90, 0xFFD9
+_SOT_SEGMENT = 12  # bytes, with its marker
+
 
 @dataclass(frozen=True, slots=True)
-class Box:
+class _Box:
     """One box: its type and where its content is."""
 
     kind: bytes
@@ -57,14 +64,14 @@ class _Reader:
 
 
 def walk(data: Data, limits: ImageLimits) -> Dimensions:
-    """Return the dimensions of the primary picture, and the number of frames if it has a sequence.
+    """Return the dimensions of the primary picture of an AVIF or HEIC, and the number of frames if it has a sequence.
 
     Raises:
         VisitError: Transient(TRUNCATED) if bytes are missing, otherwise Permanent.
     """
-    meta: Box | None = None
-    movie: Box | None = None
-    for box in boxes(data, 0, len(data)):
+    meta: _Box | None = None
+    movie: _Box | None = None
+    for box in _boxes(data, 0, len(data)):
         meta = box if box.kind == b"meta" else meta
         movie = box if box.kind == b"moov" else movie
     still = _walk_still(data, meta, limits) if meta else None
@@ -76,9 +83,9 @@ def walk(data: Data, limits: ImageLimits) -> Dimensions:
     return Dimensions(found.width, found.height, sequence.frames if sequence else 1)
 
 
-def _walk_still(data: Data, meta: Box, limits: ImageLimits) -> Dimensions | None:
+def _walk_still(data: Data, meta: _Box, limits: ImageLimits) -> Dimensions | None:
     """Return the dimensions of the primary item, if there is one, after checking that the bytes of every item exist."""
-    parts = {box.kind: box for box in boxes(data, meta.start + _FULL_BOX, meta.end)}
+    parts = {box.kind: box for box in _boxes(data, meta.start + _FULL_BOX, meta.end)}
     if b"pitm" not in parts or b"iprp" not in parts:
         return None
     reader = _Reader(data, parts[b"pitm"].start, parts[b"pitm"].end)
@@ -100,13 +107,13 @@ def _version(reader: _Reader) -> int:
     return reader.take(_FULL_BOX) >> 24
 
 
-def _item_types(data: Data, information: Box | None) -> Iterator[tuple[int, bytes]]:
+def _item_types(data: Data, information: _Box | None) -> Iterator[tuple[int, bytes]]:
     """Yield the items and their types (ISO/IEC 14496-12, section 8.11.6; older versions of `infe` have no types)."""
     if information is None:
         return
     reader = _Reader(data, information.start, information.end)
     reader.take(4 if _version(reader) else 2)
-    for entry in boxes(data, reader.at, information.end):
+    for entry in _boxes(data, reader.at, information.end):
         fields = _Reader(data, entry.start, entry.end)
         version = _version(fields)
         if entry.kind == b"infe" and version > 1:
@@ -115,7 +122,7 @@ def _item_types(data: Data, information: Box | None) -> Iterator[tuple[int, byte
             yield item, fields.take(4).to_bytes(4, "big")
 
 
-def _item_extents(data: Data, parts: Mapping[bytes, Box]) -> dict[int, list[tuple[int, int]]]:
+def _item_extents(data: Data, parts: Mapping[bytes, _Box]) -> dict[int, list[tuple[int, int]]]:
     """Return where the bytes of each item are in the file, as offset and size; without items that are elsewhere.
 
     Raises:
@@ -138,11 +145,11 @@ def _item_extents(data: Data, parts: Mapping[bytes, Box]) -> dict[int, list[tupl
     return extents
 
 
-def _item_properties(data: Data, container: Box) -> dict[int, list[Box]]:
+def _item_properties(data: Data, container: _Box) -> dict[int, list[_Box]]:
     """Return the properties of each item (ipco, ipma)."""
     listing = _first(data, container, b"ipco")
-    listed = list(boxes(data, listing.start, listing.end)) if listing else []
-    properties: dict[int, list[Box]] = {}
+    listed = list(_boxes(data, listing.start, listing.end)) if listing else []
+    properties: dict[int, list[_Box]] = {}
     for association in _every(data, container, b"ipma"):
         for item, index in _associations(_Reader(data, association.start, association.end)):
             if 0 < index <= len(listed):
@@ -150,7 +157,7 @@ def _item_properties(data: Data, container: Box) -> dict[int, list[Box]]:
     return properties
 
 
-def _item_dimensions(data: Data, properties: Mapping[int, list[Box]], limits: ImageLimits) -> dict[int, Dimensions]:
+def _item_dimensions(data: Data, properties: Mapping[int, list[_Box]], limits: ImageLimits) -> dict[int, Dimensions]:
     """Return the dimensions of the items (ispe, cropped by clap); the coded dimensions are held to the limits."""
     sizes: dict[int, Dimensions] = {}
     for item, listed in properties.items():
@@ -172,7 +179,7 @@ def _cropped(coded: Dimensions, aperture: _Reader) -> Dimensions:
     return shown if fits else coded
 
 
-def _length_bytes(data: Data, properties: Sequence[Box]) -> int:
+def _length_bytes(data: Data, properties: Sequence[_Box]) -> int:
     """Return how many bytes hold the length of each unit (hvcC; ISO/IEC 14496-15, section 8.3.3.1)."""
     configuration = next((each for each in properties if each.kind == b"hvcC"), None)
     if configuration is None:
@@ -208,7 +215,7 @@ def _locations(reader: _Reader) -> Iterator[tuple[int, int, int, int]]:
             yield item, method, base + offset, length
 
 
-def _walk_sequence(data: Data, movie: Box, limits: ImageLimits) -> Dimensions | None:
+def _walk_sequence(data: Data, movie: _Box, limits: ImageLimits) -> Dimensions | None:
     """Return the dimensions of the first track of pictures; its samples are in an mdat box, which was walked."""
     for track in _every(data, movie, b"trak"):
         media = _first(data, track, b"mdia")
@@ -218,13 +225,13 @@ def _walk_sequence(data: Data, movie: Box, limits: ImageLimits) -> Dimensions | 
     return None
 
 
-def _read_track(data: Data, media: Box, limits: ImageLimits) -> Dimensions:
+def _read_track(data: Data, media: _Box, limits: ImageLimits) -> Dimensions:
     """Return the dimensions of a track by its sample table (ISO/IEC 14496-12, section 8.5)."""
     information = _first(data, media, b"minf")
     table = information and _first(data, information, b"stbl")
     samples = table and _first(data, table, b"stsz")
     described = table and _first(data, table, b"stsd")
-    entry = described and next(boxes(data, described.start + _SAMPLE_ENTRY, described.end), None)
+    entry = described and next(_boxes(data, described.start + _SAMPLE_ENTRY, described.end), None)
     if not samples or not entry:
         raise corrupt("a sequence without its samples")
     frames = _Reader(data, samples.start + 8, samples.end).take(4)
@@ -257,7 +264,68 @@ def check_hevc_units(data: Data, extents: Sequence[tuple[int, int]], length_byte
             raise corrupt("an HEVC picture with zeros where it can have none")
 
 
-def boxes(data: Data, start: int, end: int) -> Iterator[Box]:
+def walk_jpeg2000(data: Data, limits: ImageLimits) -> Dimensions:
+    """Return the dimensions of the JPEG 2000 picture; what follows its codestream is ignored.
+
+    Raises:
+        VisitError: Transient(TRUNCATED) if the end of the codestream is missing, otherwise Permanent.
+    """
+    if data[:4] == _SOC_SIZ:
+        return _walk_codestream(data, 0, len(data), limits)
+    found: Dimensions | None = None
+    for box in _boxes(data, 0, len(data)):  # to the last one: a file that ends within its metadata is truncated as well
+        if box.kind == b"jp2c" and found is None:
+            found = _walk_codestream(data, box.start, box.end, limits)
+    if found is None:
+        raise truncated(data, "a JPEG 2000, before its codestream")
+    return found
+
+
+def _walk_codestream(data: Data, start: int, end: int, limits: ImageLimits) -> Dimensions:
+    """Walk from the size segment to the end of the codestream (section A.4)."""
+    where = "the codestream of a JPEG 2000"
+    if read_bytes(data, start, 4, where) != _SOC_SIZ:
+        raise corrupt("a JPEG 2000 codestream without its size")
+    found = _read_codestream_size(read_bytes(data, start + 4, 38, where), limits)
+    at, tiles = start + 2, 0
+    while True:
+        marker = int.from_bytes(read_bytes(data, at, 2, where), "big")
+        if marker == _SOT:
+            tiles += 1
+            at = _skip_tile_part(data, at, end)
+        elif tiles:
+            break
+        elif marker < _FIRST_MARKER:
+            raise corrupt("a JPEG 2000 header with other bytes between its segments")
+        else:
+            at += 2 + max(2, int.from_bytes(read_bytes(data, at + 2, 2, where), "big"))
+    if marker != _EOC:
+        raise corrupt("a JPEG 2000 without its end of codestream")
+    return found
+
+
+def _skip_tile_part(data: Data, at: int, end: int) -> int:
+    """Return the offset after a tile-part; one of length 0 extends to the end of the codestream (section A.4.2)."""
+    length = int.from_bytes(read_bytes(data, at + 6, 4, "a tile-part of a JPEG 2000"), "big")
+    if length == 0:
+        if data[end - 2 : end] != _EOC.to_bytes(2, "big"):
+            raise truncated(data, "the last tile-part of a JPEG 2000")
+        return end - 2
+    if length < _SOT_SEGMENT:
+        raise corrupt(f"a JPEG 2000 tile-part of {length} bytes")
+    if at + length > len(data):
+        raise truncated(data, "a tile-part of a JPEG 2000")
+    return at + length
+
+
+def _read_codestream_size(siz: bytes, limits: ImageLimits) -> Dimensions:
+    """Read the size of the picture (section A.5.1)."""
+    _, _, right, bottom, left, top = struct.unpack_from(">HHIIII", siz)
+    limits.check_area(right - left, bottom - top)
+    return Dimensions(right - left, bottom - top)
+
+
+def _boxes(data: Data, start: int, end: int) -> Iterator[_Box]:
     """Yield the boxes that fill `start` to `end`; at the end of a file, bytes that cannot be a box are ignored.
 
     ISO/IEC 14496-12, section 4.2.
@@ -282,18 +350,18 @@ def boxes(data: Data, start: int, end: int) -> Iterator[Box]:
             raise corrupt(f"a box {kind!r} of {size} bytes")
         if at + size > end:
             raise _overrun(data, end, f"its box {kind!r}")
-        yield Box(kind, content, at + size)
+        yield _Box(kind, content, at + size)
         at += size
 
 
-def _first(data: Data, parent: Box, kind: bytes) -> Box | None:
+def _first(data: Data, parent: _Box, kind: bytes) -> _Box | None:
     """Return the first box of a type in a parent that has no fields of its own."""
-    return next((box for box in boxes(data, parent.start, parent.end) if box.kind == kind), None)
+    return next((box for box in _boxes(data, parent.start, parent.end) if box.kind == kind), None)
 
 
-def _every(data: Data, parent: Box, kind: bytes) -> list[Box]:
+def _every(data: Data, parent: _Box, kind: bytes) -> list[_Box]:
     """Return all boxes of a type in a parent that has no fields of its own."""
-    return [box for box in boxes(data, parent.start, parent.end) if box.kind == kind]
+    return [box for box in _boxes(data, parent.start, parent.end) if box.kind == kind]
 
 
 def _can_be_box(head: bytes) -> bool:

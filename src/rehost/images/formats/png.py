@@ -11,7 +11,6 @@ import struct
 import zlib
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 
 from rehost.errors import Permanent, Transient
 from rehost.images.formats.base import Data, Dimensions, ImageLimits, corrupt, read_bytes, truncated
@@ -32,67 +31,59 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 _ONE_PASS = ((0, 0, 1, 1),)
 
 
-@dataclass(slots=True)
-class _Summary:
-    """What the chunks so far have said."""
-
-    width: int = 0
-    height: int = 0
-    has_palette: bool = False
-    needs_palette: bool = False
-    has_data: bool = False
-    announced_frames: int = 0  # by acTL
-    frame_controls: int = 0  # fcTL chunks
-
-
 def walk(data: Data, limits: ImageLimits) -> Dimensions:
     """Return the dimensions of the PNG at byte 0; what follows IEND is ignored.
 
     Raises:
         VisitError: Transient(TRUNCATED) if IEND is missing, otherwise Permanent.
     """
-    seen, at, kind = _Summary(), len(SIGNATURE), b""
-    with memoryview(data) as view:
-        while kind != b"IEND":
-            head = read_bytes(data, at, 8, "the header of a PNG chunk")
-            length, kind = int.from_bytes(head[:4], "big"), head[4:]
-            if not kind.isalpha() or length >= 2**31:
-                raise corrupt(f"a PNG chunk with the name {kind!r} and {length} bytes")
-            end = at + 8 + length
-            if end + 4 > len(data):
-                raise truncated(data, f"the {kind.decode()} of a PNG")
-            if zlib.crc32(view[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-                raise corrupt(f"the {kind.decode()} of a PNG, which does not match its checksum")
-            _note_chunk(seen, kind, data, at + 8, length, limits)
-            at = end + 4
-    if not seen.has_data or (seen.needs_palette and not seen.has_palette):
+    chunks = _checked_chunks(data)
+    width, height, needs_palette = _read_header(data, *next(chunks), limits)
+    has_palette = has_data = False
+    announced_frames = frame_controls = 0
+    for kind, start, end in chunks:
+        if kind == b"PLTE":
+            has_palette = True
+        elif kind == b"IDAT":
+            has_data = has_data or end > start
+        elif kind == b"acTL" and not has_data:
+            announced_frames = int.from_bytes(data[start : start + 4], "big")
+            limits.check_frames(announced_frames)
+        elif kind == b"fcTL":
+            frame_controls += 1
+    if not has_data or (needs_palette and not has_palette):
         raise corrupt("a PNG without its picture or its palette")
-    return Dimensions(seen.width, seen.height, max(1, min(seen.announced_frames, seen.frame_controls)))
+    return Dimensions(width, height, max(1, min(announced_frames, frame_controls)))
 
 
-def _note_chunk(seen: _Summary, kind: bytes, data: Data, at: int, length: int, limits: ImageLimits) -> None:
-    """Add what one chunk says to the summary."""
-    if not seen.width:
-        if kind != b"IHDR" or length != _HEADER_BYTES:
-            raise corrupt("a PNG that does not begin with a header")
-        _note_header(seen, data[at : at + length], limits)
-    elif kind == b"PLTE":
-        seen.has_palette = True
-    elif kind == b"IDAT":
-        seen.has_data = seen.has_data or length > 0
-    elif kind == b"acTL" and not seen.has_data:
-        seen.announced_frames = int.from_bytes(data[at : at + 4], "big")
-        limits.check_frames(seen.announced_frames)
-    elif kind == b"fcTL":
-        seen.frame_controls += 1
+def _checked_chunks(data: Data) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the chunks to IEND, each after its checksum was checked: type, begin and end of the content."""
+    at, kind = len(SIGNATURE), b""
+    while kind != b"IEND":
+        head = read_bytes(data, at, 8, "the header of a PNG chunk")
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        if not kind.isalpha() or length >= 2**31:
+            raise corrupt(f"a PNG chunk with the name {kind!r} and {length} bytes")
+        end = at + 8 + length
+        if end + 4 > len(data):
+            raise truncated(data, f"the {kind.decode()} of a PNG")
+        with memoryview(data) as view, view[at + 4 : end] as checked:
+            checksum = zlib.crc32(checked)
+        if checksum != int.from_bytes(data[end : end + 4], "big"):
+            raise corrupt(f"the {kind.decode()} of a PNG, which does not match its checksum")
+        yield kind, at + 8, end
+        at = end + 4
 
 
-def _note_header(seen: _Summary, header: bytes, limits: ImageLimits) -> None:
-    width, height, depth, colour, compression, filtering, interlace = struct.unpack(">IIBBBBB", header)
+def _read_header(data: Data, kind: bytes, start: int, end: int, limits: ImageLimits) -> tuple[int, int, bool]:
+    """Return width and height by the first chunk, and whether the picture needs a palette (section 11.2.1)."""
+    if kind != b"IHDR" or end - start != _HEADER_BYTES:
+        raise corrupt("a PNG that does not begin with a header")
+    width, height, depth, colour, compression, filtering, interlace = struct.unpack(">IIBBBBB", data[start:end])
     limits.check_area(width, height)
     if depth not in _DEPTHS.get(colour, ()) or compression or filtering or interlace > 1:
         raise corrupt("a PNG header with values that do not exist")
-    seen.width, seen.height, seen.needs_palette = width, height, colour == _INDEXED
+    return width, height, colour == _INDEXED
 
 
 def is_still(data: Data) -> bool:

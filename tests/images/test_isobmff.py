@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from tests.images.conftest import verifier
-from tests.images.test_effort import steps
+from tests.images.test_formats import steps
 from tests.pictures import picture
 
 from rehost.errors import Permanent
