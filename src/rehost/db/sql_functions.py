@@ -117,66 +117,36 @@ def blank(column: ColumnElement[str | None]) -> ColumnElement[bool]:
     return or_(column.is_(None), func.trim(type_coerce(column, Text)) == "")
 
 
-@compiles(now, "postgresql")
-def _now_postgresql(_element: now, _compiler: SQLCompiler, **_kwargs: Any) -> str:  # noqa: ANN401 - SQLAlchemy's hook
-    return "statement_timestamp()"
+def _spell(function: type[FunctionElement[Any]], *, postgresql: str, sqlite: str) -> None:
+    """Set how each database spells a function; `<x>` stands for its argument."""
+    for dialect, template in (("postgresql", postgresql), ("sqlite", sqlite)):
+
+        def spell(element: Any, compiler: SQLCompiler, template: str = template, **kwargs: Any) -> str:  # noqa: ANN401 - hook
+            return template.replace("<x>", compiler.process(element.clauses, **kwargs))
+
+        compiles(function, dialect)(spell)
 
 
-@compiles(now, "sqlite")
-def _now_sqlite(_element: now, _compiler: SQLCompiler, **_kwargs: Any) -> str:  # noqa: ANN401 - SQLAlchemy's hook
-    return "((julianday('now') - 2440587.5) * 86400.0)"  # the Julian day of 1970-01-01
+_SECONDS = "((julianday('now') - 2440587.5) * 86400.0)"  # since 1970-01-01, which is that Julian day
 
-
-@compiles(after, "postgresql")
-def _after_postgresql(element: after, compiler: SQLCompiler, **kwargs: Any) -> str:  # noqa: ANN401 - SQLAlchemy's hook
-    return f"(statement_timestamp() + make_interval(secs => {compiler.process(element.clauses, **kwargs)}))"
-
-
-@compiles(after, "sqlite")
-def _after_sqlite(element: after, compiler: SQLCompiler, **kwargs: Any) -> str:  # noqa: ANN401 - SQLAlchemy's hook
-    return f"((julianday('now') - 2440587.5) * 86400.0 + {compiler.process(element.clauses, **kwargs)})"
-
-
-@compiles(seconds_until, "postgresql")
-def _seconds_postgresql(element: seconds_until, compiler: SQLCompiler, **kwargs: Any) -> str:  # noqa: ANN401 - hook
-    return f"extract(epoch FROM {compiler.process(element.clauses, **kwargs)} - statement_timestamp())::float"
-
-
-@compiles(seconds_until, "sqlite")
-def _seconds_sqlite(element: seconds_until, compiler: SQLCompiler, **kwargs: Any) -> str:  # noqa: ANN401 - hook
-    return f"({compiler.process(element.clauses, **kwargs)} - (julianday('now') - 2440587.5) * 86400.0)"
-
-
-@compiles(today, "postgresql")
-def _today_postgresql(_element: today, _compiler: SQLCompiler, **_kwargs: Any) -> str:  # noqa: ANN401 - hook
-    return "floor(extract(epoch FROM statement_timestamp()) / 86400)::integer"
-
-
-@compiles(today, "sqlite")
-def _today_sqlite(_element: today, _compiler: SQLCompiler, **_kwargs: Any) -> str:  # noqa: ANN401 - SQLAlchemy's hook
-    return "CAST(julianday('now') - 2440587.5 AS INTEGER)"
-
-
-@compiles(host_of, "postgresql")
-def _host_postgresql(element: host_of, compiler: SQLCompiler, **kwargs: Any) -> str:  # noqa: ANN401 - SQLAlchemy's hook
-    url = compiler.process(element.clauses, **kwargs)
-    return f"coalesce(left(lower(substring({url} from '{HOST}')), {_HOST_CHARACTERS}), '')"
-
-
-@compiles(host_of, "sqlite")
-def _host_sqlite(element: host_of, compiler: SQLCompiler, **kwargs: Any) -> str:  # noqa: ANN401 - SQLAlchemy's hook
-    return f"rehost_host({compiler.process(element.clauses, **kwargs)})"
-
-
-@compiles(root_of, "postgresql")
-def _root_postgresql(element: root_of, compiler: SQLCompiler, **kwargs: Any) -> str:  # noqa: ANN401 - SQLAlchemy's hook
-    url = compiler.process(element.clauses, **kwargs)
-    return f"(split_part({url}, '/', 1) || '//' || split_part({url}, '/', 3))"
-
-
-@compiles(root_of, "sqlite")
-def _root_sqlite(element: root_of, compiler: SQLCompiler, **kwargs: Any) -> str:  # noqa: ANN401 - SQLAlchemy's hook
-    url = compiler.process(element.clauses, **kwargs)
-    rest = f"substr({url}, instr({url}, '//') + 2)"
-    scheme = f"substr({url}, 1, instr({url}, '//') + 1)"
-    return f"({scheme} || substr({rest}, 1, instr({rest} || '/', '/') - 1))"
+_spell(now, postgresql="statement_timestamp()", sqlite=_SECONDS)
+_spell(after, postgresql="(statement_timestamp() + make_interval(secs => <x>))", sqlite=f"({_SECONDS} + <x>)")
+_spell(seconds_until, postgresql="extract(epoch FROM <x> - statement_timestamp())::float", sqlite=f"(<x> - {_SECONDS})")
+_spell(
+    today,
+    postgresql="floor(extract(epoch FROM statement_timestamp()) / 86400)::integer",
+    sqlite="CAST(julianday('now') - 2440587.5 AS INTEGER)",
+)
+_spell(
+    host_of,
+    postgresql=f"coalesce(left(lower(substring(<x> from '{HOST}')), {_HOST_CHARACTERS}), '')",
+    sqlite="rehost_host(<x>)",
+)
+_spell(
+    root_of,
+    postgresql="(split_part(<x>, '/', 1) || '//' || split_part(<x>, '/', 3))",
+    sqlite=(
+        "(substr(<x>, 1, instr(<x>, '//') + 1) || substr(substr(<x>, instr(<x>, '//') + 2), 1,"
+        " instr(substr(<x>, instr(<x>, '//') + 2) || '/', '/') - 1))"
+    ),
+)
