@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +12,12 @@ import pytest
 from sqlalchemy import text
 
 from rehost.catalogue import Source, TableCatalogue
+from rehost.catalogue.table import WriteBack
 from rehost.clock import Clock
 from rehost.db import Database
-from rehost.ledger import SqlLedger, Worker, migrate
+from rehost.ledger import Ledger, Worker, migrate
+from rehost.ledger.reconcile import FoundFile
 from rehost.model import Copy, Format, Image, Stored, Task
-from rehost.ports import Found, WriteBack
 
 PREFIX = "/static/images/"
 CASES = """CREATE TABLE ad_cases (
@@ -76,9 +77,11 @@ def url_of(key: str) -> str:
     return PREFIX + key
 
 
-def make_ledger(database: Database, name: str = "worker", lease_seconds: float = 120.0) -> SqlLedger:
+def make_ledger(
+    database: Database, name: str = "worker", lease_seconds: float = 120.0, url: Callable[[str], str] = url_of
+) -> Ledger:
     worker = Worker(name, "machine", 1, "operator", "0.0.0")
-    return SqlLedger(database, worker=worker, lease_seconds=lease_seconds, url=url_of)
+    return Ledger(database, worker, lease_seconds=lease_seconds, url=url)
 
 
 def stored(task: Task, digest: str = "d" * 64, extension: str = "png") -> Stored:
@@ -92,27 +95,29 @@ class Resources:
 
     database: Database
     catalogue: TableCatalogue
-    ledger: SqlLedger
+    ledger: Ledger
 
     async def note(self):
-        return await self.ledger.note("cases", self.catalogue.links())
+        return await self.ledger.sync.take_in("cases", self.catalogue.links())
 
     async def lease_all(self, limit: int = 1000) -> list[Task]:
         return [
-            task for host in await self.ledger.hosts("cases") for task in await self.ledger.lease("cases", host, limit)
+            task
+            for host in await self.ledger.due.hosts("cases")
+            for task in await self.ledger.leases.lease("cases", host, limit)
         ]
 
     async def record(self, run: int, outcomes) -> set[int]:
         async def work(transaction):
-            ours = await self.ledger.confirm(transaction, [outcome.task for outcome in outcomes])
+            ours = await self.ledger.leases.confirm(transaction, [outcome.task for outcome in outcomes])
             confirmed = [outcome for outcome in outcomes if outcome.task.entry in ours]
             changes = [
                 WriteBack(outcome.task.link, url_of(outcome.copy.key))
                 for outcome in confirmed
                 if isinstance(outcome, Stored)
             ]
-            written = await self.catalogue.write_back(transaction, changes)
-            await self.ledger.settle(transaction, run, confirmed, written)
+            written = await self.catalogue.write_back(changes, transaction)
+            await self.ledger.results.record(transaction, run, confirmed, written)
             return ours
 
         return await self.ledger.transact(work)
@@ -124,25 +129,25 @@ class Resources:
 
     async def compare(self, keys: Sequence[str]):
         async def listing():
-            yield [Found(key.split("/")[0], 0, key) for key in keys]
+            yield [FoundFile(key.split("/")[0], 0, key) for key in keys]
 
-        return await self.ledger.compare("cases", listing)
+        return await self.ledger.reconcile.compare("cases", listing)
 
-    async def unpointed(self):
-        groups = [group async for group in self.ledger.unpointed("cases", self.catalogue.links())]
+    async def stale_rows(self):
+        groups = [group async for group in self.ledger.reconcile.stale_rows("cases", self.catalogue.links())]
         return [pair for group in groups for pair in group]
 
     async def point(self, run: int, pairs) -> int:
         """Point rows at the copies that are held still; return how many."""
 
         async def work(transaction):
-            held = dict(await self.ledger.lock_held(transaction, pairs))
+            held = dict(await self.ledger.reconcile.lock_held(transaction, pairs))
             changes = [WriteBack(link, url_of(copy.key)) for link, copy in held.items()]
-            before = await self.catalogue.write_back(transaction, changes)
+            before = await self.catalogue.write_back(changes, transaction)
             rows = [(link, value, url_of(held[link].key)) for link, value in before.items()]
-            await self.ledger.journal(transaction, run, rows)
+            await self.ledger.history.add_changes(transaction, run, rows)
             if before:
-                await self.ledger.pointed(transaction, [(link, held[link]) for link in before])
+                await self.ledger.reconcile.mark_pointed(transaction, [(link, held[link]) for link in before])
             return len(before)
 
         return await self.ledger.transact(work)

@@ -56,7 +56,7 @@ def test_exceptions_of_all_kinds_are_caught_in_one_place_only():
         and not any(isinstance(inner, ast.Raise) and inner.exc is None for inner in ast.walk(node))
     }
 
-    assert places <= {"src/rehost/run/run.py"}
+    assert places <= {"src/rehost/run/limits.py"}
 
 
 def test_time_is_read_in_one_place_only():

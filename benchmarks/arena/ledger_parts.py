@@ -23,8 +23,8 @@ from arena.measuring import memory
 from rehost.catalogue import Source, TableCatalogue
 from rehost.clock import Clock
 from rehost.db import Database, Session
-from rehost.ledger import SqlLedger, Worker, migrate
-from rehost.ports import Found
+from rehost.ledger import Ledger, Worker, migrate
+from rehost.ledger.reconcile import FoundFile
 
 HOSTS = 40
 SOURCE = "cases"
@@ -81,11 +81,11 @@ class Components:
         await self.run(POINT)
         await self.database.hold(_vacuum)
 
-    async def listing(self) -> AsyncIterator[Sequence[Found]]:
+    async def listing(self) -> AsyncIterator[Sequence[FoundFile]]:
         """Yield a store that has every file."""
         for first in range(1, self.rows + 1, 5000):
             numbers = range(first, min(first + 5000, self.rows + 1))
-            yield [Found(str(number), 0, f"{number}/main_image.png") for number in numbers]
+            yield [FoundFile(str(number), 0, f"{number}/main_image.png") for number in numbers]
 
 
 async def measure(url: str, rows: int) -> list[tuple[str, float, int]]:
@@ -96,36 +96,36 @@ async def measure(url: str, rows: int) -> list[tuple[str, float, int]]:
         await migrate(database)
         cases = await TableCatalogue.open(database, Source())
         worker = Worker("bench", "here", 1, "bench", "0")
-        ledger = SqlLedger(database, worker=worker, lease_seconds=120.0, url=lambda key: "/static/images/" + key)
+        ledger = Ledger(database, worker, lease_seconds=120.0, url=lambda key: "/static/images/" + key)
         with parts.measured("note new links"):
-            assert (await ledger.note(SOURCE, cases.links())).new == rows
+            assert (await ledger.sync.take_in(SOURCE, cases.links())).new == rows
         with parts.measured("hosts with due links"):
-            hosts = await ledger.hosts(SOURCE)
+            hosts = await ledger.due.hosts(SOURCE)
         with parts.measured("lease 200"):
-            assert len(await ledger.lease(SOURCE, hosts[0], 200)) == min(200, rows // HOSTS)
+            assert len(await ledger.leases.lease(SOURCE, hosts[0], 200)) == min(200, rows // HOSTS)
         await parts.hold_all()
         await measure_held(parts, ledger, cases)
     return parts.said
 
 
-async def measure_held(parts: Components, ledger: SqlLedger, cases: TableCatalogue) -> None:
+async def measure_held(parts: Components, ledger: Ledger, cases: TableCatalogue) -> None:
     """Measure what a later run does."""
     with parts.measured("note, nothing new"):
-        assert (await ledger.note(SOURCE, cases.links())).changed == 0
+        assert (await ledger.sync.take_in(SOURCE, cases.links())).changed == 0
     with parts.measured("hosts, nothing due"):
-        assert not await ledger.hosts(SOURCE)
+        assert not await ledger.due.hosts(SOURCE)
     with parts.measured("rows that point at nothing, none"):
-        assert not [group async for group in ledger.unpointed(SOURCE, cases.links())]
+        assert not [group async for group in ledger.reconcile.stale_rows(SOURCE, cases.links())]
     with parts.measured("tally"):
-        assert (await ledger.tally(SOURCE)).held == parts.rows
+        assert (await ledger.due.counts(SOURCE)).held == parts.rows
     with parts.measured("compare with all files listed"):
-        assert (await ledger.compare(SOURCE, parts.listing)).lost == 0
+        assert (await ledger.reconcile.compare(SOURCE, parts.listing)).lost == 0
     await parts.run(CHANGE.format(rows=parts.rows // 100))
     with parts.measured("note, 100 links changed"):
-        assert (await ledger.note(SOURCE, cases.links())).changed == 100
+        assert (await ledger.sync.take_in(SOURCE, cases.links())).changed == 100
     await parts.run("UPDATE ad_cases SET main_image_local = NULL")
     with parts.measured("rows that point at nothing, all"):
-        found = [len(group) async for group in ledger.unpointed(SOURCE, cases.links())]
+        found = [len(group) async for group in ledger.reconcile.stale_rows(SOURCE, cases.links())]
         assert sum(found) == parts.rows - 100
 
 

@@ -18,11 +18,9 @@ from random import Random
 from rehost.catalogue import Source, TableCatalogue
 from rehost.clock import Clock
 from rehost.db import Database
-from rehost.ledger import SqlLedger
+from rehost.ledger import Ledger
 from rehost.model import Copy, Format, Image, Stored, Task, Validator
 from rehost.run.recorder import Recorder
-from rehost.run.rows import Rows
-from rehost.run.run import safely
 from rehost.store.base import Placement
 from rehost.store.layout import Layout
 from rehost.wiring.databases import worker
@@ -63,16 +61,16 @@ def stored(task: Task) -> Stored:
     return Stored(task, copy, picture, None, task.link.url, Validator('"5eb63bbbe01eeed0"', None))
 
 
-async def settle_all(ledger: SqlLedger, recorder: Recorder) -> int:
+async def settle_all(ledger: Ledger, recorder: Recorder) -> int:
     """Lease and settle until nothing is due; return how many links that were."""
     number = 0
-    run = await ledger.begin_run(SOURCE)
-    hosts = list(await ledger.hosts(SOURCE))
+    run = await ledger.runs.begin(SOURCE)
+    hosts = list(await ledger.due.hosts(SOURCE))
     limit = max(2, AHEAD // max(1, len(hosts)))
     while hosts:
         group: list[Task] = []
         for host in list(hosts):
-            tasks = await ledger.lease(SOURCE, host, limit)
+            tasks = await ledger.leases.lease(SOURCE, host, limit)
             group += tasks
             if not tasks:
                 hosts.remove(host)
@@ -87,9 +85,9 @@ async def main(url: str) -> None:
     async with Database(url, clock=Clock(), random=Random()) as database:
         catalogue = await TableCatalogue.open(database, Source())
         layout = Layout()
-        ledger = SqlLedger(database, worker=worker(), lease_seconds=120.0, url=layout.url)
-        recorder = Recorder(ledger, NoFiles(), Rows(catalogue, layout, joint=True), safely)
-        await ledger.tally(SOURCE)
+        ledger = Ledger(database, worker(), lease_seconds=120.0, url=layout.url)
+        recorder = Recorder(ledger, NoFiles(), catalogue, layout)
+        await ledger.due.counts(SOURCE)
         print("ready", flush=True)
         sys.stdin.readline()
         started = time.perf_counter()

@@ -8,9 +8,9 @@ import pytest
 from tests.databases import CASES, add_cases, execute, open_database
 
 from rehost.catalogue import Source, TableCatalogue
+from rehost.catalogue.table import Clearing, Restore, WriteBack
 from rehost.errors import CatalogueError
 from rehost.model import MAX_LINK_CHARACTERS, Link
-from rehost.ports import Clearing, Restore, WriteBack
 
 A = "https://a.example/1.png"
 
@@ -20,7 +20,7 @@ def link(row_key: str, url: str = A) -> Link:
 
 
 async def write(catalogue, *changes):
-    return await catalogue.transact(lambda transaction: catalogue.write_back(transaction, changes))
+    return await catalogue.write_back(changes)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ async def test_clear_matches_the_end_of_the_local_url_whatever_the_link_and_the_
         await execute(database, "UPDATE ad_cases SET main_image_local = :v WHERE case_id = :n", v=value, n=number)
     changes = [Clearing(link(str(number)), f"{number}/x.png") for number in range(1, 8)]
 
-    cleared = await catalogue.transact(lambda transaction: catalogue.clear(transaction, changes))
+    cleared = await catalogue.clear(changes)
 
     assert cleared == {link("1"): values[1], link("2"): values[2]}
     assert await execute(database, "SELECT main_image_local FROM ad_cases ORDER BY case_id") == [
@@ -88,7 +88,7 @@ async def test_restore_leaves_rows_that_were_changed_since(database, catalogue):
     await execute(database, "UPDATE ad_cases SET main_image_local = '/theirs' WHERE case_id = 2")
     changes = [Restore(str(number), A, None, "/ours") for number in (1, 2)] + [Restore("3", "https://b", None, "/ours")]
 
-    restored = await catalogue.transact(lambda transaction: catalogue.restore(transaction, changes))
+    restored = await catalogue.restore(changes)
 
     assert restored == 1
     assert await execute(database, "SELECT main_image_local FROM ad_cases ORDER BY case_id") == [

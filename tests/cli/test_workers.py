@@ -138,7 +138,7 @@ class PlayedRun:
     def stop(self):
         self._stopped.set()
 
-    async def go(self, **_):
+    async def execute(self, **_):
         self._supervisor.listen(RunBegan("cases", 7))
         self._supervisor.listen(Planned("cases", present=self._due, held=0, due=self._due, later=0))
         if self._error is not None:

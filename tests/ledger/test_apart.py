@@ -9,10 +9,10 @@ from sqlalchemy import text
 from tests.databases import Resources, add_cases, execute, make_ledger, open_database, stored, url_of
 
 from rehost.catalogue import Source, TableCatalogue
+from rehost.catalogue.table import WriteBack
 from rehost.errors import CatalogueError
 from rehost.ledger import migrate
 from rehost.model import Link, Task
-from rehost.ports import WriteBack
 
 A = "https://a.example/1.png"
 
@@ -30,12 +30,12 @@ async def hold(apart: Resources, *, write: bool) -> None:
 
     async def settle(transaction):
         written = {task.link: task.link.local_url for task in tasks}
-        await apart.ledger.settle(transaction, 1, outcomes, written)
+        await apart.ledger.results.record(transaction, 1, outcomes, written)
 
     await apart.ledger.transact(settle)
     if write:
         changes = [WriteBack(outcome.task.link, url_of(outcome.copy.key)) for outcome in outcomes]
-        await apart.catalogue.transact(lambda transaction: apart.catalogue.write_back(transaction, changes))
+        await apart.catalogue.write_back(changes)
 
 
 async def execute_in(apart: Resources, sql: str) -> list[tuple[object, ...]]:
@@ -63,7 +63,7 @@ async def test_what_was_settled_and_not_written_is_found(apart):
     await apart.note()
     await hold(apart, write=False)
 
-    [(link, copy)] = await apart.unpointed()
+    [(link, copy)] = await apart.stale_rows()
 
     assert (link.row_key, copy.key) == ("1", "1/main_image.png")
 
@@ -73,7 +73,7 @@ async def test_what_was_written_is_left_alone(apart):
     await apart.note()
     await hold(apart, write=True)
 
-    assert await apart.unpointed() == []
+    assert await apart.stale_rows() == []
     assert not (await apart.note()).redo
 
 
@@ -86,17 +86,17 @@ async def test_a_kill_between_the_two_steps_leaves_the_file_that_the_row_still_p
     [task] = await apart.lease_all()
     outcome = stored(task, extension="jpg")
     written = {task.link: task.link.local_url}
-    await apart.ledger.transact(lambda transaction: apart.ledger.settle(transaction, 1, [outcome], written))
+    await apart.ledger.transact(lambda transaction: apart.ledger.results.record(transaction, 1, [outcome], written))
 
-    between = await apart.ledger.leftovers("cases", apart.catalogue.links())
-    [(link, copy)] = await apart.unpointed()
+    between = await apart.ledger.reconcile.leftovers("cases", apart.catalogue.links())
+    [(link, copy)] = await apart.stale_rows()
     change = WriteBack(link, url_of(copy.key))
-    await apart.catalogue.transact(lambda transaction: apart.catalogue.write_back(transaction, [change]))
+    await apart.catalogue.write_back([change])
 
     assert between == []
     assert (link.local_url, copy.key) == (url_of("1/main_image.png"), "1/main_image.jpg")
-    assert await apart.ledger.leftovers("cases", apart.catalogue.links()) == ["1/main_image.png"]
-    assert await apart.unpointed() == []
+    assert await apart.ledger.reconcile.leftovers("cases", apart.catalogue.links()) == ["1/main_image.png"]
+    assert await apart.stale_rows() == []
 
 
 async def test_what_was_settled_for_a_row_that_changed_meanwhile_is_taken_back(apart):
@@ -108,11 +108,11 @@ async def test_what_was_settled_for_a_row_that_changed_meanwhile_is_taken_back(a
     [task] = await apart.lease_all()
     outcome = stored(task, digest="e" * 64)
     written = {task.link: task.link.local_url}
-    await apart.ledger.transact(lambda transaction: apart.ledger.settle(transaction, 1, [outcome], written))
+    await apart.ledger.transact(lambda transaction: apart.ledger.results.record(transaction, 1, [outcome], written))
 
-    await apart.ledger.transact(lambda transaction: apart.ledger.retract(transaction, [outcome]))
+    await apart.ledger.results.revert([outcome])
 
-    assert await apart.ledger.held(["1/main_image.png"]) == {"1/main_image.png": "d" * 64}
+    assert await apart.ledger.reconcile.held_digests(["1/main_image.png"]) == {"1/main_image.png": "d" * 64}
     await execute(apart.database, "UPDATE ad_cases SET main_image = :url", url=A)
     assert (await apart.note()).changed == 1
     [again] = await apart.lease_all()
@@ -126,7 +126,7 @@ async def test_a_retraction_that_comes_late_changes_nothing(apart):
     [standing] = await execute_in(apart, "SELECT fence FROM rehost_links")
     task = Task(1, standing[0] - 1, Link("cases", "1", 0, A, None, None), "a.example", 1)
 
-    await apart.ledger.transact(lambda transaction: apart.ledger.retract(transaction, [stored(task)]))
+    await apart.ledger.results.revert([stored(task)])
 
     assert await execute_in(apart, "SELECT state FROM rehost_links") == [("held",)]
 

@@ -6,10 +6,11 @@ import asyncio
 from random import Random
 
 import pytest
-from tests.databases import add_cases, another_desk, execute, stored
+from tests.databases import add_cases, another_desk, execute, make_ledger, stored
 
+from rehost.ledger.reconcile import StoreComparison
+from rehost.ledger.sync import SyncResult
 from rehost.model import Deferred, Reason, Refused, Unchanged, Validator
-from rehost.ports import Compared, Noted
 
 A = "https://a.example/1.png"
 B = "https://b.example:8443/2.png"
@@ -20,8 +21,8 @@ async def test_new_links_are_wanted_at_once(desk):
 
     noted = await desk.note()
 
-    assert noted == Noted(present=3, new=3, changed=0, vanished=0)
-    assert set(await desk.ledger.hosts("cases")) == {"", "a.example", "b.example"}
+    assert noted == SyncResult(present=3, new=3, changed=0, vanished=0)
+    assert set(await desk.ledger.due.hosts("cases")) == {"", "a.example", "b.example"}
 
 
 async def test_junk_that_no_index_could_hold_as_a_host_is_noted_like_any_other_link(database, desk):
@@ -39,7 +40,7 @@ async def test_a_second_noting_finds_nothing_new(desk):
 
     noted = await desk.note()
 
-    assert noted == Noted(present=2, new=0, changed=0, vanished=0)
+    assert noted == SyncResult(present=2, new=0, changed=0, vanished=0)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -64,7 +65,7 @@ async def test_a_task_tells_the_link_as_the_row_has_it(desk):
     await add_cases(desk.database, ["HTTPS://User@A.Example/ä.png "])
     await desk.note()
 
-    [task] = await desk.ledger.lease("cases", "a.example", 5)
+    [task] = await desk.ledger.leases.lease("cases", "a.example", 5)
 
     assert task.link.url == "HTTPS://User@A.Example/ä.png "
     assert task.link.row_key == "1"
@@ -78,10 +79,10 @@ async def test_a_stored_link_is_held_and_its_row_written(desk):
 
     await desk.hold_all()
 
-    tally = await desk.ledger.tally("cases")
+    tally = await desk.ledger.due.counts("cases")
     assert (tally.present, tally.held, tally.due, tally.later) == (1, 1, 0, 0)
     assert await desk.locals() == {1: "/static/images/1/main_image.png"}
-    assert await desk.ledger.hosts("cases") == []
+    assert await desk.ledger.due.hosts("cases") == []
 
 
 async def test_a_leased_link_is_nobody_elses(desk):
@@ -89,16 +90,16 @@ async def test_a_leased_link_is_nobody_elses(desk):
     await desk.note()
     await desk.lease_all()
 
-    again = await desk.ledger.lease("cases", "a.example", 5)
+    again = await desk.ledger.leases.lease("cases", "a.example", 5)
 
     assert again == []
-    assert (await desk.ledger.tally("cases")).leased == 1
+    assert (await desk.ledger.due.counts("cases")).leased == 1
 
 
 async def test_a_released_link_is_due_and_not_counted_as_visited(desk):
     await add_cases(desk.database, [A])
     await desk.note()
-    await desk.ledger.release(await desk.lease_all())
+    await desk.ledger.leases.release(await desk.lease_all())
 
     [task] = await desk.lease_all()
 
@@ -134,7 +135,7 @@ async def test_renewing_moves_the_end_of_a_lease_on(database_url, desk):
     await desk.note()
     async with another_desk(database_url, "slow", lease_seconds=-1.0) as slow:
         tasks = await slow.lease_all()
-        await desk.ledger.renew(tasks)
+        await desk.ledger.leases.renew(tasks)
 
         assert await desk.lease_all() == []
 
@@ -146,7 +147,7 @@ async def test_invariant_4_four_claimers_never_overlap(database_url, desk):
     async def claim(name: str) -> list[int]:
         mine: list[int] = []
         async with another_desk(database_url, name) as worker:
-            while tasks := await worker.ledger.lease("cases", "a.example", 7):
+            while tasks := await worker.ledger.leases.lease("cases", "a.example", 7):
                 mine += [task.entry for task in tasks]
         return mine
 
@@ -167,7 +168,7 @@ async def test_deferred_waits_and_comes_back(desk):
         Deferred(second, Reason.TIMED_OUT, "30 s", -1.0),
     ])  # fmt: skip
 
-    tally = await desk.ledger.tally("cases")
+    tally = await desk.ledger.due.counts("cases")
     assert (tally.due, tally.later) == (1, 1)
     assert tally.next_due_seconds == pytest.approx(3600, abs=60)
     [again] = await desk.lease_all()
@@ -180,9 +181,9 @@ async def test_forgetting_waits_goes_by_reason(desk):
     first, second = await desk.lease_all()
     await desk.record(1, [Refused(first, Reason.GONE, "404", 9e5), Deferred(second, Reason.THROTTLED, "429", 3600.0)])
 
-    assert await desk.ledger.forget_waits("cases", "gone") == 1
+    assert await desk.ledger.due.forget_waits("cases", "gone") == 1
     assert [task.entry for task in await desk.lease_all()] == [first.entry]
-    assert await desk.ledger.forget_waits("cases") == 1
+    assert await desk.ledger.due.forget_waits("cases") == 1
 
 
 async def test_a_changed_link_is_wanted_at_once_whatever_it_waited_for(desk):
@@ -238,7 +239,7 @@ async def test_a_link_changed_back_is_held_again_without_a_request(desk):
     noted = await desk.note()
 
     assert noted.changed == 1
-    assert (await desk.ledger.tally("cases")).held == 1
+    assert (await desk.ledger.due.counts("cases")).held == 1
     assert await desk.locals() == {1: "/static/images/1/main_image.png"}
 
 
@@ -263,8 +264,8 @@ async def test_a_pending_digest_is_handed_out_after_the_run_died(desk):
     await execute(desk.database, "UPDATE ad_cases SET main_image = :url", url=B)
     await desk.note()
     [task] = await desk.lease_all()
-    await desk.ledger.transact(lambda transaction: desk.ledger.pend(transaction, [stored(task, "e" * 64)]))
-    await desk.ledger.release([task])
+    await desk.ledger.results.announce_replacements([stored(task, "e" * 64)])
+    await desk.ledger.leases.release([task])
 
     [again] = await desk.lease_all()
 
@@ -278,7 +279,7 @@ async def test_a_link_changed_back_while_bytes_are_pending_is_fetched(desk):
     await execute(desk.database, "UPDATE ad_cases SET main_image = :url", url=B)
     await desk.note()
     [task] = await desk.lease_all()
-    await desk.ledger.transact(lambda transaction: desk.ledger.pend(transaction, [stored(task, "e" * 64)]))
+    await desk.ledger.results.announce_replacements([stored(task, "e" * 64)])
     await execute(desk.database, "UPDATE ad_cases SET main_image = :url", url=A)
     await desk.note()
 
@@ -294,11 +295,11 @@ async def test_a_vanished_row_is_not_visited_and_comes_back(desk):
 
     noted = await desk.note()
 
-    assert noted == Noted(present=1, new=0, changed=0, vanished=1)
-    assert await desk.ledger.hosts("cases") == ["b.example"]
+    assert noted == SyncResult(present=1, new=0, changed=0, vanished=1)
+    assert await desk.ledger.due.hosts("cases") == ["b.example"]
     await add_cases(desk.database, [A])
     assert (await desk.note()).present == 2
-    assert set(await desk.ledger.hosts("cases")) == {"a.example", "b.example"}
+    assert set(await desk.ledger.due.hosts("cases")) == {"a.example", "b.example"}
 
 
 async def test_a_lost_file_is_wanted_again(desk):
@@ -308,7 +309,7 @@ async def test_a_lost_file_is_wanted_again(desk):
 
     compared = await desk.compare(["2/main_image.png"])
 
-    assert compared == Compared(lost=1, found=0, redo=False)
+    assert compared == StoreComparison(lost=1, found=0, redo=False)
     [task] = await desk.lease_all()
     assert (task.link.row_key, task.copy, task.found) == ("1", None, None)
 
@@ -318,7 +319,7 @@ async def test_all_files_lost_is_a_redo(desk):
     await desk.note()
     await desk.hold_all()
 
-    assert await desk.compare([]) == Compared(lost=2, found=0, redo=True)
+    assert await desk.compare([]) == StoreComparison(lost=2, found=0, redo=True)
 
 
 async def test_all_columns_cleared_is_a_redo_and_one_is_not(desk):
@@ -338,7 +339,7 @@ async def test_an_unknown_file_is_handed_out_to_be_proven(desk):
 
     compared = await desk.compare(["1/main_image.png", "9/main_image.png"])
 
-    assert compared == Compared(lost=0, found=1)
+    assert compared == StoreComparison(lost=0, found=1)
     tasks = {task.link.row_key: task.found for task in await desk.lease_all()}
     assert tasks == {"1": "1/main_image.png", "2": None}
 
@@ -356,10 +357,10 @@ async def test_a_cleared_column_is_found_and_mended(desk):
     await add_cases(desk.database, [A, B])
     await desk.note()
     await desk.hold_all()
-    assert await desk.unpointed() == []
+    assert await desk.stale_rows() == []
     await execute(desk.database, "UPDATE ad_cases SET main_image_local = NULL WHERE case_id = 2")
 
-    [(link, copy)] = await desk.unpointed()
+    [(link, copy)] = await desk.stale_rows()
 
     assert (link.row_key, link.url, copy.key) == ("2", B, "2/main_image.png")
 
@@ -371,9 +372,9 @@ async def test_a_local_url_of_somebody_else_is_left_alone_and_ours_under_an_old_
     await execute(
         desk.database, "UPDATE ad_cases SET main_image_local = 'https://cdn.example/1/main_image.png' WHERE case_id = 1"
     )
-    desk.ledger._url = lambda key: "/pictures/" + key
+    desk.ledger = make_ledger(desk.database, url=lambda key: "/pictures/" + key)
 
-    [(link, copy)] = await desk.unpointed()
+    [(link, copy)] = await desk.stale_rows()
 
     assert (link.row_key, link.local_url) == ("2", "/static/images/2/main_image.png")
     assert copy.key == "2/main_image.png"
@@ -394,10 +395,10 @@ async def test_a_whole_host_is_deferred_unvisited(desk):
     await add_cases(desk.database, [A, A + "?2", B])
     await desk.note()
 
-    deferred = await desk.ledger.defer_host("cases", "a.example", Reason.THROTTLED, "429", 3600.0)
+    deferred = await desk.ledger.due.defer_host("cases", "a.example", Reason.THROTTLED, "429", 3600.0)
 
     assert deferred == 2
-    assert await desk.ledger.hosts("cases") == ["b.example"]
+    assert await desk.ledger.due.hosts("cases") == ["b.example"]
 
 
 async def test_a_commit_whose_answer_was_lost_is_recognised(desk):
@@ -407,7 +408,9 @@ async def test_a_commit_whose_answer_was_lost_is_recognised(desk):
     outcome = stored(task)
     await desk.record(1, [outcome])
 
-    settled = await desk.ledger.transact(lambda transaction: desk.ledger.settled(transaction, [outcome]))
+    settled = await desk.ledger.transact(
+        lambda transaction: desk.ledger.results.already_recorded(transaction, [outcome])
+    )
 
     assert settled == {task.entry}
     assert await desk.record(1, [outcome]) == set()

@@ -6,8 +6,7 @@ import pytest
 from tests.databases import add_cases, execute, stored
 
 from rehost.ledger import Queries
-from rehost.ledger.history import KEPT
-from rehost.ledger.standings import End
+from rehost.ledger.history import KEPT, End
 from rehost.model import Copy, Deferred, Reason, Refused, Unchanged
 
 LINK = "https://a.example/1.png"
@@ -100,7 +99,7 @@ async def test_with_a_ledger_of_its_own_what_is_taken_back_is_told_as_overtaken(
     (task,) = await desk.lease_all()
     await desk.record(1, [stored(task)])
 
-    await desk.ledger.transact(lambda transaction: desk.ledger.retract(transaction, [stored(task)]))
+    await desk.ledger.results.revert([stored(task)])
 
     assert [each.outcome for each in await history(queries)] == [End.OVERTAKEN]
 
@@ -109,7 +108,7 @@ async def test_a_held_copy_that_proves_to_be_a_decoy_is_told(desk, queries):
     await visit(desk, 1, stored)
 
     await desk.ledger.transact(
-        lambda transaction: desk.ledger.unmask(
+        lambda transaction: desk.ledger.results.refuse_decoys(
             transaction,
             2,
             "cases",

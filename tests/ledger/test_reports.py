@@ -7,7 +7,7 @@ from tests.databases import add_cases, put_ahead, stored
 
 from rehost.hosts.shares import HostShares
 from rehost.ledger import Queries
-from rehost.ledger.standings import LinkFilter
+from rehost.ledger.reports import LinkFilter
 from rehost.model import Deferred, Format, Reason, Refused, State
 
 LINKS = [f"https://a.example/{number}.png" for number in range(4)] + ["https://B.example/100%_x.png"]
@@ -18,7 +18,7 @@ async def queries(desk) -> Queries:
     """Two held, one deferred, one refused at a.example; one wanted at b.example."""
     await add_cases(desk.database, LINKS)
     await desk.note()
-    tasks = sorted(await desk.ledger.lease("cases", "a.example", 10), key=lambda task: task.link.row_key)
+    tasks = sorted(await desk.ledger.leases.lease("cases", "a.example", 10), key=lambda task: task.link.row_key)
     await desk.record(1, [
         stored(tasks[0]),
         stored(tasks[1]),
@@ -102,11 +102,11 @@ async def test_sources_are_those_that_were_noted(queries):
 
 
 async def test_one_link_is_due_at_once_when_its_wait_is_forgotten(queries, desk):
-    assert await desk.ledger.forget_wait("cases", "4") == 1
-    assert await desk.ledger.forget_wait("cases", "1") == 0  # held
-    assert await desk.ledger.forget_wait("cases", "99") == 0
+    assert await desk.ledger.due.forget_wait("cases", "4") == 1
+    assert await desk.ledger.due.forget_wait("cases", "1") == 0  # held
+    assert await desk.ledger.due.forget_wait("cases", "99") == 0
 
-    assert [task.link.row_key for task in await desk.ledger.lease("cases", "a.example", 10)] == ["4"]
+    assert [task.link.row_key for task in await desk.ledger.leases.lease("cases", "a.example", 10)] == ["4"]
 
 
 async def test_a_pause_ends_when_it_is_resumed(queries, database):
@@ -121,7 +121,7 @@ async def test_a_pause_ends_when_it_is_resumed(queries, database):
 
 async def test_a_run_is_alive_while_its_worker_is(desk, database):
     queries = Queries(database)
-    run = await desk.ledger.begin_run("cases")
+    run = await desk.ledger.runs.begin("cases")
     assert [each.is_alive for each in await queries.runs()] == [False]
 
     await HostShares(database, worker="worker", concurrency=4, lease_seconds=60).take({"a.example": 1}, {})

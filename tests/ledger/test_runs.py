@@ -7,8 +7,10 @@ from tests.databases import add_cases, execute, stored
 
 from rehost.errors import LedgerError
 from rehost.events import RunEnded
-from rehost.ledger import Queries, Runs, Undone, Worker
+from rehost.ledger import Queries, Worker
+from rehost.ledger.runs import Runs
 from rehost.model import Reason
+from rehost.run.undo import Undone, undo
 
 A = "https://a.example/1.png"
 WORKER = Worker("worker", "machine", 7, "operator", "0.0.0")
@@ -43,11 +45,11 @@ async def test_undo_puts_the_column_back_where_nobody_has_changed_it(desk, runs)
     await execute(desk.database, "UPDATE ad_cases SET main_image_local = '/mine.png' WHERE case_id = 3")
     await execute(desk.database, "UPDATE ad_cases SET main_image = :url WHERE case_id = 4", url=A)
 
-    undone = await runs.undo(run, desk.catalogue)
+    undone = await undo(runs, run, desk.catalogue)
 
     assert undone == Undone(restored=2, left=2)
     assert await desk.locals() == {1: "/old.png", 2: None, 3: "/mine.png", 4: "/static/images/4/main_image.png"}
-    assert await runs.undo(run, desk.catalogue) == Undone(restored=0, left=4)
+    assert await undo(runs, run, desk.catalogue) == Undone(restored=0, left=4)
 
 
 async def test_undo_points_no_row_at_a_file_that_is_gone(desk, runs):
@@ -57,7 +59,7 @@ async def test_undo_points_no_row_at_a_file_that_is_gone(desk, runs):
     run = await runs.begin("cases")
     await desk.hold_all(run)
 
-    undone = await runs.undo(run, desk.catalogue, is_there=lambda url: not url.endswith(".jpg"))
+    undone = await undo(runs, run, desk.catalogue, is_there=lambda url: not url.endswith(".jpg"))
 
     assert undone == Undone(restored=1, left=0)
     assert await desk.locals() == {1: None}
@@ -65,7 +67,7 @@ async def test_undo_points_no_row_at_a_file_that_is_gone(desk, runs):
 
 async def test_a_run_that_never_was_cannot_be_undone(desk, runs):
     with pytest.raises(LedgerError, match="no run 7"):
-        await runs.undo(7, desk.catalogue)
+        await undo(runs, 7, desk.catalogue)
 
 
 async def test_the_processes_of_one_command_are_one_run(desk, database, runs):
@@ -87,8 +89,8 @@ async def test_the_processes_of_one_command_are_one_run(desk, database, runs):
     assert ended.reasons == {Reason.GONE: 3}
     assert [each.run for each in await Queries(database).runs("cases", limit=1, before=first)] == [before]
     with pytest.raises(LedgerError, match=f"Run {second} is one process of run {first}: `rehost undo {first}`"):
-        await runs.undo(second, desk.catalogue)
-    assert await runs.undo(first, desk.catalogue) == Undone(restored=3, left=0)
+        await undo(runs, second, desk.catalogue)
+    assert await undo(runs, first, desk.catalogue) == Undone(restored=3, left=0)
 
 
 async def test_what_was_undone_is_pointed_at_its_copy_again(desk, runs):
@@ -97,16 +99,16 @@ async def test_what_was_undone_is_pointed_at_its_copy_again(desk, runs):
     await desk.hold_all(await runs.begin("cases"))
     await execute(desk.database, "UPDATE ad_cases SET main_image_local = '/old/1/main_image.png'")
     await execute(desk.database, "UPDATE rehost_links SET local_url = '/old/1/main_image.png'")
-    [(link, copy)] = await desk.unpointed()
+    [(link, copy)] = await desk.stale_rows()
     run = await runs.begin("cases")
     await desk.point(run, [(link, copy)])
-    assert await desk.unpointed() == []
+    assert await desk.stale_rows() == []
 
-    undone = await runs.undo(run, desk.catalogue)
+    undone = await undo(runs, run, desk.catalogue)
 
     assert undone == Undone(restored=1, left=0)
     assert await desk.locals() == {1: "/old/1/main_image.png"}
-    assert await desk.unpointed() == [(link, copy)]
+    assert await desk.stale_rows() == [(link, copy)]
 
 
 async def test_undo_puts_back_what_was_there_before_the_first_of_several_writings(desk, runs):
@@ -119,7 +121,7 @@ async def test_undo_puts_back_what_was_there_before_the_first_of_several_writing
     [task] = await desk.lease_all()
     await desk.record(run, [stored(task, extension="jpg")])
 
-    undone = await runs.undo(run, desk.catalogue)
+    undone = await undo(runs, run, desk.catalogue)
 
     assert undone == Undone(restored=1, left=0)
     assert await desk.locals() == {1: None}

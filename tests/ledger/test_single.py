@@ -9,8 +9,8 @@ from tests.databases import Resources, add_cases, another_desk, execute, make_le
 
 from rehost.catalogue import Source, TableCatalogue
 from rehost.ledger import migrate
+from rehost.ledger.due import Entry
 from rehost.model import Copy, Deferred, Reason, State
-from rehost.ports import Entry
 
 A = "https://a.example/1.png"
 B = "https://b.example/2.png"
@@ -28,8 +28,8 @@ async def single(request, desk, database, tmp_path: Path):
 
 
 async def note_row(desk: Resources, row_key: str) -> Entry | None:
-    await desk.ledger.note_row("cases", row_key, desk.catalogue.row(row_key))
-    return await desk.ledger.entry("cases", row_key, 0)
+    await desk.ledger.sync.take_in_row("cases", row_key, desk.catalogue.row(row_key))
+    return await desk.ledger.due.entry("cases", row_key, 0)
 
 
 async def test_only_the_row_that_is_asked_for_is_noted(single):
@@ -39,7 +39,7 @@ async def test_only_the_row_that_is_asked_for_is_noted(single):
 
     assert entry == Entry(State.WANTED, "b.example", copy=None, reason=None, wait_seconds=0.0)
     assert entry.is_due
-    assert await single.ledger.entry("cases", "1", 0) is None
+    assert await single.ledger.due.entry("cases", "1", 0) is None
 
 
 @pytest.mark.parametrize(
@@ -77,20 +77,20 @@ async def test_a_row_that_is_gone_is_not_in_the_catalogue(single):
 
     assert await note_row(single, "1") is None
     assert await note_row(single, "2") is not None
-    assert (await single.ledger.tally("cases")).present == 1
+    assert (await single.ledger.due.counts("cases")).present == 1
 
 
 async def test_one_link_is_leased_and_then_nobody_elses(database_url, desk):
     await add_cases(desk.database, [A, A + "?2"])
     await desk.note()
 
-    task = await desk.ledger.lease_one("cases", "2", 0)
+    task = await desk.ledger.leases.lease_one("cases", "2", 0)
 
     assert (task.link.row_key, task.attempt) == ("2", 1)
     async with another_desk(database_url, "other") as other:
-        assert await other.ledger.lease_one("cases", "2", 0) is None
+        assert await other.ledger.leases.lease_one("cases", "2", 0) is None
         assert [each.link.row_key for each in await other.lease_all()] == ["1"]
-    entry = await desk.ledger.entry("cases", "2", 0)
+    entry = await desk.ledger.due.entry("cases", "2", 0)
     assert (entry.state, entry.is_due) == (State.LEASED, False)
 
 
@@ -104,7 +104,7 @@ async def test_what_waits_is_not_leased(desk):
 
     assert (entry.state, entry.reason, entry.is_due) == (State.DEFERRED, Reason.THROTTLED, False)
     assert 500 < entry.wait_seconds <= 600
-    assert await desk.ledger.lease_one("cases", "1", 0) is None
+    assert await desk.ledger.leases.lease_one("cases", "1", 0) is None
 
 
 async def test_what_was_overtaken_is_due_once_its_row_is_noted(desk):
@@ -113,7 +113,7 @@ async def test_what_was_overtaken_is_due_once_its_row_is_noted(desk):
     [task] = await desk.lease_all()
     await execute(desk.database, "UPDATE ad_cases SET main_image = :url", url=B)
     await desk.record(1, [stored(task)])
-    assert not (await desk.ledger.entry("cases", "1", 0)).is_due
+    assert not (await desk.ledger.due.entry("cases", "1", 0)).is_due
 
     entry = await note_row(desk, "1")
 
@@ -125,10 +125,10 @@ async def test_a_lost_copy_is_wanted_again(desk):
     await desk.note()
     await desk.hold_all()
 
-    await desk.ledger.lose("cases", "1", 0, "1/other.png")
-    before = await desk.ledger.entry("cases", "1", 0)
-    await desk.ledger.lose("cases", "1", 0, "1/main_image.png")
-    after = await desk.ledger.entry("cases", "1", 0)
+    await desk.ledger.reconcile.mark_missing("cases", "1", 0, "1/other.png")
+    before = await desk.ledger.due.entry("cases", "1", 0)
+    await desk.ledger.reconcile.mark_missing("cases", "1", 0, "1/main_image.png")
+    after = await desk.ledger.due.entry("cases", "1", 0)
 
     assert (before.state, after.state) == (State.HELD, State.WANTED)
     assert (after.copy, after.is_due) == (None, True)
@@ -146,8 +146,8 @@ async def test_keys_of_other_types_are_found_as_they_are_spelled(database, kind)
     catalogue = await TableCatalogue.open(database, source)
 
     async def noted(key):
-        await ledger.note_row("things", key, catalogue.row(key))
-        return await ledger.entry("things", key, 0)
+        await ledger.sync.take_in_row("things", key, catalogue.row(key))
+        return await ledger.due.entry("things", key, 0)
 
     assert all([await noted(key) for key in keys])
     assert not any([await noted(key) for key in ("7", "a", "A/b 图 %41", keys[0].upper(), "not-a-uuid")])

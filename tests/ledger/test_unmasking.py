@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from tests.databases import add_cases, execute, stored
 
+from rehost.catalogue.table import Clearing
 from rehost.hotlink.repository import OriginRepository
-from rehost.ledger import Queries, Runs, Undone, Worker
+from rehost.ledger import Queries
 from rehost.model import Reason, State
-from rehost.ports import Clearing
+from rehost.run.undo import Undone, undo
 
 NOTICE = "e" * 64
 LINKS = ["https://a.example/1", "https://a.example/2", "https://a.example/3", "https://b.example/4"]
@@ -23,11 +24,13 @@ async def hold(desk, run: int) -> None:
 
 async def unmask(desk, run: int):
     async def work(transaction):
-        found = await desk.ledger.unmask(
+        found = await desk.ledger.results.refuse_decoys(
             transaction, run, "cases", "a.example", NOTICE, evidence="given for anything", wait_seconds=9e5
         )
-        cleared = await desk.catalogue.clear(transaction, [Clearing(link, copy.key) for link, copy in found])
-        await desk.ledger.journal(transaction, run, [(link, before, None) for link, before in cleared.items()])
+        cleared = await desk.catalogue.clear([Clearing(link, copy.key) for link, copy in found], transaction)
+        await desk.ledger.history.add_changes(
+            transaction, run, [(link, before, None) for link, before in cleared.items()]
+        )
         return found
 
     return await desk.ledger.transact(work)
@@ -36,7 +39,7 @@ async def unmask(desk, run: int):
 async def test_bytes_under_several_links_of_one_host_are_told(desk):
     await hold(desk, 1)
 
-    found = await desk.ledger.shared("cases", [NOTICE, "f" * 64, "0" * 64])
+    found = await desk.ledger.results.shared_digests("cases", [NOTICE, "f" * 64, "0" * 64])
 
     assert {place: [link.row_key for link in links] for place, links in found.items()} == {
         ("a.example", NOTICE): ["1", "2"]
@@ -59,7 +62,7 @@ async def test_an_unmasked_decoy_is_refused_on_its_host_and_its_rows_cleared(des
         3: "/static/images/3/main_image.png",
         4: "/static/images/4/main_image.png",
     }
-    assert await desk.unpointed() == []
+    assert await desk.stale_rows() == []
 
 
 async def test_a_decoy_of_the_link_before_goes_and_the_link_waits_on_unless_a_worker_is_at_it(desk):
@@ -67,9 +70,9 @@ async def test_a_decoy_of_the_link_before_goes_and_the_link_waits_on_unless_a_wo
     await execute(desk.database, "UPDATE ad_cases SET main_image = main_image || '?new' WHERE case_id = 1")
     await execute(desk.database, "UPDATE ad_cases SET main_image = 'https://c.example/5' WHERE case_id = 2")
     await desk.note()
-    [task] = await desk.ledger.lease("cases", "c.example", 1)
+    [task] = await desk.ledger.leases.lease("cases", "c.example", 1)
     locked = await unmask(desk, 2)
-    await desk.ledger.release([task])
+    await desk.ledger.leases.release([task])
 
     found = await unmask(desk, 2)
 
@@ -81,12 +84,12 @@ async def test_a_decoy_of_the_link_before_goes_and_the_link_waits_on_unless_a_wo
 
 
 async def test_the_clearing_is_not_undone(desk):
-    runs = Runs(desk.database, Worker("worker", "machine", 7, "operator", "0.0.0"))
+    runs = desk.ledger.runs
     await hold(desk, await runs.begin("cases"))
     run = await runs.begin("cases")
     await unmask(desk, run)
 
-    assert await runs.undo(run, desk.catalogue) == Undone(restored=0, left=0)
+    assert await undo(runs, run, desk.catalogue) == Undone(restored=0, left=0)
     assert (await desk.locals())[1] is None
     latest, _ = await Queries(desk.database).history("cases", "1")
     assert (latest.run, latest.after_url) == (run, None)

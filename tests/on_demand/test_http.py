@@ -115,7 +115,7 @@ async def test_what_was_fetched_is_held_and_stands_in_the_row_and_in_the_journal
     [(held, failed, ended)] = place.sql("SELECT held, failed, ended_at IS NOT NULL FROM rehost_runs")
     assert (held, failed, ended) == (1, 0, 1)
     async with wiring.open_run(place.settings(), source=None, listen=lambda _event: None) as run:
-        assert (await run.go()).held == 0
+        assert (await run.execute()).held == 0
     assert place.origin.count() == asked
 
 
@@ -256,7 +256,7 @@ async def test_two_servers_and_a_run_fetch_it_once(place):
     running = wiring.open_run(place.settings(), source=None, listen=lambda _event: None)
     async with by_uvicorn(place.server()) as one, by_uvicorn(place.server()) as other, running as run:
         asking = asyncio.gather(*(ask(port, "/image/cases/1") for port in (one, other) * 5))
-        replies, ended = await asyncio.gather(asking, run.go())
+        replies, ended = await asyncio.gather(asking, run.execute())
 
     assert {reply.body for reply in replies} == {place.origin.picture(url)}
     assert ended.failed == {}

@@ -14,20 +14,16 @@ from tests.pictures import picture
 from rehost.clock import Clock
 from rehost.errors import Permanent
 from rehost.images.verifier import ImageVerifier
-from rehost.ledger import Runs, Undone
-from rehost.ledger import Worker as Who
 from rehost.model import Copy, Format, Image, Reason, Refused, Stored, Task
 from rehost.run.planner import Planner
 from rehost.run.recorder import Recorder
-from rehost.run.rows import Rows
-from rehost.run.run import safely
+from rehost.run.undo import Undone, undo
 from rehost.run.visitor import Visitor
 from rehost.store.filesystem import Durability
 from rehost.store.layout import Layout
 from rehost.store.local import LocalStore
 
 A = "https://a.example/1"
-ANYBODY = Who("anybody", "machine", 1, "operator", "0.0.0")
 ENDINGS = {"png": Format.PNG, "jpg": Format.JPEG}
 
 
@@ -79,14 +75,10 @@ class Worker:
         return Stored(task, copy, Image(ENDINGS[ending], 4, 3, 1), spool, final_url=task.link.url)
 
     def recorder(self, *, ledger=None, store=None) -> Recorder:
-        return Recorder(ledger or self.desk.ledger, store or self.store, self.rows, safely)
+        return Recorder(ledger or self.desk.ledger, store or self.store, self.desk.catalogue, Layout())
 
     def planner(self, *, ledger=None, store=None) -> Planner:
-        return Planner(ledger or self.desk.ledger, store or self.store, self.rows)
-
-    @property
-    def rows(self) -> Rows:
-        return Rows(self.desk.catalogue, Layout(), joint=True)
+        return Planner(ledger or self.desk.ledger, store or self.store, self.desk.catalogue, Layout())
 
     async def fetch(self, content: bytes, ending: str = "jpg") -> None:
         """Note, lease, and record a picture."""
@@ -174,13 +166,11 @@ async def test_invariant_4_a_late_worker_takes_nothing_back_that_its_successor_i
         await late.desk.note()
         task = await late.lease()
         adopted = []
-        settling = iter([False, True] if has_former else [True])
 
         async def adopt() -> None:
-            if next(settling):  # the first transaction notes the digest that is to replace
-                if not has_former:
-                    await successor.plan()  # finds the late one's file
-                adopted.append(await successor.adopt(await successor.lease()))
+            if not has_former:
+                await successor.plan()  # finds the late one's file
+            adopted.append(await successor.adopt(await successor.lease()))
 
         ledger = Interrupted(late.desk.ledger, "transact", before=adopt)
         recorded = await late.recorder(ledger=ledger).record(1, [late.fetched(task, picture(2))])
@@ -232,13 +222,11 @@ async def test_a_late_worker_puts_no_old_bytes_back_once_its_successor_has_settl
         await late.link(A + "?2")
         await late.desk.note()
         task = await late.lease()
-        settling = iter([False, True])
 
         async def succeed() -> None:
-            if next(settling):  # the first transaction notes the digest that is to replace
-                adopted = await successor.adopt(await successor.lease())
-                assert adopted is not None
-                assert (await successor.recorder().record(2, [adopted])).held == 1
+            adopted = await successor.adopt(await successor.lease())
+            assert adopted is not None
+            assert (await successor.recorder().record(2, [adopted])).held == 1
 
         ledger = Interrupted(late.desk.ledger, "transact", before=succeed)
         recorded = await late.recorder(ledger=ledger).record(1, [late.fetched(task, new)])
@@ -314,13 +302,13 @@ async def test_no_row_is_pointed_at_a_copy_that_was_lost_meanwhile(worker, root)
 async def test_what_the_plan_mends_can_be_undone(worker):
     async with worker("first") as first:
         await add_cases(first.desk.database, [A])
-        await first.desk.ledger.begin_run("cases")
+        await first.desk.ledger.runs.begin("cases")
         await first.fetch(picture(1), "png")
         await execute(first.desk.database, "UPDATE ad_cases SET main_image_local = NULL")
         await first.plan()
         [(run,)] = await execute(first.desk.database, "SELECT run FROM rehost_runs WHERE mended = 1")
 
-        undone = await Runs(first.desk.database, ANYBODY).undo(run, first.desk.catalogue)
+        undone = await undo(first.desk.ledger.runs, run, first.desk.catalogue)
 
         assert undone == Undone(restored=1, left=0)
         assert await first.desk.locals() == {1: None}

@@ -1,4 +1,4 @@
-"""What waits for what, between visits, recorder and the search for decoys; who does the work is played."""
+"""What waits for what between visits, recorder and the search for decoys; recorder and search are played."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import asyncio
 from rehost.events import Recorded
 from rehost.model import Link, Reason, Refused, Task
 from rehost.run.limits import Limits
-from rehost.run.recording import Recording
+from rehost.run.recorder import RecordingPipeline
+from rehost.run.stats import RunStats
 
 LIMITS = Limits(concurrency=1, requests=1, visits=1, group=2, group_seconds=0.01, drain_seconds=0.05)
 
@@ -17,35 +18,35 @@ def outcome(entry: int) -> Refused:
     return Refused(Task(entry, 1, link, "a.example", 1), Reason.GONE, "404", 60.0)
 
 
-class Resources:
-    """Records at once; looks for decoys for as long as an origin hangs."""
+class Parts:
+    """Records at once; the search for decoys lasts until `answers` is set."""
 
     def __init__(self) -> None:
         self.recorded: list[int] = []
-        self.looked: list[int] = []
+        self.events: list[Recorded] = []
         self.answers = asyncio.Event()
         self.stop = asyncio.Event()
-        self.recording = Recording(self, self, LIMITS, self.stop, self.bear, self.tell, self.looked.append)
+        self.stats = RunStats()
+        self.pipeline = RecordingPipeline(
+            self, self, self, self.stats, limits=LIMITS, stop=self.stop, listen=self.events.append
+        )
 
     async def record(self, _run, group):
         return Recorded(held=0, failed=len(group), overtaken=0)
 
-    def tell(self, group, _recorded):
-        self.recorded += [each.task.entry for each in group]
+    def close(self, tasks):
+        self.recorded += [task.entry for task in tasks]
 
     async def clean(self, _run, group):
         await self.answers.wait()
         return len(group)
 
-    async def bear(self, _what, work):
-        return await work
-
-    def go(self) -> asyncio.Task[None]:
+    def start(self) -> asyncio.Task[None]:
         async def both() -> None:
             async with asyncio.timeout(5), asyncio.TaskGroup() as group:
-                looking = group.create_task(self.recording.look(1))
-                await self.recording.record(1)
-                looking.cancel()
+                searching = group.create_task(self.pipeline.search_decoys(1))
+                await self.pipeline.record(1)
+                searching.cancel()
 
         return asyncio.create_task(both())
 
@@ -55,52 +56,53 @@ class Resources:
                 await asyncio.sleep(0)
 
 
-async def test_no_group_waits_for_the_search_for_decoys_in_the_one_before_it():
-    desk = Resources()
-    going = desk.go()
+async def test_recording_does_not_wait_for_the_search_for_decoys_in_an_earlier_group():
+    parts = Parts()
+    running = parts.start()
 
     for entry in range(10):
-        await desk.recording.put(outcome(entry))
-    await desk.until_recorded(10)
+        await parts.pipeline.put(outcome(entry))
+    await parts.until_recorded(10)
 
-    assert desk.looked == []
-    desk.answers.set()
-    await desk.recording.settle()
-    assert sum(desk.looked) == 10
-    await desk.recording.end()
-    await going
+    assert parts.stats.unveiled == 0
+    assert sum(event.failed for event in parts.events) == 10
+    parts.answers.set()
+    await parts.pipeline.flush()
+    assert parts.stats.unveiled == 10
+    await parts.pipeline.end()
+    await running
 
 
-async def test_a_stop_cuts_the_search_for_decoys_short_however_much_waits_for_it():
-    desk = Resources()
-    going = desk.go()
+async def test_stop_cuts_the_search_for_decoys_short_whatever_its_backlog():
+    parts = Parts()
+    running = parts.start()
 
     async def visits() -> None:
         for entry in range(60):
-            await desk.recording.put(outcome(entry))
+            await parts.pipeline.put(outcome(entry))
 
     visiting = asyncio.create_task(visits())
-    await desk.until_recorded(20)
-    assert not visiting.done()  # what waits for the search is bounded
-    settling = asyncio.create_task(desk.recording.settle())
-    desk.stop.set()
+    await parts.until_recorded(20)
+    assert not visiting.done()  # the backlog of the search is bounded
+    flushing = asyncio.create_task(parts.pipeline.flush())
+    parts.stop.set()
     await visiting
-    await desk.recording.end()
-    await settling
-    await going
+    await parts.pipeline.end()
+    await flushing
+    await running
 
-    assert desk.recorded == list(range(60))
-    assert desk.looked == []
+    assert parts.recorded == list(range(60))
+    assert parts.stats.unveiled == 0
 
 
-async def test_who_waits_for_the_search_learns_what_it_made_of_everything():
-    desk = Resources()
-    desk.answers.set()
-    going = desk.go()
-    await desk.recording.put(outcome(1))
+async def test_flush_returns_after_the_search_of_everything_put():
+    parts = Parts()
+    parts.answers.set()
+    running = parts.start()
+    await parts.pipeline.put(outcome(1))
 
-    await desk.recording.settle()
+    await parts.pipeline.flush()
 
-    assert (desk.recorded, desk.looked) == ([1], [1])
-    await desk.recording.end()
-    await going
+    assert (parts.recorded, parts.stats.unveiled) == ([1], 1)
+    await parts.pipeline.end()
+    await running

@@ -7,7 +7,7 @@ from tests.run.test_run import make_world
 from rehost import wiring
 from rehost.catalogue import TableCatalogue
 from rehost.errors import CatalogueError
-from rehost.ledger import Undone
+from rehost.run.undo import Undone
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ class World:
 
     async def run(self, retry: str | None = None, listen: Listener | None = None) -> RunEnded:
         async with wiring.open_run(self.settings, source=None, listen=listen or self.events.append) as run:
-            return await asyncio.wait_for(run.go(retry=retry), 120)
+            return await asyncio.wait_for(run.execute(retry=retry), 120)
 
     def path_of(self, local_url: str) -> Path:
         return self.folder / "images" / local_url.removeprefix("/static/images/")
@@ -194,7 +194,7 @@ async def test_invariant_2_a_row_that_changes_meanwhile_is_never_given_the_old_p
             world.sql("UPDATE ad_cases SET main_image = ? WHERE main_image = ?", new, old)
 
     async with wiring.open_run(world.settings, source=None, listen=change) as run:
-        ended = await run.go()
+        ended = await run.execute()
     between = world.locals()
     await world.run()
 
@@ -212,7 +212,7 @@ async def test_a_hanging_host_holds_nobody_up(world, request, monkeypatch):
     settings = replace(world.settings, timeout_seconds=3.0)
 
     async with wiring.open_run(settings, source=None, listen=world.events.append) as run:
-        ended = await asyncio.wait_for(run.go(), 120)
+        ended = await asyncio.wait_for(run.execute(), 120)
 
     hosts = [event.outcome.task.host for event in world.events if isinstance(event, Visited)]
     assert ended.held == healthy
@@ -274,7 +274,7 @@ async def test_what_hangs_at_a_host_that_answers_is_asked_again_last(world):
     settings = replace(world.settings, concurrency=3, retry=2, timeout_seconds=3.0)
 
     async with wiring.open_run(settings, source=None, listen=world.events.append) as run:
-        ended = await asyncio.wait_for(run.go(), 120)
+        ended = await asyncio.wait_for(run.execute(), 120)
 
     asked = [request.path for request in world.origin.requests]
     last = max(asked.index(path) for path in set(asked) if path.startswith("/slow/"))
@@ -296,7 +296,7 @@ async def test_an_answer_that_is_slow_but_honest_is_had_in_the_end(world, mood):
     settings = replace(world.settings, concurrency=3)
 
     async with wiring.open_run(settings, source=None, listen=world.events.append) as run:
-        ended = await asyncio.wait_for(run.go(), 120)
+        ended = await asyncio.wait_for(run.execute(), 120)
 
     assert (ended.held, ended.failed) == (122, {})
     assert max(world.origin.count(f"/late/{number}.jpg") for number in range(2)) <= 2
@@ -335,7 +335,7 @@ async def test_a_days_budget_holds_over_all_workers_and_runs(world):
 
     async def go():
         async with wiring.open_run(budgeted, source=None, listen=world.events.append) as run:
-            return await asyncio.wait_for(run.go(), 60)
+            return await asyncio.wait_for(run.execute(), 60)
 
     first = await asyncio.gather(go(), go())
     second = await go()
@@ -394,7 +394,7 @@ async def test_a_stop_drains_and_the_next_run_goes_on(world, mood):
     world.add(*(world.link("slow", f"{number}.jpg") for number in range(60)))
 
     async with wiring.open_run(world.settings, source=None, listen=lambda _event: None) as run:
-        going = asyncio.create_task(run.go())
+        going = asyncio.create_task(run.execute())
         while world.origin.count() < 10:
             await asyncio.sleep(0.01)
         run.stop()
@@ -438,15 +438,15 @@ async def test_a_bug_of_ours_costs_one_image_and_is_logged_and_counted(world, mo
 async def test_a_bug_that_shows_when_a_group_is_recorded_costs_one_image_as_well(world, monkeypatch, caplog):
     urls = [world.link("permissive", f"{number}.jpg") for number in range(6)]
     world.add(*urls)
-    settle = ResultWriter.settle
+    record = ResultWriter.record
 
-    async def stumble(settling, transaction, run, outcomes, before):
+    async def stumble(results, transaction, run, outcomes, before):
         if any(isinstance(outcome, Stored) and outcome.task.link.row_key == "3" for outcome in outcomes):
             raise KeyError("row 3")
-        await settle(settling, transaction, run, outcomes, before)
+        await record(results, transaction, run, outcomes, before)
 
     with monkeypatch.context() as patched:
-        patched.setattr(ResultWriter, "settle", stumble)
+        patched.setattr(ResultWriter, "record", stumble)
         ended = await world.run()
 
     assert (ended.held, ended.overtaken, ended.failed) == (5, 0, {Reason.BUG: 1})
@@ -523,7 +523,7 @@ async def test_who_waits_for_another_worker_looks_less_and_less_often_for_as_lon
         if len(naps) == 60:
             world.sql("UPDATE rehost_links SET state = 'held', worker = NULL WHERE row_key = '2'")
 
-    monkeypatch.setattr(Run, "_nap", nap)
+    monkeypatch.setattr(Run, "_sleep", nap)
     await world.run()
 
     assert len(naps) == 60

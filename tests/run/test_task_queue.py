@@ -11,21 +11,22 @@ from rehost.run.limits import Limits
 from rehost.run.task_queue import TaskQueue
 
 MOST_PER_HOST = 2
-LIMITS = Limits(concurrency=10, requests=10, visits=48, ahead=20, batch=8, aside=20)
+LIMITS = Limits(concurrency=10, requests=10, visits=48, ahead=20, batch=8, postponed=20)
 
 
 class Due:
-    """A ledger of links that are due, and politeness that pauses nobody."""
+    """A ledger whose links are due, and a limiter that pauses no host."""
 
     def __init__(self, **links):
+        self.due = self.leases = self
         self.links = {host: deque(task(host, number) for number in range(count)) for host, count in links.items()}
 
     async def hosts(self, _source):
-        return [host for host, tasks in self.links.items() if tasks]
+        return [host for host, due in self.links.items() if due]
 
     async def lease(self, _source, host, count):
-        tasks = self.links[host]
-        return [tasks.popleft() for _ in range(min(count, len(tasks)))]
+        due = self.links[host]
+        return [due.popleft() for _ in range(min(count, len(due)))]
 
     def pause_seconds(self, _host):
         return 0.0
@@ -38,46 +39,46 @@ def task(host, number):
 
 
 @pytest.fixture
-async def leases():
+async def tasks():
     """One first attempt of `hanging` is under way; five of `busy` were, and are to be made again."""
     due = Due(hanging=1, busy=5)
-    leases = TaskQueue(due, "cases", due, LIMITS)
-    await leases.look()
-    await leases.fill()
-    while drawn := leases.draw(99):
+    tasks = TaskQueue(due, "cases", due, LIMITS)
+    await tasks.refresh()
+    await tasks.lease_more()
+    while drawn := tasks.next(99):
         if drawn[0].host == "busy":
-            leases.visited(drawn[0])
-            leases.set_aside(drawn[0], Postponed(0))
-    await leases.fill()  # notices that no host has more
-    return leases
+            tasks.visited(drawn[0])
+            tasks.postpone(drawn[0], Postponed(0))
+    await tasks.lease_more()  # notices that no host has more
+    return tasks
 
 
-async def test_what_is_asked_again_has_one_request_in_ten_while_another_hosts_first_attempt_is_to_come(leases):
-    drawn = [leases.draw(MOST_PER_HOST) for _ in range(3)]
+async def test_what_is_asked_again_has_one_request_in_ten_while_another_hosts_first_attempt_is_to_come(tasks):
+    drawn = [tasks.next(MOST_PER_HOST) for _ in range(3)]
 
     assert [each and each[0].host for each in drawn] == ["busy", None, None]
 
 
-async def test_when_no_first_attempt_is_left_each_host_has_its_own_turns(leases):
-    hanging = leases.open[min(entry for entry, each in leases.open.items() if each.host == "hanging")]
-    leases.visited(hanging)
-    leases.set_aside(hanging, Postponed(0))
+async def test_when_no_first_attempt_is_left_each_host_has_its_own_turns(tasks):
+    hanging = tasks.open[min(entry for entry, each in tasks.open.items() if each.host == "hanging")]
+    tasks.visited(hanging)
+    tasks.postpone(hanging, Postponed(0))
 
-    drawn = [leases.draw(MOST_PER_HOST) for _ in range(4)]
+    drawn = [tasks.next(MOST_PER_HOST) for _ in range(4)]
 
     assert sorted(each[0].host for each in drawn if each) == ["busy", "busy", "hanging"]
 
 
 async def test_what_is_asked_again_comes_after_its_own_hosts_first_attempts():
     due = Due(busy=3)
-    leases = TaskQueue(due, "cases", due, LIMITS)
-    await leases.look()
-    await leases.fill()
-    first, _ = leases.draw(MOST_PER_HOST)
-    leases.visited(first)
-    leases.set_aside(first, Postponed(0))
+    tasks = TaskQueue(due, "cases", due, LIMITS)
+    await tasks.refresh()
+    await tasks.lease_more()
+    first, _ = tasks.next(MOST_PER_HOST)
+    tasks.visited(first)
+    tasks.postpone(first, Postponed(0))
 
-    drawn = [leases.draw(MOST_PER_HOST) for _ in range(3)]
+    drawn = [tasks.next(MOST_PER_HOST) for _ in range(3)]
 
     assert [each and each[1] for each in drawn] == [None, None, None]
     assert [each and each[0].entry != first.entry for each in drawn] == [True, True, None]
@@ -86,9 +87,9 @@ async def test_what_is_asked_again_comes_after_its_own_hosts_first_attempts():
 @pytest.mark.parametrize(("hosts", "each"), [(1, 8), (2, 8), (4, 5), (20, 2)])
 async def test_of_one_host_no_more_is_leased_at_a_time_than_a_batch_and_of_many_some_of_each(hosts, each):
     due = Due(**{f"host{number}": 50 for number in range(hosts)})
-    leases = TaskQueue(due, "cases", due, LIMITS)
-    await leases.look()
-    await leases.fill()
+    tasks = TaskQueue(due, "cases", due, LIMITS)
+    await tasks.refresh()
+    await tasks.lease_more()
 
     leased = [50 - len(links) for links in due.links.values()]
 
@@ -96,13 +97,13 @@ async def test_of_one_host_no_more_is_leased_at_a_time_than_a_batch_and_of_many_
     assert sum(leased) >= min(hosts * each, LIMITS.ahead)
 
 
-async def test_a_late_outcome_does_not_close_the_lease_that_came_after_it(leases):
-    entry, old = next(iter(leases.open.items()))
+async def test_a_late_outcome_does_not_close_the_lease_that_came_after_it(tasks):
+    entry, old = next(iter(tasks.open.items()))
     new = replace(old, fence=old.fence + 1)
-    leases.open[entry] = new
+    tasks.open[entry] = new
 
-    leases.close([old])
-    assert leases.open[entry] == new
+    tasks.close([old])
+    assert tasks.open[entry] == new
 
-    leases.close([new])
-    assert entry not in leases.open
+    tasks.close([new])
+    assert entry not in tasks.open

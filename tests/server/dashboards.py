@@ -53,7 +53,7 @@ class Runs:
         self.stopped = asyncio.Event()
         yield self
 
-    async def go(self):
+    async def execute(self):
         await self.stopped.wait()
 
     def stop(self):
@@ -72,7 +72,7 @@ async def site(desk, runs):
     await add_cases(desk.database, LINKS)
     await execute(desk.database, "UPDATE ad_cases SET title = :title WHERE case_id = 2", title=TITLE)
     await desk.note()
-    tasks = sorted(await desk.ledger.lease("cases", "a.example", 10), key=lambda task: task.link.row_key)
+    tasks = sorted(await desk.ledger.leases.lease("cases", "a.example", 10), key=lambda task: task.link.row_key)
     await desk.record(1, [
         stored(tasks[0]),
         stored(tasks[1]),

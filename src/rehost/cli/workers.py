@@ -200,7 +200,7 @@ class WorkerSupervisor:
         started = self._clock.monotonic()
         following = [asyncio.create_task(self._follow(worker)) for worker in self._workers]
         try:
-            self._ended.append(await run.go(retry=retry))
+            self._ended.append(await run.execute(retry=retry))
         except OperatorError as error:
             self._fail(error)
         if not self._is_begun:
@@ -307,7 +307,7 @@ async def _execute(part: WorkerShare, channel: socket.socket, run_number: int, r
         ) as run,
         relaying(channel, reports, run.stop),
     ):
-        return await run.go(crew=run_number)
+        return await run.execute(crew=run_number)
 
 
 @asynccontextmanager

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from sqlalchemy import Integer, Text, case, delete, literal, or_, select, update
 
 from rehost.db import Columns, Connection, Database, Moment, after, is_over, now, seconds_until, today
-from rehost.ledger.burying import leave
 from rehost.ledger.due import LONGEST_LEASE, LONGEST_PAUSE, pause_seconds
+from rehost.ledger.leases import remove_worker
 from rehost.ledger.schema import budgets, hosts, shares, workers
 
 _DAY_SECONDS = 86400
@@ -68,7 +68,7 @@ class HostShares:
 
     async def leave(self) -> None:
         """Give all shares back: this worker ends."""
-        await self._database.transact(lambda connection: leave(connection, self._worker))
+        await self._database.transact(lambda connection: remove_worker(connection, self._worker))
 
     async def pause(self, host: str, seconds: float, evidence: str) -> None:
         """Pause this host for all workers, by the database's clock; a pause that lasts longer stays as it is."""

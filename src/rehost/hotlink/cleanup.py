@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rehost.catalogue.table import Clearing, TableCatalogue
+from rehost.db import Connection
 from rehost.errors import VisitError
 from rehost.hosts.scheduler import HostPaused
 from rehost.hotlink.learner import Learner
+from rehost.ledger import Ledger
 from rehost.model import Copy, Link, Outcome, Stored
-from rehost.ports import Ledger, Transaction
-from rehost.run.rows import Rows
 from rehost.store.base import FileIds, Store
+from rehost.store.layout import Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,8 @@ class DecoyCleaner:
 
     ledger: Ledger
     store: Store
-    rows: Rows
+    catalogue: TableCatalogue
+    layout: Layout
     learner: Learner
 
     async def clean(self, run: int, outcomes: Sequence[Outcome]) -> int:
@@ -43,7 +46,7 @@ class DecoyCleaner:
             decoys = self.learner.new_decoys(outcome.task.link, copy.digest if copy else None)
             found |= {(outcome.task.host, digest) for digest in decoys}
         digests = [outcome.copy.digest for outcome in outcomes if isinstance(outcome, Stored)]
-        shared = await self.ledger.shared(self.rows.catalogue.name, digests) if digests else {}
+        shared = await self.ledger.results.shared_digests(self.catalogue.name, digests) if digests else {}
         for (host, digest), links in shared.items():
             if await self._is_decoy(host, digest, links):
                 found.add((host, digest))
@@ -62,27 +65,29 @@ class DecoyCleaner:
         asked for again, and found at its place. The other way round the next plan would point the rows at the decoy.
         """
 
-        async def work(transaction: Transaction) -> tuple[Sequence[tuple[Link, Copy]], FileIds]:
+        async def work(transaction: Connection) -> tuple[Sequence[tuple[Link, Copy]], FileIds]:
             evidence = "the bytes proved to be a decoy after they were held"
-            name = self.rows.catalogue.name
             # Due at once: the decoy may have been proven by the rule under which these links give their images.
-            group = await self.ledger.unmask(transaction, run, name, host, digest, evidence=evidence, wait_seconds=0.0)
-            if self.rows.joint:
-                await self._journal(transaction, run, await self.rows.clear(_keys(group), transaction))
-            # Marked while the entries are locked, so that no other worker can have replaced the files.
+            group = await self.ledger.results.refuse_decoys(
+                transaction, run, self.catalogue.name, host, digest, evidence=evidence, wait_seconds=0.0
+            )
+            if self.catalogue.is_joint:
+                cleared = await self.catalogue.clear(self._clearings(group), transaction)
+                await self._journal(transaction, run, cleared)
+            # Identified while the entries are locked, so that no other worker can have replaced the files.
             return group, await self.store.file_ids({copy.key for _, copy in group})
 
         group, file_ids = await self.ledger.transact(work)
-        if group and not self.rows.joint:
-            cleared = await self.rows.clear(_keys(group))
+        if group and not self.catalogue.is_joint:
+            cleared = await self.catalogue.clear(self._clearings(group))
             await self.ledger.transact(lambda transaction: self._journal(transaction, run, cleared))
         if group:
             await self.store.quarantine(file_ids)
         return len(group)
 
-    async def _journal(self, transaction: Transaction, run: int, cleared: Mapping[Link, str | None]) -> None:
-        await self.ledger.journal(transaction, run, [(link, before, None) for link, before in cleared.items()])
+    async def _journal(self, transaction: Connection, run: int, cleared: Mapping[Link, str | None]) -> None:
+        changes = [(link, before, None) for link, before in cleared.items()]
+        await self.ledger.history.add_changes(transaction, run, changes)
 
-
-def _keys(group: Sequence[tuple[Link, Copy]]) -> list[tuple[Link, str]]:
-    return [(link, copy.key) for link, copy in group]
+    def _clearings(self, group: Sequence[tuple[Link, Copy]]) -> list[Clearing]:
+        return [Clearing(link, self.layout.url_path(copy.key)) for link, copy in group]

@@ -1,8 +1,59 @@
-"""What we remember: of every link, every origin and every run."""
+"""The ledger: what is remembered of every link, origin and run."""
 
-from rehost.ledger.entries import SqlLedger
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from rehost.db import Connection, Database
+from rehost.ledger.due import DueLinks
+from rehost.ledger.history import History
+from rehost.ledger.leases import LeaseManager
 from rehost.ledger.migrations import migrate
+from rehost.ledger.reconcile import Reconciliation
 from rehost.ledger.reports import Queries
-from rehost.ledger.runs import Runs, Undone, Worker
+from rehost.ledger.results import ResultWriter
+from rehost.ledger.runs import Runs, Worker
+from rehost.ledger.sync import CatalogueSync
 
-__all__ = ["Queries", "Runs", "SqlLedger", "Undone", "Worker", "migrate"]
+__all__ = ["Ledger", "Queries", "Worker", "migrate"]
+
+T = TypeVar("T")
+
+
+class Ledger:
+    """The ledger in one database, as one worker sees it; `migrate` has made its tables.
+
+    Every state change of a link is a method of one of the parts: `sync` compares catalogue and ledger, `reconcile`
+    compares store, rows and ledger, `due` says what waits, `leases` hands links out, `results` records outcomes,
+    `history` and `runs` keep what happened. Any of them may raise LedgerError.
+    """
+
+    def __init__(self, database: Database, worker: Worker, *, lease_seconds: float, url: Callable[[str], str]) -> None:
+        """Build the parts.
+
+        Args:
+            database: it has the ledger's tables.
+            worker: this process.
+            lease_seconds: how long a lease lasts unless it is renewed.
+            url: returns the public URL of a copy's key; `url("")` is the prefix of them all.
+        """
+        self._database = database
+        self.sync = CatalogueSync(database)
+        self.reconcile = Reconciliation(database, url)
+        self.due = DueLinks(database)
+        self.leases = LeaseManager(database, worker.name, lease_seconds)
+        self.history = History(database)
+        self.results = ResultWriter(database, self.history, url)
+        self.runs = Runs(database, worker)
+
+    async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run `work` in one transaction of the ledger's database and return its result.
+
+        After a short outage `work` runs again from its start, so running twice must be harmless: the first commit may
+        have succeeded although its answer was lost.
+
+        Raises:
+            LedgerError: the outage outlasted the time allowed for it, or the database refuses.
+        """
+        return await self._database.transact(work)

@@ -1,39 +1,146 @@
-"""What came of each link's visits: the last KEPT of them, in order.
+"""What happened: how each link's last KEPT visits ended, and which run wrote what into which row.
 
-A link's visits lie in a ring of slots, so that nothing has ever to be thrown away and years of visits take no more room
-than months. A visit that ended as the one before it did is counted there.
+A link's visits lie in a ring of slots, so that nothing has to be deleted and years of visits take no more room than
+months. A visit that ended like the one before it increases that one's count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 
-from sqlalchemy import BigInteger, ColumnElement, FromClause, Text, and_, case, func, literal, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    Integer,
+    Text,
+    and_,
+    case,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 
 from rehost.db import Columns, Connection, Database, now
-from rehost.ledger.schema import links, visits
-from rehost.ledger.standings import End
-from rehost.model import Deferred, Outcome, Refused, Stored, Unchanged
+from rehost.ledger.schema import changes, links, visits
+from rehost.model import Deferred, Link, Outcome, Refused, Stored, Unchanged
 
 KEPT = 50  # of one link; a link that fails differently every day is followed for seven weeks
 
-_COLUMNS: Columns = {"entry": BigInteger(), "outcome": Text(), "reason": Text(), "evidence": Text(), "digest": Text()}
+_VISIT: Columns = {"entry": BigInteger(), "outcome": Text(), "reason": Text(), "evidence": Text(), "digest": Text()}
 _SAME = ("outcome", "reason", "digest")
-Row = tuple[int, str, str | None, str | None, str | None]
+_CHANGE: Columns = {
+    "source": Text(),
+    "row_key": Text(),
+    "position": Integer(),
+    "url": Text(),
+    "before_url": Text(),
+    "after_url": Text(),
+}
+
+VisitRow = tuple[int, str, str | None, str | None, str | None]
+"""A visit as `History.add_visits` takes it: entry, outcome, reason, evidence, digest."""
 
 
-def rows_of(outcomes: Sequence[Outcome], held: Sequence[Stored]) -> list[Row]:
-    """Return outcomes as `write` takes them.
+class End(StrEnum):
+    """How a visit ended."""
 
-    Args:
-        outcomes: all of a group.
-        held: those of them whose rows point at their copies now.
-    """
-    entries = {outcome.task.entry for outcome in held}
-    return [_row(outcome, is_held=outcome.task.entry in entries) for outcome in outcomes]
+    HELD = "held"  # a whole picture came
+    ADOPTED = "adopted"  # the picture was in the store already; no request was sent
+    UNCHANGED = "unchanged"  # the origin said that the held copy is still right
+    OVERTAKEN = "overtaken"  # a picture came, but the row held another link by then
+    DEFERRED = "deferred"  # no picture, for a cause that passes
+    REFUSED = "refused"  # no picture, for a cause that stays; or a held one that proved to be a decoy
 
 
-def _row(outcome: Outcome, *, is_held: bool) -> Row:
+@dataclass(frozen=True, slots=True)
+class History:
+    """Writes the history; `Queries` reads it."""
+
+    database: Database
+
+    async def add_visits(self, connection: Connection, run: int, rows: Sequence[VisitRow]) -> None:
+        """Add visits, each of another link, in one statement of the transaction that records their outcomes."""
+        if not rows:
+            return
+        given = self.database.given(_VISIT, rows)
+        numbered = (
+            select(*(given.c[name] for name in _VISIT), links.c.url, _turn(given).label("turn"))
+            .where(links.c.entry == given.c.entry)
+            .cte("numbered")
+            .prefix_with("MATERIALIZED")
+        )
+        turn = numbered.c.turn
+        query = select(
+            *(numbered.c[name] for name in (*_VISIT, "url")),
+            turn,
+            turn % KEPT,
+            literal(run, BigInteger),
+            now(),
+            now(),
+            literal(1),
+        ).where(turn > 0)  # SQLite, "Upsert", 2.1: a SELECT needs a WHERE before ON CONFLICT
+        adding = self.database.insert(visits).from_select(
+            [*_VISIT, "url", "turn", "slot", "run", "first_at", "last_at", "times"], query
+        )
+        is_again = visits.c.turn == adding.excluded.turn
+        await connection.execute(
+            adding.on_conflict_do_update(
+                index_elements=[visits.c.entry, visits.c.slot],
+                set_={
+                    **{name: adding.excluded[name] for name in (*_VISIT, "url", "turn", "run", "last_at")},
+                    "first_at": case((is_again, visits.c.first_at), else_=adding.excluded.first_at),
+                    "times": case((is_again, visits.c.times + 1), else_=1),
+                },
+            )
+        )
+
+    async def mark_overtaken(self, connection: Connection, given: FromClause) -> None:
+        """Correct the last visits of these entries from held to overtaken: their rows had changed already.
+
+        Args:
+            connection: with an open transaction.
+            given: entries, with the digests (`ours`) that were recorded.
+        """
+        later = visits.alias("later")
+        last = select(func.max(later.c.turn)).where(later.c.entry == visits.c.entry).scalar_subquery()
+        await connection.execute(
+            update(visits)
+            .values(outcome=End.OVERTAKEN.value)
+            .where(
+                visits.c.entry == given.c.entry,
+                visits.c.turn == last,
+                visits.c.digest == given.c.ours,
+                visits.c.outcome.in_((End.HELD.value, End.ADOPTED.value)),
+            )
+        )
+
+    async def add_changes(
+        self, connection: Connection, run: int, written: Iterable[tuple[Link, str | None, str | None]]
+    ) -> None:
+        """Add what a run wrote into rows, for `rehost undo`: links, with the local URL before and after.
+
+        Pairs of equal URLs are left out. To be called in the transaction that writes the rows or, where they are in
+        another database, before it.
+        """
+        rows = [
+            (link.source, link.row_key, link.position, link.url, before, after)
+            for link, before, after in written
+            if before != after
+        ]
+        if not rows:
+            return
+        given = self.database.given(_CHANGE, rows)
+        query = select(literal(run, BigInteger), *(given.c[name] for name in _CHANGE), now())
+        await connection.execute(insert(changes).from_select(["run", *_CHANGE, "changed_at"], query))
+
+
+def visit_row(outcome: Outcome, *, is_held: bool) -> VisitRow:
+    """Return an outcome as `History.add_visits` takes it; `is_held` if its row points at its copy now."""
     entry = outcome.task.entry
     match outcome:
         case Stored(copy=copy, final_url=final_url):
@@ -47,45 +154,8 @@ def _row(outcome: Outcome, *, is_held: bool) -> Row:
             return entry, End.REFUSED.value, reason.value, evidence, None
 
 
-async def write(connection: Connection, database: Database, run: int, rows: Sequence[Row]) -> None:
-    """Remember what came of visits, each of another link, in one statement of the transaction that settles them."""
-    if not rows:
-        return
-    given = database.given(_COLUMNS, rows)
-    numbered = (
-        select(*(given.c[name] for name in _COLUMNS), links.c.url, _number(given).label("turn"))
-        .where(links.c.entry == given.c.entry)
-        .cte("numbered")
-        .prefix_with("MATERIALIZED")
-    )
-    turn = numbered.c.turn
-    query = select(
-        *(numbered.c[name] for name in (*_COLUMNS, "url")),
-        turn,
-        turn % KEPT,
-        literal(run, BigInteger),
-        now(),
-        now(),
-        literal(1),
-    ).where(turn > 0)  # SQLite, "Upsert", 2.1: a SELECT needs a WHERE before ON CONFLICT
-    adding = database.insert(visits).from_select(
-        [*_COLUMNS, "url", "turn", "slot", "run", "first_at", "last_at", "times"], query
-    )
-    is_again = visits.c.turn == adding.excluded.turn
-    await connection.execute(
-        adding.on_conflict_do_update(
-            index_elements=[visits.c.entry, visits.c.slot],
-            set_={
-                **{name: adding.excluded[name] for name in (*_COLUMNS, "url", "turn", "run", "last_at")},
-                "first_at": case((is_again, visits.c.first_at), else_=adding.excluded.first_at),
-                "times": case((is_again, visits.c.times + 1), else_=1),
-            },
-        )
-    )
-
-
-def _number(given: FromClause) -> ColumnElement[int]:
-    """Return the number of the visit: the last one's where that ended alike, else the next."""
+def _turn(given: FromClause) -> ColumnElement[int]:
+    """Return the number of the visit: the last one's if that ended alike, else the next."""
     last = visits.alias("last")
     is_alike = and_(last.c.url == links.c.url, *(last.c[name].is_not_distinct_from(given.c[name]) for name in _SAME))
     turn = (
@@ -96,24 +166,3 @@ def _number(given: FromClause) -> ColumnElement[int]:
         .scalar_subquery()
     )
     return func.coalesce(turn, 1)
-
-
-async def overtake(connection: Connection, given: FromClause) -> None:
-    """Call the last visits of these entries overtaken that are called held: their rows had changed already.
-
-    Args:
-        connection: with an open transaction.
-        given: entries, with the digests (`ours`) that were recorded.
-    """
-    later = visits.alias("later")
-    last = select(func.max(later.c.turn)).where(later.c.entry == visits.c.entry).scalar_subquery()
-    await connection.execute(
-        update(visits)
-        .values(outcome=End.OVERTAKEN.value)
-        .where(
-            visits.c.entry == given.c.entry,
-            visits.c.turn == last,
-            visits.c.digest == given.c.ours,
-            visits.c.outcome.in_((End.HELD.value, End.ADOPTED.value)),
-        )
-    )

@@ -1,23 +1,26 @@
-"""Lessor: one link, one worker, until the lease ends by the database's clock (invariant 4).
+"""Leases: one link, one worker, until the lease ends by the database's clock (invariant 4).
 
-Every lease raises the entry's fence; whoever comes with an older one is refused. On PostgreSQL claimers step over each
-other's rows (SKIP LOCKED); on SQLite they come one after the other.
+Every lease raises the entry's fence; a worker that comes with an older fence is refused. On PostgreSQL workers skip
+each other's locked rows (SKIP LOCKED); on SQLite their transactions run one after the other.
+
+The leases of a dead worker end by themselves. Where its death is certain, `release_dead_workers` ends them at once; a
+worker taken for dead that is alive is fenced like any other that is late.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, FromClause, Select, select, update
+from sqlalchemy import BigInteger, ColumnElement, FromClause, Select, Text, delete, select, update
 
 from rehost.db import Connection, Database, after, now
 from rehost.ledger.due import is_due, is_place
-from rehost.ledger.schema import links, workers
+from rehost.ledger.schema import learnings, links, shares, workers
 from rehost.model import Copy, Link, State, Task, Validator
 
-# What a task is made of.
+# The columns that make a task.
 _TASK = [
     *(links.c.entry, links.c.fence, links.c.host, links.c.attempts),
     *(links.c.source, links.c.row_key, links.c.position, links.c.url, links.c.page_url, links.c.local_url),
@@ -28,19 +31,19 @@ _TASK = [
 
 @dataclass(frozen=True, slots=True)
 class LeaseManager:
-    """Lessor of one worker."""
+    """Leases of one worker."""
 
     database: Database
     worker: str
     seconds: float
 
     async def lease(self, source: str, host: str, limit: int) -> Sequence[Task]:
-        """Lease up to `limit` due links of one host, those that have been due for longest first."""
+        """Lease up to `limit` due links of one host, those due longest first; links whose lease ended are due too."""
         is_theirs = (links.c.source == source) & (links.c.host == host)
         return await self._lease(select(links.c.entry).where(is_theirs).order_by(links.c.due_at).limit(limit))
 
     async def lease_one(self, source: str, row_key: str, position: int) -> Task | None:
-        """Lease this one link, if it is due and nobody else has it."""
+        """Lease this one link if it is due and no other worker holds it."""
         tasks = await self._lease(select(links.c.entry).where(is_place(source, row_key, position)))
         return tasks[0] if tasks else None
 
@@ -60,26 +63,26 @@ class LeaseManager:
             .returning(*_TASK)
         )
 
-        # Whoever holds a lease is on the list of workers in the same moment, so that `bury` finds what it held.
-        living = self.database.insert(workers).values(worker=self.worker, alive_until=after(self.seconds))
+        # A worker is listed from its first lease on, so that `release_dead_workers` finds what it held.
+        listing = self.database.insert(workers).values(worker=self.worker, alive_until=after(self.seconds))
 
         async def work(connection: Connection) -> list[Task]:
             tasks = [_task(row) for row in await connection.execute(leasing)]
             if tasks:
-                await connection.execute(living.on_conflict_do_nothing())
+                await connection.execute(listing.on_conflict_do_nothing())
             return tasks
 
         return await self.database.transact(work)
 
     async def renew(self, tasks: Sequence[Task]) -> None:
-        """Move the end of these leases on, where they are still ours."""
+        """Extend these leases where they are still ours."""
         if tasks:
             given = self._given(tasks)
             renewing = update(links).values(due_at=after(self.seconds)).where(_is_ours(given))
             await self.database.transact(lambda connection: connection.execute(renewing))
 
     async def release(self, tasks: Sequence[Task]) -> None:
-        """Give these leases back unvisited, where they are still ours."""
+        """Give these leases back unvisited where they are still ours."""
         if tasks:
             given = self._given(tasks)
             releasing = (
@@ -90,7 +93,7 @@ class LeaseManager:
             await self.database.transact(lambda connection: connection.execute(releasing))
 
     async def confirm(self, connection: Connection, tasks: Sequence[Task]) -> set[int]:
-        """Lock these entries; return the numbers of those whose lease nobody has taken over, ended or not."""
+        """Lock these entries until the transaction ends; return the numbers of those whose lease is still ours."""
         if not tasks:
             return set()
         given = self._given(tasks)
@@ -99,10 +102,36 @@ class LeaseManager:
         )
         return set(await connection.scalars(confirming))
 
+    async def release_dead_workers(self, is_dead: Callable[[str], bool]) -> int:
+        """Free the leases and shares of all workers for which `is_dead` is true; return how many links that were."""
+
+        async def work(connection: Connection) -> int:
+            dead = [name for name in await connection.scalars(select(workers.c.worker)) if is_dead(name)]
+            return await self._release_workers(connection, dead) if dead else 0
+
+        return await self.database.transact(work, much=True)
+
+    async def _release_workers(self, connection: Connection, names: Sequence[str]) -> int:
+        given = self.database.given({"worker": Text()}, [[name] for name in names])
+        is_theirs = links.c.worker.in_(select(given.c.worker)) & (links.c.state == State.LEASED.value)
+        freeing = update(links).where(is_theirs).values(state=State.WANTED.value, due_at=now()).returning(links.c.entry)
+        freed = len(list(await connection.scalars(freeing)))
+        for name in names:
+            await remove_worker(connection, name)
+        return freed
+
     def _given(self, tasks: Sequence[Task]) -> FromClause:
         return self.database.given(
             {"entry": BigInteger(), "fence": BigInteger()}, [(task.entry, task.fence) for task in tasks]
         )
+
+
+async def remove_worker(connection: Connection, worker: str) -> None:
+    """Remove a worker from the list of the living, with its shares of hosts and the origins it was learning."""
+    for table in (shares, workers):
+        await connection.execute(delete(table).where(table.c.worker == worker))
+    leaving = update(learnings).where(learnings.c.worker == worker).values(worker=None, busy_until=None)
+    await connection.execute(leaving)
 
 
 def _is_ours(given: FromClause) -> ColumnElement[bool]:

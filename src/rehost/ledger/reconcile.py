@@ -1,33 +1,47 @@
-"""The store against the ledger: which held copies are gone, which files are there that nobody knows of."""
+"""Store and rows against the ledger: copies that are gone, files nobody knows, rows that do not point at their copy.
+
+A row does not point at its held copy if it was cleared, if it was written under another URL prefix, or if a run was
+killed between its two steps (the ledger in another database than the rows) and left it pointing at the copy before.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     ColumnElement,
+    FromClause,
     Integer,
     MetaData,
     String,
     Table,
+    Text,
+    and_,
     exists,
+    false,
     func,
     insert,
+    not_,
     null,
     or_,
     select,
     update,
 )
 
-from rehost.db import Connection, Database, Session, drop_temporary, load, make_temporary, now
-from rehost.ledger.due import is_open
-from rehost.ledger.schema import links
-from rehost.model import State
-from rehost.ports import Compared, Found
+from rehost.db import Connection, Database, LinkRows, Session, blank, drop_temporary, load, make_temporary, now
+from rehost.ledger.due import is_open, is_place
+from rehost.ledger.schema import NO_COPY, changes, links
+from rehost.ledger.sync import offered_links, same_place
+from rehost.model import Copy, Link, State
 
+GROUP = 1000  # rows
 _CLOCK_JUMPED = timedelta(days=1)  # no run takes so long
 
 _listed = Table(
@@ -39,37 +53,224 @@ _listed = Table(
     prefixes=["TEMPORARY"],
 )
 _gone = Table("rehost_gone", MetaData(), Column("entry", BigInteger), prefixes=["TEMPORARY"])
-NO_COPY = dict.fromkeys(
-    ("key", "digest", "size", "held_url", "final_url", "format", "width", "height", "frames", "etag",
-     "last_modified", "held_at", "pending_digest", "pending_url")
-)  # fmt: skip
+_stale = Table(
+    "rehost_unpointed",
+    MetaData(),
+    Column("entry", BigInteger, primary_key=True, autoincrement=False),
+    Column("row_key", String),
+    Column("position", Integer),
+    Column("url", String),
+    Column("page_url", String),
+    Column("local_url", String),
+    Column("key", String),
+    Column("digest", String),
+    Column("size", BigInteger),
+    Column("known_url", String),
+    Column("former_key", String),
+    Column("is_left", Boolean),
+    prefixes=["TEMPORARY"],
+)
 
 
-async def compare(database: Database, source: str, listing: Callable[[], AsyncIterator[Sequence[Found]]]) -> Compared:
-    """Hold the store's listing against the ledger; what was recorded while it was listed is not missed."""
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file in the store that lies where a link's copy belongs."""
 
-    async def groups() -> AsyncIterator[Iterable[tuple[str, int, str]]]:
-        async for group in listing():
-            yield [(found.row_key, found.position, found.key) for found in group]
+    row_key: str
+    position: int
+    key: str
 
-    async def work(session: Session) -> Compared:
-        async with session.begin(writing=False) as connection:
-            started = await connection.scalar(select(now()))
-            assert started is not None
-            await make_temporary(connection, _listed)
-            await load(connection, _listed, groups())
-        async with session.begin(writing=True) as connection:
-            await database.lock(connection, f"plan {source}")
-            await database.expect_much(connection)
-            await _find_gone(connection, source, started)
-            lost = await _want_lost(connection, started)
-            redo = lost > 0 and not await _any_held(connection, source)
-            found = await _hand_out_found(connection, source)
-            await drop_temporary(connection, _gone)
-            await drop_temporary(connection, _listed)
-        return Compared(lost, found, redo)
 
-    return await database.hold(work)
+@dataclass(frozen=True, slots=True)
+class StoreComparison:
+    """How the store differed from the ledger, in copies."""
+
+    lost: int  # held in the ledger, missing in the store: wanted again
+    found: int  # in the store, unknown to the ledger: to be proven and adopted
+    redo: bool = False  # every held copy is missing: the operator has deleted the folder
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """Compares the ledger with the store's files and with the operator's rows."""
+
+    database: Database
+    url: Callable[[str], str]
+
+    # --- files
+
+    async def compare(self, source: str, listing: Callable[[], AsyncIterator[Sequence[FoundFile]]]) -> StoreComparison:
+        """Compare the store's listing with the ledger, set-wise and in bounded memory.
+
+        A held copy that is not listed is wanted again, unless it was recorded after the listing began. A listed file of
+        a link that has no copy and has not changed since it was taken in is handed out as `Task.found`. After an outage
+        of the database the store is listed anew.
+        """
+
+        async def groups() -> AsyncIterator[Iterable[tuple[str, int, str]]]:
+            async for group in listing():
+                yield [(found.row_key, found.position, found.key) for found in group]
+
+        async def work(session: Session) -> StoreComparison:
+            async with session.begin(writing=False) as connection:
+                started = await connection.scalar(select(now()))
+                assert started is not None
+                await make_temporary(connection, _listed)
+                await load(connection, _listed, groups())
+            async with session.begin(writing=True) as connection:
+                await self.database.lock(connection, f"plan {source}")
+                await self.database.expect_much(connection)
+                await _find_gone(connection, source, started)
+                lost = await _want_lost(connection, started)
+                redo = lost > 0 and not await _any_held(connection, source)
+                found = await _hand_out_found(connection, source)
+                await drop_temporary(connection, _gone)
+                await drop_temporary(connection, _listed)
+            return StoreComparison(lost, found, redo)
+
+        return await self.database.hold(work)
+
+    async def mark_missing(self, source: str, row_key: str, position: int, key: str) -> None:
+        """Forget the copy at this key, whose file is missing; its link is wanted again unless it waits already."""
+        is_lost = is_place(source, row_key, position) & (links.c.key == key)
+        wanting = update(links).values(state=State.WANTED.value, due_at=now(), attempts=0, fence=links.c.fence + 1)
+
+        async def work(connection: Connection) -> None:
+            await connection.execute(wanting.where(is_lost, links.c.state == State.HELD.value))
+            await connection.execute(update(links).values(NO_COPY).where(is_lost))
+
+        await self.database.transact(work)
+
+    async def held_digests(self, keys: Collection[str]) -> Mapping[str, str | None]:
+        """Return the digests that the ledger holds for these keys; keys of which it holds nothing are left out.
+
+        None stands for a key whose link is leased: its digest may change any moment.
+        """
+        given = self.database.given({"key": Text()}, [[key] for key in sorted(set(keys))])
+        query = (
+            select(links.c.key, links.c.digest, links.c.state)
+            .join(given, given.c.key == links.c.key)
+            .where(links.c.digest.is_not(None))
+        )
+
+        async def work(connection: Connection) -> Mapping[str, str | None]:
+            rows = await connection.execute(query)
+            return {row.key: None if row.state == State.LEASED.value else row.digest for row in rows}
+
+        return await self.database.read(work)
+
+    async def leftovers(self, source: str, rows: LinkRows) -> Sequence[str]:
+        """Return the former keys of held links whose files are not known to be removed.
+
+        Keys that rows still point at are left out (invariant 1): a run was killed between its two steps, or undone.
+        """
+        is_left = and_(
+            links.c.source == source,
+            links.c.former_key.is_not(None),
+            links.c.former_key != links.c.key,
+            links.c.state == State.HELD.value,
+        )
+
+        async def work(connection: Connection) -> Sequence[str]:
+            if await connection.scalar(select(links.c.entry).where(is_left).limit(1)) is None:
+                return []
+            async with offered_links(connection, self.database, rows) as offered:
+                query = select(links.c.former_key, offered.c.local_url).where(is_left)
+                joined = query.join_from(links, offered, same_place(offered, source), isouter=True)
+                found = await connection.execute(joined)
+                return [row[0] for row in found if row[1] is None or not self._leads_to(row[1], row[0])]
+
+        return await self.database.read(work, much=True)
+
+    async def forget_leftovers(self, source: str, keys: Sequence[str]) -> None:
+        """Remember that these files are removed."""
+        given = self.database.given({"key": Text()}, [[key] for key in sorted(set(keys))])
+        forgetting = (
+            update(links)
+            .where(links.c.source == source, links.c.former_key.in_(select(given.c.key)))
+            .values(former_key=null())
+        )
+        await self.database.transact(lambda connection: connection.execute(forgetting))
+
+    # --- rows
+
+    async def stale_rows(self, source: str, rows: LinkRows) -> AsyncIterator[Sequence[tuple[Link, Copy]]]:
+        """Yield, in groups, held links whose row is empty or holds what we wrote before, with the copies they have.
+
+        The link's local URL is what its row holds now. A local URL that somebody else wrote is left alone.
+        """
+        last = 0
+
+        async def groups(session: Session) -> AsyncGenerator[Sequence[tuple[Link, Copy]], None]:
+            nonlocal last  # after an outage the walk begins again and must not yield a row twice
+            async with session.begin(writing=False) as connection:
+                await self.database.expect_much(connection)
+                await make_temporary(connection, _stale)
+                async with offered_links(connection, self.database, rows) as offered:
+                    is_joint = rows.database is self.database
+                    await _find_stale(connection, source, offered, self.url(""), is_joint=is_joint)
+            while True:
+                async with session.begin(writing=False) as connection:
+                    found = await _next_stale(connection, last)
+                if not found:
+                    break
+                last = found[-1].entry
+                if group := [_pair(source, row) for row in found if self._is_stale(row)]:
+                    yield group
+            async with session.begin(writing=False) as connection:
+                await drop_temporary(connection, _stale)
+
+        async with aclosing(self.database.walk(groups)) as walk:
+            async for group in walk:
+                yield group
+
+    async def lock_held(
+        self, connection: Connection, pairs: Sequence[tuple[Link, Copy]]
+    ) -> Sequence[tuple[Link, Copy]]:
+        """Lock the entries that still hold these copies of these links until the transaction ends; return those."""
+        given = self.database.given(
+            {"source": Text(), "row_key": Text(), "position": Integer(), "url": Text(), "key": Text()},
+            [(link.source, link.row_key, link.position, link.url, copy.key) for link, copy in pairs],
+        )
+        query = (
+            select(given.c.number)
+            .join_from(given, links, and_(same_place(given, pairs[0][0].source), *_same_copy(given)))
+            .order_by(links.c.entry)
+            .with_for_update(of=links)
+        )
+        numbers = set(await connection.scalars(query))
+        return [pair for number, pair in enumerate(pairs, 1) if number in numbers]
+
+    async def mark_pointed(self, connection: Connection, pairs: Sequence[tuple[Link, Copy]]) -> None:
+        """Remember that the rows of these links point at these copies: they count as ours if the prefix changes."""
+        columns = ("source", "row_key", "position", "url", "key", "local_url")
+        given = self.database.given(
+            {name: Integer() if name == "position" else Text() for name in columns},
+            [
+                (link.source, link.row_key, link.position, link.url, copy.key, self.url(copy.key))
+                for link, copy in pairs
+            ],
+        )
+        await connection.execute(
+            update(links)
+            .values(local_url=given.c.local_url)
+            .where(same_place(given, pairs[0][0].source), *_same_copy(given))
+        )
+
+    def _is_stale(self, row: Any) -> bool:  # noqa: ANN401 - a row of _stale
+        """Return whether the row is empty, unchanged since we wrote it, or leads to the copy before this one.
+
+        A row that leads to its copy already is stale too if the ledger does not know that yet.
+        """
+        if row.local_url == self.url(row.key):
+            return bool(row.known_url != row.local_url)
+        if not (row.local_url or "").strip(" ") or row.local_url == row.known_url or row.is_left:
+            return True
+        return row.former_key is not None and self._leads_to(row.local_url, row.former_key)
+
+    def _leads_to(self, local_url: str, key: str) -> bool:
+        """Return whether a local URL is that of a key, under any prefix."""
+        return local_url.endswith("/" + self.url(key).removeprefix(self.url("")))
 
 
 async def _find_gone(connection: Connection, source: str, started: datetime) -> None:
@@ -83,9 +284,9 @@ async def _find_gone(connection: Connection, source: str, started: datetime) -> 
 
 
 async def _want_lost(connection: Connection, started: datetime) -> int:
-    """Want copies that are gone again; forget those of links that wait for another reason, or are no more.
+    """Want the links of missing copies again; forget missing copies of links that wait already or have vanished.
 
-    Not a copy that was recorded since they were found to be gone.
+    A copy that was recorded since it was found missing is left alone.
     """
     is_held = links.c.state == State.HELD.value
     is_gone = links.c.entry.in_(select(_gone.c.entry)) & _is_older(started)
@@ -110,9 +311,9 @@ async def _any_held(connection: Connection, source: str) -> bool:
 
 
 async def _hand_out_found(connection: Connection, source: str) -> int:
-    """Remember files at the places of links without a copy, to be proven at their next turn.
+    """Remember files at the places of links without a copy, to be proven at the next visit; return how many.
 
-    Not where the link has changed since it was noted: such a file may be another link's picture.
+    A link that has changed since it was taken in is left out: such a file may be another link's picture.
     """
     await connection.execute(
         update(links)
@@ -133,3 +334,65 @@ async def _hand_out_found(connection: Connection, source: str) -> int:
         .where(links.c.source == source, is_open(links), links.c.found.is_not(null()))
     )
     return await connection.scalar(counting.where(links.c.state == State.WANTED.value)) or 0
+
+
+def _same_copy(given: FromClause) -> list[Any]:
+    return [links.c.url == given.c.url, links.c.key == given.c.key, links.c.state == State.HELD.value, links.c.present]
+
+
+async def _find_stale(connection: Connection, source: str, offered: FromClause, prefix: str, *, is_joint: bool) -> None:
+    """Collect rows that are empty, that may hold what we wrote before, or that a kill left unwritten.
+
+    That is a superset, as where a URL writes a key differently: `_is_stale` decides.
+    """
+    begins = func.substr(links.c.local_url, 1, len(prefix)) == prefix
+    as_now = and_(begins, func.length(links.c.local_url) == len(prefix) + func.length(links.c.key))
+    ours_before = and_(offered.c.local_url == links.c.local_url, not_(as_now))
+    at_former = and_(links.c.former_key.is_not(None), offered.c.local_url != links.c.local_url)
+    unremembered = and_(offered.c.local_url != links.c.local_url, not_(as_now))
+    is_left = false() if is_joint else offered.c.local_url.is_distinct_from(links.c.local_url) & _is_left(offered)
+    query = (
+        select(
+            *(links.c[name] for name in ("entry", "row_key", "position", "url", "page_url")),
+            offered.c.local_url,
+            *(links.c[name] for name in ("key", "digest", "size", "local_url", "former_key")),
+            is_left,
+        )
+        .select_from(offered)
+        .join(links, same_place(offered, source))
+        .where(
+            links.c.state == State.HELD.value,
+            links.c.present,
+            links.c.key.is_not(None),
+            links.c.url == offered.c.url,
+            or_(blank(offered.c.local_url), ours_before, at_former, unremembered, is_left),
+        )
+    )
+    await connection.execute(insert(_stale).from_select([column.name for column in _stale.columns], query))
+
+
+def _is_left(offered: FromClause) -> ColumnElement[bool]:
+    """Return the condition that a row is as it was before its last writing: a kill came before that.
+
+    Only for two databases: in one, the row and the ledger change together, and somebody else put that value back.
+    """
+    later = changes.alias("later")
+    is_its = [changes.c[name] == links.c[name] for name in ("source", "row_key", "position", "url")]
+    is_laters = [later.c[name] == changes.c[name] for name in ("source", "row_key", "position")]
+    return exists().where(
+        *is_its,
+        changes.c.before_url == offered.c.local_url,
+        changes.c.after_url == links.c.local_url,
+        ~exists().where(*is_laters, later.c.change > changes.c.change),
+    )
+
+
+async def _next_stale(connection: Connection, last: int) -> Sequence[Any]:
+    columns = _stale.c
+    query = select(_stale).where(columns.entry > last).order_by(columns.entry).limit(GROUP)
+    return (await connection.execute(query)).all()
+
+
+def _pair(source: str, row: Any) -> tuple[Link, Copy]:  # noqa: ANN401 - a row of _stale
+    link = Link(source, row.row_key, row.position, row.url, row.page_url, row.local_url)
+    return link, Copy(row.key, row.digest, row.size)

@@ -1,38 +1,195 @@
 """What status, API and page show of the ledger; read-only.
 
-Pages of links are cut by the number of the last entry shown (keyset): page a thousand costs what page one does.
+Pages of links start after the last entry shown (keyset paging): page one thousand costs what page one does.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Row, Select, and_, case, exists, func, not_, or_, select
 
-from rehost.db import Connection, Database, after, now, root_of, seconds_until
-from rehost.ledger.crews import runs_of, runs_query
-from rehost.ledger.due import is_due, is_place, pause_seconds
-from rehost.ledger.schema import REASONS, changes, decoys, hosts, links, origins, visits
-from rehost.ledger.standings import (
-    Change,
-    End,
-    HostReport,
-    LinkFilter,
-    LinkReport,
-    Page,
-    RootReport,
-    RunReport,
-    SourceReport,
-    Twin,
-    Visit,
-)
+from rehost.db import Connection, Database, after, is_over, now, root_of, seconds_until
+from rehost.ledger.due import LONGEST_LEASE, is_due, is_place, pause_seconds
+from rehost.ledger.history import End
+from rehost.ledger.schema import REASONS, changes, decoys, hosts, links, origins, runs, visits, workers
 from rehost.model import Format, Reason, Rule, State
 
 MOST = 1000  # rows of one answer
 
+
+@dataclass(frozen=True, slots=True)
+class SourceReport:
+    """Where a source stands, in links that the catalogue has."""
+
+    source: str
+    states: Mapping[State, int]
+    reasons: Mapping[Reason, int]  # of deferred and refused links
+    due: int
+    later: int
+    leased: int  # by living workers; links leased by dead ones are due
+    next_due_seconds: float | None
+    size: int  # bytes of all held copies
+
+
+@dataclass(frozen=True, slots=True)
+class HostReport:
+    """Where one host stands, over all workers."""
+
+    host: str
+    present: int
+    held: int
+    failed: int  # deferred or refused
+    due: int
+    allowance: int  # concurrent requests; 0 if not known
+    proven: bool
+    pause_seconds: float
+    evidence: str | None  # of the pause
+    next_due_seconds: float | None  # until the first of its waiting links is due
+
+
+@dataclass(frozen=True, slots=True)
+class RootReport:
+    """Where the links stand whose URLs begin with this, up to the path."""
+
+    root: str  # as written in the rows
+    host: str
+    present: int
+    held: int
+    failed: int  # deferred or refused
+    due: int
+    next_due_seconds: float | None  # until the first waiting link is due
+
+
+@dataclass(frozen=True, slots=True)
+class LinkReport:
+    """Everything known about one link now."""
+
+    entry: int
+    source: str
+    row_key: str
+    position: int
+    url: str
+    page_url: str | None
+    host: str
+    present: bool
+    state: State
+    attempts: int
+    reason: Reason | None
+    evidence: str | None
+    due_at: datetime
+    noted_at: datetime
+    changed_at: datetime | None
+    visited_at: datetime | None
+    key: str | None
+    digest: str | None
+    size: int | None
+    held_url: str | None
+    final_url: str | None
+    local_url: str | None
+    format: Format | None
+    width: int | None
+    height: int | None
+    frames: int | None
+    held_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """Another link with the same bytes."""
+
+    source: str
+    row_key: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """How a link's visit ended, or several consecutive ones that ended alike."""
+
+    run: int  # the last one's
+    first_at: datetime
+    last_at: datetime
+    times: int
+    outcome: End
+    reason: Reason | None
+    evidence: str | None  # the last one's
+    digest: str | None
+    url: str  # of the link at that time
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One write to a row's column."""
+
+    run: int
+    url: str
+    before_url: str | None
+    after_url: str | None
+    changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """One run, of one process or of several; None is a value that is not known yet or, after a kill, never will be."""
+
+    run: int
+    source: str
+    host: str
+    pid: int
+    os_user: str
+    version: str
+    started_at: datetime
+    ended_at: datetime | None
+    undone_at: datetime | None
+    workers: int  # processes of the command
+    working: int  # those that have not ended and whose heartbeat is recent
+    is_alive: bool  # any of them
+    held: int | None
+    unchanged: int | None
+    adopted: int | None
+    failed: int | None
+    overtaken: int | None
+    mended: int | None  # rows pointed at their copies again, without a request
+    size: int | None
+    seconds: float | None
+    interrupted: bool | None
+    reasons: Mapping[Reason, int]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkFilter:
+    """Which links to show; None asks for any."""
+
+    source: str | None = None
+    state: State | None = None
+    reason: Reason | None = None
+    host: str | None = None
+    roots: Sequence[str] | None = None  # beginnings of URLs, as in RootReport
+    text: str | None = None  # part of the row's key or of the link, in upper or lower case
+    keys: Sequence[str] = ()  # rows that match `text` by their titles: shown as well
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some links, and where the next page starts."""
+
+    links: Sequence[LinkReport]
+    next: int | None  # value of `after` for the next page; None at the end
+
+
+_SAME_IN_RUN = ("source", "host", "pid", "os_user", "version", "started_at", "undone_at")
+_SUMS_OF_RUN = ("held", "unchanged", "adopted", "failed", "overtaken", "mended", "size")
+_IS_RUNNING = and_(
+    runs.c.ended_at.is_(None),
+    exists().where(workers.c.worker == runs.c.worker, not_(is_over(workers.c.alive_until, LONGEST_LEASE))),
+)
+_number = func.coalesce(runs.c.crew, runs.c.run)
 _FORMATS = {format_.value: format_ for format_ in Format}
 _LINK = [links.c[name] for name in LinkReport.__dataclass_fields__]
 _FAILED = links.c.state.in_((State.DEFERRED.value, State.REFUSED.value))
@@ -41,12 +198,12 @@ _HELD = links.c.state == State.HELD.value
 
 @dataclass(frozen=True, slots=True)
 class Queries:
-    """Questions to the ledger."""
+    """Reads the ledger for display."""
 
     database: Database
 
     async def look(self) -> None:
-        """Make sure that the ledger is where it is said to be, and answers.
+        """Make sure that the ledger is at its place and answers.
 
         Raises:
             LedgerError: it is not.
@@ -55,7 +212,7 @@ class Queries:
         await self.runs(limit=1)
 
     async def sources(self) -> Sequence[str]:
-        """Return the names of all sources that were ever noted."""
+        """Return the names of all sources ever taken in."""
         return [row.source for row in await self._all(select(links.c.source).distinct().order_by(links.c.source))]
 
     async def standing(self, source: str) -> SourceReport:
@@ -90,14 +247,14 @@ class Queries:
         )
 
     async def growth(self, days: int = 7) -> int:
-        """Return the bytes of the copies, of all sources, that came within the last days."""
+        """Return the bytes of the copies, of all sources, that were stored within the last days."""
         query = select(func.coalesce(func.sum(links.c.size), 0).label("size")).where(
             _HELD, links.c.held_at > after(-86400.0 * days)
         )
         return int((await self._all(query))[0].size)
 
     async def hosts(self, source: str, limit: int = 100) -> Sequence[HostReport]:
-        """Return the hosts of a source, those with most links first."""
+        """Return the hosts of a source, most links first."""
         query = (
             select(
                 links.c.host,
@@ -136,7 +293,7 @@ class Queries:
         ]
 
     async def roots(self, source: str, limit: int = MOST) -> Sequence[RootReport]:
-        """Return what the URLs of a source begin with, up to the path, as they are written; the most frequent first."""
+        """Return what the URLs of a source begin with, up to the path and as written; the most frequent first."""
         number, root = func.count(), root_of(links.c.url).label("root")
         query = (
             select(
@@ -156,7 +313,7 @@ class Queries:
         return [RootReport(*row) for row in await self._all(query)]
 
     async def rules(self) -> Sequence[Rule]:
-        """Return what was learned of each origin."""
+        """Return the Referer rule of each origin."""
         query = select(origins).order_by(origins.c.origin).limit(MOST)
         return [Rule(row.origin, row.referer, row.evidence, row.learned_at) for row in await self._all(query)]
 
@@ -166,11 +323,11 @@ class Queries:
         return {row.origin: row.number for row in await self._all(query)}
 
     async def runs(self, source: str | None = None, limit: int = 20, before: int | None = None) -> Sequence[RunReport]:
-        """Return the last runs, the latest first; older ones than `before` for the next page."""
-        return runs_of(await self._all(runs_query(source, min(limit, MOST), before)))
+        """Return the last runs, latest first; with `before`, those older than it (the next page)."""
+        return _runs_of(await self._all(_runs_query(source, min(limit, MOST), before)))
 
     async def links(self, which: LinkFilter, after: int = 0, limit: int = 100) -> Page:
-        """Return links in the order in which they were noted, from the one after `after` on."""
+        """Return links in the order in which they were taken in, starting after the entry `after`."""
         size = max(1, min(limit, MOST))
         query = (
             select(*_LINK)
@@ -183,12 +340,12 @@ class Queries:
         return Page(found, found[-1].entry if len(rows) > size else None)
 
     async def link(self, source: str, row_key: str, position: int = 0) -> LinkReport | None:
-        """Return one link, if it was ever noted."""
+        """Return one link, if it was ever taken in."""
         rows = await self._all(select(*_LINK).where(is_place(source, row_key, position)))
         return _link(rows[0]) if rows else None
 
     async def alike(self, link: LinkReport, limit: int = 20) -> Sequence[Twin]:
-        """Return other links that hold the very same bytes."""
+        """Return other links with the same bytes."""
         if link.digest is None:
             return []
         query = (
@@ -200,7 +357,7 @@ class Queries:
         return [Twin(*row) for row in await self._all(query)]
 
     async def history(self, source: str, row_key: str, position: int = 0) -> Sequence[Change]:
-        """Return what was written into a row's column, the latest first."""
+        """Return what was written into a row's column, latest first."""
         columns = [changes.c[name] for name in Change.__dataclass_fields__]
         query = (
             select(*columns)
@@ -211,7 +368,7 @@ class Queries:
         return [Change(*row) for row in await self._all(query)]
 
     async def visits(self, entry: int) -> Sequence[Visit]:
-        """Return what came of a link's visits, as far back as they are kept, the latest first."""
+        """Return how a link's visits ended, as far back as they are kept, latest first."""
         columns = [visits.c[name] for name in Visit.__dataclass_fields__]
         query = select(*columns).where(visits.c.entry == entry).order_by(visits.c.turn.desc())
         return [_visit(row) for row in await self._all(query)]
@@ -224,7 +381,7 @@ class Queries:
 
 
 def _by_reason(rows: Sequence[Row[*tuple[Any, ...]]]) -> Mapping[Reason, int]:
-    """Return the sums by reason: one may be of deferred and of refused links."""
+    """Return the sums by reason, over deferred and refused links."""
     sums: Counter[str] = Counter()
     for row in rows:
         if row.reason:
@@ -264,3 +421,62 @@ def _link(row: Row[*tuple[Any, ...]]) -> LinkReport:
         reason=REASONS[reason] if reason else None,
         format=_FORMATS[format_] if format_ else None,
     )
+
+
+def _runs_query(source: str | None, limit: int, before: int | None) -> Select[*tuple[Any, ...]]:
+    """Return the query for the records of the last runs, ordered by run, a run's first process first."""
+    last = select(runs.c.run).where(runs.c.crew.is_(None)).order_by(runs.c.run.desc()).limit(limit)
+    if source is not None:
+        last = last.where(runs.c.source == source)
+    if before is not None:
+        last = last.where(runs.c.run < before)
+    chosen = last.subquery()
+    return (
+        select(runs, _IS_RUNNING.label("is_alive"), _number.label("number"))
+        .join(chosen, _number == chosen.c.run)
+        .order_by(_number.desc(), runs.c.run)
+    )
+
+
+def _runs_of(rows: Sequence[Row[*tuple[Any, ...]]]) -> list[RunReport]:
+    """Return the runs that these records make up, in their order."""
+    records: dict[int, list[Any]] = {}
+    for row in rows:
+        records.setdefault(row.number, []).append(row)
+    return [_run_report(parts) for parts in records.values()]
+
+
+def _run_report(parts: Sequence[Any]) -> RunReport:
+    first, working = parts[0], sum(bool(part.is_alive) for part in parts)
+    has_ended = all(part.ended_at is not None for part in parts)
+    ended_at = max(part.ended_at for part in parts) if has_ended else None
+    spans = [part.seconds for part in parts if part.seconds is not None]
+    if len(parts) > 1 and ended_at is not None:
+        spans = [(ended_at - first.started_at).total_seconds()]
+    same: dict[str, Any] = {name: getattr(first, name) for name in _SAME_IN_RUN}
+    sums: dict[str, Any] = {name: _sum([getattr(part, name) for part in parts]) for name in _SUMS_OF_RUN}
+    return RunReport(
+        **same,
+        **sums,
+        run=first.run,
+        ended_at=ended_at,
+        workers=len(parts),
+        working=working,
+        is_alive=working > 0,
+        seconds=max(spans) if has_ended and spans else None,
+        interrupted=any(part.interrupted for part in parts) if has_ended else None,
+        reasons=_reasons(parts),
+    )
+
+
+def _sum(figures: Sequence[int | None]) -> int | None:
+    """Return the sum of the known figures; None if none is known."""
+    known = [figure for figure in figures if figure is not None]
+    return sum(known) if known else None
+
+
+def _reasons(parts: Sequence[Any]) -> dict[Reason, int]:
+    sums: Counter[str] = Counter()
+    for part in parts:
+        sums.update(json.loads(part.reasons or "{}"))
+    return {REASONS[word]: number for word, number in sums.items()}

@@ -12,19 +12,23 @@ from sqlalchemy import (
     Float,
     FromClause,
     Integer,
+    Row,
     Text,
+    and_,
     case,
     func,
     null,
+    or_,
     select,
     update,
 )
 
-from rehost.db import NEVER, Columns, Connection, Database, after, now
-from rehost.ledger import history as visits
-from rehost.ledger import journal, unmasking
-from rehost.ledger.schema import links
-from rehost.model import Copy, Deferred, Link, Outcome, Refused, State, Stored, Unchanged, Validator
+from rehost.db import NEVER, Columns, Connection, Database, after, host_of, now
+from rehost.ledger.history import End, History, visit_row
+from rehost.ledger.schema import NO_COPY, links
+from rehost.model import Copy, Deferred, Link, Outcome, Reason, Refused, State, Stored, Unchanged, Validator
+
+GROUP = 1000  # entries that `refuse_decoys` takes at once
 
 _ENTRY: Columns = {"entry": BigInteger(), "fence": BigInteger()}
 _COPY: Columns = {
@@ -44,35 +48,42 @@ _COPY: Columns = {
 
 @dataclass(frozen=True, slots=True)
 class ResultWriter:
-    """Records outcomes, each under its lease's fence: nothing happens to an entry that was leased or changed since.
+    """Records outcomes, each under its lease's fence: an entry that was leased again or has changed stays as it is.
 
-    `settle` is for entries that the transaction has locked besides; `pend` and `retract` have ones of their own.
+    `record` and `refuse_decoys` belong into the transaction that writes the rows; `record` is for entries whose leases
+    that transaction has confirmed. `announce_replacements` and `revert` are transactions of their own.
     """
 
     database: Database
+    history: History
     url: Callable[[str], str]
 
-    async def settled(self, connection: Connection, stored: Sequence[Stored]) -> set[int]:
-        """Return the entries that are held with these very digests, under the fence of these very leases."""
+    async def already_recorded(self, connection: Connection, stored: Sequence[Stored]) -> set[int]:
+        """Return the entries held with these very digests under these very leases: a commit's answer was lost."""
         if not stored:
             return set()
-        rows = [(each.task.entry, each.task.fence, each.copy.digest) for each in stored]
-        given = self.database.given({**_ENTRY, "digest": Text()}, rows)
+        given = self._given_digests(stored)
         is_held = (links.c.state == State.HELD.value) & (links.c.digest == given.c.digest)
         return set(await connection.scalars(select(links.c.entry).join(given, _same_lease(given) & is_held)))
 
-    async def pend(self, connection: Connection, stored: Sequence[Stored]) -> None:
-        """Remember the digests that are about to take the place of held copies at the same keys."""
-        if not stored:
-            return
-        rows = [(each.task.entry, each.task.fence, each.copy.digest) for each in stored]
-        given = self.database.given({**_ENTRY, "digest": Text()}, rows)
-        await self._update(connection, given, pending_digest=given.c.digest, pending_url=links.c.url)
+    async def announce_replacements(self, stored: Sequence[Stored]) -> None:
+        """Remember the digests that are about to replace those of held copies at the same keys."""
 
-    async def settle(
+        async def work(connection: Connection) -> None:
+            given = self._given_digests(stored)
+            await self._update(connection, given, pending_digest=given.c.digest, pending_url=links.c.url)
+
+        if stored:
+            await self.database.transact(work)
+
+    async def record(
         self, connection: Connection, run: int, outcomes: Sequence[Outcome], written: Mapping[Link, str | None]
     ) -> None:
-        """Record outcomes of every kind; each kind is one statement."""
+        """Record confirmed outcomes, each kind in one statement.
+
+        `written` maps links to the local URL that the row had before. A Stored outcome whose link is not in `written`
+        makes the link wanted, from the next sync on: its row changed meanwhile.
+        """
         stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
         held = [outcome for outcome in stored if outcome.task.link in written]
         await self._hold(connection, held)
@@ -80,11 +91,12 @@ class ResultWriter:
         await self._leave(connection, [outcome for outcome in outcomes if isinstance(outcome, Unchanged)])
         failed = [outcome for outcome in outcomes if isinstance(outcome, Deferred | Refused)]
         await self._fail(connection, failed)
-        decoys = [outcome.task.entry for outcome in failed if outcome.decoy is not None]
-        await unmasking.forget_copies(connection, self.database, decoys)
-        rows = [(each.task.link, written[each.task.link], self.url(each.copy.key)) for each in held]
-        await visits.write(connection, self.database, run, visits.rows_of(outcomes, held))
-        await journal.write(connection, self.database, run, rows)
+        await self._forget_copies(connection, [outcome.task.entry for outcome in failed if outcome.decoy is not None])
+        entries = {outcome.task.entry for outcome in held}
+        visits = [visit_row(outcome, is_held=outcome.task.entry in entries) for outcome in outcomes]
+        await self.history.add_visits(connection, run, visits)
+        changes = [(each.task.link, written[each.task.link], self.url(each.copy.key)) for each in held]
+        await self.history.add_changes(connection, run, changes)
 
     async def _hold(self, connection: Connection, held: Sequence[Stored]) -> None:
         if not held:
@@ -130,20 +142,20 @@ class ResultWriter:
         )
 
     async def _overtake(self, connection: Connection, overtaken: Sequence[Stored]) -> None:
-        """Want links again whose rows have changed meanwhile: when they are noted anew, not before.
+        """Want links whose rows have changed meanwhile again, but only once the next sync takes the rows in.
 
-        What is pending stays so, for it is the store's turn now to put the old bytes back.
+        A pending digest stays, because the store has yet to put the old bytes back.
         """
         if overtaken:
-            given = self._leases(overtaken)
+            given = self.database.given(_ENTRY, [(each.task.entry, each.task.fence) for each in overtaken])
             await self._update(
                 connection, given, state=State.WANTED.value, due_at=NEVER, attempts=0, visited_at=now(), found=null()
             )
 
-    async def retract(self, connection: Connection, stored: Sequence[Stored]) -> None:
-        """Hold again what was held before these outcomes, where they have been settled; as `_overtake` otherwise.
+    async def revert(self, stored: Sequence[Stored]) -> None:
+        """Take back what was recorded for rows that turned out to have changed; links are wanted from the next sync on.
 
-        What came of the copy before is known no more, but for its digest: so it is never held again unasked.
+        The former copies' keys and digests come back. Everything else about them is lost, so they never count as held.
         """
         if not stored:
             return
@@ -155,9 +167,8 @@ class ResultWriter:
             **_ENTRY, "ours": Text(), "key": Text(), "digest": Text(), "size": BigInteger(), "local_url": Text()
         }  # fmt: skip
         given = self.database.given(columns, rows)
-        await visits.overtake(connection, given)
         nothing = dict.fromkeys(("held_url", "final_url", "etag", "last_modified", "former_key"), null())
-        await connection.execute(
+        reverting = (
             update(links)
             .values(
                 **nothing,
@@ -168,6 +179,12 @@ class ResultWriter:
             )
             .where(_same_lease(given), links.c.digest == given.c.ours, links.c.state == State.HELD.value)
         )
+
+        async def work(connection: Connection) -> None:
+            await self.history.mark_overtaken(connection, given)
+            await connection.execute(reverting)
+
+        await self.database.transact(work)
 
     async def _leave(self, connection: Connection, unchanged: Sequence[Unchanged]) -> None:
         if not unchanged:
@@ -191,7 +208,7 @@ class ResultWriter:
         )
 
     async def _fail(self, connection: Connection, failed: Sequence[Deferred | Refused]) -> None:
-        """Record why and until when; a pending digest is no more, for the visit found other bytes at the key."""
+        """Record why and until when; a pending digest goes, for the visit found other bytes at the key."""
         if not failed:
             return
         rows = [
@@ -219,12 +236,100 @@ class ResultWriter:
             pending_digest=case((links.c.pending_url == links.c.url, null()), else_=links.c.pending_digest),
         )
 
-    def _leases(self, outcomes: Sequence[Outcome]) -> FromClause:
-        return self.database.given(_ENTRY, [(each.task.entry, each.task.fence) for each in outcomes])
+    def _given_digests(self, stored: Sequence[Stored]) -> FromClause:
+        rows = [(each.task.entry, each.task.fence, each.copy.digest) for each in stored]
+        return self.database.given({**_ENTRY, "digest": Text()}, rows)
 
     @staticmethod
     async def _update(connection: Connection, given: FromClause, **values: Any) -> None:  # noqa: ANN401 - columns
         await connection.execute(update(links).values(values).where(_same_lease(given)))
+
+    # --- held copies that prove to be decoys
+
+    async def shared_digests(self, source: str, digests: Sequence[str]) -> Mapping[tuple[str, str], Sequence[Link]]:
+        """Return two links, the first and the last taken in, of each host that gave several links one of these digests.
+
+        By host and digest.
+        """
+        given = self.database.given({"digest": Text()}, [[digest] for digest in sorted(set(digests))])
+        # Only the digest is a condition of the join: without statistics of a ledger that was just filled, PostgreSQL
+        # expects few links to be held and would compare each of them with each digest.
+        held = and_(links.c.source == source, links.c.present, links.c.state == State.HELD.value)
+        first, last = func.min(links.c.entry).filter(held), func.max(links.c.entry).filter(held)
+        pairs = (
+            select(first.label("first"), last.label("last"))
+            .join(given, given.c.digest == links.c.digest)
+            .group_by(links.c.digest, links.c.host)
+            .having(func.count().filter(held) > 1)
+            .subquery()
+        )
+        query = (
+            select(links)
+            .join(pairs, or_(links.c.entry == pairs.c.first, links.c.entry == pairs.c.last))
+            .order_by(links.c.entry)
+        )
+
+        async def work(connection: Connection) -> Mapping[tuple[str, str], Sequence[Link]]:
+            found: dict[tuple[str, str], list[Link]] = {}
+            for row in await connection.execute(query):
+                found.setdefault((row.host, row.digest), []).append(_link(row))
+            return found
+
+        return await self.database.read(work)
+
+    async def refuse_decoys(
+        self,
+        connection: Connection,
+        run: int,
+        source: str,
+        host: str,
+        digest: str,
+        *,
+        evidence: str,
+        wait_seconds: float,
+    ) -> Sequence[tuple[Link, Copy]]:
+        """Refuse, as decoys, held links of a host with this digest, one group at a time; return links and their copies.
+
+        Links that have changed since lose such a copy and go on waiting, except while a worker is visiting them: it
+        may be about to put another picture in the copy's place.
+
+        Call it until it returns nothing. The rows are to be cleared, and the clearing added to the history, in the same
+        transaction; the copies go to quarantine after the commit.
+        """
+        is_held = and_(links.c.state == State.HELD.value, links.c.host == host)
+        is_former = and_(
+            links.c.state.not_in((State.HELD.value, State.LEASED.value)),
+            links.c.key.is_not(None),
+            links.c.pending_digest.is_(None),
+            host_of(links.c.held_url) == host,
+        )
+        query = (
+            select(links)
+            .where(links.c.digest == digest, links.c.source == source, or_(is_held, is_former))
+            .order_by(links.c.entry)
+            .limit(GROUP)
+            .with_for_update()
+        )
+        rows = (await connection.execute(query)).all()
+        entries = [row.entry for row in rows if row.state == State.HELD.value]
+        if entries:
+            refused = {"state": State.REFUSED.value, "reason": Reason.DECOY.value, "evidence": evidence}
+            refusing = update(links).values(**refused, due_at=after(wait_seconds), fence=links.c.fence + 1)
+            await connection.execute(refusing.where(self._is_one_of(entries)))
+            end = (End.REFUSED.value, Reason.DECOY.value, evidence, digest)
+            await self.history.add_visits(connection, run, [(entry, *end) for entry in entries])
+        await self._forget_copies(connection, [row.entry for row in rows])
+        return [(_link(row), Copy(row.key, row.digest, row.size)) for row in rows]
+
+    async def _forget_copies(self, connection: Connection, entries: Sequence[int]) -> None:
+        """Forget the copies of these entries; their rows are cleared in the same transaction."""
+        if entries:
+            forgetting = update(links).values(NO_COPY | {"local_url": None, "found": None})
+            await connection.execute(forgetting.where(self._is_one_of(entries)))
+
+    def _is_one_of(self, entries: Sequence[int]) -> ColumnElement[bool]:
+        given = self.database.given({"entry": BigInteger()}, [[entry] for entry in entries])
+        return links.c.entry.in_(select(given.c.entry))
 
 
 def _former(copy: Copy | None) -> tuple[str | None, str | None, int | None]:
@@ -233,3 +338,7 @@ def _former(copy: Copy | None) -> tuple[str | None, str | None, int | None]:
 
 def _same_lease(given: FromClause) -> ColumnElement[bool]:
     return (links.c.entry == given.c.entry) & (links.c.fence == given.c.fence)
+
+
+def _link(row: Row[*tuple[Any, ...]]) -> Link:
+    return Link(row.source, row.row_key, row.position, row.url, row.page_url, row.local_url)

@@ -1,10 +1,13 @@
-"""Every run: who began it, how it ended, what it wrote; and how to take that back."""
+"""Runs: which worker began each, how it ended, and what it wrote, for `rehost undo` and for the list of runs.
+
+The processes of one command are one run: each has a row of its own, and names the first one's run as its `crew`.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, FromClause, Text, and_, exists, insert, select, update
 
@@ -12,14 +15,11 @@ from rehost.db import Connection, Database, now
 from rehost.errors import LedgerError
 from rehost.events import RunEnded
 from rehost.ledger.schema import changes, links, runs
-from rehost.ports import Catalogue, Restore
-
-GROUP = 1000  # rows
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """Who works: one process somewhere."""
+    """One process on one machine."""
 
     name: str  # unique among all workers there ever were
     host: str
@@ -29,22 +29,25 @@ class Worker:
 
 
 @dataclass(frozen=True, slots=True)
-class Undone:
-    """What came of undoing a run, in rows."""
+class RowChange:
+    """What a run made of one row's cell: its content before the run's first writing and after its last."""
 
-    restored: int
-    left: int  # somebody has changed them since
+    number: int  # grows from change to change
+    row_key: str
+    url: str  # the link that the row held
+    before: str | None  # local URL
+    after: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """The journal of runs."""
+    """The runs of this worker, and what any run wrote."""
 
     database: Database
     worker: Worker
 
     async def begin(self, source: str, crew: int | None = None) -> int:
-        """Record that a run starts, as part of another one or by itself; return its number."""
+        """Record that a run starts, by itself or as part of the run `crew`; return its number."""
         worker = self.worker
         adding = (
             insert(runs)
@@ -87,43 +90,12 @@ class Runs:
         )
         await self.database.transact(lambda connection: connection.execute(ending))
 
-    async def undo(
-        self, run: int, catalogue: Catalogue, *, is_there: Callable[[str], bool] = lambda _url: True
-    ) -> Undone:
-        """Put the column back as it was before a run, row by row where nobody has changed the row since.
-
-        A second time finds nothing left to do. The copies stay, and the next run points the rows at them again. What a
-        run cleared (decoys) stays cleared: those copies are in quarantine.
-
-        Args:
-            run: its number.
-            catalogue: the source that it wrote.
-            is_there: tells whether a local URL leads anywhere still; one that does not is put back as nothing, for no
-                row may point at a file that is gone (invariant 1).
+    async def check(self, run: int, source: str) -> None:
+        """Make sure that this is a run of the source, and not one process of a run.
 
         Raises:
-            LedgerError: there is no such run of this source.
+            LedgerError: it is not.
         """
-        await self._look_up(run, catalogue.name)
-        restored, seen, last = 0, 0, 0
-        while group := await self._changes(run, last):
-            last = group[-1][0]
-            restores = [
-                replace(restore, before=None) if restore.before and not is_there(restore.before) else restore
-                for _, restore in group
-            ]
-
-            async def work(connection: Connection, restores: Sequence[Restore] = restores) -> int:
-                return await catalogue.restore(connection, restores)
-
-            restored += await catalogue.transact(work)
-            await self._remember(catalogue.name, restores)
-            seen += len(group)
-        marking = update(runs).values(undone_at=now()).where(runs.c.run == run)
-        await self.database.transact(lambda connection: connection.execute(marking))
-        return Undone(restored, seen - restored)
-
-    async def _look_up(self, run: int, source: str) -> None:
         query = select(runs.c.source, runs.c.crew).where(runs.c.run == run)
 
         async def work(connection: Connection) -> tuple[str, int | None] | None:
@@ -134,13 +106,33 @@ class Runs:
         if found is None or found[0] != source:
             raise LedgerError(f"There is no run {run} of the source {source}: `rehost status` lists the runs.")
         if found[1] is not None:
-            raise LedgerError(f"Run {run} is one process of run {found[1]}: `rehost undo {found[1]}` takes all back.")
+            raise LedgerError(f"Run {run} is one process of run {found[1]}: `rehost undo {found[1]}` undoes all of it.")
 
-    async def _remember(self, source: str, restores: Sequence[Restore]) -> None:
-        """Know what the rows of held copies hold now for ours, so that the next run points them at their copies."""
+    async def changes(self, run: int, after: int, limit: int = 1000) -> Sequence[RowChange]:
+        """Return the next rows that a run wrote, in the order of their last writing, after the change number `after`.
+
+        Rows that the run cleared (decoys) are left out.
+        """
+        columns, later, first = changes.c, changes.alias("later"), changes.alias("first")
+        is_last = ~exists().where(_same_row(later), later.c.change > columns.change)
+        before = select(first.c.before_url).where(_same_row(first)).order_by(first.c.change).limit(1).scalar_subquery()
+        query = (
+            select(columns.change, columns.row_key, columns.url, before, columns.after_url)
+            .where(columns.run == run, columns.change > after, is_last, columns.after_url.is_not(None))
+            .order_by(columns.change)
+            .limit(limit)
+        )
+
+        async def work(connection: Connection) -> list[RowChange]:
+            return [RowChange(*row) for row in await connection.execute(query)]
+
+        return await self.database.read(work)
+
+    async def mark_restored(self, source: str, restored: Sequence[RowChange]) -> None:
+        """Remember what restored rows hold now as ours, so that the next run points them at their copies again."""
         given = self.database.given(
             {"row_key": Text(), "url": Text(), "before_url": Text(), "after_url": Text()},
-            [(each.row_key, each.url, each.before, each.after) for each in restores if each.before is not None],
+            [(each.row_key, each.url, each.before, each.after) for each in restored if each.before is not None],
         )
         remembering = (
             update(links)
@@ -154,22 +146,10 @@ class Runs:
         )
         await self.database.transact(lambda connection: connection.execute(remembering))
 
-    async def _changes(self, run: int, last: int) -> Sequence[tuple[int, Restore]]:
-        """Return the next rows that a run wrote: what they held before its first writing and after its last one."""
-        columns, later, first = changes.c, changes.alias("later"), changes.alias("first")
-        is_last = ~exists().where(_same_row(later), later.c.change > columns.change)
-        before = select(first.c.before_url).where(_same_row(first)).order_by(first.c.change).limit(1).scalar_subquery()
-        query = (
-            select(columns.change, columns.row_key, columns.url, before, columns.after_url)
-            .where(columns.run == run, columns.change > last, is_last, columns.after_url.is_not(None))
-            .order_by(columns.change)
-            .limit(GROUP)
-        )
-
-        async def work(connection: Connection) -> list[tuple[int, Restore]]:
-            return [(row[0], Restore(row[1], row[2], row[3], row[4])) for row in await connection.execute(query)]
-
-        return await self.database.read(work)
+    async def mark_undone(self, run: int) -> None:
+        """Record that a run was undone."""
+        marking = update(runs).values(undone_at=now()).where(runs.c.run == run)
+        await self.database.transact(lambda connection: connection.execute(marking))
 
 
 def _same_row(others: FromClause) -> ColumnElement[bool]:

@@ -1,8 +1,8 @@
-"""Our tables, all named rehost_*; `migrations.py` makes them. Nothing else in the operator's database is touched.
+"""Our tables, all named rehost_*; `migrations.py` creates them. We touch nothing else in the operator's database.
 
-Instants are the database's own. `due_at` says when a link's next turn is: now or earlier for a wanted one, the end of
-its lease for a leased one, the next attempt for a deferred or refused one. So one partial index over what is not held
-finds all there is to do, and a million held links cost nothing.
+Times are by the database's clock. `due_at` is when a link may next be leased: now or earlier for a wanted one, the end
+of its lease for a leased one, the next visit for a deferred or refused one. So one partial index over what is not held
+finds everything due, and a million held links cost nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ from rehost.db import Moment
 from rehost.model import Reason
 
 REASONS = {reason.value: reason for reason in Reason}
-"""The column `reason`, read back."""
+"""The reason for each text of the column `reason`."""
+
+NO_COPY = dict.fromkeys(
+    ("key", "digest", "size", "held_url", "final_url", "format", "width", "height", "frames", "etag",
+     "last_modified", "held_at", "pending_digest", "pending_url")
+)  # fmt: skip
+"""Values of `links` for an entry without a copy."""
 
 metadata = MetaData()
 
@@ -35,27 +41,27 @@ links = Table(
     Column("url", String),
     Column("page_url", String),
     Column("host", String),
-    Column("present", Boolean),  # the catalogue has it
+    Column("present", Boolean),  # in the catalogue
     Column("state", String),  # model.State
     Column("due_at", Moment),
     Column("fence", BigInteger),  # grows with every lease and every change of the link
-    Column("worker", String),  # who leased it last
-    Column("attempts", Integer),  # visits since it was wanted
-    Column("reason", String),  # model.Reason, of the last visit without a picture
+    Column("worker", String),  # the one that leased it last
+    Column("attempts", Integer),  # visits since it became wanted
+    Column("reason", String),  # model.Reason of the last visit, if it brought no picture
     Column("evidence", String),
     Column("noted_at", Moment),
     Column("changed_at", Moment),  # when its URL changed last, if it ever did
     Column("visited_at", Moment),
-    Column("found", String),  # key of a file that lies at its place, to be proven
-    Column("pending_digest", String),  # bytes that were about to take the place of the held copy's, under its key
+    Column("found", String),  # key of a file at its place, to be proven
+    Column("pending_digest", String),  # of bytes that were about to replace the held copy's, under its key
     Column("pending_url", String),
-    # the copy at rest, of whichever URL; the row points at it
+    # the held copy, of this URL or a former one; the row points at it
     Column("key", String),
     Column("digest", String),
     Column("size", BigInteger),
     Column("held_url", String),  # the link's URL that it came from
     Column("final_url", String),
-    Column("local_url", String),  # what was written into the row for it
+    Column("local_url", String),  # what we wrote into the row for it
     Column("format", String),
     Column("width", Integer),
     Column("height", Integer),
@@ -63,7 +69,7 @@ links = Table(
     Column("etag", String),
     Column("last_modified", String),
     Column("held_at", Moment),
-    Column("former_key", String),  # of the copy before this one, until its file is known to be gone
+    Column("former_key", String),  # of the copy before this one, until its file is known to be removed
 )
 
 runs = Table(
@@ -86,9 +92,9 @@ runs = Table(
     Column("size", BigInteger),
     Column("seconds", Float),
     Column("interrupted", Boolean),
-    Column("reasons", Text),  # JSON: reason -> how many
+    Column("reasons", Text),  # JSON: reason -> number of links
     Column("undone_at", Moment),
-    Column("crew", BigInteger),  # the run that this one is part of: processes of one command are one run
+    Column("crew", BigInteger),  # the run that this one is part of: all processes of one command are one run
     Column("mended", Integer),  # rows pointed at their copies again, without a request
 )
 
@@ -110,17 +116,19 @@ visits = Table(
     "rehost_visits",
     metadata,
     Column("entry", BigInteger, primary_key=True),
-    Column("slot", Integer, primary_key=True),  # a ring: the turn's remainder, so that the oldest gives way
-    Column("turn", BigInteger),  # counts a link's visits; those in a row that ended alike are one
+    Column(
+        "slot", Integer, primary_key=True
+    ),  # turn modulo history.KEPT: a ring, in which the newest replaces the oldest
+    Column("turn", BigInteger),  # counts a link's visits; consecutive ones that ended alike count once
     Column("run", BigInteger),  # the last one's
     Column("first_at", Moment),
     Column("last_at", Moment),
-    Column("times", Integer),  # visits in a row that ended so
-    Column("outcome", String),  # standings.End
+    Column("times", Integer),  # consecutive visits that ended so
+    Column("outcome", String),  # history.End
     Column("reason", String),  # model.Reason
     Column("evidence", String),  # the last one's
     Column("digest", String),
-    Column("url", String),  # the link's, then
+    Column("url", String),  # the link's at that time
 )
 
 origins = Table(
@@ -136,9 +144,9 @@ learnings = Table(
     "rehost_learnings",
     metadata,
     Column("origin", String, primary_key=True),
-    Column("extra", Integer),  # requests that were no link's own, since its rule is being learned
-    Column("fresh_at", Moment),  # from then on none of them counts any more
-    Column("worker", String),  # who is at it; the others wait for what it learns
+    Column("extra", Integer),  # probe requests since learning began
+    Column("fresh_at", Moment),  # from then on they no longer count
+    Column("worker", String),  # the one that is learning; the others wait for its result
     Column("busy_until", Moment),
 )
 
@@ -155,7 +163,7 @@ hosts = Table(
     "rehost_hosts",
     metadata,
     Column("host", String, primary_key=True),
-    Column("allowance", Integer),  # requests at once, over all workers; 0 if nobody has said
+    Column("allowance", Integer),  # concurrent requests over all workers; 0 if not known
     Column("proven", Boolean),  # it has given a proven picture
     Column("paused_until", Moment),
     Column("evidence", String),
@@ -166,7 +174,7 @@ budgets = Table(
     metadata,
     Column("host", String, primary_key=True),
     Column("day", Integer),  # since 1970, UTC
-    Column("taken", Integer),  # requests of that day that workers took a part for
+    Column("taken", Integer),  # requests of that day that workers have reserved
 )
 
 workers = Table(
@@ -182,6 +190,6 @@ shares = Table(
     Column("worker", String, primary_key=True),
     Column("host", String, primary_key=True),
     Column("wanted", Integer),
-    Column("slots", Integer),  # what the worker was told
-    Column("reserved", Integer),  # what it may have in flight still: never less than its slots
+    Column("slots", Integer),  # what the worker was granted
+    Column("reserved", Integer),  # what it may still have in flight: never less than its slots
 )

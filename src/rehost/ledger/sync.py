@@ -1,12 +1,13 @@
-"""The catalogue against the ledger, set-wise: what is new, changed or gone, in a few statements however many rows.
+"""Catalogue against ledger, set-wise: a few statements find and apply what is new, changed or gone, for any table size.
 
-What differs is found first (a temporary table), then applied: where nothing differs, nothing is written.
+Differences go into a temporary table first and are then applied: where nothing differs, nothing is written.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -16,9 +17,11 @@ from sqlalchemy import (
     FromClause,
     Integer,
     MetaData,
+    Row,
     Select,
     String,
     Table,
+    Text,
     and_,
     case,
     exists,
@@ -35,12 +38,12 @@ from sqlalchemy import (
 
 from rehost.db import Columns, Connection, Database, LinkRows, after, blank, load, look_anew, now
 from rehost.db.bulk import temporary
+from rehost.errors import CatalogueError
 from rehost.ledger.due import LONGEST_LEASE, LONGEST_WAIT, is_open
 from rehost.ledger.schema import links
 from rehost.model import State
-from rehost.ports import Noted
 
-_columns: list[Column[Any]] = [
+_offered_columns: list[Column[Any]] = [
     Column("row_key", String),
     Column("position", Integer),
     Column("url", String),
@@ -48,8 +51,8 @@ _columns: list[Column[Any]] = [
     Column("local_url", String),
     Column("host", String),
 ]
-_offered = Table("rehost_offered", MetaData(), *_columns, prefixes=["TEMPORARY"])
-DIFFERING: Columns = {
+_offered = Table("rehost_offered", MetaData(), *_offered_columns, prefixes=["TEMPORARY"])
+_DIFFERING: Columns = {
     "entry": BigInteger(),
     "row_key": String(),
     "position": Integer(),
@@ -57,17 +60,102 @@ DIFFERING: Columns = {
     "page_url": String(),
     "host": String(),
 }
+_OFFERED: Columns = {name: kind for name, kind in _DIFFERING.items() if name != "entry"} | {"local_url": Text()}
 _differing = Table(
     "rehost_differing",
     MetaData(),
-    *(Column(name, kind) for name, kind in DIFFERING.items()),
+    *(Column(name, kind) for name, kind in _DIFFERING.items()),
     prefixes=["TEMPORARY"],
 )
 
 
+@dataclass(frozen=True, slots=True)
+class SyncResult:
+    """How the catalogue differed from the ledger, in links."""
+
+    present: int  # links in the catalogue now
+    new: int
+    changed: int
+    vanished: int  # links whose row or cell is gone
+    redo: bool = False  # the column is empty in every row of a held copy: the operator wants everything again
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueSync:
+    """Brings the ledger's links up to date with the catalogue's."""
+
+    database: Database
+
+    async def take_in(self, source: str, rows: LinkRows) -> SyncResult:
+        """Take in all links of a source: new ones become wanted, changed ones become wanted again and due at once."""
+        return await self.database.transact(lambda connection: self._take_in(connection, source, rows), much=True)
+
+    async def take_in_row(self, source: str, row_key: str, rows: LinkRows) -> None:
+        """Take in the links of one row, as `take_in` does for all; links that the row lacks are no longer present."""
+
+        async def read(connection: Connection) -> Sequence[Row[tuple[object, ...]]]:
+            return (await connection.execute(rows.select)).all()
+
+        found = [
+            [row._mapping[name] for name in _OFFERED]  # noqa: SLF001 - public by its documentation
+            for row in await rows.database.read(read, error=CatalogueError)
+        ]
+        await self.database.transact(lambda connection: self._take_in_row(connection, source, row_key, found))
+
+    async def _take_in(self, connection: Connection, source: str, rows: LinkRows) -> SyncResult:
+        await self.database.lock(connection, f"plan {source}")
+        await self.database.expect_much(connection)
+        async with offered_links(connection, self.database, rows) as offered:
+            async with temporary(connection, _differing):
+                finding = insert(_differing).from_select(list(_DIFFERING), _differing_links(source, offered))
+                await connection.execute(finding)
+                new, changed = await self._apply_differences(connection, source, _differing)
+            await look_anew(connection, links, new)
+            vanished = await _mark_vanished(connection, source, offered)
+            redo = await _is_redo(connection, source, offered)
+        await _correct_due_times(connection, source)
+        present = await connection.scalar(
+            select(func.count()).select_from(links).where(links.c.source == source, links.c.present)
+        )
+        return SyncResult(present or 0, new, changed, vanished, redo)
+
+    async def _take_in_row(
+        self, connection: Connection, source: str, row_key: str, found: Sequence[Sequence[object]]
+    ) -> None:
+        offered = self.database.given(_OFFERED, found)
+        if differing := [tuple(row) for row in await connection.execute(_differing_links(source, offered))]:
+            await self._apply_differences(connection, source, self.database.given(_DIFFERING, differing))
+        positions = [row[list(_OFFERED).index("position")] for row in found]
+        of_row = update(links).where(links.c.source == source, links.c.row_key == row_key)
+        is_gone = links.c.present & links.c.position.not_in(positions)
+        await connection.execute(of_row.values(present=False).where(is_gone))
+        # an overtaken link waits until its row is taken in again: now
+        waits = (links.c.state == State.WANTED.value) & (links.c.due_at > now())
+        await connection.execute(of_row.values(due_at=now()).where(waits))
+
+    async def _apply_differences(self, connection: Connection, source: str, differing: FromClause) -> tuple[int, int]:
+        """Apply the differences (columns of _DIFFERING); return the numbers of new and of changed links."""
+        new = await self._add_new(connection, source, differing)
+        changed = await _change(connection, differing)
+        # Same link, but another page, or the row is back.
+        same = links.c.url == differing.c.url
+        await _update(connection, differing, same, page_url=differing.c.page_url, present=True)
+        return new, changed
+
+    async def _add_new(self, connection: Connection, source: str, differing: FromClause) -> int:
+        columns = ["row_key", "position", "url", "page_url", "host"]
+        query = select(
+            literal(source), *(differing.c[name] for name in columns), true(), literal(State.WANTED.value), now(), now()
+        ).where(differing.c.entry.is_(None))
+        adding = self.database.insert(links).from_select(
+            ["source", *columns, "present", "state", "due_at", "noted_at"], query, include_defaults=False
+        )
+        return (await connection.execute(adding.on_conflict_do_nothing())).rowcount
+
+
 @asynccontextmanager
-async def at_hand(connection: Connection, database: Database, rows: LinkRows) -> AsyncIterator[FromClause]:
-    """Have the operator's links to join with: as they are in the same database, streamed here from another one."""
+async def offered_links(connection: Connection, database: Database, rows: LinkRows) -> AsyncIterator[FromClause]:
+    """Provide the operator's links to join with: in place if they share the database, otherwise streamed here."""
     if rows.database is database:
         yield rows.select.subquery("offered")
         return
@@ -77,7 +165,7 @@ async def at_hand(connection: Connection, database: Database, rows: LinkRows) ->
 
 
 def same_place(offered: FromClause, source: str) -> ColumnElement[bool]:
-    """Return the condition that a link of the catalogue and an entry of the ledger are one cell."""
+    """Return the condition that a link of the catalogue and an entry of the ledger are the same cell."""
     return and_(
         links.c.source == source,
         links.c.row_key == offered.c.row_key,
@@ -85,34 +173,8 @@ def same_place(offered: FromClause, source: str) -> ColumnElement[bool]:
     )
 
 
-async def note(connection: Connection, database: Database, source: str, rows: LinkRows) -> Noted:
-    """Take in the catalogue's links."""
-    await database.lock(connection, f"plan {source}")
-    await database.expect_much(connection)
-    async with at_hand(connection, database, rows) as offered:
-        async with temporary(connection, _differing):
-            await _find_differing(connection, source, offered)
-            new, changed = await take_in(connection, database, source, _differing)
-        await look_anew(connection, links, new)
-        vanished = await _mark_vanished(connection, source, offered)
-        redo = await _is_redo(connection, source, offered)
-    await _correct_dues(connection, source)
-    present = await connection.scalar(
-        select(func.count()).select_from(links).where(links.c.source == source, links.c.present)
-    )
-    return Noted(present or 0, new, changed, vanished, redo)
-
-
-async def take_in(connection: Connection, database: Database, source: str, differing: FromClause) -> tuple[int, int]:
-    """Apply what differs (the columns of DIFFERING); return how many links are new, and how many have changed."""
-    new = await _add_new(connection, database, source, differing)
-    changed = await _change(connection, differing)
-    await _refresh(connection, differing)
-    return new, changed
-
-
-def differing_links(source: str, offered: FromClause) -> Select[*tuple[Any, ...]]:
-    """Return a query for the offered links that the ledger does not have so: the columns of DIFFERING."""
+def _differing_links(source: str, offered: FromClause) -> Select[*tuple[Any, ...]]:
+    """Return a query for the offered links that the ledger has otherwise or not at all: the columns of _DIFFERING."""
     differs = or_(
         links.c.entry.is_(None),
         not_(links.c.present),
@@ -128,25 +190,10 @@ def differing_links(source: str, offered: FromClause) -> Select[*tuple[Any, ...]
     )
 
 
-async def _find_differing(connection: Connection, source: str, offered: FromClause) -> None:
-    await connection.execute(insert(_differing).from_select(list(DIFFERING), differing_links(source, offered)))
-
-
-async def _add_new(connection: Connection, database: Database, source: str, differing: FromClause) -> int:
-    columns = ["row_key", "position", "url", "page_url", "host"]
-    query = select(
-        literal(source), *(differing.c[name] for name in columns), true(), literal(State.WANTED.value), now(), now()
-    ).where(differing.c.entry.is_(None))
-    adding = database.insert(links).from_select(
-        ["source", *columns, "present", "state", "due_at", "noted_at"], query, include_defaults=False
-    )
-    return (await connection.execute(adding.on_conflict_do_nothing())).rowcount
-
-
 async def _change(connection: Connection, differing: FromClause) -> int:
-    """Want changed links anew, with no wait left over; one changed back to what its copy came from is held again."""
+    """Make changed links wanted and due now; a link changed back to the URL of its held copy is held again."""
     is_back = and_(links.c.held_url == differing.c.url, links.c.key.is_not(None), links.c.pending_digest.is_(None))
-    return await _apply(
+    return await _update(
         connection,
         differing,
         links.c.url != differing.c.url,
@@ -165,13 +212,7 @@ async def _change(connection: Connection, differing: FromClause) -> int:
     )
 
 
-async def _refresh(connection: Connection, differing: FromClause) -> None:
-    """Take in what differs beside the link: the row's page, or that the row is back."""
-    same = links.c.url == differing.c.url
-    await _apply(connection, differing, same, page_url=differing.c.page_url, present=True)
-
-
-async def _apply(
+async def _update(
     connection: Connection,
     differing: FromClause,
     condition: ColumnElement[bool],
@@ -182,7 +223,7 @@ async def _apply(
 
 
 async def _mark_vanished(connection: Connection, source: str, offered: FromClause) -> int:
-    """Mark what the catalogue has no more; by EXCEPT, which both databases do in one pass over each side."""
+    """Mark links that left the catalogue; by EXCEPT, which both databases do in one pass over each side."""
     known = select(links.c.row_key, links.c.position).where(links.c.source == source, links.c.present)
     gone = known.except_(select(offered.c.row_key, offered.c.position)).subquery("gone")
     marking = update(links).values(present=False).where(same_place(gone, source))
@@ -190,7 +231,7 @@ async def _mark_vanished(connection: Connection, source: str, offered: FromClaus
 
 
 async def _is_redo(connection: Connection, source: str, offered: FromClause) -> bool:
-    """Tell whether the column is cleared in every row of a held copy."""
+    """Return whether the column is empty in every row of a held copy."""
     is_held = and_(links.c.source == source, links.c.present, links.c.state == State.HELD.value)
     if not await connection.scalar(select(exists().where(is_held))):
         return False
@@ -203,8 +244,8 @@ async def _is_redo(connection: Connection, source: str, offered: FromClause) -> 
     return await connection.scalar(pointing) is None
 
 
-async def _correct_dues(connection: Connection, source: str) -> None:
-    """Make due now what waits for this noting, and what a clock that jumped has put far into the future."""
+async def _correct_due_times(connection: Connection, source: str) -> None:
+    """Make due now what waited for this sync, and what a clock that jumped has put far into the future."""
     overdue = or_(
         and_(links.c.state == State.WANTED.value, links.c.due_at > now()),
         and_(links.c.state == State.LEASED.value, links.c.due_at > after(LONGEST_LEASE)),

@@ -13,10 +13,9 @@ from math import ceil
 from urllib.parse import parse_qs
 
 from rehost.errors import OperatorError
-from rehost.ledger import SqlLedger
+from rehost.ledger.due import DueLinks, Entry
 from rehost.model import Reason
 from rehost.on_demand.service import OnDemandService
-from rehost.ports import Entry
 from rehost.server.files.copy_files import CopyFiles
 from rehost.server.files.response import SAFE_HEADERS, CopyResponse, error
 from rehost.server.files.send import Message, Receive, Send, decline, path_within, send_text
@@ -54,11 +53,11 @@ class ReadThrough:
     """An ASGI application, to be mounted at /image; it opens its databases on first use."""
 
     def __init__(
-        self, files: CopyFiles, ledger: Lazy[SqlLedger], service: Lazy[OnDemandService], *, wait_seconds: float
+        self, files: CopyFiles, links: Lazy[DueLinks], service: Lazy[OnDemandService], *, wait_seconds: float
     ) -> None:
         """Take the parts; a request waits at most `wait_seconds` for a fetch, which then goes on without it."""
         self._files = files
-        self._ledger = ledger
+        self._links = links
         self._service = service
         self._wait_seconds = wait_seconds
 
@@ -72,7 +71,7 @@ class ReadThrough:
     async def close(self) -> None:
         """Finish the fetches in flight, and close what was opened. To be awaited where this is mounted."""
         await self._service.close()
-        await self._ledger.close()
+        await self._links.close()
 
     async def _respond(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["method"] not in {"GET", "HEAD"}:
@@ -103,7 +102,7 @@ class ReadThrough:
 
     async def _held(self, source: str, row_key: str, position: int) -> str | None:
         """Return the key of a held copy whose file exists."""
-        entry = await (await self._ledger.get()).entry(source, row_key, position)
+        entry = await (await self._links.get()).entry(source, row_key, position)
         if entry is None or entry.copy is None or await self._files.find(entry.copy.key) is None:
             return None
         return entry.copy.key

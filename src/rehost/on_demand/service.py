@@ -1,132 +1,223 @@
-"""ONE image, now: somebody asks for the picture of a link that may not be held yet.
+"""One image, now: a client requests the picture of a link that may not be held yet.
 
-The very same visit as in a run, recorded the same way. Only what leads to it differs: one row is noted, one link is
-leased, if it is due: a link that failed is not asked for again because somebody opens a page. However many ask, there
-is one visit: in this process they share it, other processes are kept off by the lease.
+The visit and its recording are those of a run. Only what leads to them differs: one row is taken in, and one link is
+leased if it is due, so a link that failed is not visited again just because somebody opens a page. However many clients
+request the same link, there is one visit: within this process they share it, other processes are kept off by the lease.
+
+Visits need what a run has: a number in the ledger, shares of the hosts, leases that are renewed. So there is a run for
+each source from its first visit until no visit has been going on for QUIET_SECONDS.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
 
 from rehost.clock import Clock
 from rehost.errors import OperatorError
 from rehost.events import Listener
 from rehost.hosts.scheduler import HostPaused
+from rehost.ledger.due import Entry
 from rehost.model import State, Task
-from rehost.on_demand.shift import OnDemandRun
-from rehost.ports import Entry
 from rehost.run.limits import Limits
-from rehost.run.run import Components, visit_safely
+from rehost.run.run import Components, visit_link
+from rehost.run.stats import RunStats
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.25  # between two looks at a link that another worker has
-OTHERS_SECONDS = 20.0  # for which that is done
+POLL_SECONDS = 0.25  # between two reads of a link that another worker has leased
+OTHERS_SECONDS = 20.0  # how long to wait for that worker
+QUIET_SECONDS = 30.0  # without a visit, until the runs end
+
+Place = tuple[str, str, int]  # source, row key, position
+
+
+@dataclass(slots=True)
+class _SourceRun:
+    """The run over one source."""
+
+    run: int
+    started: float  # monotonic
+    stats: RunStats = field(default_factory=RunStats)
 
 
 class OnDemandService:
-    """Brings single pictures; `close` ends it."""
+    """Fetches single pictures; `close` ends it."""
 
-    def __init__(
-        self, sources: Mapping[str, Components], shift: OnDemandRun, limits: Limits, clock: Clock, listen: Listener
-    ) -> None:
-        """Take the parts of each source; they share ledger, gate, politeness and pulse."""
+    def __init__(self, sources: Mapping[str, Components], limits: Limits, clock: Clock, listen: Listener) -> None:
+        """Take the parts of each source, at least one; they share all but planner, visitor, recorder and cleaner."""
         self._sources = sources
-        self._shift = shift
+        self._shared = next(iter(sources.values()))
         self._limits = limits
         self._clock = clock
         self._listen = listen
-        self._going: dict[tuple[str, str, int], asyncio.Task[Entry | None]] = {}
+        self._fetching: dict[Place, asyncio.Task[Entry | None]] = {}
         self._recording = asyncio.Lock()
+        self._runs: dict[str, _SourceRun] = {}
+        self._runs_lock = asyncio.Lock()
+        self._leases: dict[int, Task] = {}
+        self._used_at = 0.0
+        self._heartbeat: asyncio.Task[None] | None = None
 
     async def fetch(self, source: str, row_key: str, position: int) -> Entry | None:
-        """Return how a link stands, once what can be done for it now is done; None if the catalogue has no such link.
+        """Return how a link stands, after visiting it if it is due; None if the catalogue has no such link.
 
-        Whoever stops waiting does not stop the visit. Where as many go on as may, nothing more is begun.
+        A caller that stops waiting does not stop the visit. At the limit for visits no further one is begun.
 
         Raises:
-            OperatorError: database or store cannot be used; the link is not blamed for it.
+            OperatorError: database or store cannot be used; that does not count as a failure of the link.
         """
         if source not in self._sources:
             return None
         place = source, row_key, position
-        going = self._going.get(place)
-        if going is None:
-            if len(self._going) >= self._limits.visits:
-                return await self._sources[source].ledger.entry(*place)
-            going = asyncio.create_task(self._meet(*place))
-            self._going[place] = going
-            going.add_done_callback(lambda done: self._forget(place, done))
-        return await asyncio.shield(going)
+        fetching = self._fetching.get(place)
+        if fetching is None:
+            if len(self._fetching) >= self._limits.visits:
+                return await self._shared.ledger.due.entry(*place)
+            fetching = asyncio.create_task(self._fetch(*place))
+            self._fetching[place] = fetching
+            fetching.add_done_callback(lambda done: self._forget(place, done))
+        return await asyncio.shield(fetching)
 
     async def close(self) -> None:
-        """Let what is in flight end, for a while; then give back what is leased."""
-        if self._going:
-            _, late = await asyncio.wait(set(self._going.values()), timeout=self._limits.drain_seconds)
-            for going in late:
-                going.cancel()
+        """Let what is in flight end, for a while; then give back what is leased and end the runs."""
+        if self._fetching:
+            _, late = await asyncio.wait(set(self._fetching.values()), timeout=self._limits.drain_seconds)
+            for fetching in late:
+                fetching.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        await self._shift.close()
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
+            await asyncio.wait({self._heartbeat})
+        async with self._runs_lock:
+            with suppress(OperatorError):
+                await self._end_runs()
 
-    def _forget(self, place: tuple[str, str, int], done: asyncio.Task[Entry | None]) -> None:
-        del self._going[place]
+    def _forget(self, place: Place, done: asyncio.Task[Entry | None]) -> None:
+        del self._fetching[place]
         if not done.cancelled() and (error := done.exception()) is not None:
             log.warning("picture not brought source=%r row=%r error=%r", place[0], place[1], str(error))
 
-    async def _meet(self, source: str, row_key: str, position: int) -> Entry | None:
+    # --- one link
+
+    async def _fetch(self, source: str, row_key: str, position: int) -> Entry | None:
         parts, place = self._sources[source], (source, row_key, position)
-        await parts.ledger.note_row(source, row_key, parts.planner.catalogue.row(row_key))
-        entry = await parts.ledger.entry(*place)
+        ledger = parts.ledger
+        await ledger.sync.take_in_row(source, row_key, parts.planner.catalogue.row(row_key))
+        entry = await ledger.due.entry(*place)
         if entry is not None and entry.copy is not None:
             path = parts.store.path(entry.copy.key)
             if not await asyncio.to_thread(path.is_file):
-                await parts.ledger.lose(*place, entry.copy.key)
+                await ledger.reconcile.mark_missing(*place, entry.copy.key)
         until = self._clock.monotonic() + OTHERS_SECONDS
-        while (entry := await parts.ledger.entry(*place)) is not None and entry.copy is None:
+        while (entry := await ledger.due.entry(*place)) is not None and entry.copy is None:
             if entry.is_due:
-                if (resting := self._resting(parts, entry)) is not None:
-                    return resting
-                task = await parts.ledger.lease_one(*place)
+                if (paused := self._paused(entry)) is not None:
+                    return paused
+                task = await ledger.leases.lease_one(*place)
                 if task is not None:
-                    await self._turn(parts, task)
+                    await self._visit(parts, task)
                     break
             elif entry.state is not State.LEASED or self._clock.monotonic() > until:
                 return entry
-            await self._clock.sleep(LOOK_SECONDS)
-        entry = await parts.ledger.entry(*place)
-        return entry and (self._resting(parts, entry) or entry)
+            await self._clock.sleep(POLL_SECONDS)
+        entry = await ledger.due.entry(*place)
+        return entry and (self._paused(entry) or entry)
 
-    def _resting(self, parts: Components, entry: Entry) -> Entry | None:
-        """Return the entry as it stands while its host is left alone; None while it is not, or a copy is held."""
-        seconds = parts.politeness.pause_seconds(entry.host)
+    def _paused(self, entry: Entry) -> Entry | None:
+        """Return the entry, waiting for the pause of its host; None if there is no long pause, or a copy is held."""
+        seconds = self._shared.limiter.pause_seconds(entry.host)
         if entry.copy is not None or seconds <= self._limits.patience_seconds:
             return None
-        reason, _ = parts.politeness.cause(entry.host)
+        reason, _ = self._shared.limiter.cause(entry.host)
         return replace(entry, reason=reason, wait_seconds=max(seconds, entry.wait_seconds))
 
-    async def _turn(self, parts: Components, task: Task) -> None:
-        """Visit a link and record what came of it; whatever keeps us from that, the lease is given back."""
+    async def _visit(self, parts: Components, task: Task) -> None:
+        """Visit a link and record the outcome; whatever prevents that, give the lease back."""
         try:
-            async with self._shift.visit(task) as run:
-                await self._visit(parts, run, task)
+            async with self._renewing(task):
+                source_run = await self._run_of(task.link.source)
+                visited = await visit_link(parts.visitor, task)
+                self._listen(visited)
+                parts.heartbeat.report_picture(visited, self._limits.concurrency)
+                async with self._recording:
+                    recorded = await parts.recorder.record(source_run.run, [visited.outcome])
+                self._listen(recorded)
+                unveiled = await parts.cleaner.clean(source_run.run, [visited.outcome])
+                source_run.stats.add(visited)
+                source_run.stats.add(recorded)
+                source_run.stats.unveiled += unveiled
         except HostPaused:
-            await parts.ledger.release([task])
+            await parts.ledger.leases.release([task])
         except BaseException:
             with suppress(OperatorError):
-                await parts.ledger.release([task])
+                await parts.ledger.leases.release([task])
             raise
 
-    async def _visit(self, parts: Components, run: int, task: Task) -> None:
-        visited = await visit_safely(parts.visitor, task)
-        self._listen(visited)
-        parts.pulse.report_picture(visited, self._limits.concurrency)
-        async with self._recording:
-            recorded = await parts.recorder.record(run, [visited.outcome])
-        self._listen(recorded)
-        unveiled = await parts.unveiler.clean(run, [visited.outcome])
-        self._shift.add(task.link.source, visited, recorded, unveiled)
+    @asynccontextmanager
+    async def _renewing(self, task: Task) -> AsyncIterator[None]:
+        """Keep a lease for as long as the block lasts."""
+        self._leases[task.entry] = task
+        try:
+            yield
+        finally:
+            self._leases.pop(task.entry, None)
+            self._used_at = self._clock.monotonic()
+
+    # --- the runs
+
+    async def _run_of(self, source: str) -> _SourceRun:
+        """Return the run over a source, begun if need be; heartbeats are sent from then on."""
+        async with self._runs_lock:
+            if source not in self._runs:
+                run = await self._shared.ledger.runs.begin(source)
+                self._runs[source] = _SourceRun(run, self._clock.monotonic())
+            if self._heartbeat is None or self._heartbeat.done():
+                self._heartbeat = asyncio.create_task(self._beat())
+            return self._runs[source]
+
+    async def _beat(self) -> None:
+        """Send heartbeats until it is quiet; if the database stays away for long, reject all who wait for a host."""
+        heartbeat, limiter = self._shared.heartbeat, self._shared.limiter
+        renewed = self._clock.monotonic()
+        try:
+            while not await self._end_if_quiet():
+                await heartbeat.send()
+                self._shared.scheduler.open()
+                self._reject_waiters(limiter.wanted(), self._limits.patience_seconds)
+                if self._clock.monotonic() - renewed >= self._limits.renew_seconds:
+                    await self._shared.ledger.leases.renew(list(self._leases.values()))
+                    renewed = self._clock.monotonic()
+                await heartbeat.wait(self._limits.beat_seconds)
+        except OperatorError as error:
+            log.warning("pictures on demand stopped reason=%r", str(error))
+            self._runs.clear()
+            self._reject_waiters(limiter.wanted(), -1.0)
+
+    async def _end_if_quiet(self) -> bool:
+        async with self._runs_lock:
+            quiet = self._clock.monotonic() - self._used_at
+            if self._leases or quiet < QUIET_SECONDS:
+                return False
+            self._heartbeat = None  # the next visit begins anew
+            await self._end_runs()
+            return True
+
+    async def _end_runs(self) -> None:
+        """Give the shares of hosts back and record the runs' summaries."""
+        runs, self._runs = self._runs, {}
+        if runs:
+            await self._shared.heartbeat.stop()
+        for source, source_run in runs.items():
+            seconds = self._clock.monotonic() - source_run.started
+            ended = source_run.stats.ended(source, seconds)
+            await self._shared.ledger.runs.end(source_run.run, ended)
+
+    def _reject_waiters(self, hosts: Mapping[str, int], patience_seconds: float) -> None:
+        """Reject all who wait for hosts that are paused for longer than that."""
+        for host in hosts:
+            if self._shared.limiter.pause_seconds(host) > patience_seconds:
+                self._shared.scheduler.reject_waiters(host)

@@ -1,1 +1,1 @@
-"""The straight line: plan what is to be done, visit each link, record what came of it."""
+"""A run: plan what is due, visit each link, record the outcomes."""

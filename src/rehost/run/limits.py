@@ -1,26 +1,83 @@
-"""How much of everything a run does at once, and how long it waits."""
+"""What bounds a run: how much at once and for how long, what a stop cuts short, and how much a bug of ours may cost."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Awaitable, Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from rehost.attempt import Postponed
+from rehost.errors import OperatorError
+from rehost.hosts.scheduler import HostPaused
+from rehost.model import Deferred, Reason, Task
+from rehost.run.stats import RunStats
+from rehost.run.visitor import BUG_WAIT
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much of everything at once."""
+    """Amounts and times; seconds."""
 
     concurrency: int  # requests in flight to one host, over all workers
-    requests: int  # requests in flight here
-    visits: int  # visits begun and not ended: requests, waits between attempts, proofs
+    requests: int  # requests in flight in this process
+    visits: int  # visits in progress: requests, waits between attempts, verification
     ahead: int = 400  # links leased before their visits can begin
-    batch: int = 100  # of one host at a time: other workers may be done with theirs sooner
-    aside: int = 400  # visits that are gone on with last
+    batch: int = 100  # links of one host leased at a time: fewer are left to this worker when others have finished
+    postponed: int = 400  # visits whose second attempt comes after all first ones
     group: int = 200  # outcomes recorded together
-    group_seconds: float = 1.0  # how long a group may wait for its last one
-    beat_seconds: float = 2.0
-    glance_seconds: float = 0.1  # until who has nothing to do looks whether the others are done
-    glance_growth: float = 1.25  # each glance after so much more than the one before: little of a wait is in vain
-    starved_seconds: float = 0.25  # between beats of who waits for a share of anything at all
-    renew_seconds: float = 30.0
+    group_seconds: float = 1.0  # how long a group may wait until it is full
+    beat_seconds: float = 2.0  # between heartbeats
+    glance_seconds: float = 0.1  # until an idle worker checks again whether the others have finished
+    glance_growth: float = 1.25  # factor from one check to the next: the last wait is then at most a quarter in vain
+    starved_seconds: float = 0.25  # between heartbeats while no host has a share left for this worker
+    renew_seconds: float = 30.0  # between renewals of leases
     patience_seconds: float = 20.0  # a pause up to this long is waited out
-    drain_seconds: float = 5.0  # what is in flight may take so long after a stop
+    drain_seconds: float = 5.0  # for what is in flight after a stop
+
+
+async def unless_stopped(work: Coroutine[Any, Any, T], stop: asyncio.Event, *, grace_seconds: float) -> T | None:
+    """Return what `work` returns, or None if it had not ended `grace_seconds` after a stop; raises what it raises."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working}, timeout=grace_seconds)
+    finally:
+        stopping.cancel()
+        working.cancel()
+        await asyncio.wait({working, stopping})
+    return None if working.cancelled() else working.result()
+
+
+async def bug_to_outcome(what: str, tasks: Sequence[Task], work: Awaitable[T]) -> T | list[Deferred]:
+    """Return what `work` returns; for a bug of ours, log it and return an outcome for each task instead.
+
+    A bug in one visit must not end the run: this is the only place that catches every exception.
+
+    Raises:
+        OperatorError: from `work`, as are HostPaused and Postponed.
+    """
+    try:
+        return await work
+    except (HostPaused, Postponed, OperatorError):
+        raise
+    except Exception as error:
+        log.exception("%s failed row=%r", what, ",".join(task.link.row_key for task in tasks) or "-")
+        return [Deferred(task, Reason.BUG, type(error).__name__, BUG_WAIT) for task in tasks]
+
+
+async def bug_to_none(what: str, work: Awaitable[T], stats: RunStats) -> T | None:
+    """Return what `work` returns; for a bug of ours, log it, count it in `stats` and return None.
+
+    Raises:
+        OperatorError: from `work`.
+    """
+    result = await bug_to_outcome(what, [], work)
+    if not isinstance(result, list):
+        return result
+    stats.add_bugs()
+    return None

@@ -1,113 +1,127 @@
-"""Catalogue x ledger x store -> what there is to do; what needs no request is mended here and now."""
+"""Compares catalogue, ledger and store to find what is due; what needs no request is mended right away."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
+from rehost.catalogue.table import TableCatalogue, WriteBack
+from rehost.db import Connection
 from rehost.events import Planned, RunEnded
+from rehost.ledger import Ledger
+from rehost.ledger.reconcile import FoundFile
 from rehost.model import Copy, Link
-from rehost.ports import Catalogue, Found, Ledger, Transaction
-from rehost.run.rows import Rows
 from rehost.store.base import Store
+from rehost.store.layout import Layout
 
 
 @dataclass(frozen=True, slots=True)
 class Planner:
-    """Finds out what one source needs."""
+    """Plans runs over one source."""
 
     ledger: Ledger
     store: Store
-    rows: Rows
-
-    @property
-    def catalogue(self) -> Catalogue:
-        """The source whose rows they are."""
-        return self.rows.catalogue
+    catalogue: TableCatalogue
+    layout: Layout
 
     async def plan(self, run: int | None = None, *, retry: str | None = None) -> Planned:
-        """Return what is due; the ledger knows it then.
+        """Bring the ledger up to date with catalogue and store; return what is due.
 
         Args:
-            run: number of the run that rows are mended for; None for one of its own, should there be any.
+            run: number of the run that mends rows; None to begin one if there are any to mend.
             retry: make links that failed for this reason due now; "all" for every reason.
+
+        Raises:
+            OperatorError: the database or the store cannot be used.
         """
         source = self.catalogue.name
-        async for files in self.store.unconfirmed():
-            await self.store.recover(files, await self.ledger.held([file.key for file in files]))
-        noted = await self.ledger.note(source, self.catalogue.links())
-        compared = await self.ledger.compare(source, self._listing)
-        if noted.redo or compared.redo:
-            await self.ledger.forget_waits(source)
+        await self.recover()
+        synced = await self.ledger.sync.take_in(source, self.catalogue.links())
+        compared = await self.ledger.reconcile.compare(source, self._listing)
+        if synced.redo or compared.redo:
+            await self.ledger.due.forget_waits(source)
         elif retry is not None:
-            await self.ledger.forget_waits(source, None if retry == "all" else retry)
+            await self.ledger.due.forget_waits(source, None if retry == "all" else retry)
         mended = await self._mend(source, run)
-        await self._clear_up(source)
-        tally = await self.ledger.tally(source)
+        await self._remove_leftovers(source)
+        counts = await self.ledger.due.counts(source)
         return Planned(
             source,
-            present=noted.present,
-            held=tally.held,
-            due=tally.due,
-            later=tally.later,
-            new=noted.new,
-            changed=noted.changed,
-            vanished=noted.vanished,
+            present=synced.present,
+            held=counts.held,
+            due=counts.due,
+            later=counts.later,
+            new=synced.new,
+            changed=synced.changed,
+            vanished=synced.vanished,
             lost=compared.lost,
             found=compared.found,
             mended=mended,
         )
 
-    async def _clear_up(self, source: str) -> None:
-        """Remove files that killed runs have left and that nothing points at any more.
+    async def recover(self) -> None:
+        """Bring back or discard the files that killed processes had set aside; to be called before the first `place`.
 
-        What is a leftover still after it was looked at, and is the same file then, nobody has put to use meanwhile.
+        Raises:
+            OperatorError: the database or the store cannot be used.
         """
-        links = self.catalogue.links()
-        if not (seen := set(await self.ledger.leftovers(source, links))):
+        async for files in self.store.unconfirmed():
+            held = await self.ledger.reconcile.held_digests([file.key for file in files])
+            await self.store.recover(files, held)
+
+    async def _remove_leftovers(self, source: str) -> None:
+        """Remove files that killed runs have left and that no row points at.
+
+        A key that is a leftover before and after its file's identity is read, and still has that file when it is
+        removed, has not been put to use meanwhile.
+        """
+        rows, reconcile = self.catalogue.links(), self.ledger.reconcile
+        if not (seen := set(await reconcile.leftovers(source, rows))):
             return
         file_ids = await self.store.file_ids(seen)
-        leftovers = seen.intersection(await self.ledger.leftovers(source, links))
+        leftovers = seen.intersection(await reconcile.leftovers(source, rows))
         await self.store.remove({key: file_ids[key] for key in leftovers if key in file_ids})
-        await self.ledger.forget_leftovers(source, sorted(leftovers))
+        await reconcile.forget_leftovers(source, sorted(leftovers))
 
-    async def _listing(self) -> AsyncIterator[Sequence[Found]]:
+    async def _listing(self) -> AsyncIterator[Sequence[FoundFile]]:
         """Yield the store's files that lie where a link's copy belongs."""
         async for keys in self.store.keys():
-            parsed = ((key, self.rows.addresses.parse(key)) for key in keys)
-            yield [Found(place[0], place[1], key) for key, place in parsed if place is not None]
+            parsed = ((key, self.layout.parse(key)) for key in keys)
+            yield [FoundFile(place[0], place[1], key) for key, place in parsed if place is not None]
 
     async def _mend(self, source: str, run: int | None) -> int:
         """Point the rows of held copies at them again where they do not; return how many rows that were."""
         mended, own = 0, None
-        async for group in self.ledger.unpointed(source, self.catalogue.links()):
+        async for group in self.ledger.reconcile.stale_rows(source, self.catalogue.links()):
             if run is None:
-                run = own = await self.ledger.begin_run(source)
+                run = own = await self.ledger.runs.begin(source)
             mended += await self._point(run, group)
         if own is not None:
-            await self.ledger.end_run(own, RunEnded(source, held=0, unchanged=0, adopted=0, mended=mended))
+            await self.ledger.runs.end(own, RunEnded(source, held=0, unchanged=0, adopted=0, mended=mended))
         return mended
 
     async def _point(self, run: int, group: Sequence[tuple[Link, Copy]]) -> int:
-        """Point a group of rows at the copies that are held still; return how many changed for it.
+        """Point a group of rows at the copies that are still held; return how many rows changed.
 
-        Entries stay locked until the rows are written, in whichever database: no copy goes meanwhile.
+        The entries stay locked until the rows are written, in either database: no copy is removed meanwhile.
         """
-        url = self.rows.addresses.url
-        if not self.rows.joint:  # what falls between two steps must be known to `undo`, or be nothing
+        url, history, reconcile = self.layout.url, self.ledger.history, self.ledger.reconcile
+        is_joint = self.catalogue.is_joint
+        if not is_joint:  # before the rows change, so that a kill in between leaves nothing that undo cannot take back
             rows = [(link, link.local_url, url(copy.key)) for link, copy in group]
-            await self.ledger.transact(lambda transaction: self.ledger.journal(transaction, run, rows))
+            await self.ledger.transact(lambda transaction: history.add_changes(transaction, run, rows))
 
-        async def work(transaction: Transaction) -> int:
-            held = dict(await self.ledger.lock_held(transaction, group))
+        async def work(transaction: Connection) -> int:
+            held = dict(await reconcile.lock_held(transaction, group))
             if not held:
                 return 0
-            before = await self.rows.point(list(held.items()), transaction)
+            changes = [WriteBack(link, url(copy.key)) for link, copy in held.items()]
+            before = await self.catalogue.write_back(changes, transaction)
             written = [(link, value, url(held[link].key)) for link, value in before.items()]
-            if self.rows.joint:
-                await self.ledger.journal(transaction, run, written)
+            if is_joint:
+                await history.add_changes(transaction, run, written)
             if before:
-                await self.ledger.pointed(transaction, [(link, held[link]) for link in before])
+                await reconcile.mark_pointed(transaction, [(link, held[link]) for link in before])
             return sum(value != now for _, value, now in written)
 
         return await self.ledger.transact(work)

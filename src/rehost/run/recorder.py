@@ -1,33 +1,35 @@
 """Outcomes become durable, in groups: bytes first, then ledger and rows in one transaction (invariants 1, 2, 4).
 
-The order, and what a kill between two steps leaves behind:
+The order, and what a kill after each step leaves behind:
 
-1. spools, adopted files: synced   spools: swept by whoever comes next
-2. digests that replace are noted  a promise in the ledger: the next visit finds either digest at the key
-3. spools get their names, synced  files without a row: found at their place, or fetched again over them
-4. ledger and rows, one commit     all is well; what was kept aside is let go of by whoever comes next
-5. what was kept aside goes, or, where a row had changed meanwhile, comes back; decoys go to quarantine
+1. spools and adopted files are synced        spools, which the next process removes
+2. digests of replacements are announced      an announced digest: the next visit accepts either digest at the key
+3. spools get their names, which are synced   files without a row: found at their place, or fetched again over them
+4. ledger and rows change, in one commit      everything done; the next run discards what was set aside
+5. what was set aside is discarded, or brought back where a row had changed meanwhile; decoys go to quarantine
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from enum import Enum, auto
+from typing import Any
 
-from rehost.events import Recorded
-from rehost.model import Copy, Deferred, Link, Outcome, Refused, Stored, Task
-from rehost.ports import Ledger, Transaction
-from rehost.run.rows import Rows
+from rehost.catalogue.table import Clearing, TableCatalogue, WriteBack
+from rehost.db import Connection
+from rehost.events import Listener, Recorded
+from rehost.hotlink.cleanup import DecoyCleaner
+from rehost.ledger import Ledger
+from rehost.model import Deferred, Outcome, Refused, Stored
+from rehost.run.limits import Limits, bug_to_none, bug_to_outcome, unless_stopped
+from rehost.run.stats import RunStats
+from rehost.run.task_queue import TaskQueue
 from rehost.store.base import FileIds, Placement, Store
+from rehost.store.layout import Layout
 
-
-class Safely(Protocol):
-    """Who bears bugs of ours (run.py)."""
-
-    async def __call__(self, what: str, tasks: Sequence[Task], work: Awaitable[set[int]]) -> set[int] | list[Deferred]:
-        """Return what came of it, or what comes of each task instead."""
-        ...
+_GROUPS_BEHIND = 10  # that may wait for the search for decoys before recording waits for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,36 +38,36 @@ class Recorder:
 
     ledger: Ledger
     store: Store
-    rows: Rows
-    safely: Safely
+    catalogue: TableCatalogue
+    layout: Layout
 
     async def record(self, run: int, outcomes: Sequence[Outcome]) -> Recorded:
-        """Make a group of outcomes durable and return what became of them.
+        """Make a group of outcomes durable and return how many links are held, failed or overtaken now.
 
         Raises:
-            OperatorError: the store or the database cannot be used; nothing is recorded as failed for it.
+            OperatorError: the store or the database cannot be used; nothing is recorded as failed because of that.
         """
         stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
         failed = sum(isinstance(outcome, Deferred | Refused) for outcome in outcomes)
         outcomes = await self._without_lost(_without_late(outcomes))
         placed = [outcome for outcome in outcomes if isinstance(outcome, Stored) and outcome.spool is not None]
         await self._place(placed)
-        # Looked at while their links are ours: what has these names later may be somebody else's.
+        # Read while the leases are ours: later these names may have somebody else's files.
         former = {outcome.task.entry: await self.store.file_ids(_former_keys(outcome)) for outcome in placed}
-        written, spoiled = await self._settle_safely(run, outcomes)
+        written, spoiled = await self._write_despite_bugs(run, outcomes)
         await self._tidy(placed, written, former)
         bugs = sum(isinstance(outcome, Stored) and outcome.task.entry in spoiled for outcome in outcomes)
         overtaken = len(stored) - len(written) - bugs
         return Recorded(held=len(written), failed=failed + bugs, overtaken=overtaken, bugs=bugs)
 
     async def _without_lost(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
-        """Return the outcomes, adopted files made durable; without those whose file is gone: they are wanted again."""
+        """Make adopted files durable; release the leases of those that are gone, and return the other outcomes."""
         adopted = [outcome for outcome in outcomes if isinstance(outcome, Stored) and outcome.spool is None]
         if not adopted:
             return outcomes
         there = await self.store.sync_copies([outcome.copy.key for outcome in adopted])
         lost = {outcome.task.entry: outcome.task for outcome in adopted if outcome.copy.key not in there}
-        await self.ledger.release(list(lost.values()))
+        await self.ledger.leases.release(list(lost.values()))
         return [outcome for outcome in outcomes if outcome.task.entry not in lost]
 
     async def _place(self, placed: Sequence[Stored]) -> None:
@@ -74,63 +76,69 @@ class Recorder:
             return
         await self.store.sync([outcome.spool for outcome in placed if outcome.spool])
         replacing = [outcome for outcome in placed if outcome.task.copy and outcome.task.copy.key == outcome.copy.key]
-        if replacing:
-            await self.ledger.transact(lambda transaction: self.ledger.pend(transaction, replacing))
+        await self.ledger.results.announce_replacements(replacing)
         await self.store.place([Placement(outcome.spool, outcome.copy.key) for outcome in placed if outcome.spool])
 
-    async def _settle_safely(self, run: int, outcomes: Sequence[Outcome]) -> tuple[set[int], set[int]]:
-        """Record the outcomes; return the entries whose rows point at their copies now, and those that a bug cost.
+    async def _write_despite_bugs(self, run: int, outcomes: Sequence[Outcome]) -> tuple[set[int], set[int]]:
+        """Record the outcomes; return the entries whose rows point at their copies now, and those that met a bug.
 
-        A bug of ours rolls the group back; each outcome is recorded by itself then, and the one that it lies in fails.
+        A bug of ours rolls the group back. Then each outcome is recorded alone, and only the one with the bug fails.
         """
         tasks = [outcome.task for outcome in outcomes]
-        settled = await self.safely("record", tasks, self._settle(run, outcomes))
-        if not isinstance(settled, list):
-            return settled, set()
+        written = await bug_to_outcome("record", tasks, self._write(run, outcomes))
+        if not isinstance(written, list):
+            return written, set()
         if len(outcomes) > 1:
-            each = [await self._settle_safely(run, [outcome]) for outcome in outcomes]
+            each = [await self._write_despite_bugs(run, [outcome]) for outcome in outcomes]
             return set().union(*(written for written, _ in each)), set().union(*(spoiled for _, spoiled in each))
-        await self._settle(run, settled)
+        await self._write(run, written)
         return set(), {tasks[0].entry}
 
-    async def _settle(self, run: int, outcomes: Sequence[Outcome]) -> set[int]:
+    async def _write(self, run: int, outcomes: Sequence[Outcome]) -> set[int]:
         """Record the outcomes and write the rows; return the entries whose rows point at their copies now."""
         stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
-        seen = await self.rows.look([outcome.task.link for outcome in stored])
+        ledger, is_joint = self.ledger, self.catalogue.is_joint
+        # Rows of another database are written after the ledger, which has to know by then what they hold.
+        seen = {} if is_joint else await self.catalogue.local_urls([outcome.task.link for outcome in stored])
 
-        async def work(transaction: Transaction) -> tuple[set[int], FileIds]:
-            already = await self.ledger.settled(transaction, stored)
-            ours = await self.ledger.confirm(transaction, [outcome.task for outcome in outcomes])
+        async def work(transaction: Connection) -> tuple[set[int], FileIds]:
+            already = await ledger.results.already_recorded(transaction, stored)
+            ours = await ledger.leases.confirm(transaction, [outcome.task for outcome in outcomes])
             confirmed = [outcome for outcome in outcomes if outcome.task.entry in ours]
             wanted = [outcome for outcome in stored if outcome.task.entry in ours]
-            before = await self.rows.point(_copies(wanted), transaction) if self.rows.joint else seen
+            before = await self.catalogue.write_back(self._write_backs(wanted), transaction) if is_joint else seen
             decoys = await self._clear(transaction, run, confirmed)
-            await self.ledger.settle(transaction, run, confirmed, before)
+            await ledger.results.record(transaction, run, confirmed, before)
             return already | {outcome.task.entry for outcome in wanted if outcome.task.link in before}, decoys
 
-        written, decoys = await self.ledger.transact(work)
+        written, decoys = await ledger.transact(work)
         if decoys:
             await self.store.quarantine(decoys)
-        if self.rows.joint:
+        if is_joint:
             return written
-        links = await self.rows.point(_copies([outcome for outcome in stored if outcome.task.entry in written]))
-        changed = [each for each in stored if each.task.entry in written and each.task.link not in links]
-        if changed:
-            await self.ledger.transact(lambda transaction: self.ledger.retract(transaction, changed))
+        links = await self.catalogue.write_back(self._write_backs([s for s in stored if s.task.entry in written]))
+        await ledger.results.revert(
+            [each for each in stored if each.task.entry in written and each.task.link not in links]
+        )
         return {outcome.task.entry for outcome in stored if outcome.task.link in links}
 
-    async def _clear(self, transaction: Transaction, run: int, outcomes: Sequence[Outcome]) -> FileIds:
-        """Clear rows that lead to decoys; return those files, as they are while nobody else can put them to use."""
+    def _write_backs(self, stored: Sequence[Stored]) -> list[WriteBack]:
+        return [WriteBack(outcome.task.link, self.layout.url(outcome.copy.key)) for outcome in stored]
+
+    async def _clear(self, transaction: Connection, run: int, outcomes: Sequence[Outcome]) -> FileIds:
+        """Clear rows that lead to decoys; return those files, identified while no other worker can replace them."""
         failed = [outcome for outcome in outcomes if isinstance(outcome, Deferred | Refused)]
         decoys = [(outcome.task.link, outcome.decoy) for outcome in failed if outcome.decoy is not None]
         if not decoys:
             return {}
-        cleared = await self.rows.clear(decoys, transaction)
-        await self.ledger.journal(transaction, run, [(link, before, None) for link, before in cleared.items()])
+        clearings = [Clearing(link, self.layout.url_path(key)) for link, key in decoys]
+        cleared = await self.catalogue.clear(clearings, transaction)
+        changes = [(link, before, None) for link, before in cleared.items()]
+        await self.ledger.history.add_changes(transaction, run, changes)
         return await self.store.file_ids({key for _, key in decoys})
 
     async def _tidy(self, placed: Sequence[Stored], written: set[int], former: Mapping[int, FileIds]) -> None:
-        """Let go of what was kept aside, put back what a changed row still needs, remove what no row points at."""
+        """Discard what was set aside, bring back what a changed row still needs, remove what no row points at."""
         kept = [outcome for outcome in placed if outcome.task.entry in written]
         await self.store.confirm([outcome.copy.key for outcome in kept])
         await self.store.undo([outcome.copy.key for outcome in placed if outcome.task.entry not in written])
@@ -147,11 +155,123 @@ def _without_late(outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
     return [outcome for outcome in outcomes if outcome.task.fence == last[outcome.task.entry]] if late else outcomes
 
 
-def _copies(stored: Sequence[Stored]) -> list[tuple[Link, Copy]]:
-    return [(outcome.task.link, outcome.copy) for outcome in stored]
-
-
 def _former_keys(outcome: Stored) -> set[str]:
-    """Return the keys that are out of use once the outcome is recorded."""
+    """Return the keys that are no longer used once the outcome is recorded."""
     keys = {outcome.task.copy.key if outcome.task.copy else None, outcome.task.found}
     return {key for key in keys - {outcome.copy.key} if key is not None}
+
+
+class _Marker(Enum):
+    """Stands between outcomes in the queue."""
+
+    NOW = auto()  # nothing follows for the moment: record what is there
+    END = auto()  # nothing follows
+
+
+class RecordingPipeline:
+    """Records the outcomes of one run in groups, then searches for decoys among what was recorded.
+
+    The search asks origins and may have to wait for them, so it runs behind the recording. What it has not finished
+    when a run is stopped is found again with the next outcomes of the same origin.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        cleaner: DecoyCleaner,
+        tasks: TaskQueue,
+        stats: RunStats,
+        *,
+        limits: Limits,
+        stop: asyncio.Event,
+        listen: Listener,
+    ) -> None:
+        """Take the parts; nothing happens before `record`.
+
+        Args:
+            recorder: records a group.
+            cleaner: searches a recorded group for decoys.
+            tasks: whose leases are closed once their outcomes are recorded.
+            stats: counts what was recorded, the decoys found, and bugs.
+            limits: sizes and times.
+            stop: cuts the search for decoys short.
+            listen: is called with each Recorded event.
+        """
+        self._recorder = recorder
+        self._cleaner = cleaner
+        self._tasks = tasks
+        self._stats = stats
+        self._limits = limits
+        self._stop = stop
+        self._listen = listen
+        self._outcomes: asyncio.Queue[Outcome | _Marker] = asyncio.Queue(2 * limits.group)
+        self._recorded: asyncio.Queue[Sequence[Outcome]] = asyncio.Queue(_GROUPS_BEHIND)
+
+    async def put(self, outcome: Outcome) -> None:
+        """Add an outcome; waits while two groups are waiting to be recorded."""
+        await self._outcomes.put(outcome)
+
+    async def end(self) -> None:
+        """Announce that no outcome will follow."""
+        await self._outcomes.put(_Marker.END)
+
+    async def flush(self) -> None:
+        """Return once everything put so far is recorded and searched for decoys; after a stop, within seconds."""
+        await self._outcomes.put(_Marker.NOW)
+        await self._unless_stopped(self._join())
+
+    async def record(self, run: int) -> None:
+        """Record what is put until `end`, and wait until it is searched for decoys; after a stop, only for seconds.
+
+        Raises:
+            OperatorError: the store or the database cannot be used.
+        """
+        is_last = False
+        while not is_last:
+            group, is_last = await self._next_group()
+            if not group:
+                continue
+            recorded = await self._recorder.record(run, group)
+            self._tasks.close([outcome.task for outcome in group])
+            self._stats.add(recorded)
+            self._listen(recorded)
+            await self._unless_stopped(self._recorded.put(group), grace_seconds=0.0)
+            for _ in group:
+                self._outcomes.task_done()
+        await self._unless_stopped(self._recorded.join())
+
+    async def search_decoys(self, run: int) -> None:
+        """Search every recorded group for decoys, until cancelled.
+
+        Raises:
+            OperatorError: the store or the database cannot be used.
+        """
+        while True:
+            group = await self._recorded.get()
+            self._stats.unveiled += await bug_to_none("unveil", self._cleaner.clean(run, group), self._stats) or 0
+            self._recorded.task_done()
+
+    async def _next_group(self) -> tuple[list[Outcome], bool]:
+        """Return the next outcomes, as many as a group takes or arrive in its time; and whether they are the last."""
+        group: list[Outcome] = []
+        try:
+            async with asyncio.timeout(None) as timeout:
+                while len(group) < self._limits.group:
+                    outcome = await self._outcomes.get()
+                    if isinstance(outcome, _Marker):
+                        self._outcomes.task_done()
+                        return group, outcome is _Marker.END
+                    if not group:
+                        timeout.reschedule(asyncio.get_running_loop().time() + self._limits.group_seconds)
+                    group.append(outcome)
+        except TimeoutError:
+            pass
+        return group, False
+
+    async def _join(self) -> None:
+        await self._outcomes.join()
+        await self._recorded.join()
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None], grace_seconds: float | None = None) -> None:
+        grace = self._limits.drain_seconds if grace_seconds is None else grace_seconds
+        await unless_stopped(work, self._stop, grace_seconds=grace)

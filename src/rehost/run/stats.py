@@ -1,51 +1,54 @@
-"""What a run has come to so far, counted visit by visit."""
+"""What a run has done so far, counted event by event."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
 
-from rehost.events import Recorded, RunEnded, Visited
+from rehost.events import Event, HostDeferred, Planned, Recorded, RunEnded, Visited
 from rehost.model import Deferred, Reason, Refused, Stored, Unchanged
 
 
 @dataclass(slots=True)
 class RunStats:
-    """What a run has come to so far."""
+    """Counters of links, unless said otherwise. Feed it every event of a run, or of several processes of one run."""
 
+    due: int = 0  # to be visited; never less than `visited`
+    visited: int = 0  # by a visit, or deferred with their host; a link visited twice counts twice
     held: int = 0
     unchanged: int = 0
     adopted: int = 0
     overtaken: int = 0
-    mended: int = 0
-    unveiled: int = 0
-    size: int = 0
+    mended: int = 0  # rows
+    unveiled: int = 0  # held copies that turned out to be decoys
+    size: int = 0  # bytes received
     failed: Counter[Reason] = field(default_factory=Counter)
 
-    def add(self, visited: Visited) -> None:
-        """Count a visit."""
-        self.size += visited.size
-        match visited.outcome:
-            case Stored(final_url=None):
-                self.adopted += 1
-            case Unchanged():
-                self.unchanged += 1
-            case Deferred(reason=reason) | Refused(reason=reason):
-                self.failed[reason] += 1
+    def add(self, event: Event) -> None:
+        """Count one event; events that count nothing are ignored."""
+        match event:
+            case Planned():
+                self.due += event.due
+                self.mended += event.mended
+            case Visited():
+                self._add_visit(event)
+            case HostDeferred():
+                self.visited += event.links
+                self.failed[event.reason] += event.links
+            case Recorded():
+                self.held += event.held
+                self.overtaken += event.overtaken
+                self.add_bugs(event.bugs)
+            case _:
+                pass
 
-    def record(self, recorded: Recorded) -> None:
-        """Count what became of a group of outcomes."""
-        self.held += recorded.held
-        self.overtaken += recorded.overtaken
-        if recorded.bugs:
-            self.failed[Reason.BUG] += recorded.bugs
-
-    def unveil(self, copies: int) -> None:
-        """Count held copies that turned out to be decoys."""
-        self.unveiled += copies
+    def add_bugs(self, number: int = 1) -> None:
+        """Count failures that are bugs of ours."""
+        if number:
+            self.failed[Reason.BUG] += number
 
     def ended(self, source: str, seconds: float) -> RunEnded:
-        """Return what the run over a source came to, after so many seconds."""
+        """Return the summary of the run over a source, after so many seconds."""
         return RunEnded(
             source,
             held=self.held,
@@ -58,3 +61,17 @@ class RunStats:
             size=self.size,
             seconds=seconds,
         )
+
+    def _add_visit(self, visited: Visited) -> None:
+        self.visited += 1
+        self.due = max(self.due, self.visited)
+        self.size += visited.size
+        match visited.outcome:
+            case Stored(final_url=None):
+                self.adopted += 1
+            case Unchanged():
+                self.unchanged += 1
+            case Deferred(reason=reason) | Refused(reason=reason):
+                self.failed[reason] += 1
+            case _:
+                pass

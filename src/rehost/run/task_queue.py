@@ -1,64 +1,68 @@
-"""The links that this worker has leased: some wait for their visit, drawn fairly; all must be renewed."""
+"""The links that this worker has leased: some wait for their visit, in fair order; all have to be renewed."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Sequence
 
 from rehost.attempt import Postponed
 from rehost.hosts.limiter import HostLimiter
+from rehost.ledger import Ledger
 from rehost.model import Task
-from rehost.ports import Ledger
 from rehost.run.limits import Limits
 
 
 class TaskQueue:
-    """Leases in batches, host by host; hands out one at a time, host after host (promise: nobody is held up)."""
+    """Leases links in batches, host by host, and returns one at a time, alternating between hosts.
 
-    def __init__(self, ledger: Ledger, source: str, politeness: HostLimiter, limits: Limits) -> None:
-        """Take the ledger of a source, and how much may be leased ahead, and set aside."""
+    No host waits until another one, slower or with more links, has finished.
+    """
+
+    def __init__(self, ledger: Ledger, source: str, limiter: HostLimiter, limits: Limits) -> None:
+        """Take the parts; `limits` says how much may be leased ahead, and postponed."""
         self._ledger = ledger
         self._source = source
-        self._politeness = politeness
+        self._limiter = limiter
         self._limits = limits
         self._hosts: deque[str] = deque()  # in turn; those that may have due links
         self._waiting: dict[str, deque[Task]] = {}
-        self._aside: deque[tuple[Task, Postponed]] = deque()  # visits that are gone on with last
-        self._first: dict[int, str] = {}  # entries whose first attempt may be still to come, and their hosts
+        self._postponed: deque[tuple[Task, Postponed]] = deque()
+        self._first: dict[int, str] = {}  # entry -> host, where the first attempt may not have been made yet
         self._visiting: Counter[str] = Counter()
-        self.open: dict[int, Task] = {}  # everything leased here and not given back or recorded
+        self.open: dict[int, Task] = {}  # entry -> task: every lease that is neither recorded nor given back
 
-    async def look(self) -> bool:
-        """Look anew which hosts have due links; return whether one may be asked now."""
-        hosts = await self._ledger.hosts(self._source)
+    async def refresh(self) -> bool:
+        """Read anew which hosts have due links; return whether one of them may be asked now."""
+        hosts = await self._ledger.due.hosts(self._source)
         self._hosts = deque(hosts)
-        return any(not self._politeness.pause_seconds(host) for host in hosts)
+        return any(not self._limiter.pause_seconds(host) for host in hosts)
 
-    async def resting(self) -> dict[str, float]:
-        """Return the hosts that have due links and are paused, with the seconds that are left of their pauses."""
-        hosts = await self._ledger.hosts(self._source)
-        return {host: seconds for host in hosts if (seconds := self._politeness.pause_seconds(host)) > 0}
+    async def paused_hosts(self) -> dict[str, float]:
+        """Return the hosts that have due links and are paused, with the remaining seconds of their pauses."""
+        hosts = await self._ledger.due.hosts(self._source)
+        return {host: seconds for host in hosts if (seconds := self._limiter.pause_seconds(host)) > 0}
 
-    async def fill(self) -> None:
-        """Lease more, of hosts that have nothing waiting here, up to the amount that is kept ahead."""
+    async def lease_more(self) -> None:
+        """Lease links of hosts that have none waiting here, up to the number that is kept ahead."""
         for host in list(self._hosts):
             ahead = sum(map(len, self._waiting.values()))
             if ahead >= self._limits.ahead:
                 break
-            if self._waiting.get(host) or self._politeness.pause_seconds(host):
+            if self._waiting.get(host) or self._limiter.pause_seconds(host):
                 continue
             batch = min(self._limits.batch, max(2, self._limits.ahead // len(self._hosts)))
-            tasks = await self._ledger.lease(self._source, host, batch)
+            tasks = await self._ledger.leases.lease(self._source, host, batch)
             if not tasks:
                 self._hosts.remove(host)
                 continue
             self._waiting[host] = deque(tasks)
             self.open.update((task.entry, task) for task in tasks)
 
-    def draw(self, most_per_host: int) -> tuple[Task, Postponed | None] | None:
-        """Return the next task to visit: of the next host in turn that has one and is not at its limit here.
+    def next(self, most_per_host: int) -> tuple[Task, Postponed | None] | None:
+        """Return the next task to visit, of the next host in turn that has one and is below its limit here.
 
-        Where there is none, one that was set aside, with what it was set aside with: while first attempts are still to
-        come only of hosts that have none of their own, and for one request in ten, as each may hang for all its time.
+        If there is none, return a postponed one, with what it was postponed with. While first attempts are still to be
+        made, that is only one of a host without any, and only one request in ten, as each may hang until its timeout.
         """
         for _ in range(len(self._hosts)):
             host = self._hosts[0]
@@ -72,43 +76,43 @@ class TaskQueue:
         if self._first and self._visiting.total() - len(self._first) >= max(1, self._limits.requests // 10):
             return None
         too_early = {*self._hosts, *self._first.values()} if self._first else set()
-        for _ in range(len(self._aside)):
-            task, aside = self._aside.popleft()
+        for _ in range(len(self._postponed)):
+            task, postponed = self._postponed.popleft()
             if self._visiting[task.host] < most_per_host and task.host not in too_early:
                 self._visiting[task.host] += 1
-                return task, aside
-            self._aside.append((task, aside))
+                return task, postponed
+            self._postponed.append((task, postponed))
         return None
 
-    def may_set_aside(self) -> bool:
-        """Return whether there is room for one more that is to come after all others."""
-        return len(self._aside) < self._limits.aside
+    def may_postpone(self) -> bool:
+        """Return whether there is room for one more postponed task."""
+        return len(self._postponed) < self._limits.postponed
 
-    def set_aside(self, task: Task, aside: Postponed) -> None:
-        """Keep a task until there is no other."""
-        self._aside.append((task, aside))
+    def postpone(self, task: Task, postponed: Postponed) -> None:
+        """Keep a task until no other one is left."""
+        self._postponed.append((task, postponed))
 
     def visited(self, task: Task) -> None:
-        """Count the task's visit as over; its lease stays until it is recorded."""
+        """Count the task's visit as over; its lease stays open until the outcome is recorded."""
         self._visiting[task.host] -= 1
         self._first.pop(task.entry, None)
 
-    def close(self, tasks: list[Task]) -> None:
-        """Forget leases that are recorded or given back; not those that were taken of the same links since."""
+    def close(self, tasks: Sequence[Task]) -> None:
+        """Forget leases that are recorded or given back; a later lease of the same link stays."""
         for task in tasks:
             if (lease := self.open.get(task.entry)) is not None and lease.fence == task.fence:
                 del self.open[task.entry]
 
-    async def give_back(self, tasks: list[Task]) -> None:
+    async def give_back(self, tasks: Sequence[Task]) -> None:
         """Release these leases, unvisited."""
         if tasks:
-            await self._ledger.release(tasks)
+            await self._ledger.leases.release(tasks)
             self.close(tasks)
 
     async def give_back_waiting(self, host: str | None = None) -> None:
-        """Release all that wait for their visit or for its rest, of one host or of all."""
+        """Release all waiting and postponed tasks, of one host or of all."""
         hosts = list(self._waiting) if host is None else [host]
         tasks = [task for name in hosts for task in self._waiting.pop(name, ())]
-        tasks += [task for task, _ in self._aside if host in {None, task.host}]
-        self._aside = deque(each for each in self._aside if host not in {None, each[0].host})
+        tasks += [task for task, _ in self._postponed if host in {None, task.host}]
+        self._postponed = deque(each for each in self._postponed if host not in {None, each[0].host})
         await self.give_back(tasks)

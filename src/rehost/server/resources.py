@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from rehost.catalogue import Titles
 from rehost.errors import StoreError
 from rehost.hosts.shares import HostShares
-from rehost.ledger import Queries, SqlLedger
+from rehost.ledger import Ledger, Queries
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Resources:
     """The open databases."""
 
     queries: Queries
-    ledger: SqlLedger
+    ledger: Ledger
     shares: HostShares
     titles: Mapping[str, Titles]  # by source
 

@@ -90,7 +90,11 @@ class Layout:
 
     def url(self, key: str) -> str:
         """Return the public URL of a copy, which is written into the row."""
-        return f"{self.url_prefix}/{quote(key, safe='/=')}"
+        return f"{self.url_prefix}/{self.url_path(key)}"
+
+    def url_path(self, key: str) -> str:
+        """Return the public URL of a copy without the prefix and its slash."""
+        return quote(key, safe="/=")
 
     def key_of_url(self, url: str) -> str | None:
         """Return the key that a public URL (with or without a query) leads to, or None for a URL that is not ours."""

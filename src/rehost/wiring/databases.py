@@ -17,8 +17,9 @@ from rehost.db import Database
 from rehost.errors import SettingsError
 from rehost.ledger.migrations import migrate
 from rehost.ledger.reports import Queries
-from rehost.ledger.runs import Runs, Undone, Worker
+from rehost.ledger.runs import Runs, Worker
 from rehost.model import Source
+from rehost.run import undo as undoing
 from rehost.settings import Settings
 from rehost.store.layout import Layout
 
@@ -78,7 +79,7 @@ async def open_queries(settings: Settings) -> AsyncIterator[Queries]:
         yield Queries(ledger)
 
 
-async def undo(settings: Settings, *, source: str | None, run: int) -> Undone:
+async def undo(settings: Settings, *, source: str | None, run: int) -> undoing.Undone:
     """Put the column back as it was before a run, where nobody has changed it since.
 
     Raises:
@@ -94,4 +95,4 @@ async def undo(settings: Settings, *, source: str | None, run: int) -> Undone:
             return key is None or (settings.storage_dir / key).is_file()  # what is not ours we cannot know
 
         catalogue = await TableCatalogue.open(ours, chosen)
-        return await Runs(theirs, worker()).undo(run, catalogue, is_there=is_there)
+        return await undoing.undo(Runs(theirs, worker()), run, catalogue, is_there=is_there)

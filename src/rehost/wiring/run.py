@@ -27,14 +27,13 @@ from rehost.http.address_policy import AddressPolicy
 from rehost.http.proxy import Proxies
 from rehost.http.redirects import Hops
 from rehost.images.verifier import ImageVerifier
-from rehost.ledger.entries import SqlLedger
+from rehost.ledger import Ledger
 from rehost.ledger.migrations import migrate
 from rehost.model import Source
 from rehost.run.limits import Limits
 from rehost.run.planner import Planner
 from rehost.run.recorder import Recorder
-from rehost.run.rows import Rows
-from rehost.run.run import Components, Run, safely
+from rehost.run.run import Components, Run
 from rehost.run.visitor import Visitor
 from rehost.settings import OriginOverride, Settings
 from rehost.store.layout import Layout
@@ -77,14 +76,14 @@ async def open_parts(
     me = worker()
     async with AsyncExitStack() as stack:
         ours, theirs = await stack.enter_async_context(open_databases(settings, clock, outage_seconds))
-        catalogues = [await TableCatalogue.open(ours, source) for source in sources]
+        catalogues = [await TableCatalogue.open(ours, source, is_joint=ours is theirs) for source in sources]
         await migrate(theirs)
         layouts = [Layout(source.path, settings.static_url_prefix) for source in sources]
         store = await stack.enter_async_context(
             LocalStore(settings.storage_dir, clock=clock, min_free_bytes=settings.min_free_bytes)
         )
-        ledger = SqlLedger(theirs, worker=me, lease_seconds=settings.lease_seconds, url=layouts[0].url)
-        await ledger.bury(identity.is_gone)
+        ledger = Ledger(theirs, me, lease_seconds=settings.lease_seconds, url=layouts[0].url)
+        await ledger.leases.release_dead_workers(identity.is_gone)
         origins = OriginRepository(theirs, worker=me.name, lease_seconds=settings.lease_seconds)
         shares = HostShares(
             theirs, worker=me.name, concurrency=settings.concurrency, lease_seconds=settings.lease_seconds
@@ -110,15 +109,13 @@ async def open_parts(
         inspector = await stack.enter_async_context(_inspector(settings, clock))
         fetcher = ImageFetcher(client, inspector, store, gate, clock, random, settings.attempts)
         learner = Learner(origins, _referers(settings), fetcher, gate, random, clock, listen)
-        joint = ours is theirs
         parts = []
         for catalogue, layout in zip(catalogues, layouts, strict=True):
             visitor = Visitor(learner, inspector, store, layout, clock, random)
-            rows = Rows(catalogue, layout, joint)
-            recorder = Recorder(ledger, store, rows, safely)
-            unveiler = DecoyCleaner(ledger, store, rows, learner)
-            planner = Planner(ledger, store, rows)
-            parts.append(Components(planner, visitor, recorder, ledger, politeness, gate, pulse, unveiler, store))
+            recorder = Recorder(ledger, store, catalogue, layout)
+            cleaner = DecoyCleaner(ledger, store, catalogue, layout, learner)
+            planner = Planner(ledger, store, catalogue, layout)
+            parts.append(Components(planner, visitor, recorder, ledger, politeness, gate, pulse, cleaner, store))
         yield parts
 
 

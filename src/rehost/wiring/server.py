@@ -19,13 +19,13 @@ from rehost.events import Listener
 from rehost.hosts.shares import HostShares
 from rehost.images.decoder_pool import Thumbnailer
 from rehost.images.sniff import sniff
-from rehost.ledger.entries import SqlLedger
+from rehost.ledger import Ledger
+from rehost.ledger.due import DueLinks
 from rehost.ledger.migrations import migrate
 from rehost.ledger.reports import Queries
 from rehost.model import Format
 from rehost.on_demand.http import ReadThrough
 from rehost.on_demand.service import OnDemandService
-from rehost.on_demand.shift import Intervals, OnDemandRun
 from rehost.server.api.actions import RunControl
 from rehost.server.api.live import Live
 from rehost.server.api.routes import Api
@@ -40,6 +40,8 @@ from rehost.store.layout import Layout
 from rehost.telemetry.log import log_event
 from rehost.wiring.databases import OUTAGE_SECONDS, open_databases, worker
 from rehost.wiring.run import limits_of, open_parts, open_run
+
+PATIENCE_SECONDS = 10.0  # a single picture on demand waits for a pause of its host up to this long
 
 
 def build_server(settings: Settings, at: str = "") -> Application:
@@ -90,7 +92,7 @@ def read_through(settings: Settings) -> ReadThrough:
         raise SettingsError("IMAGE_READ_THROUGH serves at /image: choose another IMAGE_STATIC_URL_PREFIX.")
     return ReadThrough(
         files(settings),
-        Lazy(lambda: _open_ledger(settings)),
+        Lazy(lambda: _open_due_links(settings)),
         Lazy(lambda: _open_on_demand(settings, listen=log_event)),
         wait_seconds=settings.timeout_seconds,
     )
@@ -117,14 +119,14 @@ async def _open_resources(settings: Settings, clock: Clock) -> AsyncIterator[Res
         url = Layout(settings.sources[0].path, settings.static_url_prefix).url
         yield Resources(
             Queries(theirs),
-            SqlLedger(theirs, worker=me, lease_seconds=settings.lease_seconds, url=url),
+            Ledger(theirs, me, lease_seconds=settings.lease_seconds, url=url),
             HostShares(theirs, worker=me.name, concurrency=settings.concurrency, lease_seconds=settings.lease_seconds),
             {each.name: await Titles.open(ours, each) for each in settings.sources},
         )
 
 
 @asynccontextmanager
-async def _open_ledger(settings: Settings) -> AsyncIterator[SqlLedger]:
+async def _open_due_links(settings: Settings) -> AsyncIterator[DueLinks]:
     """Open the ledger to look up single links.
 
     Raises:
@@ -132,8 +134,7 @@ async def _open_ledger(settings: Settings) -> AsyncIterator[SqlLedger]:
     """
     async with open_databases(settings, Clock(), outage_seconds=OUTAGE_SECONDS) as (_, database):
         await migrate(database)
-        url = Layout(url_prefix=settings.static_url_prefix).url
-        yield SqlLedger(database, worker=worker(), lease_seconds=settings.lease_seconds, url=url)
+        yield DueLinks(database)
 
 
 @asynccontextmanager
@@ -144,16 +145,11 @@ async def _open_on_demand(settings: Settings, listen: Listener) -> AsyncIterator
         OperatorError: a setting, the database, a table or the store cannot be used.
     """
     clock = Clock()
-    intervals = Intervals(renew_seconds=settings.lease_seconds / 4)
-    limits = limits_of(settings, settings.concurrency // 2)
-    limits = replace(limits, patience_seconds=intervals.patience_seconds)
+    limits = replace(limits_of(settings, settings.concurrency // 2), patience_seconds=PATIENCE_SECONDS)
     async with open_parts(settings, settings.sources, clock, limits, listen, OUTAGE_SECONDS) as parts:
-        one = parts[0]
-        run = OnDemandRun(one.ledger, one.politeness, one.gate, one.pulse, clock, intervals)
-        async for unconfirmed in one.store.unconfirmed():
-            await one.store.recover(unconfirmed, await one.ledger.held([file.key for file in unconfirmed]))
+        await parts[0].planner.recover()
         by_source = {source.name: own for source, own in zip(settings.sources, parts, strict=True)}
-        service = OnDemandService(by_source, run, limits, clock, listen)
+        service = OnDemandService(by_source, limits, clock, listen)
         yield service
         await service.close()
 

@@ -108,7 +108,7 @@ async def test_a_source_that_there_is_not_is_not_looked_at(page):
 async def test_links_of_a_worker_that_is_no_more_are_counted_once(page, desk, database_url):
     tasks = await desk.lease_all()
     await desk.record(1, [stored(task) for task in tasks[:2]])
-    await desk.ledger.release(tasks[2:])
+    await desk.ledger.leases.release(tasks[2:])
     async with another_desk(database_url, "gone", lease_seconds=-1.0) as gone:
         assert len(await gone.lease_all()) == 2
     async with by_uvicorn(page) as port:

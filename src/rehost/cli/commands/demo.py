@@ -111,7 +111,7 @@ async def _read(settings: Settings) -> tuple[dict[int, Result], dict[str, str]]:
     """Return the ledger's state of each link by case id, and the learned Referer by host."""
     from rehost import wiring  # noqa: PLC0415 - --help needs none of it
     from rehost.demo.cases import Result  # noqa: PLC0415 - as above
-    from rehost.ledger.standings import LinkFilter  # noqa: PLC0415 - as above
+    from rehost.ledger.reports import LinkFilter  # noqa: PLC0415 - as above
 
     async with wiring.open_queries(settings) as queries:
         page = await queries.links(LinkFilter(), limit=1000)  # more than there are cases

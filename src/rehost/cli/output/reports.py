@@ -16,8 +16,7 @@ from rehost.telemetry.format import count, duration, share, size
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    from rehost.ledger.reports import Queries
-    from rehost.ledger.standings import HostReport, LinkReport, RunReport, SourceReport
+    from rehost.ledger.reports import HostReport, LinkReport, Queries, RunReport, SourceReport
     from rehost.model import Rule
 
 RUNS = 5
@@ -232,7 +231,7 @@ async def read_status(queries: Queries, source: str, *, failed: bool) -> StatusR
 
 async def _failed_links(queries: Queries, source: str) -> Sequence[LinkReport]:
     """Return the links whose last visit failed, FAILED_LINKS at most."""
-    from rehost.ledger.standings import LinkFilter  # noqa: PLC0415 - imports SQLAlchemy; --help needs none of it
+    from rehost.ledger.reports import LinkFilter  # noqa: PLC0415 - imports SQLAlchemy; --help needs none of it
 
     found: list[LinkReport] = []
     for state in (State.REFUSED, State.DEFERRED):

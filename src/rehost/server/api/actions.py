@@ -58,7 +58,7 @@ class RunControl:
     async def _execute(self, source: str) -> None:
         try:
             async with self._opening(source) as self._run:
-                await self._run.go()
+                await self._run.execute()
         except OperatorError as error:
             logger.error("run stopped reason=%r", str(error))  # noqa: TRY400 - for the operator, without a traceback
             raise
@@ -87,8 +87,8 @@ class Actions:
         chosen = self.api.source(source)
         ledger = (await self.api.resources.get()).ledger
         if key:
-            return ActionResult(await ledger.forget_wait(chosen, key, position))
-        return ActionResult(await ledger.forget_waits(chosen, reason))
+            return ActionResult(await ledger.due.forget_wait(chosen, key, position))
+        return ActionResult(await ledger.due.forget_waits(chosen, reason))
 
     async def pause(self, host: RequiredHost, seconds: Seconds = 86400) -> ActionResult:
         """Send no requests to a host for a while. Workers learn of it within seconds."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from starlette.responses import Response
 
-from rehost.ledger.standings import SourceReport
+from rehost.ledger.reports import SourceReport
 from rehost.model import State
 from rehost.server.api.routes import Api
 

@@ -9,7 +9,7 @@ from itertools import groupby
 from rehost.errors import Permanent
 from rehost.http.url import normalise, origin_of
 from rehost.ledger import Queries
-from rehost.ledger.standings import HostReport, RootReport
+from rehost.ledger.reports import HostReport, RootReport
 from rehost.model import Rule
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from fastapi import HTTPException
 
 from rehost.errors import CatalogueError
-from rehost.ledger.standings import Change, HostReport, LinkFilter, LinkReport, RunReport, SourceReport, Twin, Visit
+from rehost.ledger.reports import Change, HostReport, LinkFilter, LinkReport, RunReport, SourceReport, Twin, Visit
 from rehost.model import State
 from rehost.server.api.http import (
     MAX_RUN,

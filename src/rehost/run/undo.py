@@ -1,0 +1,52 @@
+"""Takes a run back: every row it wrote gets the local URL from before, unless somebody has changed the row since."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from rehost.catalogue.table import Restore, TableCatalogue
+from rehost.ledger.runs import Runs
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What undoing a run has done, in rows."""
+
+    restored: int
+    left: int  # changed by somebody since, and left alone
+
+
+async def undo(
+    runs: Runs, run: int, catalogue: TableCatalogue, *, is_there: Callable[[str], bool] = lambda _url: True
+) -> Undone:
+    """Put the column back as it was before a run, row by row where nobody has changed the row since.
+
+    A second call finds nothing left to do. The copies stay, and the next run points the rows at them again. Rows that a
+    run cleared (decoys) stay cleared: those copies are in quarantine.
+
+    Args:
+        runs: the ledger's.
+        run: the run's number.
+        catalogue: the source that it wrote.
+        is_there: returns whether a local URL still leads to a file. One that does not is put back as nothing, for no
+            row may point at a file that is gone (invariant 1).
+
+    Raises:
+        LedgerError: there is no such run of this source.
+        OperatorError: a database cannot be used.
+    """
+    await runs.check(run, catalogue.name)
+    restored, seen, last = 0, 0, 0
+    while group := await runs.changes(run, last):
+        last = group[-1].number
+        group = [
+            replace(change, before=None) if change.before and not is_there(change.before) else change
+            for change in group
+        ]
+        restores = [Restore(change.row_key, change.url, change.before, change.after) for change in group]
+        restored += await catalogue.restore(restores)
+        await runs.mark_restored(catalogue.name, group)
+        seen += len(group)
+    await runs.mark_undone(run)
+    return Undone(restored, seen - restored)
