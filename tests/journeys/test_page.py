@@ -100,7 +100,7 @@ def test_the_overview_tells_what_shows_and_why_the_rest_does_not(open_page):
     assert page.locator(".hero strong").text_content() == "93.9%"
     assert page.locator(".reasons code").first.text_content() == "gone"
     assert page.get_by_text("oss.ownsite.example").is_visible()
-    page.get_by_text("No run is going on").wait_for()  # live
+    page.get_by_text("No run is in progress").wait_for()  # live
     page.locator(".curve canvas").wait_for()
     assert page.locator(".bars canvas").is_visible()
     assert "null" not in page.locator("main").inner_text()
@@ -246,7 +246,7 @@ def test_a_broken_one_says_why_and_what_can_be_done(open_page):
 
     page.locator("dialog .trouble").wait_for()
 
-    assert "What can be done: Put another link into the row" in page.locator("dialog").text_content()
+    assert "What you can do: Put another link into the row" in page.locator("dialog").text_content()
     assert page.locator("dialog .act").count() == 0  # nobody may act here
 
 
@@ -256,10 +256,10 @@ def test_with_the_token_an_origin_is_paused_and_resumed_and_a_broken_one_retried
     page.locator("dialog input").fill(TOKEN)
     page.locator("dialog input").press("Enter")
     row = page.locator("tr", has_text="cdn.detour.example")
-    row.get_by_role("button", name="Pause a day").click()
+    row.get_by_role("button", name="Pause for a day").click()
     row.get_by_text("paused for").wait_for()
     row.get_by_role("button", name="Resume").click()
-    row.get_by_role("button", name="Pause a day").wait_for()
+    row.get_by_role("button", name="Pause for a day").wait_for()
 
     page.locator(".reasons a", has_text="decoy").click()
     page.locator(".tile").first.click()
@@ -274,7 +274,7 @@ def test_a_picture_tells_its_history(open_page):
     lines = page.locator(".history li")
     lines.first.wait_for()
 
-    assert [line.split("\n")[1] for line in lines.all_inner_texts()] == ["Written into the row", "A whole picture came"]
+    assert [line.split("\n")[1] for line in lines.all_inner_texts()] == ["Row updated", "Picture stored"]
     assert "· run 1" in lines.first.inner_text()
 
 

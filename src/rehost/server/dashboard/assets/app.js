@@ -1,45 +1,18 @@
-// The frame: tabs, language, token, and which view is shown.
-import { ask, act, token } from "./call.js";
+// The frame of the page: tabs, language, token, and which view is shown.
+import { server, TOKEN_CHANGED } from "./actions.js";
+import { ask, token } from "./call.js";
 import { el } from "./dom.js";
 import { gallery } from "./gallery.js";
 import { overview } from "./overview.js";
 import { language, switchLanguage, text } from "./words.js";
 
 const main = document.getElementById("main");
-const toast = document.getElementById("toast");
 const views = { "": overview, gallery };
-const state = { server: { acts: false, version: "" }, sources: [], source: "", leave: () => {} };
+const state = { sources: [], source: "", leave: () => {} };
 
-export function address() {
+function address() {
   const [path, search = ""] = location.hash.replace(/^#\/?/, "").split("?");
   return { path, values: Object.fromEntries(new URLSearchParams(search)) };
-}
-
-export function say(words) {
-  toast.textContent = words;
-  toast.className = "shown";
-  clearTimeout(say.timer);
-  say.timer = setTimeout(() => (toast.className = ""), 4000);
-}
-
-// A button that acts, where somebody may; nothing where nobody may.
-export function action(label, path, values, told, then = () => {}) {
-  if (!state.server.acts || !token.get()) return null;
-  const button = el("button", { class: "act", type: "button" }, label);
-  button.addEventListener("click", async () => {
-    button.disabled = true;
-    try {
-      say(told(await act(path, values())));
-      then();
-    } catch (error) {
-      const isWrong = error.status === 401;
-      if (isWrong) { token.set(""); frame(); }
-      say(isWrong ? text("wrongtoken") : error.message);
-    } finally {
-      button.disabled = false;
-    }
-  });
-  return button;
 }
 
 function frame() {
@@ -53,15 +26,15 @@ function frame() {
       ...state.sources.map((each) => el("option", { value: each, selected: each === state.source }, each)));
     tools.push(choice);
   }
-  if (state.server.acts) {
+  if (server.acts) {
     const label = token.get() ? text("lock") : text("unlock");
     tools.push(el("button", { type: "button", class: "quiet", onclick: token.get() ? lock : unlock }, label));
   }
   tools.push(el("button", { type: "button", class: "quiet", id: "language", lang: language === "zh" ? "en" : "zh-CN", onclick: switchLanguage }, text("other")));
   document.getElementById("tools").replaceChildren(...tools);
   document.getElementById("footer").replaceChildren(
-    el("span", {}, `rehost ${state.server.version}`), el("a", { href: "docs" }, text("api")),
-    state.server.acts ? "" : el("span", {}, text("readonly")));
+    el("span", {}, `rehost ${server.version}`), el("a", { href: "docs" }, text("api")),
+    server.acts ? "" : el("span", {}, text("readonly")));
 }
 
 function lock() { token.set(""); show(); }
@@ -88,13 +61,13 @@ async function show() {
   main.replaceChildren(place);
   const leave = (await (views[path] || overview)(place, { source: state.source, values })) || (() => {});
   if (place.isConnected) state.leave = leave;
-  else leave(); // another view was chosen while this one was asking
+  else leave(); // another view was chosen while this one was loading
 }
 
 async function begin() {
   try {
     const response = await fetch("api/server");
-    state.server = await response.json();
+    Object.assign(server, await response.json());
     state.sources = await ask("sources");
     state.source = state.sources[0];
     await show();
@@ -106,4 +79,5 @@ async function begin() {
 }
 
 addEventListener("hashchange", show);
+document.addEventListener(TOKEN_CHANGED, frame);
 begin();

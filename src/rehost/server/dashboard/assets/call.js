@@ -21,7 +21,7 @@ export async function act(path, values = {}) {
 }
 
 async function read(response) {
-  const told = await response.json().catch(() => ({ error: `${response.status}` }));
-  if (!response.ok) throw Object.assign(new Error(told.error), { status: response.status });
-  return told;
+  const answer = await response.json().catch(() => ({ error: `${response.status}` }));
+  if (!response.ok) throw Object.assign(new Error(answer.error), { status: response.status });
+  return answer;
 }

@@ -1,9 +1,9 @@
-// The charts: the curve and the bars are uPlot's (vendor/); the one bar of the whole is made of links.
+// The charts: uPlot (vendor/) draws the curve and the bars; the stacked bar is made of links.
 /* global uPlot */
 import { el } from "./dom.js";
 import { clock } from "./words.js";
 
-// One bar of parts; each part is a link to what it counts.
+// A stacked bar; each part is a link to the pictures it counts.
 export function stack(parts) {
   const whole = parts.reduce((sum, part) => sum + part.value, 0) || 1;
   const bar = el("div", { class: "stack" });
@@ -15,15 +15,15 @@ export function stack(parts) {
   return bar;
 }
 
-// A bar of its own length; widths go through the style object, which the page's policy allows.
+// A bar that shows value / most; the width is set through the style object, which the page's policy allows.
 export function meter(value, most, kind = "") {
   const inner = el("span", { class: `fill ${kind}` });
   inner.style.width = `${value && most ? Math.max((100 * value) / most, 0.8) : 0}%`;
   return el("span", { class: "meter", "aria-hidden": "true" }, inner);
 }
 
-// A curve over the last minutes: [moments, values], moments in seconds since 1970. It takes its colours from the style
-// sheet whenever they change, and its width from where it stands.
+// A curve over the last minutes: [moments, values], moments in seconds since 1970. Colours come from the style sheet and
+// follow its changes; the width is that of the element around it.
 export function curve(label, written) {
   const place = el("div", { class: "curve", role: "img", "aria-label": label });
   const schemes = matchMedia("(prefers-color-scheme: dark)");
@@ -50,7 +50,7 @@ export function curve(label, written) {
   };
 }
 
-// Bars under the lines of a list, one for each value, from the first line down; every line is `line` pixels high.
+// Horizontal bars behind the lines of a list, one per value, top down; each line is `line` pixels high.
 export function bars(line, kind) {
   const place = el("div", { class: "bars", "aria-hidden": "true" });
   const schemes = matchMedia("(prefers-color-scheme: dark)");

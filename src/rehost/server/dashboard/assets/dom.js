@@ -1,4 +1,4 @@
-// Elements without markup: whatever a row contains becomes text, never HTML.
+// Elements without markup: all content becomes text, never HTML.
 export const el = (name, attributes = {}, ...children) => fill(document.createElement(name), attributes, children);
 
 function fill(node, attributes, children) {
@@ -10,13 +10,13 @@ function fill(node, attributes, children) {
   return put(node, ...children);
 }
 
-// Have these children and no others in a node; what is null is none.
+// Replace the children of a node; null and undefined are left out.
 export function put(node, ...children) {
   node.replaceChildren(...children.filter((each) => each !== null && each !== undefined));
   return node;
 }
 
-// A link out of the page, for addresses that rows contain: only http and https can be followed.
+// A link that leaves the page, for addresses from rows: only http and https can be followed.
 export function outward(url) {
   if (!/^https?:\/\//i.test(url)) return el("span", { class: "url" }, url);
   return el("a", { class: "url", href: url, target: "_blank", rel: "noopener noreferrer" }, url);

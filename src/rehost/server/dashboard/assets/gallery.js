@@ -1,5 +1,5 @@
-// The pictures themselves: thumbnails on the wall, loaded only where they come into sight; the copy where one opens.
-import { action, say } from "./app.js";
+// The pictures: thumbnails, loaded when they scroll into view; the copy itself once a picture is opened.
+import { action, say } from "./actions.js";
 import { ask, query } from "./call.js";
 import { el, outward } from "./dom.js";
 import { advice, bytes, moment, number, reason, reasonNames, text } from "./words.js";
@@ -71,7 +71,7 @@ async function sheet({ source, row_key, position }) {
   const retry = failed ? action(text("retry"), "retry", () => ({ source, key: row_key, position }), (done) => text("did", done.changed), () => dialog.close()) : null;
   const trouble = failed && link.reason
     ? el("div", { class: "trouble" }, el("b", {}, reason(link.reason)), " ", el("code", {}, link.reason), el("p", {}, `${text("cando")}: ${advice(link.reason)}`)) : null;
-  const lines = course(visits, history, link.url);
+  const lines = events(visits, history, link.url);
   dialog.className = "";
   dialog.replaceChildren(
     el("div", { class: "stage" }, picture(link, title, false)),
@@ -93,9 +93,9 @@ async function sheet({ source, row_key, position }) {
   if (!dialog.open) dialog.showModal();
 }
 
-// Visits and what was written into the row, as one course of events, the latest first.
-function course(visits, history, now) {
-  const of = (at, run, ...told) => ({ at, line: el("li", {}, el("small", {}, `${moment(at)} · ${text("run")} ${run}`), ...told) });
+// Visits and changes of the row as one list of events, the latest first.
+function events(visits, history, now) {
+  const of = (at, run, ...parts) => ({ at, line: el("li", {}, el("small", {}, `${moment(at)} · ${text("run")} ${run}`), ...parts) });
   const visited = visits.map((visit) => of(visit.last_at, visit.run,
     el("div", {}, el("span", { class: `dot ${DOTS[visit.outcome]}` }), visit.reason ? reason(visit.reason) : text(`end-${visit.outcome}`),
       visit.reason ? el("code", {}, ` ${visit.reason}`) : null),

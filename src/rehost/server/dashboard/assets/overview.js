@@ -1,5 +1,5 @@
-// How things stand, at one glance: what shows, what a run does now, the disk, the reasons, the origins, the runs.
-import { action } from "./app.js";
+// The overview: pictures that show, the run in progress, the disk, the reasons, the origins, the runs.
+import { action } from "./actions.js";
 import { ask, query } from "./call.js";
 import { bars, curve, meter, stack } from "./charts.js";
 import { el, put } from "./dom.js";
@@ -72,7 +72,7 @@ function watch(card, hero, source, refresh) {
     stream = new EventSource(`api/live${query({ source })}`);
     listen(stream);
   };
-  // A browser comes back by itself when a stream ends, but not after a refusal.
+  // A browser reconnects by itself when a stream ends, but not after an error status.
   const listen = (stream) => {
     stream.addEventListener("error", () => { if (stream.readyState === EventSource.CLOSED) timer = setTimeout(open, 5000); });
     stream.addEventListener("course", (event) => beats.splice(0, beats.length, ...JSON.parse(event.data)));
@@ -99,20 +99,20 @@ function showDisk(card, usage) {
     usage.expected_size ? el("p", { class: "soft" }, text("expected", bytes(usage.expected_size))) : null);
 }
 
-const LINE = 46; // pixels of a reason's line; style.css has them too
+const LINE = 46; // height of a reason's line in pixels; style.css has the same
 
 function reasons(card, source, refresh) {
   const drawn = bars(LINE, "--refused");
   const list = el("ul", { class: "reasons" });
   const whole = el("div", { class: "plot" }, drawn.place, list);
   const show = (standing) => {
-    const told = Object.entries(standing.reasons);
+    const counts = Object.entries(standing.reasons);
     const isWhole = standing.states.held > 0 && Object.entries(standing.states).every(([name, count]) => name === "held" || !count);
-    put(list, ...told.map(([name, count]) => el("li", { title: advice(name) },
+    put(list, ...counts.map(([name, count]) => el("li", { title: advice(name) },
       el("a", { href: at({ reason: name }) }, el("span", {}, reason(name)), el("code", {}, name), el("b", {}, number(count))))));
-    const all = told.length ? action(text("retryall"), "retry", () => ({ source }), (done) => text("did", done.changed), refresh) : null;
-    put(card, heading(text("why"), all), told.length ? whole : el("p", { class: "soft" }, text(isWhole ? "none" : "nofailure")));
-    drawn.draw(told.map(([, count]) => count));
+    const all = counts.length ? action(text("retryall"), "retry", () => ({ source }), (done) => text("did", done.changed), refresh) : null;
+    put(card, heading(text("why"), all), counts.length ? whole : el("p", { class: "soft" }, text(isWhole ? "none" : "nofailure")));
+    drawn.draw(counts.map(([, count]) => count));
   };
   return { show, end: drawn.end };
 }
@@ -138,18 +138,18 @@ function origins(card, refresh) {
       cell: (origin) => [origin.next_due_seconds === null ? "–" : text("within", span(origin.next_due_seconds))] },
     { id: "act", label: "", end: true, cell: (origin) => [button(origin)] },
   ]);
-  return (told) => { card.hidden = !told.origins.length; put(card, heading(text("origins")), table.place); table.show(told.origins); };
+  return (report) => { card.hidden = !report.origins.length; put(card, heading(text("origins")), table.place); table.show(report.origins); };
 }
 
 function runs(card) {
   const end = (run) => (run.is_alive ? text("goingon") : run.ended_at === null ? text("killed") : run.interrupted ? text("interrupted") : span(run.seconds));
-  const told = (value, written) => (value === null ? "…" : written(value));
+  const known = (value, written) => (value === null ? "…" : written(value));
   const table = grid(text("runs"), [
     { id: "run", label: text("began"), value: (run) => run.run, cell: (run) => [moment(run.started_at), el("small", {}, `#${run.run} · ${run.os_user}@${run.host}`)] },
     { id: "took", label: text("took"), value: (run) => run.seconds ?? undefined, cell: (run) => [run.undone_at ? `${end(run)} · ${text("undone")}` : end(run)] },
-    { id: "held", label: text("held"), value: (run) => run.held ?? undefined, cell: (run) => [told(run.held, number)] },
-    { id: "failed", label: text("failed"), value: (run) => run.failed ?? undefined, cell: (run) => [told(run.failed, number)] },
-    { id: "size", label: text("received"), value: (run) => run.size ?? undefined, end: true, cell: (run) => [told(run.size, bytes)] },
+    { id: "held", label: text("held"), value: (run) => run.held ?? undefined, cell: (run) => [known(run.held, number)] },
+    { id: "failed", label: text("failed"), value: (run) => run.failed ?? undefined, cell: (run) => [known(run.failed, number)] },
+    { id: "size", label: text("received"), value: (run) => run.size ?? undefined, end: true, cell: (run) => [known(run.size, bytes)] },
   ], 8);
   return (listed) => { put(card, heading(text("runs")), listed.length ? table.place : el("p", { class: "soft" }, text("empty"))); table.show(listed); };
 }

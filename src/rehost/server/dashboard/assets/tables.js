@@ -1,12 +1,12 @@
-// Tables: TanStack's core (vendor/) keeps their order and how many rows show; the elements are ours, so that whatever a
-// row contains becomes text.
+// Tables: TanStack's core (vendor/) keeps order and page size; the elements are ours, so that all content of a row
+// becomes text.
 /* global TableCore */
 import { el, put } from "./dom.js";
 import { text } from "./words.js";
 
 const FIRST = 20;
 
-// Columns: { id, label, value (what it is sorted by; none: not at all), cell (row -> children), end (to the right) }.
+// Columns: { id, label, value (sort key; omit it to forbid sorting), cell (row -> children), end (align right) }.
 export function grid(label, columns, first = FIRST) {
   const place = el("div", { class: "scroll" });
   let state = { sorting: [], pagination: { pageIndex: 0, pageSize: first } };

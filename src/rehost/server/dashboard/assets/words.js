@@ -1,4 +1,4 @@
-// What the page says, in English and Chinese; and numbers as each writes them.
+// The page's texts in English and Chinese, and numbers as each language writes them.
 const KEPT = "rehost-language";
 const liked = (navigator.languages || [navigator.language]).find((each) => /^(zh|en)/i.test(each)) || "en";
 export const language = localStorage.getItem(KEPT) || (/^zh/i.test(liked) ? "zh" : "en");
@@ -10,66 +10,66 @@ export function switchLanguage() {
 }
 
 const TEXTS = {
-  overview: ["Overview", "总览"], gallery: ["Gallery", "图库"], api: ["API", "接口"], other: ["中文", "English"],
+  overview: ["Overview", "总览"], gallery: ["Gallery", "图库"], api: ["API", "接口文档"], other: ["中文", "English"],
   shows: ["of the pictures show", "的图片能正常显示"], of: ["of", "/"], links: ["{0} link|{0} links", "{0} 条链接"],
-  held: ["held", "已保存"], wanted: ["wanted", "待获取"], leased: ["in work", "处理中"], deferred: ["deferred", "稍后重试"], refused: ["refused", "无法获取"],
-  live: ["Right now", "当前任务"], running: ["A run is going on", "任务进行中"], idle: ["No run is going on", "当前没有任务"],
-  rate: ["links per second", "条/秒"], speed: ["per second", "每秒"], left: ["to go", "剩余"],
-  nextat: ["Next attempt", "下次尝试"], run: ["run", "任务"], 
-  due: ["due now", "已到期"], next: ["next attempt in {0}", "下次尝试：{0}后"], away: ["The server cannot answer just now; the page tries again.", "服务器暂时无法应答，页面会自动重试。"],
-  disk: ["Disk", "磁盘"], taken: ["taken by copies", "副本占用"], free: ["free", "可用"], expected: ["About {0} still to come", "预计还需约 {0}"],
-  full: ["Full in {0}", "预计 {0}后写满"], never: ["Years away from full at this week's pace", "按本周速度，多年内不会写满"], growthless: ["Nothing came this week", "本周没有新增"],
+  held: ["held", "已保存"], wanted: ["wanted", "待获取"], leased: ["in progress", "处理中"], deferred: ["deferred", "稍后重试"], refused: ["refused", "无法获取"],
+  live: ["Current run", "当前任务"], running: ["A run is in progress", "任务运行中"], idle: ["No run is in progress", "当前没有任务"],
+  rate: ["links per second", "条/秒"], speed: ["per second", "每秒"], left: ["left", "剩余"],
+  nextat: ["Next attempt", "下次尝试"], run: ["run", "任务"],
+  due: ["due now", "现可处理"], next: ["next attempt in {0}", "{0}后再次尝试"], away: ["The server cannot answer at the moment; the page will try again.", "服务器暂时无法响应，页面会自动重试。"],
+  disk: ["Disk", "磁盘"], taken: ["used by copies", "副本占用"], free: ["free", "可用"], expected: ["About {0} still to come", "预计还需约 {0}"],
+  full: ["Full in {0}", "预计 {0}后写满"], never: ["At this week's rate it lasts for years", "按本周的速度，多年内不会写满"], growthless: ["Nothing was added this week", "本周没有新增"],
   why: ["Why pictures are missing", "缺图原因"], none: ["Every picture is held.", "所有图片均已保存。"], nofailure: ["Nothing has failed.", "没有失败的链接。"],
-  origins: ["Origins", "源站"], origin: ["Origin", "源站"], within: ["in {0}", "{0}后"], rule: ["Shown to it", "所需 Referer"], state: ["State", "状态"],
-  paused: ["paused for", "暂停"], calm: ["answers", "正常"], untried: ["unproven", "未验证"], decoys: ["notices known: {0}", "已识别占位图：{0}"], originless: ["of no origin", "无源站"],
-  "rule-none": ["no Referer", "不带 Referer"], "rule-origin": ["its own address", "主机自身地址"], "rule-site": ["its site's address", "主站地址"], "rule-page": ["the row's page", "来源页面"],
-  runs: ["Runs", "任务记录"], began: ["Began", "开始"], took: ["Took", "用时"], received: ["Received", "接收"], failed: ["failed", "失败"],
-  killed: ["ended without a word", "异常结束"], interrupted: ["interrupted", "被中断"], undone: ["undone", "已撤销"], goingon: ["going on", "进行中"],
+  origins: ["Origins", "源站"], origin: ["Origin", "源站"], within: ["in {0}", "{0}后"], rule: ["Referer", "所需 Referer"], state: ["State", "状态"],
+  paused: ["paused for", "已暂停，剩余"], calm: ["works", "正常"], untried: ["not verified yet", "尚未验证"], decoys: ["known decoys: {0}", "已识别的占位图：{0}"], originless: ["not a valid URL", "不是有效网址"],
+  "rule-none": ["no Referer", "不带 Referer"], "rule-origin": ["the origin's own address", "源站自身地址"], "rule-site": ["the site's address", "所属网站地址"], "rule-page": ["the row's page", "来源页面"],
+  runs: ["Runs", "任务记录"], began: ["Started", "开始时间"], took: ["Duration", "用时"], received: ["Received", "接收"], failed: ["failed", "失败"],
+  killed: ["killed", "异常终止"], interrupted: ["interrupted", "已中断"], undone: ["undone", "已撤销"], goingon: ["in progress", "进行中"],
   search: ["Key, title or link", "编号、标题或链接"], anystate: ["Any state", "全部状态"], anyreason: ["Any reason", "全部原因"], anyorigin: ["Any origin", "全部源站"],
-  more: ["Show more", "显示更多"], nothing: ["Nothing fits. Loosen a filter.", "没有符合条件的结果，请放宽筛选。"], empty: ["Nothing noted yet: start a run with `rehost run`.", "尚无记录：请先执行 rehost run。"],
-  link: ["Link", "原始链接"], page: ["Page", "来源页面"], local: ["Local URL", "本地地址"], final: ["Came from", "实际来源"], digest: ["SHA-256", "SHA-256"], size: ["Size", "大小"],
-  dimensions: ["Dimensions", "尺寸"], visited: ["Visited", "最近访问"], saved: ["Held since", "保存时间"], evidence: ["Seen", "依据"], row: ["Row", "记录"],
-  history: ["History", "历史"], wrote: ["Written into the row", "回写到记录"], times: ["{0} times in a row, since {1}", "连续 {0} 次，始于 {1}"],
-  "end-held": ["A whole picture came", "已取得完整图片"], "end-adopted": ["Already in the store, proven and kept", "存储中已有，验证后保留"], "end-unchanged": ["Not changed at its origin", "源站未变化"], "end-overtaken": ["A picture came, but the row had another link by then", "已取得图片，但该行链接已变更"], "end-deferred": ["No picture yet", "暂未取得"], "end-refused": ["No picture", "无法获取"], close: ["Close", "关闭"], open: ["Open the copy", "打开副本"], cando: ["What can be done", "可以怎么做"], nohistory: ["Nothing yet.", "暂无。"],
-  token: ["Token", "令牌"], unlock: ["Unlock actions", "解锁操作"], lock: ["Lock actions", "锁定操作"], readonly: ["Read only: this server has no REHOST_TOKEN.", "只读：服务器未设置 REHOST_TOKEN。"],
-  tokenask: ["The operator's token (REHOST_TOKEN). It stays in this tab.", "管理员令牌（REHOST_TOKEN），仅保存在此标签页。"], save: ["Unlock", "解锁"],
-  wrongtoken: ["That is not the operator's token. Unlock actions with the right one.", "令牌不正确，请用正确的令牌重新解锁。"],
-  retry: ["Retry", "重试"], retrythese: ["Retry these", "重试这些"], alike: ["Same picture in", "相同图片"], retryall: ["Retry all", "全部重试"], pause: ["Pause a day", "暂停一天"], resume: ["Resume", "恢复"], start: ["Start a run", "开始任务"],
-  did: ["Done: {0} due now.", "完成：{0} 条已到期待取。"], didpause: ["{0} is left alone.", "已暂停 {0}。"], didresume: ["{0} may be asked again.", "已恢复 {0}。"], didstart: ["The run is on its way.", "任务已开始。"],
-  unshown: ["Your browser does not show this format.", "浏览器不支持显示此格式。"], nocopy: ["No copy yet", "尚无副本"], source: ["Source", "数据源"],
+  more: ["Show more", "显示更多"], nothing: ["No matches. Remove a filter.", "没有符合条件的结果，请放宽筛选条件。"], empty: ["No links yet: start with `rehost run`.", "尚无记录：请先执行 rehost run。"],
+  link: ["Link", "原始链接"], page: ["Page", "来源页面"], local: ["Local URL", "本地地址"], final: ["Redirected to", "实际来源"], digest: ["SHA-256", "SHA-256"], size: ["Size", "大小"],
+  dimensions: ["Dimensions", "尺寸"], visited: ["Last visit", "最近访问"], saved: ["Held since", "保存时间"], evidence: ["Evidence", "依据"], row: ["Row", "记录"],
+  history: ["History", "历史"], wrote: ["Row updated", "已更新记录"], times: ["{0} times in a row, since {1}", "自 {1} 起连续 {0} 次"],
+  "end-held": ["Picture stored", "已保存完整图片"], "end-adopted": ["Already in the store: verified and kept", "存储中已有，验证后保留"], "end-unchanged": ["Unchanged at the origin", "源站图片未变化"], "end-overtaken": ["Picture received, but the row's link had changed meanwhile", "已取得图片，但该行链接已变更"], "end-deferred": ["No picture yet", "暂未取得"], "end-refused": ["No picture", "无法获取"], close: ["Close", "关闭"], open: ["Open the copy", "打开副本"], cando: ["What you can do", "处理建议"], nohistory: ["Nothing yet.", "暂无。"],
+  token: ["Token", "令牌"], unlock: ["Unlock actions", "解锁操作"], lock: ["Lock actions", "锁定操作"], readonly: ["Read-only: this server has no REHOST_TOKEN.", "只读：服务器未设置 REHOST_TOKEN。"],
+  tokenask: ["The operator's token (REHOST_TOKEN). It stays in this tab.", "管理员令牌（REHOST_TOKEN），仅保存在当前标签页。"], save: ["Unlock", "解锁"],
+  wrongtoken: ["This is not the operator's token. Unlock actions with the right one.", "令牌不正确，请使用正确的令牌重新解锁。"],
+  retry: ["Retry", "重试"], retrythese: ["Retry these", "重试这些"], alike: ["Same picture in", "相同图片"], retryall: ["Retry all", "全部重试"], pause: ["Pause for a day", "暂停一天"], resume: ["Resume", "恢复"], start: ["Start a run", "开始任务"],
+  did: ["Done: {0} due now.", "完成：{0} 条链接可立即重试。"], didpause: ["{0} is paused.", "已暂停 {0}。"], didresume: ["{0} is no longer paused.", "已恢复 {0}。"], didstart: ["The run has started.", "任务已开始。"],
+  unshown: ["Your browser cannot show this format.", "浏览器不支持显示此格式。"], nocopy: ["No copy yet", "尚无副本"], source: ["Source", "数据源"],
 };
 
-// Reason: what it means, and what can be done; for people who never read a log.
+// For each reason: what it means, and what to do; for people who do not read logs.
 const REASONS = {
-  "not-a-url": [["The cell holds no web address", "单元格里不是网址"], ["Correct the link in the row; the next run takes the new one.", "修正该行的链接，下次任务会自动处理。"]],
-  "address-refused": [["The address is not public", "地址不是公网地址"], ["If it is yours, allow its network: IMAGE_ALLOW_NETWORKS.", "若是自有网络，请在 IMAGE_ALLOW_NETWORKS 中放行。"]],
-  "port-refused": [["A port that browsers refuse", "端口被浏览器禁止"], ["Correct the link in the row.", "修正该行的链接。"]],
-  "robots-refused": [["The site's robots rules ask not to", "站点 robots 规则不允许"], ["Ask the site, or decide for it in rehost.toml.", "联系站点，或在 rehost.toml 中为该主机单独设定。"]],
-  unresolved: [["The host name does not exist", "域名无法解析"], ["Often passes; else look for the picture elsewhere.", "通常是暂时的；否则需另寻图片。"]],
-  unreachable: [["No connection could be made", "无法建立连接"], ["It is tried again by itself. Check this machine's network if all hosts fail.", "会自动重试；若全部主机失败，请检查本机网络。"]],
-  "tls-failed": [["The certificate is not acceptable", "证书无法接受"], ["It is tried again by itself; the site must renew its certificate.", "会自动重试；需站点更新证书。"]],
-  "timed-out": [["It took too long", "超时"], ["It is tried again by itself; raise IMAGE_DOWNLOAD_TIMEOUT for slow hosts.", "会自动重试；慢主机可调大 IMAGE_DOWNLOAD_TIMEOUT。"]],
-  gone: [["The picture is gone", "图片已被删除"], ["Put another link into the row; the next run takes it.", "在该行换上新的链接，下次任务会自动处理。"]],
-  "hotlink-refused": [["The host refuses us", "主机拒绝访问"], ["Lay down what it wants to see (Referer, cookies) in rehost.toml, then retry.", "在 rehost.toml 中指定所需的 Referer 或 Cookie，再重试。"]],
-  throttled: [["The host asks to come back later", "主机要求稍后再来"], ["Nothing: rehost slows down and comes back.", "无需处理：会自动放慢并重试。"]],
-  "origin-error": [["The host is failing", "主机出错"], ["Nothing: it is tried again by itself.", "无需处理：会自动重试。"]],
-  "unexpected-status": [["An answer that is no picture", "应答不是图片"], ["Open the link to see what it says.", "打开链接查看其内容。"]],
-  "too-many-redirects": [["Redirected in circles", "重定向过多"], ["Correct the link in the row.", "修正该行的链接。"]],
-  malformed: [["A broken answer", "应答格式错误"], ["It is tried again by itself.", "会自动重试。"]],
-  truncated: [["The picture is cut short", "图片不完整"], ["It is tried again; if the file itself is damaged, replace the link.", "会重试；若源文件已损坏，请更换链接。"]],
-  "too-large": [["Larger than the limits", "超出大小限制"], ["Raise IMAGE_MAX_BYTES or IMAGE_MAX_PIXELS, then retry.", "调大 IMAGE_MAX_BYTES 或 IMAGE_MAX_PIXELS 后重试。"]],
-  empty: [["An empty file", "文件为空"], ["Replace the link in the row.", "更换该行的链接。"]],
-  "not-an-image": [["Not a picture at all", "内容不是图片"], ["Open the link to see what it is, and replace it.", "打开链接查看内容并更换。"]],
-  "unsupported-format": [["A format that cannot be proven", "暂不支持的格式"], ["A HEIC needs the extra rehost[heic]; else replace the link.", "HEIC 需安装 rehost[heic]；其他格式请更换链接。"]],
-  svg: [["An SVG, which can run scripts", "SVG 可能含脚本，不予保存"], ["Replace the link by one to a bitmap.", "换成位图链接。"]],
-  corrupt: [["The picture is damaged", "图片已损坏"], ["Replace the link in the row.", "更换该行的链接。"]],
-  decoy: [["A notice in place of the picture", "返回的是占位图"], ["Lay down what the host wants to see in rehost.toml, or replace the link.", "在 rehost.toml 中指定该主机所需的请求头，或更换链接。"]],
-  bug: [["rehost itself failed", "程序内部错误"], ["The log has the details; please report it.", "日志中有详情，请反馈。"]],
+  "not-a-url": [["The cell does not contain a URL", "单元格内容不是网址"], ["Correct the link in the row; the next run uses the new one.", "请修正该行的链接，下次任务会自动处理。"]],
+  "address-refused": [["The address is not public", "不是公网地址"], ["If it is yours, allow its network: IMAGE_ALLOW_NETWORKS.", "若是自有网络，请在 IMAGE_ALLOW_NETWORKS 中放行。"]],
+  "port-refused": [["Browsers block this port", "浏览器禁止访问该端口"], ["Correct the link in the row.", "请修正该行的链接。"]],
+  "robots-refused": [["The site's robots rules forbid it", "站点的 robots 规则不允许"], ["Ask the site, or set `robots` for this origin in rehost.toml.", "请联系站点，或在 rehost.toml 中为该源站单独设置 robots。"]],
+  unresolved: [["The host name does not exist", "域名无法解析"], ["This often passes; otherwise look for the picture elsewhere.", "通常是暂时的；否则需另寻图片。"]],
+  unreachable: [["No connection could be made", "无法建立连接"], ["rehost retries. If all hosts fail, check this machine's network.", "会自动重试；若所有主机都失败，请检查本机网络。"]],
+  "tls-failed": [["The certificate is not valid", "证书无效"], ["rehost retries; the site has to renew its certificate.", "会自动重试；需由站点更新证书。"]],
+  "timed-out": [["It took too long", "请求超时"], ["rehost retries; raise IMAGE_DOWNLOAD_TIMEOUT for slow hosts.", "会自动重试；慢速主机可调大 IMAGE_DOWNLOAD_TIMEOUT。"]],
+  gone: [["The picture is gone", "图片已被删除"], ["Put another link into the row; the next run uses it.", "请在该行换上新的链接，下次任务会自动处理。"]],
+  "hotlink-refused": [["The host denies access", "主机拒绝访问"], ["Set what it wants (Referer, cookies) in rehost.toml, then retry.", "请在 rehost.toml 中设置所需的 Referer 或 Cookie，再重试。"]],
+  throttled: [["The host asks us to come back later", "主机要求稍后再试"], ["Nothing: rehost slows down and comes back.", "无需处理：会自动放慢并重试。"]],
+  "origin-error": [["The host has an error", "主机出错"], ["Nothing: rehost retries.", "无需处理：会自动重试。"]],
+  "unexpected-status": [["The answer is not a picture", "响应不是图片"], ["Open the link to see what it says.", "请打开链接查看其内容。"]],
+  "too-many-redirects": [["Too many redirects", "重定向次数过多"], ["Correct the link in the row.", "请修正该行的链接。"]],
+  malformed: [["The answer is malformed", "响应格式错误"], ["Nothing: rehost retries.", "无需处理：会自动重试。"]],
+  truncated: [["The picture is incomplete", "图片不完整"], ["rehost retries; if the file itself is damaged, replace the link.", "会自动重试；若源文件已损坏，请更换链接。"]],
+  "too-large": [["Larger than the limits", "超出大小限制"], ["Raise IMAGE_MAX_BYTES or IMAGE_MAX_PIXELS, then retry.", "请调大 IMAGE_MAX_BYTES 或 IMAGE_MAX_PIXELS 后重试。"]],
+  empty: [["The file is empty", "文件为空"], ["Replace the link in the row.", "请更换该行的链接。"]],
+  "not-an-image": [["This is not a picture", "内容不是图片"], ["Open the link to see what it is, and replace it.", "请打开链接查看其内容，并更换链接。"]],
+  "unsupported-format": [["This format cannot be verified", "暂不支持的格式"], ["HEIC needs the extra rehost[heic]; for other formats replace the link.", "HEIC 需安装 rehost[heic]；其他格式请更换链接。"]],
+  svg: [["SVG can contain scripts", "SVG 可能含有脚本，不予保存"], ["Replace the link with one to a bitmap.", "请换成位图链接。"]],
+  corrupt: [["The picture is damaged", "图片已损坏"], ["Replace the link in the row.", "请更换该行的链接。"]],
+  decoy: [["A placeholder instead of the picture", "返回的是占位图"], ["Set what the host wants in rehost.toml, or replace the link.", "请在 rehost.toml 中设置该主机所需的请求头，或更换链接。"]],
+  bug: [["rehost itself failed", "程序内部错误"], ["The log has the details; please report it.", "日志中有详情，请反馈给我们。"]],
 };
 
 const pick = (pair) => pair[CHINESE ? 1 : 0];
 export const text = (name, ...values) => values.reduce((words, value, index) => words.replace(`{${index}}`, value), pick(TEXTS[name]));
-// A number of things: in English one form for one, another for more.
+// A count with its noun: English has a form for one and another for more.
 export function plural(name, count) {
   const forms = pick(TEXTS[name]).split("|");
   return forms[count === 1 ? 0 : forms.length - 1].replace("{0}", number(count));

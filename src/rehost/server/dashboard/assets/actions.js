@@ -1,0 +1,36 @@
+// Buttons that act, the line of text that says what happened, and what the server allows.
+import { act, token } from "./call.js";
+import { el } from "./dom.js";
+import { text } from "./words.js";
+
+const toast = document.getElementById("toast");
+
+export const server = { acts: false, version: "" }; // as api/server answers it
+export const TOKEN_CHANGED = "rehost-token-changed"; // an event of document
+
+export function say(words) {
+  toast.textContent = words;
+  toast.className = "shown";
+  clearTimeout(say.timer);
+  say.timer = setTimeout(() => (toast.className = ""), 4000);
+}
+
+// A button that sends an action and says its result; null where the server or a missing token forbids actions.
+export function action(label, path, values, describe, then = () => {}) {
+  if (!server.acts || !token.get()) return null;
+  const button = el("button", { class: "act", type: "button" }, label);
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    try {
+      say(describe(await act(path, values())));
+      then();
+    } catch (error) {
+      const isWrong = error.status === 401;
+      if (isWrong) { token.set(""); document.dispatchEvent(new Event(TOKEN_CHANGED)); }
+      say(isWrong ? text("wrongtoken") : error.message);
+    } finally {
+      button.disabled = false;
+    }
+  });
+  return button;
+}

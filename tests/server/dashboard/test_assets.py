@@ -1,0 +1,22 @@
+"""The page's own scripts: what imports what."""
+
+from __future__ import annotations
+
+import re
+from graphlib import TopologicalSorter
+from importlib.resources import files
+
+SCRIPTS = files("rehost.server.dashboard") / "assets"
+
+
+def test_scripts_form_no_import_circle():
+    imports = {
+        path.name: re.findall(r'^import .* from "\./(.*)";$', path.read_text(encoding="utf-8"), re.MULTILINE)
+        for path in SCRIPTS.iterdir()
+        if path.name.endswith(".js")
+    }
+
+    order = list(TopologicalSorter(imports).static_order())  # raises CycleError where there is one
+
+    assert set(order) == set(imports)
+    assert imports["app.js"]
