@@ -90,14 +90,14 @@ def test_main_image_is_local_once_held_and_the_link_otherwise(api: Api, case_id:
 
 
 @pytest.mark.parametrize(("case_id", "tags", "images"), [(4, [], []), (5, [], [])])
-def test_json_that_is_no_array_reads_as_an_empty_one(api: Api, case_id: int, tags: list, images: list) -> None:
+def test_json_that_is_no_array_reads_as_an_empty_array(api: Api, case_id: int, tags: list, images: list) -> None:
     case = api.get(f"/api/v1/cases/{case_id}").data
 
     assert (case["tags"], case["images"]) == (tags, images)
 
 
 @pytest.mark.parametrize("case_id", ["6", "0", "-1", "2147483648", "9223372036854775808", "9" * 400])
-def test_case_that_is_not_there_is_404_in_the_envelope(api: Api, case_id: str) -> None:
+def test_missing_case_is_404_in_the_envelope(api: Api, case_id: str) -> None:
     reply = api.get(f"/api/v1/cases/{case_id}")
 
     assert reply.status == 404
@@ -146,7 +146,7 @@ EMPTY_FORM = (
         ("unknown=1", {1, 2, 3, 4, 5}),
     ],
 )
-def test_search_finds(api: Api, query: str, found: set[int]) -> None:
+def test_search_filters(api: Api, query: str, found: set[int]) -> None:
     reply = api.search(query)
 
     assert set(reply.results) == found
@@ -181,7 +181,7 @@ def test_a_page_far_past_the_end_is_empty(api: Api) -> None:
     assert api.search("page=2147483647&page_size=100").results == []
 
 
-def test_semantic_search_is_another_programs(api: Api) -> None:
+def test_semantic_search_is_501(api: Api) -> None:
     reply = api.search("query=x&search_type=semantic")
 
     assert (reply.status, reply.json["code"], reply.json["data"]) == (501, 501, None)
@@ -230,7 +230,7 @@ def test_bad_input_is_422_and_names_the_field(api: Api, query: str, field: str) 
         "&".join(["brand_name=x"] * 100),
     ],
 )
-def test_odd_input_is_answered(api: Api, query: str) -> None:
+def test_odd_input_causes_no_server_error(api: Api, query: str) -> None:
     assert api.search(query).data["total"] >= 0
 
 
@@ -259,11 +259,11 @@ def test_filter_options_are_narrowed(api: Api, query: str, values: list[str]) ->
 
 
 @pytest.mark.parametrize("query", ["", "field=title", "field=brand_name&limit=0", "field=brand_name&limit=1001"])
-def test_filter_options_of_no_filter_are_422(api: Api, query: str) -> None:
+def test_filter_options_of_an_unknown_filter_are_422(api: Api, query: str) -> None:
     assert api.get(f"/api/v1/cases/filter-options?{query}").status == 422
 
 
-def test_stats_give_the_library_in_figures(api: Api) -> None:
+def test_stats_count_the_library(api: Api) -> None:
     assert api.get("/api/v1/cases/stats").data == {
         "total_cases": 5,
         "industries": [
@@ -290,7 +290,7 @@ def test_stats_give_the_library_in_figures(api: Api) -> None:
         ("/api/v1/cases/one", "GET", 422),
     ],
 )
-def test_every_error_comes_in_the_envelope(api: Api, path: str, method: str, status: int) -> None:
+def test_every_error_has_the_envelope(api: Api, path: str, method: str, status: int) -> None:
     reply = api.get(path, method)
 
     assert reply.status == status
@@ -305,9 +305,7 @@ def test_root_and_health_answer(api: Api) -> None:
     assert api.get("/health").data == {"status": "ok", "database": "reachable"}
 
 
-def test_a_copy_is_served_and_one_that_is_not_there_is_404(
-    postgres: Postgres, cases_database: str, tmp_path: Path
-) -> None:
+def test_copy_is_served_and_a_missing_one_is_404(postgres: Postgres, cases_database: str, tmp_path: Path) -> None:
     bytes_held = picture(1, Format.PNG)
     (tmp_path / "297041").mkdir()
     (tmp_path / "297041/main_image.png").write_bytes(bytes_held)
@@ -320,12 +318,12 @@ def test_a_copy_is_served_and_one_that_is_not_there_is_404(
     assert missing.status == 404
 
 
-def test_parameters_of_the_url_are_kept_to(postgres: Postgres, cases_database: str) -> None:
+def test_parameters_of_the_database_url_are_obeyed(postgres: Postgres, cases_database: str) -> None:
     with serving({"DATABASE_URL": f"{postgres.url(cases_database)}?sslmode=disable&connect_timeout=7"}) as api:
         assert api.get("/health").status == 200
 
 
-def test_backend_starts_without_its_database_and_says_so() -> None:
+def test_backend_starts_without_its_database_and_answers_503() -> None:
     with serving({"DATABASE_URL": NOBODY}) as api:
         health = api.get("/health")
         search = api.search()
@@ -336,7 +334,7 @@ def test_backend_starts_without_its_database_and_says_so() -> None:
         assert api.get("/").status == 200
 
 
-def test_wrong_password_is_said(postgres: Postgres, cases_database: str) -> None:
+def test_wrong_password_is_reported(postgres: Postgres, cases_database: str) -> None:
     url = postgres.url(cases_database).replace("postgres@", "guarded:wrong@")
 
     with serving({"DATABASE_URL": url}) as api:
@@ -346,7 +344,7 @@ def test_wrong_password_is_said(postgres: Postgres, cases_database: str) -> None
     assert "DB_PASSWORD" in reply.json["message"]
 
 
-def test_missing_table_is_said(postgres: Postgres, postgres_database: str) -> None:
+def test_missing_table_is_reported(postgres: Postgres, postgres_database: str) -> None:
     with serving({"DATABASE_URL": postgres.url(postgres_database)}) as api:
         reply = api.search()
 
@@ -354,7 +352,7 @@ def test_missing_table_is_said(postgres: Postgres, postgres_database: str) -> No
     assert "database/init.sql" in reply.json["message"]
 
 
-def test_a_table_before_the_migration_answers_links_and_after_it_local_urls(
+def test_table_gives_links_before_the_migration_and_local_urls_after_it(
     postgres: Postgres, cases_database: str
 ) -> None:
     postgres.run("ALTER TABLE ad_cases DROP COLUMN main_image_local", cases_database)
@@ -371,7 +369,7 @@ def test_a_table_before_the_migration_answers_links_and_after_it_local_urls(
     assert (before, after) == ("http://o.example/1", "/static/x.png")
 
 
-def test_a_table_with_other_columns_and_unknown_types_is_read(postgres: Postgres, postgres_database: str) -> None:
+def test_table_with_other_columns_and_types_is_read(postgres: Postgres, postgres_database: str) -> None:
     postgres.run("CREATE TYPE vectorlike AS (a float4[])", postgres_database)
     postgres.run(
         "CREATE TABLE ad_cases (case_id INTEGER UNIQUE NOT NULL, title VARCHAR(500), main_image TEXT, "

@@ -25,7 +25,7 @@ def api(postgres: Postgres, ready_database: str, tmp_path_factory: pytest.TempPa
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_no_made_up_request_finds_a_server_error(api: Api, mode, request) -> None:
+def test_generated_requests_cause_no_server_error(api: Api, mode, request) -> None:
     document = api.get("/openapi.json").json
     examples = 300 if request.config.getoption("--full") else 15
 

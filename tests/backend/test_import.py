@@ -90,7 +90,7 @@ def import_cases(postgres: Postgres, cases_database: str, tmp_path: Path) -> Imp
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_gives_the_same_rows(
+def test_every_file_format_gives_the_same_rows(
     import_cases: Import, postgres: Postgres, cases_database: str, form: str
 ) -> None:
     done = import_cases(FORMS[form])
@@ -105,13 +105,13 @@ def test_every_form_gives_the_same_rows(
     ]
 
 
-def test_parameters_of_the_url_are_kept_to(import_cases: Import) -> None:
+def test_parameters_of_the_database_url_are_obeyed(import_cases: Import) -> None:
     done = import_cases(FORMS["csv"], DATABASE_URL=f"{import_cases.url}?connect_timeout=7&sslmode=disable")
 
     assert done.returncode == 0, done.stderr
 
 
-def test_second_import_updates_and_leaves_the_local_url(
+def test_second_import_updates_rows_and_keeps_the_local_url(
     import_cases: Import, postgres: Postgres, cases_database: str
 ) -> None:
     import_cases(FORMS["csv"])
@@ -154,7 +154,7 @@ def test_second_import_updates_and_leaves_the_local_url(
         (b'"5"x,t,,', "no CSV"),
     ],
 )
-def test_bad_row_is_named_and_the_others_are_kept(
+def test_invalid_row_is_reported_and_the_others_are_imported(
     import_cases: Import, postgres: Postgres, cases_database: str, row: bytes, why: str
 ) -> None:
     done = import_cases(b"case_id,title,score,tags\n1,first,,\n" + row + b'\n9,last,7,"[""a""]"\n')
@@ -168,7 +168,7 @@ def test_bad_row_is_named_and_the_others_are_kept(
 @pytest.mark.parametrize(
     "day", ["2020-06-28", "2020/6/28", "2020.06.28", "2020年6月28日", "2020-06-28T10:00:00+08:00", "2020/6/28 10:00"]
 )
-def test_dates_are_taken_as_spreadsheets_write_them(
+def test_dates_are_read_as_spreadsheets_write_them(
     import_cases: Import, postgres: Postgres, cases_database: str, day: str
 ) -> None:
     done = import_cases(f"case_id, title, publish_time\n1,t,{day}\n".encode())
@@ -177,7 +177,7 @@ def test_dates_are_taken_as_spreadsheets_write_them(
     assert postgres.run("SELECT publish_time FROM ad_cases", cases_database) == "2020-06-28"
 
 
-def test_row_that_only_the_table_refuses_is_named(
+def test_row_that_only_the_table_refuses_is_reported(
     import_cases: Import, postgres: Postgres, cases_database: str
 ) -> None:
     postgres.run("ALTER TABLE ad_cases ADD CHECK (title <> 'unwanted')", cases_database)
@@ -189,7 +189,7 @@ def test_row_that_only_the_table_refuses_is_named(
     assert done.stdout == "2 cases added, 0 updated, 1 bad rows left out.\n"
 
 
-def test_later_of_two_rows_with_one_case_id_holds(
+def test_later_of_two_rows_with_the_same_case_id_wins(
     import_cases: Import, postgres: Postgres, cases_database: str
 ) -> None:
     import_cases(b"case_id,title,score\n1,first,5\n1,second,\n")
@@ -197,7 +197,7 @@ def test_later_of_two_rows_with_one_case_id_holds(
     assert postgres.run("SELECT title, score FROM ad_cases", cases_database) == "second|"
 
 
-def test_column_that_the_table_lacks_is_left_out_and_said(
+def test_column_that_the_table_lacks_is_skipped_and_reported(
     import_cases: Import, postgres: Postgres, cases_database: str
 ) -> None:
     postgres.run("ALTER TABLE ad_cases DROP COLUMN brand_name", cases_database)
@@ -223,7 +223,7 @@ def test_column_that_the_table_lacks_is_left_out_and_said(
         (b'[{"case_id": 1, "title": "t"} {', "what follows is not read"),
     ],
 )
-def test_file_that_cannot_be_read_on_is_status_3(import_cases: Import, content: bytes, why: str) -> None:
+def test_file_that_breaks_off_is_status_3(import_cases: Import, content: bytes, why: str) -> None:
     done = import_cases(content)
 
     assert done.returncode == 3
@@ -231,13 +231,13 @@ def test_file_that_cannot_be_read_on_is_status_3(import_cases: Import, content: 
     assert "Traceback" not in done.stderr
 
 
-def test_rows_before_a_fault_are_in_the_table(import_cases: Import, postgres: Postgres, cases_database: str) -> None:
+def test_rows_before_a_fault_are_imported(import_cases: Import, postgres: Postgres, cases_database: str) -> None:
     import_cases(b'[{"case_id": 1, "title": "t"}, {"case_id": 2, oops')
 
     assert postgres.run("SELECT count(*) FROM ad_cases", cases_database) == "1"
 
 
-def test_missing_file_and_unreachable_database_are_said(import_cases: Import) -> None:
+def test_missing_file_and_unreachable_database_are_reported(import_cases: Import) -> None:
     missing = import_cases.run("no-such-file")
     unreachable = import_cases(FORMS["csv"], DATABASE_URL="postgresql://nobody@127.0.0.1:1/x")
 
@@ -246,7 +246,7 @@ def test_missing_file_and_unreachable_database_are_said(import_cases: Import) ->
     assert "DB_HOST" in unreachable.stderr
 
 
-def test_missing_table_is_said(postgres: Postgres, postgres_database: str, tmp_path: Path) -> None:
+def test_missing_table_is_reported(postgres: Postgres, postgres_database: str, tmp_path: Path) -> None:
     done = Import(postgres.url(postgres_database), tmp_path)(FORMS["csv"])
 
     assert (done.returncode, done.stderr) == (
@@ -255,7 +255,7 @@ def test_missing_table_is_said(postgres: Postgres, postgres_database: str, tmp_p
     )
 
 
-def test_help_says_what_the_file_may_be(import_cases: Import) -> None:
+def test_help_lists_the_file_formats(import_cases: Import) -> None:
     done = import_cases.run("--help")
 
     assert done.returncode == 0
@@ -287,7 +287,7 @@ def test_memory_does_not_grow_with_the_file(import_cases: Import, tmp_path: Path
     assert int(done.stdout.split()[-1]) < 100 * 1024  # KiB
 
 
-def test_the_real_catalogue_is_taken_in_whole(
+def test_the_real_catalogue_is_imported_completely(
     import_cases: Import, postgres: Postgres, cases_database: str, shared: Path
 ) -> None:
     done = import_cases.run(str(shared / "catalogue/adquan_cases.csv.gz"))

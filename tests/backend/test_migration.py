@@ -60,14 +60,14 @@ async def test_asyncpg_runs_the_whole_file_twice(postgres: Postgres, unmigrated:
     await connection.close()
 
 
-def test_migration_without_the_table_says_what_to_run(postgres: Postgres, postgres_database: str) -> None:
+def test_migration_without_the_table_names_the_file_to_run(postgres: Postgres, postgres_database: str) -> None:
     done = psql(postgres, postgres_database, MIGRATION)
 
     assert "database/init.sql" in done.stderr
     assert done.stderr.count("ERROR") == 1
 
 
-def test_migration_keeps_values_of_an_older_column(postgres: Postgres, unmigrated: str) -> None:
+def test_migration_keeps_the_values_of_an_older_column(postgres: Postgres, unmigrated: str) -> None:
     postgres.run("ALTER TABLE ad_cases ADD COLUMN main_image_local TEXT", unmigrated)
     postgres.run(
         "INSERT INTO ad_cases (case_id, title, source_url, main_image_local) VALUES (1, 't', '', '/x.png')", unmigrated
@@ -87,7 +87,7 @@ def test_migration_rewrites_no_table(postgres: Postgres, unmigrated: str) -> Non
     assert postgres.run(file, unmigrated) == before
 
 
-async def test_migration_waits_for_a_lock_without_holding_others_up(postgres: Postgres, unmigrated: str) -> None:
+async def test_migration_waits_for_a_lock_without_blocking_others(postgres: Postgres, unmigrated: str) -> None:
     holder = await asyncpg.connect(postgres.url(unmigrated))
     reader = await asyncpg.connect(postgres.url(unmigrated))
     transaction = holder.transaction()
@@ -114,7 +114,7 @@ async def waiting(connection: asyncpg.Connection) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_a_migrated_table_is_not_locked_again(postgres: Postgres, cases_database: str) -> None:
+async def test_migrated_table_is_not_locked_again(postgres: Postgres, cases_database: str) -> None:
     holder = await asyncpg.connect(postgres.url(cases_database))
     transaction = holder.transaction()
     await transaction.start()
@@ -127,7 +127,7 @@ async def test_a_migrated_table_is_not_locked_again(postgres: Postgres, cases_da
     await holder.close()
 
 
-def test_a_large_table_gets_its_column_at_once_and_the_command_for_its_index(
+def test_large_table_gets_its_column_and_the_command_for_its_index(
     postgres: Postgres, unmigrated: str, tmp_path: Path
 ) -> None:
     postgres.run("INSERT INTO ad_cases (case_id, title, source_url) VALUES (1, 't', '')", unmigrated)

@@ -9,7 +9,7 @@ import rehost
 from app.site import create_app
 
 
-async def test_the_page_is_below_rehost(tmp_path):
+async def test_dashboard_is_mounted_at_rehost(tmp_path):
     settings = rehost.load_settings(tmp_path, {"DATABASE_URL": f"sqlite:///{tmp_path}/none.db"}, {})
     async with by_uvicorn(create_app(settings)) as port:
         page = await ask(port, "/rehost/")
@@ -22,7 +22,7 @@ async def test_the_page_is_below_rehost(tmp_path):
     assert (health.status, health.body) == (200, b'{"status":"ok"}')
 
 
-async def test_pictures_on_demand_are_below_image_where_the_setting_is_on(tmp_path):
+async def test_read_through_is_mounted_at_image_if_it_is_on(tmp_path):
     given = {"DATABASE_URL": f"sqlite:///{tmp_path}/none.db"}
     replies = {}
     for word in ("on", "off"):

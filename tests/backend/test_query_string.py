@@ -19,5 +19,5 @@ from app.query_string import plain
         (b"&&=", b""),
     ],
 )
-def test_query_string_is_made_plain(given: bytes, made: bytes) -> None:
+def test_query_string_is_normalised(given: bytes, made: bytes) -> None:
     assert plain(given) == made

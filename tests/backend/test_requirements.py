@@ -22,7 +22,7 @@ def requirement(line: str) -> tuple[str, str]:
     return found[1], found[2]
 
 
-def test_requirements_are_those_of_pyproject(backend: Path) -> None:
+def test_requirements_match_pyproject(backend: Path) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
     wanted = [*project["project"]["dependencies"], *extras["postgresql"], *extras["server"]]
@@ -40,7 +40,7 @@ def test_requirements_need_no_path(backend: Path) -> None:
     assert not re.search(r"^\s*(-e|\.|file:)", text, re.MULTILINE)  # such a line works from one folder only
 
 
-def test_the_same_command_works_from_the_root(backend: Path) -> None:
+def test_run_works_from_the_repository_root(backend: Path) -> None:
     lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
 
     assert lines == ["-r backend/requirements.txt"]  # pip reads it from the folder of the file that says so
@@ -57,7 +57,7 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("program", ["scripts/download_all_images.py", "scripts/import_cases.py", "run.py"])
 @pytest.mark.parametrize("folder", [ROOT, ROOT / "backend"], ids=["root", "backend"])
-def test_programs_say_in_one_sentence_what_to_install(
+def test_programs_name_missing_packages_in_one_sentence(
     bare_python: Path, backend: Path, program: str, folder: Path
 ) -> None:
     done = subprocess.run(
@@ -70,7 +70,7 @@ def test_programs_say_in_one_sentence_what_to_install(
     assert done.stdout == ""
 
 
-def test_absent_names_what_is_missing_or_too_old(tmp_path: Path) -> None:
+def test_absent_lists_missing_and_outdated_packages(tmp_path: Path) -> None:
     file = tmp_path / "requirements.txt"
     file.write_text(
         "# a comment\npytest>=1,<100\npytest-asyncio[x]>=9999\nno-such-thing>=1 # why\nodd>=1; python_version<'3'\n"

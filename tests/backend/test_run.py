@@ -15,7 +15,7 @@ from tests.origin import Origin
 from tests.server.conftest import free_socket
 
 
-def test_a_picture_that_it_fetches_has_its_line_on_stderr(tmp_path: Path) -> None:
+def test_fetched_picture_is_logged_to_stderr(tmp_path: Path) -> None:
     with free_socket() as chosen:
         port = str(chosen.getsockname()[1])
     with Origin() as origin:

@@ -33,13 +33,13 @@ async def connection(postgres: Postgres, cases_database: str):
         (statements.page(Search(sort_by=SortBy.TIME)), "idx_ad_cases_publish_time"),
     ],
 )
-async def test_an_index_answers(connection, statement: statements.Statement, index: str) -> None:
+async def test_search_uses_an_index(connection, statement: statements.Statement, index: str) -> None:
     plan = await connection.fetch(f"EXPLAIN {statement.sql}", *statement.arguments)
 
     assert index in "\n".join(row[0] for row in plan)
 
 
-async def test_no_statement_reads_a_column_that_it_does_not_name(connection) -> None:
+async def test_statements_read_only_the_columns_that_they_name(connection) -> None:
     await connection.execute("ALTER TABLE ad_cases ADD COLUMN title_vector float4[]")
 
     rows = await connection.fetch(*_flat(statements.page(Search(page_size=1))))

@@ -1,4 +1,4 @@
-"""The demonstration and the page in a real browser: what people see."""
+"""The demonstration and the dashboard in a real browser."""
 
 from __future__ import annotations
 
@@ -53,26 +53,26 @@ def browser():
 
 @pytest.fixture
 def open_page(browser, demonstration):
-    """Open an address of the demonstration; what the page complains of, and whom it asks, is held at the end."""
-    contexts, complaints, asked_for = [], [], []
+    """Open an address of the demonstration; at the end, check errors on the page and the hosts it requested."""
+    contexts, errors, requested = [], [], []
 
     def open_(path, **options):
         context = browser.new_context(**{"locale": "en-GB", "viewport": {"width": 1280, "height": 900}, **options})
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(20_000)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: complaints.append(dialog.message))
-        page.on("request", lambda asked: asked_for.append(asked.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("dialog", lambda dialog: errors.append(dialog.message))
+        page.on("request", lambda asked: requested.append(asked.url))
         page.goto(demonstration + path)
         return page
 
     yield open_
     for context in contexts:
         context.close()
-    assert complaints == []
-    assert asked_for
-    assert [url for url in asked_for if not url.startswith((demonstration, "data:"))] == []
+    assert errors == []
+    assert requested
+    assert [url for url in requested if not url.startswith((demonstration, "data:"))] == []
 
 
 WIDTHS = """async (selector) => {
@@ -94,7 +94,7 @@ def test_direct_links_are_broken_and_held_pictures_show(open_page):
     assert min(held) > 0
 
 
-def test_the_overview_tells_what_shows_and_why_the_rest_does_not(open_page):
+def test_overview_shows_the_share_of_held_pictures_and_the_reasons(open_page):
     page = open_page("/rehost/")
 
     assert page.locator(".hero strong").text_content() == "93.9%"
@@ -107,11 +107,11 @@ def test_the_overview_tells_what_shows_and_why_the_rest_does_not(open_page):
 
 
 def column(page, number):
-    """The texts of one column of the table of origins, from the top down."""
+    """Return the texts of one column of the table of origins, top down."""
     return page.locator(f"[aria-label=Origins] tbody td:nth-child({number})").all_inner_texts()
 
 
-def test_the_tables_are_sorted_by_what_is_clicked(open_page):
+def test_click_on_a_heading_sorts_the_table(open_page):
     page = open_page("/rehost/")
     page.locator("[aria-label=Origins] tbody tr").first.wait_for()
     names = column(page, 1)
@@ -125,7 +125,7 @@ def test_the_tables_are_sorted_by_what_is_clicked(open_page):
     assert page.locator("th[aria-sort=descending]").inner_text() == "Origin"
 
 
-def test_whatever_a_table_is_told_stays_text(open_page, demonstration):
+def test_markup_in_data_stays_text_in_tables(open_page, demonstration):
     bad = "<img src=x onerror=alert(1)><script>alert(2)</script>"
     page = open_page("/rehost/#/gallery")
 
@@ -137,11 +137,11 @@ def test_whatever_a_table_is_told_stays_text(open_page, demonstration):
         return bad if isinstance(value, str) and not value.startswith("20") else value
 
     def answer(route):
-        told = route.fetch().json()
-        if "reasons" in told:
-            route.fulfill(json={**told, "reasons": {bad: 3}})
+        body = route.fetch().json()
+        if "reasons" in body:
+            route.fulfill(json={**body, "reasons": {bad: 3}})
         else:
-            route.fulfill(json=worse(told))
+            route.fulfill(json=worse(body))
 
     for name in ("origins", "runs", "standing"):
         page.route(f"**/api/{name}?*", answer)
@@ -155,12 +155,12 @@ def test_whatever_a_table_is_told_stays_text(open_page, demonstration):
     assert page.locator(".reasons img, .reasons script").count() == 0
 
 
-def test_a_view_that_comes_late_does_not_cover_the_one_that_was_chosen(open_page):
+def test_slow_view_does_not_replace_the_one_chosen_later(open_page):
     page = open_page("/rehost/#/")
     page.locator("[aria-label=Runs]").wait_for()
     late = []
     page.route("**/api/origins?*", lambda route: route.continue_() if late else late.append(route))
-    page.evaluate("location.hash = '#/gallery'")  # waits for the origins
+    page.evaluate("location.hash = '#/gallery'")  # loads the origins first
     while not late:
         page.wait_for_timeout(20)
     page.evaluate("location.hash = '#/'")
@@ -173,7 +173,7 @@ def test_a_view_that_comes_late_does_not_cover_the_one_that_was_chosen(open_page
     assert page.locator(".wall").count() == 0
 
 
-def test_a_picture_that_cannot_be_opened_says_why(open_page):
+def test_error_on_opening_a_picture_is_shown(open_page):
     page = open_page("/rehost/#/gallery?state=held")
     page.route("**/api/link?*", lambda route: route.fulfill(status=503, json={"error": "The database is away."}))
 
@@ -196,7 +196,7 @@ def test_every_thumbnail_shows(open_page):
     assert not any("/rehost/copies/" in path for path in asked)
 
 
-def test_the_gallery_goes_on_where_the_page_ended(open_page):
+def test_gallery_continues_after_the_last_picture_shown(open_page):
     page = open_page("/rehost/#/gallery")
     for shown in (60, 120, 180, 197):
         page.wait_for_function("count => document.querySelectorAll('.tile').length === count", arg=shown)
@@ -207,7 +207,7 @@ def test_the_gallery_goes_on_where_the_page_ended(open_page):
     assert len(set(keys)) == 197
 
 
-def test_the_gallery_filters_by_state_reason_origin_and_title(open_page):
+def test_gallery_filters_by_state_reason_origin_and_title(open_page):
     page = open_page("/rehost/#/gallery")
 
     def count(number):
@@ -228,7 +228,7 @@ def test_the_gallery_filters_by_state_reason_origin_and_title(open_page):
     assert page.locator(".tile .name").first.text_content() == "慢一点的早晨 A Slower Morning"
 
 
-def test_a_title_with_a_script_in_it_stays_text(open_page):
+def test_script_in_a_title_stays_text(open_page):
     page = open_page("/rehost/#/gallery?text=297008")
     page.locator(".tile").click()
 
@@ -240,17 +240,17 @@ def test_a_title_with_a_script_in_it_stays_text(open_page):
     assert page.locator(".tile b, .tile script").count() == 0
 
 
-def test_a_broken_one_says_why_and_what_can_be_done(open_page):
+def test_missing_picture_shows_reason_and_advice(open_page):
     page = open_page("/rehost/#/gallery?reason=gone")
     page.locator(".tile").first.click()
 
     page.locator("dialog .trouble").wait_for()
 
     assert "What you can do: Put another link into the row" in page.locator("dialog").text_content()
-    assert page.locator("dialog .act").count() == 0  # nobody may act here
+    assert page.locator("dialog .act").count() == 0  # no token, no actions
 
 
-def test_with_the_token_an_origin_is_paused_and_resumed_and_a_broken_one_retried(open_page):
+def test_token_allows_pause_resume_and_retry(open_page):
     page = open_page("/rehost/")
     page.get_by_role("button", name="Unlock actions").click()
     page.locator("dialog input").fill(TOKEN)
@@ -267,7 +267,7 @@ def test_with_the_token_an_origin_is_paused_and_resumed_and_a_broken_one_retried
     page.get_by_text("Done: 1 due now.").wait_for()
 
 
-def test_a_picture_tells_its_history(open_page):
+def test_picture_shows_its_history(open_page):
     page = open_page("/rehost/#/gallery?state=held")
     page.locator(".tile").first.click()
 
@@ -278,7 +278,7 @@ def test_a_picture_tells_its_history(open_page):
     assert "· run 1" in lines.first.inner_text()
 
 
-def test_chinese_by_the_browser_s_language_and_by_choice(open_page):
+def test_language_follows_the_browser_and_the_button(open_page):
     page = open_page("/rehost/", locale="zh-CN")
     page.get_by_text("的图片能正常显示").wait_for()
     assert page.locator("html").get_attribute("lang") == "zh-CN"
@@ -291,7 +291,7 @@ def test_chinese_by_the_browser_s_language_and_by_choice(open_page):
 
 @pytest.mark.parametrize("path", ["/rehost/", "/rehost/#/gallery", "/rehost/docs"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_needs_no_sideways_scrolling(open_page, path, scheme):
+def test_phone_needs_no_horizontal_scrolling(open_page, path, scheme):
     page = open_page(path, viewport={"width": 360, "height": 740}, color_scheme=scheme)
     page.locator(".tile, .hero h1, section.card").first.wait_for()
 

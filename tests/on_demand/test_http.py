@@ -1,4 +1,4 @@
-"""Read-through: a picture that is asked for is fetched once, however many ask, and no origin is pressed."""
+"""Read-through: a requested picture is fetched once, however many clients request it, and origins are spared."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Place:
     origin: Origin
 
     def sql(self, statement, *values):
-        """Run a statement; one that writes while a server of this loop may write belongs into a thread."""
+        """Run a statement; in a thread if it writes while a server in this event loop may write too."""
         with contextlib.closing(sqlite3.connect(self.folder / "c.db", timeout=30)) as connection, connection:
             return list(connection.execute(statement, values))
 
@@ -76,7 +76,7 @@ class Place:
 
 @pytest.fixture
 def mood():
-    """What the origin does for everything, where that is to change during a test."""
+    """The behaviour of the origin for all paths, where it changes during a test."""
     return {}
 
 
@@ -89,7 +89,7 @@ def place(tmp_path, mood):
 
 
 @pytest.mark.parametrize("serve", [by_uvicorn, by_granian])
-async def test_fifty_who_ask_at_once_cost_the_origin_one_request(place, serve):
+async def test_fifty_concurrent_requests_cost_the_origin_one(place, serve):
     url = place.add("permissive")
     async with serve(place.server()) as port:
         replies = await asyncio.gather(*(ask(port, "/image/cases/1") for _ in range(50)))
@@ -102,7 +102,7 @@ async def test_fifty_who_ask_at_once_cost_the_origin_one_request(place, serve):
     assert [*complaints(replies[0]), *complaints(later, "HEAD")] == []
 
 
-async def test_what_was_fetched_is_held_and_stands_in_the_row_and_in_the_journal(place):
+async def test_fetched_picture_is_held_and_recorded_in_row_and_run(place):
     url = place.add("permissive")
     async with by_uvicorn(place.server()) as port:
         await ask(port, "/image/cases/1")
@@ -130,7 +130,7 @@ async def test_what_was_fetched_is_held_and_stands_in_the_row_and_in_the_journal
         ("cut-in-transit", 502, ""),
     ],
 )
-async def test_while_an_origin_fails_a_neutral_picture_says_so_and_nobody_asks_again(place, behaviour, status, word):
+async def test_placeholder_names_the_failure_and_the_origin_is_not_asked_again(place, behaviour, status, word):
     place.add(behaviour)
     seconds = "1" if behaviour == "hang" else "30"
     async with by_uvicorn(place.server(IMAGE_DOWNLOAD_TIMEOUT=seconds)) as port:
@@ -153,7 +153,7 @@ async def test_while_an_origin_fails_a_neutral_picture_says_so_and_nobody_asks_a
     assert place.local() is None
 
 
-async def test_a_link_that_failed_an_hour_ago_is_not_asked_again_and_one_that_is_due_is(place, mood):
+async def test_failed_link_is_fetched_again_only_when_it_is_due(place, mood):
     url = place.add("permissive")
     mood["*"] = "fails"
     async with by_uvicorn(place.server()) as port:
@@ -176,7 +176,7 @@ STRANGE = [
 
 
 @pytest.mark.parametrize("serve", [by_uvicorn, by_granian])
-async def test_what_is_not_in_the_catalogue_is_not_found_and_nobody_is_asked(place, serve):
+async def test_links_outside_the_catalogue_are_404_without_a_request(place, serve):
     place.add("permissive")
     async with serve(place.server()) as port:
         replies = {target: await ask(port, target) for target in STRANGE}
@@ -187,7 +187,7 @@ async def test_what_is_not_in_the_catalogue_is_not_found_and_nobody_is_asked(pla
 
 
 @pytest.mark.parametrize("query", ["position=x", "position=-1", "position=99999999999"])
-async def test_an_odd_position_is_asked_wrongly(place, query):
+async def test_invalid_position_is_400(place, query):
     place.add("permissive")
     async with by_uvicorn(place.server()) as port:
         reply = await ask(port, f"/image/cases/1?{query}")
@@ -203,7 +203,7 @@ async def test_other_methods_are_refused(place):
     assert (reply.status, reply["allow"], place.origin.count()) == (405, "GET, HEAD", 0)
 
 
-async def test_without_the_setting_there_is_no_read_through(place):
+async def test_read_through_is_off_by_default(place):
     place.add("permissive")
     async with by_uvicorn(place.server(IMAGE_READ_THROUGH="off")) as port:
         reply = await ask(port, "/image/cases/1")
@@ -211,7 +211,7 @@ async def test_without_the_setting_there_is_no_read_through(place):
     assert (reply.status, place.origin.count()) == (404, 0)
 
 
-async def test_a_row_key_of_any_text_is_one_path(place, tmp_path):
+async def test_any_text_as_row_key_is_one_path(place, tmp_path):
     keys = ["a/b", "图 片?", "50%", "x#y", "a+b&c"]
     place.sql("CREATE TABLE things (name TEXT PRIMARY KEY, pic TEXT, here TEXT)")
     for number, key in enumerate(keys):
@@ -230,7 +230,7 @@ async def test_a_row_key_of_any_text_is_one_path(place, tmp_path):
     assert [reply.body for reply in replies] == wanted
 
 
-async def test_a_new_row_and_a_changed_link_need_no_run_to_be_noted(place):
+async def test_new_row_is_fetched_without_a_run(place):
     place.add("permissive", "old.jpg")
     async with by_uvicorn(place.server()) as port:
         await ask(port, "/image/cases/1")
@@ -240,7 +240,7 @@ async def test_a_new_row_and_a_changed_link_need_no_run_to_be_noted(place):
     assert fresh.body == place.origin.picture(new)
 
 
-async def test_a_file_that_is_lost_is_fetched_again(place):
+async def test_missing_file_is_fetched_again(place):
     url = place.add("permissive")
     async with by_uvicorn(place.server()) as port:
         await ask(port, "/image/cases/1")
@@ -281,7 +281,7 @@ async def test_two_servers_on_postgresql_fetch_it_once(place, postgres, postgres
 
 @asynccontextmanager
 async def serving(place, port, *options):
-    """`rehost serve` as a program of its own; killed at the end, should it live still."""
+    """`rehost serve` as a process, killed at the end if it is still running."""
     environment = {
         **place.given(),
         "PATH": os.environ["PATH"],
@@ -300,7 +300,7 @@ async def serving(place, port, *options):
         await process.wait()
 
 
-async def test_a_kill_in_between_leaves_things_true_and_the_next_server_goes_on(place, mood):
+async def test_killed_server_leaves_a_consistent_state_and_the_next_one_continues(place, mood):
     url = place.add("permissive")
     mood["*"] = "hang-in-body"
     with free_socket() as chosen:
@@ -324,7 +324,7 @@ async def test_a_kill_in_between_leaves_things_true_and_the_next_server_goes_on(
     assert place.origin.count("/permissive/1.jpg") == 2
 
 
-async def test_a_fetch_has_its_line_in_the_log_file(place):
+async def test_fetch_is_logged_to_the_log_file(place):
     place.add("permissive")
     log = place.folder / "serve.log"
     with free_socket() as chosen:
@@ -339,7 +339,7 @@ async def test_a_fetch_has_its_line_in_the_log_file(place):
     assert log.read_text("utf-8").count(" INFO visit stored row=1 ") == 1
 
 
-async def test_a_host_that_is_paused_is_left_alone(place):
+async def test_paused_host_is_not_asked(place):
     place.add("permissive")
     async with by_uvicorn(place.server()) as port:
         await ask(port, "/image/cases/2")  # opens the ledger
@@ -361,7 +361,7 @@ async def hangs_once(exchange):
         await BEHAVIOURS["picture"](exchange)
 
 
-async def test_whoever_has_waited_long_enough_is_told_and_the_fetch_goes_on(place, mood):
+async def test_request_times_out_and_the_fetch_continues(place, mood):
     url = place.add("permissive")
     mood["*"] = hangs_once
     async with by_uvicorn(place.server(IMAGE_DOWNLOAD_TIMEOUT="1", IMAGE_DOWNLOAD_RETRY="3")) as port:
@@ -383,19 +383,19 @@ async def test_whoever_has_waited_long_enough_is_told_and_the_fetch_goes_on(plac
         ({"IMAGE_STATIC_URL_PREFIX": "/image/files"}, "IMAGE_STATIC_URL_PREFIX"),
     ],
 )
-def test_settings_that_leave_no_room_are_refused(place, more, word):
+def test_settings_without_room_for_read_through_are_refused(place, more, word):
     with pytest.raises(SettingsError, match=word):
         place.server(**more)
 
 
-async def test_a_database_that_is_away_is_no_404(place, tmp_path):
+async def test_unreachable_database_is_503(place, tmp_path):
     async with by_uvicorn(place.server(DATABASE_URL=f"sqlite:///{tmp_path}/none/c.db")) as port:
         reply = await ask(port, "/image/cases/1")
 
     assert (reply.status, reply["cache-control"]) == (503, "no-store")
 
 
-async def test_whoever_asks_cannot_forge_a_line_of_the_log(place, tmp_path, caplog):
+async def test_requests_cannot_forge_a_line_of_the_log(place, tmp_path, caplog):
     place.sql("CREATE TABLE things (name TEXT PRIMARY KEY, pic TEXT, here TEXT)")
     (tmp_path / "rehost.toml").write_text(
         '[source.things]\ntable = "things"\nkey = "name"\nlink = "pic"\nlocal = "here"\n'

@@ -1,4 +1,4 @@
-"""The page's application over a real ledger with a few links in it, on either kind of database."""
+"""The dashboard over a real ledger with a few links, on either kind of database."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ TITLE = "<img src=x onerror=alert(1)> 慢"
 
 class NoFiles:
     async def __call__(self, *_):
-        raise AssertionError("no file is asked for here")
+        raise AssertionError("no file is requested here")
 
     async def close(self):
         pass
 
 
 class Runs:
-    """Counts the runs that were started; each goes on until it is stopped."""
+    """Records the runs that were started; each continues until it is stopped."""
 
     def __init__(self):
-        self.begun = []
+        self.started = []
         self.stopped = None
 
     @asynccontextmanager
     async def open(self, source):
-        self.begun.append(source)
+        self.started.append(source)
         self.stopped = asyncio.Event()
         yield self
 
@@ -101,14 +101,14 @@ def make_dashboard(database, runs, token=TOKEN):
 
 @dataclass(frozen=True)
 class Client:
-    """Somebody who asks the page's server, over a real socket."""
+    """A client of the dashboard's server, over a real socket."""
 
     port: int
 
     async def get(self, path, *, params=None, headers=None, method="GET"):
         target = quote(path) + (f"?{urlencode(params)}" if params else "")
         reply = await ask(self.port, target, method, **(headers or {}))
-        return LinkDetail(reply.status, dict(reply.fields), reply.body)
+        return ClientResponse(reply.status, dict(reply.fields), reply.body)
 
     async def post(self, path, *, params=None, headers=None):
         target, _, query = path.partition("?")
@@ -118,7 +118,7 @@ class Client:
 
 
 @dataclass(frozen=True)
-class LinkDetail:
+class ClientResponse:
     status_code: int
     headers: dict[str, str]
     body: bytes

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.usefixtures("copy")
 
 
 async def rest(scope, receive, send):
-    """Says which path it was asked for, and answers the lifespan's events as any application does."""
+    """Answer with the requested path; answer lifespan events as any application does."""
     if scope["type"] == "lifespan":
         while (event := (await receive())["type"]) != "lifespan.shutdown":
             await send({"type": f"{event}.complete"})
@@ -27,14 +27,14 @@ async def test_copies_are_served_where_their_urls_say(root, content):
 
 
 @pytest.mark.parametrize("target", ["/", "/health", "/static/images", "/static/imagesx/1", "/api/v1"])
-async def test_the_rest_is_handed_on(root, target):
+async def test_other_paths_go_to_the_rest(root, target):
     async with by_uvicorn(Site(CopyFiles(root, media_type), "/static/images", rest)) as port:
         reply = await ask(port, target)
 
     assert reply.body.decode() == f"rest {target}"
 
 
-async def test_without_a_rest_nothing_is_found(root):
+async def test_other_paths_are_404_without_a_rest(root):
     async with by_uvicorn(Site(CopyFiles(root, media_type), "/static/images")) as port:
         reply = await ask(port, "/health")
 

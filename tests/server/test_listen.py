@@ -1,4 +1,4 @@
-"""Where it is listened: an address or a name, and a sentence where there is none to be had."""
+"""Listening on an address or a host name, and the errors if that is not possible."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def free_number():
 
 
 async def connected(host, port):
-    """Return a connection, once somebody listens."""
+    """Return a connection once the server listens."""
     while True:
         with contextlib.suppress(OSError):
             return await asyncio.open_connection(host, port)
@@ -29,9 +29,9 @@ async def connected(host, port):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
-async def test_an_address_or_a_name_is_listened_at(host):
+async def test_server_listens_on_an_address_or_a_host_name(host):
     if host == "::1" and not socket.has_dualstack_ipv6():
-        pytest.skip("there is no IPv6")
+        pytest.skip("this machine has no IPv6")
     port = free_number()
     listening = Listening(NotFound(), host, port)
 
@@ -48,12 +48,12 @@ async def test_an_address_or_a_name_is_listened_at(host):
 
 
 @pytest.mark.parametrize("host", ["a..b", "192.0.2.1", "x" * 70])
-def test_what_is_no_address_of_this_machine_is_a_sentence(host):
+def test_foreign_address_is_an_error_that_names_the_setting(host):
     with pytest.raises(SettingsError, match=r"Cannot listen on .*API_HOST"):
         Listening(NotFound(), host, free_number())
 
 
-def test_a_port_that_is_taken_is_a_sentence():
+def test_taken_port_is_an_error_that_names_the_setting():
     with free_socket() as taken:
         taken.listen(1)
         with pytest.raises(SettingsError, match=r"Cannot listen on .*: Address already in use.*API_PORT"):

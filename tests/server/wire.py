@@ -1,4 +1,4 @@
-"""A browser's side of HTTP/1.1, byte by byte: nothing here corrects a path or a header on its way."""
+"""A client's side of HTTP/1.1, byte by byte: it sends paths and headers unchanged."""
 
 import asyncio
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""A run that is started from the page ends with the server, whatever it is at."""
+"""A run started from the page stops with the server, whatever it is doing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rehost.server.api.actions import RunControl
 
 
 class Opening:
-    """Takes for ever to open a run."""
+    """Opening this run takes for ever."""
 
     def __init__(self):
         self.is_left = False
@@ -31,35 +31,35 @@ def hurry(monkeypatch):
     monkeypatch.setattr("rehost.server.api.actions.FIRST_SECONDS", 0.01)
 
 
-async def test_a_run_that_is_still_opening_is_not_waited_for():
+async def test_close_cancels_a_run_that_is_still_being_opened():
     opening = Opening()
-    starter = RunControl(opening.open)
-    assert await starter.start("cases")
+    control = RunControl(opening.open)
+    assert await control.start("cases")
 
     async with asyncio.timeout(10):
-        await starter.close()
+        await control.close()
 
     assert opening.is_left
 
 
-async def test_whoever_has_just_asked_for_a_run_is_answered_though_the_server_ends(monkeypatch):
+async def test_start_returns_if_the_server_stops_meanwhile(monkeypatch):
     monkeypatch.setattr("rehost.server.api.actions.FIRST_SECONDS", 60.0)
-    starter = RunControl(Opening().open)
-    asking = asyncio.create_task(starter.start("cases"))
+    control = RunControl(Opening().open)
+    asking = asyncio.create_task(control.start("cases"))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
 
     async with asyncio.timeout(10):
-        await starter.close()
+        await control.close()
         assert await asking
 
 
-async def test_a_run_that_goes_on_is_stopped_and_waited_for():
+async def test_close_stops_a_run_in_progress_and_waits_for_it():
     runs = Runs()
-    starter = RunControl(runs.open)
-    await starter.start("cases")
+    control = RunControl(runs.open)
+    await control.start("cases")
 
     async with asyncio.timeout(10):
-        await starter.close()
+        await control.close()
 
     assert runs.stopped.is_set()

@@ -1,4 +1,4 @@
-"""What programs are told, and what they are not allowed."""
+"""The API over HTTP: what it answers, and what it refuses."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ from rehost.settings import load
 __all__ = ["client", "database", "database_url", "desk", "runs", "site"]
 
 
-async def told(client, path, **query):
+async def get_json(client, path, **query):
     response = await client.get(path, params=query)
     assert response.status_code == 200, response.text
     return response.json()
 
 
-async def test_standing_is_told(client):
-    standing = await told(client, "/api/standing")
+async def test_standing_counts_links_by_state_and_reason(client):
+    standing = await get_json(client, "/api/standing")
 
     assert standing["states"] == {"held": 2, "deferred": 1, "refused": 1, "wanted": 1, "leased": 0}
     assert standing["reasons"] == {"throttled": 1, "gone": 1}
@@ -69,14 +69,14 @@ FOUND = [
 ]
 
 
-async def test_links_are_found_by_state_reason_place_and_text(client):
+async def test_links_are_filtered_by_state_reason_origin_and_text(client):
     for query, keys in FOUND:
-        page = await told(client, "/api/links", **query)
+        page = await get_json(client, "/api/links", **query)
 
         assert sorted(each["link"]["row_key"] for each in page["links"]) == keys, query
 
 
-async def test_an_origin_is_what_the_fetcher_takes_it_for_however_a_link_is_written(desk, client):
+async def test_origins_group_links_as_the_fetcher_reads_their_urls(desk, client):
     odd = [
         "HTTP://A.example:80/1.png",
         " //a.example/2.png",
@@ -87,8 +87,10 @@ async def test_an_origin_is_what_the_fetcher_takes_it_for_however_a_link_is_writ
     await add_cases(desk.database, odd, first=10)
     await desk.note()
 
-    origins = {each["origin"]: each["present"] for each in (await told(client, "/api/origins"))["origins"]}
-    pages = [await told(client, "/api/links", origin=each) for each in ("http://a.example", "http://a.example:8080")]
+    origins = {each["origin"]: each["present"] for each in (await get_json(client, "/api/origins"))["origins"]}
+    pages = [
+        await get_json(client, "/api/links", origin=each) for each in ("http://a.example", "http://a.example:8080")
+    ]
 
     assert origins == {
         "https://a.example": 5, "https://b.example": 1, "http://a.example": 1, "http://a.example:8080": 1, "": 2
@@ -99,60 +101,60 @@ async def test_an_origin_is_what_the_fetcher_takes_it_for_however_a_link_is_writ
 async def test_pages_follow_each_other(client):
     keys, after = [], 0
     while after is not None:
-        page = await told(client, "/api/links", after=after, limit=2)
+        page = await get_json(client, "/api/links", after=after, limit=2)
         keys += [each["link"]["row_key"] for each in page["links"]]
         after = page["next"]
 
     assert sorted(keys) == ["1", "2", "3", "4", "5"]
 
 
-async def test_one_link_is_told_with_title_and_history(client):
-    link = await told(client, "/api/link", key="2")
+async def test_one_link_comes_with_title_and_history(client):
+    link = await get_json(client, "/api/link", key="2")
 
     assert link["title"] == TITLE
     assert link["link"]["key"] == "2/main_image.png"
     assert [change["after_url"] for change in link["history"]] == ["/static/images/2/main_image.png"]
     assert [(visit["outcome"], visit["run"], visit["times"]) for visit in link["visits"]] == [("held", 1, 1)]
-    (failed,) = (await told(client, "/api/link", key="4"))["visits"]
+    (failed,) = (await get_json(client, "/api/link", key="4"))["visits"]
     assert (failed["outcome"], failed["reason"], failed["evidence"]) == ("refused", "gone", "404")
     assert link["alike"] == [{"source": "cases", "row_key": "1", "position": 0}]
-    assert (await told(client, "/api/link", key="4"))["alike"] == []
+    assert (await get_json(client, "/api/link", key="4"))["alike"] == []
 
 
-async def test_usage_says_what_is_to_come(client):
-    usage = await told(client, "/api/usage")
+async def test_usage_estimates_what_is_still_to_come(client):
+    usage = await get_json(client, "/api/usage")
 
     assert (usage["copies"], usage["held_size"], usage["expected_size"]) == (2, 10, 10)
     assert (usage["total_size"], usage["free_size"], usage["days_left"]) == (1000, 600, 600.0)
 
 
-async def test_links_that_wait_are_expected_once_though_their_time_has_come(desk, runs):
+async def test_deferred_links_that_are_due_are_expected_once(desk, runs):
     await add_cases(desk.database, [f"https://a.example/{number}.png" for number in range(5)])
     await desk.note()
     tasks = await desk.lease_all()
     await desk.record(1, [stored(tasks[0]), *(Deferred(task, Reason.THROTTLED, "429", -1.0) for task in tasks[1:])])
     async with client_of(make_dashboard(desk.database, runs)) as client:
-        assert (await told(client, "/api/standing"))["due"] == 4
-        usage = await told(client, "/api/usage")
+        assert (await get_json(client, "/api/standing"))["due"] == 4
+        usage = await get_json(client, "/api/usage")
 
     assert (usage["held_size"], usage["expected_size"]) == (5, 20)
 
 
-async def test_hosts_origins_runs_and_sources_are_told(client):
-    assert [host["host"] for host in await told(client, "/api/hosts")] == ["a.example", "b.example"]
-    origins = await told(client, "/api/origins")
+async def test_hosts_origins_runs_and_sources_are_listed(client):
+    assert [host["host"] for host in await get_json(client, "/api/hosts")] == ["a.example", "b.example"]
+    origins = await get_json(client, "/api/origins")
     assert (origins["rules"], origins["decoys"]) == ([], {})
     assert [(each["origin"], each["present"], each["held"], each["failed"]) for each in origins["origins"]] == [
         ("https://a.example", 4, 2, 2),
         ("https://b.example", 1, 0, 0),
     ]
-    assert await told(client, "/api/runs") == []
-    assert await told(client, "/api/sources") == ["cases"]
+    assert await get_json(client, "/api/runs") == []
+    assert await get_json(client, "/api/sources") == ["cases"]
 
 
 async def test_health_and_readiness(client):
-    assert await told(client, "/health") == {"status": "ok"}
-    assert await told(client, "/ready") == {"status": "ok"}
+    assert await get_json(client, "/health") == {"status": "ok"}
+    assert await get_json(client, "/ready") == {"status": "ok"}
 
 
 WRONG = [
@@ -173,7 +175,7 @@ WRONG = [
 ]
 
 
-async def test_what_is_asked_wrongly_is_answered_400_with_a_sentence(client):
+async def test_invalid_parameters_are_400_with_a_sentence(client):
     for path, query in WRONG:
         response = await client.get(f"/api/{path}", params=query)
 
@@ -181,7 +183,7 @@ async def test_what_is_asked_wrongly_is_answered_400_with_a_sentence(client):
         assert response.json()["error"]
 
 
-async def test_what_is_not_there_is_answered_404(client):
+async def test_unknown_links_and_paths_are_404(client):
     assert (await client.get("/api/link", params={"key": "99"})).status_code == 404
     assert (await client.get("/api/nothing")).status_code == 404
     assert (await client.get("/../pyproject.toml")).status_code == 404
@@ -208,26 +210,26 @@ REFUSALS = [
 ]
 
 
-async def test_nobody_acts_without_the_token_or_from_another_site(client, runs):
+async def test_actions_need_the_token_and_the_same_site(client, runs):
     for action in ACTIONS:
         for headers, status in REFUSALS:
             response = await client.post(f"/api/{action}", headers=headers)
             assert response.status_code == status, (action, headers)
 
-    assert runs.begun == []
-    assert (await told(client, "/api/standing"))["due"] == 1
-    assert all(host["pause_seconds"] == 0 for host in await told(client, "/api/hosts"))
+    assert runs.started == []
+    assert (await get_json(client, "/api/standing"))["due"] == 1
+    assert all(host["pause_seconds"] == 0 for host in await get_json(client, "/api/hosts"))
 
 
-async def test_without_a_token_there_are_no_actions(desk, runs):
+async def test_actions_are_refused_if_no_token_is_set(desk, runs):
     page = make_dashboard(desk.database, runs, token="")
     async with client_of(page) as client:
         for headers in ({}, {"Authorization": "Bearer "}, HEADERS):
             assert (await client.post("/api/run", headers=headers)).status_code == 403
-        assert (await told(client, "/api/server"))["acts"] is False
+        assert (await get_json(client, "/api/server"))["acts"] is False
 
 
-async def test_the_page_itself_may_act(client):
+async def test_the_page_may_act(client):
     headers = {**HEADERS, "Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
 
     response = await client.post("/api/retry", headers=headers)
@@ -235,7 +237,7 @@ async def test_the_page_itself_may_act(client):
     assert (response.status_code, response.json()) == (200, {"changed": 2})
 
 
-async def test_retry_of_one_link_of_a_reason_or_of_all(client):
+async def test_retry_makes_one_link_those_of_a_reason_or_all_due(client):
     async def retry(**query):
         return (await client.post("/api/retry", params=query, headers=HEADERS)).json()["changed"]
 
@@ -244,12 +246,12 @@ async def test_retry_of_one_link_of_a_reason_or_of_all(client):
     assert await retry(reason="gone") == 0  # due already
     assert await retry(reason="throttled") == 1
     assert await retry() == 0
-    assert (await told(client, "/api/standing"))["due"] == 3
+    assert (await get_json(client, "/api/standing"))["due"] == 3
 
 
 async def test_a_host_is_paused_and_resumed(client):
     async def pauses():
-        return {host["host"]: host["pause_seconds"] for host in await told(client, "/api/hosts")}
+        return {host["host"]: host["pause_seconds"] for host in await get_json(client, "/api/hosts")}
 
     await client.post("/api/pause", params={"host": "A.example", "seconds": 600}, headers=HEADERS)
     assert (await pauses())["a.example"] == pytest.approx(600, abs=30)
@@ -258,34 +260,34 @@ async def test_a_host_is_paused_and_resumed(client):
     assert (await pauses())["a.example"] == 0
 
 
-async def test_one_run_at_a_time_is_started_here(client, site, runs):
+async def test_only_one_run_is_started_at_a_time(client, site, runs):
     first = await client.post("/api/run", headers=HEADERS)
     second = await client.post("/api/run", headers=HEADERS)
     unknown = await client.post("/api/run", params={"source": "others"}, headers=HEADERS)
 
     assert (first.status_code, second.status_code, unknown.status_code) == (202, 409, 400)
-    assert runs.begun == ["cases"]
-    await site.close()  # ends it; a run that was not stopped would keep this from returning
+    assert runs.started == ["cases"]
+    await site.close()  # stops the run; this would not return if the run were not stopped
 
 
 # --- the frame
 
 
-async def test_every_answer_carries_the_page_s_policy(client):
+async def test_every_response_has_the_pages_policy(client):
     for path in ("/", "/app.js", "/docs", "/api/sources", "/nothing", "/metrics"):
         response = await client.get(path)
         assert response.headers["content-security-policy"] == POLICY
         assert response.headers["x-content-type-options"] == "nosniff"
 
 
-async def test_the_page_s_own_files_are_asked_about_each_time(client):
+async def test_the_pages_files_are_revalidated_each_time(client):
     for path in ("/", "/app.js", "/docs", "/vendor/uplot/uPlot.iife.min.js"):
         first = await client.get(path)
         again = await client.get(path, headers={"If-None-Match": first.headers["etag"]})
         assert (first.status_code, first.headers["cache-control"], again.status_code) == (200, "no-cache", 304)
 
 
-async def test_pages_need_no_other_host_and_no_inline_script(client):
+async def test_pages_use_no_other_host_and_no_inline_script(client):
     for path in ("/", "/docs"):
         page = (await client.get(path)).text
         assert "http" not in page
@@ -293,7 +295,7 @@ async def test_pages_need_no_other_host_and_no_inline_script(client):
         assert "style=" not in page
 
 
-async def test_metrics_have_figures_and_no_url(client):
+async def test_metrics_contain_counts_and_no_url(client):
     response = await client.get("/metrics")
 
     assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
@@ -304,7 +306,7 @@ async def test_metrics_have_figures_and_no_url(client):
 
 
 class Relay:
-    """The way to a server of ours, which can be cut."""
+    """A TCP relay to the database that can be cut."""
 
     def __init__(self, port):
         self.port = port
@@ -323,9 +325,7 @@ class Relay:
         writer.close()
 
 
-async def test_it_is_not_ready_while_the_database_is_away_and_is_again_when_it_is_back(
-    postgres, postgres_database, tmp_path, monkeypatch
-):
+async def test_ready_is_503_while_the_database_is_unreachable(postgres, postgres_database, tmp_path, monkeypatch):
     monkeypatch.setattr("rehost.wiring.server.OUTAGE_SECONDS", 0.5)
     url = urlsplit(postgres.url(postgres_database))
     relay = Relay(url.port)
@@ -349,7 +349,7 @@ async def test_it_is_not_ready_while_the_database_is_away_and_is_again_when_it_i
     assert (there, away, back) == (200, (503, 200), 200)
 
 
-async def test_it_is_not_ready_while_the_sqlite_file_is_elsewhere_and_goes_on_with_what_takes_its_place(tmp_path):
+async def test_ready_is_503_while_the_sqlite_file_is_missing_and_a_restored_file_is_used(tmp_path):
     url = f"sqlite:///{tmp_path}/cases.db"
     async with open_database(url) as database:
         await execute(database, CASES)
@@ -367,14 +367,14 @@ async def test_it_is_not_ready_while_the_sqlite_file_is_elsewhere_and_goes_on_wi
         with contextlib.closing(sqlite3.connect(file)) as restored, restored:
             restored.execute("INSERT INTO rehost_origins VALUES ('https://new.example', 'none', 'told', 0)")
         replaced = (await client.get("/ready")).status_code
-        rules = (await told(client, "/api/origins"))["rules"]
+        rules = (await get_json(client, "/api/origins"))["rules"]
 
     assert (there, away.status_code, back, replaced) == (200, 503, 200, 200)
     assert away.json()["error"]
     assert [rule["origin"] for rule in rules] == ["https://new.example"]
 
 
-async def test_it_is_not_ready_while_the_folder_of_the_copies_is_away(desk, database_url, tmp_path):
+async def test_ready_is_503_while_the_folder_of_the_copies_is_missing(desk, database_url, tmp_path):
     await add_cases(desk.database, ["https://a.example/1.png"])
     await desk.note()
     folder = tmp_path / "disk" / "images"
@@ -392,7 +392,7 @@ async def test_it_is_not_ready_while_the_folder_of_the_copies_is_away(desk, data
 
 
 @pytest.mark.parametrize("place", ["file", "file/images", "x" * 300])
-async def test_it_is_not_ready_where_no_folder_can_be(tmp_path, place):
+async def test_ready_is_503_if_the_folder_cannot_be_made(tmp_path, place):
     (tmp_path / "file").write_text("")
     url = f"sqlite:///{tmp_path}/cases.db"
     async with open_database(url) as database:
@@ -405,7 +405,7 @@ async def test_it_is_not_ready_where_no_folder_can_be(tmp_path, place):
     assert replies == [503] * 3
 
 
-async def test_without_the_database_it_lives_but_is_not_ready():
+async def test_health_is_200_and_ready_503_without_the_database():
     @asynccontextmanager
     async def opening():
         raise LedgerError("The database at db.internal refuses the password of user secret.")

@@ -1,4 +1,4 @@
-"""The contract, held against the application by made-up requests: whatever is asked, nothing breaks."""
+"""The OpenAPI document, checked against the application with generated requests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.server.dashboards import HEADERS, client, database, database_url, des
 __all__ = ["client", "database", "database_url", "desk", "runs", "site"]
 
 
-async def test_every_operation_is_in_the_contract_and_only_those(client):
+async def test_openapi_lists_every_operation_and_no_others(client):
     contract = (await client.get("/openapi.json")).json()
 
     assert contract["openapi"] == "3.1.0"
@@ -25,7 +25,7 @@ async def test_every_operation_is_in_the_contract_and_only_those(client):
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_no_made_up_request_finds_a_server_error(client, mode, request):
+async def test_generated_requests_cause_no_server_error(client, mode, request):
     document = (await client.get("/openapi.json")).json()
     examples = 200 if request.config.getoption("--full") else 15
 
@@ -35,7 +35,7 @@ async def test_no_made_up_request_finds_a_server_error(client, mode, request):
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
-async def test_what_a_page_loads_is_there(client, path):
+async def test_files_that_a_page_loads_exist(client, path):
     page = (await client.get(path)).text
     wanted = [url for url in re.findall(r'(?:src|href)="([^"#]+)"', page) if url not in {"./", "docs"}]
 

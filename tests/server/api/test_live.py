@@ -1,4 +1,4 @@
-"""Live events: shared measurements, rates, an end; and a server that ends although somebody listens."""
+"""Live events: shared measurements, rates, bounds, and the end of a stream when the server stops."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def page(desk, runs):
     await page.close()
 
 
-async def test_a_listener_sees_links_being_held(page, desk):
+async def test_stream_shows_links_being_held(page, desk):
     async with by_uvicorn(page) as port:
         stream = await Stream.open(port)
         assert await stream.next("course") == []
@@ -68,7 +68,7 @@ async def test_a_listener_sees_links_being_held(page, desk):
     assert after["speed"] > 0
 
 
-async def test_a_second_listener_is_given_the_course(page):
+async def test_second_stream_starts_with_earlier_measurements(page):
     async with by_uvicorn(page) as port:
         first = await Stream.open(port)
         beat = await first.next("beat")
@@ -80,7 +80,7 @@ async def test_a_second_listener_is_given_the_course(page):
     assert course[0] == beat
 
 
-async def test_listeners_are_bounded(page, monkeypatch):
+async def test_number_of_streams_is_bounded(page, monkeypatch):
     monkeypatch.setattr("rehost.server.api.live.MAX_STREAMS", 1)
     async with by_uvicorn(page) as port:
         first = await Stream.open(port)
@@ -94,7 +94,7 @@ async def test_listeners_are_bounded(page, monkeypatch):
     assert answer.startswith(b"HTTP/1.1 503 ")
 
 
-async def test_a_source_that_there_is_not_is_not_looked_at(page):
+async def test_unknown_source_is_404_and_not_measured(page):
     async with by_uvicorn(page) as port:
         strange = [await ask(port, f"/api/live?source={number}") for number in range(3)]
         stream = await Stream.open(port)
@@ -105,7 +105,7 @@ async def test_a_source_that_there_is_not_is_not_looked_at(page):
     assert beat["present"] == 4
 
 
-async def test_links_of_a_worker_that_is_no_more_are_counted_once(page, desk, database_url):
+async def test_links_leased_by_a_dead_worker_are_counted_once(page, desk, database_url):
     tasks = await desk.lease_all()
     await desk.record(1, [stored(task) for task in tasks[:2]])
     await desk.ledger.leases.release(tasks[2:])
@@ -119,7 +119,7 @@ async def test_links_of_a_worker_that_is_no_more_are_counted_once(page, desk, da
     assert (beat["present"], beat["settled"], beat["states"]["leased"]) == (4, 2, 2)
 
 
-async def test_the_server_ends_although_somebody_listens(page):
+async def test_server_stops_while_a_stream_is_open(page):
     async with asyncio.timeout(20):
         async with by_granian(page) as port:
             stream = await Stream.open(port)

@@ -1,4 +1,4 @@
-"""The page's own scripts: what imports what."""
+"""The dashboard's own scripts: which imports which."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Thumbnails: small, upright, made once, kept within a bound; and the copy itself where there is none."""
+"""Thumbnails: small, upright, made once, kept within a bound; and the copy itself if none can be made."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def noisy(width=900, height=1200, kind="PNG", **options):
 
 
 class Counting:
-    """Counts what is made; the decoder processes are real."""
+    """Counts the thumbnails that real decoder processes make."""
 
     def __init__(self, maker):
         self.maker = maker
@@ -87,7 +87,7 @@ def shown(reply):
 
 
 @pytest.mark.parametrize("serve", [by_uvicorn, by_granian])
-async def test_a_large_copy_has_a_small_picture_in_its_place(root, thumbs, serve):
+async def test_large_copy_has_a_small_thumbnail(root, thumbs, serve):
     content = noisy()
     put(root, content)
     digest = hashlib.sha256(content).hexdigest()
@@ -107,7 +107,7 @@ async def test_a_large_copy_has_a_small_picture_in_its_place(root, thumbs, serve
     assert reply["content-security-policy"] == "default-src 'none'; sandbox"
 
 
-async def test_it_is_made_once_however_many_ask(root, port, makers):
+async def test_concurrent_requests_make_one_thumbnail(root, port, makers):
     put(root, noisy())
 
     replies = await asyncio.gather(*(ask(port, f"/thumbs/{KEY}") for _ in range(20)))
@@ -116,7 +116,7 @@ async def test_it_is_made_once_however_many_ask(root, port, makers):
     assert makers[0].made == 1
 
 
-async def test_a_copy_that_was_replaced_has_another_one(root, port):
+async def test_replaced_copy_gets_a_new_thumbnail(root, port):
     put(root, noisy())
     first = await ask(port, f"/thumbs/{KEY}")
     (root / "spool").write_bytes(noisy(1200, 900))
@@ -127,7 +127,7 @@ async def test_a_copy_that_was_replaced_has_another_one(root, port):
     assert (shown(first).size, shown(second).size) == ((360, 480), (480, 360))
 
 
-async def test_what_is_small_is_served_as_it_is(root, port, makers):
+async def test_small_copy_is_served_as_it_is(root, port, makers):
     content = picture(1, Format.PNG, 40, 30)
     assert len(content) < SMALL_BYTES
     put(root, content)
@@ -137,7 +137,7 @@ async def test_what_is_small_is_served_as_it_is(root, port, makers):
     assert (reply.body, reply["content-type"], makers) == (content, "image/png", [])
 
 
-async def test_what_makes_no_thumbnail_is_served_as_it_is_and_not_tried_again(root, port, makers):
+async def test_copy_without_a_thumbnail_is_served_as_it_is_and_tried_once(root, port, makers):
     content = noisy()[:200_000]
     put(root, content)
 
@@ -147,7 +147,7 @@ async def test_what_makes_no_thumbnail_is_served_as_it_is_and_not_tried_again(ro
     assert makers[0].made == 1
 
 
-async def test_a_photograph_on_its_side_is_shown_upright(root, port):
+async def test_rotated_photograph_is_shown_upright(root, port):
     exif = PIL.Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees (TIFF tag Orientation)
     put(root, noisy(900, 600, "JPEG", exif=exif), "1/x.jpg")
@@ -157,7 +157,7 @@ async def test_a_photograph_on_its_side_is_shown_upright(root, port):
     assert shown(reply).size == (320, 480)
 
 
-async def test_nothing_but_copies_has_one(root, port):
+async def test_only_copies_have_thumbnails(root, port):
     put(root, noisy(), "../secret.png")
     put(root, noisy(), ".rehost/x.png")
 

@@ -42,7 +42,7 @@ ETAGS = frozenset({'"here"', '"now"'})
         ({"if-match": '"here"', "if-none-match": '"here"'}, 304),
     ],
 )
-def test_precondition_is_judged_as_the_rfc_orders(headers, expected):
+def test_preconditions_are_evaluated_in_the_order_of_the_rfc(headers, expected):
     assert precondition(headers, ETAGS, MODIFIED) == expected
 
 

@@ -22,7 +22,7 @@ URL = f"{PREFIX}/{KEY}"
 pytestmark = pytest.mark.usefixtures("copy")
 
 
-async def test_copy_is_served_whole_with_its_facts(port, copy, content):
+async def test_copy_is_served_whole_with_its_headers(port, copy, content):
     reply = await ask(port, URL)
 
     assert (reply.status, reply.body) == (200, content)
@@ -35,7 +35,7 @@ async def test_copy_is_served_whole_with_its_facts(port, copy, content):
 
 
 @pytest.mark.parametrize("kind", WRITABLE)
-async def test_type_comes_from_the_bytes(port, root, kind):
+async def test_media_type_comes_from_the_bytes(port, root, kind):
     (root / "liar.jpg").write_bytes(picture(2, kind))
 
     reply = await ask(port, f"{PREFIX}/liar.jpg")
@@ -45,7 +45,7 @@ async def test_type_comes_from_the_bytes(port, root, kind):
 
 @pytest.mark.parametrize("target", [URL, f"{PREFIX}/missing.png", f"{URL}?v=0123456789abcdef", "/"])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
-async def test_every_answer_is_harmless(port, target, method):
+async def test_every_response_has_the_safe_headers(port, target, method):
     reply = await ask(port, target, method)
 
     assert reply["x-content-type-options"] == "nosniff"
@@ -55,7 +55,7 @@ async def test_every_answer_is_harmless(port, target, method):
         assert reply["cache-control"] == "no-store"
 
 
-async def test_whatever_lies_in_the_store_is_served_as_a_picture_or_not_at_all(port, root, shared):
+async def test_any_file_in_the_store_is_served_as_a_picture_or_not_at_all(port, root, shared):
     """Polyglots, bombs, pages and disputed pictures: no browser is to take one for anything else."""
     files = [path for path in sorted((shared / "corpus").glob("*/*")) if path.is_file()]
     types = set()
@@ -73,7 +73,7 @@ async def test_whatever_lies_in_the_store_is_served_as_a_picture_or_not_at_all(p
 
 
 @pytest.mark.parametrize("headers", [{}, {"range": "bytes=0-9"}])
-async def test_head_is_get_without_a_body(port, headers, content):
+async def test_head_is_get_without_the_body(port, headers, content):
     got = await ask(port, URL)
 
     reply = await ask(port, URL, "HEAD", **headers)
@@ -91,7 +91,7 @@ async def test_other_methods_are_refused(port, copy, method):
     assert copy.exists()
 
 
-async def test_what_the_client_has_is_not_sent_again(port):
+async def test_unchanged_copy_is_304(port):
     first = await ask(port, URL)
 
     by_tag = await ask(port, URL, if_none_match=first["etag"])
@@ -103,7 +103,7 @@ async def test_what_the_client_has_is_not_sent_again(port):
         assert reply["cache-control"] == first["cache-control"]
 
 
-async def test_replaced_copy_is_sent_anew(port, copy, root):
+async def test_replaced_copy_is_sent_again(port, copy, root):
     first = await ask(port, URL)
     spool = root / "spool"
     spool.write_bytes(picture(3, Format.PNG, 400, 300))
@@ -117,7 +117,7 @@ async def test_replaced_copy_is_sent_anew(port, copy, root):
     assert reply.body == picture(3, Format.PNG, 400, 300)
 
 
-async def test_precondition_that_fails_sends_nothing(port):
+async def test_failed_precondition_is_412(port):
     reply = await ask(port, URL, if_match='"another"')
 
     assert reply.status == 412
@@ -147,7 +147,7 @@ async def test_several_ranges_come_in_parts(port, content):
     assert f"Content-Range: bytes 1000-1999/{len(content)}".encode() in parts[1]
 
 
-async def test_range_behind_the_end_is_not_satisfiable(port, content):
+async def test_range_after_the_end_is_416(port, content):
     reply = await ask(port, URL, range="bytes=99999999-")
 
     assert reply.status == 416
@@ -155,7 +155,7 @@ async def test_range_behind_the_end_is_not_satisfiable(port, content):
     assert reply["cache-control"] == "no-store"
 
 
-async def test_range_goes_on_only_from_the_same_bytes(port, content):
+async def test_if_range_continues_only_the_same_bytes(port, content):
     first = await ask(port, URL)
 
     same = await ask(port, URL, range="bytes=10-", if_range=first["etag"])
@@ -165,7 +165,7 @@ async def test_range_goes_on_only_from_the_same_bytes(port, content):
     assert (other.status, other.body) == (200, content)
 
 
-async def test_digest_in_the_url_makes_it_immutable(port, content):
+async def test_matching_digest_in_the_url_makes_the_response_immutable(port, content):
     digest = hashlib.sha256(content).hexdigest()
 
     reply = await ask(port, f"{URL}?v={digest[:16]}")
@@ -176,7 +176,7 @@ async def test_digest_in_the_url_makes_it_immutable(port, content):
 
 
 @pytest.mark.parametrize("query", ["v=0123456789abcdef", "v=", "v=x", "v=%00", "w=1", "v"])
-async def test_another_digest_in_the_url_does_not(port, query):
+async def test_other_digest_in_the_url_does_not(port, query):
     reply = await ask(port, f"{URL}?{query}")
 
     assert reply.status == 200
@@ -198,7 +198,7 @@ async def test_large_copy_arrives_whole(port, root):
     "content",
     [b"", b"<html><script>alert(1)</script>", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.7", b"text"],
 )
-async def test_what_is_no_picture_is_not_served(port, root, content):
+async def test_file_that_is_no_picture_is_404(port, root, content):
     (root / "page.png").write_bytes(content)
 
     reply = await ask(port, f"{PREFIX}/page.png")
@@ -206,7 +206,7 @@ async def test_what_is_no_picture_is_not_served(port, root, content):
     assert reply.status == 404
 
 
-async def test_disk_that_fails_is_no_404(root, content):
+async def test_failing_disk_is_503(root, content):
     def fail(_):
         raise OSError(5, "Input/output error")
 
@@ -218,7 +218,7 @@ async def test_disk_that_fails_is_no_404(root, content):
     assert reply["retry-after"] == "10"
 
 
-async def test_a_copy_of_this_moment_is_not_modified_after_the_answers_date(port, root, content):
+async def test_last_modified_of_a_new_copy_is_not_after_date(port, root, content):
     """Servers take Date once a second, so it may be from before the copy came."""
     for number in range(12):
         (root / f"{number}.png").write_bytes(content)
@@ -229,7 +229,7 @@ async def test_a_copy_of_this_moment_is_not_modified_after_the_answers_date(port
 
 
 @pytest.mark.parametrize("serve", [by_uvicorn, by_granian])
-async def test_any_application_mounts_it_in_one_line(root, content, serve):
+async def test_other_applications_mount_the_copies_in_one_line(root, content, serve):
     application = Starlette(routes=[Mount(PREFIX, CopyFiles(root, media_type))])
 
     async with serve(application) as port:
@@ -240,7 +240,7 @@ async def test_any_application_mounts_it_in_one_line(root, content, serve):
     assert missing.status == 404
 
 
-async def test_folder_that_comes_later_is_served_then(tmp_path, content):
+async def test_folder_that_appears_later_is_served(tmp_path, content):
     root = tmp_path / "later"
     async with by_uvicorn(CopyFiles(root, media_type)) as port:
         before = await ask(port, "/1/x.png")
@@ -251,7 +251,7 @@ async def test_folder_that_comes_later_is_served_then(tmp_path, content):
     assert (before.status, after.status) == (404, 200)
 
 
-async def test_many_slow_clients_do_not_stop_a_fast_one(port, root, content):
+async def test_slow_clients_do_not_block_a_fast_one(port, root, content):
     (root / "large.png").write_bytes(picture(4, Format.PNG) + bytes(4_000_000))
     slow = []
     for number in range(200):
@@ -282,7 +282,7 @@ async def test_many_slow_clients_do_not_stop_a_fast_one(port, root, content):
         ("POST", URL, {}),
     ],
 )
-async def test_httplint_has_no_complaint_that_matters(port, content, method, target, headers):
+async def test_httplint_finds_no_problem(port, content, method, target, headers):
     reply = await ask(port, target.replace("DIGEST", hashlib.sha256(content).hexdigest()), method, **headers)
 
     found = complaints(reply, method)

@@ -1,4 +1,4 @@
-"""No path leaves the store, however it is spelled."""
+"""No path leads out of the store, however it is spelled."""
 
 import os
 
@@ -26,7 +26,7 @@ SLASH = ["/", "%2f", "%5c", "\\", "%255c", "%252f", "%c0%af", "//", "/./"]
 
 @pytest.fixture(autouse=True)
 def secret(tmp_path, root):
-    """Pictures that are not to be seen: beside the store, and in folders of the store that nobody serves."""
+    """Pictures that must not be served: beside the store, and in its hidden folders."""
     for path in (
         tmp_path / "secret.png",
         root / ".rehost/quarantine/decoy.png",
@@ -40,7 +40,7 @@ def secret(tmp_path, root):
 
 @pytest.mark.parametrize("slash", SLASH)
 @pytest.mark.parametrize("up", UP)
-async def test_way_up_leads_nowhere(port, up, slash):
+async def test_paths_upwards_are_not_served(port, up, slash):
     ways = (f"{up}{slash}secret.png", f"297041{slash}{up}{slash}{up}{slash}secret.png", f"{slash}{up}{slash}secret.png")
     for target in ways:
         reply = await ask(port, f"{PREFIX}/{target.encode().decode('latin-1')}")
@@ -88,7 +88,7 @@ async def test_nothing_but_keys_is_served(port, target):
     assert reply.status in {400, 404, 414, 431}
 
 
-async def test_absolute_path_leads_nowhere(port, tmp_path):
+async def test_absolute_path_is_not_served(port, tmp_path):
     for target in (f"{PREFIX}/{tmp_path}/secret.png", f"{PREFIX}/%2f{tmp_path}/secret.png", f"{tmp_path}/secret.png"):
         reply = await ask(port, target)
 
@@ -115,7 +115,7 @@ async def test_symbolic_links_are_followed_within_the_store_only(port, root, tmp
     assert statuses == {name: 200 if name == "inside.png" else 404 for name in statuses}
 
 
-async def test_link_that_is_turned_outward_later_is_refused(port, root, tmp_path):
+async def test_symbolic_link_that_is_later_pointed_outside_is_refused(port, root, tmp_path):
     (root / "x.png").symlink_to(root / KEY)
     before = await ask(port, f"{PREFIX}/x.png")
     (root / "x.png").unlink()
@@ -126,7 +126,7 @@ async def test_link_that_is_turned_outward_later_is_refused(port, root, tmp_path
     assert (before.status, after.status) == (200, 404)
 
 
-async def test_pipe_holds_nobody_up(port, root):
+async def test_named_pipe_does_not_block_the_server(port, root):
     os.mkfifo(root / "pipe.png")
 
     reply = await ask(port, f"{PREFIX}/pipe.png")

@@ -160,7 +160,7 @@ async def on_invalid_parameter(_request: Request, error: Exception) -> Response:
 
 
 async def on_operator_error(request: Request, error: Exception) -> Response:
-    """Answer 503 while the database or the store cannot be used; only those who may act are told the cause."""
+    """Answer 503 while the database or the store cannot be used; only actions, which need the token, name the cause."""
     assert isinstance(error, OperatorError)
     logger.warning("not answered path=%s error=%r", request.url.path, str(error))
     is_action = request.method == "POST"
