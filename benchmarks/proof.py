@@ -1,6 +1,6 @@
 """Pictures proven a second, and a CPU second, by format and size: decoded to the end, or walked through.
 
-By the inspector that a run uses, on every core. CPU is that of the decoder processes and of the one that asks them,
+By the verifier that a run uses, on every core. CPU is that of the decoder processes and of the one that asks them,
 their start left out.
 """
 
@@ -83,7 +83,7 @@ def pictures(ground: Path, kind: str, size: int) -> list[Path]:
 
 async def prove(cell: Cell) -> tuple[float, float]:
     """Return how many pictures are proven a second, and a CPU second; a picture that is not ends the benchmark."""
-    inspector = ImageVerifier(
+    verifier = ImageVerifier(
         verify=cell.way,
         max_pixels=50_000_000,
         max_frames=2000,
@@ -92,10 +92,10 @@ async def prove(cell: Cell) -> tuple[float, float]:
         processes=CORES,
         clock=Clock(),
     )
-    async with inspector:
-        await asyncio.gather(*(inspector.inspect(cell.paths[0]) for _ in range(2 * CORES)))  # all of them are up
+    async with verifier:
+        await asyncio.gather(*(verifier.verify(cell.paths[0]) for _ in range(2 * CORES)))  # all of them are up
         used, started = used_seconds(), time.perf_counter()
-        await asyncio.gather(*(inspector.inspect(cell.paths[n % len(cell.paths)]) for n in range(cell.number)))
+        await asyncio.gather(*(verifier.verify(cell.paths[n % len(cell.paths)]) for n in range(cell.number)))
         wall = time.perf_counter() - started
         cpu = max(used_seconds() - used, 1 / TICKS)
     return cell.number / wall, cell.number / cpu

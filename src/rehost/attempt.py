@@ -127,7 +127,7 @@ class ImageFetcher:
         self.latency.answered(log.host, download.waited_seconds)
         log.size += download.size
         try:
-            return FetchedImage(download, await self.verifier.inspect(download.spool))
+            return FetchedImage(download, await self.verifier.verify(download.spool))
         except BaseException:
             download.spool.unlink(missing_ok=True)
             raise

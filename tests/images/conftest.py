@@ -36,7 +36,7 @@ class Verify:
     def file(self, path):
         """Return the Image in the file, or the VisitError."""
         try:
-            return self._runner.run(self._verifier.inspect(path))
+            return self._runner.run(self._verifier.verify(path))
         except VisitError as error:
             return error
 

@@ -71,9 +71,9 @@ async def test_picture_that_needs_too_much_memory_is_too_large_and_the_next_one_
 
     async with verifier(decode_memory_bytes=80 * MEBIBYTE, processes=1) as subject:
         with pytest.raises(Permanent, match="IMAGE_DECODE_MEMORY") as caught:
-            await subject.inspect(bomb)
+            await subject.verify(bomb)
         assert caught.value.reason is Reason.TOO_LARGE
-        assert (await subject.inspect(good)).format is Format.JPEG
+        assert (await subject.verify(good)).format is Format.JPEG
 
 
 @pytest.mark.parametrize("kind", [Format.WEBP, Format.AVIF, Format.JPEG2000])
@@ -82,7 +82,7 @@ async def test_lack_of_memory_is_recognised_where_the_library_does_not_report_it
 
     async with verifier(decode_memory_bytes=56 * MEBIBYTE, processes=1) as subject:
         with pytest.raises(Permanent) as caught:
-            await subject.inspect(path)
+            await subject.verify(path)
 
     assert caught.value.reason is Reason.TOO_LARGE
 
@@ -92,9 +92,9 @@ async def test_picture_that_takes_too_long_is_too_large_and_the_next_one_is_veri
 
     async with verifier(decode_seconds=0.02, processes=1) as subject:
         with pytest.raises(Permanent, match=r"0\.02 s") as caught:
-            await subject.inspect(bomb)
+            await subject.verify(bomb)
         assert caught.value.reason is Reason.TOO_LARGE
-        assert (await subject.inspect(good)).format is Format.JPEG
+        assert (await subject.verify(good)).format is Format.JPEG
 
 
 async def test_process_that_hangs_is_killed_and_replaced(spool):
@@ -114,11 +114,11 @@ async def test_picture_is_verified_although_an_idle_process_has_died(spool):
     path = spool(picture(1))
 
     async with verifier(processes=1) as subject:
-        await subject.inspect(path)
+        await subject.verify(path)
         (pid,) = children()
         os.kill(pid, signal.SIGKILL)
 
-        assert (await subject.inspect(path)).format is Format.JPEG
+        assert (await subject.verify(path)).format is Format.JPEG
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,9 @@ async def test_processes_start_when_needed_and_only_as_many_as_allowed(spool):
     async with verifier(processes=2) as subject:
         assert children() == set()
         for _ in range(3):
-            await subject.inspect(path)
+            await subject.verify(path)
         assert len(children()) == 1
-        await asyncio.gather(*(subject.inspect(path) for _ in range(20)))
+        await asyncio.gather(*(subject.verify(path) for _ in range(20)))
         assert len(children()) == 2
     assert children() == set()
 
@@ -154,10 +154,10 @@ async def test_processes_start_when_needed_and_only_as_many_as_allowed(spool):
 async def test_structure_alone_needs_a_process_only_for_formats_with_offsets(spool):
     async with verifier(verify="structure") as subject:
         for kind in (Format.JPEG, Format.PNG, Format.GIF, Format.WEBP, Format.BMP):
-            assert (await subject.inspect(spool(picture(1, kind)))).format is kind
+            assert (await subject.verify(spool(picture(1, kind)))).format is kind
         assert children() == set()
         for kind in (Format.AVIF, Format.HEIC, Format.TIFF, Format.ICO, Format.JPEG2000):
-            assert (await subject.inspect(spool(picture(1, kind)))).format is kind
+            assert (await subject.verify(spool(picture(1, kind)))).format is kind
         assert len(children()) == 1
 
 
@@ -165,13 +165,13 @@ async def test_cancelled_call_ends_its_process(spool):
     bomb, good = spool(blank(7000), "bomb"), spool(picture(1), "good")
 
     async with verifier(processes=1) as subject:
-        await subject.inspect(good)
-        asked = asyncio.create_task(subject.inspect(bomb))
+        await subject.verify(good)
+        asked = asyncio.create_task(subject.verify(bomb))
         await asyncio.sleep(0)
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asked
-        assert (await subject.inspect(good)).format is Format.JPEG
+        assert (await subject.verify(good)).format is Format.JPEG
         assert len(children()) == 1
 
 
@@ -181,7 +181,7 @@ async def test_process_inherits_no_files_or_secrets_and_has_its_limits(spool, tm
 
     with (tmp_path / "ledger").open("w") as ledger:
         async with verifier(processes=1) as subject:
-            await subject.inspect(path)
+            await subject.verify(path)
             (pid,) = children()
             open_files = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
             environment = Path(f"/proc/{pid}/environ").read_bytes()
@@ -200,9 +200,9 @@ async def test_process_inherits_no_files_or_secrets_and_has_its_limits(spool, tm
 async def test_unreadable_file_does_not_count_against_the_picture(tmp_path, monkeypatch):
     async with verifier(processes=1) as subject:
         with pytest.raises(StoreError, match="cannot be read"):
-            await subject.inspect(tmp_path / ("long" * 100))
+            await subject.verify(tmp_path / ("long" * 100))
         with pytest.raises(Transient):
-            await subject.inspect(tmp_path / "gone")
+            await subject.verify(tmp_path / "gone")
 
 
 async def test_file_that_is_not_regular_is_refused_at_once(tmp_path, monkeypatch):
@@ -214,20 +214,20 @@ async def test_file_that_is_not_regular_is_refused_at_once(tmp_path, monkeypatch
     async with verifier(processes=1) as subject:
         for path in (tmp_path / "pipe", tmp_path / "socket", tmp_path):
             with pytest.raises(Permanent) as caught:
-                await subject.inspect(path)
+                await subject.verify(path)
             assert caught.value.reason is Reason.NOT_AN_IMAGE
 
 
 async def test_file_names_can_contain_any_character(spool):
     async with verifier(processes=1) as subject:
         for name in ("a\nb", "图片.jpg", os.fsdecode(b"\xff\xfe.jpg"), '"quoted"'):
-            assert (await subject.inspect(spool(picture(1), name))).format is Format.JPEG
+            assert (await subject.verify(spool(picture(1), name))).format is Format.JPEG
 
 
 async def test_too_little_memory_to_start_is_reported_in_a_sentence(spool):
     async with verifier(decode_memory_bytes=8 * MEBIBYTE, processes=1) as subject:
         with pytest.raises(OperatorError, match=r"IMAGE_DECODE_MEMORY \(8 MiB\)"):
-            await subject.inspect(spool(picture(1)))
+            await subject.verify(spool(picture(1)))
 
 
 def modules_of_a_process(*, decode):
@@ -308,4 +308,4 @@ async def test_large_png_needs_no_memory_for_its_pixels(spool):
     path = spool(file.getvalue())
 
     async with verifier(decode_memory_bytes=80 * MEBIBYTE, processes=1) as subject:
-        assert (await subject.inspect(path)).width == 7000
+        assert (await subject.verify(path)).width == 7000

@@ -96,7 +96,7 @@ def test_photograph_needs_at_most_half_of_a_decoders_memory(tmp_path):
 
     async def verify():
         async with verifier(decode_memory_bytes=256 << 20, processes=1) as subject:
-            return await subject.inspect(path)
+            return await subject.verify(path)
 
     assert asyncio.run(verify()) == Image(Format.HEIC, 2016, 1512, 1)
 

@@ -99,6 +99,6 @@ async def test_after_a_slow_walk_only_tiny_files_are_walked_in_this_process(tmp_
 
     async with verifier(verify="structure", clock=clock) as opened:
         for name in ("quick", "slow", "large", "tiny"):
-            assert (await opened.inspect(tmp_path / name)).width == 20
+            assert (await opened.verify(tmp_path / name)).width == 20
 
     assert walked == ["quick", "slow", "tiny"]

@@ -66,7 +66,7 @@ class ImageVerifier:
     async def __aexit__(self, *_: object) -> None:
         await self._pool.__aexit__()
 
-    async def inspect(self, path: Path) -> Image:
+    async def verify(self, path: Path) -> Image:
         """Return which picture the bytes at `path` are; the file is only read.
 
         If the process dies, an earlier picture may have damaged it. So a new process gets the picture, and only its

@@ -76,7 +76,7 @@ class Visitor:
             return None
         path = self.store.path(task.found)
         try:
-            image = await self.verifier.inspect(path)
+            image = await self.verifier.verify(path)
             digest, size = await asyncio.to_thread(_digest, path)
         except (VisitError, FileNotFoundError):
             return None
