@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rehost.settings import Settings
     from rehost.settings import load as load_settings
     from rehost.telemetry.log import logging_to
-    from rehost.wiring import files, read_through, site
+    from rehost.wiring.server import files, read_through, site
 
 __version__ = "0.1.0"
 
@@ -36,12 +36,12 @@ _HOMES = {
     "RehostError": ("rehost.errors", "RehostError"),
     "Settings": ("rehost.settings", "Settings"),
     "SettingsError": ("rehost.errors", "SettingsError"),
-    "files": ("rehost.wiring", "files"),
-    "read_through": ("rehost.wiring", "read_through"),
+    "files": ("rehost.wiring.server", "files"),
+    "read_through": ("rehost.wiring.server", "read_through"),
     "load_settings": ("rehost.settings", "load"),
     "logging_to": ("rehost.telemetry.log", "logging_to"),
     "main": ("rehost.cli.main", "main"),
-    "site": ("rehost.wiring", "site"),
+    "site": ("rehost.wiring.server", "site"),
 }
 
 

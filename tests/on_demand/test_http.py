@@ -20,10 +20,11 @@ from tests.server.conftest import by_granian, by_uvicorn, free_socket, listens
 from tests.server.lint import complaints
 from tests.server.wire import ask
 
-from rehost import wiring
 from rehost.errors import SettingsError
 from rehost.server.files.response import REVALIDATED
 from rehost.settings import load
+from rehost.wiring.run import open_run
+from rehost.wiring.server import build_server
 
 HOST = "pics.example"
 
@@ -65,7 +66,7 @@ class Place:
         return load(self.folder, self.given(**more), {})
 
     def server(self, **more):
-        return wiring.build_server(self.settings(**more))
+        return build_server(self.settings(**more))
 
     def local(self, key=1):
         return self.sql("SELECT main_image_local FROM ad_cases WHERE case_id = ?", key)[0][0]
@@ -114,7 +115,7 @@ async def test_fetched_picture_is_held_and_recorded_in_row_and_run(place):
     assert place.states() == {"1": "held"}
     [(held, failed, ended)] = place.sql("SELECT held, failed, ended_at IS NOT NULL FROM rehost_runs")
     assert (held, failed, ended) == (1, 0, 1)
-    async with wiring.open_run(place.settings(), source=None, listen=lambda _event: None) as run:
+    async with open_run(place.settings(), source=None, listen=lambda _event: None) as run:
         assert (await run.execute()).held == 0
     assert place.origin.count() == asked
 
@@ -253,7 +254,7 @@ async def test_missing_file_is_fetched_again(place):
 
 async def test_two_servers_and_a_run_fetch_it_once(place):
     url = place.add("slow")
-    running = wiring.open_run(place.settings(), source=None, listen=lambda _event: None)
+    running = open_run(place.settings(), source=None, listen=lambda _event: None)
     async with by_uvicorn(place.server()) as one, by_uvicorn(place.server()) as other, running as run:
         asking = asyncio.gather(*(ask(port, "/image/cases/1") for port in (one, other) * 5))
         replies, ended = await asyncio.gather(asking, run.execute())

@@ -4,10 +4,10 @@ import pytest
 from tests.origin import Origin
 from tests.run.test_run import make_world
 
-from rehost import wiring
 from rehost.catalogue import TableCatalogue
 from rehost.errors import CatalogueError
 from rehost.run.undo import Undone
+from rehost.wiring.databases import undo
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ async def test_an_undo_brings_back_what_the_rows_held_before(apart):
     await apart.run()
     assert [apart.path_of(url).exists() for url in apart.locals().values()] == [True] * 3
 
-    undone = await wiring.undo(apart.settings, source=None, run=1)
+    undone = await undo(apart.settings, source=None, run=1)
 
     assert undone == Undone(restored=3, left=0)
     assert apart.locals() == before
@@ -48,7 +48,7 @@ async def test_what_was_settled_and_not_written_is_mended_without_a_request(apar
 
     assert (ended.mended, apart.origin.count()) == (3, asked)
     assert [apart.path_of(url).exists() for url in apart.locals().values()] == [True] * 3
-    assert await wiring.undo(apart.settings, source=None, run=2) == Undone(restored=3, left=0)
+    assert await undo(apart.settings, source=None, run=2) == Undone(restored=3, left=0)
     assert apart.locals() == before
 
 

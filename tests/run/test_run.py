@@ -16,7 +16,6 @@ import pytest
 from tests.misbehaviours import BEHAVIOURS
 from tests.origin import Origin
 
-from rehost import wiring
 from rehost.errors import LedgerError, StoreError
 from rehost.events import Event, HostDeferred, Listener, OriginLearned, OriginPaused, RunEnded, Visited
 from rehost.hosts import pacing as pace
@@ -28,6 +27,7 @@ from rehost.run.run import Run
 from rehost.settings import OriginOverride, Settings, load
 from rehost.store.layout import Layout
 from rehost.store.local import LocalStore
+from rehost.wiring.run import open_run
 
 HOST = "pics.example"
 
@@ -57,7 +57,7 @@ class World:
         return dict(self.sql("SELECT case_id, main_image_local FROM ad_cases WHERE main_image_local IS NOT NULL"))
 
     async def run(self, retry: str | None = None, listen: Listener | None = None) -> RunEnded:
-        async with wiring.open_run(self.settings, source=None, listen=listen or self.events.append) as run:
+        async with open_run(self.settings, source=None, listen=listen or self.events.append) as run:
             return await asyncio.wait_for(run.execute(retry=retry), 120)
 
     def path_of(self, local_url: str) -> Path:
@@ -193,7 +193,7 @@ async def test_invariant_2_a_row_that_changes_meanwhile_is_never_given_the_old_p
         if type(event).__name__ == "Visited":
             world.sql("UPDATE ad_cases SET main_image = ? WHERE main_image = ?", new, old)
 
-    async with wiring.open_run(world.settings, source=None, listen=change) as run:
+    async with open_run(world.settings, source=None, listen=change) as run:
         ended = await run.execute()
     between = world.locals()
     await world.run()
@@ -211,7 +211,7 @@ async def test_a_hanging_host_holds_nobody_up(world, request, monkeypatch):
     world.add(*(world.link("permissive", f"{number}.jpg") for number in range(healthy)))
     settings = replace(world.settings, timeout_seconds=3.0)
 
-    async with wiring.open_run(settings, source=None, listen=world.events.append) as run:
+    async with open_run(settings, source=None, listen=world.events.append) as run:
         ended = await asyncio.wait_for(run.execute(), 120)
 
     hosts = [event.outcome.task.host for event in world.events if isinstance(event, Visited)]
@@ -273,7 +273,7 @@ async def test_what_hangs_at_a_host_that_answers_is_asked_again_last(world):
     world.add(*(world.link("slow", f"{number}.jpg") for number in range(20, 120)))
     settings = replace(world.settings, concurrency=3, retry=2, timeout_seconds=3.0)
 
-    async with wiring.open_run(settings, source=None, listen=world.events.append) as run:
+    async with open_run(settings, source=None, listen=world.events.append) as run:
         ended = await asyncio.wait_for(run.execute(), 120)
 
     asked = [request.path for request in world.origin.requests]
@@ -295,7 +295,7 @@ async def test_an_answer_that_is_slow_but_honest_is_had_in_the_end(world, mood):
     world.add(*(world.link("slow", f"{number}.jpg") for number in range(20, 120)))
     settings = replace(world.settings, concurrency=3)
 
-    async with wiring.open_run(settings, source=None, listen=world.events.append) as run:
+    async with open_run(settings, source=None, listen=world.events.append) as run:
         ended = await asyncio.wait_for(run.execute(), 120)
 
     assert (ended.held, ended.failed) == (122, {})
@@ -334,7 +334,7 @@ async def test_a_days_budget_holds_over_all_workers_and_runs(world):
     budgeted = replace(world.settings, origins=(OriginOverride(HOST, daily_budget=15),))
 
     async def go():
-        async with wiring.open_run(budgeted, source=None, listen=world.events.append) as run:
+        async with open_run(budgeted, source=None, listen=world.events.append) as run:
             return await asyncio.wait_for(run.execute(), 60)
 
     first = await asyncio.gather(go(), go())
@@ -393,7 +393,7 @@ async def test_a_stop_drains_and_the_next_run_goes_on(world, mood):
     mood["*"] = "slow"
     world.add(*(world.link("slow", f"{number}.jpg") for number in range(60)))
 
-    async with wiring.open_run(world.settings, source=None, listen=lambda _event: None) as run:
+    async with open_run(world.settings, source=None, listen=lambda _event: None) as run:
         going = asyncio.create_task(run.execute())
         while world.origin.count() < 10:
             await asyncio.sleep(0.01)

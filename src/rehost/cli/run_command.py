@@ -46,12 +46,12 @@ def start(settings: Settings, options: RunOptions, workers: int = 1) -> tuple[Ru
 
 async def _conduct(share: WorkerShare, processes: Sequence[Worker]) -> tuple[RunEnded, int]:
     """Do this process's share of a run and lead the others; return the summary and the exit status."""
-    from rehost import wiring  # noqa: PLC0415 - a verb imports what it needs when it runs
     from rehost.cli.loop import stop_on_signals  # noqa: PLC0415 - as above
     from rehost.cli.workers import WorkerSupervisor  # noqa: PLC0415 - as above
     from rehost.clock import Clock  # noqa: PLC0415 - as above
     from rehost.telemetry.log import log_event, logging_to, together  # noqa: PLC0415 - as above
     from rehost.telemetry.progress import progress  # noqa: PLC0415 - as above
+    from rehost.wiring.run import open_run  # noqa: PLC0415 - a verb imports what it needs when it runs
 
     options, clock = share.options, Clock()
     with (
@@ -60,9 +60,7 @@ async def _conduct(share: WorkerShare, processes: Sequence[Worker]) -> tuple[Run
     ):
         supervisor = WorkerSupervisor(processes, together(_announcer(options), show), clock)
         listen = together(supervisor.listen, log_event)
-        async with wiring.open_run(
-            share.settings, source=options.source, listen=listen, requests=share.requests
-        ) as run:
+        async with open_run(share.settings, source=options.source, listen=listen, requests=share.requests) as run:
             with stop_on_signals(supervisor.stop, _say, supervisor.kill) as received:
                 ended = await supervisor.execute(run, retry=options.retry)
     return ended, received.exit_status(FAILED if ended.failed else 0)

@@ -26,7 +26,6 @@ from tests.server.dashboards import (
     site,
 )
 
-from rehost import wiring
 from rehost.clock import Clock
 from rehost.errors import LedgerError
 from rehost.model import Deferred, Reason
@@ -36,6 +35,7 @@ from rehost.server.api.routes import Api
 from rehost.server.dashboard.dashboard import POLICY, Dashboard
 from rehost.server.resources import DiskSpace, Lazy
 from rehost.settings import load
+from rehost.wiring.server import build_server
 
 __all__ = ["client", "database", "database_url", "desk", "runs", "site"]
 
@@ -336,7 +336,7 @@ async def test_ready_is_503_while_the_database_is_unreachable(postgres, postgres
         await execute(database, CASES)
     settings = load(tmp_path, {"DATABASE_URL": through, "IMAGE_STORAGE_DIR": str(tmp_path)}, {})
 
-    async with client_of(wiring.build_server(settings)) as client:
+    async with client_of(build_server(settings)) as client:
         there = (await client.get("/ready")).status_code
         server.close()
         for writer in relay.open:
@@ -356,7 +356,7 @@ async def test_ready_is_503_while_the_sqlite_file_is_missing_and_a_restored_file
     settings = load(tmp_path, {"DATABASE_URL": url, "IMAGE_STORAGE_DIR": str(tmp_path)}, {})
     file, aside = tmp_path / "cases.db", tmp_path / "aside.db"
 
-    async with client_of(wiring.build_server(settings)) as client:
+    async with client_of(build_server(settings)) as client:
         there = (await client.get("/ready")).status_code
         shutil.copy(file, tmp_path / "restored.db")
         file.rename(aside)
@@ -381,7 +381,7 @@ async def test_ready_is_503_while_the_folder_of_the_copies_is_missing(desk, data
     settings = load(tmp_path, {"DATABASE_URL": database_url, "IMAGE_STORAGE_DIR": str(folder)}, {})
     paths = ("/ready", "/metrics", "/api/usage")
 
-    async with client_of(wiring.build_server(settings)) as client:
+    async with client_of(build_server(settings)) as client:
         fresh = [(await client.get(path)).status_code for path in paths]
         await desk.hold_all()
         away = [(await client.get(path)).status_code for path in paths]
@@ -399,7 +399,7 @@ async def test_ready_is_503_if_the_folder_cannot_be_made(tmp_path, place):
         await execute(database, CASES)
     settings = load(tmp_path, {"DATABASE_URL": url, "IMAGE_STORAGE_DIR": place}, {})
 
-    async with client_of(wiring.build_server(settings)) as client:
+    async with client_of(build_server(settings)) as client:
         replies = [(await client.get(path)).status_code for path in ("/ready", "/metrics", "/api/usage")]
 
     assert replies == [503] * 3

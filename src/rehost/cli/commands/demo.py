@@ -71,10 +71,10 @@ def demo(*, once: bool, port: int, folder: Path) -> int:
 
 def _perform(demonstration: Demonstration, settings: Settings, port: int, *, once: bool) -> int:
     """Ask for the originals, run, compare and serve the page; return the exit status."""
-    from rehost import wiring  # noqa: PLC0415 - --help needs none of it
     from rehost.cli.commands.serve import serve_application  # noqa: PLC0415 - as above
     from rehost.cli.loop import run_loop  # noqa: PLC0415 - as above
     from rehost.cli.run_command import start  # noqa: PLC0415 - as above
+    from rehost.wiring.server import build_server  # noqa: PLC0415 - --help needs none of it
 
     log_file = demonstration.folder / "demo.log"
     direct = demonstration.shown_directly(f"http://localhost:{port}/")
@@ -94,7 +94,7 @@ def _perform(demonstration: Demonstration, settings: Settings, port: int, *, onc
         from rehost.demo.site import CasePage, DemoSite  # noqa: PLC0415 - --once runs without the server's packages
 
         page = CasePage(demonstration.cases, direct, demonstration.local_urls(), results, rules)
-        site = DemoSite(page, demonstration.origins, wiring.build_server(settings, at="/rehost"))
+        site = DemoSite(page, demonstration.origins, build_server(settings, at="/rehost"))
         run_loop(serve_application(site, HOST, port, log_file))
     return DIFFERENT if differences else 0
 
@@ -109,11 +109,11 @@ def _counts(direct: Mapping[int, Shown]) -> tuple[int, int, int]:
 
 async def _read(settings: Settings) -> tuple[dict[int, Result], dict[str, str]]:
     """Return the ledger's state of each link by case id, and the learned Referer by host."""
-    from rehost import wiring  # noqa: PLC0415 - --help needs none of it
     from rehost.demo.cases import Result  # noqa: PLC0415 - as above
     from rehost.ledger.reports import LinkFilter  # noqa: PLC0415 - as above
+    from rehost.wiring.databases import open_queries  # noqa: PLC0415 - --help needs none of it
 
-    async with wiring.open_queries(settings) as queries:
+    async with open_queries(settings) as queries:
         page = await queries.links(LinkFilter(), limit=1000)  # more than there are cases
         rules = {rule.origin.partition("://")[2]: rule.referer for rule in await queries.rules()}
     return {int(link.row_key): Result(link.state, link.reason) for link in page.links}, rules

@@ -47,11 +47,11 @@ def status(*, failed: bool, source: str | None, base: Path, as_json: bool) -> in
 
 
 async def _read_status(settings: Settings, source: str | None, *, failed: bool) -> StatusReport:
-    from rehost import wiring  # noqa: PLC0415 - a verb imports what it needs when it runs
     from rehost.cli.output.reports import read_status  # noqa: PLC0415 - as above
+    from rehost.wiring.databases import open_queries, source_of  # noqa: PLC0415 - a verb imports what it needs when it runs
 
-    async with wiring.open_queries(settings) as queries:
-        return await read_status(queries, wiring.source_of(settings, source).name, failed=failed)
+    async with open_queries(settings) as queries:
+        return await read_status(queries, source_of(settings, source).name, failed=failed)
 
 
 @click.command(
@@ -93,9 +93,9 @@ def plan(
 
 
 async def _read_plan(settings: Settings, source: str | None) -> Planned:
-    from rehost import wiring  # noqa: PLC0415 - a verb imports what it needs when it runs
+    from rehost.wiring.run import open_run  # noqa: PLC0415 - a verb imports what it needs when it runs
 
-    async with wiring.open_run(settings, source=source, listen=lambda _event: None) as run:
+    async with open_run(settings, source=source, listen=lambda _event: None) as run:
         return await run.plan()
 
 
@@ -136,11 +136,11 @@ def origins(*, source: str | None, base: Path, as_json: bool) -> int:
 
 
 async def _read_origins(settings: Settings, source: str | None) -> OriginsReport:
-    from rehost import wiring  # noqa: PLC0415 - a verb imports what it needs when it runs
     from rehost.cli.output.reports import OriginsReport  # noqa: PLC0415 - as above
+    from rehost.wiring.databases import open_queries, source_of  # noqa: PLC0415 - a verb imports what it needs when it runs
 
-    async with wiring.open_queries(settings) as queries:
-        hosts = await queries.hosts(wiring.source_of(settings, source).name)
+    async with open_queries(settings) as queries:
+        hosts = await queries.hosts(source_of(settings, source).name)
         return OriginsReport(await queries.rules(), await queries.decoys(), hosts)
 
 
@@ -175,10 +175,10 @@ def undo(
     A row that has changed since that run is left as it is. The copies stay in the store: the next run writes their
     URLs again, without any request.
     """
-    from rehost import wiring  # noqa: PLC0415 - --help needs none of it
     from rehost.cli.loop import run_loop  # noqa: PLC0415 - as above
+    from rehost.wiring.databases import undo  # noqa: PLC0415 - --help needs none of it
 
-    undone = run_loop(wiring.undo(read_settings(base, settings_given), source=source, run=run))
+    undone = run_loop(undo(read_settings(base, settings_given), source=source, run=run))
     if as_json:
         click.echo(json.dumps(asdict(undone)))
         return 0

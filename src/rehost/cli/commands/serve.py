@@ -51,9 +51,9 @@ def serve(
 
 
 async def _serve_copies(settings: Settings, log_file: Path | None) -> None:
-    from rehost import wiring  # noqa: PLC0415 - a verb imports what it needs when it runs
+    from rehost.wiring.server import build_server  # noqa: PLC0415 - a verb imports what it needs when it runs
 
-    await serve_application(wiring.build_server(settings), settings.api_host, settings.api_port, log_file)
+    await serve_application(build_server(settings), settings.api_host, settings.api_port, log_file)
 
 
 async def serve_application(application: Application, host: str, port: int, log_file: Path | None) -> None:
