@@ -1,16 +1,17 @@
 """What this process knows of one origin: its Referer rule, how far the rule is trusted, and what learning may cost yet.
 
-                       accept                 refuse                 confirm_rule
-    UNKNOWN ───────────────────► TRUSTED ───────────────► DOUBTED ─────────────────► CONFIRMED
-       ▲                          ▲ ▲ ▲       accept         │           accept          │
-       │                          │ │ └──────────────────────┤◄─ ─ ─ (TRUSTED) ◄─────────┘
-       │ forget                   │ │ accept                 │
-       └──────────────────────────┼─┼────────────────────────┤
-                                  │ └──── RESTING ◄──────────┘
-                                  │                  rest
-                                  └ take_rule: another worker learned it
+                  accept              refuse              confirm_rule
+    UNKNOWN ───────────────► TRUSTED ─────────► DOUBTED ───────────────► CONFIRMED
+     │   ▲                     ▲                │  │  │                      │
+     │   └──────── forget ─────┼────────────────┘  │  │                      │
+     │                         ├───── accept ──────┘  │                      │
+     │                         ├───── accept ─────────┼──────────────────────┘
+     │                         │ accept               │ rest
+     └──────── rest ───────► RESTING ◄────────────────┘
 
-Apart from its state an origin is settled or not. Until two links gave different images its links are asked for one at
+`take_rule` leads from any state to TRUSTED, or where another worker has forgotten the rule back to UNKNOWN or RESTING.
+
+Apart from its state an origin is settled or not. Until two links gave different images, its links are asked for one at
 a time, so that what the first one teaches is known to the second.
 """
 

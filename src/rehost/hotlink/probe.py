@@ -39,7 +39,11 @@ class LinkProbe:
     decoys: set[str] = field(default_factory=set)  # rules under which a decoy came
     is_refusal_counted: bool = False  # once per link, however often the link is tried
     is_repeat_counted: bool = False
+    chain: tuple[str, ...] = field(init=False)  # the rules to try, in order
     _downloads: list[Download] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.chain = self.referers.chain(*self.target)
 
     def __enter__(self) -> Self:
         return self
@@ -48,17 +52,12 @@ class LinkProbe:
         for download in self._downloads:
             download.spool.unlink(missing_ok=True)
 
-    @property
-    def chain(self) -> tuple[str, ...]:
-        """The rules to try for this link, in order."""
-        return self.referers.chain(*self.target)
-
     def first_rule(self) -> str:
         """Return the rule to try first: the origin's, or the one nearest to it that this link has."""
-        rule, chain = self.origin.rule, self.chain
-        if rule is not None and rule in chain:
+        rule = self.origin.rule
+        if rule is not None and rule in self.chain:
             return rule
-        return chain[-1 if rule == Referer.PAGE else 0]
+        return self.chain[-1 if rule == Referer.PAGE else 0]
 
     def take(self, rule: str) -> FetchedImage:
         """Return the image that came under a rule; removing its spool is up to the caller now."""

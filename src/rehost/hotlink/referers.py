@@ -1,4 +1,4 @@
-"""Which Referer headers there are for a link, from the least revealing to the row's own page. Pure.
+"""The Referer headers to try for a link, from the least revealing to the row's own page. Pure.
 
 Two opposite families of origins are common: one refuses a foreign Referer but takes none, one demands a page of its
 own site. The chain tries what reveals least first; hotlink/learner.py walks it.
@@ -19,30 +19,26 @@ _HOSTS_AT_HAND = 4096
 
 
 class Referers:
-    """The rules there are, for origins that are learned and for those that the operator laid down."""
+    """The rules for each link: those to try, or the one that the operator has set."""
 
     def __init__(self, default: str = AUTO, patterns: Sequence[tuple[str, str]] = ()) -> None:
-        """Take the operator's word.
+        """Take the operator's settings.
 
         Args:
             default: auto, a Referer's value, or a fixed URL, for every origin that no pattern names.
             patterns: (pattern, rule); a pattern is a host such as `*.example.com`, or `scheme://host[:port]`. The
-                first that fits counts.
+                first that fits wins.
         """
         self._default = default
         self._patterns = tuple((Pattern(pattern), rule) for pattern, rule in patterns)
 
-    def origin(self, url: str) -> str:
-        """Return scheme://host[:port] of a normalised URL: what a rule belongs to."""
-        return origin_of(url)
-
     def forced(self, url: str) -> str | None:
-        """Return the rule that the operator laid down for this URL's origin; None if it is to be learned."""
+        """Return the rule that the operator has set for this URL's origin; None if it must be learned."""
         rule = next((rule for pattern, rule in self._patterns if pattern.fits(url)), self._default)
         return None if rule == AUTO else rule
 
     def chain(self, url: str, page_url: str | None) -> tuple[str, ...]:
-        """Return the rules to try for this link, in order: never empty, and no two of them send the same header."""
+        """Return the rules to try for this link, in order; never empty, and no two of them send the same header."""
         forced = self.forced(url)
         if forced is not None:
             return (forced,)
@@ -52,10 +48,10 @@ class Referers:
         return tuple(headers.values())
 
     def header(self, rule: str, url: str, page_url: str | None) -> str | None:
-        """Return the Referer to send for a normalised URL under a rule; None where there is nothing to send.
+        """Return the Referer to send for a normalised URL under a rule; None for no header.
 
-        Without fragment and credentials (RFC 9110, section 10.1.3). The address of a page that is read over https is
-        never sent over http (same section).
+        Without fragment and credentials (RFC 9110, section 10.1.3). The address of an https page is never sent over
+        http (same section).
         """
         match rule:
             case Referer.NONE:
@@ -72,7 +68,7 @@ class Referers:
                 return _clean(rule)
 
     def registrable(self, host: str) -> str | None:
-        """Return the domain that somebody registered (Public Suffix List, both sections); None for an address."""
+        """Return the registrable domain of a host (Public Suffix List, both sections); None for an address."""
         labels = host.rstrip(".").split(".")
         if len(labels) == 1 or labels[-1].isdigit():  # WHATWG: a host that ends in a number is an IPv4 address
             return None
@@ -82,7 +78,7 @@ class Referers:
     @cached_property
     def _suffixes(self) -> Callable[[str], int]:
         """The number of labels in a host's public suffix, by the list that comes with tldextract: no network."""
-        import tldextract  # noqa: PLC0415 - takes 0.2 s; most commands never ask
+        import tldextract  # noqa: PLC0415 - takes 0.2 s, and most commands never need it
 
         extract = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=True)
 
@@ -96,7 +92,7 @@ class Referers:
 
 
 def _clean(page_url: str) -> str | None:
-    """Return a page's URL as it may be sent; None if it is none."""
+    """Return a page's URL as it may be sent; None if it is not a URL."""
     try:
         return normalise(page_url)
     except VisitError:
