@@ -1,4 +1,4 @@
-"""A worker's way to one misbehaving origin: real sockets, real proofs, everything counted by the origin itself."""
+"""A worker before one misbehaving origin: real sockets, real verification; the origin counts the requests."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -88,7 +88,7 @@ class Worker:
         self.learner = self._learner()
 
     async def obtain(self, url, page_url=PAGE):
-        """Return the bytes that are kept for a link."""
+        """Return the bytes that are accepted for a link."""
         download, _ = await self.learner.obtain(link(url, page_url), VisitLog(HOST))
         body = download.spool.read_bytes()
         download.spool.unlink()
@@ -98,7 +98,7 @@ class Worker:
         """Return the bytes, or the reason why there are none."""
         try:
             return await self.obtain(url, page_url)
-        except Exception as error:  # noqa: BLE001 - told apart by the test
+        except Exception as error:  # noqa: BLE001 - the test compares it
             return getattr(error, "reason", error)
 
     async def outcomes(self, urls):
@@ -112,7 +112,7 @@ class Worker:
         return rule and rule.referer
 
     def extra(self, *urls):
-        """Return how many requests were sent beyond one for each of these links; hops of redirects are none."""
+        """Return how many requests were sent beyond one for each of these links; hops of redirects do not count."""
         hops = self.origin.count("/notice/no-hotlinking.jpg")
         return self.origin.count() - hops - len(urls)
 

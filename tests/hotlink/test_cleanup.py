@@ -1,4 +1,4 @@
-"""Decoys that were held before anybody could know, through whole runs."""
+"""Decoys that were held before they could be recognised, in whole runs."""
 
 import pytest
 from tests.misbehaviours import NOTICE
@@ -17,7 +17,7 @@ def links():
 
 @pytest.fixture
 def world(tmp_path, links):
-    """An origin that sends a notice to whoever has no Referer of its own, and 404 for what is not there."""
+    """An origin that sends a notice unless the Referer is its own, and 404 for paths where nothing is."""
     names = {link.removeprefix(f"http://{HOST}") for link in links}
 
     def play(_host, path, headers):
@@ -29,7 +29,7 @@ def world(tmp_path, links):
         yield make_world(tmp_path, origin, {})
 
 
-async def test_a_decoy_of_an_earlier_run_gives_way_once_a_second_link_unmasks_it(world, links):
+async def test_decoy_of_an_earlier_run_is_replaced_once_a_second_link_proves_it(world, links):
     world.add(links[0])
     first = await world.run()
     assert first.held == 1
@@ -42,7 +42,7 @@ async def test_a_decoy_of_an_earlier_run_gives_way_once_a_second_link_unmasks_it
     assert [world.bytes_of(case_id) for case_id in range(1, 7)] == [world.origin.picture(link) for link in links]
 
 
-async def test_a_decoy_of_the_same_run_gives_way_too(world, links):
+async def test_decoy_of_the_same_run_is_replaced(world, links):
     world.add(*links)
     ended = await world.run()
 
@@ -50,7 +50,7 @@ async def test_a_decoy_of_the_same_run_gives_way_too(world, links):
     assert [world.bytes_of(case_id) for case_id in range(1, 7)] == [world.origin.picture(link) for link in links]
 
 
-async def test_a_decoy_that_nothing_gives_way_to_is_quarantined_and_its_row_cleared(tmp_path, links):
+async def test_decoy_without_a_replacement_is_quarantined_and_its_row_cleared(tmp_path, links):
     notices = {}
     with Origin(lambda *_asked: notices.get("*")) as origin:
         world = make_world(tmp_path, origin, {})
@@ -70,7 +70,7 @@ async def test_a_decoy_that_nothing_gives_way_to_is_quarantined_and_its_row_clea
 
 
 @pytest.mark.parametrize("others", [0, 5])
-async def test_a_stop_between_the_clearing_and_the_quarantine_brings_no_decoy_back(world, links, monkeypatch, others):
+async def test_stop_between_clearing_and_quarantine_brings_no_decoy_back(world, links, monkeypatch, others):
     async def die(*_arguments):
         raise StoreError("the disk fails")
 
@@ -95,12 +95,12 @@ async def test_a_stop_between_the_clearing_and_the_quarantine_brings_no_decoy_ba
 
 
 def missing(world) -> dict[int, str]:
-    """Return the local URLs of rows that lead to no file."""
+    """Return the local URLs of rows that point at no file."""
     return {row: url for row, url in world.locals().items() if not world.path_of(url).exists()}
 
 
 def lie_about(world, *rows: int) -> None:
-    """Have an older script's notices lie where the copies of these rows belong, and the rows point at them."""
+    """Put an older script's notices where the copies of these rows belong, and point the rows at them."""
     for row in rows:
         url = f"/static/images/{row}/main_image.jpg"
         world.path_of(url).parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def lie_about(world, *rows: int) -> None:
 
 
 @pytest.mark.parametrize("turn", [NOTICE, "not-found", "forbidden"])
-async def test_invariant_5_a_known_decoy_of_an_older_script_is_cleared_where_nothing_comes(tmp_path, links, turn):
+async def test_invariant_5_known_decoy_of_an_older_script_is_cleared_if_no_image_comes(tmp_path, links, turn):
     turns = {"*": NOTICE}
     with Origin(lambda *_asked: turns["*"]) as origin:
         world = make_world(tmp_path, origin, {})
@@ -131,7 +131,7 @@ async def test_invariant_5_a_known_decoy_of_an_older_script_is_cleared_where_not
         ]
 
 
-async def test_decoys_that_an_older_script_took_for_pictures_unmask_each_other(world, links):
+async def test_decoys_that_an_older_script_kept_prove_each_other(world, links):
     world.add(*links)
     lie_about(world, 1, 2, 3, 4, 5, 6)
 
@@ -141,7 +141,7 @@ async def test_decoys_that_an_older_script_took_for_pictures_unmask_each_other(w
     assert [world.bytes_of(case_id) for case_id in range(1, 7)] == [world.origin.picture(link) for link in links]
 
 
-async def test_a_known_decoy_of_an_older_script_gives_way_to_the_picture(world, links):
+async def test_known_decoy_of_an_older_script_is_replaced_by_the_image(world, links):
     world.add(*links[:3])
     await world.run()
     world.add(*links[3:])
@@ -152,7 +152,7 @@ async def test_a_known_decoy_of_an_older_script_gives_way_to_the_picture(world, 
     assert [world.bytes_of(case_id) for case_id in range(1, 7)] == [world.origin.picture(link) for link in links]
 
 
-async def test_a_known_decoy_stays_where_its_link_was_not_asked_for(tmp_path, links):
+async def test_known_decoy_stays_if_its_link_was_not_asked_for(tmp_path, links):
     answers = {"*": NOTICE}
     with Origin(lambda *_asked: answers["*"]) as origin:
         world = make_world(tmp_path, origin, {})
@@ -167,7 +167,7 @@ async def test_a_known_decoy_stays_where_its_link_was_not_asked_for(tmp_path, li
         assert missing(world) == {}
 
 
-async def test_invariant_1_a_decoys_row_is_cleared_though_its_link_has_changed_meanwhile(world, links):
+async def test_invariant_1_row_of_a_decoy_is_cleared_though_its_link_has_changed_meanwhile(world, links):
     world.add(links[0])
     await world.run()
     assert world.bytes_of(1) == NOTICE
@@ -183,7 +183,7 @@ async def test_invariant_1_a_decoys_row_is_cleared_though_its_link_has_changed_m
 
 
 @pytest.mark.parametrize(("noted", "host"), [("with", HOST), ("before", HOST), ("before", "else.example")])
-async def test_invariant_5_a_decoy_goes_though_its_link_has_changed_and_the_new_one_gives_nothing(
+async def test_invariant_5_decoy_is_removed_though_its_link_has_changed_and_the_new_one_gives_no_image(
     world, links, noted, host
 ):
     world.add(links[0])
@@ -201,7 +201,7 @@ async def test_invariant_5_a_decoy_goes_though_its_link_has_changed_and_the_new_
     assert not (world.folder / "images/1").exists()
 
 
-async def test_decoys_go_as_well_where_the_ledger_is_in_another_database(tmp_path, links):
+async def test_decoys_are_removed_if_the_ledger_is_in_another_database(tmp_path, links):
     turns = {"*": NOTICE}
     with Origin(lambda *_asked: turns["*"]) as origin:
         world = make_world(tmp_path, origin, {"REHOST_LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db"})

@@ -24,7 +24,7 @@ def digest(body):
 
 
 def only(names, otherwise="not-found"):
-    """Play an origin at which nothing but these paths exists."""
+    """Return an origin's behaviour at which only these paths exist."""
 
     def wrap(play):
         def played(host, path, headers):
@@ -61,7 +61,7 @@ def refused(headers):
         ("demands-any-page", "page", 4),
     ],
 )
-async def test_the_rule_is_learned_from_the_first_links(tmp_path, behaviour, rule, most):
+async def test_rule_is_learned_from_the_first_links(tmp_path, behaviour, rule, most):
     links = urls(behaviour, 12)
     async with worker(tmp_path) as at:
         got = await at.outcomes(links)
@@ -73,7 +73,7 @@ async def test_the_rule_is_learned_from_the_first_links(tmp_path, behaviour, rul
         assert [(event.origin, event.referer) for event in at.events] == [(f"http://{HOST}", rule)]
 
 
-async def test_a_rule_is_kept_with_its_evidence(tmp_path):
+async def test_rule_is_stored_with_its_evidence(tmp_path):
     async with worker(tmp_path) as at:
         await at.obtain(*urls("demands-www-page", 1))
 
@@ -82,7 +82,7 @@ async def test_a_rule_is_kept_with_its_evidence(tmp_path):
         assert at.events == [OriginLearned(f"http://{HOST}", "site", evidence)]
 
 
-async def test_a_learned_rule_serves_the_next_run_without_extra_requests(tmp_path):
+async def test_learned_rule_costs_the_next_run_no_extra_requests(tmp_path):
     links = urls("demands-www-page", 6)
     async with worker(tmp_path) as at:
         await at.outcomes(links[:2])
@@ -94,7 +94,7 @@ async def test_a_learned_rule_serves_the_next_run_without_extra_requests(tmp_pat
         assert at.origin.count() - before == 4
 
 
-async def test_another_workers_rule_is_used_at_once(tmp_path):
+async def test_rule_of_another_worker_is_used_at_once(tmp_path):
     links = urls("demands-www-page", 3)
     async with worker(tmp_path) as at:
         await at.obtain(links[0])
@@ -106,7 +106,7 @@ async def test_another_workers_rule_is_used_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("all_wait_from_the_start", [False, True])
-async def test_first_links_go_one_at_a_time_and_later_ones_together(tmp_path, all_wait_from_the_start):
+async def test_first_links_are_asked_for_one_at_a_time_and_later_ones_together(tmp_path, all_wait_from_the_start):
     first, later = urls("slow", 2), urls("permissive", 10, start=3)
     all_there = asyncio.Event()
 
@@ -129,7 +129,7 @@ async def test_first_links_go_one_at_a_time_and_later_ones_together(tmp_path, al
 
 
 @pytest.mark.parametrize("behaviour", ["not-found", "gone", "fails", "cut-at-origin", "teapot"])
-async def test_what_no_referer_cures_is_asked_for_once(tmp_path, behaviour):
+async def test_error_that_no_referer_cures_costs_one_request(tmp_path, behaviour):
     links = urls(behaviour, 4)
     async with worker(tmp_path) as at:
         await at.outcomes(links)
@@ -149,7 +149,7 @@ async def test_what_no_referer_cures_is_asked_for_once(tmp_path, behaviour):
         ("notice-redirect", Reason.DECOY),
     ],
 )
-async def test_an_origin_that_refuses_everything_costs_five_extra_requests_at_most(tmp_path, behaviour, reason):
+async def test_origin_that_refuses_everything_costs_at_most_five_extra_requests(tmp_path, behaviour, reason):
     links = urls(behaviour, 30)
     async with worker(tmp_path) as at:
         got = await at.outcomes(links)
@@ -160,7 +160,7 @@ async def test_an_origin_that_refuses_everything_costs_five_extra_requests_at_mo
         assert at.left_behind() == []
 
 
-async def test_missing_pictures_that_are_forbidden_do_not_hide_the_rule_of_those_that_are_there(tmp_path):
+async def test_forbidden_links_do_not_hide_the_rule_of_images_that_exist(tmp_path):
     missing, there = urls("forbidden", 5), urls("permissive", 5)
     async with worker(tmp_path) as at:
         got = [await at.outcome(link) for link in missing + there]
@@ -170,17 +170,17 @@ async def test_missing_pictures_that_are_forbidden_do_not_hide_the_rule_of_those
         assert at.extra(*missing, *there) <= EXTRA_REQUESTS
 
 
-async def test_the_operators_word_overrides_learning(tmp_path):
+async def test_rule_set_by_the_operator_overrides_learning(tmp_path):
     links = urls("demands-own-site", 3)
     async with worker(tmp_path, referers=Referers(patterns=[(HOST, f"http://www.{HOST}/")])) as at:
         got = await at.outcomes(links)
 
         assert got == [at.origin.picture(link) for link in links]
         assert {request.headers["referer"] for request in at.origin.requests} == {f"http://www.{HOST}/"}
-        assert at.rule() is None  # nothing was learned: the ledger keeps what was
+        assert at.rule() is None  # a forced rule is not stored
 
 
-async def test_a_forced_rule_that_is_refused_is_refused_without_more(tmp_path):
+async def test_refusal_under_a_forced_rule_costs_no_extra_requests(tmp_path):
     links = urls("demands-own-site", 3)
     async with worker(tmp_path, referers=Referers("none")) as at:
         assert set(await at.outcomes(links)) == {Reason.HOTLINK_REFUSED}
@@ -191,13 +191,13 @@ async def test_a_forced_rule_that_is_refused_is_refused_without_more(tmp_path):
 
 
 @pytest.mark.parametrize("behaviour", ["notice", "notice-redirect"])
-async def test_a_decoy_under_the_only_link_of_an_origin_is_refused(tmp_path, behaviour):
+async def test_decoy_under_the_only_link_of_an_origin_is_refused(tmp_path, behaviour):
     async with worker(tmp_path) as at:
         assert await at.outcome(*urls(behaviour, 1)) == Reason.DECOY
         assert list(at.origins.notices[f"http://{HOST}"]) == [digest(NOTICE)]
 
 
-async def test_a_known_decoy_is_refused_in_the_next_run_without_extra_requests(tmp_path):
+async def test_known_decoy_is_refused_in_the_next_run_without_extra_requests(tmp_path):
     links = urls("notice", 5)
     async with worker(tmp_path, referers=Referers("none")) as at:
         await at.outcome(links[0])
@@ -209,7 +209,7 @@ async def test_a_known_decoy_is_refused_in_the_next_run_without_extra_requests(t
 
 
 @pytest.mark.parametrize("redirected", [False, True])
-async def test_a_decoy_is_unmasked_by_a_second_link_where_impossible_paths_give_404(tmp_path, redirected):
+async def test_second_link_proves_a_decoy_where_impossible_paths_give_404(tmp_path, redirected):
     links = urls("a", 20)
     decoy = "notice-redirect" if redirected else NOTICE
 
@@ -222,7 +222,7 @@ async def test_a_decoy_is_unmasked_by_a_second_link_where_impossible_paths_give_
     async with worker(tmp_path, play) as at:
         got = await at.outcomes(links)
 
-        assert got[0] == NOTICE  # one link alone proves nothing; its copy is found by its digest later
+        assert got[0] == NOTICE  # one link alone proves nothing; the copy is found by its digest later
         assert got[1:] == [at.origin.picture(link) for link in links[1:]]
         assert at.rule() == "origin"
         assert digest(NOTICE) in await at.origins.decoys(f"http://{HOST}")
@@ -231,7 +231,7 @@ async def test_a_decoy_is_unmasked_by_a_second_link_where_impossible_paths_give_
         assert at.left_behind() == []
 
 
-async def test_a_decoy_that_only_the_rows_page_lifts_is_unmasked_within_the_budget(tmp_path):
+async def test_decoy_under_every_referer_but_the_rows_page_is_proven_within_the_budget(tmp_path):
     links = urls("a", 8)
 
     @only(paths(links))
@@ -247,7 +247,7 @@ async def test_a_decoy_that_only_the_rows_page_lifts_is_unmasked_within_the_budg
 
 
 @pytest.mark.parametrize("behaviour", ["permissive", "refuses-foreign-referer", "demands-own-site", "demands-www-page"])
-async def test_one_logo_under_fifty_links_is_never_refused_and_examined_once(tmp_path, behaviour):
+async def test_logo_under_fifty_links_is_examined_once_and_never_refused(tmp_path, behaviour):
     links = urls("logos", 50)
 
     async def answer(exchange):
@@ -267,7 +267,7 @@ async def test_one_logo_under_fifty_links_is_never_refused_and_examined_once(tmp
         assert at.left_behind() == []
 
 
-async def test_many_shared_pictures_of_one_origin_are_kept_within_its_budget(tmp_path):
+async def test_many_shared_images_of_one_origin_are_accepted_within_its_budget(tmp_path):
     links = [f"http://{HOST}/brand/{brand}/logo.png?size={size}" for brand in range(10) for size in range(6)]
 
     @only(paths(links))
@@ -282,7 +282,7 @@ async def test_many_shared_pictures_of_one_origin_are_kept_within_its_budget(tmp
         assert not await at.origins.decoys(f"http://{HOST}")
 
 
-async def test_a_shared_picture_is_kept_where_a_foreign_referer_gets_a_decoy(tmp_path):
+async def test_shared_image_is_accepted_where_a_foreign_referer_gets_a_decoy(tmp_path):
     links = urls("logos", 10)
 
     @only(paths(links))
@@ -294,7 +294,7 @@ async def test_a_shared_picture_is_kept_where_a_foreign_referer_gets_a_decoy(tmp
         assert at.rule() == "none"
 
 
-async def test_a_shared_logo_is_kept_beside_decoys_of_the_same_origin(tmp_path):
+async def test_shared_logo_is_accepted_beside_decoys_of_the_same_origin(tmp_path):
     logos, pictures = urls("logos", 6), urls("a", 6)
 
     @only(paths(logos) | paths(pictures), otherwise="notice")
@@ -311,7 +311,7 @@ async def test_a_shared_logo_is_kept_beside_decoys_of_the_same_origin(tmp_path):
         assert at.rule() == "origin"
 
 
-async def test_the_default_picture_of_an_origin_is_a_decoy_where_a_picture_is_missing(tmp_path):
+async def test_default_image_of_an_origin_is_a_decoy_where_an_image_is_missing(tmp_path):
     there, missing = urls("a", 5), urls("b", 5)
 
     @only(paths(there), otherwise="notice")
@@ -326,7 +326,7 @@ async def test_the_default_picture_of_an_origin_is_a_decoy_where_a_picture_is_mi
         assert at.rule() == "none"
 
 
-async def test_the_default_picture_is_recognised_even_where_missing_pictures_come_first(tmp_path):
+async def test_default_image_is_recognised_even_if_missing_images_come_first(tmp_path):
     there, missing = urls("a", 5), urls("b", 5)
 
     @only(paths(there), otherwise="notice")
@@ -340,7 +340,7 @@ async def test_the_default_picture_is_recognised_even_where_missing_pictures_com
         assert at.extra(*missing, *there) <= EXTRA_REQUESTS
 
 
-async def test_the_same_link_in_many_rows_is_not_suspect(tmp_path):
+async def test_same_link_in_many_rows_is_not_suspect(tmp_path):
     links = urls("permissive", 1) * 10
     async with worker(tmp_path) as at:
         await at.outcomes(links)
@@ -348,8 +348,8 @@ async def test_the_same_link_in_many_rows_is_not_suspect(tmp_path):
         assert at.extra(*links) == 1
 
 
-async def test_a_size_at_the_end_of_a_path_makes_no_decoy(tmp_path):
-    """As at qpic.cn: the picture's name is a folder, and a size that is unknown gives the original."""
+async def test_size_at_the_end_of_a_path_is_not_taken_for_a_name(tmp_path):
+    """As at qpic.cn: the folder names the image, and an unknown size gives the original."""
     links = [f"http://{HOST}/mmbiz_png/Ab{n}xYz0123456789abcdef{n}/640" for n in range(4)]
 
     def play(host, path, headers):
@@ -371,7 +371,7 @@ async def test_a_size_at_the_end_of_a_path_makes_no_decoy(tmp_path):
         "/show.php/a-title.jpg?pic=4815162{}&size=big",  # the path is ignored
     ],
 )
-async def test_what_an_origin_ignores_of_a_link_makes_no_decoy(tmp_path, path):
+async def test_part_of_a_link_that_the_origin_ignores_does_not_prove_a_decoy(tmp_path, path):
     links = [f"http://{HOST}{path.format(n, n)}" for n in range(4)]
 
     def play(host, path, headers):
@@ -384,7 +384,7 @@ async def test_what_an_origin_ignores_of_a_link_makes_no_decoy(tmp_path, path):
 
 
 @pytest.mark.parametrize("lifted_by", ["site", "page"])
-async def test_a_decoy_for_everything_in_dated_folders_is_seen_through_within_the_budget(tmp_path, lifted_by):
+async def test_decoy_for_everything_in_dated_folders_is_proven_within_the_budget(tmp_path, lifted_by):
     links = [f"http://{HOST}/upload/20200628/{n}a57de84188551c.png" for n in range(6)]
     referer = {"site": "https://www.pics.example/", "page": PAGE}[lifted_by]
 
@@ -397,7 +397,7 @@ async def test_a_decoy_for_everything_in_dated_folders_is_seen_through_within_th
         assert at.extra(*links) <= EXTRA_REQUESTS
 
 
-async def test_a_control_that_fails_for_the_moment_proves_nothing(tmp_path):
+async def test_control_that_fails_for_a_passing_cause_proves_nothing(tmp_path):
     links = urls("a", 2)
 
     @only(paths(links), otherwise="fails")
@@ -408,7 +408,7 @@ async def test_a_control_that_fails_for_the_moment_proves_nothing(tmp_path):
         assert await at.outcomes(links) == [at.origin.picture(link) for link in links]
 
 
-async def test_suspects_of_earlier_runs_are_examined_on_demand(tmp_path):
+async def test_shared_bytes_of_earlier_runs_are_examined_on_demand(tmp_path):
     decoys, logos = urls("a", 2), urls("logos", 2)
 
     @only(paths(decoys) | paths(logos))
@@ -434,7 +434,7 @@ async def test_suspects_of_earlier_runs_are_examined_on_demand(tmp_path):
 @pytest.mark.parametrize(
     "body", [b"\xff\x0a\xfa\x7f" + b"jxl" * 50, b"8BPS\0\1" + bytes(50), b"\0\0\0\x1cftypisom\0\0\0\0mp41avc1"]
 )
-async def test_a_file_that_nothing_here_reads_is_no_refusal_of_its_origin(tmp_path, body):
+async def test_unsupported_format_is_not_a_refusal(tmp_path, body):
     foreign, pictures = urls("foreign", 12), urls("permissive", 3)
 
     async with worker(tmp_path, lambda _, path, __: body if path.startswith("/foreign") else None) as at:
@@ -452,8 +452,8 @@ async def test_a_file_that_nothing_here_reads_is_no_refusal_of_its_origin(tmp_pa
 # change
 
 
-class Turning:
-    """An origin that changes its rule overnight."""
+class ChangingOrigin:
+    """An origin that changes its behaviour."""
 
     def __init__(self, before="permissive"):
         self.behaviour = before
@@ -466,8 +466,8 @@ class Turning:
     ("after", "rule"),
     [("demands-own-site", "origin"), ("html-without-own-site", "origin"), ("demands-www-page", "site")],
 )
-async def test_a_new_rule_is_learned_when_an_origin_turns(tmp_path, after, rule):
-    play = Turning()
+async def test_new_rule_is_learned_when_an_origin_changes(tmp_path, after, rule):
+    play = ChangingOrigin()
     links = urls("a", 40)
     async with worker(tmp_path, play) as at:
         await at.outcomes(links[:10])
@@ -480,20 +480,20 @@ async def test_a_new_rule_is_learned_when_an_origin_turns(tmp_path, after, rule)
         assert at.extra(*links) <= 2 * EXTRA_REQUESTS
 
 
-async def test_decoys_are_recognised_when_an_origin_turns_to_them_overnight(tmp_path):
-    play = Turning()
+async def test_decoys_are_recognised_when_an_origin_starts_to_send_them(tmp_path):
+    play = ChangingOrigin()
     links = urls("a", 40)
     async with worker(tmp_path, play) as at:
         await at.outcomes(links[:10])
         play.behaviour = "notice"
         got = [await at.outcome(link) for link in links[10:]]
 
-        assert got[0] == NOTICE  # the first of them is like any other picture; its digest tells on it later
+        assert got[0] == NOTICE  # the first of them is like any other picture; it is found by its digest later
         assert set(got[1:]) == {Reason.DECOY}
         assert digest(NOTICE) in await at.origins.decoys(f"http://{HOST}")
 
 
-async def test_one_extra_request_is_kept_to_recognise_decoys_overnight(tmp_path):
+async def test_one_extra_request_is_kept_to_recognise_new_decoys(tmp_path):
     links = urls("a", 40)
     logos = urls("logos", 12)
     names = paths(links) | paths(logos)
@@ -517,7 +517,7 @@ async def test_one_extra_request_is_kept_to_recognise_decoys_overnight(tmp_path)
         assert at.extra(*links, *logos) == EXTRA_REQUESTS
 
 
-async def test_decoys_overnight_are_not_held_for_long_where_nothing_is_left_to_recognise_them(tmp_path):
+async def test_new_decoys_are_accepted_for_few_links_if_no_extra_request_is_left(tmp_path):
     turned = False
     links = urls("a", 80)
 
@@ -544,8 +544,8 @@ async def test_decoys_overnight_are_not_held_for_long_where_nothing_is_left_to_r
 
 
 @pytest.mark.parametrize("after", ["forbidden", "html-page"])
-async def test_an_origin_that_refuses_all_of_a_sudden_is_left_alone_and_its_links_wait(tmp_path, after):
-    play = Turning()
+async def test_origin_that_suddenly_refuses_everything_is_left_alone_and_its_links_wait(tmp_path, after):
+    play = ChangingOrigin()
     links = urls("a", 40)
     async with worker(tmp_path, play) as at:
         await at.outcomes(links[:10])
@@ -571,8 +571,8 @@ async def test_an_origin_that_refuses_all_of_a_sudden_is_left_alone_and_its_link
         assert at.rule() == "origin"
 
 
-async def test_pauses_grow_while_an_origin_stays_as_it_is(tmp_path):
-    play = Turning()
+async def test_pauses_grow_while_an_origin_refuses_everything(tmp_path):
+    play = ChangingOrigin()
     async with worker(tmp_path, play) as at:
         await at.outcomes(urls("a", 5))
         play.behaviour = "forbidden"
@@ -586,8 +586,8 @@ async def test_pauses_grow_while_an_origin_stays_as_it_is(tmp_path):
         assert max(pause.seconds for pause in at.pauses) == 86400.0
 
 
-async def test_links_that_were_in_flight_do_not_prolong_a_pause(tmp_path):
-    play = Turning()
+async def test_links_in_flight_do_not_prolong_a_pause(tmp_path):
+    play = ChangingOrigin()
     async with worker(tmp_path, play) as at:
         await at.outcomes(urls("a", 5))
         play.behaviour = "forbidden"
@@ -597,7 +597,7 @@ async def test_links_that_were_in_flight_do_not_prolong_a_pause(tmp_path):
         assert [pause.seconds for pause in at.pauses] == [3600.0]
 
 
-async def test_links_refused_by_an_origin_in_doubt_wait_for_hours_and_by_a_trusted_one_for_weeks(tmp_path):
+async def test_refused_links_wait_for_hours_at_a_doubted_origin_and_for_weeks_at_a_confirmed_one(tmp_path):
     good, bad = urls("permissive", 3), urls("forbidden", 8)
     async with worker(tmp_path) as at:
         await at.outcomes(good)
@@ -610,7 +610,7 @@ async def test_links_refused_by_an_origin_in_doubt_wait_for_hours_and_by_a_trust
         assert kinds == [Permanent, Transient, *[Permanent] * 6]
 
 
-async def test_a_group_of_refused_links_does_not_put_an_origin_in_doubt(tmp_path):
+async def test_group_of_refused_links_does_not_make_a_working_origin_forget_its_rule(tmp_path):
     good, bad = urls("permissive", 10), urls("forbidden", 12)
     async with worker(tmp_path) as at:
         await at.outcomes(good[:5])
@@ -623,8 +623,8 @@ async def test_a_group_of_refused_links_does_not_put_an_origin_in_doubt(tmp_path
         assert at.extra(*good, *bad) <= EXTRA_REQUESTS
 
 
-async def test_doubts_of_an_origin_that_works_come_out_of_its_five_extra_requests(tmp_path):
-    """Many pictures are missing, for which the origin says 403 (as S3 does): in stretches, and hundreds at once."""
+async def test_checks_of_a_working_origin_come_out_of_its_five_extra_requests(tmp_path):
+    """Many images are missing, and the origin answers 403 (as S3 does): in stretches, and hundreds at once."""
     good = urls("permissive", 12)
     stretches = [urls("forbidden", 10, start=10 * n) for n in range(10)]
     many = urls("forbidden", 300, start=200)
@@ -640,9 +640,9 @@ async def test_doubts_of_an_origin_that_works_come_out_of_its_five_extra_request
         assert at.extra(*good, *many, *(link for some in stretches for link in some)) == EXTRA_REQUESTS
 
 
-async def test_links_wait_where_an_origin_is_doubted_and_nothing_is_left_to_ask_it(tmp_path):
+async def test_refused_links_wait_if_no_extra_request_is_left_to_check_the_origin(tmp_path):
     good, bad = urls("a", 3), urls("a", 60, start=10)
-    play = Turning()
+    play = ChangingOrigin()
     async with worker(tmp_path, play) as at:
         await at.outcomes(good)
         at.origins.spent[f"http://{HOST}"] = EXTRA_REQUESTS
@@ -667,8 +667,8 @@ async def test_links_wait_where_an_origin_is_doubted_and_nothing_is_left_to_ask_
         assert at.rule() == "origin"
 
 
-async def test_links_that_worked_before_this_process_began_are_witnesses(tmp_path):
-    """A new process has seen nothing work: what the ledger holds of the origin tells whether it still does."""
+async def test_links_that_worked_before_this_process_began_serve_for_checks(tmp_path):
+    """A new process has seen nothing work: held links show whether the origin still does."""
     good, bad = urls("permissive", 3), urls("forbidden", 6)
     async with worker(tmp_path) as at:
         await at.outcomes(good)
@@ -683,8 +683,8 @@ async def test_links_that_worked_before_this_process_began_are_witnesses(tmp_pat
         assert at.extra(*good, *bad) <= EXTRA_REQUESTS
 
 
-async def test_a_new_process_finds_that_an_origin_has_turned_by_what_the_ledger_holds(tmp_path):
-    play = Turning()
+async def test_new_process_finds_by_held_links_that_an_origin_has_changed(tmp_path):
+    play = ChangingOrigin()
     links = urls("a", 40)
     async with worker(tmp_path, play) as at:
         await at.outcomes(links[:3])
@@ -698,7 +698,7 @@ async def test_a_new_process_finds_that_an_origin_has_turned_by_what_the_ledger_
         assert at.rule() == "origin"
 
 
-async def test_a_new_process_recognises_decoys_by_what_the_ledger_holds(tmp_path):
+async def test_new_process_recognises_decoys_by_held_links(tmp_path):
     turned = False
     links = urls("a", 40)
 

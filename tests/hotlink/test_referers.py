@@ -20,7 +20,7 @@ def headers(url, page_url, referers=LEARNING):
     return [referers.header(rule, url, page_url) for rule in referers.chain(url, page_url)]
 
 
-def test_the_chain_goes_from_nothing_to_the_rows_own_page():
+def test_chain_leads_from_no_referer_to_the_rows_own_page():
     assert LEARNING.chain(PICTURE, PAGE) == ("none", "origin", "site", "page")
     assert headers(PICTURE, PAGE) == [None, "https://oss.adquan.com/", "https://www.adquan.com/", PAGE]
 
@@ -39,7 +39,7 @@ def test_the_chain_goes_from_nothing_to_the_rows_own_page():
         (PICTURE, "file:///etc/passwd", ["none", "origin", "site"]),
     ],
 )
-def test_no_two_rules_of_a_chain_send_the_same(url, page_url, expected):
+def test_no_two_rules_of_a_chain_send_the_same_header(url, page_url, expected):
     assert expected == list(LEARNING.chain(url, page_url))
 
 
@@ -63,7 +63,7 @@ def test_no_two_rules_of_a_chain_send_the_same(url, page_url, expected):
         ("localhost", None),
     ],
 )
-def test_a_site_is_its_registrable_domain(host, domain):
+def test_site_is_the_registrable_domain(host, domain):
     assert domain == LEARNING.registrable(host)
 
 
@@ -79,18 +79,18 @@ def test_a_site_is_its_registrable_domain(host, domain):
         ("www.adquan.com/a", None),
     ],
 )
-def test_a_page_is_sent_without_what_concerns_nobody(page_url, sent):
+def test_page_is_sent_without_fragment_and_credentials(page_url, sent):
     assert sent == LEARNING.header("page", PICTURE, page_url)
 
 
-def test_a_page_read_over_https_is_not_told_over_http():
+def test_https_page_is_not_sent_over_http():
     assert LEARNING.header("page", "http://oss.adquan.com/1.png", PAGE) is None
     assert PAGE.replace("https", "http") == LEARNING.header(
         "page", "http://oss.adquan.com/1.png", PAGE.replace("https", "http")
     )
 
 
-def test_a_fixed_value_holds_for_every_origin():
+def test_fixed_value_holds_for_every_origin():
     fixed = Referers("https://www.adquan.com/#x")
 
     assert headers(PICTURE, PAGE, fixed) == ["https://www.adquan.com/"]
@@ -114,11 +114,11 @@ def test_a_fixed_value_holds_for_every_origin():
         ("OSS.adquan.com", "https://oss.adquan.com/1.png", True),
     ],
 )
-def test_a_pattern_names_hosts_or_one_origin(pattern, url, fits):
+def test_pattern_names_hosts_or_one_origin(pattern, url, fits):
     assert ("page" if fits else None) == Referers(patterns=[(pattern, "page")]).forced(url)
 
 
-def test_the_first_pattern_that_fits_counts_and_auto_undoes_the_default():
+def test_first_pattern_that_fits_wins_and_auto_overrides_the_default():
     referers = Referers("page", [("*.adquan.com", "auto"), ("oss.adquan.com", "none")])
 
     assert referers.forced(PICTURE) is None
@@ -126,7 +126,7 @@ def test_the_first_pattern_that_fits_counts_and_auto_undoes_the_default():
 
 
 @given(st.text("ab.1é广 \t\r\n:/@#?%[]\\\x00\x7f<>", max_size=40), st.sampled_from(["http://a.com/1.png", PICTURE]))
-def test_whatever_a_page_is_called_its_header_is_clean(text, url):
+def test_header_is_clean_whatever_the_page_url(text, url):
     for page_url in (text, f"https://{text}", f"https://user:{text}@b.com/{text}#{text}"):
         for header in headers(url, page_url):
             if header is not None:
@@ -138,7 +138,7 @@ def test_whatever_a_page_is_called_its_header_is_clean(text, url):
                 assert (parts.fragment, parts.username, parts.password) == ("", None, None)
 
 
-def test_the_list_of_suffixes_is_neither_loaded_early_nor_fetched(monkeypatch):
+def test_suffix_list_is_neither_loaded_early_nor_fetched(monkeypatch):
     loaded = "import sys, rehost.hotlink.referers as r; r.Referers(); sys.exit('tldextract' in sys.modules)"
     environment = {"PYTHONPATH": "src", "PATH": ""}
     assert subprocess.run([sys.executable, "-c", loaded], env=environment, check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""What may be asked of an origin over all workers and runs, on both databases."""
+"""The extra requests of an origin over all workers and runs, on both databases."""
 
 from __future__ import annotations
 
@@ -21,10 +21,7 @@ async def spend(origins, times: int = 1) -> list[Spending]:
     return [await origins.spend(ORIGIN, 5, None) for _ in range(times)]
 
 
-# extra requests
-
-
-async def test_the_extra_requests_of_an_origin_are_one_budget_over_all_workers(database):
+async def test_extra_requests_of_an_origin_are_one_budget_over_all_workers(database):
     one, two = worker(database, "one"), worker(database, "two")
 
     assert await spend(one, 3) == [GRANTED] * 3
@@ -43,13 +40,13 @@ async def test_one_worker_at_a_time_learns_an_origin(database):
     first = crew[got.index(GRANTED)]
     others = [each for each in crew if each is not first]
     assert await spend(others[0]) == [ELSEWHERE]
-    await others[0].end_learning(ORIGIN)  # it has nothing to end
+    await others[0].end_learning(ORIGIN)  # the origin is not its own
     assert await spend(others[1]) == [ELSEWHERE]
     await first.end_learning(ORIGIN)
     assert await spend(others[1]) == [GRANTED]
 
 
-async def test_who_leaves_or_is_silent_for_a_lease_holds_no_origin(database):
+async def test_worker_that_left_or_was_silent_for_a_lease_holds_no_origin(database):
     leaving, silent, alive = worker(database, "a"), worker(database, "b", lease_seconds=-1.0), worker(database, "c")
 
     assert await spend(leaving) == [GRANTED]
@@ -58,14 +55,14 @@ async def test_who_leaves_or_is_silent_for_a_lease_holds_no_origin(database):
     assert await spend(alive) == [GRANTED]
 
 
-async def test_who_died_while_it_learned_under_a_clock_that_was_ahead_holds_no_origin(database):
+async def test_worker_that_died_while_the_clock_was_ahead_holds_no_origin(database):
     assert await spend(worker(database, "dead")) == [GRANTED]
     await put_ahead(database, "rehost_learnings", "busy_until")
 
     assert await spend(worker(database, "alive")) == [GRANTED]
 
 
-async def test_a_budget_that_was_used_up_under_a_clock_that_was_ahead_is_fresh(database):
+async def test_budget_used_up_while_the_clock_was_ahead_is_fresh(database):
     one = worker(database, "one")
     assert await spend(one, 6) == [GRANTED] * 5 + [USED_UP]
     await put_ahead(database, "rehost_learnings", "fresh_at")
@@ -73,7 +70,7 @@ async def test_a_budget_that_was_used_up_under_a_clock_that_was_ahead_is_fresh(d
     assert await spend(one, 6) == [GRANTED] * 5 + [USED_UP]
 
 
-async def test_a_used_up_budget_is_fresh_after_a_while_by_itself(database):
+async def test_used_up_budget_becomes_fresh_by_itself(database):
     one = worker(database, "one")
     assert await spend(one, 6) == [GRANTED] * 5 + [USED_UP]
 
@@ -83,7 +80,7 @@ async def test_a_used_up_budget_is_fresh_after_a_while_by_itself(database):
     assert await spend(one, 6) == [GRANTED] * 5 + [USED_UP]
 
 
-async def test_a_budget_that_is_to_be_fresh_after_a_pause_is_not_before(database):
+async def test_renewed_budget_is_fresh_after_its_delay_and_not_before(database):
     one, two = worker(database, "one"), worker(database, "two")
     await spend(one, 5)
     await one.renew_budget(ORIGIN, 3600.0)
@@ -93,3 +90,13 @@ async def test_a_budget_that_is_to_be_fresh_after_a_pause_is_not_before(database
 
     await two.renew_budget(ORIGIN, 0.0)
     assert await spend(one) == [GRANTED]
+
+
+async def test_request_that_was_not_granted_is_not_counted(database):
+    one = worker(database, "one")
+
+    assert {await one.spend(ORIGIN, 5, "page") for _ in range(6)} == {ELSEWHERE}
+    assert await spend(one, 5) == [GRANTED] * 5
+    assert {await one.spend(ORIGIN, 4, None) for _ in range(3)} == {USED_UP}
+    await one.renew_budget(ORIGIN, 0.0)
+    assert await spend(one, 6) == [GRANTED] * 5 + [USED_UP]

@@ -1,35 +1,28 @@
 """What each origin wants to see before it gives an image, and whether what it gives is one. Why rehost exists.
 
-**The rule.** Origins refuse hot-linking: by 403, by an HTML page, by a notice in place of the image (a decoy). The
-Referer that they want is learned per origin (scheme, host, port): the chain from no Referer to the row's own page is
-tried until an image comes that is proven not to be a decoy. That rule is stored in the ledger and used from then on.
-Only refusals lead further along the chain. What no Referer can cure (404, a timeout) belongs to the link and teaches
-nothing.
+**The rule.** Origins refuse hot-linking: by 403, by an HTML page, by a notice in place of the image (a decoy). Per
+origin (scheme, host, port) the chain of Referers, from none to the row's own page, is tried until an image comes that
+is not a decoy; that rule is stored and used from then on. Only refusals lead further along the chain: what no Referer
+can cure (404, a timeout) belongs to the link and teaches nothing.
 
-**What is suspected.** Every image while a rule is being learned; bytes that came under several links of one origin.
-
-**What proves a decoy.** Nothing but one of these; a foreign Referer on the same link proves nothing by itself:
+**Decoys.** Suspect is every image while a rule is being learned, and bytes that came under several links of one origin.
+Only one of these proves a decoy; a foreign Referer on the same link proves nothing by itself:
 
 1. a control: URLs that cannot be that image (decoys.control_urls) give the same bytes under the same Referer;
 2. a comparison: two links gave the same bytes, and under another Referer they give two different images;
 3. a change: a link that gave its own bytes before gives these bytes now.
 
-An image that a control gives is what the origin shows where nothing is: it is stored as a decoy too. Shared bytes that
-nothing proves to be a decoy are an image that several links share; they are examined once.
+An image that a control gives is what the origin shows where nothing is: a decoy too. Shared bytes that nothing proves
+to be a decoy are an image that several links share; they are examined once.
 
-**What it costs.** At most EXTRA_REQUESTS per origin and learning: tries, controls, and asking for a link that worked.
-While the chain is tried one is kept for a control; once the origin is settled one is kept to recognise a change.
-Afterwards a refused link costs only the request of its own. Until two links gave different images, an origin's links
-are asked for one at a time, so that what the first one teaches is known to the second.
+**Cost.** At most EXTRA_REQUESTS per origin and learning for tries, controls and checks, over all workers and runs
+(repository.py). While the chain is tried one is kept for a control; once the origin is settled, one to recognise a
+change. One worker at a time learns an origin.
 
-**When an origin changes.** After several refusals in a row, a link that worked, in this process or before, is asked for
-again. If it works, those links are refused. If not, the rule is forgotten and learned again with a fresh budget. Where
-nothing works any more, the origin is left alone for an hour and longer, and its links wait. Held copies stay. If no
-request is left for the check, there are fresh ones an hour later; until then refused links wait, and after
-MOST_PATIENCE in a row the whole origin does.
-
-**Many workers.** What is learned, and what it has cost, is in the ledger (repository.py): one worker at a time learns
-an origin, and the budget is one over all workers and runs.
+**Change.** After several refusals in a row a link that worked is asked for again. If it works, those links are refused.
+If not, the rule is forgotten and learned again with a fresh budget; where nothing works any more, the origin is left
+alone for an hour and longer, and its links wait. If no request is left for the check, refused links wait for the fresh
+ones, and after MOST_PATIENCE in a row the whole origin does. Held copies stay.
 
 Not recognised: a decoy under the only link of an origin that answers 404 for impossible paths; a notice that is drawn
 anew for each link.
@@ -50,7 +43,14 @@ from rehost.events import Listener, OriginChanged, OriginLearned
 from rehost.hosts.pacing import Pause
 from rehost.hosts.scheduler import RequestScheduler
 from rehost.hotlink.decoys import DecoyDetector, SeenDigests
-from rehost.hotlink.origin_state import MOST_PATIENCE, LearnedElsewhere, OriginState, OriginTrust, ProbeBudget
+from rehost.hotlink.origin_state import (
+    MOST_PATIENCE,
+    REFUSALS_IN_A_ROW,
+    LearnedElsewhere,
+    OriginState,
+    OriginTrust,
+    ProbeBudget,
+)
 from rehost.hotlink.probe import LinkProbe, Target, is_refusal
 from rehost.hotlink.referers import Referers
 from rehost.hotlink.repository import KnownGoodLink, OriginRepository
@@ -242,7 +242,7 @@ class Learner:
         if not probe.is_refusal_counted:
             probe.is_refusal_counted = True
             origin.refuse()
-        if origin.has_refused_many() and origin.good_link() is None:
+        if origin.refusals >= REFUSALS_IN_A_ROW and origin.good_link() is None:
             await self._decoys.load_good_links(origin)
         is_confirmed = origin.trust is OriginTrust.CONFIRMED
         # The first refused link may be at fault alone. If the origin is, the next ones must not wait for weeks.

@@ -249,10 +249,6 @@ class OriginState:
 
     # --- refusals and repeats
 
-    def has_refused_many(self) -> bool:
-        """Return whether so many links in a row were refused that a link that worked should be looked up."""
-        return self.refusals >= self._patience
-
     def needs_check(self) -> bool:
         """Return whether so many links in a row were refused that the origin itself must be checked."""
         return self.refusals >= (self._patience if self._good_links else REFUSALS_WITHOUT_GOOD_LINK)
