@@ -159,8 +159,24 @@ class StoreContract:
         await store.undo([])
         await store.remove(await store.file_ids([]))
         await store.quarantine(await store.file_ids([]))
+        await store.recover([], {})
 
         assert await listing(store) == []
+
+    async def test_store_without_a_crash_has_nothing_to_recover(self, store):
+        await put(store, "1/x.png", b"old")
+        await put(store, "1/x.png", b"new")
+
+        assert [files async for files in store.unconfirmed()] == []
+
+    async def test_spool_of_a_copy_has_its_bytes_and_can_be_removed_without_it(self, store):
+        await put(store, "1/x.png", b"picture")
+
+        spool = await store.spool_copy("1/x.png")
+
+        assert spool.read_bytes() == b"picture"
+        spool.unlink()
+        assert store.path("1/x.png").read_bytes() == b"picture"
 
     async def test_free_bytes_are_reported(self, store):
         assert await store.free_bytes() > 0

@@ -103,8 +103,7 @@ class Thumbnailer:
 
     def __init__(self, *, max_pixels: int, max_frames: int, decode_memory_bytes: int, processes: int) -> None:
         """Take the limits of a picture, the memory of each process, and how many processes there may be."""
-        bounds = Bounds(decode=True, max_pixels=max_pixels, max_frames=max_frames,
-                        memory_bytes=decode_memory_bytes, picture_seconds=_THUMBNAIL_CPU_SECONDS)  # fmt: skip
+        bounds = Bounds(True, max_pixels, max_frames, decode_memory_bytes, _THUMBNAIL_CPU_SECONDS)  # noqa: FBT003 - decode
         self._pool = DecoderPool(bounds, processes, _THUMBNAIL_TIMEOUT_SECONDS)
 
     async def __aenter__(self) -> Self:

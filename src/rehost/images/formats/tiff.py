@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, repeat
+from typing import Literal
 
 from rehost.images.formats.base import Data, Dimensions, ImageLimits, corrupt, read_bytes, truncated
 
@@ -31,27 +32,23 @@ _NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17
 class _Variant:
     """What differs between TIFF and BigTIFF, and between the byte orders."""
 
-    order: str
-    big: bool
-
-    @property
-    def word(self) -> str:
-        return "Q" if self.big else "I"
-
-    @property
-    def word_bytes(self) -> int:
-        return 8 if self.big else 4
-
-    @property
-    def count_bytes(self) -> int:
-        return 8 if self.big else 2
-
-    @property
-    def entry_bytes(self) -> int:
-        return 20 if self.big else 12
+    order: Literal["little", "big"]
+    prefix: str  # of the format of a struct
+    word: str  # an offset or a count of values, as a struct's format
+    word_bytes: int
+    count_bytes: int  # of the number of entries in a directory
+    entry_bytes: int
 
     def number(self, raw: bytes) -> int:
-        return int.from_bytes(raw, "little" if self.order == "<" else "big")
+        return int.from_bytes(raw, self.order)
+
+
+def _variant(data: Data) -> _Variant:
+    order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
+    prefix = "<" if order == "little" else ">"
+    if data[2:4] in (b"+\0", b"\0+"):
+        return _Variant(order, prefix, "Q", word_bytes=8, count_bytes=8, entry_bytes=20)
+    return _Variant(order, prefix, "I", word_bytes=4, count_bytes=2, entry_bytes=12)
 
 
 def walk(data: Data, limits: ImageLimits) -> Dimensions:
@@ -60,9 +57,8 @@ def walk(data: Data, limits: ImageLimits) -> Dimensions:
     Raises:
         VisitError: Transient(TRUNCATED) if a directory, strip or tile is missing, otherwise Permanent.
     """
-    order = "<" if data[:2] == b"II" else ">"
-    variant = _Variant(order, big=data[2:4] in (b"+\0", b"\0+"))
-    at, pages, seen = variant.number(_read(data, 8 if variant.big else 4, variant.word_bytes)), [], set[int]()
+    variant = _variant(data)
+    at, pages, seen = variant.number(_read(data, variant.word_bytes, variant.word_bytes)), [], set[int]()
     while at and at not in seen:
         seen.add(at)
         limits.check_frames(len(seen))
@@ -81,7 +77,7 @@ def _directory(data: Data, at: int, variant: _Variant) -> tuple[dict[int, tuple[
     raw = _read(data, at, count * variant.entry_bytes + variant.word_bytes)
     fields: dict[int, tuple[int, ...]] = {}
     for entry in range(0, end - at, variant.entry_bytes):
-        tag, kind, values = struct.unpack_from(f"{variant.order}HH{variant.word}", raw, entry)
+        tag, kind, values = struct.unpack_from(f"{variant.prefix}HH{variant.word}", raw, entry)
         if tag in _NEEDED and kind in _SIZES and tag not in fields:
             value = raw[entry + variant.entry_bytes - variant.word_bytes : entry + variant.entry_bytes]
             fields[tag] = _values(data, kind, values, value, variant)
@@ -92,7 +88,7 @@ def _values(data: Data, kind: int, count: int, value: bytes, variant: _Variant) 
     """Return the values of a field if they are numbers: from the entry if they fit, otherwise from where it points."""
     size = _SIZES[kind] * count
     raw = value[:size] if size <= variant.word_bytes else _read(data, variant.number(value), size)
-    return struct.unpack(f"{variant.order}{count}{_NUMBERS[kind]}", raw) if kind in _NUMBERS else ()
+    return struct.unpack(f"{variant.prefix}{count}{_NUMBERS[kind]}", raw) if kind in _NUMBERS else ()
 
 
 def _page(data: Data, fields: dict[int, tuple[int, ...]], limits: ImageLimits) -> Dimensions:
