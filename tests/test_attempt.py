@@ -17,7 +17,7 @@ from rehost.hosts.scheduler import HostPaused
 from rehost.images.verifier import ImageVerifier
 from rehost.model import Reason
 from rehost.store.local import LocalStore
-from tests.http.conftest import client
+from tests.fetch.conftest import fetcher_to
 from tests.origin import Origin
 
 HOST = "pics.example"
@@ -64,7 +64,7 @@ async def fetching_cut_image(folder, turns, clock, attempts=3):
         clock=clock,
     )
     with Origin() as origin:
-        async with client(origin) as fetcher, verifier, LocalStore(folder, clock=clock, min_free_bytes=0) as store:
+        async with fetcher_to(origin) as fetcher, verifier, LocalStore(folder, clock=clock, min_free_bytes=0) as store:
             images = ImageFetcher(fetcher, verifier, store, turns, clock, Random(1), attempts)
             spools = store.spool().parent
             fetching = images.fetch(origin.url("cut-once", host=HOST), None, VisitLog(HOST))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from rehost.clock import Clock
 from rehost.errors import RehostError, SlowToAnswer, Transient
-from rehost.fetch.fetcher import Client
+from rehost.fetch.fetcher import Fetcher
 from rehost.hosts.latency import LatencyTracker
 from rehost.hosts.scheduler import RequestScheduler
 from rehost.images.verifier import ImageVerifier
@@ -58,7 +58,7 @@ class VisitLog:
 class ImageFetcher:
     """Fetches and verifies images, each request in a slot of its host."""
 
-    fetcher: Client
+    fetcher: Fetcher
     verifier: ImageVerifier
     store: Store
     scheduler: RequestScheduler

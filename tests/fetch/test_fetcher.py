@@ -5,12 +5,12 @@ import socket
 from contextlib import ExitStack, suppress
 
 import pytest
-from tests.http.conftest import client
+from tests.fetch.conftest import fetcher_to
 from tests.misbehaviours import BEHAVIOURS
 from tests.origin import Origin
 
 from rehost.errors import Permanent, SlowToAnswer, StoreError, Transient, VisitError
-from rehost.http import connect as dial
+from rehost.http import connect
 from rehost.http.address_policy import AddressPolicy
 from rehost.model import Download, NotModified, Partial, Reason, Request, Validator
 
@@ -21,10 +21,10 @@ async def failing(fetch, url, **settings):
     return caught.value
 
 
-# what a good origin gives
+# a well-behaved origin
 
 
-async def test_a_picture_comes_byte_for_byte_with_all_that_is_known_of_it(origin, spool, fetch):
+async def test_download_has_every_byte_and_all_metadata(origin, spool, fetch):
     url = origin.url("picture", "1.png", host="pics.example")
     body = origin.picture(url)
 
@@ -43,7 +43,7 @@ async def test_a_picture_comes_byte_for_byte_with_all_that_is_known_of_it(origin
     assert download.validator.etag is not None
 
 
-async def test_a_large_picture_comes_whole(origin, spool, fetch):
+async def test_large_image_is_fetched_whole(origin, spool, fetch):
     url = origin.url("picture", "1.bmp", host="pics.example", query="width=1200&height=800")
 
     await fetch(url, max_bytes=1 << 23)
@@ -52,7 +52,7 @@ async def test_a_large_picture_comes_whole(origin, spool, fetch):
     assert spool.read_bytes() == origin.picture(url)
 
 
-async def test_a_host_is_played_over_tls(origin, spool, fetch):
+async def test_https_url_is_fetched_over_tls(origin, spool, fetch):
     await fetch("https://oss.adquan.com/upload/20200628/a.png")
 
     [asked] = origin.requests
@@ -61,7 +61,7 @@ async def test_a_host_is_played_over_tls(origin, spool, fetch):
     assert spool.read_bytes() == origin.picture("https://oss.adquan.com/upload/20200628/a.png")
 
 
-async def test_we_say_who_we_are_and_ask_for_no_coding(origin, fetch):
+async def test_request_names_the_user_agent_and_accepts_no_coding(origin, fetch):
     await fetch(origin.url())
 
     asked = origin.requests[0].headers
@@ -72,66 +72,68 @@ async def test_we_say_who_we_are_and_ask_for_no_coding(origin, fetch):
 
 
 @pytest.mark.parametrize("name", ["other-name", "unknown-ca"])
-async def test_a_certificate_that_is_not_the_hosts_is_refused(name, fetch):
+async def test_certificate_of_another_host_or_authority_is_refused(name, fetch):
     error = await failing(fetch, f"https://{name}.bad-tls.example/1.jpg")
 
     assert isinstance(error, Permanent)
     assert error.reason is Reason.TLS_FAILED
 
 
-async def test_a_port_where_nobody_listens_is_unreachable(origin, fetch):
+async def test_closed_port_is_unreachable(origin, fetch):
     error = await failing(fetch, "http://a.example/1.jpg", connect_to=[("*", None, "127.0.0.1", 1)])
 
     assert isinstance(error, Transient)
     assert error.reason is Reason.UNREACHABLE
 
 
-async def test_what_uvloop_calls_a_runtime_error_is_unreachable_too(fetch, monkeypatch):
+async def test_runtime_error_of_uvloop_is_unreachable(fetch, monkeypatch):
     async def fail(*_, **__):
         raise RuntimeError("unable to connect")
 
-    monkeypatch.setattr(dial, "start_connection", fail)
+    monkeypatch.setattr(connect, "start_connection", fail)
     error = await failing(fetch, "http://a.example/1.jpg")
 
     assert (type(error), error.reason, error.evidence) == (Transient, Reason.UNREACHABLE, "unable to connect")
 
 
-async def test_a_name_without_an_address_is_not_tried_again(fetch):
+async def test_name_without_an_address_is_permanent(fetch):
     error = await failing(fetch, "http://a.example/1.jpg", connect_to=[])
 
     assert isinstance(error, Permanent)
     assert error.reason is Reason.UNRESOLVED
 
 
-# the guard
+# the address policy
 
 
-async def test_a_detour_to_an_address_that_is_not_public_is_refused(origin, fetch):
-    error = await failing(fetch, origin.url(host="a.example"), guard=AddressPolicy())
+async def test_connect_to_a_private_address_is_refused(origin, fetch):
+    error = await failing(fetch, origin.url(host="a.example"), address_policy=AddressPolicy())
 
     assert error.reason is Reason.ADDRESS_REFUSED
     assert origin.connections == 0
 
 
-async def test_a_name_that_means_the_inner_network_is_refused(origin, fetch):
+async def test_name_with_private_addresses_only_is_refused(origin, fetch):
     async def inside(_host):
         return ["127.0.0.1", "10.0.0.1", "::1"]
 
-    error = await failing(fetch, "http://a.example/1.jpg", guard=AddressPolicy(), connect_to=[], lookup=inside)
+    error = await failing(
+        fetch, "http://a.example/1.jpg", address_policy=AddressPolicy(), connect_to=[], resolver=inside
+    )
 
     assert isinstance(error, Permanent)
     assert error.reason is Reason.ADDRESS_REFUSED
     assert "10.0.0.1" in error.evidence
 
 
-async def test_a_detour_opens_no_literal_address(origin, fetch):
+async def test_connect_to_does_not_allow_a_private_literal_address(origin, fetch):
     error = await failing(fetch, "http://10.0.0.1/1.jpg")
 
     assert error.reason is Reason.ADDRESS_REFUSED
     assert origin.connections == 0
 
 
-async def test_a_public_literal_address_takes_its_detour(origin, spool, fetch):
+async def test_connect_to_applies_to_a_public_literal_address(origin, spool, fetch):
     await fetch("http://8.8.8.8:8080/1.jpg")
 
     [asked] = origin.requests
@@ -139,24 +141,24 @@ async def test_a_public_literal_address_takes_its_detour(origin, spool, fetch):
     assert spool.read_bytes() == origin.picture("http://8.8.8.8/1.jpg")
 
 
-async def test_a_name_is_asked_for_again_by_every_new_client_and_judged_anew(origin, fetch):
+async def test_every_new_fetcher_resolves_and_checks_a_name_again(origin, fetch):
     answers = [["127.0.0.1"], ["10.0.0.1"]]
 
     async def rebinding(_host):
         return answers.pop(0)
 
     url = f"http://a.example:{origin.port}/picture/1.jpg"
-    await fetch(url, connect_to=[], lookup=rebinding)
-    error = await failing(fetch, url, connect_to=[], lookup=rebinding)
+    await fetch(url, connect_to=[], resolver=rebinding)
+    error = await failing(fetch, url, connect_to=[], resolver=rebinding)
 
     assert error.reason is Reason.ADDRESS_REFUSED
     assert origin.count() == 1
 
 
-# Referer, cookies, fields of an origin's own
+# Referer, cookies, headers of an origin
 
 
-async def test_the_referer_is_the_one_that_was_chosen_at_every_hop(origin, fetch):
+async def test_every_hop_sends_the_given_referer(origin, fetch):
     await fetch(origin.url("redirect-elsewhere", host="a.example"), referer="https://www.a.example/page")
 
     assert [asked.host for asked in origin.requests] == ["a.example", "elsewhere.example"]
@@ -167,7 +169,7 @@ async def test_the_referer_is_the_one_that_was_chosen_at_every_hop(origin, fetch
     ("referer", "sent"),
     [("https://www.a.example/page", None), ("http://www.a.example/page", "http://www.a.example/page")],
 )
-async def test_a_referer_of_https_does_not_follow_a_redirect_to_http(origin, fetch, referer, sent):
+async def test_https_referer_is_not_sent_after_a_redirect_to_http(origin, fetch, referer, sent):
     await fetch(origin.url("redirect-elsewhere", host="a.example", scheme="https"), referer=referer)
 
     assert [asked.tls for asked in origin.requests] == [True, False]
@@ -175,14 +177,14 @@ async def test_a_referer_of_https_does_not_follow_a_redirect_to_http(origin, fet
 
 
 async def test_no_cookie_is_kept(origin, spool):
-    async with client(origin) as opened:
+    async with fetcher_to(origin) as fetcher:
         for _ in range(2):
-            await opened.fetch(Request(origin.url("sets-cookies", host="a.example"), spool))
+            await fetcher.fetch(Request(origin.url("sets-cookies", host="a.example"), spool))
 
     assert not any("cookie" in asked.headers for asked in origin.requests)
 
 
-async def test_fields_of_an_origins_own_reach_that_origin_only(origin, fetch):
+async def test_headers_of_an_origin_are_sent_to_that_origin_only(origin, fetch):
     own = {"Cookie": "seen=1", "Authorization": "Basic c2VjcmV0", "User-Agent": "Mozilla/5.0"}
 
     await fetch(
@@ -198,7 +200,7 @@ async def test_fields_of_an_origins_own_reach_that_origin_only(origin, fetch):
     assert second["user-agent"] == "rehost-tests/1 (tests@rehost.example)"
 
 
-async def test_a_cookie_that_the_operator_sets_opens_the_door(origin, fetch):
+async def test_configured_cookie_is_accepted_by_its_origin(origin, fetch):
     download = await fetch(origin.url("demands-cookie"), headers_for=lambda _origin: {"Cookie": "seen=1"})
 
     assert download.status == 200
@@ -207,14 +209,14 @@ async def test_a_cookie_that_the_operator_sets_opens_the_door(origin, fetch):
 # redirects
 
 
-async def test_the_end_of_the_redirects_is_told(origin, fetch):
+async def test_download_has_the_url_after_redirects(origin, fetch):
     download = await fetch(origin.url("redirect", host="a.example"))
 
     assert download.final_url == "http://a.example/picture/moved.jpg"
 
 
 @pytest.mark.parametrize(("limit", "ended"), [(0, Reason.TOO_MANY_REDIRECTS), (1, None)])
-async def test_as_many_redirects_are_followed_as_allowed(origin, fetch, limit, ended):
+async def test_no_more_redirects_are_followed_than_allowed(origin, fetch, limit, ended):
     if ended is None:
         await fetch(origin.url("redirect"), max_redirects=limit)
     else:
@@ -223,8 +225,8 @@ async def test_as_many_redirects_are_followed_as_allowed(origin, fetch, limit, e
     assert origin.count() == limit + 1
 
 
-class Passing:
-    """Lets every hop go, and remembers them."""
+class PermissiveScheduler:
+    """Permits every unscheduled request, and records them."""
 
     def __init__(self):
         self.begun, self.ended = [], []
@@ -246,32 +248,32 @@ class Passing:
         ("hang", "c.example", ["b.example"]),
     ],
 )
-async def test_an_error_says_at_which_hop_it_was(spool, name, host, ended):
+async def test_error_names_the_host_of_its_hop(spool, name, host, ended):
     def play(asked, _path, _headers):
         if asked == "c.example":
             return name
         return lambda exchange: exchange.reply(302, b"", f"Location: http://{chr(ord(asked[0]) + 1)}.example/1.jpg")
 
-    hops, said = Passing(), None
+    scheduler, said = PermissiveScheduler(), None
     with Origin(play) as origin:
-        async with client(origin, hops=hops, timeout_seconds=0.5) as opened:
+        async with fetcher_to(origin, scheduler=scheduler, timeout_seconds=0.5) as fetcher:
             try:
-                await opened.fetch(Request("http://a.example/1.jpg", spool))
+                await fetcher.fetch(Request("http://a.example/1.jpg", spool))
             except VisitError as error:
                 said = error.host
 
-    assert (said, hops.begun, hops.ended) == (host, ["b.example", "c.example"], ended)
+    assert (said, scheduler.begun, scheduler.ended) == (host, ["b.example", "c.example"], ended)
 
 
 @pytest.mark.parametrize("name", ["not-found", "redirect-circle", "unavailable-date"])
-async def test_an_error_at_the_links_own_host_names_no_other(origin, fetch, name):
+async def test_error_at_the_host_of_the_link_names_no_other(origin, fetch, name):
     assert (await failing(fetch, origin.url(name, host="a.example"))).host is None
 
 
 # conditional requests
 
 
-async def test_a_picture_that_is_still_the_same_is_not_sent_again(origin, spool, fetch):
+async def test_unchanged_image_is_not_sent_again(origin, spool, fetch):
     url = origin.url()
     first = await fetch(url)
     spool.unlink()
@@ -282,17 +284,17 @@ async def test_a_picture_that_is_still_the_same_is_not_sent_again(origin, spool,
     assert not spool.exists()
 
 
-async def test_a_picture_that_has_changed_is_sent(origin, spool, fetch):
+async def test_changed_image_is_sent(origin, spool, fetch):
     download = await fetch(origin.url(), validator=Validator('"another"', None))
 
     assert isinstance(download, Download)
     assert spool.read_bytes() == origin.picture(origin.url())
 
 
-# going on where a body was cut
+# resuming a body that was cut
 
 
-async def test_a_cut_body_goes_on_where_it_stopped(origin, spool, tmp_path, fetch):
+async def test_cut_body_is_resumed_where_it_stopped(origin, spool, tmp_path, fetch):
     url = origin.url("cut-once", host="a.example")
     cut = await failing(fetch, url)
     had = cut.partial.spool.rename(tmp_path / "kept").stat().st_size
@@ -310,7 +312,7 @@ async def test_a_cut_body_goes_on_where_it_stopped(origin, spool, tmp_path, fetc
     assert not (tmp_path / "kept").exists()
 
 
-async def test_a_body_that_is_cut_again_and_again_is_still_put_together(origin, spool, fetch):
+async def test_body_that_is_cut_three_times_is_joined(origin, spool, fetch):
     url = origin.url("cut-thrice")
     partial, requests = None, 0
     while requests < 10:
@@ -326,7 +328,7 @@ async def test_a_body_that_is_cut_again_and_again_is_still_put_together(origin, 
     assert origin.count() == requests == 4
 
 
-async def test_another_picture_in_between_starts_over(origin, spool, fetch):
+async def test_changed_image_is_fetched_from_the_start(origin, spool, fetch):
     url = origin.url("cut-then-changed", host="a.example")
     cut = await failing(fetch, url)
 
@@ -336,7 +338,7 @@ async def test_another_picture_in_between_starts_over(origin, spool, fetch):
     assert origin.count() == 2
 
 
-async def test_a_range_that_cannot_be_had_starts_over_at_once(origin, spool, fetch):
+async def test_unsatisfiable_range_leads_to_a_full_request_at_once(origin, spool, fetch):
     url = origin.url("cut-then-unsatisfiable")
     cut = await failing(fetch, url)
 
@@ -349,7 +351,7 @@ async def test_a_range_that_cannot_be_had_starts_over_at_once(origin, spool, fet
 @pytest.mark.parametrize(
     "name", ["cut-then-mixed", "cut-then-wrong-start", "cut-then-wrong-total", "cut-then-multipart"]
 )
-async def test_a_rest_that_does_not_fit_is_never_joined(origin, spool, fetch, name):
+async def test_rest_that_does_not_fit_is_never_joined(origin, spool, fetch, name):
     url = origin.url(name)
     cut = await failing(fetch, url)
 
@@ -366,7 +368,7 @@ async def test_a_rest_that_does_not_fit_is_never_joined(origin, spool, fetch, na
     [(10, Transient, Reason.TRUNCATED, 15), (96, Permanent, Reason.MALFORMED, None)],
     ids=["less", "more"],
 )
-async def test_a_rest_without_a_length_is_held_to_the_range_that_it_announced(spool, sent, kind, reason, kept):
+async def test_rest_without_a_length_must_fill_the_announced_range(spool, sent, kind, reason, kept):
     async def rest(exchange):
         exchange.close()
         await exchange.head(206, "Content-Range: bytes 5-99/100", 'ETag: "a"')
@@ -375,9 +377,9 @@ async def test_a_rest_without_a_length_is_held_to_the_range_that_it_announced(sp
     partial = Partial(spool.with_name("kept"), 5, Validator('"a"'))
     partial.spool.write_bytes(b"begin")
     with Origin(lambda _host, _path, _headers: rest) as origin:
-        async with client(origin) as opened:
+        async with fetcher_to(origin) as fetcher:
             with pytest.raises(kind) as caught:
-                await opened.fetch(Request(origin.url(), spool, partial=partial))
+                await fetcher.fetch(Request(origin.url(), spool, partial=partial))
 
     assert caught.value.reason is reason
     assert kept == (caught.value.partial and caught.value.partial.size)
@@ -385,32 +387,32 @@ async def test_a_rest_without_a_length_is_held_to_the_range_that_it_announced(sp
 
 
 @pytest.mark.parametrize("name", ["cut-once-weak", "cut-in-transit", "gzip-cut-in-transit", "gzip-cut"])
-async def test_without_a_strong_validator_of_plain_bytes_nothing_is_kept(origin, spool, fetch, name):
+async def test_cut_body_without_a_strong_etag_of_uncoded_bytes_is_dropped(origin, spool, fetch, name):
     cut = await failing(fetch, origin.url(name))
 
     assert cut.partial is None
     assert not spool.exists()
 
 
-async def test_what_has_arrived_survives_an_error_in_between(spool):
+async def test_partial_body_survives_errors_of_later_attempts(spool):
     said = iter(["cut-once", "bad-gateway", "closes-at-once", "cut-once"])
     partial, reasons = None, []
     with Origin(lambda _host, _path, _headers: next(said)) as origin:
         url = origin.url("any")
         for _ in range(3):
-            async with client(origin) as opened:
+            async with fetcher_to(origin) as fetcher:
                 with pytest.raises(Transient) as caught:
-                    await opened.fetch(Request(url, spool, partial=partial))
+                    await fetcher.fetch(Request(url, spool, partial=partial))
             partial = caught.value.partial
             reasons.append(caught.value.reason)
-        async with client(origin) as opened:
-            await opened.fetch(Request(url, spool, partial=partial))
+        async with fetcher_to(origin) as fetcher:
+            await fetcher.fetch(Request(url, spool, partial=partial))
 
     assert reasons == [Reason.TRUNCATED, Reason.ORIGIN_ERROR, Reason.UNREACHABLE]
     assert spool.read_bytes() == Origin.picture(url)
 
 
-async def test_what_has_arrived_before_the_time_is_up_is_kept(spool):
+async def test_partial_body_is_kept_after_a_timeout(spool):
     async def stalls(exchange):
         if "range" in exchange.asked.headers:
             await BEHAVIOURS["picture"](exchange)
@@ -420,43 +422,43 @@ async def test_what_has_arrived_before_the_time_is_up_is_kept(spool):
         await exchange.hang()
 
     with Origin(lambda _host, _path, _headers: stalls) as origin:
-        async with client(origin, timeout_seconds=0.3) as opened:
+        async with fetcher_to(origin, timeout_seconds=0.3) as fetcher:
             with pytest.raises(Transient) as caught:
-                await opened.fetch(Request(origin.url(), spool))
-        async with client(origin) as opened:
-            await opened.fetch(Request(origin.url(), spool, partial=caught.value.partial))
+                await fetcher.fetch(Request(origin.url(), spool))
+        async with fetcher_to(origin) as fetcher:
+            await fetcher.fetch(Request(origin.url(), spool, partial=caught.value.partial))
 
         assert caught.value.reason is Reason.TIMED_OUT
         assert caught.value.partial.size == 100
         assert spool.read_bytes() == origin.picture(origin.url())
 
 
-async def test_an_answer_that_does_not_begin_in_its_time_is_not_waited_for(origin, spool):
-    async with client(origin) as opened:
+async def test_response_that_does_not_begin_in_time_is_given_up(origin, spool):
+    async with fetcher_to(origin) as fetcher:
         with pytest.raises(SlowToAnswer) as caught:
-            await opened.fetch(Request(origin.url("hang"), spool, answer_seconds=0.2))
+            await fetcher.fetch(Request(origin.url("hang"), spool, answer_seconds=0.2))
 
     assert (caught.value.reason, caught.value.evidence) == (Reason.TIMED_OUT, "no answer in 0.2 s")
     assert not spool.exists()
 
 
-async def test_an_answer_that_has_begun_may_take_its_time(spool):
+async def test_answer_limit_does_not_apply_to_the_body(spool):
     async def begins(exchange):
         await exchange.head(200, f"Content-Length: {len(exchange.body)}")
         await asyncio.sleep(0.4)
         await exchange.send(exchange.body)
 
     with Origin(lambda _host, _path, _headers: begins) as origin:
-        async with client(origin) as opened:
-            download = await opened.fetch(Request(origin.url(), spool, answer_seconds=0.3))
+        async with fetcher_to(origin) as fetcher:
+            download = await fetcher.fetch(Request(origin.url(), spool, answer_seconds=0.3))
 
     assert download.size == spool.stat().st_size
     assert 0 < download.waited_seconds < 0.3
 
 
-async def test_a_machine_that_is_off_is_known_before_an_attempts_time_is_up(spool, fetch):
+async def test_absent_machine_is_noticed_before_the_attempt_times_out(spool, fetch):
     with socket.create_server(("127.0.0.1", 0), backlog=0) as off, ExitStack() as stack:
-        for _ in range(2):  # its queue of one is full: who comes now is not answered at all
+        for _ in range(2):  # its queue of one is full: a new connection gets no answer at all
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(off.getsockname())
@@ -467,7 +469,7 @@ async def test_a_machine_that_is_off_is_known_before_an_attempts_time_is_up(spoo
     assert (error.reason, error.evidence) == (Reason.UNREACHABLE, "no connection in 0.2 s")
 
 
-async def test_a_partial_whose_file_has_lost_bytes_starts_over(origin, spool, fetch):
+async def test_partial_that_has_lost_bytes_is_fetched_from_the_start(origin, spool, fetch):
     url = origin.url("cut-then-unsatisfiable")  # from the second request on, without a range, it is whole
     cut = await failing(fetch, url)
     os.truncate(cut.partial.spool, 3)
@@ -477,7 +479,7 @@ async def test_a_partial_whose_file_has_lost_bytes_starts_over(origin, spool, fe
     assert spool.read_bytes() == origin.picture(url)
 
 
-async def test_going_on_never_exceeds_the_cap(origin, spool, fetch):
+async def test_resumed_body_must_not_exceed_the_limit(origin, spool, fetch):
     url = origin.url("cut-once")
     cut = await failing(fetch, url)
 
@@ -491,22 +493,22 @@ async def test_going_on_never_exceeds_the_cap(origin, spool, fetch):
 
 
 @pytest.mark.parametrize("name", ["Transfer-Encoding", "Content-Encoding"])
-async def test_no_line_of_a_coding_is_passed_over(spool, name):
+async def test_every_line_of_a_coding_field_counts(spool, name):
     async def coded(exchange):
         exchange.close()
         await exchange.head(200, f"{name}: identity", f"{name}: zstd")
         await exchange.send(exchange.body)
 
     with Origin(lambda _host, _path, _headers: coded) as origin:
-        async with client(origin) as opened:
+        async with fetcher_to(origin) as fetcher:
             with pytest.raises(Permanent, match="encoding zstd"):
-                await opened.fetch(Request(origin.url(), spool))
+                await fetcher.fetch(Request(origin.url(), spool))
 
 
 # limits
 
 
-async def test_a_drip_ends_at_the_limit_for_the_whole_attempt(origin, fetch):
+async def test_slow_body_ends_at_the_limit_of_the_attempt(origin, fetch):
     loop = asyncio.get_running_loop()
     began = loop.time()
 
@@ -522,24 +524,24 @@ async def test_redirects_share_the_time_of_one_attempt(spool):
         await exchange.reply(302, b"", f"Location: /{exchange.origin.count()}.jpg")
 
     with Origin(lambda _host, _path, _headers: late) as origin:
-        async with client(origin, timeout_seconds=0.4, max_redirects=100) as opened:
+        async with fetcher_to(origin, timeout_seconds=0.4, max_redirects=100) as fetcher:
             with pytest.raises(Transient) as caught:
-                await opened.fetch(Request(origin.url(), spool))
+                await fetcher.fetch(Request(origin.url(), spool))
 
         assert caught.value.reason is Reason.TIMED_OUT
         assert origin.count() <= 4
 
 
-async def test_a_resolver_that_hangs_ends_at_the_limit(fetch):
+async def test_hanging_resolver_ends_at_the_limit_of_the_attempt(fetch):
     async def hangs(_host):
         await asyncio.Event().wait()
 
-    error = await failing(fetch, "http://a.example/", connect_to=[], lookup=hangs, timeout_seconds=0.2)
+    error = await failing(fetch, "http://a.example/", connect_to=[], resolver=hangs, timeout_seconds=0.2)
 
     assert error.reason is Reason.TIMED_OUT
 
 
-async def test_a_body_of_just_the_allowed_size_is_taken(origin, fetch):
+async def test_body_of_exactly_the_allowed_size_is_accepted(origin, fetch):
     size = len(origin.picture(origin.url("gzipped")))
 
     download = await fetch(origin.url("gzipped"), max_bytes=size)
@@ -549,7 +551,7 @@ async def test_a_body_of_just_the_allowed_size_is_taken(origin, fetch):
     assert error.reason is Reason.TOO_LARGE
 
 
-async def test_retry_after_is_passed_on_in_both_forms(origin, fetch):
+async def test_retry_after_is_reported_in_both_forms(origin, fetch):
     seconds = await failing(fetch, origin.url("throttled-seconds"))
     date = await failing(fetch, origin.url("unavailable-date"))
 
@@ -557,11 +559,11 @@ async def test_retry_after_is_passed_on_in_both_forms(origin, fetch):
     assert 3500 < date.retry_after <= 3600
 
 
-async def test_never_more_connections_than_allowed(origin, tmp_path):
-    async with client(origin, concurrency=3) as opened:
+async def test_no_more_connections_than_allowed_are_opened(origin, tmp_path):
+    async with fetcher_to(origin, concurrency=3) as fetcher:
         await asyncio.gather(
             *(
-                opened.fetch(
+                fetcher.fetch(
                     Request(origin.url("slow", f"{number}.jpg", host=f"{number}.example"), tmp_path / f"{number}")
                 )
                 for number in range(12)
@@ -575,25 +577,25 @@ async def test_never_more_connections_than_allowed(origin, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "connections"), [("picture", 1), ("not-found", 1), ("redirect", 1)])
-async def test_a_connection_is_used_again(origin, spool, name, connections):
-    async with client(origin) as opened:
+async def test_connection_is_reused(origin, spool, name, connections):
+    async with fetcher_to(origin) as fetcher:
         for number in range(5):
             with suppress(Permanent):
-                await opened.fetch(Request(origin.url(name, f"{number}.jpg"), spool))
+                await fetcher.fetch(Request(origin.url(name, f"{number}.jpg"), spool))
 
     assert origin.count() >= 5
     assert origin.connections == connections
 
 
-async def test_a_connection_that_was_closed_in_silence_costs_nothing(origin, spool):
-    async with client(origin) as opened:
+async def test_silently_closed_connection_is_replaced_without_an_error(origin, spool):
+    async with fetcher_to(origin) as fetcher:
         for number in range(5):
-            await opened.fetch(Request(origin.url("closes-kept-alive", f"{number}.jpg"), spool))
+            await fetcher.fetch(Request(origin.url("closes-kept-alive", f"{number}.jpg"), spool))
 
     assert origin.connections == 5
 
 
-async def test_an_endless_body_is_hung_up_on(spool):
+async def test_connection_of_an_endless_body_is_closed(spool):
     hung_up = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -604,9 +606,9 @@ async def test_an_endless_body_is_hung_up_on(spool):
             loop.call_soon_threadsafe(hung_up.set)
 
     with Origin(lambda _host, _path, _headers: endless) as origin:
-        async with client(origin) as opened:
+        async with fetcher_to(origin) as fetcher:
             with pytest.raises(Permanent):
-                await opened.fetch(Request(origin.url(), spool))
+                await fetcher.fetch(Request(origin.url(), spool))
             async with asyncio.timeout(10):
                 await hung_up.wait()
 
@@ -614,15 +616,15 @@ async def test_an_endless_body_is_hung_up_on(spool):
 # the disk
 
 
-async def test_a_spool_that_cannot_be_written_stops_the_run(origin, tmp_path):
-    async with client(origin) as opened:
+async def test_spool_that_cannot_be_written_stops_the_run(origin, tmp_path):
+    async with fetcher_to(origin) as fetcher:
         with pytest.raises(StoreError, match="No such file or directory"):
-            await opened.fetch(Request(origin.url(), tmp_path / "none" / "spool"))
+            await fetcher.fetch(Request(origin.url(), tmp_path / "none" / "spool"))
 
 
-async def test_a_fetch_that_is_called_off_leaves_nothing_behind(origin, spool):
-    async with client(origin) as opened:
-        fetching = asyncio.create_task(opened.fetch(Request(origin.url("hang-in-body"), spool)))
+async def test_cancelled_fetch_leaves_no_file(origin, spool):
+    async with fetcher_to(origin) as fetcher:
+        fetching = asyncio.create_task(fetcher.fetch(Request(origin.url("hang-in-body"), spool)))
         async with asyncio.timeout(10):
             while not spool.exists():
                 await asyncio.sleep(0)
@@ -636,11 +638,11 @@ async def test_a_fetch_that_is_called_off_leaves_nothing_behind(origin, spool):
 async def test_no_file_stays_open(origin, spool):
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - counted, not walked
     for name in ("picture", "cut-once", "endless", "gzip-corrupt", "forbidden"):
-        async with client(origin) as opened:
+        async with fetcher_to(origin) as fetcher:
             with suppress(Permanent, Transient):
-                await opened.fetch(Request(origin.url(name), spool))
+                await fetcher.fetch(Request(origin.url(name), spool))
 
-    async with asyncio.timeout(10):  # the origin's own ends, in its thread, close a moment later
+    async with asyncio.timeout(10):  # the origin's thread closes its ends a moment later
         while len(os.listdir("/proc/self/fd")) > before:  # noqa: PTH208 - counted, not walked
             await asyncio.sleep(0)
 

@@ -1,4 +1,4 @@
-"""Through a proxy the proxy resolves: we check what we can, and connect to nothing but the proxy."""
+"""The proxy resolves names: we check what our own resolver knows, and connect to nothing but the proxy."""
 
 import asyncio
 import contextlib
@@ -8,18 +8,18 @@ from contextlib import asynccontextmanager
 import pytest
 import trustme
 import uvloop
-from tests.http.conftest import client, no_names
+from tests.fetch.conftest import fetcher_to, no_names
 
 from rehost.errors import Permanent, Transient
 from rehost.http.address_policy import AddressPolicy
-from rehost.http.proxy import Proxies
+from rehost.http.connect import Proxies
 from rehost.model import Reason, Request
 
 PUBLIC = ["93.184.216.34"]
 
 
 class Proxy:
-    """A forwarding proxy (RFC 9112, section 3.2.2; RFC 9110, section 9.3.6) that leads every host to one origin."""
+    """A forwarding proxy (RFC 9112, section 3.2.2; RFC 9110, section 9.3.6) that connects every host to one origin."""
 
     def __init__(self, origin, status="200 OK", tls=None, established="HTTP/1.1 200 Connection established"):
         self.asked = []  # request lines and the credentials with them
@@ -69,15 +69,15 @@ async def proxy(origin):
 
 @pytest.fixture
 def through(origin, spool, monkeypatch):
-    """Fetch a URL through a proxy, with nothing opened by the operator."""
+    """Fetch a URL through a proxy, with no private network allowed."""
     monkeypatch.setenv("SSL_CERT_FILE", str(origin.ca_file))
 
     async def once(proxies, url, *, addresses=PUBLIC, **settings):
         async def lookup(host):
             return addresses or await no_names(host)
 
-        usual = {"guard": AddressPolicy(), "connect_to": [], "proxies": proxies, "lookup": lookup}
-        async with client(origin, **(usual | settings)) as opened:
+        usual = {"address_policy": AddressPolicy(), "connect_to": [], "proxies": proxies, "resolver": lookup}
+        async with fetcher_to(origin, **(usual | settings)) as opened:
             return await opened.fetch(Request(url, spool))
 
     return once
@@ -89,14 +89,14 @@ async def refused(fetching):
     return caught.value.reason
 
 
-async def test_a_plain_url_is_asked_of_the_proxy(origin, spool, proxy, through):
+async def test_http_url_is_requested_from_the_proxy(origin, spool, proxy, through):
     await through(Proxies(http=proxy.url), "http://a.example/picture/1.jpg")
 
     assert proxy.asked[0].startswith("GET http://a.example/picture/1.jpg HTTP/1.1\r\n")
     assert spool.read_bytes() == origin.picture("http://a.example/picture/1.jpg")
 
 
-async def test_a_tls_url_goes_through_a_tunnel(origin, spool, proxy, through):
+async def test_https_url_goes_through_a_tunnel(origin, spool, proxy, through):
     await through(Proxies(https=proxy.url), "https://a.example/picture/1.jpg")
 
     assert proxy.asked[0].startswith("CONNECT a.example:443 HTTP/1.1\r\n")
@@ -115,14 +115,14 @@ async def test_a_tls_url_goes_through_a_tunnel(origin, spool, proxy, through):
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked",
     ],
 )
-async def test_whatever_the_proxy_says_of_a_body_the_tunnel_begins_at_the_head(origin, spool, through, established):
+async def test_tunnel_begins_after_the_head_whatever_its_framing_fields(origin, spool, through, established):
     async with Proxy(origin, established=established).serving() as proxy:
         await through(Proxies(https=proxy.url), "https://a.example/picture/1.jpg")
 
     assert spool.read_bytes() == origin.picture("https://a.example/picture/1.jpg")
 
 
-async def test_the_proxys_credentials_are_for_the_proxy(origin, proxy, through):
+async def test_credentials_of_the_proxy_are_sent_to_the_proxy_only(origin, proxy, through):
     await through(Proxies(https=proxy.url.replace("//", "//user:word@")), "https://a.example/picture/1.jpg")
 
     assert "Proxy-Authorization: Basic dXNlcjp3b3Jk" in proxy.asked[0]
@@ -130,20 +130,20 @@ async def test_the_proxys_credentials_are_for_the_proxy(origin, proxy, through):
 
 
 @pytest.mark.parametrize("url", ["http://10.0.0.1/1.jpg", "http://[::1]/1.jpg", "http://169.254.169.254/latest"])
-async def test_a_literal_address_that_is_not_public_is_not_asked_for(proxy, through, url):
+async def test_private_literal_address_is_not_requested(proxy, through, url):
     assert await refused(through(Proxies(http=proxy.url), url)) is Reason.ADDRESS_REFUSED
     assert proxy.asked == []
 
 
 @pytest.mark.parametrize("addresses", [["10.0.0.1"], ["93.184.216.34", "127.0.0.1"]])
-async def test_a_name_that_we_know_to_be_inside_is_not_asked_for(proxy, through, addresses):
+async def test_name_with_a_known_private_address_is_not_requested(proxy, through, addresses):
     reason = await refused(through(Proxies(http=proxy.url), "http://a.example/1.jpg", addresses=addresses))
 
     assert reason is Reason.ADDRESS_REFUSED
     assert proxy.asked == []
 
 
-async def test_a_name_that_only_the_proxy_can_resolve_is_asked_for(proxy, through):
+async def test_name_that_only_the_proxy_can_resolve_is_requested(proxy, through):
     await through(Proxies(http=proxy.url), "http://a.example/picture/1.jpg", addresses=[])
 
     assert len(proxy.asked) == 1
@@ -156,7 +156,7 @@ async def test_every_hop_is_checked(proxy, through):
     assert len(proxy.asked) == 1
 
 
-async def test_what_no_proxy_names_is_guarded_as_without_one(origin, proxy, through):
+async def test_host_in_no_proxy_is_checked_as_without_a_proxy(origin, proxy, through):
     proxies = Proxies(http=proxy.url, without=("a.example",))
 
     assert await refused(through(proxies, "http://a.example/1.jpg", addresses=["127.0.0.1"])) is Reason.ADDRESS_REFUSED
@@ -164,15 +164,15 @@ async def test_what_no_proxy_names_is_guarded_as_without_one(origin, proxy, thro
     assert origin.connections == 0
 
 
-async def test_a_detour_is_taken_without_the_proxy(origin, spool, monkeypatch, proxy):
-    async with client(origin, proxies=Proxies(http=proxy.url)) as opened:
+async def test_connect_to_is_used_without_the_proxy(origin, spool, monkeypatch, proxy):
+    async with fetcher_to(origin, proxies=Proxies(http=proxy.url)) as opened:
         await opened.fetch(Request("http://a.example/picture/1.jpg", spool))
 
     assert proxy.asked == []
     assert origin.count() == 1
 
 
-async def test_a_proxy_that_refuses_is_unreachability(origin, through):
+async def test_refusal_of_the_proxy_is_unreachable(origin, through):
     async with Proxy(origin, "407 Proxy Authentication Required").serving() as proxy:
         reason = await refused(through(Proxies(https=proxy.url), "https://a.example/1.jpg"))
 
@@ -182,7 +182,7 @@ async def test_a_proxy_that_refuses_is_unreachability(origin, through):
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 @pytest.mark.parametrize("url", ["http://a.example/picture/1.jpg", "https://a.example/picture/1.jpg"])
-def test_a_proxy_is_spoken_to_over_tls_where_its_url_says_so(origin, spool, tmp_path, monkeypatch, url, loop):
+def test_https_proxy_is_connected_over_tls(origin, spool, tmp_path, monkeypatch, url, loop):
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     trusted = tmp_path / "both.pem"
@@ -192,7 +192,7 @@ def test_a_proxy_is_spoken_to_over_tls_where_its_url_says_so(origin, spool, tmp_
     async def fetched():
         async with Proxy(origin, tls=context).serving() as proxy:
             proxies = Proxies(http=proxy.url, https=proxy.url)
-            async with client(origin, guard=AddressPolicy(), connect_to=[], proxies=proxies) as opened:
+            async with fetcher_to(origin, address_policy=AddressPolicy(), connect_to=[], proxies=proxies) as opened:
                 await opened.fetch(Request(url, spool))
             return proxy.asked[0].partition(" ")[0]
 
@@ -203,6 +203,6 @@ def test_a_proxy_is_spoken_to_over_tls_where_its_url_says_so(origin, spool, tmp_
     assert spool.read_bytes() == origin.picture(url)
 
 
-async def test_a_proxy_that_is_not_there_is_unreachability(origin, through):
+async def test_absent_proxy_is_unreachable(origin, through):
     assert await refused(through(Proxies(http="http://127.0.0.1:1"), "http://a.example/1.jpg")) is Reason.UNREACHABLE
     assert origin.connections == 0

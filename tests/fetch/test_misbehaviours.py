@@ -1,17 +1,17 @@
-"""What a client makes of each thing that an origin may do (tests/misbehaviours.py)."""
+"""How a fetch ends for each thing that an origin may do (tests/misbehaviours.py)."""
 
 import asyncio
 from contextlib import suppress
 
 import pytest
 import uvloop
-from tests.http.conftest import client
+from tests.fetch.conftest import fetcher_to
 from tests.misbehaviours import MISBEHAVIOURS
 
 from rehost.errors import Permanent, Transient, VisitError
 from rehost.model import Download, Reason, Request
 
-WHOLE = {  # the very picture, byte for byte
+WHOLE = {  # the image, byte for byte
     *("asks-no-robots", "chunked", "closes-kept-alive", "deflated", "deflated-raw", "early-hints", "gzipped"),
     *(
         "chunked-trailers",
@@ -25,7 +25,7 @@ WHOLE = {  # the very picture, byte for byte
     *("refuses-foreign-referer", "decoy-to-foreign-referer", "refuses-browsers"),
 }
 
-OTHER_BYTES = {  # a body all the same: the inspector's, or the Referer rule's, to judge
+OTHER_BYTES = {  # another body: the verifier, or the Referer learner, judges it
     *("changes-every-time", "cut-at-origin", "decoy-without-own-site", "html-as-picture", "html-page"),
     *("html-without-own-site", "notice", "notice-redirect", "notice-redirect-without-own-site", "redirect"),
     *("redirect-elsewhere", "redirect-non-ascii", "redirect-two-locations", "svg-as-png", "webp-as-jpeg"),
@@ -111,7 +111,7 @@ PASSING = {
 }
 
 
-def test_every_misbehaviour_is_tried():
+def test_every_misbehaviour_has_an_expected_end():
     assert {*WHOLE, *OTHER_BYTES, *REFUSED, *PASSING} == MISBEHAVIOURS.keys()
     assert len(MISBEHAVIOURS) >= 40
 
@@ -122,7 +122,7 @@ def ended(request, origin, spool):
 
     def run(url, timeout_seconds):
         async def once():
-            async with client(origin, timeout_seconds=timeout_seconds) as opened:
+            async with fetcher_to(origin, timeout_seconds=timeout_seconds) as opened:
                 try:
                     return await opened.fetch(Request(url, spool))
                 except VisitError as error:
@@ -135,7 +135,7 @@ def ended(request, origin, spool):
 
 
 @pytest.mark.parametrize("name", sorted(MISBEHAVIOURS))
-def test_a_misbehaviour_ends_as_it_should(name, origin, spool, ended):
+def test_misbehaviour_ends_as_expected(name, origin, spool, ended):
     url = origin.url(name, host="pics.example")
 
     end = ended(url, 0.25 if name in SLOW else 20.0)
@@ -145,7 +145,7 @@ def test_a_misbehaviour_ends_as_it_should(name, origin, spool, ended):
         assert end.size == spool.stat().st_size
         return
     if name == "longer-than-announced" and isinstance(end, Download):
-        # What is too much came a moment later. What was announced is half a picture, for the inspector to refuse.
+        # The extra bytes arrived a moment later. What was announced is half an image, which the verifier refuses.
         assert end.size == len(origin.picture(url)) // 2
         return
     assert type(end) is (Permanent if name in REFUSED else Transient)
@@ -168,7 +168,7 @@ def test_a_misbehaviour_ends_as_it_should(name, origin, spool, ended):
         ("decoy-without-own-site", "https://www.site.example/"),
     ],
 )
-async def test_the_referer_that_an_origin_wants_to_see_opens_it(name, referer, origin, spool, fetch):
+async def test_demanded_referer_gets_the_image(name, referer, origin, spool, fetch):
     url = origin.url(name, host="pics.site.example")
 
     await fetch(url, referer=referer)
@@ -177,7 +177,7 @@ async def test_the_referer_that_an_origin_wants_to_see_opens_it(name, referer, o
 
 
 @pytest.mark.parametrize("name", ["refuses-foreign-referer", "decoy-to-foreign-referer"])
-async def test_a_foreign_referer_closes_what_none_opens(name, origin, spool, fetch):
+async def test_foreign_referer_gets_no_image_from_an_origin_that_refuses_it(name, origin, spool, fetch):
     url = origin.url(name, host="pics.site.example")
 
     with suppress(Permanent):

@@ -3,7 +3,7 @@ import gzip
 import zlib
 
 import pytest
-from tests.http.conftest import client
+from tests.fetch.conftest import fetcher_to
 from tests.misbehaviours import BEHAVIOURS
 from tests.origin import Origin
 
@@ -40,7 +40,7 @@ from rehost.model import Reason, Request
         ("<html>no such page</html>", "/a.png", True),
     ],
 )
-def test_rules_are_read_as_rfc_9309_has_them(text, target, allowed):
+def test_rules_follow_rfc_9309(text, target, allowed):
     assert parse(text).allows(target) is allowed
 
 
@@ -61,16 +61,16 @@ def test_rules_are_read_as_rfc_9309_has_them(text, target, allowed):
         ("/*?size=%e5$", "/1.png?size=%E5"),
     ],
 )
-def test_paths_are_compared_however_they_are_encoded(pattern, target):
+def test_paths_match_in_any_encoding(pattern, target):
     assert not parse(f"User-agent: *\nDisallow: {pattern}").allows(target)
 
 
 @pytest.mark.parametrize(("pattern", "target"), [("/a%2Fb", "/a/b"), ("/a%2A", "/ab"), ("/a%24", "/a"), ("/%", "/")])
-def test_what_is_encoded_for_a_reason_is_another_path(pattern, target):
+def test_encoded_reserved_character_is_another_path(pattern, target):
     assert parse(f"User-agent: *\nDisallow: {pattern}").allows(target)
 
 
-async def test_a_robots_txt_in_a_national_encoding_means_its_bytes(spool):
+async def test_robots_txt_in_a_national_encoding_is_matched_by_its_bytes(spool):
     site = Site("User-agent: *\nDisallow: /图/\n".encode("gbk"))
 
     reasons, _ = await outcomes(site, spool, "http://a.example/%CD%BC/1.png", "http://a.example/%E5%9B%BE/1.png")
@@ -78,7 +78,7 @@ async def test_a_robots_txt_in_a_national_encoding_means_its_bytes(spool):
     assert reasons == [Reason.ROBOTS_REFUSED, None]
 
 
-def test_a_pattern_made_to_be_dear_is_cheap():
+def test_pattern_made_to_be_slow_is_fast():
     rules = parse("User-agent: *\nDisallow: /" + "*a" * 1000 + "*b$")
 
     assert rules.allows("/" + "a" * 3000)
@@ -99,7 +99,7 @@ def test_a_pattern_made_to_be_dear_is_cheap():
         (["nofollow, unavailable_after: 25 Jun 2010 15:00:00 PST, noindex"], True),
     ],
 )
-def test_a_tag_asks_not_to_keep_a_picture(fields, forbidden):
+def test_tag_forbids_keeping_the_image(fields, forbidden):
     assert tag_forbids(fields) is forbidden
 
 
@@ -118,10 +118,10 @@ class Site:
 
 
 async def outcomes(site, spool, *urls, **settings):
-    """Fetch URLs one after the other; return the reasons (None: fetched) and the paths that were asked for."""
+    """Fetch URLs one after the other; return the reasons (None: fetched) and the requested paths."""
     found = []
     with Origin(site) as origin:
-        async with client(origin, **({"obeys_robots": lambda _origin: True} | settings)) as opened:
+        async with fetcher_to(origin, **({"obeys_robots": lambda _origin: True} | settings)) as opened:
             for url in urls:
                 try:
                     await opened.fetch(Request(url, spool))
@@ -134,7 +134,7 @@ async def outcomes(site, spool, *urls, **settings):
 FORBIDDEN = Site(b"User-agent: *\nDisallow: /private/\n")
 
 
-async def test_what_robots_txt_forbids_is_not_asked_for(spool):
+async def test_forbidden_path_is_not_requested(spool):
     reasons, asked = await outcomes(FORBIDDEN, spool, "http://a.example/private/1.png", "http://a.example/2.png")
 
     assert reasons == [Reason.ROBOTS_REFUSED, None]
@@ -147,7 +147,7 @@ async def test_every_origin_has_its_own_robots_txt(spool):
     assert asked == ["/robots.txt", "/1.png", "/1.png", "/robots.txt", "/1.png"]
 
 
-async def test_no_robot_rule_counts_unless_the_operator_says_so(spool):
+async def test_robots_rules_are_ignored_unless_the_operator_enables_them(spool):
     urls = ["http://a.example/private/1.png", "http://a.example/asks-no-robots/1.png"]
 
     assert await outcomes(FORBIDDEN, spool, *urls, obeys_robots=None) == (
@@ -159,14 +159,14 @@ async def test_no_robot_rule_counts_unless_the_operator_says_so(spool):
     assert "/robots.txt" not in asked
 
 
-async def test_a_tag_on_the_picture_is_obeyed(spool):
+async def test_tag_of_the_response_is_obeyed(spool):
     reasons, _ = await outcomes(Site(), spool, "http://a.example/asks-no-robots/1.png")
 
     assert reasons == [Reason.ROBOTS_REFUSED]
     assert not spool.exists()
 
 
-async def test_a_redirect_into_a_forbidden_place_is_not_followed(spool):
+async def test_redirect_to_a_forbidden_path_is_not_followed(spool):
     site = Site(b"User-agent: *\nDisallow: /picture/\n")
 
     reasons, asked = await outcomes(site, spool, "http://a.example/redirect/1.png")
@@ -176,13 +176,13 @@ async def test_a_redirect_into_a_forbidden_place_is_not_followed(spool):
 
 
 @pytest.mark.parametrize(("status", "reason"), [(404, None), (403, None), (503, Reason.ROBOTS_REFUSED)])
-async def test_an_origin_without_robots_txt_allows_all_and_one_in_trouble_nothing(spool, status, reason):
+async def test_missing_robots_txt_allows_all_and_a_server_error_nothing(spool, status, reason):
     reasons, _ = await outcomes(Site(b"Disallow: /", status), spool, "http://a.example/1.png")
 
     assert reasons == [reason]
 
 
-async def test_an_endless_robots_txt_is_read_to_its_limit(spool):
+async def test_endless_robots_txt_is_read_to_the_limit(spool):
     def site(_host, path, _headers):
         return BEHAVIOURS["endless"] if path == "/robots.txt" else None
 
@@ -192,9 +192,9 @@ async def test_an_endless_robots_txt_is_read_to_its_limit(spool):
     assert reasons == [None]
 
 
-async def test_many_at_once_read_robots_txt_once(tmp_path):
+async def test_concurrent_fetches_read_robots_txt_once(tmp_path):
     with Origin(FORBIDDEN) as origin:
-        async with client(origin, obeys_robots=lambda _origin: True) as opened:
+        async with fetcher_to(origin, obeys_robots=lambda _origin: True) as opened:
             await asyncio.gather(
                 *(
                     opened.fetch(Request(f"http://a.example/{number}.png", tmp_path / f"{number}"))
@@ -206,14 +206,14 @@ async def test_many_at_once_read_robots_txt_once(tmp_path):
         assert origin.count() == 10
 
 
-async def test_a_robots_txt_that_cannot_be_had_is_held_against_its_own_host(spool):
+async def test_error_of_robots_txt_names_its_own_host(spool):
     def site(host, path, _headers):
         if path != "/robots.txt":
             return lambda exchange: exchange.reply(302, b"", "Location: http://b.example/1.png")
         return "not-found" if host == "a.example" else "closes-at-once"
 
     with Origin(site) as origin:
-        async with client(origin, obeys_robots=lambda _origin: True) as opened:
+        async with fetcher_to(origin, obeys_robots=lambda _origin: True) as opened:
             for name, host in (("a", "b.example"), ("b", None)):
                 with pytest.raises(Transient) as caught:
                     await opened.fetch(Request(f"http://{name}.example/1.png", spool))
@@ -221,7 +221,7 @@ async def test_a_robots_txt_that_cannot_be_had_is_held_against_its_own_host(spoo
 
 
 async def asked_after(spool, status, body, *fields):
-    """Fetch what a robots.txt forbids that is sent so; return the error, and how often the picture was asked for."""
+    """Fetch a path with this response to robots.txt; return the error, and how often the path was requested."""
 
     async def answer(exchange):
         exchange.close()
@@ -230,7 +230,7 @@ async def asked_after(spool, status, body, *fields):
 
     error = None
     with Origin(lambda _host, path, _headers: answer if path == "/robots.txt" else None) as origin:
-        async with client(origin, obeys_robots=lambda _origin: True) as opened:
+        async with fetcher_to(origin, obeys_robots=lambda _origin: True) as opened:
             try:
                 await opened.fetch(Request("http://a.example/private/1.png", spool))
             except (Permanent, Transient) as caught:
@@ -239,7 +239,7 @@ async def asked_after(spool, status, body, *fields):
 
 
 @pytest.mark.parametrize(("name", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
-async def test_a_robots_txt_that_is_sent_coded_is_obeyed(spool, name, pack):
+async def test_coded_robots_txt_is_obeyed(spool, name, pack):
     error, asked = await asked_after(spool, 200, pack(FORBIDDEN.robots), f"Content-Encoding: {name}")
 
     assert (type(error), error.reason, error.evidence, asked) == (Permanent, Reason.ROBOTS_REFUSED, "robots.txt", 0)
@@ -256,12 +256,12 @@ async def test_a_robots_txt_that_is_sent_coded_is_obeyed(spool, name, pack):
     ],
     ids=["cut", "corrupt", "unknown", "transfer", "short"],
 )
-async def test_a_robots_txt_that_cannot_be_read_allows_nothing_for_now(spool, field, body, evidence):
+async def test_unreadable_robots_txt_allows_nothing_for_now(spool, field, body, evidence):
     error, asked = await asked_after(spool, 200, body, field)
 
     assert (type(error), error.reason, asked) == (Transient, Reason.ROBOTS_REFUSED, 0)
     assert error.evidence.startswith(f"robots.txt: {evidence}")
 
 
-async def test_the_page_that_says_that_there_is_no_robots_txt_need_not_be_read(spool):
+async def test_body_of_a_404_for_robots_txt_is_not_read(spool):
     assert await asked_after(spool, 404, b"?", "Content-Encoding: br") == (None, 1)

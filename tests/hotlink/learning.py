@@ -11,20 +11,20 @@ from tests.origin import Origin
 
 from rehost.attempt import ImageFetcher, VisitLog
 from rehost.clock import Clock
-from rehost.errors import Permanent
-from rehost.fetch.fetcher import Client
+from rehost.fetch.fetcher import Fetcher
 from rehost.hotlink.learner import Learner
 from rehost.hotlink.referers import Referers
 from rehost.http.address_policy import AddressPolicy
+from rehost.http.errors import NameNotFound
 from rehost.images.verifier import ImageVerifier
-from rehost.model import Link, Reason
+from rehost.model import Link
 
 HOST = "pics.example"
 PAGE = "http://www.cases.test/post-1.html"
 
 
 async def no_names(host):
-    raise Permanent(Reason.UNRESOLVED, host)
+    raise NameNotFound(host)
 
 
 class Spools:
@@ -131,7 +131,7 @@ def urls(behaviour, number, *, start=1, host=HOST):
 @asynccontextmanager
 async def worker(folder, play=None, **parts):
     with Origin(play) as origin:
-        client = Client(
+        client = Fetcher(
             AddressPolicy((ip_network("127.0.0.0/8"),)),
             clock=Clock(),
             timeout_seconds=20.0,
@@ -140,7 +140,7 @@ async def worker(folder, play=None, **parts):
             user_agent="rehost-tests/1 (tests@rehost.example)",
             concurrency=10,
             connect_to=[("*", None, origin.address, origin.port)],
-            lookup=no_names,
+            resolver=no_names,
         )
         verifier = ImageVerifier(
             verify="structure",

@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehost.errors import Permanent
 from rehost.http.address_policy import AddressPolicy, is_address
-from rehost.model import Reason
+from rehost.http.errors import AddressRefused
 
 PUBLIC = ["8.8.8.8", "1.1.1.1", "223.255.255.254", "2606:4700::1", "2a00:1450::1", "::ffff:8.8.8.8", "64:ff9b::808:808"]
 
@@ -25,45 +24,43 @@ NOT_PUBLIC = [
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_a_public_address_is_let_through(address):
+def test_public_address_is_allowed(address):
     assert AddressPolicy().refusal(address) is None
 
 
 @pytest.mark.parametrize("address", NOT_PUBLIC)
 def test_any_other_address_is_refused(address):
-    with pytest.raises(Permanent) as caught:
+    with pytest.raises(AddressRefused):
         AddressPolicy().check(address)
-
-    assert caught.value.reason is Reason.ADDRESS_REFUSED
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::ffff:127.0.0.1", "fd12::1"])
-def test_the_operator_opens_networks(address):
-    guard = AddressPolicy((ip_network("127.0.0.0/8"), ip_network("fd12::/16")))
+def test_address_in_an_allowed_network_is_allowed(address):
+    policy = AddressPolicy((ip_network("127.0.0.0/8"), ip_network("fd12::/16")))
 
-    assert guard.refusal(address) is None
+    assert policy.refusal(address) is None
 
 
-def test_an_opened_network_opens_no_other():
-    guard = AddressPolicy((ip_network("127.0.0.0/8"),))
+def test_allowed_network_allows_no_other():
+    policy = AddressPolicy((ip_network("127.0.0.0/8"),))
 
-    assert guard.refusal("10.0.0.1") is not None
-    assert guard.refusal("::1") is not None
+    assert policy.refusal("10.0.0.1") is not None
+    assert policy.refusal("::1") is not None
 
 
 @given(st.integers(0, 2**32 - 1).map(IPv4Address))
-def test_nothing_that_the_standard_library_calls_private_is_let_through(address):
+def test_every_private_address_of_the_standard_library_is_refused(address):
     if not address.is_global or address.is_multicast:
         assert AddressPolicy().refusal(str(address)) is not None
 
 
 @given(st.integers(0, 2**32 - 1).map(IPv4Address), st.sampled_from(["::ffff:{}", "64:ff9b::{}"]))
-def test_an_embedded_address_is_judged_like_itself(address, form):
+def test_embedded_ipv4_address_is_judged_like_itself(address, form):
     assert AddressPolicy().refusal(form.format(address)) == AddressPolicy().refusal(str(address))
 
 
 @given(st.integers(0, 2**128 - 1).map(IPv6Address))
-def test_what_is_let_through_is_global(address):
+def test_allowed_ipv6_address_is_global(address):
     if AddressPolicy().refusal(str(address)) is None and address.ipv4_mapped is None:
         assert address.is_global
 
@@ -71,7 +68,7 @@ def test_what_is_let_through_is_global(address):
 @pytest.mark.parametrize(
     ("host", "answer"), [("127.0.0.1", True), ("::1", True), ("a.example", False), ("a.1", False), ("", False)]
 )
-def test_addresses_are_told_from_names(host, answer):
+def test_addresses_are_distinguished_from_names(host, answer):
     assert is_address(host) is answer
     if answer:
         ip_address(host)

@@ -1,6 +1,7 @@
-"""One GET, its redirects, ranges and limits: a complete body on disk, or the reason why there is none.
+"""One GET with its redirects, ranges and limits: a complete body on disk, or the reason why there is none.
 
-way.py leads from hop to hop. Here is what one attempt may do with the answer at its end.
+`rehost.http` moves the bytes; here is what one attempt at a link may do with them. Errors of HTTP become ours, by
+`reasons.py`, where an attempt ends: in `_in_time` and `_read_robots`.
 """
 
 from __future__ import annotations
@@ -12,40 +13,65 @@ from typing import Self
 
 from rehost.clock import Clock
 from rehost.errors import Permanent, SlowToAnswer, Transient, VisitError
-from rehost.fetch import robots
-from rehost.fetch import status as verdict
+from rehost.fetch import reasons, robots
 from rehost.fetch.download_file import Spool
-from rehost.fetch.ttl_cache import Remembered
-from rehost.http import connect as dial
-from rehost.http import ranges as condition
+from rehost.hosts.scheduler import RequestScheduler
+from rehost.http import headers as fields
 from rehost.http.address_policy import AddressPolicy
-from rehost.http.body import beginning, drain, receive
-from rehost.http.coding import is_coded
-from rehost.http.dns import Detour, Detours, Resolver, SystemResolver
+from rehost.http.body import drain, read_decoded, read_prefix
+from rehost.http.connect import CONNECT_SECONDS, Connector, ConnectTo, Proxies
+from rehost.http.connection import Response, encodings
+from rehost.http.dns import LookupCache, Resolver, SystemResolver
+from rehost.http.errors import HttpError
 from rehost.http.pool import ConnectionPool
-from rehost.http.proxy import Proxies
-from rehost.http.redirects import Hops, RedirectChain
-from rehost.http.response import Response
-from rehost.http.url import host_of, origin_of
+from rehost.http.url import REDIRECTS, RedirectChain, host_of, origin_of
 from rehost.model import Download, NotModified, Partial, Reason, Request, Validator
 
-_NAMES_SECONDS = 60.0  # after this a name is looked up again
+_ADDRESSES_SECONDS = 60.0  # for which the addresses of a name are kept
 _PARTIAL_CONTENT, _NOT_MODIFIED, _RANGE_NOT_SATISFIABLE = 206, 304, 416
 
 
+class _Hops:
+    """The requests of one attempt, in order: at most the first one has a slot, all others are unscheduled.
+
+    Attributes:
+        host: of the last request; None before the first one.
+    """
+
+    def __init__(self, scheduler: RequestScheduler | None, *, has_slot: bool) -> None:
+        self.host: str | None = None
+        self._scheduler = scheduler
+        self._has_slot = has_slot
+        self._unscheduled: str | None = None  # the host of an unscheduled request that has not ended
+
+    async def begin(self, host: str) -> None:
+        """Return when a request to this host may be sent; raises HostUnavailable."""
+        if not self._has_slot:
+            if self._scheduler is not None:
+                await self._scheduler.unscheduled(host)
+            self._unscheduled = host
+        self.host, self._has_slot = host, False
+
+    def end(self) -> None:
+        """Report that the last request ended well; if it did not, the error names its host instead."""
+        host, self._unscheduled = self._unscheduled, None
+        if host is not None and self._scheduler is not None:
+            self._scheduler.unscheduled_succeeded(host)
+
+
 @dataclass(slots=True)
-class _Body:
-    """What this attempt has on disk, on which way it comes, and what allows a later one to go on from it."""
+class _Attempt:
+    """What one attempt has on disk, and what allows a later one to go on from it."""
 
     spool: Spool
-    way: RedirectChain
-    kept: Partial | None = None  # an earlier attempt's, not read yet
-    validator: Validator | None = None  # a strong one, of what is being received
-    size: int | None = None  # of the whole, where its rest is being received
-    waited_seconds: float = 0.0  # until its answer began
+    hops: _Hops
+    kept: Partial | None = None  # the beginning that an earlier attempt left, while it is not read
+    validator: Validator | None = None  # a strong one, of the body that is being received
+    whole_size: int | None = None  # bytes, where only the rest of a body is being received
+    waited_seconds: float = 0.0  # until the response began
 
     def partial(self) -> Partial | None:
-        """Return the beginning of a body that a next attempt may go on from."""
+        """Return the beginning of a body that the next attempt may go on from."""
         if self.kept is not None:
             return self.kept
         if self.validator is not None and self.spool.size:
@@ -53,12 +79,12 @@ class _Body:
         return None
 
 
-class Client:
-    """Fetches, politely and safely. An async context manager, for one event loop."""
+class Fetcher:
+    """Fetches images; an async context manager, for one event loop."""
 
     def __init__(  # noqa: PLR0913 - each limit is a setting of its own, given by name
         self,
-        guard: AddressPolicy,
+        address_policy: AddressPolicy,
         *,
         clock: Clock,
         timeout_seconds: float,
@@ -66,197 +92,220 @@ class Client:
         max_redirects: int,
         user_agent: str,
         concurrency: int,
-        connect_to: Sequence[Detour] = (),
+        connect_to: Sequence[ConnectTo] = (),
         proxies: Proxies | None = None,
         headers_for: Callable[[str], Mapping[str, str]] | None = None,
         obeys_robots: Callable[[str], bool] | None = None,
-        lookup: Resolver | None = None,
-        hops: Hops | None = None,
-        connect_seconds: float = dial.CONNECT_SECONDS,
+        resolver: Resolver | None = None,
+        scheduler: RequestScheduler | None = None,
+        connect_seconds: float = CONNECT_SECONDS,
     ) -> None:
         """Take parts and limits; nothing is opened yet.
 
         Args:
-            guard: says which addresses may be connected to.
-            clock: tells what a Retry-After date means.
-            timeout_seconds: for one attempt in all, its redirects included.
+            address_policy: decides which addresses may be connected to.
+            clock: gives the time that a Retry-After date is relative to.
+            timeout_seconds: for one attempt, its redirects included.
             max_bytes: of a body, after its coding is undone.
-            max_redirects: hops that are followed.
-            user_agent: what we call ourselves.
+            max_redirects: that one attempt follows.
+            user_agent: sent to all origins that have none of their own.
             concurrency: connections at once, idle ones included.
-            connect_to: host, port, address, port; a detour is taken directly, never through a proxy.
-            proxies: what the environment says of them.
-            headers_for: gives an origin's own header fields (User-Agent, Cookie, ...), which no other one gets to see.
-            obeys_robots: says for which origins robots.txt and X-Robots-Tag are obeyed; for none if None.
-            lookup: finds the addresses of names; the machine's resolver if None.
-            hops: lets each request go but a fetch's first one: for that, whoever fetches has a turn.
-            connect_seconds: for each connection: a host that is not there is known soon.
+            connect_to: targets to connect to in place of what URLs say, without a proxy.
+            proxies: see `Proxies.from_environment`.
+            headers_for: returns the extra header fields of an origin (User-Agent, Cookie, ...), for that one alone.
+            obeys_robots: returns whether robots.txt and X-Robots-Tag of an origin are obeyed; None: of no origin.
+            resolver: finds the addresses of names; None: the machine's own.
+            scheduler: asked before each request but the first one of `fetch`, for which the caller has a slot.
+            connect_seconds: for each connection, so that an absent host is noticed soon.
         """
         self._clock = clock
         self._timeout_seconds = timeout_seconds
         self._max_bytes = max_bytes
         self._max_redirects = max_redirects
-        self._fields = {"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
+        self._headers = {"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
         self._obeys_robots = obeys_robots
-        self._hops = hops
-        self._robots = robots.Robots(self._robots_txt, clock)
-        names = Remembered(lookup or SystemResolver(), _NAMES_SECONDS, clock)
-        dialler = dial.Connector(guard, names, Detours(connect_to), proxies or Proxies(), connect_seconds)
-        self._wire = ConnectionPool(dialler, headers_for, concurrency)
+        self._scheduler = scheduler
+        self._robots = robots.Robots(self._read_robots, clock)
+        addresses = LookupCache(resolver or SystemResolver(), _ADDRESSES_SECONDS, clock.monotonic)
+        connector = Connector(address_policy, addresses, connect_to, proxies, connect_seconds)
+        self._pool = ConnectionPool(connector, concurrency, headers_for)
 
     async def __aenter__(self) -> Self:
-        await self._wire.__aenter__()
+        await self._pool.__aenter__()
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        await self._wire.__aexit__(*exception)
+        await self._pool.__aexit__(*exception)
 
     async def fetch(self, request: Request) -> Download | NotModified:
         """Return a complete body in `request.spool`, or that nothing has changed.
 
-        Never connects to an address that the policy refuses, never takes longer than one attempt may, never writes more
-        than the caps allow. On an error the spool is removed, unless the error carries it as its `partial`; where a
-        redirect led to another host, the error names it as its `host`.
+        It never connects to an address that the policy refuses, never takes longer than one attempt may, and never
+        writes more than the limit. On an error the spool is removed, unless the error carries it as its `partial`; if
+        a redirect led to another host, the error names that one as its `host`.
 
         Raises:
             VisitError: whatever the origin did; Transient where a second try may cure it.
             StoreError: the spool cannot be written.
+            OperatorError: no more files can be opened.
         """
-        body = _Body(Spool(request.spool, self._max_bytes), self._way(has_turn=True))
+        attempt = _Attempt(Spool(request.spool, self._max_bytes), _Hops(self._scheduler, has_slot=True))
         try:
-            result = await self._bounded(request, body)
+            result = await self._in_time(request, attempt)
         except VisitError as error:
-            body.spool.close()
-            asked = error.host or body.way.host
-            error.host = asked if asked != host_of(request.url) else None
-            error.partial = body.partial() if isinstance(error, Transient) else None
+            attempt.spool.close()
+            host = error.host or attempt.hops.host
+            error.host = host if host != host_of(request.url) else None
+            error.partial = attempt.partial() if isinstance(error, Transient) else None
             if error.partial is None:
-                body.spool.remove()
+                attempt.spool.remove()
             raise
         except BaseException:
-            body.spool.remove()
+            attempt.spool.remove()
             raise
-        body.way.end()
+        attempt.hops.end()
         return result
 
-    async def _bounded(self, request: Request, body: _Body) -> Download | NotModified:
+    async def _in_time(self, request: Request, attempt: _Attempt) -> Download | NotModified:
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                return await self._attempt(request, body)
+                return await self._run(request, attempt)
+        except HttpError as error:
+            raise reasons.of_error(error) from error
         except TimeoutError as error:
-            evidence = f"{body.spool.size} bytes in {self._timeout_seconds:g} s"
+            evidence = f"{attempt.spool.size} bytes in {self._timeout_seconds:g} s"
             raise Transient(Reason.TIMED_OUT, evidence) from error
 
-    async def _attempt(self, request: Request, body: _Body) -> Download | NotModified:
-        """Ask for what is missing; where the origin's rest does not fit what we have, for the whole, at once."""
+    async def _run(self, request: Request, attempt: _Attempt) -> Download | NotModified:
+        """Request what is missing; if the rest does not fit the beginning on disk, the whole at once."""
         if request.partial is not None:
-            body.spool.take_over(request.partial.spool)
-            body.kept = replace(request.partial, spool=request.spool)
-        url, answer = await self._answered(request, body)
-        async with answer:
-            if body.kept is None or answer.status not in {_PARTIAL_CONTENT, _RANGE_NOT_SATISFIABLE}:
-                return await self._take(url, answer, request, body)
-            if await self._fits(answer, body.kept, body):
-                return await self._receive(url, answer, body)
-        body.kept, request = None, replace(request, partial=None)
-        url, answer = await self._final(request, body)
-        async with answer:
-            return await self._take(url, answer, request, body)
+            attempt.spool.take_over(request.partial.spool)
+            attempt.kept = replace(request.partial, spool=request.spool)
+        url, response = await self._first_response(request, attempt)
+        async with response:
+            if attempt.kept is None or response.status not in {_PARTIAL_CONTENT, _RANGE_NOT_SATISFIABLE}:
+                return await self._take(url, response, request, attempt)
+            if await self._fits(response, attempt.kept, attempt):
+                return await self._receive(url, response, attempt)
+        attempt.kept, request = None, replace(request, partial=None)
+        url, response = await self._response(request.url, self._headers_of(request), attempt.hops)
+        async with response:
+            return await self._take(url, response, request, attempt)
 
-    async def _fits(self, answer: Response, kept: Partial, body: _Body) -> bool:
-        """Return whether the answer is the rest of what we have; if so the spool is ready to take it."""
-        if answer.status != _PARTIAL_CONTENT:
+    async def _fits(self, response: Response, kept: Partial, attempt: _Attempt) -> bool:
+        """Return whether the response is the rest of what is on disk; if so the spool is ready to take it."""
+        if response.status != _PARTIAL_CONTENT:
             return False
-        size = condition.whole_size(answer.headers, kept.size, kept.validator.etag)
-        if size is None or not await body.spool.reread(kept.size):
+        size = fields.size_of_whole(response.headers, kept.size, kept.validator.etag)
+        if size is None or not await attempt.spool.resume(kept.size):
             return False
-        body.kept, body.validator, body.size = None, kept.validator, size
+        attempt.kept, attempt.validator, attempt.whole_size = None, kept.validator, size
         return True
 
-    async def _take(self, url: str, answer: Response, request: Request, body: _Body) -> Download | NotModified:
-        """Judge a final answer and receive its body from the first byte on."""
-        if answer.status == _NOT_MODIFIED and request.validator is not None and request.partial is None:
-            return NotModified(url, condition.validator_of(answer.headers))
-        if answer.status in {_PARTIAL_CONTENT, _NOT_MODIFIED}:
-            raise Permanent(Reason.MALFORMED, f"status {answer.status}, which was not asked for")
-        wait = verdict.retry_after_seconds(
-            answer.headers.get("Retry-After"), answer.headers.get("Date"), self._clock.now()
+    async def _take(self, url: str, response: Response, request: Request, attempt: _Attempt) -> Download | NotModified:
+        """Judge the status of a final response, and receive its body from the first byte on."""
+        if response.status == _NOT_MODIFIED and request.validator is not None and request.partial is None:
+            return NotModified(url, Validator(*fields.validators(response.headers)))
+        if response.status in {_PARTIAL_CONTENT, _NOT_MODIFIED}:
+            raise Permanent(Reason.MALFORMED, f"status {response.status}, which was not asked for")
+        wait = reasons.retry_after_seconds(
+            response.headers.get("Retry-After"), response.headers.get("Date"), self._clock.now()
         )
-        error = verdict.of_status(answer.status, wait) or self._unwanted(url, answer)
+        error = reasons.of_status(response.status, wait) or self._tagged(url, response)
         if error is not None:
-            await drain(answer)
+            await drain(response)
             raise error
-        body.kept = None
-        body.spool.start()
-        return await self._receive(url, answer, body)
+        attempt.kept = None
+        attempt.spool.start()
+        return await self._receive(url, response, attempt)
 
-    async def _receive(self, url: str, answer: Response, body: _Body) -> Download:
-        """Write the body, as it comes, to the end."""
-        spool = body.spool
-        validator = body.validator or condition.validator_of(answer.headers)
-        if not is_coded(answer.headers.listed("Content-Encoding")):  # a range of it is one of the picture's bytes
-            if spool.size + (answer.length or 0) > self._max_bytes:
-                raise Permanent(Reason.TOO_LARGE, f"{answer.length} bytes announced")
-            body.validator = validator if condition.is_strong(validator) else None
-        await receive(answer, spool.write)
-        if body.size is not None and spool.size > body.size:
+    async def _receive(self, url: str, response: Response, attempt: _Attempt) -> Download:
+        """Write the body to the spool as it arrives, to its end."""
+        spool = attempt.spool
+        validator = attempt.validator or Validator(*fields.validators(response.headers))
+        if not encodings(response.headers.joined("Content-Encoding")):  # ranges are of bytes before decoding
+            if spool.size + (response.length or 0) > self._max_bytes:
+                raise Permanent(Reason.TOO_LARGE, f"{response.length} bytes announced")
+            attempt.validator = validator if fields.is_strong(validator.etag) else None
+        with spool.explained():
+            await read_decoded(response, spool.write)
+        if attempt.whole_size is not None and spool.size > attempt.whole_size:
             raise Permanent(Reason.MALFORMED, "more bytes than announced")
-        if body.size is not None and spool.size < body.size:
-            raise Transient(Reason.TRUNCATED, f"{spool.size} of {body.size} bytes")
+        if attempt.whole_size is not None and spool.size < attempt.whole_size:
+            raise Transient(Reason.TRUNCATED, f"{spool.size} of {attempt.whole_size} bytes")
         if not spool.size:
             raise Permanent(Reason.EMPTY, "no bytes in the body")
         spool.close()
-        kind, waited = condition.media_type(answer.headers), body.waited_seconds
-        return Download(spool.path, spool.size, spool.digest, url, validator, answer.status, kind, waited)
+        kind, waited = fields.media_type(response.headers), attempt.waited_seconds
+        return Download(spool.path, spool.size, spool.digest, url, validator, response.status, kind, waited)
 
-    async def _answered(self, request: Request, body: _Body) -> tuple[str, Response]:
-        """Return what `_final` does, if the answer begins within the time that the request has for it."""
+    async def _first_response(self, request: Request, attempt: _Attempt) -> tuple[str, Response]:
+        """Return what `_response` does if it begins within the time that the request allows for that."""
         began, limit = self._clock.monotonic(), asyncio.timeout(request.answer_seconds)
         try:
             async with limit:
-                return await self._final(request, body)
+                return await self._response(request.url, self._headers_of(request), attempt.hops)
         except TimeoutError as error:
             if limit.expired():
                 raise SlowToAnswer(Reason.TIMED_OUT, f"no answer in {request.answer_seconds:.1f} s") from error
             raise
         finally:
-            body.waited_seconds = self._clock.monotonic() - began
+            attempt.waited_seconds = self._clock.monotonic() - began
 
-    async def _final(self, request: Request, body: _Body) -> tuple[str, Response]:
-        """Return the answer to a request, which the caller closes, and the URL that it came from."""
-        fields = self._fields | condition.fields_for(request)
+    async def _response(
+        self, url: str, headers: Mapping[str, str], hops: _Hops, *, is_image: bool = True
+    ) -> tuple[str, Response]:
+        """Return the first response that is no redirect, which the caller closes, and the URL that it came from."""
+        chain = RedirectChain(url, self._max_redirects)
+        while True:
+            hops.end()
+            if is_image and self._obeys_robots is not None and self._obeys_robots(origin_of(chain.url)):
+                await self._robots.check(chain.url)
+            await hops.begin(host_of(chain.url))
+            response = await self._pool.get(chain.url, chain.fit(headers))
+            location = response.headers.get("Location") if response.status in REDIRECTS else None
+            if not location:
+                return chain.url, response
+            async with response:
+                await drain(response)
+            chain.follow(location)
+
+    def _headers_of(self, request: Request) -> Mapping[str, str]:
+        headers = dict(self._headers)
+        if request.partial is not None and request.partial.validator.etag is not None:
+            headers |= fields.rest_range(request.partial.size, request.partial.validator.etag)
+        elif request.validator is not None:
+            headers |= fields.condition(request.validator.etag, request.validator.last_modified)
         if request.referer is not None:
-            fields["Referer"] = request.referer
-        return await body.way.answer(request.url, fields)
+            headers["Referer"] = request.referer
+        return headers
 
-    def _way(self, *, has_turn: bool) -> RedirectChain:
-        """Return the way of an attempt at a picture, or of a robots.txt, for which nobody has a turn."""
-        consent = self._consent if has_turn and self._obeys_robots else None
-        return RedirectChain(self._wire, self._max_redirects, self._hops, has_turn=has_turn, consent=consent)
-
-    def _unwanted(self, url: str, answer: Response) -> Permanent | None:
+    def _tagged(self, url: str, response: Response) -> Permanent | None:
+        """Return the refusal that an X-Robots-Tag asks for, if such tags of this origin are obeyed."""
         if self._obeys_robots is None or not self._obeys_robots(origin_of(url)):
             return None
-        if not robots.tag_forbids(answer.headers.all("X-Robots-Tag")):
+        if not robots.tag_forbids(response.headers.all("X-Robots-Tag")):
             return None
         return Permanent(Reason.ROBOTS_REFUSED, "X-Robots-Tag")
 
-    async def _consent(self, url: str) -> None:
-        if self._obeys_robots is not None and self._obeys_robots(origin_of(url)):
-            await self._robots.check(url)
-
-    async def _robots_txt(self, url: str) -> tuple[int, bytes]:
-        way = self._way(has_turn=False)
+    async def _read_robots(self, url: str) -> tuple[int, bytes]:
+        """Fetch a robots.txt; no robots.txt forbids that, and it never has a slot."""
+        hops = _Hops(self._scheduler, has_slot=False)
         try:
-            _, answer = await way.answer(url, self._fields)
+            _, response = await self._response(url, self._headers, hops, is_image=False)
+        except HttpError as error:
+            meaning = reasons.of_error(error)
+            if isinstance(meaning, VisitError):
+                meaning.host = hops.host
+            raise meaning from error
         except VisitError as error:
-            error.host = way.host
+            error.host = hops.host
             raise
-        async with answer:
-            if answer.status >= robots.FIRST_CLIENT_ERROR:
-                await drain(answer)
-                return answer.status, b""
+        async with response:
+            if response.status >= robots.FIRST_CLIENT_ERROR:
+                await drain(response)
+                return response.status, b""
             try:
-                return answer.status, await beginning(answer, robots.MAX_BYTES)
-            except VisitError as error:
-                raise Transient(Reason.ROBOTS_REFUSED, f"robots.txt: {error.evidence}") from error
+                return response.status, await read_prefix(response, robots.MAX_BYTES)
+            except HttpError as error:
+                raise Transient(Reason.ROBOTS_REFUSED, f"robots.txt: {error}") from error

@@ -16,10 +16,11 @@ from urllib.parse import urlsplit, urlunsplit
 from cachetools import LRUCache
 
 from rehost.errors import Transient, VisitError
+from rehost.fetch.reasons import request_url
 from rehost.hotlink.origin_state import FRESH_SECONDS, MOST_PATIENCE, OriginState
 from rehost.hotlink.probe import LinkProbe, Target
 from rehost.hotlink.repository import OriginRepository
-from rehost.http.url import host_of, normalise, origin_of
+from rehost.http.url import host_of, origin_of
 from rehost.model import Reason
 
 MOST_REMEMBERED = 20_000
@@ -154,7 +155,7 @@ class DecoyDetector:
         if origin.has_loaded_good_links:
             return
         held = await self.repository.good_links(host_of(origin.origin))
-        normalised = [link._replace(url=normalise(link.url)) for link in held]
+        normalised = [link._replace(url=request_url(link.url)) for link in held]
         origin.load_good_links(link for link in normalised if origin_of(link.url) == origin.origin)
 
     async def _comes_for_anything(self, probe: LinkProbe, rule: str, digest: str) -> bool:

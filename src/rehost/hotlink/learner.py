@@ -40,6 +40,7 @@ from rehost.attempt import FetchedImage, ImageFetcher, VisitLog
 from rehost.clock import Clock
 from rehost.errors import Permanent, Transient, VisitError
 from rehost.events import Listener, OriginChanged, OriginLearned
+from rehost.fetch.reasons import request_url
 from rehost.hosts.pacing import Pause
 from rehost.hosts.scheduler import RequestScheduler
 from rehost.hotlink.decoys import DecoyDetector, SeenDigests
@@ -54,7 +55,7 @@ from rehost.hotlink.origin_state import (
 from rehost.hotlink.probe import LinkProbe, Target, is_refusal
 from rehost.hotlink.referers import Referers
 from rehost.hotlink.repository import KnownGoodLink, OriginRepository
-from rehost.http.url import host_of, normalise, origin_of
+from rehost.http.url import host_of, origin_of
 from rehost.model import Link, Rule
 
 MOST_ORIGINS = 20_000
@@ -124,7 +125,7 @@ class Learner:
         """
         probe = self._probe(links[0], VisitLog(host))
         origin = probe.origin
-        other = Target(normalise(links[1].url), links[1].page_url)
+        other = Target(request_url(links[1].url), links[1].page_url)
         await self._read_ledger(origin)
         with probe:
             async with origin.lock:
@@ -143,7 +144,7 @@ class Learner:
         Includes the digest of the link's own copy if that is a known decoy.
         """
         try:
-            origin = self._origins.get(origin_of(normalise(link.url)))
+            origin = self._origins.get(origin_of(request_url(link.url)))
         except VisitError:
             return set()
         if origin is None:
@@ -153,7 +154,7 @@ class Learner:
     async def is_decoy(self, link: Link, digest: str) -> bool:
         """Return whether these bytes are a known decoy of the link's origin."""
         try:
-            origin = self._origin(normalise(link.url))
+            origin = self._origin(request_url(link.url))
         except VisitError:
             return False
         await self._read_ledger(origin)
@@ -279,7 +280,7 @@ class Learner:
     # --- what is known
 
     def _probe(self, link: Link, log: VisitLog) -> LinkProbe:
-        url = normalise(link.url)
+        url = request_url(link.url)
         return LinkProbe(Target(url, link.page_url), self._origin(url), self._referers, self._images, log)
 
     def _origin(self, url: str) -> OriginState:

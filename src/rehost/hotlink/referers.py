@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 
-from rehost.errors import VisitError
-from rehost.fetch.origin_pattern import Pattern
-from rehost.http.url import host_of, normalise, origin_of
+from rehost.http.errors import InvalidUrl
+from rehost.http.url import OriginPattern, host_of, normalise, origin_of
 from rehost.model import Referer
 
 AUTO = "auto"
@@ -30,11 +29,11 @@ class Referers:
                 first that fits wins.
         """
         self._default = default
-        self._patterns = tuple((Pattern(pattern), rule) for pattern, rule in patterns)
+        self._patterns = tuple((OriginPattern(pattern), rule) for pattern, rule in patterns)
 
     def forced(self, url: str) -> str | None:
         """Return the rule that the operator has set for this URL's origin; None if it must be learned."""
-        rule = next((rule for pattern, rule in self._patterns if pattern.fits(url)), self._default)
+        rule = next((rule for pattern, rule in self._patterns if pattern.matches(url)), self._default)
         return None if rule == AUTO else rule
 
     def chain(self, url: str, page_url: str | None) -> tuple[str, ...]:
@@ -95,5 +94,5 @@ def _clean(page_url: str) -> str | None:
     """Return a page's URL as it may be sent; None if it is not a URL."""
     try:
         return normalise(page_url)
-    except VisitError:
+    except InvalidUrl:
         return None

@@ -1,1 +1,1 @@
-"""An HTTP/1.1 client: sockets, TLS, framing, redirects, and which addresses may be connected to."""
+"""An HTTP/1.1 client library: URLs, addresses, connections, framing and redirects. It imports nothing of rehost."""

@@ -1,6 +1,6 @@
-"""Which addresses may be connected to: public ones, and those in networks that the operator has opened. Pure.
+"""Which addresses may be connected to: public ones, and those in networks that are explicitly allowed. Pure.
 
-It is asked at connect time, about the very address that the socket is about to be connected to (dial.py).
+`connect.py` asks at connect time, about the very address that the socket is about to be connected to.
 """
 
 from __future__ import annotations
@@ -8,14 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from rehost.errors import Permanent
-from rehost.model import Reason
+from rehost.http.errors import AddressRefused
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-# IANA IPv4 Special-Purpose Address Registry, all of it: what it calls globally reachable (AS112, relays, anycast
-# protocol addresses) serves no pictures either. And multicast, and what clouds keep for themselves.
+# All of the IANA IPv4 Special-Purpose Address Registry: even what it calls globally reachable (AS112, relays, anycast
+# protocol addresses) is no web server. Added are multicast and the address of a cloud's own platform.
 _IPV4 = tuple(
     (IPv4Network(network), name)
     for network, name in (
@@ -41,7 +40,7 @@ _IPV4 = tuple(
     )
 )
 
-# IANA IPv6 Special-Purpose Address Registry, as far as it lies in global unicast.
+# The part of the IANA IPv6 Special-Purpose Address Registry that lies in global unicast.
 _IPV6_GLOBAL = IPv6Network("2000::/3")
 _IPV6 = tuple(
     (IPv6Network(network), name)
@@ -54,45 +53,41 @@ _IPV6 = tuple(
     )
 )
 
-_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: where there is only IPv6, every IPv4 host is reached through it
+_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: IPv6-only networks reach every IPv4 host through it
 _ISATAP = frozenset({0x00005EFE, 0x02005EFE})  # RFC 5214, section 6.1: bits 64 to 95 before an embedded IPv4 address
 
 
 @dataclass(frozen=True, slots=True)
 class AddressPolicy:
-    """Refuses every address that is not public."""
+    """Refuses every address that is not public and not in an allowed network."""
 
-    allowed: tuple[Network, ...] = ()  # IMAGE_ALLOW_NETWORKS
+    allowed: tuple[Network, ...] = ()
 
     def refusal(self, address: str) -> str | None:
         """Return why this address may not be connected to; None if it may.
 
         Args:
-            address: as the socket would be given it; a zone (`%eth0`) is allowed for.
+            address: in the form that the socket gets it; it may have a zone (`%eth0`).
         """
         try:
             parsed = ip_address(address)
         except ValueError:
             return "no address"
-        meant = _meant(parsed)
-        if any(one in network for network in self.allowed for one in (parsed, meant)):
+        target = _target(parsed)
+        if any(one in network for network in self.allowed for one in (parsed, target)):
             return None
-        return _special(meant)
+        return _special(target)
 
     def check(self, address: str) -> None:
-        """Return if this address may be connected to.
-
-        Raises:
-            Permanent: ADDRESS_REFUSED.
-        """
+        """Raise AddressRefused if this address may not be connected to."""
         why = self.refusal(address)
         if why is not None:
-            raise Permanent(Reason.ADDRESS_REFUSED, f"{address} ({why})")
+            raise AddressRefused(f"{address} ({why})")
 
 
 def is_address(host: str) -> bool:
-    """Return whether a host is an address rather than a name."""
-    if ":" not in host and not host[-1:].isdigit():  # no name that needs a closer look; this is asked at every hop
+    """Return whether a host is an IP address rather than a name."""
+    if ":" not in host and not host[-1:].isdigit():  # fast path: this is called for every request
         return False
     try:
         ip_address(host)
@@ -101,8 +96,8 @@ def is_address(host: str) -> bool:
     return True
 
 
-def _meant(address: Address) -> Address:
-    """Return the IPv4 address that an IPv6 address stands for where a connection would end there; itself otherwise."""
+def _target(address: Address) -> Address:
+    """Return the IPv4 address at which a connection to an IPv6 address would end; any other address unchanged."""
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped

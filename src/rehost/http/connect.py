@@ -1,37 +1,108 @@
-"""URL -> an open connection: directly, by a detour or through a proxy, and never to an address that the guard refuses.
+"""From a URL to an open connection: directly, to an address given in its place, or through a proxy.
 
-A name is resolved here, and the guard judges the very addresses that are connected to: no second look-up lies between,
-so that a name that changes its address (rebinding) has no gap to slip through.
+Names are resolved here, and the policy judges the very addresses that are then connected to. No second lookup lies in
+between, so a name that changes its address (DNS rebinding) finds no gap.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from base64 import b64encode
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from ipaddress import ip_address, ip_network
+from urllib.parse import unquote, urlsplit
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 
-from rehost.errors import Permanent, Transient, VisitError, shortage
 from rehost.http.address_policy import AddressPolicy, is_address
 from rehost.http.connection import BUFFER_BYTES, Connection
-from rehost.http.dns import Detours, Resolver
-from rehost.http.headers import request
-from rehost.http.proxy import Proxies, Proxy
-from rehost.http.response import first_line
+from rehost.http.dns import Resolver
+from rehost.http.errors import (
+    AddressRefused,
+    ConnectFailed,
+    InvalidProxy,
+    NameNotResolved,
+    TlsFailed,
+    TooManyOpenFiles,
+    printable,
+)
+from rehost.http.headers import encode_request
 from rehost.http.url import host_of, origin_of, port_of
-from rehost.model import Reason
 
 CONNECT_SECONDS = 5.0
 """For a connection, TLS included: long enough for two lost SYNs (RFC 6298 has them sent again after 1 and 3 s)."""
 
-_ORIGINS = 1_000  # whose routes are remembered
+ConnectTo = tuple[str, int | None, str, int | None]
+"""Host (`*`: any) and port (None: any), then the address or name (empty: the same) and the port (None: the same) to
+connect to instead, as curl's --connect-to."""
+
+_REMEMBERED_ORIGINS = 1_000
 _NEXT_ADDRESS_SECONDS = 0.25  # RFC 8305, section 8
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A forwarding proxy, and the header fields for it alone."""
+
+    host: str
+    port: int
+    is_tls: bool
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, url: str) -> Proxy:
+        """Return the proxy that an http or https URL names; its credentials are sent as RFC 7617 has them.
+
+        Raises:
+            ValueError: it has no host, or its port is no number.
+        """
+        parts = urlsplit(url)
+        if not parts.hostname:
+            raise ValueError("no host")
+        is_tls = parts.scheme == "https"
+        headers = {}
+        if parts.username is not None:
+            credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            headers["Proxy-Authorization"] = f"Basic {b64encode(credentials.encode()).decode()}"
+        return cls(parts.hostname, parts.port or (443 if is_tls else 80), is_tls, headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Proxies:
+    """The URL of a proxy per scheme, and the hosts that are reached without one (entries of NO_PROXY)."""
+
+    http: str | None = None
+    https: str | None = None
+    without: tuple[str, ...] = ()
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Proxies:
+        """Return what HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY say; lower-case names win, as in curl.
+
+        Raises:
+            InvalidProxy: one of them names a proxy that is no http or https URL.
+        """
+
+        def read(name: str) -> str:
+            return environment.get(name.lower(), environment.get(name, "")).strip()
+
+        http, https = (_proxy_url(read(name) or read("ALL_PROXY"), name) for name in ("HTTP_PROXY", "HTTPS_PROXY"))
+        names = tuple(name.strip().lower() for name in read("NO_PROXY").split(",") if name.strip())
+        return cls(http, https, names)
+
+    def proxy_for(self, url: str) -> str | None:
+        """Return the URL of the proxy for a normalised URL; None if that is requested directly."""
+        proxy = self.https if url.startswith("https:") else self.http
+        if proxy is None or any(_excludes(entry, host_of(url), port_of(url)) for entry in self.without):
+            return None
+        return proxy
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +112,7 @@ class Route:
     host: str
     port: int
     is_tls: bool
-    at: tuple[str, int]  # where it is connected to: a host or an address, and a port; no matter with a proxy
+    target: tuple[str, int]  # host or address, and port, to connect to; unused with a proxy
     proxy: Proxy | None
 
     @property
@@ -56,7 +127,7 @@ class Route:
 
     @property
     def host_field(self) -> str:
-        """What the Host field of a request says (RFC 9110, section 7.2)."""
+        """The value of the Host field (RFC 9110, section 7.2)."""
         return self.authority.removesuffix(":443" if self.is_tls else ":80")
 
 
@@ -65,18 +136,27 @@ class Connector:
 
     def __init__(
         self,
-        guard: AddressPolicy,
-        lookup: Resolver,
-        detours: Detours,
-        proxies: Proxies,
+        address_policy: AddressPolicy,
+        resolver: Resolver,
+        connect_to: Sequence[ConnectTo] = (),
+        proxies: Proxies | None = None,
         connect_seconds: float = CONNECT_SECONDS,
     ) -> None:
-        self._guard = guard
-        self._lookup = lookup
-        self._detours = detours
-        self._proxies = proxies
+        """Take parts and limits.
+
+        Args:
+            address_policy: decides which addresses may be connected to.
+            resolver: finds the addresses of names.
+            connect_to: targets in place of what URLs say, which are connected to without a proxy.
+            proxies: for all other origins.
+            connect_seconds: for one connection, TLS included.
+        """
+        self._address_policy = address_policy
+        self._resolver = resolver
+        self._connect_to = connect_to
+        self._proxies = proxies or Proxies()
         self._connect_seconds = connect_seconds
-        self._routes = lru_cache(_ORIGINS)(self._route)
+        self._routes = lru_cache(_REMEMBERED_ORIGINS)(self._route)
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
 
     @cached_property
@@ -84,10 +164,10 @@ class Connector:
         return ssl.create_default_context()  # honours SSL_CERT_FILE and SSL_CERT_DIR
 
     async def route(self, url: str) -> Route:
-        """Return how to reach a normalised URL's origin.
+        """Return how the origin of a normalised URL is reached.
 
         Raises:
-            Permanent: ADDRESS_REFUSED, as far as that is known without connecting.
+            AddressRefused: as far as this is known without connecting.
         """
         route = self._routes(origin_of(url))
         if route.proxy is not None and not is_address(route.host):
@@ -98,52 +178,52 @@ class Connector:
         url = f"{origin}/"
         host, port = host_of(url), port_of(url)
         if is_address(host):
-            self._guard.check(host)
-        at = self._detours.target(host, port)
-        proxy = self._proxies.proxy_for(url) if at == (host, port) else None  # a detour is taken without one
-        return Route(host, port, url.startswith("https:"), at, Proxy.of(proxy) if proxy is not None else None)
+            self._address_policy.check(host)
+        target = connect_target(self._connect_to, host, port)
+        proxy = self._proxies.proxy_for(url) if target == (host, port) else None
+        return Route(host, port, url.startswith("https:"), target, Proxy.of(proxy) if proxy is not None else None)
 
-    async def dial(self, route: Route) -> Connection:
-        """Return a new connection to an origin, for requests to go out on.
+    async def connect(self, route: Route) -> Connection:
+        """Return a new connection to an origin, ready for a request.
 
         Raises:
-            VisitError: ADDRESS_REFUSED, UNRESOLVED, UNREACHABLE, TLS_FAILED.
-            OperatorError: no more files can be opened.
+            AddressRefused: no address of the host may be connected to.
+            NameNotResolved, ConnectFailed, TlsFailed, TooManyOpenFiles: see `errors`.
+            ConnectionClosed, ProtocolError: the proxy did not answer properly.
         """
         proxy = route.proxy
         if proxy is None:
-            addresses = self._public(await self._addresses(route.at[0]))
-            return await self._connected(addresses, route.at[1], route.name if route.is_tls else None)
-        addresses = await self._addresses(proxy.host)  # the operator's word: no matter where it is
+            addresses = self._permitted(await self._addresses(route.target[0]))
+            return await self._connected(addresses, route.target[1], route.name if route.is_tls else None)
+        addresses = await self._addresses(proxy.host)  # the proxy is configured: it may be anywhere
         connection = await self._connected(addresses, proxy.port, proxy.host if proxy.is_tls else None)
         if route.is_tls:
             await self._tunnel(connection, route, proxy)
         return connection
 
     async def _check_name(self, host: str) -> None:
-        """Refuse what our own resolver knows to be inside; what it does not know is the proxy's to resolve."""
+        """Refuse a name that our own resolver knows to be inside; the proxy resolves names that it does not know."""
         try:
-            addresses = await self._lookup(host)
-        except VisitError:
+            addresses = await self._resolver(host)
+        except NameNotResolved:
             return
         for address in addresses:
-            self._guard.check(address)
+            self._address_policy.check(address)
 
     async def _addresses(self, host: str) -> Sequence[str]:
-        return [host] if is_address(host) else await self._lookup(host)
+        return [host] if is_address(host) else await self._resolver(host)
 
-    def _public(self, addresses: Sequence[str]) -> Sequence[str]:
-        """Return those that may be connected to: of mixed ones only these are ever tried."""
-        refused = {address: why for address in addresses if (why := self._guard.refusal(address)) is not None}
+    def _permitted(self, addresses: Sequence[str]) -> Sequence[str]:
+        """Return the addresses that may be connected to; only these are ever tried."""
+        refused = {address: why for address in addresses if (why := self._address_policy.refusal(address)) is not None}
         if len(refused) == len(addresses):
-            evidence = ", ".join(f"{address} ({why})" for address, why in refused.items())
-            raise Permanent(Reason.ADDRESS_REFUSED, evidence)
+            raise AddressRefused(", ".join(f"{address} ({why})" for address, why in refused.items()))
         return [address for address in addresses if address not in refused]
 
     async def _connected(self, addresses: Sequence[str], port: int, tls_host: str | None) -> Connection:
-        """Connect to the first address that answers, as RFC 8305 has it; with TLS, if a host for it is given."""
+        """Connect to the first address that answers (RFC 8305), with TLS if a host for it is given."""
         infos = [info for address in addresses for info in _numeric(address, port)]
-        async with self._bounded():
+        async with self._translated():
             connected = await start_connection(infos, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS)
             _, connection = await asyncio.get_running_loop().create_connection(
                 lambda: Connection(self._buffer),
@@ -154,32 +234,74 @@ class Connector:
         return connection
 
     async def _tunnel(self, connection: Connection, route: Route, proxy: Proxy) -> None:
-        """Have a proxy connect to an origin (RFC 9110, section 9.3.6), and speak TLS through it."""
-        wanted = request("CONNECT", route.authority, {"Host": route.authority, **proxy.fields})
-        async with self._bounded():
-            async with connection.ask(wanted, is_to_connect=True) as answer:
-                await answer.head()
-                if answer.status // 100 != 2:  # noqa: PLR2004 - the class of the status
-                    raise Transient(Reason.UNREACHABLE, f"the proxy answered with status {answer.status}")
-                await answer.receive(lambda _piece: None)  # there is none, or why that is no answer
-            await connection.secure(self._tls, route.name)
+        """Have the proxy connect to an origin (RFC 9110, section 9.3.6), and start TLS through the tunnel."""
+        request = encode_request("CONNECT", route.authority, {"Host": route.authority, **proxy.headers})
+        async with self._translated():
+            async with connection.send(request, is_connect=True) as response:
+                await response.read_head()
+                if response.status // 100 != 2:  # noqa: PLR2004 - the class of the status
+                    raise ConnectFailed(f"the proxy answered with status {response.status}")
+                await response.read_body(lambda _piece: None)  # empty, or the error says why not
+            await connection.start_tls(self._tls, route.name)
 
     @asynccontextmanager
-    async def _bounded(self) -> AsyncIterator[None]:
-        """Say what it means for the picture when what follows fails, or takes too long."""
+    async def _translated(self) -> AsyncIterator[None]:
+        """Limit the time of what follows, and raise its failures as errors of this library."""
         try:
             async with asyncio.timeout(self._connect_seconds):
                 yield
         except TimeoutError as error:
-            raise Transient(Reason.UNREACHABLE, f"no connection in {self._connect_seconds:g} s") from error
+            raise ConnectFailed(f"no connection in {self._connect_seconds:g} s") from error
         except ssl.SSLEOFError as error:
-            raise Transient(Reason.UNREACHABLE, first_line(error)) from error
+            raise ConnectFailed(printable(error)) from error
         except ssl.SSLError as error:
-            raise Permanent(Reason.TLS_FAILED, first_line(error)) from error
-        except (OSError, RuntimeError) as error:  # uvloop has the latter for some that are the former elsewhere
-            raise shortage(error) or Transient(Reason.UNREACHABLE, first_line(error)) from error
+            raise TlsFailed(printable(error)) from error
+        except (OSError, RuntimeError) as error:  # uvloop raises RuntimeError for some that are OSError elsewhere
+            if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
+                raise TooManyOpenFiles(printable(error)) from error
+            raise ConnectFailed(printable(error)) from error
+
+
+def connect_target(entries: Sequence[ConnectTo], host: str, port: int) -> tuple[str, int]:
+    """Return host and port to connect to for a URL's own; the first entry that matches decides."""
+    for from_host, from_port, to_host, to_port in entries:
+        if from_host in {"*", host} and from_port in {None, port}:
+            return to_host or host, to_port or port
+    return host, port
 
 
 def _numeric(address: str, port: int) -> Sequence[AddrInfoType]:
-    """Return what a socket is made of and given for an address; nothing is looked up."""
+    """Return the arguments of a socket for an address; nothing is looked up."""
     return socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=_NUMERIC)
+
+
+def _proxy_url(text: str, name: str) -> str | None:
+    if not text:
+        return None
+    url = text if "://" in text else f"http://{text}"
+    try:
+        Proxy.of(url)
+        is_http = url.lower().startswith(("http://", "https://"))
+    except ValueError:
+        is_http = False
+    if not is_http:
+        raise InvalidProxy(f"{name} names a proxy that is no http or https URL. Give one, or unset it.")
+    return url
+
+
+def _excludes(entry: str, host: str, port: int) -> bool:
+    """Return whether an entry of NO_PROXY (`*`, name, .suffix, address, CIDR; with a port or not) matches a host."""
+    if entry == "*":
+        return True
+    name, _, of_port = entry.rpartition(":")
+    if name and of_port.isdigit() and (":" not in name or name.endswith("]")):
+        if int(of_port) != port:
+            return False
+        entry = name
+    entry = entry.strip("[]").lstrip("*").strip(".")
+    if host.rstrip(".") == entry or host.rstrip(".").endswith(f".{entry}"):
+        return True
+    try:
+        return ip_address(host) in ip_network(entry, strict=False)
+    except ValueError:
+        return False

@@ -1,115 +1,375 @@
-"""One connection: a request goes out, its answer comes in, and so on while the origin keeps it open."""
+"""One connection: a request goes out and its response comes in, then the next one, while both sides keep it open.
+
+httptools (llhttp) reads heads and chunks. Any other body goes from the connection's buffer straight to its sink, and
+no task is woken for a piece. A response moves through these states:
+
+    HEAD ──┬──> CHUNKED ──────┐
+           ├──> COUNTED ──────┼──> COMPLETE             the connection can be reused if the framing allows it
+           ├──> UNTIL_CLOSE ──┤
+           └──────────────────┴──> FAILED, ABANDONED    the connection is closed
+"""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
 from collections.abc import Callable
-from typing import cast
+from enum import IntEnum
+from typing import Self, cast
 
-from rehost.http.response import Response
+import httptools
+
+from rehost.http.errors import ConnectionClosed, HttpError, IncompleteBody, ProtocolError, printable
+from rehost.http.headers import Headers
+
+Sink = Callable[[bytes | memoryview], None]
+"""Takes a piece of a body and keeps no reference: the memory is used again. It may raise HttpError or OSError."""
 
 BUFFER_BYTES = 256 * 1024
-_HEAD_BYTES = 16 * 1024  # read at first: what comes of a body before somebody wants it is copied
+_HEAD_BYTES = 16 * 1024  # read at first: body bytes that arrive before a sink is known are copied
+_MAX_OVERHEAD_BYTES = 64 * 1024  # that may arrive without one byte of body: heads, sizes of chunks, trailers
+_MAX_FIELDS = 128
+_SWITCHING_PROTOCOLS, _FIRST_FINAL = 101, 200
+
+
+class State(IntEnum):
+    """What a response waits for; from COMPLETE on, for nothing more."""
+
+    HEAD = 0  # the status line and fields of the final response (interim ones, RFC 9110, section 15.2, are skipped)
+    CHUNKED = 1  # a body in a transfer coding, which llhttp reads
+    COUNTED = 2  # a body of `length` bytes
+    UNTIL_CLOSE = 3  # a body that ends with the connection (RFC 9112, section 6.3)
+    COMPLETE = 4
+    FAILED = 5  # it broke off, broke a rule, or its sink raised an error
+    ABANDONED = 6  # its reader closed it before the end
 
 
 class Connection(asyncio.BufferedProtocol):
-    """A protocol of asyncio for one exchange after the other; implements response.Stream.
+    """An asyncio protocol for one exchange after the other.
 
     Attributes:
-        is_usable: whether another request may go out on it.
-        has_spoken: whether anything has come of the answer to the last one.
+        is_usable: whether another request can be sent on it.
+        has_received: whether any byte has arrived since the last request.
     """
 
     def __init__(self, buffer: memoryview) -> None:
-        """Take memory to read into. What is read is used up before the next is, so that all connections share it."""
+        """Take memory to read into. Each read is used up before the next one, so all connections can share it."""
         self.is_usable = False
-        self.has_spoken = False
+        self.has_received = False
         self._buffer = buffer
         self._room = buffer[:_HEAD_BYTES]
-        self._transport: asyncio.Transport  # once there is a connection
-        self._answer: Response | None = None
+        self._transport: asyncio.Transport  # set by connection_made
+        self._response: Response | None = None
         self._is_paused = False
 
-    def ask(
-        self, request: bytes, closed: Callable[[], None] = lambda: None, *, is_to_connect: bool = False
+    def send(
+        self, request: bytes, on_close: Callable[[], None] = lambda: None, *, is_connect: bool = False
     ) -> Response:
-        """Send a request; return its answer, of which nothing is known yet.
+        """Send an encoded request and return its response, of which nothing has arrived yet.
 
         Args:
-            request: as it is to be sent.
-            closed: is told when the answer has been closed.
-            is_to_connect: whether it is a CONNECT.
+            request: see `headers.encode_request`.
+            on_close: called when the response is closed.
+            is_connect: whether the request's method is CONNECT.
         """
-        self.has_spoken = False
+        self.has_received = False
         self._room = self._buffer[:_HEAD_BYTES]
-        answer = self._answer = Response(self, closed, is_to_connect=is_to_connect)
+        response = self._response = Response(self, on_close, is_connect=is_connect)
         self._transport.write(request)
-        return answer
+        return response
 
-    async def secure(self, tls: ssl.SSLContext, host: str) -> None:
-        """Begin TLS within it.
+    async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
+        """Start TLS within the connection.
 
         Raises:
             OSError: the handshake failed.
         """
         loop = asyncio.get_running_loop()
-        inner = await loop.start_tls(self._transport, self, tls, server_hostname=host)
+        inner = await loop.start_tls(self._transport, self, context, server_hostname=host)
         self._transport = cast("asyncio.Transport", inner)
 
-    def hang_up(self) -> None:
-        """Close it at once."""
+    def abort(self) -> None:
+        """Close the connection at once."""
         self.is_usable = False
         self._transport.abort()
 
-    # What the answer calls.
+    # The response calls these.
 
     def pause(self) -> None:
-        """Read nothing more for now."""
+        """Stop reading from the socket."""
         if self.is_usable and not self._is_paused:
             self._is_paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        """Read on, and much at a time."""
+        """Read from the socket again, in large pieces."""
         self._room = self._buffer
         if self.is_usable and self._is_paused:
             self._is_paused = False
             self._transport.resume_reading()
 
     def finish(self, *, is_reusable: bool) -> None:
-        """Take it that the answer is over."""
-        self._answer = None
+        """End the exchange; without reuse, close the connection."""
+        self._response = None
         if is_reusable:
-            self.resume()  # to know when the origin closes it
+            self.resume()  # to notice when the server closes it
         else:
-            self.hang_up()
+            self.abort()
 
-    # What the event loop calls.
+    # The event loop calls these.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Take the transport."""
         self._transport = cast("asyncio.Transport", transport)
         self.is_usable = True
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the event loop's guess
-        """Return where to read to."""
+        """Return the memory to read into."""
         return self._room
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take what was read; nobody speaks unasked, and who does is not asked again."""
-        self.has_spoken = True
-        if self._answer is not None:
-            self._answer.feed(self._buffer[:nbytes])
+        """Pass on what was read; bytes that answer no request close the connection."""
+        self.has_received = True
+        if self._response is not None:
+            self._response.feed(self._buffer[:nbytes])
         else:
-            self.hang_up()
+            self.abort()
 
     def eof_received(self) -> None:
-        """Take it that the origin says no more; the transport closes itself."""
+        """Treat the end of the stream as the end of the connection; the transport closes itself."""
         self.connection_lost(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """End the exchange, if there is one."""
         self.is_usable = False
-        if self._answer is not None:
-            self._answer.cut(exc)
+        if self._response is not None:
+            self._response.disconnect(exc)
+
+
+class Response:
+    """The response to one request; an async context manager that closes it.
+
+    Attributes:
+        status: of the final response.
+        headers: of the final response.
+        length: the announced bytes of the body, or None.
+        received: bytes of the body so far, before content codings are undone.
+    """
+
+    def __init__(self, connection: Connection, on_close: Callable[[], None], *, is_connect: bool = False) -> None:
+        """Wait for a response on a connection.
+
+        Args:
+            connection: paused, resumed and finished by the response.
+            on_close: called when the response is closed.
+            is_connect: whether it answers CONNECT: a 2xx then ends at its head, whatever fields it has, and the
+                tunnel begins there (RFC 9110, section 9.3.6).
+        """
+        self.status = 0
+        self.headers = Headers()
+        self.length: int | None = None
+        self.received = 0
+        self._connection = connection
+        self._on_close = on_close
+        self._is_connect = is_connect
+        self._parser: httptools.HttpResponseParser | None = _parser(self)
+        self._state = State.HEAD
+        self._is_whole = False  # the parser has seen the end; the bytes in hand may still hold too many
+        self._is_reusable = False
+        self._error: BaseException | None = None
+        self._overhead = 0
+        self._early: list[bytes] = []  # body bytes that arrived before the sink was known
+        self._sink: Sink | None = None
+        self._changed: asyncio.Future[None] | None = None  # while a task waits for the head or the end
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        self.close()
+
+    async def read_head(self) -> None:
+        """Return as soon as status and headers are known.
+
+        Raises:
+            ConnectionClosed: the connection ended first.
+            ProtocolError: the head is not HTTP/1.x.
+        """
+        while self._state is State.HEAD:
+            await self._change()
+        if self.status == 0 and self._error is not None:
+            raise self._error
+
+    async def read_body(self, sink: Sink) -> None:
+        """Pass the body to a sink, to its end, as it was framed and coded; call it once, after `read_head`.
+
+        Raises:
+            ProtocolError: the framing is broken.
+            IncompleteBody: the connection ended before the body did.
+            HttpError, OSError: from the sink.
+        """
+        for piece in self._early:
+            sink(piece)
+        self._early.clear()
+        self._sink = sink
+        if self._state < State.COMPLETE:
+            self._connection.resume()
+        while self._state < State.COMPLETE:
+            await self._change()
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        """Read nothing more. The connection is closed too, unless the response is complete."""
+        self._end(State.ABANDONED)
+        self._on_close()
+
+    # The connection calls these.
+
+    def feed(self, data: memoryview) -> None:
+        """Take received bytes; they are used up on return."""
+        received = self.received
+        if self._parser is not None:
+            self._parse(self._parser, data)
+        elif self._state is State.COUNTED:
+            self._deliver_counted(data)
+        else:
+            self._deliver(data)
+        self._overhead = 0 if self.received > received else self._overhead + len(data)
+        if self._overhead > _MAX_OVERHEAD_BYTES or len(self.headers) > _MAX_FIELDS:
+            self._fail(ProtocolError("a header, or what is around a body, that does not end"))
+
+    def disconnect(self, error: BaseException | None) -> None:
+        """Take note that the connection was closed (None) or broke, so nothing more will arrive."""
+        if error is not None and not isinstance(error, OSError):
+            self._fail(error)  # a bug in the sink, which the event loop passes back
+        elif self._state is State.HEAD:
+            self._fail(ConnectionClosed(printable(error) if error else "closed without an answer"))
+        elif error is None and self._state is State.UNTIL_CLOSE:
+            self._end(State.COMPLETE)
+        else:
+            self._fail(IncompleteBody(f"cut off after {self.received} bytes"))
+
+    # The parser calls these while it is fed.
+
+    def on_message_begin(self) -> None:
+        """Start an interim response or the final one, after which none may follow."""
+        if self._refuses_more():
+            return
+        self.headers = Headers()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field of a head; those after the body (trailers) are ignored."""
+        if self._state is State.HEAD:
+            self.headers.add(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Take the head, if it is the final response's, and decide how the body is framed."""
+        if self._state is not State.HEAD:
+            return
+        assert self._parser is not None
+        status = self._parser.get_status_code()
+        if _SWITCHING_PROTOCOLS != status < _FIRST_FINAL:
+            return
+        self.status = status
+        self._is_whole = self._is_connect and status // 100 == 2  # noqa: PLR2004 - the class of the status
+        self._is_reusable = self._is_whole or (status != _SWITCHING_PROTOCOLS and self._parser.should_keep_alive())
+        length = self.headers.get("Content-Length")
+        self.length = int(length) if length is not None else None
+        if encodings(self.headers.joined("Transfer-Encoding")):
+            self._state = State.CHUNKED
+        else:
+            self._state = State.UNTIL_CLOSE if self.length is None else State.COUNTED
+
+    def on_body(self, data: bytes) -> None:
+        """Take a piece of the body."""
+        if not self._refuses_more():
+            self._deliver(data)
+
+    def on_message_complete(self) -> None:
+        """Take note that the final response is whole."""
+        self._is_whole = self._state is not State.HEAD
+
+    def _refuses_more(self) -> bool:
+        if self._is_whole:
+            self._fail(ProtocolError("more bytes than announced"))
+        return self._is_whole
+
+    def _parse(self, parser: httptools.HttpResponseParser, data: memoryview) -> None:
+        before = self._state
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass
+        except httptools.HttpParserCallbackError:
+            raise  # a bug in a sink
+        except httptools.HttpParserError as error:
+            if self.status != _SWITCHING_PROTOCOLS:
+                self._fail(ProtocolError(printable(error)))
+        if self._is_whole:
+            self._end(State.COMPLETE)
+        elif before is State.HEAD and State.HEAD < self._state < State.COMPLETE:
+            if self._state is not State.CHUNKED:
+                self._parser = None  # all that follows is body
+            self._connection.pause()  # until the reader names a sink
+            self._wake()
+
+    def _deliver_counted(self, data: memoryview) -> None:
+        assert self.length is not None
+        missing = self.length - self.received
+        if len(data) > missing and bytes(data[missing:]).strip(b"\r\n"):
+            self._fail(ProtocolError("more bytes than announced"))
+            return
+        self._deliver(data[:missing])
+        if self.received == self.length:
+            self._end(State.COMPLETE)
+
+    def _deliver(self, data: bytes | memoryview) -> None:
+        if self._state >= State.COMPLETE:  # the sink has refused an earlier piece
+            return
+        self.received += len(data)
+        if self._sink is None:
+            self._early.append(bytes(data))
+            return
+        try:
+            self._sink(data)
+        except (HttpError, OSError) as error:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self._end(State.FAILED, error)
+
+    def _end(self, state: State, error: BaseException | None = None) -> None:
+        """Enter a final state, once, and free the connection or close it."""
+        if self._state >= State.COMPLETE:
+            return
+        self._state, self._error = state, error
+        self._parser = None  # breaks the reference circle between the parser and this object
+        self._connection.finish(is_reusable=self._is_reusable and state is State.COMPLETE)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+
+    async def _change(self) -> None:
+        self._changed = asyncio.get_running_loop().create_future()
+        try:
+            await self._changed
+        finally:
+            self._changed = None
+
+
+def _parser(response: Response) -> httptools.HttpResponseParser:
+    """Return a parser that accepts what browsers accept in a head: bare LF, and stray bytes in values."""
+    parser = httptools.HttpResponseParser(response)
+    parser.set_dangerous_leniencies(
+        lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+    )
+    return parser
+
+
+def encodings(value: str) -> list[str]:
+    """Return the codings that a Content-Encoding or Transfer-Encoding names, in lower case, without `identity`."""
+    names = (part.strip().lower() for part in value.split(","))
+    return [name for name in names if name not in {"", "identity", "none"}]

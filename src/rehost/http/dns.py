@@ -1,54 +1,89 @@
-"""Host names -> addresses, off the event loop, bounded in time and in threads."""
+"""Host names to addresses: off the event loop, bounded in time and threads, and remembered for a while."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Protocol
+from copy import copy
+from typing import Generic, TypeVar
 
-from rehost.errors import Permanent, Transient, VisitError, shortage
-from rehost.model import Reason
+from cachetools import TLRUCache
 
-Detour = tuple[str, int | None, str, int | None]
-"""Host (`*`: any), port (None: any), and the address or name (empty: the same) and port (None: the same) to go to
-instead, as curl's --connect-to."""
+from rehost.http.errors import HttpError, NameNotFound, NameNotResolved, TooManyOpenFiles
+
+Resolver = Callable[[str], Awaitable[Sequence[str]]]
+"""Returns at least one address of a host name; raises NameNotResolved."""
+
+_FAILURE_SECONDS = 1.0  # long enough for all who wait for the same answer, short enough to ask again soon
+_MAX_ENTRIES = 1_000
+
+T = TypeVar("T")
 
 
-class Resolver(Protocol):
-    """Knows the addresses of names."""
+class LookupCache(Generic[T]):
+    """Answers by key, each looked up once for all who want it, and kept for a time; a failure is kept for a second."""
 
-    async def __call__(self, host: str, /) -> Sequence[str]:
-        """Return at least one address.
+    def __init__(
+        self,
+        look_up: Callable[[str], Awaitable[T]],
+        seconds: float,
+        timer: Callable[[], float],
+        failures: type[Exception] = NameNotResolved,
+    ) -> None:
+        """Start empty.
 
-        Raises:
-            VisitError: UNRESOLVED.
+        Args:
+            look_up: returns the answer for a key, or raises.
+            seconds: for which an answer is kept.
+            timer: returns seconds that never go backwards.
+            failures: exceptions of `look_up` that are answers too.
         """
-        ...
+        self._look_up = look_up
+        self._failures = failures
+        self._answers: TLRUCache[str, T | Exception] = TLRUCache(
+            _MAX_ENTRIES,
+            lambda _key, answer, now: now + (_FAILURE_SECONDS if isinstance(answer, Exception) else seconds),
+            timer=timer,
+        )
+        self._locks: dict[str, asyncio.Lock] = {}  # of keys that are being looked up
 
+    async def __call__(self, key: str) -> T:
+        """Return the answer for a key; raises what `look_up` raises."""
+        answer = self._answers.get(key)
+        if answer is None:
+            answer = await self._shared(key)
+        if isinstance(answer, Exception):
+            raise copy(answer)  # callers add to the exception that they caught
+        return answer
 
-@dataclass(frozen=True, slots=True)
-class Detours:
-    """Where to connect in place of where a URL says."""
+    async def _shared(self, key: str) -> T | Exception:
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:
+                answer = self._answers.get(key)
+                if answer is None:
+                    answer = self._answers[key] = await self._fresh(key)
+        finally:
+            if not lock.locked():
+                self._locks.pop(key, None)
+        return answer
 
-    entries: Sequence[Detour] = ()
-
-    def target(self, host: str, port: int) -> tuple[str, int]:
-        """Return host and port to connect to; the first entry that fits decides."""
-        for of_host, of_port, to_host, to_port in self.entries:
-            if of_host in {"*", host} and of_port in {None, port}:
-                return to_host or host, to_port or port
-        return host, port
+    async def _fresh(self, key: str) -> T | Exception:
+        try:
+            return await self._look_up(key)
+        except self._failures as error:
+            return error
 
 
 class SystemResolver:
     """The machine's own resolver (hosts file, DNS).
 
-    getaddrinfo cannot be cancelled and may block for half a minute: each call has a thread of its own that dies with
-    the process, at most `threads` of them at once.
+    getaddrinfo cannot be cancelled and may block for half a minute: each call has a daemon thread of its own, at most
+    `threads` of them at once.
     """
 
     def __init__(
@@ -63,15 +98,20 @@ class SystemResolver:
         self._resolve = resolve or _getaddrinfo
 
     async def __call__(self, host: str) -> Sequence[str]:
-        """Return the host's addresses in the order of RFC 6724; see Lookup."""
+        """Return the host's addresses in the order of RFC 6724.
+
+        Raises:
+            NameNotResolved: the resolver failed, or did not answer in time.
+            TooManyOpenFiles: it could open no file or socket.
+        """
         try:
             async with asyncio.timeout(self._limit_seconds):
                 await self._free.acquire()
                 found = await self._in_thread(host)
         except TimeoutError:
-            raise Transient(Reason.UNRESOLVED, f"{host}: no answer in {self._limit_seconds:g} s") from None
+            raise NameNotResolved(f"{host}: no answer in {self._limit_seconds:g} s") from None
         if isinstance(found, OSError):
-            raise shortage(found) or failure(host, found)
+            raise resolver_error(host, found) from found
         return found
 
     def _in_thread(self, host: str) -> asyncio.Future[Sequence[str] | OSError]:
@@ -85,7 +125,7 @@ class SystemResolver:
 
         def look_up() -> None:
             found = self._resolve(host)
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed, and nothing waits for the answer
                 loop.call_soon_threadsafe(report, found)
 
         threading.Thread(target=look_up, name=f"lookup {host}", daemon=True).start()
@@ -100,9 +140,11 @@ def _getaddrinfo(host: str) -> Sequence[str] | OSError:
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in infos))
 
 
-def failure(host: str, error: OSError) -> VisitError:
-    """Return what the resolver's error means for the picture."""
-    evidence = f"{host}: {error.strerror or error}"
+def resolver_error(host: str, error: OSError) -> HttpError:
+    """Return what an error of the resolver means."""
+    text = f"{host}: {error.strerror or error}"
+    if error.errno in {errno.EMFILE, errno.ENFILE}:
+        return TooManyOpenFiles(text)
     if error.errno in {socket.EAI_NONAME, socket.EAI_NODATA}:
-        return Permanent(Reason.UNRESOLVED, evidence)
-    return Transient(Reason.UNRESOLVED, evidence)
+        return NameNotFound(text)
+    return NameNotResolved(text)

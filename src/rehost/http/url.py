@@ -1,17 +1,17 @@
-"""Links as found in the wild -> the URL that is asked for. Pure; the row keeps the link as it is.
-
-URLs are read as browsers read them (WHATWG URL standard): what showed in the operator's pages is what we fetch.
-"""
+"""URLs as found in the wild, read as browsers read them (WHATWG URL standard), and where redirects lead. Pure."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 
 from ada_url import URL, HostType, idna_to_ascii
 
-from rehost.errors import Permanent
-from rehost.model import MAX_LINK_CHARACTERS, Reason
+from rehost.http.errors import InvalidRedirect, InvalidUrl, PortRefused, TooManyRedirects
+
+MAX_URL_CHARACTERS = 32_768
+"""No server accepts a longer request line."""
 
 # Fetch standard, section 2.9, "bad port".
 BAD_PORTS = frozenset(
@@ -24,76 +24,79 @@ BAD_PORTS = frozenset(
     }
 )
 
-_RAW_BYTE = re.compile(r"[\udc80-\udcff]")  # of a Location in GBK, say: such origins expect the bytes back
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+"""Statuses whose Location is followed (RFC 9110, section 15.4); 300, 304 and 305 are not among them."""
+
+_RAW_BYTE = re.compile(r"[\udc80-\udcff]")  # in a Location in GBK, say: such origins expect the same bytes back
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Names that DNS can carry (RFC 1035, section 2.3.4), and the underscore that real hosts use.
 _NAME = re.compile(r"(?=.{1,254}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
 # What no parser changes: nothing to encode, no dot segments, no empty ones (URL standard, sections 1.3 and 4.4).
 _SEGMENT = r"[\w~!$&'()*+,;=:@-][\w.~!$&'()*+,;=:@-]*"
 _PLAIN = re.compile(rf"(https?://[a-z0-9.:-]+/)(?:{_SEGMENT}(?:/{_SEGMENT})*)?(?:\?[\w.~!$&()*+,;=:@/?%-]+)?", re.ASCII)
-_HOSTS_AT_HAND = 4096  # most links differ from others in what follows their host alone
+_REMEMBERED_ROOTS = 4096  # most URLs differ from others only in what follows their host
 
 
-def normalise(link: str, base: str | None = None) -> str:
-    """Return the absolute http or https URL, all ASCII, that a link stands for.
+def normalise(text: str, base: str | None = None) -> str:
+    """Return the absolute http or https URL, all ASCII, that a text stands for.
 
-    White space around it and the fragment are dropped, what is not ASCII is encoded (host names by UTS #46). A link
-    that begins with `//` and has no base means https. A link with credentials is refused, as browsers refuse it for
-    pictures: rehost sends only those that the operator has set for an origin, so that none can leak to another one.
+    White space around it and the fragment are dropped, what is not ASCII is encoded (host names by UTS #46). A text
+    that begins with `//` and has no base means https. Credentials are refused, as browsers refuse them in subresources:
+    so none can leak to another origin.
 
     Args:
-        link: as the row has it, or the Location of a redirect.
-        base: the URL that a relative link starts from; without one, a relative link is refused.
+        text: a URL as written by people and programs, or the Location of a redirect.
+        base: the URL that a relative one starts from; without it, a relative one is refused.
 
     Raises:
-        Permanent: NOT_A_URL or PORT_REFUSED; nothing else is ever raised.
+        InvalidUrl: the text is no http or https URL, or (PortRefused) has a port of another protocol.
     """
-    plain = _PLAIN.fullmatch(link) if base is None else None
-    if plain is not None and len(link) <= MAX_LINK_CHARACTERS:
-        return _root(plain[1]) + link[plain.end(1) :]
-    return _normalise(link, base)
+    plain = _PLAIN.fullmatch(text) if base is None else None
+    if plain is not None and len(text) <= MAX_URL_CHARACTERS:
+        return _root(plain[1]) + text[plain.end(1) :]
+    return _parse(text, base)
 
 
-@lru_cache(_HOSTS_AT_HAND)
+@lru_cache(_REMEMBERED_ROOTS)
 def _root(text: str) -> str:
     """Return `scheme://host[:port]/` normalised."""
-    return _normalise(text, None)
+    return _parse(text, None)
 
 
-def _normalise(link: str, base: str | None) -> str:
-    if len(link) > MAX_LINK_CHARACTERS:  # white space and all: what follows may have been cut off
-        raise Permanent(Reason.NOT_A_URL, f"more than {MAX_LINK_CHARACTERS} characters")
-    text = link.strip()
+def _parse(text: str, base: str | None) -> str:
+    if len(text) > MAX_URL_CHARACTERS:  # before stripping: what follows may have been cut off
+        raise InvalidUrl(f"more than {MAX_URL_CHARACTERS} characters")
+    text = text.strip()
     if not text:
-        raise Permanent(Reason.NOT_A_URL, "the cell is blank")
+        raise InvalidUrl("it is blank")
     if _CONTROL.search(text):
-        # A browser would drop line breaks silently; who wrote them into a link meant to smuggle something.
-        raise Permanent(Reason.NOT_A_URL, "a control character in the link")
+        # A browser silently drops line breaks; in the wild they are attempts to smuggle something.
+        raise InvalidUrl("it contains a control character")
     if "\\" in text and "@" in text:
-        raise Permanent(Reason.NOT_A_URL, "a backslash and an @: parsers disagree about its host")
+        raise InvalidUrl("a backslash and an @: parsers disagree about its host")
     if base is None and text.startswith(("//", "\\\\")):
         text = f"https:{text}"
     try:
         url = URL(text, base) if base else URL(text)
     except ValueError:
-        raise Permanent(Reason.NOT_A_URL, "it cannot be read as a URL") from None
+        raise InvalidUrl("it cannot be read as a URL") from None
     return _checked(url)
 
 
 def _checked(url: URL) -> str:
     scheme = str(url.protocol)
     if scheme not in {"http:", "https:"}:
-        raise Permanent(Reason.NOT_A_URL, f"its scheme is {ascii(scheme[:20])[1:-1]}")
+        raise InvalidUrl(f"its scheme is {ascii(scheme[:20])[1:-1]}")
     if url.host_type == HostType.DEFAULT and not _is_name(str(url.hostname)):
-        raise Permanent(Reason.NOT_A_URL, "its host can be no host name")
+        raise InvalidUrl("its host can be no host name")
     if url.port and int(url.port) in BAD_PORTS:
-        raise Permanent(Reason.PORT_REFUSED, f"port {url.port}")
+        raise PortRefused(f"port {url.port}")
     if url.username or url.password:
-        raise Permanent(Reason.NOT_A_URL, "credentials in the URL")
+        raise InvalidUrl("credentials in the URL")
     url.hash = ""
     href = str(url.href).removesuffix("#")
-    if len(href) > MAX_LINK_CHARACTERS:
-        raise Permanent(Reason.NOT_A_URL, f"{len(href)} characters when encoded")
+    if len(href) > MAX_URL_CHARACTERS:
+        raise InvalidUrl(f"{len(href)} characters when encoded")
     return href
 
 
@@ -110,26 +113,8 @@ def _is_idn(label: str) -> bool:
     return not text.isascii() and idna_to_ascii(text) == label.encode("ascii")
 
 
-def next_hop(url: str, location: str) -> str:
-    """Return where a redirect from a normalised URL leads.
-
-    Args:
-        url: that was asked for.
-        location: the field as it came, raw bytes beyond ASCII as UTF-8 with surrogate escapes.
-
-    Raises:
-        Permanent: MALFORMED where it leads to no http or https URL, PORT_REFUSED.
-    """
-    try:
-        return normalise(_RAW_BYTE.sub(lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", location), url)
-    except Permanent as error:
-        if error.reason is Reason.PORT_REFUSED:
-            raise
-        raise Permanent(Reason.MALFORMED, f"a redirect: {error.evidence}") from error
-
-
 def origin_of(url: str) -> str:
-    """Return scheme://host[:port] of a normalised URL, the port only where it is not the scheme's own."""
+    """Return scheme://host[:port] of a normalised URL, the port only where it is not the scheme's default."""
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{rest.partition('/')[0]}"
 
@@ -145,3 +130,78 @@ def port_of(url: str) -> int:
     scheme, _, rest = url.partition("://")
     port = rest.partition("/")[0].rpartition("]")[2].partition(":")[2]
     return int(port) if port else {"http": 80, "https": 443}[scheme]
+
+
+class OriginPattern:
+    """A host, a host and all below it (`*.example.com`, example.com included), or one `scheme://host[:port]`."""
+
+    def __init__(self, text: str) -> None:
+        """Read a pattern; raises InvalidUrl for an origin that is none."""
+        root = normalise(text) if "://" in text else None
+        self._origin = origin_of(root) if root else None
+        self._is_wildcard = text.startswith("*.")
+        self._host = host_of(root) if root else text.removeprefix("*.").lower()
+
+    def matches(self, url: str) -> bool:
+        """Return whether the origin of a normalised URL matches."""
+        if self._origin is not None:
+            return self._origin == origin_of(url)
+        return self.matches_host(host_of(url))
+
+    def matches_host(self, host: str) -> bool:
+        """Return whether a host matches; one origin of it is enough."""
+        return host == self._host or (self._is_wildcard and host.endswith(f".{self._host}"))
+
+
+class RedirectChain:
+    """The URLs of one request: the first one, and those that its redirects lead to.
+
+    Attributes:
+        url: the URL to request now.
+    """
+
+    def __init__(self, url: str, max_redirects: int) -> None:
+        """Start at a normalised URL; at most `max_redirects` are followed."""
+        self.url = url
+        self._first = url
+        self._max_redirects = max_redirects
+        self._seen = {url}
+
+    def fit(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the fields that the URL may see: over http no Referer of https (RFC 9110, section 10.1.3).
+
+        A chain that starts over http has a Referer that was chosen for http.
+        """
+        is_downgrade = self._first.startswith("https:") and self.url.startswith("http:")
+        if not is_downgrade or not headers.get("Referer", "").startswith("https:"):
+            return headers
+        return {name: value for name, value in headers.items() if name != "Referer"}
+
+    def follow(self, location: str) -> None:
+        """Go on to the target of a redirect.
+
+        Args:
+            location: the field as received, raw bytes beyond ASCII as surrogate escapes.
+
+        Raises:
+            InvalidRedirect: it leads to no http or https URL.
+            PortRefused: it leads to a port of another protocol.
+            TooManyRedirects: it leads back, or is one too many.
+        """
+        url = redirect_target(self.url, location)
+        if url in self._seen:  # without cookies the same request gets the same response
+            raise TooManyRedirects("a circle")
+        if len(self._seen) > self._max_redirects:
+            raise TooManyRedirects(f"more than {self._max_redirects}")
+        self._seen.add(url)
+        self.url = url
+
+
+def redirect_target(url: str, location: str) -> str:
+    """Return where a redirect from a normalised URL leads; raises as `RedirectChain.follow` does."""
+    try:
+        return normalise(_RAW_BYTE.sub(lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", location), url)
+    except PortRefused:
+        raise
+    except InvalidUrl as error:
+        raise InvalidRedirect(f"a redirect: {error}") from error

@@ -12,8 +12,8 @@ from rehost.attempt import ImageFetcher
 from rehost.catalogue import TableCatalogue
 from rehost.clock import Clock
 from rehost.events import Listener
-from rehost.fetch.fetcher import Client
-from rehost.fetch.origin_pattern import Pattern
+from rehost.fetch.fetcher import Fetcher
+from rehost.fetch.reasons import proxies_of
 from rehost.hosts.heartbeat import Heartbeat
 from rehost.hosts.limiter import HostLimiter
 from rehost.hosts.pacing import HostPolicy
@@ -24,8 +24,7 @@ from rehost.hotlink.learner import Learner
 from rehost.hotlink.referers import Referers
 from rehost.hotlink.repository import OriginRepository
 from rehost.http.address_policy import AddressPolicy
-from rehost.http.proxy import Proxies
-from rehost.http.redirects import Hops
+from rehost.http.url import OriginPattern
 from rehost.images.verifier import ImageVerifier
 from rehost.ledger import Ledger
 from rehost.ledger.migrations import migrate
@@ -141,7 +140,7 @@ def _policies(settings: Settings) -> Callable[[str], HostPolicy]:
     general = HostPolicy(settings.min_delay_seconds, settings.daily_budget or None)
     special = [
         (
-            Pattern(each.pattern),
+            OriginPattern(each.pattern),
             HostPolicy(
                 general.min_delay_seconds if each.min_delay_seconds is None else each.min_delay_seconds,
                 general.daily_budget if each.daily_budget is None else each.daily_budget or None,
@@ -149,13 +148,13 @@ def _policies(settings: Settings) -> Callable[[str], HostPolicy]:
         )
         for each in settings.origins
     ]
-    return lambda host: next((manners for pattern, manners in special if pattern.fits_host(host)), general)
+    return lambda host: next((manners for pattern, manners in special if pattern.matches_host(host)), general)
 
 
 def _headers(settings: Settings) -> Callable[[str], Mapping[str, str]]:
     """Return an origin's own header fields: of the first pattern that fits."""
-    special = [(Pattern(each.pattern), _fields(each)) for each in settings.origins]
-    return lambda origin: next((fields for pattern, fields in special if pattern.fits(origin)), {})
+    special = [(OriginPattern(each.pattern), _fields(each)) for each in settings.origins]
+    return lambda origin: next((fields for pattern, fields in special if pattern.matches(origin)), {})
 
 
 def _fields(override: OriginOverride) -> dict[str, str]:
@@ -170,13 +169,14 @@ def _fields(override: OriginOverride) -> dict[str, str]:
 def _robots(settings: Settings) -> Callable[[str], bool]:
     """Return whether an origin's robots.txt is obeyed: the first pattern that fits says it, or leaves it as it is."""
     special = [
-        (Pattern(each.pattern), settings.robots if each.robots is None else each.robots) for each in settings.origins
+        (OriginPattern(each.pattern), settings.robots if each.robots is None else each.robots)
+        for each in settings.origins
     ]
-    return lambda origin: next((robots for pattern, robots in special if pattern.fits(origin)), settings.robots)
+    return lambda origin: next((robots for pattern, robots in special if pattern.matches(origin)), settings.robots)
 
 
-def _client(settings: Settings, clock: Clock, requests: int, hops: Hops) -> Client:
-    return Client(
+def _client(settings: Settings, clock: Clock, requests: int, scheduler: RequestScheduler) -> Fetcher:
+    return Fetcher(
         AddressPolicy(settings.allow_networks),
         clock=clock,
         timeout_seconds=settings.timeout_seconds,
@@ -185,10 +185,10 @@ def _client(settings: Settings, clock: Clock, requests: int, hops: Hops) -> Clie
         user_agent=settings.user_agent,
         concurrency=requests,
         connect_to=settings.connect_to,
-        proxies=Proxies.from_environment(os.environ),
+        proxies=proxies_of(os.environ),
         headers_for=_headers(settings),
         obeys_robots=_robots(settings),
-        hops=hops,
+        scheduler=scheduler,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from rehost.errors import Permanent
+from rehost.http.errors import InvalidUrl
 from rehost.http.url import normalise, origin_of
 from rehost.ledger import Queries
 from rehost.ledger.reports import HostReport, RootReport
@@ -62,7 +62,7 @@ async def roots_of(queries: Queries, source: str, origin: str) -> Sequence[str]:
 def _origin(root: str) -> str:
     try:
         return origin_of(normalise(root))
-    except Permanent:
+    except InvalidUrl:
         return ""
 
 

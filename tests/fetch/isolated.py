@@ -1,8 +1,8 @@
-"""A program, not a test: tries addresses that must never be tried where packets can leave the machine.
+"""A program, not a test: fetches URLs of addresses that must never be contacted from a machine with a network.
 
-Run by test_ssrf_vectors.py in a network namespace of its own, whose only interface is loopback and whose every address
-is local. It refuses to run anywhere else. It fetches each vector, listens to every packet, and prints one JSON object a
-line: the vector's id, how the fetch ended, and which addresses were contacted.
+test_ssrf_vectors.py runs it in a network namespace of its own, whose only interface is loopback and where every
+address is local. It refuses to run anywhere else. It fetches each vector, captures every packet, and prints one JSON
+object per line: the vector's id, how the fetch ended, and which addresses were contacted.
 """
 
 import asyncio
@@ -21,16 +21,16 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from rehost.clock import Clock
-from rehost.errors import Permanent, VisitError
-from rehost.fetch.fetcher import Client
+from rehost.errors import VisitError
+from rehost.fetch.fetcher import Fetcher
+from rehost.fetch.reasons import request_url
 from rehost.http.address_policy import AddressPolicy, is_address
 from rehost.http.connect import Connector, Route
-from rehost.http.dns import Detours
-from rehost.http.proxy import Proxies
+from rehost.http.errors import HttpError, InvalidUrl, NameNotFound
 from rehost.http.url import host_of, normalise, port_of
-from rehost.model import Reason, Request
+from rehost.model import Request
 
-if __name__ == "__main__":  # other packages install a module called tests, too: ours is the folder above
+if __name__ == "__main__":  # other packages install a module called tests too; ours is the folder above
     spec = ModuleSpec("tests", None, is_package=True)
     spec.submodule_search_locations = [str(Path(__file__).parents[1])]
     sys.modules["tests"] = module_from_spec(spec)
@@ -38,7 +38,7 @@ if __name__ == "__main__":  # other packages install a module called tests, too:
 from tests.origin import Origin
 
 PUBLIC = "93.184.216.34"
-"""What every name means that the vector says nothing else of."""
+"""The address of every name for which the vector gives no other."""
 
 INSIDE = {
     "localhost": "127.0.0.1",
@@ -51,7 +51,7 @@ INSIDE = {
     "another-host.local": "192.168.0.7",
     "random-host": "172.16.0.7",
 }
-"""Names that mean something on the machine or in its network only."""
+"""Names that have an address only on the machine or in its network."""
 
 NOWHERE = {"foobar.x", "flabergasted.cx", "test"}
 """Names that have no address."""
@@ -75,7 +75,7 @@ def network():
 
 
 class Packets:
-    """Everything that is sent, to whom."""
+    """Captures every packet that is sent."""
 
     def __init__(self):
         every_protocol = 3
@@ -84,7 +84,7 @@ class Packets:
         self._raw.setblocking(False)
 
     def contacted(self):
-        """Return the addresses that were contacted first, by us, since the last call."""
+        """Return the addresses that this program opened connections to since the last call."""
         found = set()
         while True:
             try:
@@ -108,8 +108,8 @@ def _contacted(frame):
     return set() if protocol in {socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6} else {target}
 
 
-class NameRegistry:
-    """A resolver that says what the vector says; several answers come one after the other."""
+class VectorResolver:
+    """A resolver that gives the vector's answers, one after the other if it has several."""
 
     def __init__(self, vector):
         self._answers = _answers(vector)
@@ -119,7 +119,7 @@ class NameRegistry:
         answers = self._answers.get(host) or [usual]
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if not answer:
-            raise Permanent(Reason.UNRESOLVED, host)
+            raise NameNotFound(host)
         return answer
 
 
@@ -128,7 +128,7 @@ def _answers(vector):
     setup = vector["setup"]
     try:
         own = host_of(normalise(raw(vector["url"])))
-    except Permanent:
+    except InvalidUrl:
         return {}
     if "fails" in setup:
         return {own: [[]]}
@@ -150,7 +150,7 @@ def raw(url):
 
 
 class Player:
-    """The public web, as the vector at hand says that it answers."""
+    """Plays the public web as the current vector describes it."""
 
     def __init__(self):
         self.setup = ""
@@ -187,12 +187,12 @@ async def fetched(vector, folder, names):
         "max_redirects": int(limit[1]) if limit else 5,
         "user_agent": "rehost-tests",
         "concurrency": 2,
-        "lookup": names,
+        "resolver": names,
         "headers_for": _secrets,
     }
-    async with Client(AddressPolicy(), **settings) as client:
+    async with Fetcher(AddressPolicy(), **settings) as fetcher:
         try:
-            await client.fetch(Request(normalise(raw(vector["url"])), folder / "spool"))
+            await fetcher.fetch(Request(request_url(raw(vector["url"])), folder / "spool"))
         except VisitError as error:
             return str(error.reason)
         return "fetched"
@@ -202,37 +202,35 @@ def _secrets(origin):
     return {"Authorization": "Basic c2VjcmV0", "Cookie": "secret=1"} if origin == "http://104.26.14.6" else {}
 
 
-async def by_dialling_alone(vector):
-    """Connect with nothing between the dialler and the address that the vector names; return how it ended."""
+async def connected(vector):
+    """Connect to the address that the vector names, through the connector alone; return how it ended."""
     try:
         url = normalise(raw(vector["url"]))
-    except Permanent as error:
-        return str(error.reason)
+    except InvalidUrl as error:
+        return type(error).__name__
     if not is_address(host_of(url)):
         return "a name"
     host, port = host_of(url), port_of(url)
     try:
-        await Connector(AddressPolicy(), NameRegistry(vector), Detours(), Proxies()).dial(
-            Route(host, port, False, (host, port), None)
-        )
-    except VisitError as error:
-        return str(error.reason)
+        await Connector(AddressPolicy(), VectorResolver(vector)).connect(Route(host, port, False, (host, port), None))
+    except HttpError as error:
+        return type(error).__name__
     return "connected"
 
 
 async def tried(vector, folder, packets, player):
-    """Return what came of one vector, as a row for the test to judge."""
+    """Try one vector; return the row that the test judges."""
     player.begin(vector["setup"])
-    names = NameRegistry(vector)
+    names = VectorResolver(vector)
     ended = [await fetched(vector, folder, names) for _ in range(2 if vector["category"] == "dns-rebind" else 1)]
     contacted = packets.contacted()
-    dialled = await by_dialling_alone(vector)
+    by_connector = await connected(vector)
     return {
         "id": vector["id"],
         "ended": ended,
         "contacted": contacted,
-        "dialled": dialled,
-        "contacted_by_dialling": packets.contacted(),
+        "connector": by_connector,
+        "contacted_by_connector": packets.contacted(),
         "leaked": [host for host, headers in player.asked[1:] if {"authorization", "cookie"} & headers.keys()],
     }
 

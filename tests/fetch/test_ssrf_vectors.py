@@ -1,4 +1,4 @@
-"""Promise 1, on vectors that other projects collected: no packet ever goes where it must not."""
+"""Vectors of server-side request forgery, collected from other projects: no packet reaches a forbidden address."""
 
 import csv
 import json
@@ -9,20 +9,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.http.isolated import network
-
-from rehost.model import Reason
+from tests.fetch.isolated import network
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("isolated.py")
 PUBLIC = {"93.184.216.34", "1.2.3.4", "104.26.14.6", "104.26.14.7"}
-"""What isolated.py lets public names mean, and what vectors name as public first answers."""
+"""The addresses of public names in isolated.py, and those that vectors give as public first answers."""
 FOLLOWED = {"redirect", "dns-rebind"}
-"""Vectors in which a public address comes first, rightly, and the refusal afterwards."""
+"""Categories in which a public address is rightly contacted first, and the next one refused."""
 
 
 def isolation():
-    """Return the command that gives a program a network of its own; skip where this user may not."""
+    """Return the command that runs a program in a network of its own; skip if this user may not."""
     if shutil.which("unshare") is None or shutil.which("ip") is None:
         pytest.skip("needs unshare (util-linux) and ip (iproute2)")
     for flags in ("-n", "-rn"):
@@ -34,7 +32,7 @@ def isolation():
 
 
 def run(isolation, vectors):
-    """Run the program over the vectors; it learns which network it must not be in."""
+    """Run the program over the vectors, and pass it the name of the network that it must not run in."""
     return subprocess.run(
         [*isolation, sys.executable, str(PROGRAM), str(vectors), network()],
         env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
@@ -67,13 +65,13 @@ def test_every_vector_was_tried(results):
     assert len(results) == 1356
 
 
-def test_what_must_be_denied_is_never_fetched(results):
+def test_denied_url_is_never_fetched(results):
     fetched = [vector["url"] for vector, said in expected(results, "deny") if said["ended"][-1] == "fetched"]
 
     assert fetched == []
 
 
-def test_what_must_be_denied_is_never_contacted(results):
+def test_denied_address_is_never_contacted(results):
     allowed = {True: PUBLIC, False: set()}
 
     reached = [
@@ -85,21 +83,21 @@ def test_what_must_be_denied_is_never_contacted(results):
     assert reached == []
 
 
-def test_the_dialler_alone_refuses_every_denied_address(results):
-    reached = [(vector["url"], said) for vector, said in expected(results, "deny") if said["contacted_by_dialling"]]
-    refused = [said for _, said in expected(results, "deny") if said["dialled"] == str(Reason.ADDRESS_REFUSED)]
+def test_connector_alone_refuses_every_denied_address(results):
+    reached = [(vector["url"], said) for vector, said in expected(results, "deny") if said["contacted_by_connector"]]
+    refused = [said for _, said in expected(results, "deny") if said["connector"] == "AddressRefused"]
 
     assert reached == []
     assert len(refused) > 500
 
 
-def test_what_is_public_is_let_through(results):
+def test_public_address_is_contacted(results):
     untouched = [(vector["url"], said["ended"]) for vector, said in expected(results, "allow") if not said["contacted"]]
 
     assert untouched == []
 
 
-def test_an_allowed_literal_address_is_the_one_that_is_contacted(results):
+def test_allowed_literal_address_is_the_one_contacted(results):
     others = [
         (vector["url"], said["contacted"])
         for vector, said in expected(results, "allow")
@@ -109,13 +107,13 @@ def test_an_allowed_literal_address_is_the_one_that_is_contacted(results):
     assert others == []
 
 
-def test_of_mixed_answers_only_the_public_one_is_contacted(results):
+def test_only_the_public_one_of_mixed_answers_is_contacted(results):
     [said] = [said for vector, said in results if vector["setup"] == "A example.com = 127.0.0.1, 5.6.7.8"]
 
     assert said["contacted"] == ["5.6.7.8"]
 
 
-def test_what_is_policy_is_never_more_than_its_own_address(results):
+def test_optional_vector_contacts_at_most_its_own_address(results):
     stray = [
         (vector["url"], said["contacted"])
         for vector, said in expected(results, "either")
@@ -125,7 +123,7 @@ def test_what_is_policy_is_never_more_than_its_own_address(results):
     assert stray == []
 
 
-def test_an_origins_own_credentials_never_reach_another_one(results):
+def test_credentials_of_an_origin_never_reach_another_one(results):
     [said] = [said for vector, said in results if vector["category"] == "redirect-headers"]
 
     assert said["ended"] == ["fetched"]
@@ -133,7 +131,7 @@ def test_an_origins_own_credentials_never_reach_another_one(results):
     assert said["leaked"] == []
 
 
-def test_the_program_refuses_to_run_in_our_own_network(vectors):
+def test_program_refuses_to_run_in_our_own_network(vectors):
     done = run([], vectors)
 
     assert "nothing was tried" in done.stderr

@@ -1,21 +1,20 @@
 import asyncio
 
-from rehost.http import idle
-from rehost.http.idle import IdleConnections
+from rehost.http.pool import IdleConnections
 
 
-class Held:
-    """A connection, as far as it is kept."""
+class FakeConnection:
+    """Stands in for a connection that is idle."""
 
     def __init__(self):
         self.is_usable = True
 
-    def hang_up(self):
+    def abort(self):
         self.is_usable = False
 
 
-async def test_the_one_that_was_used_last_is_taken_and_only_for_its_origin():
-    kept, first, second, other = IdleConnections(), Held(), Held(), Held()
+async def test_last_used_connection_to_the_same_origin_is_taken():
+    kept, first, second, other = IdleConnections(), FakeConnection(), FakeConnection(), FakeConnection()
     for origin, connection in (("a", first), ("a", second), ("b", other)):
         kept.keep(origin, connection)
 
@@ -23,30 +22,29 @@ async def test_the_one_that_was_used_last_is_taken_and_only_for_its_origin():
     kept.close()
 
 
-async def test_what_the_origin_has_closed_is_neither_kept_nor_taken():
-    kept, lost = IdleConnections(), Held()
+async def test_closed_connection_is_neither_kept_nor_taken():
+    kept, lost = IdleConnections(), FakeConnection()
     kept.keep("a", lost)
-    lost.hang_up()
+    lost.abort()
     kept.keep("a", lost)
 
     assert kept.take("a") is None
     kept.close()
 
 
-async def test_of_too_many_those_go_that_were_used_longest_ago():
-    kept, held = IdleConnections(), [Held() for _ in range(5)]
+async def test_connections_used_longest_ago_are_closed_first():
+    kept, held = IdleConnections(), [FakeConnection() for _ in range(5)]
     for connection in held:
         kept.keep("a", connection)
-    kept.reduce(2)
+    kept.shrink(2)
 
     assert [connection.is_usable for connection in held] == [False, False, False, True, True]
     kept.close()
     assert not any(connection.is_usable for connection in held)
 
 
-async def test_one_that_nobody_wants_is_closed_after_a_while(monkeypatch):
-    monkeypatch.setattr(idle, "_SECONDS", 0.02)
-    kept, forgotten = IdleConnections(), Held()
+async def test_idle_connection_is_closed_after_a_while():
+    kept, forgotten = IdleConnections(seconds=0.02), FakeConnection()
     kept.keep("a", forgotten)
 
     async with asyncio.timeout(10):
@@ -56,9 +54,8 @@ async def test_one_that_nobody_wants_is_closed_after_a_while(monkeypatch):
     assert kept.take("a") is None
 
 
-async def test_one_that_is_in_use_meanwhile_stays(monkeypatch):
-    monkeypatch.setattr(idle, "_SECONDS", 0.02)
-    kept, busy = IdleConnections(), Held()
+async def test_connection_in_use_stays_open():
+    kept, busy = IdleConnections(seconds=0.02), FakeConnection()
     kept.keep("a", busy)
     assert kept.take("a") is busy
     await asyncio.sleep(0.1)

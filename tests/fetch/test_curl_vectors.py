@@ -1,7 +1,7 @@
-"""Promise 4, on replies that curl's own tests are made of: what is short, long, broken or coded is no success.
+"""Replies from curl's own tests: what is short, long, broken or coded in an unknown way is no success.
 
-Each reply is served as it is (nothing of it may be stored), and again with a real picture in place of its body and the
-framing changed to fit: then we and curl have to agree, apart from the exceptions below.
+Each reply is served as it is (nothing of it may be stored), then with a real image in place of its body and the
+framing changed to fit: then rehost and curl have to agree, apart from the exceptions below.
 """
 
 import csv
@@ -10,7 +10,7 @@ import zlib
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from tests.http.conftest import client
+from tests.fetch.conftest import fetcher_to
 from tests.origin import Origin
 from tests.pictures import picture
 
@@ -55,7 +55,7 @@ class Vector:
 
     @property
     def status(self):
-        """The final status, as far as there is one."""
+        """The final status, if there is one."""
         found = re.match(rb"HTTP/\S+ (\d{3})\b", self.parts[1])
         return int(found[1]) if found else None
 
@@ -126,12 +126,12 @@ def vectors(shared):
 
 @asynccontextmanager
 async def replies(folder):
-    """Yield what serves replies, each from a host of its own, and returns what came of fetching one: path and end."""
+    """Yield a function that serves a reply from a host of its own, and returns the spool and how its fetch ended."""
     raws = {}
 
     async def reply(exchange):
         if len([each for each in exchange.origin.requests if each.host == exchange.asked.host]) > 1:
-            await exchange.reply(404)  # whatever is asked after the first
+            await exchange.reply(404)  # to all requests after the first
             return
         await exchange.send(raws[exchange.asked.host])
         exchange.close()
@@ -139,7 +139,7 @@ async def replies(folder):
     with Origin(lambda _host, _path, _headers: reply) as origin:
         async with AsyncExitStack() as stack:
             clients = {
-                size: await stack.enter_async_context(client(origin, timeout_seconds=5.0, max_bytes=size))
+                size: await stack.enter_async_context(fetcher_to(origin, timeout_seconds=5.0, max_bytes=size))
                 for size in (1 << 20, len(PICTURE) - 1)
             }
 
@@ -154,7 +154,7 @@ async def replies(folder):
             yield served
 
 
-async def test_no_reply_as_it_is_comes_to_be_stored(shared, tmp_path):
+async def test_no_reply_is_stored_as_it_is(shared, tmp_path):
     stored, hung = [], []
     async with replies(tmp_path) as served:
         for vector in vectors(shared):
@@ -172,7 +172,7 @@ async def test_no_reply_as_it_is_comes_to_be_stored(shared, tmp_path):
     assert hung == []
 
 
-async def test_we_and_curl_agree_on_pictures_in_these_replies(shared, tmp_path):
+async def test_images_in_these_replies_end_as_with_curl(shared, tmp_path):
     stricter, laxer = [], []
     async with replies(tmp_path) as served:
         for vector in vectors(shared):
@@ -191,7 +191,7 @@ async def test_we_and_curl_agree_on_pictures_in_these_replies(shared, tmp_path):
     assert sorted(laxer) == sorted(WE_ARE_LAXER)
 
 
-async def test_no_status_but_success_gives_a_picture(shared, tmp_path):
+async def test_only_success_statuses_give_an_image(shared, tmp_path):
     others = [vector for vector in vectors(shared) if vector.status not in {200, None}]
 
     async with replies(tmp_path) as served:

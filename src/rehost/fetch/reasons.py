@@ -1,0 +1,135 @@
+"""What URLs, errors of HTTP, statuses and Retry-After mean for a link: the only place that gives them reasons. Pure.
+
+A 200 that carries a page instead of an image is not recognised here: its bytes show that (`rehost.images`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from rehost.errors import OperatorError, Permanent, RehostError, SettingsError, Transient, VisitError, shortage
+from rehost.http import errors as http
+from rehost.http.connect import Proxies
+from rehost.http.url import normalise
+from rehost.model import Reason
+
+LONGEST_RETRY_AFTER = 7 * 86_400.0
+"""Seconds; an origin that asks for a longer wait gets this one."""
+
+_HTTP_ERRORS: dict[type[http.HttpError], tuple[type[VisitError], Reason]] = {
+    http.InvalidUrl: (Permanent, Reason.NOT_A_URL),
+    http.PortRefused: (Permanent, Reason.PORT_REFUSED),
+    http.AddressRefused: (Permanent, Reason.ADDRESS_REFUSED),
+    http.NameNotFound: (Permanent, Reason.UNRESOLVED),
+    http.NameNotResolved: (Transient, Reason.UNRESOLVED),
+    http.ConnectFailed: (Transient, Reason.UNREACHABLE),
+    http.ConnectionClosed: (Transient, Reason.UNREACHABLE),
+    http.TlsFailed: (Permanent, Reason.TLS_FAILED),
+    http.ProtocolError: (Permanent, Reason.MALFORMED),
+    http.IncompleteBody: (Transient, Reason.TRUNCATED),
+    http.BodyTooLarge: (Permanent, Reason.TOO_LARGE),
+    http.TooManyRedirects: (Permanent, Reason.TOO_MANY_REDIRECTS),
+}
+_TRANSIENT_STATUSES = {
+    408: Reason.ORIGIN_ERROR,
+    425: Reason.ORIGIN_ERROR,
+    429: Reason.THROTTLED,
+    500: Reason.ORIGIN_ERROR,
+    502: Reason.ORIGIN_ERROR,
+    503: Reason.ORIGIN_ERROR,
+    504: Reason.ORIGIN_ERROR,
+}
+_PERMANENT_STATUSES = {
+    204: Reason.EMPTY,
+    205: Reason.EMPTY,
+    401: Reason.HOTLINK_REFUSED,
+    403: Reason.HOTLINK_REFUSED,
+    404: Reason.GONE,
+    410: Reason.GONE,
+    451: Reason.HOTLINK_REFUSED,
+}
+_FIRST_SERVER_ERROR = 500
+_LAST_SERVER_ERROR = 599
+
+
+def request_url(link: str) -> str:
+    """Return the absolute http or https URL, all ASCII, that a link stands for (`http.url.normalise`).
+
+    Raises:
+        Permanent: NOT_A_URL or PORT_REFUSED.
+    """
+    try:
+        return normalise(link)
+    except http.HttpError as error:
+        raise of_error(error) from error
+
+
+def proxies_of(environment: Mapping[str, str]) -> Proxies:
+    """Return the proxies that environment variables name (`http.connect.Proxies`); raises SettingsError."""
+    try:
+        return Proxies.from_environment(environment)
+    except http.HttpError as error:
+        raise of_error(error) from error
+
+
+def of_error(error: http.HttpError) -> RehostError:
+    """Return what an error of HTTP means for the link that was fetched; for the operator where only they can help."""
+    for kind in type(error).__mro__:
+        if kind in _HTTP_ERRORS:
+            meaning, reason = _HTTP_ERRORS[kind]
+            return meaning(reason, str(error))
+    if isinstance(error, http.InvalidProxy):
+        return SettingsError(str(error))
+    return (shortage(error.__cause__) if error.__cause__ else None) or OperatorError(str(error))
+
+
+def of_status(status: int, retry_after: float | None = None) -> VisitError | None:
+    """Return what a final status means for the link; None for 200 and 203, whose body may be the image.
+
+    Args:
+        status: as received; 206 and 304 are for the caller, which knows what it asked for.
+        retry_after: seconds that the response asks to wait, or None.
+    """
+    if status in {200, 203}:
+        return None
+    if status in _TRANSIENT_STATUSES:
+        reason = _TRANSIENT_STATUSES[status]
+        if status == 503 and retry_after is not None:  # noqa: PLR2004 - Service Unavailable
+            reason = Reason.THROTTLED
+        return Transient(reason, f"status {status}", retry_after=retry_after)
+    if status in _PERMANENT_STATUSES:
+        return Permanent(_PERMANENT_STATUSES[status], f"status {status}")
+    if _FIRST_SERVER_ERROR <= status <= _LAST_SERVER_ERROR:
+        return Permanent(Reason.ORIGIN_ERROR, f"status {status}")
+    return Permanent(Reason.UNEXPECTED_STATUS, f"status {status}")
+
+
+def retry_after_seconds(value: str | None, date: str | None, now: datetime) -> float | None:
+    """Return the seconds that a Retry-After asks to wait (RFC 9110, section 10.2.3); None if it asks for nothing.
+
+    More than a week counts as a week; no other place limits it.
+
+    Args:
+        value: of the field: whole seconds, or an HTTP date in one of the three forms of section 5.6.7.
+        date: of the response's Date field: a date is relative to it, as the origin's clock may be wrong.
+        now: our time, which replaces a missing Date.
+    """
+    text = (value or "").strip()
+    if text.isascii() and text.isdigit():
+        seconds = float(text[:12])
+    else:
+        until = _http_date(text)
+        if until is None:
+            return None
+        seconds = (until - (_http_date(date or "") or now)).total_seconds()
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

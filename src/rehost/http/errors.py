@@ -1,0 +1,91 @@
+"""What can go wrong between a URL and the body behind it, as one tree. The text of each error says what was seen.
+
+HttpError
+├── InvalidUrl                the text is no http or https URL
+│   └── PortRefused           its port belongs to another protocol
+├── InvalidProxy              an environment variable names a proxy that cannot be used
+├── AddressRefused            the address policy forbids every address of the host
+├── NameNotResolved           the resolver gave no answer
+│   └── NameNotFound          the resolver answered that the name has no address
+├── TooManyOpenFiles          the process may open no more sockets
+├── ConnectFailed             no connection, directly or through the proxy
+├── TlsFailed                 the certificate or the handshake is not acceptable
+├── ConnectionClosed          the connection ended before the head of a response was complete
+├── ProtocolError             the response breaks HTTP; the text says which rule
+│   └── InvalidRedirect       its Location leads to no http or https URL
+├── IncompleteBody            the connection, or the content coding, ended before the body did
+├── BodyTooLarge              the body is longer than its reader takes
+└── TooManyRedirects          more redirects than allowed, or a circle
+"""
+
+from __future__ import annotations
+
+
+class HttpError(Exception):
+    """Anything that this library raises on purpose, except ValueError for wrong arguments."""
+
+
+class InvalidUrl(HttpError):  # noqa: N818 - named after the fact, like all below
+    """The text is no http or https URL that may be requested."""
+
+
+class PortRefused(InvalidUrl):
+    """The URL's port belongs to another protocol (Fetch standard, section 2.9)."""
+
+
+class InvalidProxy(HttpError):  # noqa: N818
+    """An environment variable names a proxy that is no http or https URL."""
+
+
+class AddressRefused(HttpError):  # noqa: N818
+    """The address policy forbids every address of the host."""
+
+
+class NameNotResolved(HttpError):  # noqa: N818
+    """The resolver gave no answer; it may give one later."""
+
+
+class NameNotFound(NameNotResolved):
+    """The resolver answered that the name has no address."""
+
+
+class TooManyOpenFiles(HttpError):  # noqa: N818
+    """The process, or the machine, may open no more files and sockets (EMFILE, ENFILE)."""
+
+
+class ConnectFailed(HttpError):  # noqa: N818
+    """No connection could be made, directly or through the proxy."""
+
+
+class TlsFailed(HttpError):  # noqa: N818
+    """The certificate or the TLS handshake is not acceptable."""
+
+
+class ConnectionClosed(HttpError):  # noqa: N818
+    """The connection was closed, or broke, before the head of the response was complete."""
+
+
+class ProtocolError(HttpError):
+    """The response breaks a rule of HTTP, or of its content coding."""
+
+
+class InvalidRedirect(ProtocolError):  # noqa: N818
+    """The Location of a redirect leads to no http or https URL."""
+
+
+class IncompleteBody(HttpError):  # noqa: N818
+    """The connection, or the content coding, ended before the body did."""
+
+
+class BodyTooLarge(HttpError):  # noqa: N818
+    """The body is longer than its reader takes."""
+
+
+class TooManyRedirects(HttpError):  # noqa: N818
+    """More redirects than allowed, or a circle."""
+
+
+def printable(text: object) -> str:
+    """Return foreign text as an error may quote it: its first line, in ASCII, at most 120 characters."""
+    lines = str(text).splitlines() or [""]
+    return ascii(lines[0][:120])[1:-1]
