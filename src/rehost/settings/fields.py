@@ -127,7 +127,7 @@ class Settings:
         "IMAGE_DOWNLOAD_CONCURRENCY",
         10,
         whole(1, 1000),
-        "Maximum of requests in flight: of one command with all its workers, and to one host from all machines.",
+        "Maximum requests in flight: from one command with all its workers, and to one host from all machines.",
         unit="requests",
     )
     timeout_seconds: float = _setting(
@@ -142,7 +142,7 @@ class Settings:
         "IMAGE_DOWNLOAD_RETRY",
         3,
         whole(0, 100),
-        "Maximum of attempts during one visit, if another attempt may help; 0 and 1 both mean one.",
+        "Maximum number of attempts per visit, if another attempt may help; 0 and 1 both mean one.",
         unit="attempts",
         short="attempts",
     )
@@ -156,7 +156,7 @@ class Settings:
         "IMAGE_ALLOW_NETWORKS",
         (),
         NETWORKS,
-        "Networks that are not public, but to which links may lead.",
+        "Networks to which links may lead although they are not public.",
         says="(none)",
     )
     connect_to: tuple[ConnectTo, ...] = _setting(
@@ -174,13 +174,13 @@ class Settings:
         unit="bytes",
     )
     max_pixels: int = _setting(
-        "IMAGE_MAX_PIXELS", 50_000_000, whole(1, 10**12), "Maximum of width times height.", unit="pixels"
+        "IMAGE_MAX_PIXELS", 50_000_000, whole(1, 10**12), "Maximum width times height.", unit="pixels"
     )
     max_frames: int = _setting(
-        "IMAGE_MAX_FRAMES", 2000, whole(1, 10**6), "Maximum of frames in an animation.", unit="frames"
+        "IMAGE_MAX_FRAMES", 2000, whole(1, 10**6), "Maximum number of frames in an animation.", unit="frames"
     )
     max_redirects: int = _setting(
-        "IMAGE_MAX_REDIRECTS", 5, whole(0, 50), "Maximum of redirects in one attempt.", unit="hops"
+        "IMAGE_MAX_REDIRECTS", 5, whole(0, 50), "Maximum number of redirects per attempt.", unit="hops"
     )
     verify: str = _setting(
         "IMAGE_VERIFY",
@@ -214,7 +214,7 @@ class Settings:
         "IMAGE_MIN_FREE_BYTES",
         GIB,
         size(0, 1024 * TIB),
-        "Free disk space at which the run stops.",
+        "Disk space that must stay free; the run stops before it would be used.",
         unit="bytes",
     )
     lease_seconds: float = _setting(
@@ -252,7 +252,7 @@ class Settings:
         "IMAGE_DAILY_BUDGET",
         0,
         whole(0, 10**9),
-        "Maximum of requests to one host per UTC day, from all workers and runs; 0 means no limit.",
+        "Maximum number of requests to one host per UTC day, from all workers and runs; 0 means no limit.",
         unit="requests",
     )
     robots: bool = _setting(
@@ -284,7 +284,7 @@ class Settings:
 
     @property
     def attempts(self) -> int:
-        """Return the maximum of attempts during one visit, which is at least one."""
+        """Return the maximum number of attempts per visit, which is at least one."""
         return max(1, self.retry)
 
 

@@ -56,7 +56,7 @@ async def _read_status(settings: Settings, source: str | None, *, failed: bool) 
 
 @click.command(
     cls=SettingsCommand,
-    short_help="Show what a run would do, without any request.",
+    short_help="Show what a run would do, without making requests.",
     epilog="""\b
 Examples:
   rehost plan
@@ -78,7 +78,7 @@ def plan(
     as_json: bool,
     **settings_given: Any,  # noqa: ANN401 - click passes one argument per setting
 ) -> int:
-    """Show what a run would do, without any request.
+    """Show what a run would do, without making requests.
 
     This compares table, ledger and store: new rows, changed links, lost files. Like a run, it repairs at once what
     needs no request, such as a cleared column whose file is still there.
