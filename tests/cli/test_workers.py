@@ -15,10 +15,9 @@ import pytest
 from tests.fakes import FakeClock
 
 from rehost.cli.options import RunOptions
-from rehost.cli.workers import RELAY_SECONDS, Worker, WorkerSupervisor, combined, forked, relaying, shares
+from rehost.cli.workers import RELAY_SECONDS, Worker, WorkerSupervisor, forked, relaying, shares
 from rehost.errors import OperatorError
 from rehost.events import Planned, RunBegan, RunEnded
-from rehost.model import Reason
 from rehost.settings import Settings
 
 
@@ -40,19 +39,6 @@ def test_the_limit_of_one_host_is_that_of_the_whole_command():
 @pytest.mark.parametrize(("cores", "workers", "decoders"), [(8, 2, 4), (2, 4, 1), (7, 2, 3)])
 def test_decoders_are_divided_too(cores, workers, decoders):
     assert {share.settings.decode_processes for share in shares(Settings(), RunOptions(), workers, cores)} == {decoders}
-
-
-def test_results_add_up():
-    first = RunEnded("cases", 10, 1, 2, {Reason.GONE: 3}, 1, 4, 1000, 5.0, later=3, total_held=15, total_present=30)
-    second = RunEnded("cases", 20, 0, 0, {Reason.GONE: 1, Reason.DECOY: 2}, 0, 0, 500, 6.0, later=6, total_held=30,
-                      total_present=36, interrupted=True)  # fmt: skip
-
-    ended = combined([first, second], 7.5)
-
-    assert (ended.held, ended.unchanged, ended.adopted, ended.overtaken, ended.size) == (30, 1, 2, 1, 1500)
-    assert ended.failed == {Reason.GONE: 4, Reason.DECOY: 2}
-    assert ended.unveiled == 4
-    assert (ended.seconds, ended.later, ended.total_held, ended.interrupted) == (7.5, 6, 30, True)
 
 
 # --- forking

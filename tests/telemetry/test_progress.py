@@ -82,6 +82,12 @@ def test_links_deferred_with_their_host_count_as_failed():
     assert lines.getvalue().startswith("100% 9/9, ")
 
 
+async def becomes_true(condition):
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
 async def test_the_display_is_redrawn_while_nothing_is_visited(monkeypatch):
     monkeypatch.setattr(module, "TICK_SECONDS", 0.001)
     bar, lines, clock = Terminal(), io.StringIO(), FakeClock()
@@ -90,11 +96,11 @@ async def test_the_display_is_redrawn_while_nothing_is_visited(monkeypatch):
         show(planned(2))
         show(stored())
         drawn = len(bar.getvalue())
-        await asyncio.sleep(0.05)
+        await becomes_true(lambda: bar.getvalue()[drawn:].count("1/2") > 2)
     with progress(lines, clock, quiet=False) as show:
         show(planned(2))
         clock.advance(10)
-        await asyncio.sleep(0.05)
+        await becomes_true(lines.getvalue)
 
     assert bar.getvalue()[drawn:].count("1/2") > 2
     assert lines.getvalue() == "0% 0/2, 0.0 images/s, 0 B, 0 failed, ? left\n"

@@ -21,7 +21,6 @@ import pickle
 import signal
 import socket
 import sys
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -33,6 +32,7 @@ from rehost.clock import Clock
 from rehost.errors import OperatorError, shortage
 from rehost.events import Event, Listener, Planned, RunBegan, RunEnded, Visited
 from rehost.run.run import Run
+from rehost.run.stats import combined
 from rehost.settings import Settings
 from rehost.telemetry.log import log_event, logging_to, together
 from rehost.wiring.run import open_run
@@ -251,23 +251,6 @@ class WorkerSupervisor:
     def _fail(self, error: OperatorError) -> None:
         self._error = self._error or error
         self.stop()
-
-
-def combined(ends: Sequence[RunEnded], seconds: float) -> RunEnded:
-    """Return the result of a run by several processes; the totals are those that the last of them read."""
-    return replace(
-        ends[-1],
-        held=sum(each.held for each in ends),
-        unchanged=sum(each.unchanged for each in ends),
-        adopted=sum(each.adopted for each in ends),
-        failed=dict(sum((Counter(each.failed) for each in ends), Counter())),
-        overtaken=sum(each.overtaken for each in ends),
-        mended=sum(each.mended for each in ends),
-        unveiled=sum(each.unveiled for each in ends),
-        size=sum(each.size for each in ends),
-        seconds=seconds,
-        interrupted=any(each.interrupted for each in ends),
-    )
 
 
 # --- a worker

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from rehost.events import Event, HostDeferred, Planned, Recorded, RunEnded, Visited
 from rehost.model import Deferred, Reason, Refused, Stored, Unchanged
@@ -75,3 +76,17 @@ class RunStats:
                 self.failed[reason] += 1
             case _:
                 pass
+
+
+_SUMMED = ("held", "unchanged", "adopted", "overtaken", "mended", "unveiled", "size")
+
+
+def combined(ends: Sequence[RunEnded], seconds: float) -> RunEnded:
+    """Return the summary of a run by several processes, after so many seconds; totals are what the last one read."""
+    return replace(
+        ends[-1],
+        **{name: sum(getattr(each, name) for each in ends) for name in _SUMMED},
+        failed=dict(sum((Counter(each.failed) for each in ends), Counter())),
+        seconds=seconds,
+        interrupted=any(each.interrupted for each in ends),
+    )

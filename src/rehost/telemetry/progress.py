@@ -6,14 +6,13 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TextIO
 
 from tqdm import tqdm
 
 from rehost.clock import Clock
 from rehost.events import Event, HostDeferred, Listener, OriginPaused, Planned, RunEnded, Visited
-from rehost.model import Deferred, Refused
+from rehost.run.stats import RunStats
 from rehost.telemetry.format import count, duration, plain, share, size
 
 LINE_SECONDS = 10.0
@@ -23,52 +22,24 @@ USUAL_COLUMNS, USUAL_ROWS = 100, 24
 BAR = "{percentage:3.0f}% {bar:24} {n_fmt}/{total_fmt}, {rate_noinv_fmt}{postfix}, {remaining} left"
 
 
-@dataclass(slots=True)
-class SoFar:
-    """What has been visited so far."""
-
-    due: int = 0
-    visited: int = 0
-    failed: int = 0
-    size: int = 0
-
-    def add(self, event: Visited) -> None:
-        """Count one visit; of some links there are two: their decoy was unveiled, or their worker killed."""
-        self.visited += 1
-        self.due = max(self.due, self.visited)
-        self.size += event.size
-        self.failed += isinstance(event.outcome, Deferred | Refused)
-
-    def defer(self, event: HostDeferred) -> None:
-        """Count the links of a host that are not visited."""
-        self.visited += event.links
-        self.failed += event.links
-
-    def words(self) -> str:
-        """Return bytes and failures, as both displays show them."""
-        return f"{size(self.size)}, {count(self.failed)} failed"
-
-
 class Bar:
     """A bar that redraws itself in place."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._tally = SoFar()
+        self._stats = RunStats()
         self._bar: tqdm[None] | None = None
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
+        self._stats.add(event)
         match event:
             case Planned():
-                self._tally.due += event.due
                 self._open()
-            case Visited() if self._bar is not None:
-                self._tally.add(event)
-                self._move(1)
-            case HostDeferred() if self._bar is not None:
-                self._tally.defer(event)
-                self._move(event.links)
+            case Visited() | HostDeferred() if self._bar is not None:
+                self._bar.total = self._stats.due
+                self._bar.set_postfix_str(_received_and_failed(self._stats), refresh=False)
+                self._bar.update(self._stats.visited - self._bar.n)
             case OriginPaused() if self._bar is not None:
                 tqdm.write(pause_line(event), file=self._stream)
             case _:
@@ -79,35 +50,29 @@ class Bar:
         if self._bar is not None:
             self._bar.refresh()
 
-    def _move(self, links: int) -> None:
-        assert self._bar is not None
-        self._bar.total = self._tally.due
-        self._bar.set_postfix_str(self._tally.words(), refresh=False)
-        self._bar.update(links)
-
     def close(self) -> None:
         """Leave the bar on the terminal as it is."""
         if self._bar is not None:
             self._bar.close()
 
     def _open(self) -> None:
-        if self._bar is None and self._tally.due:
+        if self._bar is not None:
+            self._bar.total = self._stats.due
+            self._bar.refresh()
+        elif self._stats.due:
             columns, rows = _shape(self._stream)
             tqdm.monitor_interval = 0  # without tqdm's own thread: events and ticks redraw the bar
             self._bar = tqdm(
-                total=self._tally.due,
+                total=self._stats.due,
                 file=self._stream,
                 unit=" images",
                 bar_format=BAR,
-                postfix=self._tally.words(),
+                postfix=_received_and_failed(self._stats),
                 dynamic_ncols=columns is None,
                 ncols=columns,
                 nrows=rows,
                 smoothing=0.0,  # the mean of the whole run, so that the time left is right after a lull
             )
-        elif self._bar is not None:
-            self._bar.total = self._tally.due
-            self._bar.refresh()
 
 
 def _shape(stream: TextIO) -> tuple[int | None, int | None]:
@@ -126,41 +91,42 @@ class Lines:
     def __init__(self, stream: TextIO, clock: Clock) -> None:
         self._stream = stream
         self._clock = clock
-        self._tally = SoFar()
+        self._stats = RunStats()
         self._started = self._printed = clock.monotonic()
 
     def __call__(self, event: Event) -> None:
         """Count one event, and print a line if ten seconds have passed."""
+        self._stats.add(event)
         match event:
-            case Planned():
-                self._tally.due += event.due
             case Visited():
-                self._tally.add(event)
                 self.tick()
-            case HostDeferred():
-                self._tally.defer(event)
             case OriginPaused():
                 print(pause_line(event), file=self._stream, flush=True)
-            case RunEnded() if self._tally.visited:
-                print(self._line(), file=self._stream, flush=True)
+            case RunEnded() if self._stats.visited:
+                self._print()
             case _:
                 pass
 
     def tick(self) -> None:
         """Print a line if ten seconds have passed, even if nothing was visited."""
-        if self._tally.due and self._clock.monotonic() - self._printed >= LINE_SECONDS:
+        if self._stats.due and self._clock.monotonic() - self._printed >= LINE_SECONDS:
             self._printed = self._clock.monotonic()
-            print(self._line(), file=self._stream, flush=True)
+            self._print()
 
     def close(self) -> None:
         """Do nothing; the last line stands."""
 
-    def _line(self) -> str:
-        tally = self._tally
-        rate = tally.visited / max(self._clock.monotonic() - self._started, 1e-9)
-        left = duration(max(0, tally.due - tally.visited) / rate) if rate else "?"
-        done = f"{count(tally.visited)}/{count(tally.due)}"
-        return f"{share(tally.visited, tally.due)} {done}, {rate:.1f} images/s, {tally.words()}, {left} left"
+    def _print(self) -> None:
+        stats = self._stats
+        rate = stats.visited / max(self._clock.monotonic() - self._started, 1e-9)
+        left = duration(max(0, stats.due - stats.visited) / rate) if rate else "?"
+        done = f"{share(stats.visited, stats.due)} {count(stats.visited)}/{count(stats.due)}"
+        line = f"{done}, {rate:.1f} images/s, {_received_and_failed(stats)}, {left} left"
+        print(line, file=self._stream, flush=True)
+
+
+def _received_and_failed(stats: RunStats) -> str:
+    return f"{size(stats.size)}, {count(stats.failed.total())} failed"
 
 
 def pause_line(event: OriginPaused) -> str:
