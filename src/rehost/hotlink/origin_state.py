@@ -1,18 +1,19 @@
 """What this process knows of one origin: its Referer rule, how far the rule is trusted, and what learning may cost yet.
 
-                  accept              refuse              confirm_rule
-    UNKNOWN ───────────────► TRUSTED ─────────► DOUBTED ───────────────► CONFIRMED
-     │   ▲                     ▲                │  │  │                      │
-     │   └──────── forget ─────┼────────────────┘  │  │                      │
-     │                         ├───── accept ──────┘  │                      │
-     │                         ├───── accept ─────────┼──────────────────────┘
-     │                         │ accept               │ rest
-     └──────── rest ───────► RESTING ◄────────────────┘
+    UNKNOWN ──accept──► TRUSTED ──refuse──► DOUBTED ──confirm_rule──► CONFIRMED
+       ▲                   ▲                 │   │                        │
+       └────── forget ─────┼─────────────────┘◄──┼──────── forget ────────┘
+                           └──accept── RESTING ◄─┴─ rest
 
-`take_rule` leads from any state to TRUSTED, or where another worker has forgotten the rule back to UNKNOWN or RESTING.
+    accept        any -> TRUSTED                   a link gave an image
+    refuse        TRUSTED, RESTING -> DOUBTED      a link was refused; a CONFIRMED origin stays so
+    confirm_rule  DOUBTED -> CONFIRMED             a link that worked still works: the refused links are at fault
+    forget        DOUBTED, CONFIRMED -> UNKNOWN    it works no longer: the chain is tried again at once
+    rest          UNKNOWN, DOUBTED -> RESTING      nothing works any more, or the origin cannot be checked
+    take_rule     any -> TRUSTED                   another worker learned a rule; -> UNKNOWN, RESTING if it forgot ours
 
-Apart from its state an origin is settled or not. Until two links gave different images, its links are asked for one at
-a time, so that what the first one teaches is known to the second.
+Apart from that an origin is settled or not. Until two links gave different images, its links are asked for one at a
+time, so that what the first one teaches is known to the second.
 """
 
 from __future__ import annotations
@@ -69,11 +70,11 @@ class LearnedElsewhere(Exception):  # noqa: N818 - not an error: another worker 
 class OriginTrust(Enum):
     """How far an origin's rule is trusted."""
 
-    UNKNOWN = auto()  # no link has given an image under a rule that holds
-    TRUSTED = auto()  # the last link that was asked for gave an image
-    DOUBTED = auto()  # links in a row are refused: their fault, or the origin has changed
-    CONFIRMED = auto()  # links in a row are refused, but one that worked still works: it is the links' fault
-    RESTING = auto()  # it worked once and refuses everything now: it is left alone, then learned again
+    UNKNOWN = auto()  # no rule has given an image
+    TRUSTED = auto()  # the last link gave an image
+    DOUBTED = auto()  # links in a row are refused: they are at fault, or the origin has changed
+    CONFIRMED = auto()  # links in a row are refused, and they are at fault
+    RESTING = auto()  # it worked once and refuses everything now: left alone, then learned again
 
 
 @dataclass(slots=True)
