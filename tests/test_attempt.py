@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehost.attempt import FIRST_ATTEMPT_WAIT, LONGEST_ATTEMPT_WAIT, ImageFetcher, VisitLog, attempt_wait
+from rehost.attempt import FIRST_ATTEMPT_WAIT, LONGEST_ATTEMPT_WAIT, ImageFetcher, Postponed, VisitLog, attempt_wait
 from rehost.clock import Clock
 from rehost.errors import Transient
 from rehost.hosts.scheduler import HostPaused
@@ -23,8 +23,8 @@ from tests.origin import Origin
 HOST = "pics.example"
 
 
-class Turns:
-    """Gives a number of turns; then something else happens."""
+class Slots:
+    """Gives a number of slots; then something else happens."""
 
     def __init__(self, number, instead=None):
         self.left = number
@@ -42,18 +42,20 @@ class RestlessClock(Clock):
     """A clock whose sleeps end at once, or never."""
 
     def __init__(self, *, is_endless=False):
+        self.slept = []
         self.is_waited_for = asyncio.Event()
         self._is_endless = is_endless
 
-    async def sleep(self, seconds):  # noqa: ARG002 - however long
+    async def sleep(self, seconds):
+        self.slept.append(seconds)
         self.is_waited_for.set()
         if self._is_endless:
             await asyncio.Event().wait()
 
 
 @asynccontextmanager
-async def fetching_cut_image(folder, turns, clock, attempts=3):
-    """Yield the fetch of an image whose body is cut in the first attempt, and what lists the spools on disk."""
+async def fetching(folder, scheduler, clock, attempts=3, *, behaviour="cut-once", log=None):
+    """Yield the fetch of an image, by default one whose first body is cut, and a function that lists the spools."""
     verifier = ImageVerifier(
         verify="structure",
         max_pixels=1 << 24,
@@ -65,26 +67,26 @@ async def fetching_cut_image(folder, turns, clock, attempts=3):
     )
     with Origin() as origin:
         async with fetcher_to(origin) as fetcher, verifier, LocalStore(folder, clock=clock, min_free_bytes=0) as store:
-            images = ImageFetcher(fetcher, verifier, store, turns, clock, Random(1), attempts)
+            images = ImageFetcher(fetcher, verifier, store, scheduler, clock, Random(1), attempts)
             spools = store.spool().parent
-            fetching = images.fetch(origin.url("cut-once", host=HOST), None, VisitLog(HOST))
-            yield fetching, lambda: list(spools.iterdir())
+            fetch = images.fetch(origin.url(behaviour, host=HOST), None, log or VisitLog(HOST))
+            yield fetch, lambda: list(spools.iterdir())
 
 
 async def test_partial_body_is_removed_when_the_host_is_paused_before_the_next_attempt(tmp_path):
     async def pause(host):
         raise HostPaused(host)
 
-    async with fetching_cut_image(tmp_path, Turns(1, pause), RestlessClock()) as (fetching, left):
+    async with fetching(tmp_path, Slots(1, pause), RestlessClock()) as (fetch, left):
         with pytest.raises(HostPaused):
-            await fetching
+            await fetch
         assert left() == []
 
 
 async def test_partial_body_is_removed_when_the_visit_is_cancelled_between_two_attempts(tmp_path):
     clock = RestlessClock(is_endless=True)
-    async with fetching_cut_image(tmp_path, Turns(2), clock) as (fetching, left):
-        visit = asyncio.create_task(fetching)
+    async with fetching(tmp_path, Slots(2), clock) as (fetch, left):
+        visit = asyncio.create_task(fetch)
         await asyncio.wait_for(clock.is_waited_for.wait(), 10)
         assert len(left()) == 1
         visit.cancel()
@@ -94,16 +96,52 @@ async def test_partial_body_is_removed_when_the_visit_is_cancelled_between_two_a
 
 
 async def test_partial_body_is_removed_after_the_last_attempt(tmp_path):
-    async with fetching_cut_image(tmp_path, Turns(1), RestlessClock(), attempts=1) as (fetching, left):
+    async with fetching(tmp_path, Slots(1), RestlessClock(), attempts=1) as (fetch, left):
         with pytest.raises(Transient):
-            await fetching
+            await fetch
         assert left() == []
 
 
 async def test_partial_body_becomes_the_image(tmp_path):
-    async with fetching_cut_image(tmp_path, Turns(2), RestlessClock()) as (fetching, left):
-        download, _ = await fetching
+    async with fetching(tmp_path, Slots(2), RestlessClock()) as (fetch, left):
+        download, _ = await fetch
         assert left() == [download.spool]
+
+
+async def test_first_attempt_that_fails_is_postponed_if_other_links_may_come_first(tmp_path):
+    clock, log = RestlessClock(), VisitLog(HOST, may_postpone=True)
+    async with fetching(tmp_path, Slots(3), clock, behaviour="fails", log=log) as (fetch, left):
+        with pytest.raises(Postponed) as caught:
+            await fetch
+
+        assert caught.value.until <= clock.monotonic() + FIRST_ATTEMPT_WAIT
+        assert (log.attempts, clock.slept, left()) == (1, [], [])
+
+
+async def test_partial_body_is_resumed_at_once_though_other_links_may_come_first(tmp_path):
+    log = VisitLog(HOST, may_postpone=True)
+    async with fetching(tmp_path, Slots(2), RestlessClock(), log=log) as (fetch, _):
+        await fetch
+
+        assert log.attempts == 2
+
+
+async def test_only_attempt_is_never_postponed(tmp_path):
+    log = VisitLog(HOST, may_postpone=True)
+    async with fetching(tmp_path, Slots(1), RestlessClock(), attempts=1, behaviour="fails", log=log) as (fetch, _):
+        with pytest.raises(Transient):
+            await fetch
+
+
+async def test_postponed_visit_resumes_with_its_second_attempt_when_its_wait_is_over(tmp_path):
+    clock = RestlessClock()
+    log = VisitLog(HOST, may_postpone=True, postponed=Postponed(clock.monotonic() + 7.0))
+    async with fetching(tmp_path, Slots(2), clock, behaviour="fails", log=log) as (fetch, _):
+        with pytest.raises(Transient):
+            await fetch
+
+        assert log.attempts == 3
+        assert clock.slept[0] == pytest.approx(7.0, abs=5.0)
 
 
 @given(st.integers(1, 50), st.integers())
