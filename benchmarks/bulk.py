@@ -1,4 +1,4 @@
-"""The first operator's workload, as fast as it goes: against what else holds pictures in bulk."""
+"""Copy the first operator's workload at full speed, compared with other bulk downloaders."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tests.postgres import Postgres
 
-from arena import catalogue, checks, installing, origin, peers, place, report, workload
-from arena.rounds import Side, compete
+from harness import catalogue, checks, install, options, origin, peers, report, workload
+from harness.rounds import Side, run_rounds
 
 WORKLOADS = {"400KB": (6141, 400_000), "10KB": (20_000, 10_000)}
 ONE, BOTH = ("rehost, 1 process",), ("rehost, 1 process", "rehost, 2 processes")
@@ -21,7 +21,7 @@ Prepare = Callable[[Path], Sequence[str]]
 
 @dataclass(frozen=True)
 class Setup:
-    """One kind of the work."""
+    """One variant of the workload."""
 
     workload: str
     tls: bool
@@ -29,13 +29,13 @@ class Setup:
     concurrency: int
 
     def __str__(self) -> str:
-        """Return its name, as result files have it."""
+        """Return the variant's name in result files."""
         return f"{self.workload}-{'tls' if self.tls else 'plain'}-{self.concurrency}-{self.verify}"
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A figure of issue 6: the best of ours over theirs."""
+class Target:
+    """A target: our best median divided by a peer's."""
 
     ours: Sequence[str]
     theirs: str
@@ -45,46 +45,48 @@ class Wanted:
 
 FIGURES = {
     ("400KB", False, "structure"): [
-        Wanted(ONE, "plain script", "wall", 1.0),
-        Wanted(ONE, "plain script", "cpu", 1.1),
-        Wanted(BOTH, "plain script", "wall", 0.7),
-        Wanted(ONE, "img2dataset, files as they are", "wall", 0.4),
-        Wanted(ONE, "img2dataset, files as they are", "cpu", 0.3),
-        Wanted(ONE, "Scrapy FilesPipeline", "wall", 0.25),
-        Wanted(ONE, "Scrapy FilesPipeline", "cpu", 0.3),
-        Wanted(BOTH, "aria2c", "wall", 1.1),
-        Wanted(BOTH, "curl", "wall", 2.0),
+        Target(ONE, "plain script", "wall", 1.0),
+        Target(ONE, "plain script", "cpu", 1.1),
+        Target(BOTH, "plain script", "wall", 0.7),
+        Target(ONE, "img2dataset, files as they are", "wall", 0.4),
+        Target(ONE, "img2dataset, files as they are", "cpu", 0.3),
+        Target(ONE, "Scrapy FilesPipeline", "wall", 0.25),
+        Target(ONE, "Scrapy FilesPipeline", "cpu", 0.3),
+        Target(BOTH, "aria2c", "wall", 1.1),
+        Target(BOTH, "curl", "wall", 2.0),
     ],
-    ("400KB", True, "structure"): [Wanted(BOTH, "curl", "wall", 1.7)],
+    ("400KB", True, "structure"): [Target(BOTH, "curl", "wall", 1.7)],
     ("10KB", False, "structure"): [
-        Wanted(BOTH, "aria2c", "wall", 0.9),
-        Wanted(BOTH, "plain script", "wall", 0.4),
+        Target(BOTH, "aria2c", "wall", 0.9),
+        Target(BOTH, "plain script", "wall", 0.4),
     ],
     ("400KB", False, "decode"): [
-        Wanted(BOTH, "Scrapy ImagesPipeline", "wall", 0.35),
-        Wanted(BOTH, "img2dataset", "wall", 0.7),
+        Target(BOTH, "Scrapy ImagesPipeline", "wall", 0.35),
+        Target(BOTH, "img2dataset", "wall", 0.7),
     ],
 }
 MEMORY = 150  # MB, the main process
 
 
 def main() -> None:
-    """Run the benchmark that the command line asks for."""
-    parser = place.options(__doc__ or "")
+    """Run the variants that the command line selects."""
+    parser = options.parser(__doc__ or "")
     parser.add_argument("--workload", choices=WORKLOADS, default="400KB")
     parser.add_argument("--tls", action="store_true")
-    parser.add_argument("--concurrency", type=int, default=10, help="pictures at a time (10 and 32 are of interest)")
+    parser.add_argument(
+        "--concurrency", type=int, default=10, help="pictures in flight (default 10; 32 is of interest too)"
+    )
     parser.add_argument("--verify", choices=("structure", "decode"), default="structure")
-    parser.add_argument("--all", action="store_true", help="all that figures are wanted of, one result each")
-    parser.add_argument("--every", action="store_true", help="all kinds that there are, one result each")
-    parser.add_argument("--only", nargs="*", help="sides to run, by the beginning of their names")
+    parser.add_argument("--all", action="store_true", help="every variant that has targets, one result each")
+    parser.add_argument("--every", action="store_true", help="every variant, one result each")
+    parser.add_argument("--only", nargs="*", help="run only the sides whose names begin so")
     arguments = parser.parse_args()
     for setup in setups(arguments):
         run(setup, arguments)
 
 
 def setups(arguments: argparse.Namespace) -> list[Setup]:
-    """Return what is asked for."""
+    """Return the selected variants."""
     if arguments.every:
         kinds = product(WORKLOADS, (False, True), ("structure", "decode"), (10, 32))
         return [Setup(*kind) for kind in kinds]
@@ -94,19 +96,19 @@ def setups(arguments: argparse.Namespace) -> list[Setup]:
 
 
 def run(setup: Setup, arguments: argparse.Namespace) -> None:
-    """Let all sides do one kind of the work, and publish what came of it."""
+    """Run one variant on all sides, and publish the result."""
     count, mean = WORKLOADS[setup.workload]
     count = round(count * arguments.scale)
-    with place.workplace(arguments.folder, 3 * count * mean, 6 * count) as ground:
-        paths = workload.make(ground / "origin", count, mean)
+    with options.work_folder(arguments.folder, 3 * count * mean, 6 * count) as folder:
+        paths = workload.make(folder / "origin", count, mean)
         size = sum(path.stat().st_size for path in paths)
-        with origin.serving(ground / "origin") as server, catalogue.postgresql() as postgres:
-            urls = [server.url(str(path.relative_to(ground / "origin")), tls=setup.tls) for path in paths]
+        with origin.serving(folder / "origin") as server, catalogue.postgresql() as postgres:
+            urls = [server.url(str(path.relative_to(folder / "origin")), tls=setup.tls) for path in paths]
             job = peers.Job(urls, setup.concurrency, server.authority if setup.tls else None)
             sides = [*ours(setup, job, postgres, paths), *theirs(setup, job, postgres, paths)]
             if arguments.only:
                 sides = [side for side in sides if side.name.startswith(tuple(arguments.only))]
-            compete(sides, ground, arguments.rounds)
+            run_rounds(sides, folder, arguments.rounds)
     title = f"bulk {setup}: {count} pictures, {size / 1e6:.0f} MB, medians of {arguments.rounds}"
     table = report.table(sides, pictures=count, size=size, ours=BOTH)
     name = f"bulk-{setup}-whole" if arguments.scale == 1 else f"bulk-{setup}"
@@ -114,7 +116,7 @@ def run(setup: Setup, arguments: argparse.Namespace) -> None:
 
 
 def goals(setup: Setup, sides: Sequence[Side]) -> list[report.Goal]:
-    """Return the figures that are wanted of this kind of the work."""
+    """Return the targets of this variant and what was measured."""
     wanted = FIGURES.get((setup.workload, setup.tls, setup.verify), [])
     found = [
         report.Goal(
@@ -129,12 +131,12 @@ def goals(setup: Setup, sides: Sequence[Side]) -> list[report.Goal]:
 
 
 def trust(job: peers.Job) -> dict[str, str]:
-    """Return the variables by which a side is told of the CA."""
+    """Return the environment variables that make a side trust the CA."""
     return {"SSL_CERT_FILE": str(job.authority), "REQUESTS_CA_BUNDLE": str(job.authority)} if job.authority else {}
 
 
 def ours(setup: Setup, job: peers.Job, postgres: Postgres, paths: Sequence[Path]) -> list[Side]:
-    """Return rehost's sides."""
+    """Return the sides of rehost."""
     told = catalogue.settings(postgres, concurrency=setup.concurrency, verify=setup.verify)
     check = checks.both(
         partial(checks.same_bytes, checks.digests(paths)), lambda _folder: catalogue.unwritten(postgres)
@@ -151,12 +153,12 @@ def ours(setup: Setup, job: peers.Job, postgres: Postgres, paths: Sequence[Path]
 
 
 def theirs(setup: Setup, job: peers.Job, postgres: Postgres, paths: Sequence[Path]) -> list[Side]:
-    """Return the peers; against the decoding mode only those who decode."""
+    """Return the peers; for the decoding mode only those that decode."""
     decodes = setup.verify == "decode"
     same = partial(checks.same_bytes, checks.digests(paths))
     check = partial(checks.as_many, len(paths)) if decodes else same
-    images, images_trouble = installing.python_peer("img2dataset")
-    spiders, spiders_trouble = installing.python_peer("scrapy", "pillow")
+    images, images_trouble = install.python_peer("img2dataset")
+    spiders, spiders_trouble = install.python_peer("scrapy", "pillow")
     if decodes:
         img2dataset, scrapy = "img2dataset", "Scrapy ImagesPipeline"
     else:
@@ -175,7 +177,7 @@ def theirs(setup: Setup, job: peers.Job, postgres: Postgres, paths: Sequence[Pat
 
     written = checks.both(same, lambda _folder: catalogue.unwritten(postgres))
     programs = [
-        Side(name, partial(getattr(peers, name), job), same, trouble=installing.missing(name))
+        Side(name, partial(getattr(peers, name), job), same, trouble=install.missing(name))
         for name in ("curl", "wget2", "aria2c")
     ]
     return [Side("plain script", plain, written), *programs, *sides]

@@ -1,7 +1,7 @@
-"""An origin that takes 50 to 500 ms to each answer: how near a run comes to what its pace allows.
+"""Copy from an origin that takes 50 to 500 ms for each answer, and compare with the ideal time.
 
-The ideal is the sum of all answer times over the requests at a time. The origin's rule (its own Referer) and its pace
-are learned beforehand, on links that are not counted.
+The ideal is the sum of all answer times divided by the requests in flight. The origin's rule (its own Referer) and
+its pace are learned before the timing, on links that do not count.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 
 from tests.postgres import Postgres
 
-from arena import catalogue, checks, hosts, peers, place, report, workload
-from arena.measuring import plain
-from arena.rounds import Side, compete
-from arena.slow_origin import delay
+from harness import catalogue, checks, options, peers, report, slow_hosts, workload
+from harness.measuring import plain
+from harness.rounds import Side, run_rounds
+from harness.slow_origin import delay
 
 LINKS, SIZE = 6141, 20_000
 HOST = "pictures.bench.test"
@@ -27,17 +27,17 @@ WANTED = 1.05
 
 def main() -> None:
     """Run the benchmark."""
-    parser = place.options(__doc__ or "")
-    parser.add_argument("--concurrency", type=int, default=10, help="requests at a time (default 10)")
+    parser = options.parser(__doc__ or "")
+    parser.add_argument("--concurrency", type=int, default=10, help="requests in flight (default 10)")
     arguments = parser.parse_args()
     count, first = round(LINKS * arguments.scale), 8 * arguments.concurrency
-    with place.workplace(arguments.folder, 3 * (count + first) * SIZE) as ground:
-        paths = workload.make(ground / "origin", count + first, SIZE)
-        with hosts.serving(ground / "origin") as server, catalogue.postgresql() as postgres:
+    with options.work_folder(arguments.folder, 3 * (count + first) * SIZE) as folder:
+        paths = workload.make(folder / "origin", count + first, SIZE)
+        with slow_hosts.serving(folder / "origin") as server, catalogue.postgresql() as postgres:
             urls = [server.url(HOST, "whole", path) for path in paths]
             job = peers.Job(urls[first:], arguments.concurrency, None)
             sides = [ours(server, postgres, job, urls[:first], paths), curl(server, job, paths[first:])]
-            compete(sides, ground, arguments.rounds)
+            run_rounds(sides, folder, arguments.rounds)
     ideal = sum(delay(int(path.stem)) for path in paths[first:]) / arguments.concurrency
     lines = [
         f"| {side.name} | {side.median('wall'):.2f} | {side.median('wall') / ideal:.3f} | {side.median('cpu'):.2f} |"
@@ -56,12 +56,14 @@ def main() -> None:
             "peak memory of the main process", 150, run.median("main") / 1e6 if run.has_figures() else None, " MB"
         ),
     ]
-    title = f"latency: {count} links, {arguments.concurrency} at a time, medians of {arguments.rounds}"
+    title = f"latency: {count} links, {arguments.concurrency} in flight, medians of {arguments.rounds}"
     report.publish(arguments.results, f"latency-{arguments.concurrency}", title, table, report.goals(goals))
 
 
-def ours(server: hosts.Hosts, postgres: Postgres, job: peers.Job, first: Sequence[str], paths: Sequence[Path]) -> Side:
-    """Return rehost's side; `first` are the links that it learns from."""
+def ours(
+    server: slow_hosts.Hosts, postgres: Postgres, job: peers.Job, first: Sequence[str], paths: Sequence[Path]
+) -> Side:
+    """Return the side of rehost; it learns the rule from the links in `first`."""
     told = catalogue.settings(
         postgres, concurrency=job.concurrency, IMAGE_CONNECT_TO=server.connect_to("dead.bench.test")
     )
@@ -78,8 +80,8 @@ def ours(server: hosts.Hosts, postgres: Postgres, job: peers.Job, first: Sequenc
     return Side("rehost", prepare, checks.both(same, lambda _folder: catalogue.unwritten(postgres)), told)
 
 
-def curl(server: hosts.Hosts, job: peers.Job, paths: Sequence[Path]) -> Side:
-    """Return curl, which is told the rule."""
+def curl(server: slow_hosts.Hosts, job: peers.Job, paths: Sequence[Path]) -> Side:
+    """Return the side of curl, which gets the right Referer."""
 
     def prepare(folder: Path) -> Sequence[str]:
         options = ["--connect-to", f"{HOST}:80:127.0.0.1:{server.port}", "--referer", PAGE]

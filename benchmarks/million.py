@@ -1,7 +1,7 @@
-"""A million rows: noting them, going on where a run stopped, finding what changed, having nothing to do.
+"""A million rows: record them, continue a stopped run, find changes, and have nothing to do.
 
-First as whole programs, with their memory over time; then the ledger's statements one by one. Rows that are not held
-wait for a later turn, as refused links do. `--files` adds the run over as many copies as there are rows.
+First with whole programs and their memory over time, then each statement of the ledger. Rows that are not held wait
+for a later run, as refused links do. `--files` adds a run with a copy for each row.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pathlib import Path
 
 from tests.postgres import Postgres
 
-from arena import catalogue, checks, origin, place, report, workload
-from arena.ledger_parts import HOLD, HOSTS, POINT
-from arena.measuring import Figures, last_words, measure, plain
+from harness import catalogue, checks, options, origin, report, workload
+from harness.ledger_statements import HOLD, HOSTS, POINT
+from harness.measuring import Figures, last_words, measure, plain
 
 ROWS, FEW = 1_000_000, 6141
-RESUMED, SIZE = 20_000, 10_000  # pictures that the resumed run still has to fetch
+RESUMED, SIZE = 20_000, 10_000  # pictures left for the continued run
 LINKS_OF_A_FILE = 60_000  # ext4 takes 65,000
 WAIT = (
     "UPDATE rehost_links SET state = 'refused', reason = 'gone', attempts = 1, due_at = now() + interval '14 days'"
@@ -34,22 +34,22 @@ FEW_WORDS, MANY_WORDS, FILES_WORDS = "few rows, nothing to do", "nothing to do",
 
 @dataclass
 class Trial:
-    """All steps, round after round."""
+    """All steps, in each round."""
 
     postgres: Postgres
-    ground: Path
-    told: dict[str, str]
+    folder: Path
+    environment: dict[str, str]
     urls: Sequence[str]
     pictures: Sequence[Path]
     steps: dict[str, list[Figures]] = field(default_factory=dict)
     parts: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
 
     def step(self, name: str, verb: str, store: Path, expected: str, *, counts: bool) -> None:
-        """Measure one program; end where what the database says afterwards is not as expected."""
+        """Measure one program; exit if the database is not as expected afterwards."""
         self.postgres.run("CHECKPOINT")
         store.mkdir(exist_ok=True)
-        command = [catalogue.REHOST, verb, "--base", str(self.ground)]
-        figures = measure(command, store, {**self.told, "IMAGE_STORAGE_DIR": str(store)})
+        command = [catalogue.REHOST, verb, "--base", str(self.folder)]
+        figures = measure(command, store, {**self.environment, "IMAGE_STORAGE_DIR": str(store)})
         sys.stderr.write(f"{name}: {figures.wall:.2f} s\n")
         found = self.sql("SELECT string_agg(state || ' ' || n, ', ' ORDER BY state) FROM"
                          " (SELECT state, count(*) AS n FROM rehost_links GROUP BY state) AS states")  # fmt: skip
@@ -63,53 +63,53 @@ class Trial:
         return self.postgres.run(statement, catalogue.DATABASE, seconds=1800)
 
     def fill(self, urls: Sequence[str]) -> None:
-        """Make the database anew with these links."""
+        """Create the database again with these links."""
         catalogue.fresh_table(self.postgres, catalogue.on(catalogue.PAGE, urls))
 
     def hold_all(self) -> None:
-        """Make every link held, as a long first run leaves it."""
+        """Mark every link as held, as a long first run leaves it."""
         self.sql(HOLD)
         self.sql(POINT)
-        self.sql("VACUUM ANALYZE")  # what autovacuum does by and by
+        self.sql("VACUUM ANALYZE")  # autovacuum does this in time
 
     def few(self, *, counts: bool) -> None:
-        """Let a run over few rows find nothing to do."""
+        """Run over a few rows with nothing to do."""
         self.fill(self.urls[:FEW])
-        subprocess.run([catalogue.REHOST, "plan"], env={**plain(os.environ), **self.told}, cwd=self.ground,
+        subprocess.run([catalogue.REHOST, "plan"], env={**plain(os.environ), **self.environment}, cwd=self.folder,
                        stdout=subprocess.DEVNULL, check=True)  # fmt: skip
         self.hold_all()
         few = min(FEW, len(self.urls))
-        self.step(FEW_WORDS, "run", tree(self.ground / "few", few), f"held {few}", counts=counts)
+        self.step(FEW_WORDS, "run", tree(self.folder / "few", few), f"held {few}", counts=counts)
 
     def many(self, *, counts: bool) -> None:
-        """Note all rows, go on with some, find changes, have nothing to do."""
+        """Record all rows, continue with some, find changes, and have nothing to do."""
         rows, some = len(self.urls), len(self.pictures)
-        store = self.ground / "store"
+        store = self.folder / "store"
         self.fill(self.urls)
-        self.step("note all rows (plan)", "plan", store, f"wanted {rows}", counts=counts)
+        self.step("record all rows (plan)", "plan", store, f"wanted {rows}", counts=counts)
         self.sql(WAIT.format(first=some))
         self.sql("VACUUM ANALYZE")
         after = f"held {some}, refused {rows - some}"
-        self.step(f"go on with the last {some} of them", "run", store, after, counts=counts)
+        self.step(f"continue with the last {some} of them", "run", store, after, counts=counts)
         if wrong := checks.same_bytes(checks.digests(self.pictures), store):
             sys.exit(wrong)
         self.step(MANY_WORDS, "run", store, after, counts=counts)
         chosen = f"case_id <= {some} AND case_id % {some // 100} = 0"
         self.sql(f"UPDATE ad_cases SET main_image = main_image || '?2' WHERE {chosen}")
-        self.step("find 100 changed links and fetch them", "run", store, after, counts=counts)
+        self.step("find and fetch 100 changed links", "run", store, after, counts=counts)
 
     def files(self, *, counts: bool) -> None:
-        """Let a run over all copies find nothing to do."""
+        """Run over all copies with nothing to do."""
         self.sql("UPDATE rehost_links SET due_at = 'infinity', reason = NULL")
         self.hold_all()
         rows = len(self.urls)
-        self.step(FILES_WORDS, "run", tree(self.ground / "all", rows), f"held {rows}", counts=counts)
+        self.step(FILES_WORDS, "run", tree(self.folder / "all", rows), f"held {rows}", counts=counts)
 
     def one_by_one(self, *, counts: bool) -> None:
-        """Measure the ledger's statements."""
+        """Measure each statement of the ledger."""
         self.postgres.drop_database(catalogue.DATABASE)
         self.postgres.create_database(catalogue.DATABASE)
-        program = Path(__file__).parent / "arena" / "ledger_parts.py"
+        program = Path(__file__).parent / "harness" / "ledger_statements.py"
         command = [sys.executable, program, self.postgres.url(catalogue.DATABASE), str(len(self.urls))]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
@@ -119,37 +119,37 @@ class Trial:
 
 def main() -> None:
     """Run the benchmark."""
-    parser = place.options(__doc__ or "")
-    parser.add_argument("--files", action="store_true", help="a folder and a file for each row as well")
+    parser = options.parser(__doc__ or "")
+    parser.add_argument("--files", action="store_true", help="also create a folder and a file for each row")
     arguments = parser.parse_args()
     rows, some = round(ROWS * arguments.scale), max(100, round(RESUMED * arguments.scale))
     folders = FEW + (rows if arguments.files else 0)
     size = 4 * some * SIZE + 5000 * folders + 3000 * rows
-    with place.workplace(arguments.folder, size, 2 * folders + 4 * some) as ground:
-        pictures = workload.make(ground / "origin", some, SIZE)
-        names = [str(path.relative_to(ground / "origin")) for path in pictures]
+    with options.work_folder(arguments.folder, size, 2 * folders + 4 * some) as folder:
+        pictures = workload.make(folder / "origin", some, SIZE)
+        names = [str(path.relative_to(folder / "origin")) for path in pictures]
         names += [f"none/{number}.jpg" for number in range(rows - some)]
         urls = [f"http://host{number % HOSTS}.bench.test/{name}" for number, name in enumerate(names)]
-        with origin.serving(ground / "origin") as server, catalogue.postgresql() as postgres:
-            told = catalogue.settings(postgres, IMAGE_CONNECT_TO=f"*:80:{origin.HOST}:{server.plain_port}")
-            trial = Trial(postgres, ground, told, urls, pictures)
+        with origin.serving(folder / "origin") as server, catalogue.postgresql() as postgres:
+            environment = catalogue.settings(postgres, IMAGE_CONNECT_TO=f"*:80:{origin.HOST}:{server.plain_port}")
+            trial = Trial(postgres, folder, environment, urls, pictures)
             for number in range(arguments.rounds + 1):
-                rehearse(trial, arguments, counts=number > 0)
+                run_steps(trial, arguments, counts=number > 0)
     publish(trial, arguments)
 
 
-def rehearse(trial: Trial, arguments: argparse.Namespace, *, counts: bool) -> None:
-    """Go through all steps once."""
+def run_steps(trial: Trial, arguments: argparse.Namespace, *, counts: bool) -> None:
+    """Run all steps once."""
     trial.few(counts=counts)
     trial.many(counts=counts)
     if arguments.files:
         trial.files(counts=counts)
     trial.one_by_one(counts=counts)
-    subprocess.run(["rm", "-rf", trial.ground / "store"], check=True)
+    subprocess.run(["rm", "-rf", trial.folder / "store"], check=True)
 
 
 def tree(root: Path, number: int) -> Path:
-    """Return a store with a copy for each of so many rows, made if it is not there: many names of few files."""
+    """Return a store with a copy for each of `rows` rows, created if missing: many hard links to few files."""
     if root.exists():
         return root
     root.mkdir()
@@ -166,7 +166,7 @@ def tree(root: Path, number: int) -> Path:
 
 
 def publish(trial: Trial, arguments: argparse.Namespace) -> None:
-    """Say what came of it."""
+    """Publish the result."""
     rows = len(trial.urls)
     whole = [f"| {name} | {' | '.join(cells(figures))} |" for name, figures in trial.steps.items()]
     head = "| program | wall s | CPU s | peak MB | MB at a quarter of its time | half | three quarters | end |"
@@ -193,7 +193,7 @@ def publish(trial: Trial, arguments: argparse.Namespace) -> None:
 
 
 def cells(figures: Sequence[Figures]) -> list[str]:
-    """Return medians of one step, and the memory over time of its last round."""
+    """Return the medians of one step, and the memory over time in its last round."""
     wall, cpu = (statistics.median(getattr(each, name) for each in figures) for name in ("wall", "cpu"))
     curve = [size for _, size in figures[-1].curve if size] or [0]
     quarters = [curve[(len(curve) - 1) * quarter // 4] for quarter in (1, 2, 3, 4)]

@@ -1,7 +1,7 @@
-"""Pictures proven a second, and a CPU second, by format and size: decoded to the end, or walked through.
+"""Pictures proven per second and per CPU second, by format and size, with decoding and by structure.
 
-By the verifier that a run uses, on every core. CPU is that of the decoder processes and of the one that asks them,
-their start left out.
+With the verifier that a run uses, on every core. CPU time is that of the main process and its decoders, without their
+start.
 """
 
 from __future__ import annotations
@@ -16,44 +16,44 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from arena import place, report, workload
-from arena.measuring import TICKS, cpu_seconds, tree
+from harness import options, report, workload
+from harness.measuring import TICKS, cpu_seconds, tree
 from rehost.clock import Clock
 from rehost.images.verifier import ImageVerifier
 
 KINDS = ("jpg", "progressive jpg", "png", "gif", "webp", "avif")
 SIZES = {"20 KB": 20_000, "400 KB": 400_000, "2 MB": 2_000_000}
-UNUSUAL = {("avif", "2 MB"), ("webp", "2 MB")}  # beyond 30 megapixels, near the end of IMAGE_DECODE_MEMORY
+UNUSUAL = {("avif", "2 MB"), ("webp", "2 MB")}  # more than 30 megapixels, close to IMAGE_DECODE_MEMORY
 WAYS: tuple[Literal["decode", "structure"], ...] = ("decode", "structure")
 DIFFERENT = 2  # pictures of each format and size
-SECONDS = 4.0  # of each way in a round, at full scale
+SECONDS = 4.0  # of each mode in a round, at full scale
 CORES = os.cpu_count() or 1
 
 
 @dataclass
 class Cell:
-    """One format, one size, one way."""
+    """One format, size and mode."""
 
     kind: str
     size: str
     way: Literal["decode", "structure"]
     paths: Sequence[Path]
-    number: int = 4 * CORES  # pictures in a round; the first round finds out how many fill its time
-    rates: list[tuple[float, float]] = field(default_factory=list)  # pictures a second, and a CPU second
+    number: int = 4 * CORES  # pictures in a round; the first round measures how many fill its time
+    rates: list[tuple[float, float]] = field(default_factory=list)  # pictures per second, and per CPU second
 
 
 def main() -> None:
     """Run the benchmark."""
-    parser = place.options(__doc__ or "")
+    parser = options.parser(__doc__ or "")
     parser.add_argument("--only", nargs="*", choices=KINDS, default=KINDS, help="formats (default: all)")
     arguments = parser.parse_args()
-    with place.workplace(arguments.folder, 10**9) as ground:
+    with options.work_folder(arguments.folder, 10**9) as folder:
         cells = [
             Cell(kind, size, way, paths)
             for kind in arguments.only
             for size, number in SIZES.items()
             if (kind, size) not in UNUSUAL
-            for paths in [pictures(ground, kind, number)]
+            for paths in [pictures(folder, kind, number)]
             for way in WAYS
         ]
         for number in range(arguments.rounds + 1):
@@ -73,16 +73,16 @@ def main() -> None:
     report.publish(arguments.results, "proof", title, report.rows(head, lines))
 
 
-def pictures(ground: Path, kind: str, size: int) -> list[Path]:
-    """Return files of about this size."""
-    paths = [ground / f"{kind}-{size}-{seed}" for seed in range(DIFFERENT)]
+def pictures(folder: Path, kind: str, size: int) -> list[Path]:
+    """Return pictures of about this size."""
+    paths = [folder / f"{kind}-{size}-{seed}" for seed in range(DIFFERENT)]
     for seed, path in enumerate(paths):
         path.write_bytes(workload.base(kind, seed, size))
     return paths
 
 
 async def prove(cell: Cell) -> tuple[float, float]:
-    """Return how many pictures are proven a second, and a CPU second; a picture that is not ends the benchmark."""
+    """Return the pictures proven per second and per CPU second; exit if one is not proven."""
     verifier = ImageVerifier(
         verify=cell.way,
         max_pixels=50_000_000,
@@ -93,7 +93,7 @@ async def prove(cell: Cell) -> tuple[float, float]:
         clock=Clock(),
     )
     async with verifier:
-        await asyncio.gather(*(verifier.verify(cell.paths[0]) for _ in range(2 * CORES)))  # all of them are up
+        await asyncio.gather(*(verifier.verify(cell.paths[0]) for _ in range(2 * CORES)))  # all decoders have started
         used, started = used_seconds(), time.perf_counter()
         await asyncio.gather(*(verifier.verify(cell.paths[n % len(cell.paths)]) for n in range(cell.number)))
         wall = time.perf_counter() - started
@@ -102,7 +102,7 @@ async def prove(cell: Cell) -> tuple[float, float]:
 
 
 def used_seconds() -> float:
-    """Return what this process and its decoders have used."""
+    """Return the CPU seconds of this process and its decoders."""
     return sum(cpu_seconds(pid) for pid in tree(os.getpid()))
 
 

@@ -1,7 +1,7 @@
-"""Copies over HTTP: requests a second, and a CPU second, of `rehost serve`, nginx, and Starlette's StaticFiles.
+"""Serve copies over HTTP: requests per second of `rehost serve`, nginx, and Starlette's StaticFiles.
 
-Every side is one process (nginx: one worker), is checked to send the right bytes, and is asked by wrk, 16 connections
-at a time, for one picture after the other.
+Every side is one process (nginx: one worker), and is checked to send the right bytes. The client is wrk with 16
+connections, which requests all pictures in turn.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 
-from arena import catalogue, installing, place, report, workload
-from arena.measuring import cpu_seconds, memory, plain, tree
-from arena.origin import await_port, free_ports
+from harness import catalogue, install, options, report, workload
+from harness.measuring import cpu_seconds, memory, plain, tree
+from harness.origin import await_port, free_ports
 
 WORKLOADS = {"400 KB": (200, 400_000), "20 KB": (1000, 20_000)}
 PREFIX = "/static/images"
 SECONDS = 12.0  # of each side in a round, at full scale
 CONNECTIONS = 16
-ARENA = Path(__file__).parent / "arena"
+HARNESS = Path(__file__).parent / "harness"
 NGINX = """
 daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log; user root;
 events {{ worker_connections 1024; }}
@@ -39,7 +39,7 @@ http {{
 
 @dataclass
 class Server:
-    """One side, running."""
+    """A running server."""
 
     name: str
     command: Sequence[str]
@@ -47,12 +47,12 @@ class Server:
     port: int
     trouble: str | None = None
     pid: int = 0
-    peak: int = 0  # bytes, its largest process
-    rates: list[tuple[float, float, float]] = field(default_factory=list)  # requests a second, a CPU second; MB/s
+    peak: int = 0  # bytes, of its largest process
+    rates: list[tuple[float, float, float]] = field(default_factory=list)  # requests per second, per CPU second; MB/s
 
     @contextmanager
     def running(self, log: Path) -> Iterator[None]:
-        """Run it until the end of the block."""
+        """Run the server until the end of the block."""
         with log.open("wb") as words:
             process = subprocess.Popen(
                 self.command, env={**plain(os.environ), **self.environment}, stdout=words, stderr=words
@@ -68,55 +68,57 @@ class Server:
 
 def main() -> None:
     """Run the benchmark."""
-    arguments = place.options(__doc__ or "").parse_args()
-    if trouble := installing.missing("wrk"):
+    arguments = options.parser(__doc__ or "").parse_args()
+    if trouble := install.missing("wrk"):
         sys.exit(f"wrk makes the requests. It is {trouble}")
     seconds = max(1.0, SECONDS * arguments.scale)
     head = "| server | requests/s | MB/s | requests per CPU s | peak MB | rehost / this: requests/s | per CPU s |"
     parts = []
     for size, (count, mean) in WORKLOADS.items():
-        with place.workplace(arguments.folder, 3 * count * mean) as ground:
-            paths = workload.make(ground / "images", count, mean)
-            servers = sides(ground)
-            measure(servers, paths, ground, seconds, arguments.rounds)
+        with options.work_folder(arguments.folder, 3 * count * mean) as folder:
+            paths = workload.make(folder / "images", count, mean)
+            servers = sides(folder)
+            measure(servers, paths, folder, seconds, arguments.rounds)
             parts.append(f"## Pictures of {size}\n\n" + report.rows(head, [line(each, servers[0]) for each in servers]))
     title = f"serve: {CONNECTIONS} connections, {seconds:g} s, medians of {arguments.rounds}"
     report.publish(arguments.results, "serve", title, *parts)
 
 
-def sides(ground: Path) -> list[Server]:
-    """Return all that take part; none of them runs yet."""
-    root, python = str(ground / "images"), sys.executable
+def sides(folder: Path) -> list[Server]:
+    """Return all sides; none of them runs yet."""
+    root, python = str(folder / "images"), sys.executable
     ports = [port for _ in range(2) for port in free_ports()]
-    ours = {"DATABASE_URL": f"sqlite:///{ground}/none.db", "IMAGE_STORAGE_DIR": root}
-    theirs = {"ROOT": root, "PYTHONPATH": str(ARENA)}
-    configuration = ground / "nginx.conf"
-    configuration.write_text(NGINX.format(folder=ground, root=root, port=ports[1], prefix=PREFIX))
-    nginx = [installing.program("nginx") or "nginx", "-c", str(configuration), "-p", str(ground)]
+    ours = {"DATABASE_URL": f"sqlite:///{folder}/none.db", "IMAGE_STORAGE_DIR": root}
+    theirs = {"ROOT": root, "PYTHONPATH": str(HARNESS)}
+    configuration = folder / "nginx.conf"
+    configuration.write_text(NGINX.format(folder=folder, root=root, port=ports[1], prefix=PREFIX))
+    nginx = [install.program("nginx") or "nginx", "-c", str(configuration), "-p", str(folder)]
     granian = [python, "-m", "granian", "--interface", "asgi", "--no-ws", "--workers", "1", "--port", str(ports[2])]
     uvicorn = [python, "-m", "uvicorn", "--log-level", "warning", "--port", str(ports[3]), "static_files:app"]
     return [
         Server("rehost serve", [catalogue.REHOST, "serve", "--api-port", str(ports[0])], ours, ports[0]),
-        Server("nginx", [*nginx, "-e", str(ground / "error.log")], {}, ports[1], installing.missing("nginx")),
+        Server("nginx", [*nginx, "-e", str(folder / "error.log")], {}, ports[1], install.missing("nginx")),
         Server("StaticFiles on granian", [*granian, "static_files:app"], theirs, ports[2]),
         Server("StaticFiles on uvicorn", uvicorn, theirs, ports[3]),
     ]
 
 
-def measure(servers: Sequence[Server], paths: Sequence[Path], ground: Path, seconds: float, rounds: int) -> None:
-    """Start all that can be had, check them, and ask them in turns."""
-    root = ground / "images"
-    listing = ground / "paths"
+def measure(servers: Sequence[Server], paths: Sequence[Path], folder: Path, seconds: float, rounds: int) -> None:
+    """Start every side that is installed, check it, and measure in turns."""
+    root = folder / "images"
+    listing = folder / "paths"
     listing.write_text("".join(f"{PREFIX}/{path.relative_to(root)}\n" for path in paths))
     size = sum(path.stat().st_size for path in paths) / len(paths)
     with ExitStack() as stack:
         for each in servers:
             if not each.trouble:
-                stack.enter_context(each.running(ground / f"{each.name}.log"))
+                stack.enter_context(each.running(folder / f"{each.name}.log"))
                 each.trouble = check(each, paths, root)
         for number in range(rounds + 1):
             for each in [each for each in servers if not each.trouble]:
-                rates = load(each, listing, seconds if number else min(seconds, 1.0), size)  # the first warms up
+                rates = load(
+                    each, listing, seconds if number else min(seconds, 1.0), size
+                )  # the first round is a warm-up
                 sys.stderr.write(f"round {number} {each.name}: {rates[0]:.0f} requests/s\n")
                 if number:
                     each.rates.append(rates)
@@ -127,7 +129,7 @@ def measure(servers: Sequence[Server], paths: Sequence[Path], ground: Path, seco
 
 
 def check(server: Server, paths: Sequence[Path], root: Path) -> str | None:
-    """Return what is wrong where it does not send every picture's bytes."""
+    """Return an error if the server does not send the bytes of every picture."""
     opener = build_opener(ProxyHandler({}))
     for path in paths:
         url = f"http://127.0.0.1:{server.port}{PREFIX}/{path.relative_to(root)}"
@@ -138,15 +140,15 @@ def check(server: Server, paths: Sequence[Path], root: Path) -> str | None:
 
 
 def load(server: Server, listing: Path, seconds: float, size: float) -> tuple[float, float, float]:
-    """Ask for a while; return requests a second, a CPU second of the server's, and MB a second."""
+    """Send requests for a while; return requests per second, per CPU second of the server, and MB per second."""
     used = sum(cpu_seconds(pid) for pid in tree(server.pid))
     command = [
-        installing.program("wrk") or "wrk",
+        install.program("wrk") or "wrk",
         "-t1",
         f"-c{CONNECTIONS}",
         f"-d{seconds:g}s",
         "-s",
-        ARENA / "paths.lua",
+        HARNESS / "paths.lua",
     ]
     done = subprocess.run(
         [*command, f"http://127.0.0.1:{server.port}"],
@@ -165,7 +167,7 @@ def load(server: Server, listing: Path, seconds: float, size: float) -> tuple[fl
 
 
 def line(server: Server, ours: Server) -> str:
-    """Return a line of the table."""
+    """Return one line of the table."""
     if server.trouble:
         return f"| {server.name} | {server.trouble} | | | | | |"
     by_second, by_cpu, megabytes = medians(server)
@@ -175,7 +177,7 @@ def line(server: Server, ours: Server) -> str:
 
 
 def medians(server: Server) -> list[float]:
-    """Return the medians of its rates."""
+    """Return the medians of the server's rates."""
     return [statistics.median(rates) for rates in zip(*server.rates, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""How long `rehost --help` and `rehost status` take to their first output, against `python -c pass` to its end."""
+"""Time until the first output of `rehost --help` and `rehost status`, compared with a whole `python -c pass`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from arena import catalogue, place, report
-from arena.measuring import plain
+from harness import catalogue, options, report
+from harness.measuring import plain
 
 ROWS = 6141
-STARTS = 20  # of each in a round, at full scale
+STARTS = 20  # starts of each in a round, at full scale
 SIDES = {
     "python -c pass": [sys.executable, "-c", "pass"],
     "rehost --help": [catalogue.REHOST, "--help"],
@@ -25,17 +25,17 @@ WANTED = {"rehost --help": 0.15, "rehost status": 0.6}
 
 def main() -> None:
     """Run the benchmark."""
-    arguments = place.options(__doc__ or "").parse_args()
+    arguments = options.parser(__doc__ or "").parse_args()
     took: dict[str, list[float]] = {name: [] for name in SIDES}
-    with place.workplace(arguments.folder, 10**9) as ground, catalogue.postgresql() as postgres:
+    with options.work_folder(arguments.folder, 10**9) as folder, catalogue.postgresql() as postgres:
         urls = [f"https://host{number % 40}.bench.test/{number}.png" for number in range(ROWS)]
         catalogue.fresh_table(postgres, catalogue.on(catalogue.PAGE, urls))
-        environment = {**plain(os.environ), **catalogue.settings(postgres), "IMAGE_STORAGE_DIR": f"{ground}/images"}
-        subprocess.run([catalogue.REHOST, "plan"], env=environment, cwd=ground, stdout=subprocess.DEVNULL, check=True)
+        environment = {**plain(os.environ), **catalogue.settings(postgres), "IMAGE_STORAGE_DIR": f"{folder}/images"}
+        subprocess.run([catalogue.REHOST, "plan"], env=environment, cwd=folder, stdout=subprocess.DEVNULL, check=True)
         for number in range(arguments.rounds + 1):
             for _ in range(max(1, round(STARTS * arguments.scale))):
                 for name, command in SIDES.items():
-                    seconds = first_output(command, environment, ground)
+                    seconds = first_output(command, environment, folder)
                     if number:
                         took[name].append(seconds)
     medians = {name: statistics.median(each) for name, each in took.items()}
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def first_output(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> float:
-    """Return the seconds to a command's first output, or to its end where it has none."""
+    """Return the seconds until a command's first output, or until its end if it has none."""
     started = time.perf_counter()
     with subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

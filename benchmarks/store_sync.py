@@ -1,6 +1,6 @@
-"""What durability costs: writing pictures into a store in groups, unsynced, file by file, and by syncfs.
+"""The price of durability: write pictures to a store in groups without a sync, with one for each file, and with syncfs.
 
-`--folder` lies on the disk to be measured.
+`--folder` must be on the disk to measure.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 
-from arena import place, report
+from harness import options, report
 from rehost.store.filesystem import Durability
 from rehost.store.local import THREADS
 
@@ -27,7 +27,7 @@ Sync = Callable[[Callable[[Sequence[Path]], None], Sequence[Path]], object]
 
 
 def write(root: Path, pictures: int, size: int, group: int, durability: Durability, sync: Sync) -> None:
-    """Write pictures, each into a folder of its own, as the store does."""
+    """Write each picture to a folder of its own, as the store does."""
     body = os.urandom(size)
     for start in range(0, pictures, group):
         numbers = range(start, min(start + group, pictures))
@@ -43,7 +43,7 @@ def write(root: Path, pictures: int, size: int, group: int, durability: Durabili
 
 
 def measure(base: Path, pictures: int, size: int, group: int, way: str) -> tuple[float, float]:
-    """Return wall and CPU seconds of one way."""
+    """Return wall and CPU seconds of one way to sync."""
     root = Path(tempfile.mkdtemp(dir=base))
     durability = Durability(root)
     with ThreadPoolExecutor(THREADS) as threads:
@@ -64,15 +64,15 @@ def measure(base: Path, pictures: int, size: int, group: int, way: str) -> tuple
 
 
 def main() -> None:
-    """Measure every way, interleaved, and publish medians."""
-    parser = place.options(__doc__ or "")
-    parser.add_argument("--size", type=int, default=400_000, help="bytes of a picture (default 400000)")
+    """Measure all ways in turns, and publish the medians."""
+    parser = options.parser(__doc__ or "")
+    parser.add_argument("--size", type=int, default=400_000, help="bytes in a picture (default 400000)")
     arguments = parser.parse_args()
     pictures = max(1, round(PICTURES * arguments.scale))
     took: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    with place.workplace(arguments.folder, 2 * pictures * arguments.size, 4 * pictures) as ground:
+    with options.work_folder(arguments.folder, 2 * pictures * arguments.size, 4 * pictures) as folder:
         for number, group, way in product(range(arguments.rounds + 1), GROUPS, WAYS):
-            result = measure(ground, pictures, arguments.size, group, way)
+            result = measure(folder, pictures, arguments.size, group, way)
             if number:
                 took.setdefault((str(group), way), []).append(result)
     lines = []

@@ -1,10 +1,10 @@
-"""Of ten hosts one is dead, 5% of the other links answer 503, 2% never: what that costs the healthy links.
+"""One of ten hosts is dead, 5% of the other links answer 503, and 2% never: the cost for the healthy links.
 
 With `--busy 0 --hanging 0` the dead host is the only trouble.
 
-Counted is the moment at which the last healthy link is recorded, against a run of the healthy links alone and against
-the ideal, which is the sum of their answer times over the requests at a time. The hosts' rules and paces are learned
-beforehand, but for the dead one's.
+The figure is the time until the last healthy link is recorded, compared with a run of only the healthy links and with
+the ideal: the sum of their answer times divided by the requests in flight. The rules and paces of the hosts, except
+the dead one, are learned before the timing.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from random import Random
 
 from tests.postgres import Postgres
 
-from arena import catalogue, checks, hosts, place, report, workload
-from arena.measuring import plain
-from arena.rounds import Side, compete
-from arena.slow_origin import delay
+from harness import catalogue, checks, options, report, slow_hosts, workload
+from harness.measuring import plain
+from harness.rounds import Side, run_rounds
+from harness.slow_origin import delay
 
 LINKS, SIZE = 6141, 20_000
 NAMES = [f"host{number}.bench.test" for number in range(10)]
@@ -34,19 +34,19 @@ ENDED = "SELECT count(*), extract(epoch FROM max(held_at)) FROM rehost_links WHE
 
 
 @dataclass
-class Course:
-    """The rows of one side, and when the last healthy one was recorded, round by round."""
+class Scenario:
+    """The rows of one side, and the time of its last healthy record in each round."""
 
     links: Sequence[tuple[str, str, Path]]  # host, kind, picture
     postgres: Postgres
-    ended: list[float] = field(default_factory=list)  # by the wall clock
+    ended: list[float] = field(default_factory=list)  # seconds since the epoch
 
     def healthy(self) -> list[Path]:
-        """Return the pictures that can be had."""
+        """Return the pictures of the healthy links."""
         return [path for host, kind, path in self.links if kind == "whole" and host != DEAD]
 
-    def look(self, expected: int, _folder: Path) -> str | None:
-        """Note when the last healthy link was recorded; return what is wrong where one was not."""
+    def check(self, expected: int, _folder: Path) -> str | None:
+        """Record the time of the last healthy link; return an error if one is missing."""
         held, ended = self.postgres.run(ENDED, catalogue.DATABASE).split("|")
         self.ended.append(float(ended or 0))
         return None if int(held) == expected else f"{held} of {expected} healthy links are held"
@@ -54,16 +54,16 @@ class Course:
 
 def main() -> None:
     """Run the benchmark."""
-    parser = place.options(__doc__ or "")
-    parser.add_argument("--concurrency", type=int, default=10, help="requests at a time (default 10)")
+    parser = options.parser(__doc__ or "")
+    parser.add_argument("--concurrency", type=int, default=10, help="requests in flight (default 10)")
     parser.add_argument("--timeout", type=float, default=30.0, help="IMAGE_DOWNLOAD_TIMEOUT (default 30)")
     parser.add_argument("--busy", type=float, default=BUSY, help=f"share that answers 503 (default {BUSY})")
     parser.add_argument("--hanging", type=float, default=HANGING, help=f"share that never answers (default {HANGING})")
     arguments = parser.parse_args()
     count, first = round(LINKS * arguments.scale), LEARNING * len(NAMES)
-    with place.workplace(arguments.folder, 3 * (count + first) * SIZE) as ground:
-        paths = workload.make(ground / "origin", count + first, SIZE)
-        with hosts.serving(ground / "origin") as server, catalogue.postgresql() as postgres:
+    with options.work_folder(arguments.folder, 3 * (count + first) * SIZE) as folder:
+        paths = workload.make(folder / "origin", count + first, SIZE)
+        with slow_hosts.serving(folder / "origin") as server, catalogue.postgresql() as postgres:
             told = catalogue.settings(
                 postgres,
                 concurrency=arguments.concurrency,
@@ -73,21 +73,21 @@ def main() -> None:
             learning = [(NAMES[number % 9], "whole", path) for number, path in enumerate(paths[:first])]
             links = mixed(paths[first:], arguments.busy, arguments.hanging)
             healthy = [link for link in links if link[1] == "whole" and link[0] != DEAD]
-            courses = [Course(links, postgres), Course(healthy, postgres)]
+            scenarios = [Scenario(links, postgres), Scenario(healthy, postgres)]
             sides = [
-                side(name, course, learning, server, told)
-                for name, course in zip(("with trouble", "healthy links alone"), courses, strict=True)
+                side(name, scenario, learning, server, told)
+                for name, scenario in zip(("with trouble", "healthy links alone"), scenarios, strict=True)
             ]
-            compete(sides, ground, arguments.rounds)
-    ideal = sum(delay(int(path.stem)) for path in courses[0].healthy()) / arguments.concurrency
+            run_rounds(sides, folder, arguments.rounds)
+    ideal = sum(delay(int(path.stem)) for path in scenarios[0].healthy()) / arguments.concurrency
     name = f"trouble-{arguments.concurrency}-{arguments.timeout:g}s"
     if (arguments.busy, arguments.hanging) != (BUSY, HANGING):
         name += f"-{arguments.busy:g}-{arguments.hanging:g}"
-    publish(sides, courses, ideal, arguments.results, name)
+    publish(sides, scenarios, ideal, arguments.results, name)
 
 
 def mixed(paths: Sequence[Path], busy: float, hanging: float) -> list[tuple[str, str, Path]]:
-    """Return links over all hosts, of which some are busy or hang."""
+    """Return links over all hosts, some of which are busy or hang."""
     dice = Random(len(paths))
     kinds = [dice.choices(("busy", "hanging", "whole"), (busy, hanging, 1 - busy - hanging))[0] for _ in paths]
     return [(NAMES[number % 10], kind, path) for number, (kind, path) in enumerate(zip(kinds, paths, strict=True))]
@@ -95,41 +95,41 @@ def mixed(paths: Sequence[Path], busy: float, hanging: float) -> list[tuple[str,
 
 def side(
     name: str,
-    course: Course,
+    scenario: Scenario,
     learning: Sequence[tuple[str, str, Path]],
-    server: hosts.Hosts,
+    server: slow_hosts.Hosts,
     told: dict[str, str],
 ) -> Side:
-    """Return one run: what is learned beforehand is not timed."""
-    postgres = course.postgres
-    all_healthy = [*(path for _, _, path in learning), *course.healthy()]
+    """Return the side of one run; the learning before it is not timed."""
+    postgres = scenario.postgres
+    all_healthy = [*(path for _, _, path in learning), *scenario.healthy()]
 
     def prepare(folder: Path) -> Sequence[str]:
         folder.mkdir()
         catalogue.fresh_table(postgres, [row(link, server) for link in learning])
         command = catalogue.run_command(folder)
         subprocess.run(command, env={**plain(os.environ), **told}, check=True)
-        catalogue.add_rows(postgres, [row(link, server) for link in course.links], first=len(learning) + 1)
+        catalogue.add_rows(postgres, [row(link, server) for link in scenario.links], first=len(learning) + 1)
         return command
 
     same = partial(checks.same_bytes, checks.digests(all_healthy))
-    return Side(name, prepare, checks.both(same, partial(course.look, len(all_healthy))), told)
+    return Side(name, prepare, checks.both(same, partial(scenario.check, len(all_healthy))), told)
 
 
-def row(link: tuple[str, str, Path], server: hosts.Hosts) -> tuple[str, str]:
-    """Return a row: the address and the page that shows it."""
+def row(link: tuple[str, str, Path], server: slow_hosts.Hosts) -> tuple[str, str]:
+    """Return a row: a link and the page that shows the picture."""
     host, kind, path = link
     return server.url(host, kind, path), f"http://{host}/page"
 
 
-def publish(sides: Sequence[Side], courses: Sequence[Course], ideal: float, results: Path, name: str) -> None:
-    """Say what came of it."""
+def publish(sides: Sequence[Side], scenarios: Sequence[Scenario], ideal: float, results: Path, name: str) -> None:
+    """Publish the result."""
     lines, healthy = [f"| ideal of the healthy links | {ideal:.2f} | 1 | | | |"], []
-    for each, course in zip(sides, courses, strict=True):
+    for each, scenario in zip(sides, scenarios, strict=True):
         if not each.has_figures():
             lines.append(f"| {each.name} | {each.trouble} | | | | |")
             continue
-        rounds = zip(course.ended[-len(each.figures) :], each.figures, strict=True)
+        rounds = zip(scenario.ended[-len(each.figures) :], each.figures, strict=True)
         took = statistics.median(ended - figures.began for ended, figures in rounds)
         healthy.append(took)
         lines.append(
@@ -145,7 +145,7 @@ def publish(sides: Sequence[Side], courses: Sequence[Course], ideal: float, resu
         report.Goal("peak memory of the main process", 150, sides[0].median("main") / 1e6 if both else None, " MB"),
     ]
     head = "| run | last healthy link s | over the ideal | whole run s | CPU s | main MB |"
-    title = f"trouble: {len(courses[0].links)} links, {len(courses[0].healthy())} of them healthy ({name})"
+    title = f"trouble: {len(scenarios[0].links)} links, {len(scenarios[0].healthy())} of them healthy ({name})"
     report.publish(results, name, title, report.rows(head, lines), report.goals(goals))
 
 

@@ -1,4 +1,4 @@
-"""What a benchmark says in the end: the machine, a table of medians, and which figures are reached."""
+"""The report of a benchmark: the machine, a table of medians, and which targets are reached."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from arena.rounds import Side
+from harness.rounds import Side
 
 RESULTS = Path(__file__).parent.parent / "results"
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A figure to reach; `reached` is None where it could not be measured."""
+    """A target; `reached` is None if it could not be measured."""
 
     what: str
     most: float
@@ -24,7 +24,7 @@ class Goal:
     unit: str = ""
 
     def row(self) -> str:
-        """Return the line of the table."""
+        """Return the target's line of the table."""
         if self.reached is None:
             return f"| {self.what} | ≤ {self.most:g}{self.unit} | not measured | |"
         verdict = "reached" if self.reached <= self.most else "**not reached**"
@@ -32,12 +32,12 @@ class Goal:
 
 
 def goals(each: Sequence[Goal]) -> str:
-    """Return the figures to reach as a Markdown table."""
+    """Return the targets as a Markdown table."""
     return rows("| figure | wanted | measured | |", [goal.row() for goal in each])
 
 
 def ratio(sides: Sequence[Side], ours: Sequence[str], theirs: str, figure: str) -> float | None:
-    """Return the best of our sides over another one, of medians; None where one has no figures."""
+    """Return the best median of our sides divided by another side's; None if one has no figures."""
     found = {side.name: side.median(figure) for side in sides if side.has_figures()}
     if theirs not in found or not any(name in found for name in ours):
         return None
@@ -45,7 +45,7 @@ def ratio(sides: Sequence[Side], ours: Sequence[str], theirs: str, figure: str) 
 
 
 def table(sides: Sequence[Side], *, pictures: int, size: int, ours: Sequence[str]) -> str:
-    """Return medians (and the spread of wall times) as a Markdown table, with the ratios of our sides to each."""
+    """Return a Markdown table of the medians, the spread of wall times, and the ratios of our sides to each."""
     head = (
         "| side | wall s (least, most) | CPU s | main MB | largest MB | pictures/s | MB/s"
         f" | {ours[0]} / this: wall | CPU | best of ours / this: wall |"
@@ -82,7 +82,7 @@ def _said(number: float | None) -> str:
 
 
 def machine() -> str:
-    """Return one line about where this was measured, and how busy it was."""
+    """Return one line that describes the machine and how busy it was."""
     model = "unknown processor"
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -96,7 +96,7 @@ def machine() -> str:
 
 
 def publish(results: Path, name: str, title: str, *parts: str) -> None:
-    """Print a result and keep it as a file."""
+    """Print a result and write it to a file."""
     text = "\n\n".join([f"# {title}", machine(), *parts]) + "\n"
     results.mkdir(parents=True, exist_ok=True)
     (results / f"{name}.md").write_text(text)

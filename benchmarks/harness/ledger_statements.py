@@ -1,8 +1,9 @@
-"""What the ledger's statements cost over many rows, one by one, by its own code: a program that prints JSON.
+"""Measure each statement of the ledger over many rows, with its own code: a program that prints JSON.
 
-    python ledger_parts.py DATABASE_URL ROWS
+    python ledger_statements.py DATABASE_URL ROWS
 
-The database is to be empty. Said of each part: its name, its seconds, and this process's peak of memory after it.
+The database must be empty. The output has the name and the seconds of each statement, and this process's peak memory
+after it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from random import Random
 
 from sqlalchemy import text
 
-from arena.measuring import memory
+from harness.measuring import memory
 from rehost.catalogue import Source, TableCatalogue
 from rehost.clock import Clock
 from rehost.db import Database, Session
@@ -39,14 +40,14 @@ CHANGE = "UPDATE ad_cases SET main_image = main_image || '?2' WHERE case_id % {r
 
 
 async def _vacuum(session: Session) -> None:
-    """Do what autovacuum does by and by."""
+    """Vacuum, as autovacuum does in time."""
     await session.connection.execution_options(isolation_level="AUTOCOMMIT")
     await session.connection.exec_driver_sql("VACUUM ANALYZE")
 
 
 @dataclass
-class Components:
-    """What was measured so far."""
+class Measurements:
+    """The measurements so far."""
 
     database: Database
     rows: int
@@ -60,11 +61,11 @@ class Components:
         self.said.append((what, time.perf_counter() - started, memory(os.getpid())[0]))
 
     async def run(self, sql: str) -> None:
-        """Run one statement."""
+        """Run a statement."""
         await self.database.transact(lambda connection: connection.execute(text(sql)))
 
     async def make_rows(self) -> None:
-        """Make the operator's table."""
+        """Create the operator's table."""
         await self.run(
             "CREATE TABLE ad_cases (case_id INTEGER PRIMARY KEY, source_url TEXT, title TEXT, main_image TEXT,"
             " main_image_local TEXT)"
@@ -76,28 +77,28 @@ class Components:
         )
 
     async def hold_all(self) -> None:
-        """Make every link held, as a long first run leaves it."""
+        """Mark every link as held, as a long first run leaves it."""
         await self.run(HOLD)
         await self.run(POINT)
         await self.database.hold(_vacuum)
 
     async def listing(self) -> AsyncIterator[Sequence[FoundFile]]:
-        """Yield a store that has every file."""
+        """Yield a store that lists every file."""
         for first in range(1, self.rows + 1, 5000):
             numbers = range(first, min(first + 5000, self.rows + 1))
             yield [FoundFile(str(number), 0, f"{number}/main_image.png") for number in numbers]
 
 
 async def measure(url: str, rows: int) -> list[tuple[str, float, int]]:
-    """Measure all parts."""
+    """Measure all statements."""
     async with Database(url, clock=Clock(), random=Random(1)) as database:
-        parts = Components(database, rows)
+        parts = Measurements(database, rows)
         await parts.make_rows()
         await migrate(database)
         cases = await TableCatalogue.open(database, Source())
         worker = Worker("bench", "here", 1, "bench", "0")
         ledger = Ledger(database, worker, lease_seconds=120.0, url=lambda key: "/static/images/" + key)
-        with parts.measured("note new links"):
+        with parts.measured("record new links"):
             assert (await ledger.sync.take_in(SOURCE, cases.links())).new == rows
         with parts.measured("hosts with due links"):
             hosts = await ledger.due.hosts(SOURCE)
@@ -108,23 +109,23 @@ async def measure(url: str, rows: int) -> list[tuple[str, float, int]]:
     return parts.said
 
 
-async def measure_held(parts: Components, ledger: Ledger, cases: TableCatalogue) -> None:
-    """Measure what a later run does."""
-    with parts.measured("note, nothing new"):
+async def measure_held(parts: Measurements, ledger: Ledger, cases: TableCatalogue) -> None:
+    """Measure the statements of a later run."""
+    with parts.measured("record, nothing new"):
         assert (await ledger.sync.take_in(SOURCE, cases.links())).changed == 0
     with parts.measured("hosts, nothing due"):
         assert not await ledger.due.hosts(SOURCE)
-    with parts.measured("rows that point at nothing, none"):
+    with parts.measured("rows without local URL, none"):
         assert not [group async for group in ledger.reconcile.stale_rows(SOURCE, cases.links())]
     with parts.measured("tally"):
         assert (await ledger.due.counts(SOURCE)).held == parts.rows
     with parts.measured("compare with all files listed"):
         assert (await ledger.reconcile.compare(SOURCE, parts.listing)).lost == 0
     await parts.run(CHANGE.format(rows=parts.rows // 100))
-    with parts.measured("note, 100 links changed"):
+    with parts.measured("record, 100 links changed"):
         assert (await ledger.sync.take_in(SOURCE, cases.links())).changed == 100
     await parts.run("UPDATE ad_cases SET main_image_local = NULL")
-    with parts.measured("rows that point at nothing, all"):
+    with parts.measured("rows without local URL, all"):
         found = [len(group) async for group in ledger.reconcile.stale_rows(SOURCE, cases.links())]
         assert sum(found) == parts.rows - 100
 

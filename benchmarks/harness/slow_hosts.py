@@ -1,4 +1,4 @@
-"""Several hosts that are one slow origin (slow_origin.py), and one that is dead."""
+"""Several host names for one slow origin (slow_origin.py), and one for a dead host."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from arena.origin import HOST, await_port, free_ports
+from harness.origin import HOST, await_port, free_ports
 
 
 @dataclass(frozen=True)
 class Hosts:
-    """Where links lead, and how one gets there."""
+    """The host names, and the ports that they lead to."""
 
     port: int
     dead_port: int
 
     def url(self, host: str, kind: str, path: Path) -> str:
-        """Return a link: `kind` is whole, busy or hanging."""
+        """Return a link whose `kind` is whole, busy or hanging."""
         return f"http://{host}/{kind}/{int(path.stem)}{path.suffix}"
 
     def connect_to(self, dead: str) -> str:
-        """Return what IMAGE_CONNECT_TO is to say."""
+        """Return the value for IMAGE_CONNECT_TO."""
         return f"{dead}:80:{HOST}:{self.dead_port} *:80:{HOST}:{self.port}"
 
 
 @contextmanager
 def serving(folder: Path) -> Iterator[Hosts]:
-    """Serve a folder's pictures slowly until the end of the block."""
+    """Serve the pictures of a folder slowly until the end of the block."""
     port, dead_port = free_ports()
     program = [sys.executable, str(Path(__file__).with_name("slow_origin.py")), str(folder), str(port)]
     with ExitStack() as stack:
         process = stack.enter_context(subprocess.Popen(program))
         stack.callback(process.kill)
-        # A queue of one that is full: whoever comes now is not answered at all, as by a machine that is off.
+        # A full accept queue of one: further connections get no answer at all, as from a machine that is off.
         dead = stack.enter_context(socket.create_server((HOST, dead_port), backlog=0))
         for _ in range(2):
             waiting = stack.enter_context(socket.socket())

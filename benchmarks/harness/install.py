@@ -1,4 +1,4 @@
-"""How peers are had: Debian's packages by apt-get where we are root, Python's in environments of their own."""
+"""Install the peers: Debian packages with apt-get if we are root, Python packages in environments of their own."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import venv
 from pathlib import Path
 
 ENVIRONMENTS = Path(__file__).parents[2] / ".cache" / "bench-peers"
-PACKAGES = {"aria2c": "aria2", "nginx": "nginx-light"}  # Debian's, where the program has another name
+PACKAGES = {"aria2c": "aria2", "nginx": "nginx-light"}  # Debian's package, if its name differs from the program's
 PLACES = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 @functools.cache
 def program(name: str) -> str | None:
-    """Return the path of a Debian program, installed now if it is absent and we may; None if it cannot be had."""
+    """Return the path of a Debian program, which is installed if missing and permitted; None without one."""
     found = shutil.which(name, path=PLACES)
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
@@ -32,13 +32,13 @@ def program(name: str) -> str | None:
 
 
 def missing(name: str) -> str | None:
-    """Return what to say where a Debian program cannot be had."""
+    """Return the message for a missing Debian program."""
     return None if program(name) else f"missing: apt install {PACKAGES.get(name, name)}"
 
 
 @functools.cache
 def python_peer(package: str, *more: str) -> tuple[Path, str | None]:
-    """Return the folder of programs of an environment that has a package, and what to say where it cannot be had."""
+    """Return the program folder of an environment with a package, or the message why there is none."""
     folder = ENVIRONMENTS / package
     programs = folder / "bin"
     if not (programs / package).exists():

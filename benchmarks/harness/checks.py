@@ -1,4 +1,4 @@
-"""Whether what a side left is right."""
+"""Check the files that a side has written."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from arena import workload
+from harness import workload
 
 
 def both(*checks: Callable[[Path], str | None]) -> Callable[[Path], str | None]:
-    """Return a check that says what is wrong first."""
+    """Return a check that returns the first error of two."""
     return lambda folder: next((wrong for check in checks if (wrong := check(folder))), None)
 
 
 def digests(paths: Sequence[Path]) -> Counter[str]:
-    """Return the digests of the origin's pictures."""
+    """Return the digests of the pictures at the origin."""
     return Counter(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
 
 
@@ -27,12 +27,12 @@ def pictures(folder: Path) -> list[Path]:
 
 
 def same_bytes(expected: Counter[str], folder: Path) -> str | None:
-    """Return what is wrong where the files are not, byte for byte, the origin's."""
+    """Return an error if the files are not byte for byte those of the origin."""
     wrong = sum((expected - digests(pictures(folder))).values())
-    return f"{wrong} of {expected.total()} pictures are not there" if wrong else None
+    return f"{wrong} of {expected.total()} pictures are missing" if wrong else None
 
 
 def as_many(count: int, folder: Path) -> str | None:
-    """Return what is wrong where there are not as many pictures as links (they are encoded anew by those sides)."""
+    """Return an error if there are not as many pictures as links, for sides that encode again."""
     found = len(pictures(folder))
     return None if found >= count else f"{found} of {count} pictures"

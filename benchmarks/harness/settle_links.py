@@ -1,7 +1,7 @@
-"""A worker that fetches nothing: it leases links and settles them as stored, by the code of a run, until none is due.
+"""A worker that does not fetch: it leases links and settles them as stored, with the code of a run, until none is due.
 
-A program of its own. It connects, waits for a line on its input, works, says how many links it settled and in how many
-seconds, and waits for the end of its input before it lets go of the database.
+A separate program. It connects, waits for a line on its input, works, prints how many links it settled in how many
+seconds, and disconnects from the database at the end of its input.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from rehost.wiring.databases import worker
 
 SOURCE = "cases"
 GROUP = 200  # outcomes recorded together, as in a run
-AHEAD = 2 * GROUP  # leased ahead of their visits, over all hosts
+AHEAD = 2 * GROUP  # leased before their visits, over all hosts
 
 
 class NoFiles:
-    """A store without files: what is measured is the database alone."""
+    """A store without files, so that only the database is measured."""
 
     async def sync(self, spools: Sequence[Path]) -> None:
         """Do nothing."""
 
     async def sync_copies(self, keys: Collection[str]) -> set[str]:
-        """Have them all."""
+        """Return all of them as synced."""
         return set(keys)
 
     async def place(self, placements: Sequence[Placement]) -> None:
@@ -54,7 +54,7 @@ class NoFiles:
 
 
 def stored(task: Task) -> Stored:
-    """Return the outcome of a visit that went well."""
+    """Return the outcome of a successful visit."""
     digest = hashlib.sha256(task.link.url.encode()).hexdigest()
     copy = Copy(f"{task.link.row_key}/main_image.jpg", digest, 400_000)
     picture = Image(Format.JPEG, 800, 600, 1)
@@ -62,7 +62,7 @@ def stored(task: Task) -> Stored:
 
 
 async def settle_all(ledger: Ledger, recorder: Recorder) -> int:
-    """Lease and settle until nothing is due; return how many links that were."""
+    """Lease and settle until nothing is due; return the number of links."""
     number = 0
     run = await ledger.runs.begin(SOURCE)
     hosts = list(await ledger.due.hosts(SOURCE))
@@ -81,7 +81,7 @@ async def settle_all(ledger: Ledger, recorder: Recorder) -> int:
 
 
 async def main(url: str) -> None:
-    """Do it, from the word on."""
+    """Connect, wait for the signal, work, and print the result."""
     async with Database(url, clock=Clock(), random=Random()) as database:
         catalogue = await TableCatalogue.open(database, Source())
         layout = Layout()

@@ -1,4 +1,4 @@
-"""Starlette's StaticFiles over the folder that ROOT names, as an application for granian and uvicorn. A peer."""
+"""Starlette's StaticFiles for the folder in ROOT, as an application for granian and uvicorn. A peer."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The origin of a benchmark: nginx with one worker on loopback, plain and over TLS."""
+"""The origin of a benchmark: nginx with one worker on loopback, with and without TLS."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import trustme
 
-from arena import installing
+from harness import install
 
 HOST = "127.0.0.1"
 
@@ -42,20 +42,20 @@ class Origin:
     authority: Path  # the CA to trust
 
     def url(self, path: str, *, tls: bool) -> str:
-        """Return the address of a file."""
+        """Return the URL of a file."""
         return f"{'https' if tls else 'http'}://{HOST}:{self.port(tls=tls)}/{path}"
 
     def port(self, *, tls: bool) -> int:
-        """Return the port of one of the two."""
+        """Return the port with or without TLS."""
         return self.tls_port if tls else self.plain_port
 
 
 @contextmanager
 def serving(root: Path) -> Iterator[Origin]:
     """Serve a folder until the end of the block."""
-    program = installing.program("nginx")
+    program = install.program("nginx")
     if program is None:
-        raise SystemExit(f"nginx plays the origin. It is {installing.missing('nginx')}")
+        raise SystemExit(f"nginx is the origin. It is {install.missing('nginx')}")
     folder = Path(tempfile.mkdtemp(prefix="rehost-bench-origin-"))
     authority = trustme.CA()
     authority.cert_pem.write_to_path(folder / "ca.pem")
@@ -75,7 +75,7 @@ def serving(root: Path) -> Iterator[Origin]:
 
 
 def free_ports() -> tuple[int, int]:
-    """Return two ports that nobody listens on."""
+    """Return two free ports."""
     with socket.socket() as one, socket.socket() as two:
         one.bind(("127.0.0.1", 0))
         two.bind(("127.0.0.1", 0))
@@ -83,11 +83,11 @@ def free_ports() -> tuple[int, int]:
 
 
 def await_port(port: int, seconds: float = 20.0) -> None:
-    """Return once somebody listens on a port."""
+    """Wait until a port accepts connections."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.02)
-    raise SystemExit(f"nobody came up on port {port}")
+    raise SystemExit(f"no server came up on port {port}")

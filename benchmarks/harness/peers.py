@@ -1,4 +1,4 @@
-"""The other sides: what each peer's command for the same work is."""
+"""The peers: the command of each for the same work."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-QUIET = {"NO_ALBUMENTATIONS_UPDATE": "1", "WANDB_MODE": "disabled"}  # img2dataset's libraries ask home otherwise
+QUIET = {"NO_ALBUMENTATIONS_UPDATE": "1", "WANDB_MODE": "disabled"}  # img2dataset's libraries call home otherwise
 PROCESSES = os.cpu_count() or 1
 
 SPIDER = """
@@ -25,7 +25,7 @@ class Pictures(scrapy.Spider):
 
 @dataclass(frozen=True)
 class Job:
-    """The work, as a list of addresses."""
+    """The work, as a list of URLs."""
 
     urls: Sequence[str]
     concurrency: int
@@ -60,9 +60,9 @@ def aria2c(job: Job, folder: Path) -> list[str]:
 
 
 def img2dataset(programs: Path, job: Job, folder: Path, *, decode: bool) -> list[str]:
-    """Return img2dataset's command, on every core: as it comes, or without touching the pictures."""
+    """Return img2dataset's command for all cores, with its defaults or without changing the pictures."""
     threads = -(-job.concurrency // PROCESSES)
-    shard = -(-len(job.urls) // (2 * PROCESSES))  # two for each process, so that none waits long for another
+    shard = -(-len(job.urls) // (2 * PROCESSES))  # two for each process, so that all finish at about the same time
     command = [str(programs / "img2dataset"), f"--url_list={_write(folder, 'urls.txt', job.urls)}"]
     command += [f"--output_folder={folder}", "--output_format=files", "--compute_hash=sha256"]
     command += [f"--processes_count={PROCESSES}", f"--thread_count={threads}", f"--number_sample_per_shard={shard}"]
@@ -71,7 +71,7 @@ def img2dataset(programs: Path, job: Job, folder: Path, *, decode: bool) -> list
 
 
 def scrapy(programs: Path, job: Job, folder: Path, *, decode: bool) -> list[str]:
-    """Return Scrapy's command: FilesPipeline, or ImagesPipeline, which decodes and encodes anew."""
+    """Return Scrapy's command with FilesPipeline, or with ImagesPipeline, which decodes and encodes again."""
     kind, field = ("Images", "image_urls") if decode else ("Files", "file_urls")
     listing = _write(folder, "urls", job.urls)
     spider = _write(folder, "spider.py", [SPIDER.format(list=str(listing), field=field)])
@@ -92,14 +92,14 @@ def scrapy(programs: Path, job: Job, folder: Path, *, decode: bool) -> list[str]
 
 
 def plain_script(job: Job, database: str, folder: Path) -> list[str]:
-    """Return the command of the script that most people write."""
+    """Return the command of the plain script."""
     script = str(Path(__file__).with_name("plain_script.py"))
     command = [sys.executable, script, database, str(folder), f"--concurrency={job.concurrency}"]
     return [*command, f"--ca={job.authority}"] if job.authority else command
 
 
 def _write(folder: Path, name: str, lines: Sequence[str]) -> Path:
-    """Write a peer's input beside its folder, untimed."""
+    """Write a peer's input next to its folder; this is not timed."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder.with_name(f"{folder.name}-{name}")
     path.write_text("\n".join(lines) + "\n")

@@ -1,4 +1,4 @@
-"""The operator's side: a PostgreSQL as it is run in earnest (fsync on), a table of links, and `rehost run` over it."""
+"""A PostgreSQL with production settings (fsync on), a table of links, and `rehost run` over it."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ TABLE = (
 
 @contextmanager
 def postgresql() -> Iterator[Postgres]:
-    """Run a PostgreSQL with its default settings for what makes it safe."""
+    """Run a PostgreSQL with its default durability settings."""
     with running_postgres(EARNEST) as postgres:
         yield postgres
 
 
 def fresh_table(postgres: Postgres, rows: Iterable[tuple[str, str]]) -> None:
-    """Make the database anew, with these rows."""
+    """Create the database again with these rows."""
     postgres.drop_database(DATABASE)
     postgres.create_database(DATABASE)
     postgres.run(TABLE, DATABASE)
@@ -37,7 +37,7 @@ def fresh_table(postgres: Postgres, rows: Iterable[tuple[str, str]]) -> None:
 
 
 def add_rows(postgres: Postgres, rows: Iterable[tuple[str, str]], first: int = 1) -> None:
-    """Add rows of a link and the page that shows it, with case ids from `first` on."""
+    """Add rows with a link and the page that shows it; case ids begin at `first`."""
     lines = "".join(f"{number}\t{page}\tcase\t{url}\n" for number, (url, page) in enumerate(rows, first))
     copy = "COPY ad_cases (case_id, source_url, title, main_image) FROM STDIN"
     command = [postgres.psql, "-X", "-q", "-d", DATABASE, "-c", copy]
@@ -47,12 +47,12 @@ def add_rows(postgres: Postgres, rows: Iterable[tuple[str, str]], first: int = 1
 
 
 def on(page: str, urls: Iterable[str]) -> list[tuple[str, str]]:
-    """Return rows of these links, all on one page."""
+    """Return rows for these links, all on one page."""
     return [(url, page) for url in urls]
 
 
 def settings(postgres: Postgres, *, concurrency: int = 10, verify: str = "structure", **others: str) -> dict[str, str]:
-    """Return what rehost is told; what is not said here is as it comes."""
+    """Return the settings of rehost; all others have their defaults."""
     return {
         "DATABASE_URL": postgres.url(DATABASE),
         "IMAGE_ALLOW_NETWORKS": "127.0.0.0/8",
@@ -64,11 +64,11 @@ def settings(postgres: Postgres, *, concurrency: int = 10, verify: str = "struct
 
 
 def run_command(folder: Path, *options: str) -> Sequence[str]:
-    """Return a run into a folder."""
+    """Return the command of a run that stores to a folder."""
     return [REHOST, "run", "--quiet", "--base", str(folder.parent), "--storage-dir", str(folder), *options]
 
 
 def unwritten(postgres: Postgres) -> str | None:
-    """Return what is wrong where a row does not point at its copy."""
+    """Return an error if a row does not point at its copy."""
     left = int(postgres.run("SELECT count(*) FROM ad_cases WHERE main_image_local IS NULL", DATABASE))
-    return f"{left} rows point at nothing" if left else None
+    return f"{left} rows have no local URL" if left else None

@@ -1,4 +1,4 @@
-"""The script that most people write: aiohttp, the body in memory, a file, an UPDATE per row. A peer, not our way."""
+"""The script that most people would write: aiohttp, bodies in memory, a file and an UPDATE for each row. A peer."""
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-"""Where sides meet: they do the work in turns, one round to warm up and then those that count."""
+"""Run all sides in turns: one warm-up round, then the rounds that count."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from arena.measuring import Figures, last_words, measure
+from harness.measuring import Figures, last_words, measure
 
 IDLE_SECONDS = 1.0
 LEAST_FREE = 20 * 10**9  # bytes
@@ -21,7 +21,7 @@ LEAST_FREE = 20 * 10**9  # bytes
 class Side:
     """One way to do the work.
 
-    `prepare` makes a fresh start, untimed, and returns the command; `check` returns what is wrong with what it did.
+    `prepare` sets up a fresh start, untimed, and returns the command; `check` returns an error in its result, or None.
     """
 
     name: str
@@ -29,31 +29,31 @@ class Side:
     check: Callable[[Path], str | None]
     environment: dict[str, str] = field(default_factory=dict)
     figures: list[Figures] = field(default_factory=list)
-    trouble: str | None = None  # why there are no figures
+    trouble: str | None = None  # the reason if there are no figures
 
     def has_figures(self) -> bool:
-        """Return whether it did the work, rightly, in every round."""
+        """Return whether the side did the work correctly in every round."""
         return bool(self.figures) and not self.trouble
 
     def median(self, figure: str) -> float:
-        """Return the median of one of the figures."""
+        """Return the median of one figure."""
         return statistics.median(self.all(figure))
 
     def all(self, figure: str) -> list[float]:
-        """Return one of the figures, of every round that counts."""
+        """Return one figure of every round that counts."""
         return [getattr(figures, figure) for figures in self.figures]
 
 
-def compete(sides: Sequence[Side], ground: Path, rounds: int) -> None:
-    """Let all sides do the work in turns, once to warm up and then `rounds` times."""
+def run_rounds(sides: Sequence[Side], folder: Path, rounds: int) -> None:
+    """Run all sides in turns, once as a warm-up and then `rounds` times."""
     for number in range(rounds + 1):
         for side in sides:
             if not side.trouble:
-                _turn(side, ground / "side", number)
+                _turn(side, folder / "side", number)
 
 
 def _turn(side: Side, folder: Path, number: int) -> None:
-    """Let one side do the work once; what it did is looked at, and removed."""
+    """Run one side once, check its result, and remove it."""
     command = side.prepare(folder)
     folder.mkdir(exist_ok=True)
     figures = measure(command, folder, side.environment)
@@ -70,10 +70,10 @@ def _turn(side: Side, folder: Path, number: int) -> None:
 
 
 def _out_of_memory(folder: Path) -> None:
-    """Let the kernel have back what it keeps of these files.
+    """Drop these files from the page cache.
 
-    Memory that was never used before is slow to have where a machine is a virtual one: each side would find less of
-    what was used already than the one before it, and take up to half as long again.
+    On a virtual machine, memory that was never used before is slow to obtain. Without this, each side would find less
+    memory that is ready than the side before it, and take up to half as long again.
     """
     for path in folder.rglob("*"):
         if path.is_file():
@@ -83,11 +83,11 @@ def _out_of_memory(folder: Path) -> None:
 
 
 def _put_away(folder: Path) -> None:
-    """Leave the ground as fresh for the next side as it was for this one.
+    """Leave the folder as fresh for the next side as it was for this one.
 
-    Where the disk has room, what was written is only moved aside, and removed with the ground: ext4 without a journal
-    passes over every inode that was removed within the last minutes when it makes a file (fs/ext4/ialloc.c,
-    recently_deleted), so each side would pay for the files of all before it: here 0.5 ms for each of its own.
+    If the disk has room, the files are only moved aside, and removed at the end: when ext4 without a journal creates a
+    file, it skips every inode that was removed in the last minutes (fs/ext4/ialloc.c, recently_deleted). So each side
+    would pay for the files of all sides before it: 0.5 ms for each of its own files on our machine.
     """
     if shutil.disk_usage(folder).free < LEAST_FREE:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Pictures for an origin: real ones, of a chosen mean size, no two with the same bytes."""
+"""Real pictures for an origin, of a chosen mean size, no two with the same bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEPT = Path(__file__).parents[2] / ".cache" / "bench-pictures"
 
 @dataclass(frozen=True)
 class Picture:
-    """One file of the origin."""
+    """One picture at the origin."""
 
     name: str
     size: int
@@ -26,7 +26,7 @@ class Picture:
 
 
 def scene(seed: int, width: int, height: int, *, grain: int) -> Image.Image:
-    """Return a picture like a photograph: soft shapes with some grain, so that it neither compresses away nor not."""
+    """Return a picture like a photograph: soft shapes with some grain, so that it compresses like one."""
     rng = random.Random(seed)
     small = Image.frombytes("RGB", (12, 9), rng.randbytes(12 * 9 * 3)).resize((width, height), Image.Resampling.BICUBIC)
     noise = Image.effect_noise((width, height), grain).convert("RGB").filter(ImageFilter.BoxBlur(1))
@@ -34,7 +34,7 @@ def scene(seed: int, width: int, height: int, *, grain: int) -> Image.Image:
 
 
 def encode(image: Image.Image, kind: str) -> bytes:
-    """Return the picture in a format, as sites usually save it."""
+    """Encode the picture in a format with the options that sites usually choose."""
     out = io.BytesIO()
     match kind:
         case "jpg":
@@ -53,7 +53,7 @@ def encode(image: Image.Image, kind: str) -> bytes:
 
 
 def base(kind: str, seed: int, size: int) -> bytes:
-    """Return a picture of about `size` bytes, the same each time; kept, for it takes long to find."""
+    """Return a picture of about `size` bytes, the same each time; it is cached, because the search is slow."""
     kept = KEPT / f"{kind}-{seed}-{size}-{Image.__version__}"
     if not kept.exists():
         KEPT.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def base(kind: str, seed: int, size: int) -> bytes:
 
 
 def found(kind: str, seed: int, size: int) -> bytes:
-    """Return a picture of about `size` bytes: its dimensions are searched for."""
+    """Search for the dimensions that give about `size` bytes, and return that picture."""
     width = 64
     body = b""
     for _ in range(6):
@@ -77,7 +77,7 @@ def found(kind: str, seed: int, size: int) -> bytes:
 
 
 def stamp(body: bytes, kind: str, number: int) -> bytes:
-    """Return the same picture with a comment that no other has, still valid to the last byte."""
+    """Return the same picture with a unique comment, still valid to the last byte."""
     text = b"rehost benchmark %010d" % number
     match kind:
         case "jpg":  # COM segment after SOI (ITU T.81, B.2.4.5)
@@ -89,13 +89,13 @@ def stamp(body: bytes, kind: str, number: int) -> bytes:
             )
         case "gif":  # comment extension before the trailer (GIF89a, 24)
             return body[:-1] + b"\x21\xfe" + bytes([len(text)]) + text + b"\0" + body[-1:]
-        case _:  # a chunk that readers skip at the end (WebP container, unknown chunks)
+        case _:  # a chunk at the end that readers skip (WebP container, unknown chunks)
             chunk = b"note" + struct.pack("<I", len(text)) + text + b"\0" * (len(text) % 2)
             return body[:4] + struct.pack("<I", len(body) - 8 + len(chunk)) + body[8:] + chunk
 
 
 def make(folder: Path, count: int, mean_size: int) -> list[Path]:
-    """Fill a folder with `count` distinct pictures of `mean_size` bytes on average; return their paths."""
+    """Write `count` distinct pictures of `mean_size` bytes on average to a folder; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(count * 31 + mean_size)
     kinds, weights = zip(*SHARES, strict=True)

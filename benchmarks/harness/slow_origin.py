@@ -1,7 +1,7 @@
-"""An origin that takes its time, a program of its own: 50 to 500 ms to each answer, only with its own Referer.
+"""A slow origin, a separate program: 50 to 500 ms for each answer, and only with its own Referer.
 
-`/whole/7.jpg` is picture 7 of its folder, `/busy/7.jpg` a 503, `/hanging/7.jpg` never answered. Bodies lie in memory
-and nothing is computed for an answer, so that the origin is never what a run waits for.
+`/whole/7.jpg` is picture 7 of its folder, `/busy/7.jpg` a 503, `/hanging/7.jpg` never answered. Bodies are in memory
+and answers need no computing, so that a run never waits for the origin's own work.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 
 
 def delay(number: int) -> float:
-    """Return the seconds that the answer about picture `number` takes."""
+    """Return the seconds until the answer for picture `number`."""
     return random.Random(number).uniform(LEAST, MOST)
 
 
 class Connection(asyncio.Protocol):
-    """One client; a request at a time."""
+    """A connection, with one request at a time."""
 
     def __init__(self, answers: dict[int, bytes]) -> None:
         self._answers = answers
@@ -33,11 +33,11 @@ class Connection(asyncio.Protocol):
         self._head = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """Keep the way back."""
+        """Keep the transport for the answers."""
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Take in a request; answer it in its time."""
+        """Read a request; answer it after its delay."""
         self._head += data
         if not self._head.endswith(b"\r\n\r\n"):
             return
@@ -58,7 +58,7 @@ class Connection(asyncio.Protocol):
 
 
 def answer(path: Path) -> bytes:
-    """Return the whole answer with a picture."""
+    """Return a complete response with a picture."""
     body = path.read_bytes()
     kind = path.suffix[1:].replace("jpg", "jpeg")
     return f"HTTP/1.1 200 OK\r\nContent-Type: image/{kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
@@ -72,7 +72,7 @@ async def serve(answers: dict[int, bytes], port: int) -> None:
 
 
 def main(folder: str, port: str) -> None:
-    """Take the pictures into memory, then serve."""
+    """Read the pictures into memory, then serve."""
     answers = {int(path.stem): answer(path) for path in Path(folder).rglob("*.*")}
     uvloop.run(serve(answers, int(port)))
 
