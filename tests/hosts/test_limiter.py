@@ -1,3 +1,4 @@
+import tracemalloc
 from random import Random
 
 import pytest
@@ -40,10 +41,19 @@ def share(limiter, host="a.test", slots=8, allowance=8, **more):
     limiter.apply({host: Share(slots, allowance, **({"proven": True} | more))})
 
 
+def next_host(limiter, waiting):
+    """Have requests wait for exactly these hosts; return the next one."""
+    for host in set(limiter.waiting) - set(waiting):
+        limiter.remove_waiting(host)
+    for host in waiting:
+        limiter.add_waiting(host)
+    return limiter.next_host()
+
+
 def start_all(limiter, *hosts):
     """Start requests until no host may be asked; return their hosts in order."""
     went = []
-    while (host := limiter.next_host(set(hosts))) is not None:
+    while (host := next_host(limiter, set(hosts))) is not None:
         limiter.started(host)
         went.append(host)
     return went
@@ -51,7 +61,7 @@ def start_all(limiter, *hosts):
 
 def ask(limiter, error=None, host="a.test"):
     """Send one request that ends at once."""
-    assert limiter.next_host({host}) == host
+    assert next_host(limiter, {host}) == host
     limiter.started(host)
     return limiter.finished(host, error)
 
@@ -80,17 +90,17 @@ def test_host_with_fewest_requests_in_flight_is_next(limiter):
     start_all(limiter, "slow.test")
     limiter.started("busy.test")
 
-    assert limiter.next_host({"slow.test", "busy.test"}) == "busy.test"
-    assert limiter.next_host({"slow.test", "busy.test", "new.test"}) == "new.test"
+    assert next_host(limiter, {"slow.test", "busy.test"}) == "busy.test"
+    assert next_host(limiter, {"slow.test", "busy.test", "new.test"}) == "new.test"
 
 
 def test_host_served_longest_ago_is_next_however_quick_another_is(limiter):
     waiting = {"quick.test", "patient.test", "third.test"}
     went = []
     for _ in range(30):
-        host = limiter.next_host(waiting)
+        host = next_host(limiter, waiting)
         limiter.started(host)
-        limiter.next_host(waiting - {host})  # its queue is empty for a moment
+        next_host(limiter, waiting - {host})  # its queue is empty for a moment
         limiter.finished(host, None)
         went.append(host)
 
@@ -98,15 +108,15 @@ def test_host_served_longest_ago_is_next_however_quick_another_is(limiter):
 
 
 def test_only_a_waiting_host_is_next(limiter):
-    limiter.next_host({"a.test", "b.test"})
+    next_host(limiter, {"a.test", "b.test"})
 
-    assert limiter.next_host({"b.test"}) == "b.test"
-    assert limiter.next_host(set()) is None
+    assert next_host(limiter, {"b.test"}) == "b.test"
+    assert next_host(limiter, set()) is None
 
 
 def test_host_without_a_share_has_the_first_slots(clock):
     limiter = HostLimiter(clock, Random(1), concurrency=8, first_slots=0)
-    assert limiter.next_host({"a.test"}) is None
+    assert next_host(limiter, {"a.test"}) is None
     assert limiter.wanted() == {"a.test": 8}
 
     share(limiter, slots=1, proven=False)
@@ -114,13 +124,13 @@ def test_host_without_a_share_has_the_first_slots(clock):
 
     limiter.finished("a.test", None)
     limiter.apply({})
-    assert limiter.next_host({"a.test"}) is None
+    assert next_host(limiter, {"a.test"}) is None
 
 
 def test_worker_wants_no_more_slots_than_it_may_have_requests_in_flight():
     limiter = HostLimiter(FakeClock(), Random(1), concurrency=8, requests=3, first_slots=0)
 
-    limiter.next_host({"a.example"})
+    next_host(limiter, {"a.example"})
 
     assert limiter.wanted() == {"a.example": 3}
 
@@ -131,9 +141,9 @@ def test_a_share_is_never_exceeded(limiter):
 
     share(limiter, slots=2)
     limiter.finished("a.test", None)
-    assert limiter.next_host({"a.test"}) is None
+    assert next_host(limiter, {"a.test"}) is None
     limiter.finished("a.test", None)
-    assert limiter.next_host({"a.test"}) == "a.test"
+    assert next_host(limiter, {"a.test"}) == "a.test"
 
 
 def test_nothing_is_learned_from_a_request_that_was_never_sent(limiter):
@@ -142,7 +152,7 @@ def test_nothing_is_learned_from_a_request_that_was_never_sent(limiter):
     limiter.abandoned("a.test")
 
     assert limiter.in_flight() == {}
-    assert limiter.next_host({"a.test"}) == "a.test"
+    assert next_host(limiter, {"a.test"}) == "a.test"
 
 
 def test_recently_used_hosts_are_wanted_and_in_flight_counts_open_requests(limiter, clock):
@@ -244,13 +254,13 @@ def test_retry_after_pauses_the_host_and_no_other(limiter, clock, reason):
     assert 120 <= change.seconds <= 121
     assert limiter.pause_seconds("a.test") == pytest.approx(change.seconds)
     assert limiter.cause("a.test") == (reason, "status 503")
-    assert limiter.next_host({"a.test", "b.test"}) == "b.test"
+    assert next_host(limiter, {"a.test", "b.test"}) == "b.test"
 
     clock.advance(119.9)
-    assert limiter.next_host({"a.test"}) is None
+    assert next_host(limiter, {"a.test"}) is None
     assert limiter.next_time() == pytest.approx(clock.monotonic() + limiter.pause_seconds("a.test"))
     clock.advance(2)
-    assert limiter.next_host({"a.test"}) == "a.test"
+    assert next_host(limiter, {"a.test"}) == "a.test"
 
 
 def test_pauses_grow_longer_than_retry_after_when_the_host_keeps_throttling(limiter, clock):
@@ -356,7 +366,7 @@ def test_pause_of_another_worker_is_kept_and_never_shortened(limiter, clock):
 
     share(limiter, slots=0, pause_seconds=500.0)
     assert limiter.pause_seconds("a.test") == pytest.approx(500)
-    assert limiter.next_host({"a.test"}) is None
+    assert next_host(limiter, {"a.test"}) is None
 
 
 # requests without a slot, delays, budgets
@@ -393,7 +403,7 @@ def test_a_least_delay_is_kept_between_requests(clock):
     assert limiter.next_time() == clock.monotonic() + 2
 
     clock.advance(1.9)
-    assert limiter.next_host({"a.test"}) is None
+    assert next_host(limiter, {"a.test"}) is None
     clock.advance(0.1)
     assert start_all(limiter, "a.test") == ["a.test"]
 
@@ -421,44 +431,67 @@ def test_hosts_with_nothing_to_remember_are_dropped(limiter, clock):
     for n in range(1000):
         ask(limiter, host=f"{n}.test")
     clock.advance(60)
-    limiter.next_host({"a.test"})
+    next_host(limiter, {"a.test"})
     limiter.wanted()
-    limiter.next_host({"a.test"})
+    next_host(limiter, {"a.test"})
     limiter.wanted()
 
     assert len(limiter) <= 1
 
 
 def test_next_of_ten_thousand_waiting_hosts_is_found_in_fifty_checks(clock):
-    class Counting(dict):
-        looked = 0
+    class CountedHost(str):
+        """A host that counts how often it is looked up."""
 
-        def __contains__(self, key):
-            self.looked += 1
-            return super().__contains__(key)
+        __slots__ = ()
+        lookups = 0
 
-        def __iter__(self):
-            self.looked += len(self)
-            return super().__iter__()
+        def __hash__(self):
+            CountedHost.lookups += 1
+            return super().__hash__()
 
-    waiting = Counting.fromkeys(f"{n}.test" for n in range(10_000))
     limiter = HostLimiter(clock, Random(1), concurrency=8, first_slots=1)
+    for number in range(10_000):
+        limiter.add_waiting(CountedHost(f"{number}.test"))
+    CountedHost.lookups = 0
     went = []
     for _ in range(10_000):
-        went.append(limiter.next_host(waiting))
+        went.append(limiter.next_host())
         limiter.started(went[-1])
 
+    assert CountedHost.lookups <= 10_000 * 50
     assert len(set(went)) == 10_000
-    assert waiting.looked <= 10_000 * 50
+
+
+def test_memory_does_not_grow_with_the_number_of_requests(clock):
+    limiter = HostLimiter(clock, Random(1), concurrency=8, first_slots=8)
+    limiter.add_waiting("idle.test")  # is always first, so that no entry of the others comes to the top
+    limiter.add_waiting("busy.test")
+
+    def send(requests):
+        for _ in range(requests):
+            limiter.started("busy.test")
+            limiter.started("busy.test")
+            limiter.finished("busy.test", None)
+            limiter.finished("busy.test", None)
+            assert limiter.next_host() == "idle.test"
+
+    send(500)
+    tracemalloc.start()
+    send(2000)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert grown < 100_000
 
 
 def test_new_host_is_not_starved_by_thousands_of_quick_ones(limiter):
     waiting = dict.fromkeys(f"{n}.test" for n in range(2000))
-    limiter.next_host(waiting)
+    next_host(limiter, waiting)
     waiting["new.test"] = None
     went = []
     while "new.test" not in went:
-        went.append(limiter.next_host(waiting))
+        went.append(next_host(limiter, waiting))
         limiter.started(went[-1])
         limiter.finished(went[-1], None)
 
@@ -499,7 +532,7 @@ class HostLimiterMachine(RuleBasedStateMachine):
 
     @rule(waiting=st.sets(st.sampled_from(HOSTS)))
     def open_turn(self, waiting):
-        host = self.limiter.next_host(waiting)
+        host = next_host(self.limiter, waiting)
         if host is None:
             assert not [other for other in waiting if self.may_be_asked(other)]
             return

@@ -1,15 +1,15 @@
-"""Which host this worker may ask now, and in which order. No I/O.
+"""Which host this worker may ask next: fewest requests in flight first, then longest unserved. No I/O.
 
-`HostPacing` decides how one host may be asked. `_Rotation` keeps the order: fewest requests in flight first, then the
-host that was served longest ago. It is cheap with ten thousand hosts waiting, because a host is placed when something
-happens to it, not for each request. `HostLimiter` joins the two, and returns what the other workers should know.
+`HostPacing` decides how one host may be asked, `HostLimiter` which one comes next. What the other workers should know
+is returned. The hosts that wait are in two heaps, so that the next of ten thousand is found at once: a host gets a new
+entry when something happens to it, and its old one becomes stale.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from heapq import heappop, heappush
-from itertools import chain, filterfalse, takewhile
+from itertools import count
 from random import Random
 
 from rehost.clock import Clock
@@ -24,9 +24,11 @@ SHORT_PAUSE = 5.0
 RECENT_SECONDS = 10.0
 """A host counts as in use for so long after a request."""
 
-SCAN_FRACTION = 32
-"""New hosts come after idle ones anyway, so `next_host` looks for them only once in `len(waiting) / 32` calls: a call
-checks 32 hosts on average."""
+MAX_STALE = 100
+"""A heap is rebuilt when it has more entries than this, and twice as many as hosts wait."""
+
+_Entry = tuple[float, int, str]
+"""What a host is ordered by, its turn, and its name."""
 
 
 class HostLimiter:
@@ -60,9 +62,10 @@ class HostLimiter:
         self._policy_for = policy_for
         self._first_slots = first_slots
         self._pacings: dict[str, HostPacing] = {}
-        self._rotation = _Rotation()
-        self._waiting: Collection[str] = ()
-        self._calls_to_scan = 0
+        self._turns = count()
+        self._waiting: dict[str, _Entry | None] = {}  # each host's entry; None: it has no room
+        self._ready: list[_Entry] = []  # a heap by requests in flight, then by turn
+        self._held: list[_Entry] = []  # a heap by the time from which the host may be asked
 
     def __len__(self) -> int:
         """Return how many hosts are remembered."""
@@ -72,30 +75,38 @@ class HostLimiter:
         """Return what is known of a host; of a new one, the beginning."""
         pacing = self._pacings.get(host)
         if pacing is None:
-            pacing = HostPacing(self._max_limit, self._policy_for(host), self._first_slots)
+            pacing = HostPacing(self._max_limit, self._policy_for(host), self._first_slots, next(self._turns))
             self._pacings[host] = pacing
         return pacing
 
-    def next_host(self, waiting: Collection[str]) -> str | None:
-        """Return the host of `waiting` that should be asked next and may be asked now; None if none may.
+    @property
+    def waiting(self) -> Collection[str]:
+        """The hosts for which requests wait."""
+        return self._waiting.keys()
 
-        Fair: fewest requests in flight first, then longest unserved. `waiting` should be a dict or a set.
-        """
-        self._waiting = waiting
-        for due in self._rotation.due(self._clock.monotonic()):
-            self._place(due)
-        self._calls_to_scan -= 1
-        host = self._rotation.first_idle(waiting) if self._calls_to_scan > 0 else None
-        if host is None:
-            self._calls_to_scan = len(waiting) // SCAN_FRACTION
-            for newcomer in self._rotation.newcomers(waiting):
-                self._place(newcomer)
-            host = self._rotation.first(waiting)
-        return host
+    def add_waiting(self, host: str) -> None:
+        """Have `next_host` consider this host."""
+        if host not in self._waiting:
+            self._waiting[host] = None
+            self._place(host)
+
+    def remove_waiting(self, host: str) -> None:
+        """Have `next_host` pass over this host: no request waits for it any more."""
+        self._waiting.pop(host, None)
+
+    def next_host(self) -> str | None:
+        """Return the waiting host that should be asked next and may be asked now; None if none may."""
+        now = self._clock.monotonic()
+        while (entry := self._first(self._held)) is not None and entry[0] <= now:
+            heappop(self._held)
+            self._place(entry[-1])
+        entry = self._first(self._ready)
+        return entry and entry[-1]
 
     def next_time(self) -> float | None:
         """Return the monotonic time at which the first host that is held back may be asked again; None for never."""
-        return self._rotation.next_time()
+        entry = self._first(self._held)
+        return entry and entry[0]
 
     def pause_seconds(self, host: str) -> float:
         """Return for how long this host is still paused; 0 if it is not."""
@@ -127,7 +138,7 @@ class HostLimiter:
 
     def started(self, host: str) -> None:
         """Count a request to this host as in flight."""
-        self.pacing(host).start(self._clock.monotonic())
+        self.pacing(host).start(self._clock.monotonic(), next(self._turns))
         self._place(host)
 
     def finished(self, host: str, error: VisitError | None) -> News | None:
@@ -149,14 +160,14 @@ class HostLimiter:
         if self.pause_seconds(host):
             return None
         news = self._learn(host, error)
-        self._replace(host)
+        self._place(host)
         return news
 
     def pause(self, pause: Pause) -> None:
         """Pause this host; a pause that lasts longer stays as it is."""
         until = self._clock.monotonic() + pause.seconds
         self.pacing(pause.host).pause_until(until, (pause.reason, pause.evidence))
-        self._replace(pause.host)
+        self._place(pause.host)
 
     def wanted(self) -> Mapping[str, int]:
         """Return how many slots this worker could use at each host that waits or was in use recently."""
@@ -180,7 +191,7 @@ class HostLimiter:
             else:
                 pacing.apply_share(share.slots, share.allowance, proven=share.proven)
                 self._apply_pause(pacing, share.pause_seconds)
-            self._replace(host)
+            self._place(host)
 
     def _apply_pause(self, pacing: HostPacing, seconds: float) -> None:
         """Pause as long as the ledger says, unless this is our own pause, which comes back a little later."""
@@ -196,99 +207,36 @@ class HostLimiter:
             return Pause(host, seconds, evidence, reason)
         return Allowance(host, pacing.announce_limit(), proven=pacing.proven) if pacing.limit_changed else None
 
-    def _place(self, host: str) -> None:
-        """Put the host where it belongs now: into the order, or among those that are held back."""
-        pacing = self.pacing(host)
-        ready_at = pacing.ready_at()
-        if pacing.in_flight >= pacing.room():
-            self._rotation.hold(host)
-        elif ready_at > self._clock.monotonic():
-            self._rotation.hold(host, ready_at)
-        else:
-            self._rotation.join(host, pacing.in_flight)
+    def _first(self, heap: list[_Entry]) -> _Entry | None:
+        """Return the first entry of a heap, without stale ones."""
+        while heap and self._waiting.get(heap[0][-1]) != heap[0]:
+            heappop(heap)
+        return heap[0] if heap else None
 
-    def _replace(self, host: str) -> None:
-        if host in self._rotation:
-            self._place(host)
+    def _place(self, host: str) -> None:
+        """Put the host into the heap where it belongs now, if requests wait for it."""
+        if host not in self._waiting:
+            return
+        pacing = self.pacing(host)
+        if pacing.in_flight >= pacing.room():
+            self._waiting[host] = None
+        elif (ready_at := pacing.ready_at()) > self._clock.monotonic():
+            self._push(self._held, (ready_at, pacing.turn, host))
+        else:
+            self._push(self._ready, (pacing.in_flight, pacing.turn, host))
+
+    def _push(self, heap: list[_Entry], entry: _Entry) -> None:
+        if entry == self._waiting[entry[-1]]:
+            return
+        self._waiting[entry[-1]] = entry
+        heappush(heap, entry)
+        if len(heap) > 2 * len(self._waiting) + MAX_STALE:
+            heap[:] = sorted({each for each in heap if self._waiting.get(each[-1]) == each})
 
     def _forget(self, host: str) -> None:
         """Drop a host of which nothing need be remembered."""
         pacing = self._pacings[host]
         if pacing.slots != self._first_slots:
             return  # a share of the ledger holds until the ledger says otherwise
-        if pacing.is_forgettable() and host not in self._rotation and pacing.ready_at() <= self._clock.monotonic():
+        if pacing.is_forgettable() and host not in self._waiting and pacing.ready_at() <= self._clock.monotonic():
             del self._pacings[host]
-
-
-class _Rotation:
-    """The hosts that may be asked, in order, and those that are held back."""
-
-    def __init__(self) -> None:
-        """Begin without hosts."""
-        self._ranks: list[dict[str, None]] = [{}]  # by requests in flight; within a rank, in order
-        self._rank_of: dict[str, int] = {}
-        self._held: dict[str, float | None] = {}  # until when; None: until the host joins again
-        self._alarms: list[tuple[float, str]] = []  # a heap of the times in `_held`; may contain outdated ones
-
-    def __contains__(self, host: str) -> bool:
-        return host in self._rank_of or host in self._held
-
-    def newcomers(self, waiting: Collection[str]) -> list[str]:
-        """Return those of `waiting` that have no place yet."""
-        unranked = filterfalse(self._rank_of.__contains__, waiting)
-        return list(filterfalse(self._held.__contains__, unranked))
-
-    def join(self, host: str, in_flight: int) -> None:
-        """Put the host last among those with as many requests in flight; if it is one of them, it keeps its place."""
-        if self._rank_of.get(host) == in_flight:
-            return
-        self._leave(host)
-        while len(self._ranks) <= in_flight:
-            self._ranks.append({})
-        self._ranks[in_flight][host] = None
-        self._rank_of[host] = in_flight
-
-    def hold(self, host: str, until: float | None = None) -> None:
-        """Hold the host back until a time, or (None) until it joins again."""
-        if host in self._held and self._held[host] == until:
-            return
-        self._leave(host)
-        self._held[host] = until
-        if until is not None:
-            heappush(self._alarms, (until, host))
-
-    def due(self, now: float) -> list[str]:
-        """Return the hosts that were held back until now or earlier; they stay held until they join."""
-        result = []
-        while self._alarms and self._alarms[0][0] <= now:
-            until, host = heappop(self._alarms)
-            if self._held.get(host) == until:
-                self._held[host] = None
-                result.append(host)
-        return result
-
-    def next_time(self) -> float | None:
-        """Return the earliest time until which a host is held back."""
-        while self._alarms and self._held.get(self._alarms[0][1]) != self._alarms[0][0]:
-            heappop(self._alarms)
-        return self._alarms[0][0] if self._alarms else None
-
-    def first(self, waiting: Collection[str]) -> str | None:
-        """Return the first host in order that is waiting."""
-        idle = self.first_idle(waiting)
-        if idle is not None:
-            return idle
-        busy = chain.from_iterable(self._ranks[1:])
-        return next((host for host in busy if host in waiting), None)
-
-    def first_idle(self, waiting: Collection[str]) -> str | None:
-        """Return the first waiting host without a request in flight; those before it, not waiting, lose their place."""
-        for idle in list(takewhile(lambda host: host not in waiting, self._ranks[0])):
-            self._leave(idle)
-        return next(iter(self._ranks[0]), None)
-
-    def _leave(self, host: str) -> None:
-        self._held.pop(host, None)
-        rank = self._rank_of.pop(host, None)
-        if rank is not None:
-            del self._ranks[rank][host]

@@ -110,6 +110,7 @@ class HostPacing:
     max_limit: int  # what the operator allows
     policy: HostPolicy
     slots: int  # this worker's share of the limit
+    turn: int = 0  # grows with each request of this worker to any host: the lowest is longest unserved
     limit: int = 0  # requests at once that the host takes, over all workers
     proven: bool = False
     in_flight: int = 0
@@ -143,8 +144,9 @@ class HostPacing:
             self.in_flight or self._failures or self._trips or self.limit_changed
         )
 
-    def start(self, now: float) -> None:
+    def start(self, now: float, turn: int) -> None:
         """Count a request as sent."""
+        self.turn = turn
         self.in_flight += 1
         self.used_at = now
         self._next_at = now + self.policy.min_delay_seconds * self.delay_factor()

@@ -111,7 +111,7 @@ class RequestScheduler:
     def open(self) -> None:
         """Give slots to all requests that may be sent now."""
         while self._free > 0 and self._waiting:
-            host = self._limiter.next_host(self._waiting)
+            host = self._limiter.next_host()
             if host is None:
                 break
             future = self._next_waiter(host)
@@ -129,6 +129,7 @@ class RequestScheduler:
 
     def reject_waiters(self, host: str) -> None:
         """Raise HostPaused in all requests that wait for this host."""
+        self._limiter.remove_waiting(host)
         for future in self._waiting.pop(host, ()):
             if not future.done():
                 future.set_exception(HostPaused(host))
@@ -152,6 +153,7 @@ class RequestScheduler:
             self._heartbeat.wake()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(host, deque()).append(future)
+        self._limiter.add_waiting(host)
         self.open()
         try:
             await future
@@ -199,6 +201,7 @@ class RequestScheduler:
         future = queue.popleft()
         if not queue:
             del self._waiting[host]
+            self._limiter.remove_waiting(host)
         return future
 
     def _set_alarm(self) -> None:
