@@ -1,6 +1,6 @@
-"""Where this folder lies, and how its programs come to rehost.
+"""Finds rehost for the programs in this folder, or names what is missing.
 
-Everything here runs before any package is needed, and on any Python 3.8 or later, so that it can say what is missing.
+This module needs no package and runs on Python 3.8 and later, so that it can always report.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 BACKEND = Path(__file__).resolve().parent
-"""The folder that `.env` and data/images belong to."""
+"""The folder of `.env` and data/images."""
 
 OLDEST_PYTHON = (3, 11)
 
@@ -21,14 +21,14 @@ _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?:\[[^\]]*\])?>=(?P<least>
 
 
 def enter() -> None:
-    """Make `import rehost` work: from the checkout around this folder where it is not installed.
+    """Make `import rehost` work, from the checkout around this folder if it is not installed.
 
     Raises:
-        SystemExit: Python is too old or packages are missing; one sentence with the command to run was said.
+        SystemExit: Python is too old or packages are missing; stderr has one sentence with the command to run.
     """
     if sys.version_info < OLDEST_PYTHON:
         version = ".".join(map(str, sys.version_info[:2]))
-        stop(f"Python 3.11 or newer is needed and this is {version}: make a virtual environment of it.")
+        stop(f"Python 3.11 or newer is needed and this is {version}: create a virtual environment with a newer one.")
     if find_spec("rehost") is None:
         sys.path.append(str(BACKEND.parent / "src"))
     if missing := absent(BACKEND / "requirements.txt"):
@@ -37,15 +37,15 @@ def enter() -> None:
 
 
 def stop(sentence: str, status: int = 2) -> NoReturn:
-    """End the program with a sentence on stderr and the exit status of usage or settings, unless another is given."""
-    print(sentence, file=sys.stderr)  # noqa: T201 - the program's own voice
+    """End the program with a sentence on stderr; the default exit status is that of usage and settings errors."""
+    print(sentence, file=sys.stderr)  # noqa: T201 - the program's own output
     raise SystemExit(status)
 
 
 def absent(requirements: Path) -> list[str]:
-    """Return the names in a requirements file whose package is not installed, or older than its lower bound.
+    """Return the packages of a requirements file that are not installed, or older than their lower bound.
 
-    Lines with a marker are passed over: such a package is not needed everywhere.
+    Lines with a marker are skipped: such a package is not needed everywhere.
     """
     lines = (line.split(" #")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines())
     found = (_REQUIREMENT.match(line) for line in lines)

@@ -1,4 +1,4 @@
-"""What every answer looks like: {"code", "message", "data"}, and "errors" where there are any."""
+"""The envelope of every response: {"code", "message", "data"}, and "errors" if there are any."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Answer(BaseModel, Generic[T]):
-    """A success."""
+    """The response to a successful request."""
 
     code: int = 200
     message: str = "success"
@@ -18,7 +18,7 @@ class Answer(BaseModel, Generic[T]):
 
 
 class Fault(BaseModel):
-    """One thing that is wrong with a request."""
+    """One error in a request."""
 
     field: str | None = None
     message: str

@@ -1,4 +1,4 @@
-"""The way to PostgreSQL: a pool that opens when it is first needed, and errors that say what to do."""
+"""Access to PostgreSQL: a pool that connects on first use, and errors that say what to do."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _GONE = (
 )
 
 
-class DatabaseUnavailable(Exception):  # noqa: N818  what is the case, not that it is an error
+class DatabaseUnavailable(Exception):  # noqa: N818  it names a state
     """The database cannot answer now; the message says why and what to do."""
 
 
 class DatabaseRefusal(Exception):  # noqa: N818  as above
-    """The database cannot understand a value, such as a character that its encoding lacks."""
+    """The database cannot process a value, such as a character that its encoding lacks."""
 
 
 class Database:
-    """A pool of connections to one database. Opening it connects to nothing, so that the server starts without it."""
+    """A pool of connections to one database. It connects on first use, so that the server starts without it."""
 
     def __init__(self, url: str) -> None:
         self._url = plain(url)
@@ -60,8 +60,8 @@ class Database:
         """Return all rows of one statement.
 
         Raises:
-            DatabaseUnavailable: no connection, no database, no such table, no answer in time.
-            DatabaseRefusal: an argument that the database cannot take.
+            DatabaseUnavailable: no connection, database or table, or no answer in time.
+            DatabaseRefusal: the database cannot process an argument.
         """
         assert self._pool is not None, "the database is not open"
         try:
@@ -71,10 +71,10 @@ class Database:
         except asyncpg.UndefinedTableError as error:
             raise DatabaseUnavailable("The database has no table ad_cases: run database/init.sql") from error
         except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InsufficientPrivilegeError) as error:
-            raise DatabaseUnavailable("The database refuses DB_USER: check DB_USER and DB_PASSWORD") from error
+            raise DatabaseUnavailable("The database denies access to DB_USER: check DB_USER and DB_PASSWORD") from error
         except asyncpg.InvalidCatalogNameError as error:
-            raise DatabaseUnavailable("The server has no database of that name: check DB_NAME") from error
+            raise DatabaseUnavailable("The server has no database with this name: check DB_NAME") from error
         except asyncpg.DataError as error:
-            raise DatabaseRefusal("The database cannot take one of the values") from error
+            raise DatabaseRefusal("The database cannot process one of the values") from error
         except _GONE as error:
             raise DatabaseUnavailable("The database does not answer: check DB_HOST and DB_PORT") from error

@@ -1,4 +1,4 @@
-"""Errors as answers: whatever goes wrong, the front end gets the same envelope with the HTTP status as its code."""
+"""Errors as responses: the front end always gets the same envelope, with the HTTP status as `code`."""
 
 from __future__ import annotations
 
@@ -56,4 +56,4 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _unexpected(_: Request, __: Exception) -> JSONResponse:
-    return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed at this request; its log says where")
+    return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed on this request; its log has the details")

@@ -1,4 +1,4 @@
-"""The application for a server that is started by hand: `uvicorn app.main:app`."""
+"""The application for servers started by hand: `uvicorn app.main:app`."""
 
 import checkout
 

@@ -1,4 +1,4 @@
-"""Query strings as front ends write them, made plain before the application reads them."""
+"""Normalises query strings as front ends write them before the application reads them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class PlainQueryString:
-    """An ASGI layer: `name[]=a&name[]=b` becomes `name=a&name=b`, and `name=` (an empty form field) is left out."""
+    """ASGI middleware: `name[]=a&name[]=b` becomes `name=a&name=b`, and `name=` (an empty form field) is dropped."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -23,7 +23,7 @@ class PlainQueryString:
 
 
 def plain(query: bytes) -> bytes:
-    """Return a query string in the plain spelling."""
+    """Return the normalised query string."""
     pairs = (pair.partition(b"=") for pair in query.split(b"&"))
     return b"&".join(_plain_name(name) + b"=" + value for name, _, value in pairs if value)
 

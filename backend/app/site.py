@@ -1,4 +1,4 @@
-"""The whole site, put together from settings."""
+"""The whole application, built from settings."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class Health(BaseModel):
-    """That all is well."""
+    """All is well."""
 
     status: str = "ok"
     database: str = "reachable"
 
 
 class Name(BaseModel):
-    """What answers here."""
+    """The name and version of this server."""
 
     name: str = "rehost backend"
     version: str = rehost.__version__
@@ -36,7 +36,7 @@ class Name(BaseModel):
 
 
 def create_app(settings: rehost.Settings) -> FastAPI:
-    """Return the application: the case API, the copies under their prefix, rehost's page, health.
+    """Return the application: the case API, the copies under their prefix, the dashboard, health.
 
     It starts without the database.
     """
@@ -60,12 +60,12 @@ def create_app(settings: rehost.Settings) -> FastAPI:
 
     @app.get("/", tags=["server"])
     async def name() -> Answer[Name]:
-        """Say what answers here."""
+        """Return name and version of this server."""
         return Answer(data=Name())
 
     @app.get("/health", tags=["server"])
     async def health() -> Answer[Health]:
-        """Say whether the server can do its work; 503 where the database cannot be reached."""
+        """Check that the database can be reached; 503 if not."""
         await database.fetch("SELECT 1")
         return Answer(data=Health())
 

@@ -4,8 +4,8 @@
 --     psql -U postgres -d ad_case_db -f database/init.sql
 --     psql -U postgres -d ad_case_db -f database/migrations/006_add_main_image_local_field.sql
 --
--- PostgreSQL 12 or newer, no extension. The vector columns of semantic search belong to another program and are left
--- out. Running this file again changes nothing.
+-- Needs PostgreSQL 12 or newer and no extension. The vector columns of semantic search belong to another program and are
+-- not created here. Running this file again changes nothing.
 
 CREATE TABLE IF NOT EXISTS ad_cases (
     id             BIGSERIAL PRIMARY KEY,

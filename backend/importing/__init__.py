@@ -1,1 +1,1 @@
-"""From a file of cases to rows of ad_cases."""
+"""Imports a file of cases into the table ad_cases."""

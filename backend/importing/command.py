@@ -1,4 +1,4 @@
-"""The command line of the import: progress, bad rows by line, a summary, an exit status."""
+"""The command line of the import: progress, invalid rows with their lines, a summary, an exit status."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ GROUP = 500  # rows in one statement
 CONNECT_SECONDS = 10.0
 
 DESCRIPTION = """\
-Puts a catalogue of cases into the table ad_cases of the database that DATABASE_URL or DB_* name (environment, or .env
-in the folder of the backend). A case that the table has already, by its case_id, takes over the columns that the file
-has; main_image_local is never touched."""
+Imports a catalogue of cases into the table ad_cases of the database that DATABASE_URL or DB_* name (in the environment
+or in .env in the backend's folder). If the table already has a case (by case_id), the columns of the file replace its
+values; main_image_local is never changed."""
 EPILOG = """\
-FILE is CSV with a header line, JSON Lines or a JSON array of objects, in UTF-8, plain or compressed by gzip. Its
-columns are those of ad_cases: case_id and title are needed, unknown ones are passed over.
+FILE is CSV with a header line, JSON Lines or a JSON array of objects, in UTF-8, plain or compressed with gzip. Its
+columns are those of ad_cases: case_id and title are required, unknown ones are ignored.
 
-Exit status: 0 all rows are in the table; 1 some rows were bad, the others are in; 2 usage; 3 the file cannot be read,
-or the database cannot be used."""
+Exit status: 0 all rows were imported; 1 some rows were invalid, the others were imported; 2 usage; 3 the file cannot be
+read, or the database cannot be used."""
 
 
 class CannotImportError(Exception):
-    """The import cannot go on; the message says what to do."""
+    """The import cannot continue; the message says what to do."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,13 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{file} cannot be read: {error.strerror}", file=sys.stderr)
         return 3
     except KeyboardInterrupt:
-        print("Interrupted: what was read before is in the table; run it again.", file=sys.stderr)
+        print("Interrupted: the rows read so far are in the table; run it again for the rest.", file=sys.stderr)
         return 130
 
 
 async def _import(file: Path, size: int, url: str) -> int:
     if not url.startswith("postgresql"):
-        raise CannotImportError("The table ad_cases is in PostgreSQL: set DATABASE_URL or DB_* to it")
+        raise CannotImportError("The table ad_cases is in PostgreSQL: set DATABASE_URL or DB_* accordingly")
     connection = await _connect(url)
     try:
         missing = await missing_columns(connection)
@@ -102,7 +102,7 @@ async def _connect(url: str) -> asyncpg.Connection:
 
 @dataclass(slots=True)
 class _Import:
-    """Gathers rows into groups, writes them, and counts."""
+    """Collects rows into groups, writes them, and counts the results."""
 
     connection: asyncpg.Connection
     missing: set[str]
@@ -114,14 +114,14 @@ class _Import:
     _lines: dict[int, int] = field(default_factory=dict)
 
     async def take(self, record: Record) -> None:
-        """Take one record in; of two with the same case_id the later one's values hold."""
+        """Add one record; of two with the same case_id, the values of the later one win."""
         if record.fields is None:
-            self._name(record.line, record.fault)
+            self._report(record.line, record.fault)
             return
         try:
             values = row(record.fields)
         except BadRowError as error:
-            self._name(record.line, str(error))
+            self._report(record.line, str(error))
             return
         case_id = values["case_id"]
         assert isinstance(case_id, int)
@@ -133,22 +133,22 @@ class _Import:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what has gathered."""
+        """Write the collected rows."""
         written = await write(self.connection, self._rows, self.missing)
         self.added += written.added
         self.updated += written.updated
         for refused in written.refused:
-            self._name(self._lines[refused.case_id], refused.why)
+            self._report(self._lines[refused.case_id], refused.why)
         self._rows.clear()
         self._lines.clear()
 
     def summary(self) -> str:
-        """Return the end of the import in a few lines."""
-        lines = [f"{self.added} cases added, {self.updated} updated, {self.bad} bad rows left out."]
+        """Return the summary of the import."""
+        lines = [f"{self.added} cases added, {self.updated} updated, {self.bad} invalid rows skipped."]
         if self.missing:
-            lines.append(f"The table lacks these columns, they were left out: {', '.join(sorted(self.missing))}.")
+            lines.append(f"The table lacks these columns, which were skipped: {', '.join(sorted(self.missing))}.")
         return "\n".join(lines)
 
-    def _name(self, line: int, why: str) -> None:
+    def _report(self, line: int, why: str) -> None:
         self.bad += 1
         self.bar.write(f"line {line}: {why}", file=sys.stderr)

@@ -1,6 +1,6 @@
-"""Reads a catalogue file record by record, in memory that does not grow with the file.
+"""Reads a catalogue file record by record, in constant memory.
 
-Known forms: CSV with a header line, JSON Lines, a JSON array of objects; each plain or compressed by gzip, in UTF-8.
+Formats: CSV with a header line, JSON Lines, a JSON array of objects; plain or compressed with gzip, in UTF-8.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, section 2.3.1
 
 
 class UnreadableFileError(Exception):
-    """The file is no catalogue, or not from here on; the message says why."""
+    """The file, or the rest of it, cannot be read as a catalogue; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record as it stands in the file; `fields` is None where it cannot be read, for the reason in `fault`."""
+    """One record of the file; `fields` is None if it cannot be read, for the reason in `fault`."""
 
     line: int
     fields: dict[str, object] | None
@@ -41,26 +41,26 @@ def read(path: Path, progress: Callable[[int], object]) -> Iterator[Record]:
     """Yield the records of a file.
 
     Args:
-        path: the file; its form is told from its first bytes, whatever its name.
-        progress: is told, now and then, how many bytes of the file have been read so far.
+        path: of the file; its first bytes decide its format, not its name.
+        progress: called now and then with the number of bytes read so far.
 
     Raises:
-        UnreadableFileError: the file cannot be read (any further).
+        UnreadableFileError: the file, or the rest of it, cannot be read.
     """
     try:
         with path.open("rb") as raw:
             if raw.peek(2).startswith(_UTF_16):
-                raise UnreadableFileError(f"{path} is in UTF-16: save it in UTF-8")
+                raise UnreadableFileError(f"{path} is in UTF-16: save it as UTF-8")
             yield from _records(raw, lambda: progress(raw.tell()))
     except EOFError as error:
-        raise UnreadableFileError(f"{path} is cut short: its compressed data ends before its end mark") from error
+        raise UnreadableFileError(f"{path} is cut short: its compressed data ends too early") from error
     except OSError as error:
         raise UnreadableFileError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _records(raw: BufferedReader, tick: Callable[[], object]) -> Iterator[Record]:
     plain = gzip.GzipFile(fileobj=raw) if raw.peek(2).startswith(_GZIP_MAGIC) else raw
-    # Bytes that are not UTF-8 become lone surrogates: they spoil the record that they stand in, and no other.
+    # Bytes that are not UTF-8 become lone surrogates, which invalidate their own record and no other.
     with _text(plain) as text:
         first = _first_character(text)
         text.seek(0)
@@ -91,29 +91,29 @@ def _csv_records(text: TextIO) -> Iterator[Record]:
         except StopIteration:
             return
         except csv.Error as error:
-            if "end of data" in str(error):  # all that follows has become one field
+            if "end of data" in str(error):  # everything after it has become one field
                 raise UnreadableFileError(
-                    f"Line {line}: a quotation mark is never closed; what follows is not read"
+                    f"Line {line}: a quotation mark is never closed; the rest is not read"
                 ) from error
-            yield Record(line, None, f"no CSV: {error}")
+            yield Record(line, None, f"not CSV: {error}")
             continue
         if len(row) == len(names):
             yield Record(line, dict(zip(names, row, strict=True)))
         elif row:
-            yield Record(line, None, f"{len(row)} fields where the first line names {len(names)}")
+            yield Record(line, None, f"{len(row)} fields, but the first line names {len(names)}")
 
 
 def _names(rows: Iterator[list[str]]) -> list[str]:
-    """Return the columns' names, from the first line."""
+    """Return the names of the columns from the first line."""
     try:
         names = [name.strip() for name in next(rows, [])]
     except csv.Error as error:
-        raise UnreadableFileError(f"The first line is no CSV: {error}") from error
+        raise UnreadableFileError(f"The first line is not CSV: {error}") from error
     if "case_id" not in names:
         shown = f" but {','.join(names)[:60]!r}" if names else ""
         raise UnreadableFileError(
-            f"The first line names no column case_id{shown}: a CSV file begins with its columns' names, "
-            "with commas between them"
+            f"The first line has no column case_id{shown}: a CSV file starts with the names of its columns, "
+            "separated by commas"
         )
     return names
 
@@ -128,15 +128,15 @@ def _record(line: int, text: str) -> Record:
     try:
         return _checked(line, json.loads(text))
     except (json.JSONDecodeError, RecursionError) as error:
-        return Record(line, None, f"no JSON: {error}")
+        return Record(line, None, f"not JSON: {error}")
 
 
 def _checked(line: int, value: object) -> Record:
-    return Record(line, value) if isinstance(value, dict) else Record(line, None, "no JSON object")
+    return Record(line, value) if isinstance(value, dict) else Record(line, None, "not a JSON object")
 
 
 def _array_records(text: TextIO) -> Iterator[Record]:
-    """Yield the elements of a JSON array; a fault in its syntax ends the file: what follows is unknowable."""
+    """Yield the elements of a JSON array; a syntax error ends it, because the rest cannot be read reliably."""
     decoder = json.JSONDecoder()
     window = _Window(text)
     window.skip("[")
@@ -148,7 +148,7 @@ def _array_records(text: TextIO) -> Iterator[Record]:
 
 
 class _Window:
-    """The piece of a text that is being parsed; reads on as needed."""
+    """The part of a text that is being parsed; it reads more as needed."""
 
     def __init__(self, text: TextIO) -> None:
         self._text = text
@@ -156,7 +156,7 @@ class _Window:
         self.line = 1
 
     def at(self, mark: str) -> bool:
-        """Return whether the next character that is no space is `mark`.
+        """Return whether the next character, after white space, is `mark`.
 
         Raises:
             UnreadableFileError: the text ends here.
@@ -168,22 +168,20 @@ class _Window:
         return self._piece.startswith(mark)
 
     def skip(self, mark: str) -> None:
-        """Step over `mark`.
+        """Skip `mark`.
 
         Raises:
-            UnreadableFileError: something else stands there.
+            UnreadableFileError: the next character is another one.
         """
         if not self.at(mark):
-            raise UnreadableFileError(
-                f"Line {self.line}: {mark} is missing in the JSON array; what follows is not read"
-            )
+            raise UnreadableFileError(f"Line {self.line}: {mark} is missing in the JSON array; the rest is not read")
         self._drop(1)
 
     def decode(self, decoder: json.JSONDecoder) -> object:
-        """Return the value that begins here and step over it.
+        """Return the value that starts here, and skip it.
 
         Raises:
-            UnreadableFileError: it is no JSON, or longer than a record may be.
+            UnreadableFileError: it is not JSON, or longer than a record may be.
         """
         while True:
             try:
@@ -202,6 +200,6 @@ class _Window:
         more = self._text.read(count) if len(self._piece) < LARGEST_RECORD else ""
         if not more:
             raise UnreadableFileError(
-                f"Line {self.line}: {cause or 'the JSON array does not end'}; what follows is not read"
+                f"Line {self.line}: {cause or 'the JSON array does not end'}; the rest is not read"
             ) from cause
         self._piece += more

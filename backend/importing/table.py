@@ -1,4 +1,4 @@
-"""Puts rows into ad_cases in groups: new cases are added, known ones take over the columns that the file has."""
+"""Writes rows to ad_cases in groups: adds new cases, and updates known ones in the columns that the file has."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A row that the table does not take."""
+    """A row that the table does not accept."""
 
     case_id: int
     why: str
@@ -34,7 +34,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of a group of rows."""
+    """The result of writing a group of rows."""
 
     added: int
     updated: int
@@ -42,10 +42,10 @@ class Written:
 
 
 async def missing_columns(connection: asyncpg.Connection) -> set[str]:
-    """Return the columns that a file may fill and this table lacks.
+    """Return the columns that a file may fill but this table lacks.
 
     Raises:
-        LookupError: there is no such table.
+        LookupError: the table does not exist.
     """
     found = await connection.fetch(
         "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass('ad_cases') AND attnum > 0 AND NOT attisdropped"
@@ -56,7 +56,7 @@ async def missing_columns(connection: asyncpg.Connection) -> set[str]:
 
 
 async def write(connection: asyncpg.Connection, rows: Mapping[int, Row], missing: set[str]) -> Written:
-    """Write rows by their case_id, all or (where the table refuses some) one by one."""
+    """Write rows by their case_id: all at once, or one by one if the table refuses some."""
     written = []
     for columns, alike in _alike(rows.values(), missing).items():
         try:
@@ -71,7 +71,7 @@ async def write(connection: asyncpg.Connection, rows: Mapping[int, Row], missing
 
 
 def _alike(rows: Iterable[Row], missing: set[str]) -> dict[tuple[str, ...], list[Row]]:
-    """Return the rows by the columns that they have: a column that a row lacks stays as it is in the table."""
+    """Group rows by their columns: a column that a row lacks keeps its value in the table."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(sorted(row.keys() - missing)), []).append(row)
@@ -90,7 +90,7 @@ async def _try_one(connection: asyncpg.Connection, columns: Sequence[str], row: 
 async def _upsert(connection: asyncpg.Connection, columns: Sequence[str], rows: Sequence[Row]) -> Written:
     arrays = ", ".join(f"${number}::{_TYPES.get(name, 'text')}[]" for number, name in enumerate(columns, 1))
     names = ", ".join(columns)
-    # A missing page is no news: it never takes the place of one that the table has.
+    # An empty page never replaces the one that the table has.
     fresh = {name: f"EXCLUDED.{name}" for name in columns if name != "case_id"}
     fresh["source_url"] = "COALESCE(NULLIF(EXCLUDED.source_url, ''), cases.source_url)"
     sets = ", ".join(f"{name} = {value}" for name, value in fresh.items())

@@ -1,4 +1,4 @@
-"""Copies the main_image of every case onto this machine: `python scripts/download_all_images.py`, `--help` for more."""
+"""Copies the main_image of every case to this machine: `python scripts/download_all_images.py`, see also `--help`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Puts a catalogue of cases, CSV or JSON, into the table ad_cases: `python scripts/import_cases.py FILE`."""
+"""Imports a catalogue of cases, CSV or JSON, into the table ad_cases: `python scripts/import_cases.py FILE`."""
 
 from __future__ import annotations
 

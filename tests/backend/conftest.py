@@ -1,4 +1,4 @@
-"""The backend in tests: its folder, databases made by its own SQL files, its server as a process."""
+"""The backend in tests: its folder, databases created with its SQL files, its server as a process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def backend() -> Path:
 
 @pytest.fixture(scope="session")
 def ready_database(postgres: Postgres) -> str:
-    """A database that init.sql and the migration have made; nobody connects to it, so that it can be a template."""
+    """A database created with init.sql and the migration; without connections, so that it can be a template."""
     name = postgres.create_database()
     postgres.run(INIT.read_text(), name)
     postgres.run(MIGRATION.read_text(), name)

@@ -13,7 +13,7 @@ from tests.postgres import Postgres
 
 from rehost.model import Format
 
-NOBODY = "postgresql://nobody@127.0.0.1:1/nowhere"  # nothing listens on port 1
+UNREACHABLE = "postgresql://nobody@127.0.0.1:1/nowhere"  # nothing listens on port 1
 
 CASES = """
 INSERT INTO ad_cases (case_id, title, description, source_url, main_image, main_image_local, images, brand_name,
@@ -324,7 +324,7 @@ def test_parameters_of_the_database_url_are_obeyed(postgres: Postgres, cases_dat
 
 
 def test_backend_starts_without_its_database_and_answers_503() -> None:
-    with serving({"DATABASE_URL": NOBODY}) as api:
+    with serving({"DATABASE_URL": UNREACHABLE}) as api:
         health = api.get("/health")
         search = api.search()
 
@@ -381,7 +381,7 @@ def test_table_with_other_columns_and_types_is_read(postgres: Postgres, postgres
     with serving({"DATABASE_URL": postgres.url(postgres_database)}) as api:
         case = api.get("/api/v1/cases/1").data
         found = api.search("query=t&tags=a&start_date=2020-01-01&end_date=2020-01-01&min_score=7&sort_by=favourite")
-        nobody = api.search("brand_name=x")
+        missing = api.search("brand_name=x")
         stats = api.get("/api/v1/cases/stats")
 
     assert (case["main_image"], case["tags"], case["score"], case["brand_name"]) == (
@@ -391,5 +391,5 @@ def test_table_with_other_columns_and_types_is_read(postgres: Postgres, postgres
         None,
     )
     assert found.results == [1]
-    assert nobody.results == []
+    assert missing.results == []
     assert stats.data["total_cases"] == 1

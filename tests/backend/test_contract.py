@@ -1,4 +1,4 @@
-"""The case API's own contract, held against it by made-up requests."""
+"""The case API's OpenAPI document, checked with generated requests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.backend.test_api import CASES
 from tests.hammer import MODES, hammer
 from tests.postgres import Postgres
 
-# Semantic search is another program's: 501 is what the contract asks for.
+# Semantic search is not implemented: 501 is in the document.
 EXEMPT = frozenset({("/api/v1/cases/search", 501)})
 
 

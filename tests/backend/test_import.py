@@ -1,4 +1,4 @@
-"""scripts/import_cases.py as a process: every form of file, bad rows, a second time."""
+"""scripts/import_cases.py as a process: every file format, invalid rows, a second import."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_every_file_format_gives_the_same_rows(
 ) -> None:
     done = import_cases(FORMS[form])
 
-    assert (done.returncode, done.stdout) == (0, "2 cases added, 0 updated, 0 bad rows left out.\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "2 cases added, 0 updated, 0 invalid rows skipped.\n"), done.stderr
     images = '["https://img.example/1.png", "https://img.example/2.png"]'
     first = "14178|当以前的她邂逅现在的他|https://m.adquan.example/creative/detail/14178|2018-12-19"
     assert postgres.run(SHOWN, cases_database).splitlines() == [
@@ -139,19 +139,19 @@ def test_second_import_updates_rows_and_keeps_the_local_url(
     [
         (b"0,t,,", "case_id must be from 1 to 2147483647"),
         (b"2147483648,t,,", "case_id must be from 1 to 2147483647"),
-        (b"x,t,,", "case_id is no whole number"),
+        (b"x,t,,", "case_id is not a whole number"),
         (b",t,,", "case_id is missing"),
         (b"5,,,", "title is missing"),
-        (b"5," + b"x" * 501 + b",,", "title has 501 characters where 500 fit"),
+        (b"5," + b"x" * 501 + b",,", "title has 501 characters, at most 500 are allowed"),
         (b"5,\xff,,", "title is not in UTF-8"),
-        (b"5,a\x00b,,", "title holds a NUL character"),
+        (b"5,a\x00b,,", "title contains a NUL character"),
         ("5,标题,,".encode("gb18030"), "title is not in UTF-8: save the file in that encoding"),
-        (b"5,t,1.5,", "score is no whole number"),
-        (b"5,t,1e999,", "score is no whole number"),
-        (b"5,t,,{}", "tags is no JSON array"),
-        (b"5,t,,[", "tags is no JSON"),
-        (b"5,t", "2 fields where the first line names 4"),
-        (b'"5"x,t,,', "no CSV"),
+        (b"5,t,1.5,", "score is not a whole number"),
+        (b"5,t,1e999,", "score is not a whole number"),
+        (b"5,t,,{}", "tags is not a JSON array"),
+        (b"5,t,,[", "tags is not JSON"),
+        (b"5,t", "2 fields, but the first line names 4"),
+        (b'"5"x,t,,', "not CSV"),
     ],
 )
 def test_invalid_row_is_reported_and_the_others_are_imported(
@@ -161,7 +161,7 @@ def test_invalid_row_is_reported_and_the_others_are_imported(
 
     assert done.returncode == 1
     assert f"line 3: {why}" in done.stderr
-    assert done.stdout == "2 cases added, 0 updated, 1 bad rows left out.\n"
+    assert done.stdout == "2 cases added, 0 updated, 1 invalid rows skipped.\n"
     assert postgres.run("SELECT string_agg(case_id::text, ' ' ORDER BY case_id) FROM ad_cases", cases_database) == "1 9"
 
 
@@ -186,7 +186,7 @@ def test_row_that_only_the_table_refuses_is_reported(
 
     assert done.returncode == 1
     assert "line 3: new row" in done.stderr
-    assert done.stdout == "2 cases added, 0 updated, 1 bad rows left out.\n"
+    assert done.stdout == "2 cases added, 0 updated, 1 invalid rows skipped.\n"
 
 
 def test_later_of_two_rows_with_the_same_case_id_wins(
@@ -205,7 +205,7 @@ def test_column_that_the_table_lacks_is_skipped_and_reported(
     done = import_cases(b"case_id,title,brand_name,colour\n1,t,b,red\n")
 
     assert done.returncode == 0
-    assert "lacks these columns, they were left out: brand_name" in done.stdout
+    assert "lacks these columns, which were skipped: brand_name" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -215,12 +215,12 @@ def test_column_that_the_table_lacks_is_skipped_and_reported(
         (b"", "case_id"),
         (b"name,title\n1,t\n", "case_id"),
         (b"case_id;title\n1;t\n", "case_id but 'case_id;title'"),
-        (b'"case_id"x,title\n1,t\n', "The first line is no CSV"),
+        (b'"case_id"x,title\n1,t\n', "The first line is not CSV"),
         (b'case_id,title\n1,t\n2,"t\n3,t\n', "Line 3: a quotation mark is never closed"),
-        ("case_id\ttitle\n1\tt\n".encode("utf-16"), "is in UTF-16: save it in UTF-8"),
+        ("case_id\ttitle\n1\tt\n".encode("utf-16"), "is in UTF-16: save it as UTF-8"),
         (b'[{"case_id": 1, "title": "t"}, {"case_id": 2, oops', "Line 1"),
         (b'[{"case_id": 1, "title": "t"}', "does not end"),
-        (b'[{"case_id": 1, "title": "t"} {', "what follows is not read"),
+        (b'[{"case_id": 1, "title": "t"} {', "the rest is not read"),
     ],
 )
 def test_file_that_breaks_off_is_status_3(import_cases: Import, content: bytes, why: str) -> None:
@@ -292,7 +292,7 @@ def test_the_real_catalogue_is_imported_completely(
 ) -> None:
     done = import_cases.run(str(shared / "catalogue/adquan_cases.csv.gz"))
 
-    assert done.stdout == "11133 cases added, 0 updated, 0 bad rows left out.\n"
+    assert done.stdout == "11133 cases added, 0 updated, 0 invalid rows skipped.\n"
     counts = postgres.run(
         "SELECT count(main_image), sum(jsonb_array_length(images)), count(*) FILTER (WHERE source_url = '') "
         "FROM ad_cases",

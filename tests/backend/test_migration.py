@@ -1,4 +1,4 @@
-"""Migration 006 and init.sql, through psql and through asyncpg, on tables that are in use."""
+"""Migration 006 and init.sql, with psql and with asyncpg, on tables in use."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ async def test_migration_waits_for_a_lock_without_blocking_others(postgres: Post
 
     migration = asyncio.create_task(asyncio.to_thread(psql, postgres, unmigrated, MIGRATION))
     await waiting(reader)
-    # It waits in the queue for a lock that shuts everybody out; whoever comes after it gets through all the same.
+    # It waits for a lock that excludes all others; queries that come after it are not blocked all the same.
     await asyncio.wait_for(reader.fetch("SELECT * FROM ad_cases"), timeout=10)
     await transaction.rollback()
     done = await migration
@@ -108,7 +108,7 @@ async def test_migration_waits_for_a_lock_without_blocking_others(postgres: Post
 
 
 async def waiting(connection: asyncpg.Connection) -> None:
-    """Return when somebody waits for a lock on ad_cases."""
+    """Return once a session waits for a lock on ad_cases."""
     blocked = "SELECT count(*) FROM pg_locks WHERE relation = 'ad_cases'::regclass AND NOT granted"
     while not await connection.fetchval(blocked):
         await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""rehost's own page below /rehost."""
+"""The dashboard and read-through, mounted in the backend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""requirements.txt says what pyproject.toml says, and programs say in one sentence what is missing."""
+"""requirements.txt matches pyproject.toml, and programs name missing packages in one sentence."""
 
 from __future__ import annotations
 

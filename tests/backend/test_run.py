@@ -1,4 +1,4 @@
-"""`python run.py`: the backend as the manual starts it."""
+"""`python run.py`: the backend started as in the manual."""
 
 from __future__ import annotations
 

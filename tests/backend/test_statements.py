@@ -1,4 +1,4 @@
-"""What the statements cost: PostgreSQL's own plans, and columns that other programs keep."""
+"""The cost of the statements: PostgreSQL's plans, and the columns of other programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The library of cases: questions in, nouns out. One or a few statements each; the disk is never asked."""
+"""The library of cases: each method runs one or a few statements and returns typed results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Library:
         self._database = database
 
     async def search(self, search: Search) -> Page:
-        """Return one page of what a search finds; an empty one past the end."""
+        """Return one page of a search; an empty one past the end."""
         total: int = (await self._rows(statements.count(search)))[0]["total"]
         offset = (search.page - 1) * search.page_size
         rows = await self._rows(statements.page(search)) if offset < total else []
@@ -40,7 +40,7 @@ class Library:
         )
 
     async def case(self, case_id: int) -> Case | None:
-        """Return one case, or None where there is none."""
+        """Return one case, or None if it does not exist."""
         if not 0 < case_id <= LARGEST_CASE_ID:
             return None
         rows = await self._rows(statements.case(case_id))
@@ -52,7 +52,7 @@ class Library:
         return Options(field=request.field, options=[Option(value=row["value"], count=row["count"]) for row in rows])
 
     async def stats(self) -> Stats:
-        """Return the library in figures."""
+        """Return counts of the whole library."""
         totals = (await self._rows(statements.TOTALS))[0]
         return Stats(
             total_cases=totals["total"],
@@ -75,6 +75,6 @@ def _group(row: Mapping[str, object]) -> Group:
 
 
 def _array(value: object) -> list[JsonValue]:
-    """Return a JSON cell as a list; a cell that holds none (NULL, an object) is an empty one."""
+    """Return a JSON cell as a list; an empty one if the cell is NULL or no array."""
     parsed = json.loads(value) if isinstance(value, str) else None
     return parsed if isinstance(parsed, list) else []

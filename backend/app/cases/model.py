@@ -1,4 +1,4 @@
-"""The nouns of the case API, as the front end spells them."""
+"""The types of the case API, with the names that the front end uses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ LARGEST_PAGE = 2**31 - 1  # times 100 fits PostgreSQL's bigint
 
 def _storable(text: str) -> str:
     if "\0" in text:
-        raise PydanticCustomError("nul", "Input should hold no NUL character")  # PostgreSQL's text cannot hold one
+        raise PydanticCustomError(
+            "nul", "Input should not contain a NUL character"
+        )  # PostgreSQL cannot store one in text
     return text
 
 
@@ -23,7 +25,7 @@ Texts = Annotated[list[Text], Field(max_length=100)]
 
 
 class SearchType(StrEnum):
-    """How `query` is understood; only keyword is answered here."""
+    """How `query` is interpreted; only keyword search is implemented."""
 
     KEYWORD = "keyword"
     SEMANTIC = "semantic"
@@ -31,7 +33,7 @@ class SearchType(StrEnum):
 
 
 class SortBy(StrEnum):
-    """What results are sorted by."""
+    """The sort key of results."""
 
     RELEVANCE = "relevance"
     TIME = "time"
@@ -40,7 +42,7 @@ class SortBy(StrEnum):
 
 
 class SortOrder(StrEnum):
-    """Which end comes first."""
+    """The direction of sorting."""
 
     ASCENDING = "asc"
     DESCENDING = "desc"
@@ -56,7 +58,7 @@ class Facet(StrEnum):
 
 
 class Search(BaseModel):
-    """A search: all filters must match; of one facet any value, of tags every one."""
+    """A search. All filters must match; a facet matches if any of its values does, tags only if all do."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -76,13 +78,13 @@ class Search(BaseModel):
     min_score: float | None = Field(None, allow_inf_nan=False)
 
     def values(self, facet: Facet) -> list[str]:
-        """Return the values asked for of one facet."""
+        """Return the requested values of one facet."""
         values: list[str] = getattr(self, facet.value)
         return values
 
 
 class OptionsRequest(BaseModel):
-    """Which values of a facet are asked for."""
+    """A request for the values of a facet."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -92,7 +94,7 @@ class OptionsRequest(BaseModel):
 
 
 class Case(BaseModel):
-    """One advertising case. `main_image` is the local URL where a copy is held, otherwise the original link."""
+    """One advertising case. `main_image` is the local URL if a copy is held, otherwise the original link."""
 
     case_id: int
     title: str | None
@@ -127,7 +129,7 @@ class Page(BaseModel):
 
 
 class Option(BaseModel):
-    """A value and how many cases have it."""
+    """A value and the number of cases with it."""
 
     value: str
     count: int
@@ -141,7 +143,7 @@ class Options(BaseModel):
 
 
 class Group(BaseModel):
-    """How many cases share an industry or a tag, with a picture of the latest of them."""
+    """The number of cases with an industry or a tag, and a picture of the latest one."""
 
     name: str
     count: int
@@ -149,7 +151,7 @@ class Group(BaseModel):
 
 
 class Stats(BaseModel):
-    """The library in figures."""
+    """Counts of the whole library."""
 
     total_cases: int
     industries: list[Group]

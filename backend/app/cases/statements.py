@@ -1,8 +1,8 @@
-"""From what is asked to SQL and its arguments: pure, no value ever stands in the text of a statement.
+"""SQL statements and their arguments for each request. Pure; values are always arguments, never part of the SQL.
 
-Columns that a table lacks read as NULL and are found by name at every execution: within the LATERAL subquery a name
-means the table's column if there is one, otherwise the column of `absent`. Columns that are not named here (vectors,
-other programs' own) are never read. The casts cost nothing on the table that database/init.sql makes.
+A column that the table lacks reads as NULL, decided anew at every execution: in the LATERAL subquery a name means the
+table's column if it exists, otherwise the column of `absent`. Columns that are not named here, such as vectors of other
+programs, are never read. The casts cost nothing on the table that database/init.sql creates.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _TYPES = {
 _ABSENT = ", ".join(f"NULL::{kind} AS {name}" for name, kind in _TYPES.items())
 _PRESENT = ", ".join(f"{name}::{kind} AS {name}" for name, kind in _TYPES.items())
 _CASES = (
-    "(SELECT present.* "  # noqa: S608  all constants, here and wherever _CASES stands below
+    "(SELECT present.* "  # noqa: S608  all constants, here and wherever _CASES is used below
     f"FROM (SELECT {_ABSENT}) AS absent, LATERAL (SELECT case_id, {_PRESENT} FROM ad_cases) AS present) AS cases"
 )
 _PICTURE = "COALESCE(NULLIF(main_image_local, ''), main_image)"
@@ -51,7 +51,7 @@ _ORDERS = {SortOrder.ASCENDING: "ASC NULLS LAST", SortOrder.DESCENDING: "DESC NU
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """SQL and the values of its $1, $2 ..."""
+    """SQL and the values of its parameters $1, $2 ..."""
 
     sql: str
     arguments: tuple[object, ...] = ()
@@ -59,7 +59,7 @@ class Statement:
 
 @dataclass(slots=True)
 class _Arguments:
-    """Collects values and hands out their placeholders."""
+    """Collects values and returns their placeholders."""
 
     values: list[object] = field(default_factory=list)
 
@@ -69,14 +69,14 @@ class _Arguments:
 
 
 def count(search: Search) -> Statement:
-    """Return the statement for how many cases a search finds: one row, `total`."""
+    """Return the statement that counts the cases of a search: one row, `total`."""
     arguments = _Arguments()
     where = _where(search, arguments)
     return Statement(f"SELECT count(*) AS total FROM {_CASES} WHERE {where}", tuple(arguments.values))  # noqa: S608  as above
 
 
 def page(search: Search) -> Statement:
-    """Return the statement for one page of a search: rows of cases, in a total order, so that pages never overlap."""
+    """Return the statement for one page of a search: cases in a total order, so that pages never overlap."""
     arguments = _Arguments()
     where = _where(search, arguments)
     order = _order(search, arguments)
@@ -87,7 +87,7 @@ def page(search: Search) -> Statement:
 
 
 def case(case_id: int) -> Statement:
-    """Return the statement for one case: no row or one."""
+    """Return the statement for one case: one row or none."""
     return Statement(f"SELECT {_CASE} FROM {_CASES} WHERE case_id = $1", (case_id,))  # noqa: S608  as above
 
 
@@ -160,7 +160,7 @@ def _order(search: Search, arguments: _Arguments) -> str:
 
 
 def _relevance(query: str, arguments: _Arguments) -> str:
-    """Return an expression that is larger the more prominently a case shows the words: title, brand, description."""
+    """Return an expression that ranks matches: the title counts most, then the brand, then the description."""
     escaped = _escaped(query)
     whole, start, within = (arguments.add(pattern) for pattern in (escaped, f"{escaped}%", f"%{escaped}%"))
     return (
@@ -174,5 +174,5 @@ def _containing(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return text as a LIKE pattern that means just itself."""
+    """Return text as a LIKE pattern that matches only itself."""
     return text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")

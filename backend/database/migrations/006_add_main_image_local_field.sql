@@ -1,11 +1,11 @@
 -- Adds ad_cases.main_image_local, the local URL of the copy of main_image, with a comment and a partial index.
 --
--- Safe to run again, and on a table in use: a lock is taken only for what is not there yet, and is waited for one
--- second at a time, so that nobody queues behind it for longer; after 20 times it gives up and has changed nothing.
--- Adding the column rewrites nothing. The index needs one pass over the table, during which writers wait: on a table
--- of more than 1 GiB that pass is left to you, and the command is printed.
+-- Safe to run again, and on a table in use. It locks the table only if something is missing, and waits for the lock one
+-- second at a time, so that other queries are never blocked for longer; after 20 attempts it stops without a change.
+-- Adding the column does not rewrite the table. Building the index reads the whole table while writers wait; if the
+-- table is larger than 1 GiB, the command is printed instead, for you to run.
 --
--- Runs under psql -f and -1, and as a whole through a driver's execute(), hence no CREATE INDEX CONCURRENTLY in here.
+-- Works with psql -f and -1, and in one call of a driver's execute(); therefore it cannot use CREATE INDEX CONCURRENTLY.
 
 DO $column$
 DECLARE
@@ -27,8 +27,8 @@ BEGIN
         EXCEPTION WHEN lock_not_available THEN
             attempts := attempts + 1;
             IF attempts = 20 THEN
-                RAISE EXCEPTION 'ad_cases was locked by others % times in a row: run this file again when their '
-                    'transactions have ended (pg_stat_activity shows them).', attempts;
+                RAISE EXCEPTION 'Other transactions locked ad_cases % times in a row: run this file again when '
+                    'they have ended (pg_stat_activity shows them).', attempts;
             END IF;
             PERFORM pg_sleep(0.2);
         END;
@@ -46,7 +46,7 @@ BEGIN
         SELECT FROM pg_attribute
         WHERE attrelid = to_regclass('ad_cases') AND attname = 'main_image_local' AND NOT attisdropped
     ) THEN
-        RETURN; -- said above why
+        RETURN; -- the first block has reported why
     END IF;
     WHILE NOT EXISTS (
         SELECT FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
@@ -62,8 +62,8 @@ BEGIN
         EXCEPTION WHEN lock_not_available THEN
             attempts := attempts + 1;
             IF attempts = 20 THEN
-                RAISE EXCEPTION 'The column is there, its index is not yet: ad_cases was locked by others % times in a '
-                    'row; run this file again when their transactions have ended.', attempts;
+                RAISE EXCEPTION 'The column exists, its index does not: other transactions locked ad_cases % times '
+                    'in a row; run this file again when they have ended.', attempts;
             END IF;
             PERFORM pg_sleep(0.2);
         END;
