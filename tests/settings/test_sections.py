@@ -1,0 +1,60 @@
+import pytest
+from tests.settings.reading import from_toml
+
+from rehost.errors import SettingsError
+from rehost.model import Source
+from rehost.settings import OriginOverride
+
+
+def test_a_source_is_parsed(tmp_path):
+    settings = from_toml(tmp_path, '[source.goods]\ntable="shop.goods"\nkey="sku"\nlink="photo"\nlocal="photo_local"\n')
+
+    assert settings.sources == (Source("goods", "shop.goods", "sku", "photo", None, "photo_local", "{key}/photo"),)
+
+
+def test_two_sources_must_not_use_the_same_names_in_the_store(tmp_path):
+    section = 'table="t"\nkey="id"\nlink="photo"\nlocal="l"\n'
+
+    with pytest.raises(SettingsError, match="two sources"):
+        from_toml(tmp_path, f"[source.a]\n{section}[source.b]\n{section}")
+
+
+def test_an_origin_is_parsed(tmp_path):
+    settings = from_toml(
+        tmp_path,
+        """
+        [origin."*.Example.com"]
+        referer = "https://example.com/"
+        headers = { "Accept-Language" = "zh" }
+        cookies = { a = "b" }
+        min_delay = 0.5
+        daily_budget = 100
+        """,
+    )
+
+    assert settings.origins == (
+        OriginOverride(
+            "*.example.com",
+            referer="https://example.com/",
+            headers=(("Accept-Language", "zh"),),
+            cookies=(("a", "b"),),
+            min_delay_seconds=0.5,
+            daily_budget=100,
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'refferer = "auto"',
+        'headers = "x"',
+        'headers = { "bad name" = "x" }',
+        'headers = { a = "x\\r\\nb: y" }',
+        "min_delay = -1",
+        "referer = [{}]",
+    ],
+)
+def test_an_invalid_line_of_an_origin_is_named(tmp_path, line):
+    with pytest.raises(SettingsError, match=rf'\[origin."x.com"\] {line.split()[0]}=.*rehost.toml:2'):
+        from_toml(tmp_path, f'[origin."x.com"]\n{line}\n')

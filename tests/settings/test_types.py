@@ -1,0 +1,85 @@
+from ipaddress import ip_network
+
+import pytest
+from tests.settings.reading import error_of
+
+from rehost.settings import ConnectTo, load, size_text
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1048576", 1 << 20),
+        ("64MiB", 64 << 20),
+        ("64 mib", 64 << 20),
+        ("1GiB", 1 << 30),
+        ("1.5KiB", 1536),
+        ("64MB", 64 * 10**6),
+    ],
+)
+def test_sizes_are_parsed(tmp_path, text, size):
+    assert size == load(tmp_path, {"IMAGE_MAX_BYTES": text}, {}).max_bytes
+
+
+@pytest.mark.parametrize(("size", "text"), [(64 << 20, "64MiB"), (1 << 30, "1GiB"), (1000, "1000"), (0, "0")])
+def test_size_text_can_be_parsed_again(size, text):
+    assert text == size_text(size)
+
+
+@pytest.mark.parametrize("token", ["口令", "tökén", "a\nb"])
+def test_a_token_that_no_header_can_contain_is_rejected(tmp_path, token):
+    assert "REHOST_TOKEN=(not shown) (the environment) is not valid" in error_of(tmp_path, REHOST_TOKEN=token)
+
+
+def test_networks_are_parsed(tmp_path):
+    settings = load(tmp_path, {"IMAGE_ALLOW_NETWORKS": "127.0.0.0/8, fd00::/8 10.0.0.1"}, {})
+
+    assert tuple(map(ip_network, ("127.0.0.0/8", "fd00::/8", "10.0.0.1/32"))) == settings.allow_networks
+
+
+def test_connect_to_is_parsed(tmp_path):
+    text = "*:443:127.0.0.1:8443, Example.com::[::1]:80 [2001:db8::1]:80:other: ::127.0.0.1:"
+
+    settings = load(tmp_path, {"IMAGE_CONNECT_TO": text}, {})
+
+    assert settings.connect_to == (
+        ConnectTo("*", 443, "127.0.0.1", 8443),
+        ConnectTo("example.com", None, "::1", 80),
+        ConnectTo("2001:db8::1", 80, "other", None),
+        ConnectTo("*", None, "127.0.0.1", None),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("IMAGE_DOWNLOAD_CONCURRENCY", "0"),
+        ("IMAGE_DOWNLOAD_CONCURRENCY", "ten"),
+        ("IMAGE_DOWNLOAD_CONCURRENCY", "1_0"),
+        ("IMAGE_DOWNLOAD_TIMEOUT", "nan"),
+        ("IMAGE_DOWNLOAD_TIMEOUT", "-1"),
+        ("IMAGE_DOWNLOAD_RETRY", "3.5"),
+        ("IMAGE_MAX_BYTES", "64 pages"),
+        ("IMAGE_ALLOW_NETWORKS", "10.1.2.3/8"),
+        ("IMAGE_CONNECT_TO", "a:b:c:d"),
+        ("IMAGE_CONNECT_TO", "a:1:b:99999"),
+        ("IMAGE_CONNECT_TO", "[nonsense]:1:b:2"),
+        ("IMAGE_STATIC_URL_PREFIX", "static"),
+        ("IMAGE_STATIC_URL_PREFIX", "/"),
+        ("IMAGE_STATIC_URL_PREFIX", "/a/../b"),
+        ("IMAGE_VERIFY", "hope"),
+        ("IMAGE_REFERER", "ftp://x/"),
+        ("IMAGE_USER_AGENT", "a\r\nb"),
+        ("IMAGE_ROBOTS", "perhaps"),
+        ("API_PORT", "65536"),
+        ("IMAGE_STORAGE_DIR", "~nosuchuser/x"),
+        ("DB_HOST", "h/x"),
+        ("DB_HOST", "h:1"),
+    ],
+)
+def test_the_message_about_an_invalid_value_names_its_place_and_what_is_expected(tmp_path, name, value):
+    message = error_of(tmp_path, **{name: value})
+
+    assert message.startswith(
+        f"{name}={value.encode('unicode_escape').decode()} (the environment) is not valid; expected "
+    )
