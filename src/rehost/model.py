@@ -36,7 +36,7 @@ class Reason(StrEnum):
     TLS_FAILED = "tls-failed", "The TLS handshake failed, or the certificate is not valid."
     TIMED_OUT = "timed-out", "The attempt took longer than IMAGE_DOWNLOAD_TIMEOUT."
     # the response
-    GONE = "gone", "The origin says that there is no such image (404, 410)."
+    GONE = "gone", "The origin says that there is no such picture (404, 410)."
     HOTLINK_REFUSED = (
         "hotlink-refused",
         "The origin refused the request (401, 403, 451) with every Referer that was tried.",
@@ -48,7 +48,7 @@ class Reason(StrEnum):
     ORIGIN_ERROR = "origin-error", "The origin reported a problem of its own (408, 425, 5xx)."
     UNEXPECTED_STATUS = (
         "unexpected-status",
-        "The origin answered with a status that means neither an image nor a known problem.",
+        "The origin answered with a status that means neither a picture nor a known problem.",
     )
     TOO_MANY_REDIRECTS = "too-many-redirects", "More redirects than IMAGE_MAX_REDIRECTS, or a loop."
     MALFORMED = (
@@ -56,16 +56,16 @@ class Reason(StrEnum):
         "The response violates HTTP: framing, headers, encoding, or a range that was not requested.",
     )
     # the bytes
-    TRUNCATED = "truncated", "The image is incomplete."
+    TRUNCATED = "truncated", "The picture is incomplete."
     TOO_LARGE = "too-large", "More bytes, pixels, frames, decoding time or memory than the limits allow."
     EMPTY = "empty", "The body is empty."
-    NOT_AN_IMAGE = "not-an-image", "The bytes are not an image in a supported format; often they are an HTML page."
+    NOT_AN_IMAGE = "not-an-image", "The bytes are not a picture in a supported format; often they are an HTML page."
     UNSUPPORTED_FORMAT = "unsupported-format", "A format that rehost cannot verify: JPEG XL, a video, an archive ..."
     SVG = "svg", "SVG is refused, because it is a document that can run scripts."
-    CORRUPT = "corrupt", "A decoder cannot read the whole image."
-    DECOY = "decoy", "The origin sent a placeholder instead of the image."
+    CORRUPT = "corrupt", "A decoder cannot read the whole picture."
+    DECOY = "decoy", "The origin sent a placeholder instead of the picture."
     # ourselves
-    BUG = "bug", "rehost itself failed at this image, or at planning a run; the log has the traceback."
+    BUG = "bug", "rehost itself failed at this picture, or at planning a run; the log has the traceback."
 
 
 class State(StrEnum):
@@ -114,7 +114,7 @@ class Source:
     table: str = "ad_cases"  # may include a schema: public.ad_cases
     key: str = "case_id"  # column that identifies a row permanently: unique, of numbers or text
     link: str = "main_image"  # column with the link
-    page: str | None = "source_url"  # column with the page that shows the image, if there is one
+    page: str | None = "source_url"  # column with the page that shows the picture, if there is one
     local: str = "main_image_local"  # column that rehost writes
     path: str = "{key}/main_image"  # template of a copy's name in the store, without its extension
     title: str | None = "title"  # column with words to search for in the dashboard; it may be missing

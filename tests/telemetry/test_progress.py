@@ -29,7 +29,7 @@ def test_the_bar_shows_count_percent_bytes_and_failures():
     assert "100%" in last
     assert "4/4" in last
     assert "3.00 MB, 1 failed" in last
-    assert "images/s" in last
+    assert "pictures/s" in last
 
 
 def test_a_pipe_gets_a_line_every_ten_seconds():
@@ -42,8 +42,8 @@ def test_a_pipe_gets_a_line_every_ten_seconds():
             show(stored(1000))
 
     assert stream.getvalue().splitlines() == [
-        "10% 10/100, 1.0 images/s, 10.0 kB, 0 failed, 1 min 30 s left",
-        "20% 20/100, 1.0 images/s, 20.0 kB, 0 failed, 1 min 20 s left",
+        "10% 10/100, 1.0 pictures/s, 10.0 kB, 0 failed, 1 min 30 s left",
+        "20% 20/100, 1.0 pictures/s, 20.0 kB, 0 failed, 1 min 20 s left",
     ]
 
 
@@ -103,7 +103,7 @@ async def test_the_display_is_redrawn_while_nothing_is_visited(monkeypatch):
         await becomes_true(lines.getvalue)
 
     assert bar.getvalue()[drawn:].count("1/2") > 2
-    assert lines.getvalue() == "0% 0/2, 0.0 images/s, 0 B, 0 failed, ? left\n"
+    assert lines.getvalue() == "0% 0/2, 0.0 pictures/s, 0 B, 0 failed, ? left\n"
 
 
 def test_a_pause_is_printed_without_control_characters():

@@ -20,7 +20,7 @@ from rehost.errors import OperatorError
 INTERRUPTED = 130
 
 VERBS = {
-    "run": "Copy every image that is due.",
+    "run": "Copy every picture that is due.",
     "status": "Show which links have a copy, which do not, and why.",
     "plan": "Show what a run would do, without making requests.",
     "undo": "Restore the column to what it was before a run.",
@@ -87,7 +87,7 @@ class Verbs(click.Group):
 )
 @click.version_option(__version__, prog_name="rehost")
 def rehost() -> None:
-    """Copy the remote images that your database rows link to onto your own storage, and keep the copies correct.
+    """Copy the pictures that your database rows link to onto your own storage, and keep the copies correct.
 
     `rehost VERB --help` explains a verb and gives examples.
     """

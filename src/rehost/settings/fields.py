@@ -170,7 +170,7 @@ class Settings:
         "IMAGE_MAX_BYTES",
         64 * MIB,
         size(1, TIB),
-        "Maximum size of an image file, after decoding any Content-Encoding.",
+        "Maximum size of a picture, after decoding any Content-Encoding.",
         unit="bytes",
     )
     max_pixels: int = _setting(
@@ -186,13 +186,13 @@ class Settings:
         "IMAGE_VERIFY",
         "decode",
         choice("decode", "structure"),
-        "How an image is verified: by decoding all of it, or only by reading its structure to the end.",
+        "How a picture is verified: by decoding all of it, or only by reading its structure to the end.",
     )
     decode_memory_bytes: int = _setting(
         "IMAGE_DECODE_MEMORY",
         512 * MIB,
         size(64 * MIB, TIB),
-        "Memory limit of each decoder process; an image that needs more counts as too large.",
+        "Memory limit of each decoder process; a picture that needs more counts as too large.",
         unit="bytes",
         short="decode-memory",
     )
@@ -200,7 +200,7 @@ class Settings:
         "IMAGE_DECODE_SECONDS",
         20.0,
         seconds(0.1, 3600),
-        "Time limit for decoding one image; an image that needs longer counts as too large.",
+        "Time limit for decoding one picture; a picture that needs longer counts as too large.",
         unit="seconds",
     )
     decode_processes: int = _setting(
@@ -266,7 +266,7 @@ class Settings:
         "IMAGE_READ_THROUGH",
         default=False,
         kind=SWITCH,
-        text="Whether a request for /image/SOURCE/KEY fetches the image if it has no copy yet.",
+        text="Whether a request for /image/SOURCE/KEY fetches the picture if it has no copy yet.",
         says="off",
     )
     token: str = _setting(

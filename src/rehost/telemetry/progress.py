@@ -65,7 +65,7 @@ class Bar:
             self._bar = tqdm(
                 total=self._stats.due,
                 file=self._stream,
-                unit=" images",
+                unit=" pictures",
                 bar_format=BAR,
                 postfix=_received_and_failed(self._stats),
                 dynamic_ncols=columns is None,
@@ -121,7 +121,7 @@ class Lines:
         rate = stats.visited / max(self._clock.monotonic() - self._started, 1e-9)
         left = duration(max(0, stats.due - stats.visited) / rate) if rate else "?"
         done = f"{share(stats.visited, stats.due)} {count(stats.visited)}/{count(stats.due)}"
-        line = f"{done}, {rate:.1f} images/s, {_received_and_failed(stats)}, {left} left"
+        line = f"{done}, {rate:.1f} pictures/s, {_received_and_failed(stats)}, {left} left"
         print(line, file=self._stream, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""`rehost run`: copies the images."""
+"""`rehost run`: copies the pictures."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def check_retry(_context: click.Context, _parameter: click.Parameter, word: str 
     return word
 
 
-@click.command(cls=SettingsCommand, epilog=EPILOG, short_help="Copy every image that is due.")
+@click.command(cls=SettingsCommand, epilog=EPILOG, short_help="Copy every picture that is due.")
 @click.option(
     "--retry",
     metavar="REASON|all",
@@ -77,7 +77,7 @@ def run(
     as_json: bool,
     **settings_given: Any,  # noqa: ANN401 - click passes one argument per setting
 ) -> int:
-    """Copy every image that is due, and write its local URL into its row.
+    """Copy every picture that is due, and write its local URL into its row.
 
     New rows, changed links, missing files and cleared columns are all noticed, and repaired with no more requests than
     necessary. Links that failed before wait for their next visit: minutes to weeks, depending on the reason.

@@ -42,7 +42,7 @@ def serve(
     """Serve the copies over HTTP until Ctrl-C or SIGTERM.
 
     It serves complete copies only, with a Content-Type taken from the bytes, ETag, ranges, and headers that keep
-    browsers from treating a copy as anything but an image.
+    browsers from treating a copy as anything but a picture.
     """
     from rehost.cli.loop import run_loop  # noqa: PLC0415 - --help needs none of it
 
