@@ -1,4 +1,4 @@
-"""The benchmarks: each can be asked for help, and runs at a tiny scale. What they measure is not asserted."""
+"""The benchmarks: each prints its help and runs at a tiny scale. Their figures are not asserted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
 QUICKEST = "store_sync"
 
-# The smallest work that goes through all of a benchmark, without peers that take minutes to install.
+# The smallest workload that runs the whole benchmark, without peers that take minutes to install.
 TINY = {
     "bulk": ["--scale=0.003", "--only", "rehost", "plain", "curl"],
     "latency": ["--scale=0.01"],
@@ -39,7 +39,7 @@ def bench(name, *options):
     )
 
 
-def test_each_is_described():
+def test_each_is_described_in_the_readme():
     text = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
     described = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
 

@@ -1,4 +1,4 @@
-"""The project's own commands: what ./dev asks of a machine, and what it says where that is missing."""
+"""./dev: what it needs from a machine, and its messages if that is missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NEEDED = ("cat", "cksum", "dirname", "env", "sh")
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A folder with what ./dev looks at, and nothing installed."""
+    """A folder with the files that ./dev reads, and nothing installed."""
     for name in ("dev", "pyproject.toml", "uv.lock"):
         shutil.copy(ROOT / name, tmp_path)
     return tmp_path
@@ -22,7 +22,7 @@ def checkout(tmp_path):
 
 @pytest.fixture
 def programs(tmp_path):
-    """A folder of programs, to be the whole PATH."""
+    """A folder of programs that is the whole PATH."""
     folder = tmp_path / "programs"
     folder.mkdir()
     for name in NEEDED:
@@ -42,7 +42,7 @@ def dev(checkout: Path, programs: Path, *words: str) -> subprocess.CompletedProc
 
 
 def install(checkout: Path, folder: str, options: str, name: str, script: str) -> None:
-    """Pretend that an environment is there and up to date."""
+    """Create a fake environment that is up to date."""
     (checkout / folder / "bin").mkdir(parents=True)
     program(checkout / folder / "bin" / "python", script)
     program(checkout / folder / "bin" / name, script)
@@ -56,27 +56,27 @@ def test_help_needs_nothing(checkout, programs):
     assert "./dev run" in dev(checkout, programs, "help").stdout
 
 
-def test_unknown_command_is_a_fault_of_usage(checkout, programs):
+def test_unknown_command_is_a_usage_error(checkout, programs):
     done = dev(checkout, programs, "dance")
 
     assert done.returncode == 2
     assert "./dev run" in done.stderr
 
 
-def test_missing_python_is_named(checkout, programs):
+def test_missing_python_is_reported(checkout, programs):
     done = dev(checkout, programs, "test")
 
     assert done.returncode == 2
     assert "Python 3.11 to 3.14 is needed" in done.stderr
 
 
-def test_python_that_is_too_old_is_passed_over(checkout, programs):
+def test_python_that_is_too_old_is_not_used(checkout, programs):
     program(programs / "python3", "exit 1")
 
     assert "Python 3.11 to 3.14 is needed" in dev(checkout, programs, "test").stderr
 
 
-def test_missing_venv_is_named_with_its_package(checkout, programs):
+def test_missing_venv_is_reported_with_its_package(checkout, programs):
     program(programs / "python3", "case $2 in *ensurepip*) exit 1 ;; esac")
 
     done = dev(checkout, programs, "run")
@@ -85,7 +85,7 @@ def test_missing_venv_is_named_with_its_package(checkout, programs):
     assert "apt install python3-venv" in done.stderr
 
 
-def test_unreachable_packages_are_named(checkout, programs):
+def test_unreachable_package_index_is_reported(checkout, programs):
     program(
         programs / "python3",
         'if [ "$2" = venv ]; then mkdir -p .cache/uv/bin; printf "#!/bin/sh\\nexit 1\\n" >.cache/uv/bin/python;'
@@ -100,7 +100,7 @@ def test_unreachable_packages_are_named(checkout, programs):
     assert "HTTPS_PROXY" in done.stderr
 
 
-def test_what_is_up_to_date_is_run_at_once(checkout, programs):
+def test_environment_that_is_up_to_date_is_used_at_once(checkout, programs):
     install(checkout, ".venv-run", "--no-dev --extra server", "rehost", 'echo ran "$@"')
 
     done = dev(checkout, programs, "run", "--once")
@@ -109,7 +109,7 @@ def test_what_is_up_to_date_is_run_at_once(checkout, programs):
     assert not done.stderr
 
 
-def test_changed_lock_file_is_noticed(checkout, programs):
+def test_changed_lock_file_updates_the_environment(checkout, programs):
     install(checkout, ".venv-run", "--no-dev --extra server", "rehost", "echo ran")
     with (checkout / "uv.lock").open("a") as lock:
         lock.write("\n")
@@ -117,14 +117,14 @@ def test_changed_lock_file_is_noticed(checkout, programs):
     assert "Python 3.11 to 3.14 is needed" in dev(checkout, programs, "run").stderr
 
 
-def test_tests_and_runs_have_environments_of_their_own(checkout, programs):
+def test_tests_and_runs_have_separate_environments(checkout, programs):
     install(checkout, ".venv", "--all-extras", "pytest", 'echo tested "$@"')
 
     assert dev(checkout, programs, "test", "-q").stdout == "tested -m pytest -q\n"
     assert not (checkout / ".venv-run").exists()
 
 
-def test_fix_does_all_it_can_though_something_is_left(checkout, programs):
+def test_fix_runs_all_steps_even_if_one_fails(checkout, programs):
     install(checkout, ".venv", "--all-extras", "ruff", 'echo "$@"; [ "$1" != check ]')
     program(checkout / ".venv/bin/python", 'echo "$@"')
 
@@ -135,7 +135,7 @@ def test_fix_does_all_it_can_though_something_is_left(checkout, programs):
         "format .",
         "docs/generate.py",
     ]
-    assert (done.returncode, done.stderr) == (2, "These did not pass: lint\n")
+    assert (done.returncode, done.stderr) == (2, "Failed: lint\n")
 
 
 @pytest.mark.parametrize("script", ["dev", ".ci/run"])

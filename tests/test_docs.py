@@ -1,4 +1,4 @@
-"""The docs: complete, up to date, with links that lead somewhere and examples that are right."""
+"""The docs: they are complete and up to date, their links work, and their examples are valid."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def text_of(page: Path) -> str:
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """The fenced blocks of a language, without the indentation of a list around them."""
+    """Return the fenced blocks of a language, without the indentation of a surrounding list."""
     found = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", text_of(page), re.MULTILINE | re.DOTALL)
     return [re.sub(rf"^{indent}", "", body, flags=re.MULTILINE) for indent, body in found]
 
@@ -41,7 +41,7 @@ def prose(page: Path) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as the usual renderers make them."""
+    """Return the anchors of a page's headings, as the usual renderers create them."""
     headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -54,7 +54,7 @@ def generator():
 
 
 def commands() -> list[tuple[str, str]]:
-    """Every line in the docs that calls `rehost` or `./dev`."""
+    """Return every line in the docs that calls `rehost` or `./dev`."""
     found = []
     for page in PAGES:
         for block in blocks(page, "sh"):
@@ -64,7 +64,7 @@ def commands() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("name", sorted(page.name for page in GENERATED))
 def test_generated_page_is_up_to_date(name):
-    assert generator().PAGES[name]() == text_of(REFERENCE / name), "./dev docs writes it anew"
+    assert generator().PAGES[name]() == text_of(REFERENCE / name), "./dev docs regenerates it"
 
 
 def test_every_setting_is_documented():
@@ -89,7 +89,7 @@ def test_every_reason_is_documented():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_links_lead_somewhere(page):
+def test_links_have_a_target(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         if re.match(r"[a-z]+:", target):
             continue
@@ -107,7 +107,7 @@ def test_prose_has_one_sentence_per_line(page):
 
 
 @pytest.mark.parametrize(("page", "line"), commands())
-def test_command_in_the_docs_is_one_that_there_is(page, line):
+def test_command_in_the_docs_exists(page, line):
     words = shlex.split(line, comments=True)
     if words[0] == "./dev":
         known_to_dev = subprocess.run([ROOT / "dev", "help"], capture_output=True, text=True, check=True).stdout
@@ -125,19 +125,19 @@ def test_command_in_the_docs_is_one_that_there_is(page, line):
     ("page", "block"),
     [(named(page), block) for page in PAGES for block in blocks(page, "toml")],
 )
-def test_toml_in_the_docs_is_read(page, block, tmp_path):
+def test_toml_in_the_docs_is_valid(page, block, tmp_path):
     (tmp_path / "rehost.toml").write_text(block, encoding="utf-8")
 
     settings = load(tmp_path, {}, {})
 
-    assert settings != load(tmp_path / "elsewhere", {}, {}), "the example says nothing"
+    assert settings != load(tmp_path / "elsewhere", {}, {}), "the example sets nothing"
 
 
 @pytest.mark.parametrize(
     ("page", "block"),
     [(named(page), block) for page in PAGES for block in blocks(page, "env")],
 )
-def test_settings_in_the_docs_are_settings(page, block, tmp_path):
+def test_env_examples_in_the_docs_are_valid(page, block, tmp_path):
     (tmp_path / ".env").write_text(block, encoding="utf-8")
 
     load(tmp_path, {}, {})
@@ -146,7 +146,7 @@ def test_settings_in_the_docs_are_settings(page, block, tmp_path):
     assert set(re.findall(r"^(\w+)=", block, re.MULTILINE)) <= names
 
 
-def test_names_of_settings_in_the_docs_are_those_that_there_are():
+def test_setting_names_in_the_docs_exist():
     names = {setting.name for part in (DatabaseParts, Settings) for setting in settings_of(part)}
     others = {"REHOST_TEST_SEED", "REHOST_TEST_POSTGRES"}
 
@@ -154,7 +154,7 @@ def test_names_of_settings_in_the_docs_are_those_that_there_are():
         assert set(re.findall(r"\b(?:IMAGE|REHOST|API)_[A-Z_]+\b", text_of(page))) <= names | others, page
 
 
-def test_tutorial_makes_its_table(tmp_path):
+def test_tutorial_creates_its_table(tmp_path):
     page = ROOT / "docs" / "tutorial.md"
     script = re.search(r"<<'PYTHON'\n(.*?)\nPYTHON", text_of(page), re.DOTALL)
     assert script
