@@ -124,7 +124,7 @@ async def test_statements_over_whole_tables_may_take_longer(postgres):
         return await connection.scalar(text("SELECT 1 FROM pg_sleep(0.3)"))
 
     async with open_database(postgres.url(), answer_seconds=0.1, outage_seconds=0.0) as database:
-        assert await database.read(work, much=True) == 1
+        assert await database.read(work, slow=True) == 1
 
 
 CUT = text("SELECT pg_terminate_backend(pg_backend_pid())")

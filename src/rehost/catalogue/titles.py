@@ -64,4 +64,4 @@ class Titles:
         async def work(connection: Connection) -> Sequence[tuple[str, str]]:
             return [(row[0], row[1]) for row in await connection.execute(query)]
 
-        return await self.database.read(work, error=CatalogueError, much=True)
+        return await self.database.read(work, error=CatalogueError, slow=True)

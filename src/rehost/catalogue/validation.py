@@ -60,7 +60,7 @@ async def check(database: Database, source: Source, table: Table) -> None:
     Raises:
         CatalogueError: one of the two is not so; the sentence says what to do.
     """
-    await database.read(lambda connection: _check(connection, database, source, table), error=CatalogueError, much=True)
+    await database.read(lambda connection: _check(connection, database, source, table), error=CatalogueError, slow=True)
 
 
 async def _check(connection: Connection, database: Database, source: Source, table: Table) -> None:

@@ -1,6 +1,6 @@
 """Databases: connections, transactions that survive outages, and all differences between PostgreSQL and SQLite."""
 
-from rehost.db.bulk import drop_temporary, load, look_anew, make_temporary, temporary
+from rehost.db.bulk import analyze, drop_temporary, load, make_temporary, temporary
 from rehost.db.engine import Columns, Connection, Database, LinkRows, Session
 from rehost.db.sql_functions import NEVER, Moment, after, blank, host_of, is_over, now, root_of, seconds_until, today
 
@@ -13,12 +13,12 @@ __all__ = [
     "Moment",
     "Session",
     "after",
+    "analyze",
     "blank",
     "drop_temporary",
     "host_of",
     "is_over",
     "load",
-    "look_anew",
     "make_temporary",
     "now",
     "root_of",

@@ -52,7 +52,7 @@ async def load(connection: AsyncConnection, table: Table, groups: AsyncIterator[
     await connection.exec_driver_sql(f"ANALYZE pg_temp.{table.name}")
 
 
-async def look_anew(connection: AsyncConnection, table: Table, new: int) -> None:
+async def analyze(connection: AsyncConnection, table: Table, new: int) -> None:
     """Update the planner's statistics of a table to which `new` rows were added.
 
     Without them SQLite takes any table for a small one: a join of all rows took a step for each pair of rows.

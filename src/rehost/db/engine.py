@@ -168,7 +168,7 @@ class Database:
         if engines is not None:
             await engines.dispose()
 
-    async def look(self) -> None:
+    async def reopen_if_replaced(self) -> None:
         """Reopen a SQLite file that was replaced: an open connection would go on with the old one unnoticed.
 
         Raises:
@@ -185,7 +185,7 @@ class Database:
 
     # --- transactions
 
-    async def transact(self, work: Work[T], *, error: type[OperatorError] = LedgerError, much: bool = False) -> T:
+    async def transact(self, work: Work[T], *, error: type[OperatorError] = LedgerError, slow: bool = False) -> T:
         """Run `work` in one transaction that may write, and return its result.
 
         After a transient error (a restart, a deadlock, a lock) `work` runs again from its start.
@@ -193,16 +193,16 @@ class Database:
         Args:
             work: runs within the transaction, perhaps more than once.
             error: the kind of error that is raised.
-            much: `work` goes over whole tables, so an answer may take minutes.
+            slow: `work` goes over whole tables, so an answer may take minutes.
 
         Raises:
             OperatorError: of the kind `error`, with a sentence for the operator.
         """
-        return await self._persist(work, error, writing=True, much=much)
+        return await self._persist(work, error, writing=True, slow=slow)
 
-    async def read(self, work: Work[T], *, error: type[OperatorError] = LedgerError, much: bool = False) -> T:
+    async def read(self, work: Work[T], *, error: type[OperatorError] = LedgerError, slow: bool = False) -> T:
         """Run `work` in one transaction that only reads; on SQLite it waits for no writer. Otherwise as `transact`."""
-        return await self._persist(work, error, writing=False, much=much)
+        return await self._persist(work, error, writing=False, slow=slow)
 
     @contextmanager
     def raising(self, error: type[OperatorError]) -> Iterator[None]:
@@ -215,13 +215,13 @@ class Database:
             raise operator_error(caught, self.place, error) from caught
 
     async def hold(
-        self, work: Callable[[Session], Awaitable[T]], *, error: type[OperatorError] = LedgerError, much: bool = True
+        self, work: Callable[[Session], Awaitable[T]], *, error: type[OperatorError] = LedgerError, slow: bool = True
     ) -> T:
         """Run `work` with one connection, for several transactions or temporary tables; otherwise as `transact`."""
         retry = self._retry(error)
         while True:
             try:
-                async with self._session(error, much=much) as session:
+                async with self._session(error, slow=slow) as session:
                     return await work(session)
             except Exception as caught:
                 if not is_database_error(caught):
@@ -235,7 +235,7 @@ class Database:
         retry = self._retry(error)
         while True:
             try:
-                async with self._session(error, much=True) as session, aclosing(steps(session)) as going:
+                async with self._session(error, slow=True) as session, aclosing(steps(session)) as going:
                     async for step in going:
                         retry.reset()
                         yield step
@@ -246,22 +246,22 @@ class Database:
                 await retry.wait(caught)
 
     @asynccontextmanager
-    async def _session(self, error: type[OperatorError], *, much: bool) -> AsyncIterator[Session]:
+    async def _session(self, error: type[OperatorError], *, slow: bool) -> AsyncIterator[Session]:
         if self.is_sqlite and not self._was_reached:
             check_file(self.place.database, error, must_exist=self._must_exist)
-        engine = self._open().patient if much else self._open().prompt
+        engine = self._open().patient if slow else self._open().prompt
         async with engine.connect() as connection:
             if self.is_sqlite and not self._was_reached:
                 self._file = identity_of(self.place.database)
             self._was_reached = True
             yield Session(connection)
 
-    async def _persist(self, work: Work[T], error: type[OperatorError], *, writing: bool, much: bool) -> T:
+    async def _persist(self, work: Work[T], error: type[OperatorError], *, writing: bool, slow: bool) -> T:
         async def once(session: Session) -> T:
             async with session.begin(writing=writing) as connection:
                 return await work(connection)
 
-        return await self.hold(once, error=error, much=much)
+        return await self.hold(once, error=error, slow=slow)
 
     def _retry(self, error: type[OperatorError]) -> _OutageRetry:
         return _OutageRetry(self._clock, self._random, self.place, error, self._max_outage)
@@ -285,7 +285,7 @@ class Database:
 
     # --- statements
 
-    async def expect_much(self, connection: AsyncConnection) -> None:
+    async def allow_large_joins(self, connection: AsyncConnection) -> None:
         """Give this transaction the memory for joins of whole tables (on PostgreSQL; SQLite walks its indexes)."""
         if not self.is_sqlite:
             await connection.exec_driver_sql("SET LOCAL work_mem = '64MB'")

@@ -111,14 +111,14 @@ class DueLinks:
             present = await connection.scalar(counting) or 0
             return LinkCounts(present, present - not_held, due, waiting, held_by_workers, next_due)
 
-        return await self.database.read(work, much=True)
+        return await self.database.read(work, slow=True)
 
     async def forget_waits(self, source: str, reason: str | None = None) -> int:
         """Make deferred and refused links (of one reason, or all) due now, as if never visited; return how many."""
         forgetting = _forgetting().where(links.c.source == source, links.c.due_at > now())
         if reason is not None:
             forgetting = forgetting.where(links.c.reason == reason)
-        return await self._execute(forgetting, much=True)
+        return await self._execute(forgetting, slow=True)
 
     async def forget_wait(self, source: str, row_key: str, position: int = 0) -> int:
         """Make one deferred or refused link due now, as if never visited; return 1, or 0 if there is none such."""
@@ -137,13 +137,13 @@ class DueLinks:
             )
             .where(links.c.source == source, links.c.host == host, is_due(links))
         )
-        return await self._execute(deferring, much=True)
+        return await self._execute(deferring, slow=True)
 
-    async def _execute(self, statement: Update, *, much: bool = False) -> int:
+    async def _execute(self, statement: Update, *, slow: bool = False) -> int:
         async def work(connection: Connection) -> int:
             return (await connection.execute(statement)).rowcount
 
-        return await self.database.transact(work, much=much)
+        return await self.database.transact(work, slow=slow)
 
 
 def is_open(entries: FromClause) -> ColumnElement[bool]:

@@ -109,7 +109,7 @@ class LeaseManager:
             dead = [name for name in await connection.scalars(select(workers.c.worker)) if is_dead(name)]
             return await self._release_workers(connection, dead) if dead else 0
 
-        return await self.database.transact(work, much=True)
+        return await self.database.transact(work, slow=True)
 
     async def _release_workers(self, connection: Connection, names: Sequence[str]) -> int:
         given = self.database.given({"worker": Text()}, [[name] for name in names])

@@ -137,7 +137,7 @@ async def migrate(database: Database) -> None:
             " install that version."
         )
     if there < latest:
-        await database.transact(lambda connection: _apply(connection, database), much=True)
+        await database.transact(lambda connection: _apply(connection, database), slow=True)
 
 
 async def _version(connection: Connection) -> int:

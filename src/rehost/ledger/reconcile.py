@@ -119,7 +119,7 @@ class Reconciliation:
                 await load(connection, _listed, groups())
             async with session.begin(writing=True) as connection:
                 await self.database.lock(connection, f"plan {source}")
-                await self.database.expect_much(connection)
+                await self.database.allow_large_joins(connection)
                 await _find_gone(connection, source, started)
                 lost = await _want_lost(connection, started)
                 redo = lost > 0 and not await _any_held(connection, source)
@@ -180,7 +180,7 @@ class Reconciliation:
                 found = await connection.execute(joined)
                 return [row[0] for row in found if row[1] is None or not self._leads_to(row[1], row[0])]
 
-        return await self.database.read(work, much=True)
+        return await self.database.read(work, slow=True)
 
     async def forget_leftovers(self, source: str, keys: Sequence[str]) -> None:
         """Remember that these files are removed."""
@@ -204,7 +204,7 @@ class Reconciliation:
         async def groups(session: Session) -> AsyncGenerator[Sequence[tuple[Link, Copy]], None]:
             nonlocal last  # after an outage the walk begins again and must not yield a row twice
             async with session.begin(writing=False) as connection:
-                await self.database.expect_much(connection)
+                await self.database.allow_large_joins(connection)
                 await make_temporary(connection, _stale)
                 async with offered_links(connection, self.database, rows) as offered:
                     is_joint = rows.database is self.database

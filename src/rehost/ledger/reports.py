@@ -208,7 +208,7 @@ class Queries:
         Raises:
             LedgerError: it is not.
         """
-        await self.database.look()
+        await self.database.reopen_if_replaced()
         await self.runs(limit=1)
 
     async def sources(self) -> Sequence[str]:
@@ -377,7 +377,7 @@ class Queries:
         async def work(connection: Connection) -> Sequence[Row[*tuple[Any, ...]]]:
             return (await connection.execute(query)).all()
 
-        return await self.database.read(work, much=True)
+        return await self.database.read(work, slow=True)
 
 
 def _by_reason(rows: Sequence[Row[*tuple[Any, ...]]]) -> Mapping[Reason, int]:

@@ -36,7 +36,7 @@ from sqlalchemy import (
     update,
 )
 
-from rehost.db import Columns, Connection, Database, LinkRows, after, blank, load, look_anew, now
+from rehost.db import Columns, Connection, Database, LinkRows, after, analyze, blank, load, now
 from rehost.db.bulk import temporary
 from rehost.errors import CatalogueError
 from rehost.ledger.due import LONGEST_LEASE, LONGEST_WAIT, is_open
@@ -88,7 +88,7 @@ class CatalogueSync:
 
     async def take_in(self, source: str, rows: LinkRows) -> SyncResult:
         """Take in all links of a source: new ones become wanted, changed ones become wanted again and due at once."""
-        return await self.database.transact(lambda connection: self._take_in(connection, source, rows), much=True)
+        return await self.database.transact(lambda connection: self._take_in(connection, source, rows), slow=True)
 
     async def take_in_row(self, source: str, row_key: str, rows: LinkRows) -> None:
         """Take in the links of one row, as `take_in` does for all; links that the row lacks are no longer present."""
@@ -104,13 +104,13 @@ class CatalogueSync:
 
     async def _take_in(self, connection: Connection, source: str, rows: LinkRows) -> SyncResult:
         await self.database.lock(connection, f"plan {source}")
-        await self.database.expect_much(connection)
+        await self.database.allow_large_joins(connection)
         async with offered_links(connection, self.database, rows) as offered:
             async with temporary(connection, _differing):
                 finding = insert(_differing).from_select(list(_DIFFERING), _differing_links(source, offered))
                 await connection.execute(finding)
                 new, changed = await self._apply_differences(connection, source, _differing)
-            await look_anew(connection, links, new)
+            await analyze(connection, links, new)
             vanished = await _mark_vanished(connection, source, offered)
             redo = await _is_redo(connection, source, offered)
         await _correct_due_times(connection, source)
