@@ -32,7 +32,7 @@ def run_loop(work: Coroutine[Any, Any, T]) -> T:
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
     try:
-        import uvloop  # noqa: PLC0415 - only CPython has it
+        import uvloop  # only CPython has it
     except ImportError:
         return asyncio.run(work)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

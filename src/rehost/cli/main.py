@@ -124,7 +124,7 @@ def _main(arguments: list[str], called: str | None) -> int:
 
 
 def _print_error(message: str, status: int) -> int:
-    from rehost.telemetry.format import plain  # noqa: PLC0415 - only errors need it
+    from rehost.telemetry.format import plain
 
     for line in message.splitlines():
         print(f"rehost: {plain(line)}", file=sys.stderr)  # noqa: T201 - what the command line prints

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rehost.cli.loop import run_loop, stop_on_signals
 from rehost.cli.options import RunOptions
 from rehost.cli.output.reports import planned_words
+from rehost.clock import Clock
 from rehost.errors import OperatorError
 from rehost.events import Event, Listener, Planned, RunEnded
 from rehost.settings import Settings
@@ -36,8 +38,7 @@ def start(settings: Settings, options: RunOptions, workers: int = 1) -> tuple[Ru
         OperatorError: the environment stopped the run, or too few files or processes are allowed.
     """
     raise_file_limit(settings, workers)
-    from rehost.cli.loop import run_loop  # noqa: PLC0415 - --help needs neither
-    from rehost.cli.workers import forked, shares  # noqa: PLC0415 - as above
+    from rehost.cli.workers import forked, shares
 
     own, *others = shares(settings, options, workers, os.cpu_count() or 1)
     with forked(others) as processes:
@@ -46,12 +47,10 @@ def start(settings: Settings, options: RunOptions, workers: int = 1) -> tuple[Ru
 
 async def _conduct(share: WorkerShare, processes: Sequence[Worker]) -> tuple[RunEnded, int]:
     """Do this process's share of a run and lead the others; return the summary and the exit status."""
-    from rehost.cli.loop import stop_on_signals  # noqa: PLC0415 - as above
-    from rehost.cli.workers import WorkerSupervisor  # noqa: PLC0415 - as above
-    from rehost.clock import Clock  # noqa: PLC0415 - as above
-    from rehost.telemetry.log import log_event, logging_to, together  # noqa: PLC0415 - as above
-    from rehost.telemetry.progress import progress  # noqa: PLC0415 - as above
-    from rehost.wiring.run import open_run  # noqa: PLC0415 - a verb imports what it needs when it runs
+    from rehost.cli.workers import WorkerSupervisor
+    from rehost.telemetry.log import log_event, logging_to, together
+    from rehost.telemetry.progress import progress
+    from rehost.wiring.run import open_run
 
     options, clock = share.options, Clock()
     with (

@@ -134,7 +134,7 @@ def forked(parts: Sequence[WorkerShare]) -> Iterator[list[Worker]]:
 
 def _fork(part: WorkerShare, other_channels: Sequence[socket.socket], mask: Iterable[int]) -> Worker:
     """Start a worker with this signal mask."""
-    import multiprocessing  # noqa: PLC0415 - a run by one process does without
+    import multiprocessing  # a run by one process does without
 
     ours, theirs = socket.socketpair()
     arguments = part, theirs, [ours, *other_channels], mask

@@ -256,11 +256,7 @@ class Settings:
         unit="requests",
     )
     robots: bool = _setting(
-        "IMAGE_ROBOTS",
-        default=False,
-        kind=SWITCH,
-        text="Whether to obey robots.txt and X-Robots-Tag.",
-        says="off",
+        "IMAGE_ROBOTS", default=False, kind=SWITCH, text="Whether to obey robots.txt and X-Robots-Tag.", says="off"
     )
     read_through: bool = _setting(
         "IMAGE_READ_THROUGH",

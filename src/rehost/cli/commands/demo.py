@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rehost.cli.commands.serve import serve_application
+from rehost.cli.loop import run_loop
 from rehost.cli.options import RunOptions
 from rehost.cli.output.reports import summary
 from rehost.cli.output.tables import Style
+from rehost.cli.run_command import start
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,9 +60,9 @@ def demo(*, once: bool, port: int, folder: Path) -> int:
 
     With REHOST_TOKEN in the environment, the dashboard under /rehost/ allows actions; without, it is read-only.
     """
-    from rehost.demo.demonstration import Demonstration  # noqa: PLC0415 - --help needs none of it
-    from rehost.demo.origins import serve_origins  # noqa: PLC0415 - as above
-    from rehost.server.listen import free_port  # noqa: PLC0415 - as above
+    from rehost.demo.demonstration import Demonstration
+    from rehost.demo.origins import serve_origins
+    from rehost.server.listen import free_port
 
     port = port if once else free_port(HOST, port)
     click.echo(f"Creating 200 invented cases in {folder}/.")
@@ -71,10 +74,7 @@ def demo(*, once: bool, port: int, folder: Path) -> int:
 
 def _perform(demonstration: Demonstration, settings: Settings, port: int, *, once: bool) -> int:
     """Ask for the originals, run, compare and serve the page; return the exit status."""
-    from rehost.cli.commands.serve import serve_application  # noqa: PLC0415 - as above
-    from rehost.cli.loop import run_loop  # noqa: PLC0415 - as above
-    from rehost.cli.run_command import start  # noqa: PLC0415 - as above
-    from rehost.wiring.server import build_server  # noqa: PLC0415 - --help needs none of it
+    from rehost.wiring.server import build_server
 
     log_file = demonstration.folder / "demo.log"
     direct = demonstration.shown_directly(f"http://localhost:{port}/")
@@ -91,7 +91,7 @@ def _perform(demonstration: Demonstration, settings: Settings, port: int, *, onc
     differences = demonstration.differences(results)
     click.echo(f"\nBefore: {shown} of {len(direct)} pictures showed. After: {ended.total_held}.{_verdict(differences)}")
     if not once:
-        from rehost.demo.site import CasePage, DemoSite  # noqa: PLC0415 - --once runs without the server's packages
+        from rehost.demo.site import CasePage, DemoSite  # --once runs without the server's packages
 
         page = CasePage(demonstration.cases, direct, demonstration.local_urls(), results, rules)
         site = DemoSite(page, demonstration.origins, build_server(settings, at="/rehost"))
@@ -101,7 +101,7 @@ def _perform(demonstration: Demonstration, settings: Settings, port: int, *, onc
 
 def _counts(direct: Mapping[int, Shown]) -> tuple[int, int, int]:
     """Return how many links show the picture, a placeholder, and nothing."""
-    from rehost.demo.origins import Shown  # noqa: PLC0415 - --help needs none of it
+    from rehost.demo.origins import Shown
 
     shown = [*direct.values()]
     return shown.count(Shown.PICTURE), shown.count(Shown.PLACEHOLDER), shown.count(Shown.BROKEN)
@@ -109,9 +109,9 @@ def _counts(direct: Mapping[int, Shown]) -> tuple[int, int, int]:
 
 async def _read(settings: Settings) -> tuple[dict[int, Result], dict[str, str]]:
     """Return the ledger's state of each link by case id, and the learned Referer by host."""
-    from rehost.demo.cases import Result  # noqa: PLC0415 - as above
-    from rehost.ledger.reports import LinkFilter  # noqa: PLC0415 - as above
-    from rehost.wiring.databases import open_queries  # noqa: PLC0415 - --help needs none of it
+    from rehost.demo.cases import Result
+    from rehost.ledger.reports import LinkFilter
+    from rehost.wiring.databases import open_queries
 
     async with open_queries(settings) as queries:
         page = await queries.links(LinkFilter(), limit=1000)  # more than there are cases

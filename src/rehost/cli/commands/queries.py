@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from rehost.cli.loop import run_loop
 from rehost.cli.options import SettingsCommand, base_option, json_option, read_settings, settings_flags, source_option
+from rehost.cli.output.reports import OriginsReport, StatusReport, plan_table, read_status, to_json
+from rehost.cli.output.tables import Style
 
 if TYPE_CHECKING:
-    from rehost.cli.output.reports import OriginsReport, StatusReport
     from rehost.events import Planned
     from rehost.settings import Settings
 
@@ -37,18 +37,13 @@ Exit status:
 @json_option
 def status(*, failed: bool, source: str | None, base: Path, as_json: bool) -> int:
     """Show which links have a copy, which do not, and why. This reads rehost's own tables only."""
-    from rehost.cli.loop import run_loop  # noqa: PLC0415 - --help needs none of it
-    from rehost.cli.output.reports import to_json  # noqa: PLC0415 - as above
-    from rehost.cli.output.tables import Style  # noqa: PLC0415 - as above
-
     report = run_loop(_read_status(read_settings(base, {}), source, failed=failed))
     click.echo(to_json(report) if as_json else report.text(Style.of(sys.stdout)))
     return 0
 
 
 async def _read_status(settings: Settings, source: str | None, *, failed: bool) -> StatusReport:
-    from rehost.cli.output.reports import read_status  # noqa: PLC0415 - as above
-    from rehost.wiring.databases import open_queries, source_of  # noqa: PLC0415 - a verb imports what it needs when it runs
+    from rehost.wiring.databases import open_queries, source_of
 
     async with open_queries(settings) as queries:
         return await read_status(queries, source_of(settings, source).name, failed=failed)
@@ -83,17 +78,13 @@ def plan(
     This compares table, ledger and store: new rows, changed links, lost files. Like a run, it repairs at once what
     needs no request, such as a cleared column whose file is still there.
     """
-    from rehost.cli.loop import run_loop  # noqa: PLC0415 - --help needs none of it
-    from rehost.cli.output.reports import plan_table  # noqa: PLC0415 - as above
-    from rehost.cli.output.tables import Style  # noqa: PLC0415 - as above
-
     planned = run_loop(_read_plan(read_settings(base, settings_given), source))
-    click.echo(json.dumps(asdict(planned)) if as_json else plan_table(planned, Style.of(sys.stdout)))
+    click.echo(to_json(planned) if as_json else plan_table(planned, Style.of(sys.stdout)))
     return 0
 
 
 async def _read_plan(settings: Settings, source: str | None) -> Planned:
-    from rehost.wiring.run import open_run  # noqa: PLC0415 - a verb imports what it needs when it runs
+    from rehost.wiring.run import open_run
 
     async with open_run(settings, source=source, listen=lambda _event: None) as run:
         return await run.plan()
@@ -126,18 +117,13 @@ def origins(*, source: str | None, base: Path, as_json: bool) -> int:
     For each origin: the Referer that it requires, and how this was learned. For each host: how many requests it gets
     at once, and whether requests to it are paused.
     """
-    from rehost.cli.loop import run_loop  # noqa: PLC0415 - --help needs none of it
-    from rehost.cli.output.reports import to_json  # noqa: PLC0415 - as above
-    from rehost.cli.output.tables import Style  # noqa: PLC0415 - as above
-
     report = run_loop(_read_origins(read_settings(base, {}), source))
     click.echo(to_json(report) if as_json else report.text(Style.of(sys.stdout)))
     return 0
 
 
 async def _read_origins(settings: Settings, source: str | None) -> OriginsReport:
-    from rehost.cli.output.reports import OriginsReport  # noqa: PLC0415 - as above
-    from rehost.wiring.databases import open_queries, source_of  # noqa: PLC0415 - a verb imports what it needs when it runs
+    from rehost.wiring.databases import open_queries, source_of
 
     async with open_queries(settings) as queries:
         hosts = await queries.hosts(source_of(settings, source).name)
@@ -175,12 +161,11 @@ def undo(
     A row that has changed since that run is left as it is. The copies stay in the store: the next run writes their
     URLs again, without any request.
     """
-    from rehost.cli.loop import run_loop  # noqa: PLC0415 - as above
-    from rehost.wiring.databases import undo  # noqa: PLC0415 - --help needs none of it
+    from rehost.wiring.databases import undo
 
     undone = run_loop(undo(read_settings(base, settings_given), source=source, run=run))
     if as_json:
-        click.echo(json.dumps(asdict(undone)))
+        click.echo(to_json(undone))
         return 0
     left = f"left {undone.left} that do not hold what that run wrote"
     click.echo(f"Restored {undone.restored} rows to what they were before run {run}; {left}.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rehost.cli.loop import SIGNALS, run_loop
 from rehost.cli.options import SettingsCommand, base_option, log_file_option, read_settings, settings_flags
 
 if TYPE_CHECKING:
@@ -44,14 +45,12 @@ def serve(
     It serves complete copies only, with a Content-Type taken from the bytes, ETag, ranges, and headers that keep
     browsers from treating a copy as anything but a picture.
     """
-    from rehost.cli.loop import run_loop  # noqa: PLC0415 - --help needs none of it
-
     run_loop(_serve_copies(read_settings(base, settings_given), log_file))
     return 0
 
 
 async def _serve_copies(settings: Settings, log_file: Path | None) -> None:
-    from rehost.wiring.server import build_server  # noqa: PLC0415 - a verb imports what it needs when it runs
+    from rehost.wiring.server import build_server
 
     await serve_application(build_server(settings), settings.api_host, settings.api_port, log_file)
 
@@ -68,9 +67,8 @@ async def serve_application(application: Application, host: str, port: int, log_
     Raises:
         SettingsError: the port is in use, the file cannot be written, or the server's packages are not installed.
     """
-    from rehost.cli.loop import SIGNALS  # noqa: PLC0415 - --help needs none of it
-    from rehost.server.listen import Listening  # noqa: PLC0415 - as above
-    from rehost.telemetry.log import logging_to  # noqa: PLC0415 - as above
+    from rehost.server.listen import Listening
+    from rehost.telemetry.log import logging_to
 
     listening = Listening(application, host, port)
     loop = asyncio.get_running_loop()

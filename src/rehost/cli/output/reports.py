@@ -231,7 +231,7 @@ async def read_status(queries: Queries, source: str, *, failed: bool) -> StatusR
 
 async def _failed_links(queries: Queries, source: str) -> Sequence[LinkReport]:
     """Return the links whose last visit failed, FAILED_LINKS at most."""
-    from rehost.ledger.reports import LinkFilter  # noqa: PLC0415 - imports SQLAlchemy; --help needs none of it
+    from rehost.ledger.reports import LinkFilter
 
     found: list[LinkReport] = []
     for state in (State.REFUSED, State.DEFERRED):

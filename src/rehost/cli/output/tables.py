@@ -48,7 +48,7 @@ def width(text: str) -> int:
     """Return how many columns a terminal needs for a text without control characters."""
     if text.isascii():
         return len(text)
-    import wcwidth  # noqa: PLC0415 - its tables take 20 ms to load, and most output is ASCII
+    import wcwidth  # its tables take 20 ms to load, and most output is ASCII
 
     return wcwidth.width(text, control_codes="ignore")
 
@@ -59,7 +59,7 @@ def cut(text: str, columns: int) -> str:
         return text
     if text.isascii():
         return text[: columns - 1] + "…"
-    import wcwidth  # noqa: PLC0415 - as in `width`
+    import wcwidth
 
     kept, used = "", 0
     for grapheme in wcwidth.iter_graphemes(text):  # Unicode Annex 29: an emoji family is one
