@@ -84,6 +84,14 @@ def test_pattern_made_to_be_slow_is_fast():
     assert rules.allows("/" + "a" * 3000)
 
 
+def test_group_of_many_agents_and_many_rules_is_read_in_linear_time():
+    agents = "".join(f"User-agent: {number}\n" for number in range(15_000))
+    rules = "".join(f"Disallow: /{number}\n" for number in range(15_000))
+
+    assert parse(agents + rules).allows("/1")
+    assert not parse(f"{agents}User-agent: rehost\n{rules}").allows("/1")
+
+
 @pytest.mark.parametrize(
     ("fields", "forbidden"),
     [

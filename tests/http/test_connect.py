@@ -1,7 +1,25 @@
-import pytest
+import asyncio
+import errno
+import socket
+import ssl
+from contextlib import ExitStack
 
-from rehost.http.connect import Proxies, Proxy, connect_target
-from rehost.http.errors import InvalidProxy
+import pytest
+import trustme
+from tests.http.conftest import LOOPBACK, connector_to, no_names, raw_server
+
+from rehost.http import connect
+from rehost.http.connect import Connector, Proxies, Proxy, connect_target
+from rehost.http.errors import (
+    AddressRefused,
+    ConnectFailed,
+    ConnectionClosed,
+    InvalidProxy,
+    NameNotFound,
+    ProtocolError,
+    TlsFailed,
+    TooManyOpenFiles,
+)
 
 PROXY = "http://proxy.example:3128"
 
@@ -108,3 +126,118 @@ def test_first_matching_connect_to_entry_decides():
 
     assert connect_target(entries, "a.example", 80) == ("127.0.0.1", 80)
     assert connect_target(entries, "b.example", 80) == ("127.0.0.2", 80)
+
+
+async def opened(connector, url):
+    connection = await connector.connect(await connector.route(url))
+    connection.abort()
+    await asyncio.sleep(0)  # the event loop closes the socket in its next turn
+
+
+async def test_connection_is_opened():
+    async with raw_server() as server:
+        await opened(connector_to(server.port), "http://a.example/")
+
+    assert server.connections == 1
+
+
+async def test_closed_port_fails():
+    with pytest.raises(ConnectFailed):
+        await opened(connector_to(1), "http://a.example/")
+
+
+async def test_host_that_does_not_answer_fails_in_time():
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as off, ExitStack() as stack:
+        for _ in range(2):  # its queue of one is full: a new connection gets no answer at all
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(off.getsockname())
+        with pytest.raises(ConnectFailed, match=r"no connection in 0\.1 s"):
+            await opened(connector_to(off.getsockname()[1], connect_seconds=0.1), "http://a.example/")
+
+
+async def test_unknown_name_fails():
+    with pytest.raises(NameNotFound):
+        await opened(Connector(LOOPBACK, no_names), "http://a.example/")
+
+
+@pytest.mark.parametrize("url", ["http://10.0.0.1/", "http://[::1]/", "http://a.example/"])
+async def test_private_address_is_refused(url):
+    async def private(_host):
+        return ["10.0.0.1", "192.168.0.1"]
+
+    with pytest.raises(AddressRefused):
+        await opened(Connector(LOOPBACK, private), url)
+
+
+async def test_only_the_permitted_one_of_several_addresses_is_tried():
+    async def mixed(_host):
+        return ["10.0.0.1", "127.0.0.1", "::1"]
+
+    async with raw_server() as server:
+        await opened(Connector(LOOPBACK, mixed), f"http://a.example:{server.port}/")
+
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+async def test_shortage_of_files_is_no_fault_of_the_host(monkeypatch, number):
+    async def fail(*_, **__):
+        raise OSError(number, "Too many open files")
+
+    monkeypatch.setattr(connect, "start_connection", fail)
+    with pytest.raises(TooManyOpenFiles):
+        await opened(connector_to(1), "http://a.example/")
+
+
+@pytest.mark.parametrize(("name", "is_trusted"), [("a.example", True), ("b.example", True), ("a.example", False)])
+async def test_certificate_must_be_trusted_and_name_the_host(monkeypatch, tmp_path, name, is_trusted):
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+    (authority if is_trusted else trustme.CA()).cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+
+    async with raw_server(tls=context) as server:
+        if (name, is_trusted) == ("a.example", True):
+            await opened(connector_to(server.port), "https://a.example/")
+            return
+        with pytest.raises(TlsFailed, match="certificate verify failed"):
+            await opened(connector_to(server.port), "https://a.example/")
+
+
+async def test_server_without_tls_fails():
+    async with raw_server(b"HTTP/1.1 400 Bad Request\r\n\r\n") as server:
+        with pytest.raises((TlsFailed, ConnectFailed)):
+            await opened(connector_to(server.port, connect_seconds=0.3), "https://a.example/")
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "text"),
+    [
+        (b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n", ConnectFailed, "the proxy answered with status 407"),
+        (b"", ConnectionClosed, "closed without an answer"),
+        (b"nonsense\r\n\r\n", ProtocolError, "HTTP"),
+    ],
+)
+async def test_proxy_that_opens_no_tunnel_fails(reply, kind, text):
+    async with raw_server(reply) as server:
+        proxies = Proxies(https=f"http://127.0.0.1:{server.port}")
+        with pytest.raises(kind, match=text):
+            await opened(Connector(LOOPBACK, no_names, proxies=proxies), "https://a.example/")
+
+    assert server.requests[0].startswith(b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n")
+
+
+@pytest.mark.parametrize(
+    ("url", "authority", "host_field"),
+    [
+        ("http://a.example/", "a.example:80", "a.example"),
+        ("https://a.example:8443/", "a.example:8443", "a.example:8443"),
+        ("http://a.example.:443/", "a.example:443", "a.example:443"),
+        ("https://[2606:4700::1]/", "[2606:4700::1]:443", "[2606:4700::1]"),
+    ],
+)
+async def test_route_has_the_fields_of_requests(url, authority, host_field):
+    route = await Connector(LOOPBACK, no_names).route(url)
+
+    assert (route.authority, route.host_field) == (authority, host_field)
