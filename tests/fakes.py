@@ -16,10 +16,10 @@ from rehost.model import Rule
 
 
 class FakeClock(Clock):
-    """Time that stands still until it is moved, or until somebody sleeps alone.
+    """A clock that stands still until `advance` moves it.
 
-    `advance` wakes whoever sleeps in the order of their times. With `hurry`, a sleep moves the time on by itself, so
-    that a test of waits needs nobody to move it.
+    `advance` wakes the sleepers in the order of their times. With `hurry`, each sleep moves the time on by itself, for
+    tests that only need waits to end.
     """
 
     def __init__(self, *, hurry: bool = False) -> None:
@@ -65,7 +65,7 @@ class FakeOriginRepository:
         self.notices: dict[str, dict[str, str]] = {}  # origin -> digest of a decoy -> evidence
         self.spent: dict[str, int] = {}  # extra requests
         self.held: dict[str, list[KnownGoodLink]] = {}  # by host
-        self.fresh_in: dict[str, float] = {}  # seconds after which extra requests count no more
+        self.fresh_in: dict[str, float] = {}  # seconds after which extra requests no longer count
 
     async def rule(self, origin: str) -> Rule | None:
         return self.rules.get(origin)

@@ -40,7 +40,7 @@ async def test_cancelled_transaction_releases_its_locks_though_its_traceback_liv
 
 
 async def test_server_that_was_never_reached_is_an_error_at_once():
-    async with open_database("postgresql://somebody:secret@127.0.0.1:1/nothing") as database:
+    async with open_database("postgresql://operator:secret@127.0.0.1:1/nothing") as database:
         with pytest.raises(LedgerError) as caught:
             await asyncio.wait_for(execute(database, "SELECT 1"), 10)
 

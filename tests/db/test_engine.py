@@ -113,10 +113,10 @@ async def test_database_that_stays_silent_is_an_error_after_the_limit(postgres, 
     async with open_database(url, answer_seconds=0.1, outage_seconds=0.2) as database:
         await execute(database, "CREATE TABLE ad_cases ()")
         async with stalled(url):
-            told = await read_at_once(database, times)
+            errors = await read_at_once(database, times)
 
-    assert [type(each) for each in told] == [LedgerError] * times
-    assert all("gives no answer" in str(each) for each in told)
+    assert [type(each) for each in errors] == [LedgerError] * times
+    assert all("gives no answer" in str(each) for each in errors)
 
 
 async def test_statements_over_whole_tables_may_take_longer(postgres):

@@ -1,4 +1,4 @@
-"""What the operator lays down, as the origins get to see it: settings, whole runs, real sockets."""
+"""The operator's settings for single origins, as the origins see them: whole runs over real sockets."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def opened(folder, play, environment=(), text=""):
         yield world
 
 
-async def test_each_origin_sees_its_own_headers_and_no_other_ones(tmp_path):
+async def test_each_origin_gets_only_its_own_headers(tmp_path):
     def play(host, path, _headers):
         if path != "/moved/1.jpg":
             return None
@@ -70,7 +70,7 @@ async def test_each_origin_sees_its_own_headers_and_no_other_ones(tmp_path):
 
 
 @pytest.mark.parametrize("is_obeyed", [True, False])
-async def test_robots_are_asked_only_where_the_operator_says_so(tmp_path, is_obeyed):
+async def test_robots_txt_is_read_only_where_the_operator_says_so(tmp_path, is_obeyed):
     def play(_host, path, _headers):
         if path == "/robots.txt":
             return lambda exchange: exchange.reply(200, b"User-agent: *\nDisallow: /private/\n")
@@ -91,7 +91,7 @@ async def test_robots_are_asked_only_where_the_operator_says_so(tmp_path, is_obe
         assert world.origin.count("/robots.txt", host=CDN) == 0  # its own section says no
 
 
-async def test_a_run_through_a_proxy_connects_to_nothing_else_and_guards_each_hop(tmp_path, monkeypatch):
+async def test_run_through_a_proxy_connects_to_nothing_else_and_checks_each_hop(tmp_path, monkeypatch):
     def play(_host, path, _headers):
         if path == "/inward/1.jpg":
             return lambda exchange: exchange.reply(302, b"", "Location: http://10.0.0.1/permissive/1.jpg")
@@ -114,7 +114,7 @@ async def test_a_run_through_a_proxy_connects_to_nothing_else_and_guards_each_ho
         assert {line.split()[1].split("/")[2] for line in proxy.asked} == {"93.184.216.34"}
 
 
-async def test_what_the_origin_says_of_a_cut_picture_is_recorded_once_it_is_whole(tmp_path):
+async def test_validators_of_a_truncated_picture_are_recorded_once_it_is_complete(tmp_path):
     with opened(tmp_path, None) as world:
         world.add(world.link("cut-once"))
 

@@ -216,8 +216,8 @@ def test_limit_grows_slowly_and_never_above_the_setting(limiter, clock):
     share(limiter)
     ask(limiter, THROTTLED)
     clock.advance(60)
-    told = [change.slots for _ in range(1000) if (change := ask(limiter)) is not None]
-    assert told == [5, 6, 7, 8]
+    limits = [change.slots for _ in range(1000) if (change := ask(limiter)) is not None]
+    assert limits == [5, 6, 7, 8]
     assert len(start_all(limiter, "a.test")) == 8
 
     limiter = HostLimiter(clock, Random(1), concurrency=8, first_slots=8)
@@ -235,7 +235,7 @@ def test_limit_that_another_worker_found_holds_here_too(limiter):
 
 def test_own_limit_is_not_replaced_by_an_older_one_from_the_ledger(limiter, clock):
     share(limiter)
-    ask(limiter, THROTTLED)  # told, or about to be told
+    ask(limiter, THROTTLED)  # reported, or about to be
     share(limiter, allowance=8)
     clock.advance(60)
 

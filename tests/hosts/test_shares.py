@@ -1,4 +1,4 @@
-"""How workers share what hosts bear, on both databases."""
+"""How workers share the requests that hosts take, and their daily budgets, on both databases."""
 
 from __future__ import annotations
 
@@ -124,27 +124,27 @@ async def test_pause_that_is_over_has_no_effect(shares):
 
 async def test_invariant_8_the_slots_never_exceed_the_allowance_whatever_workers_do(database):
     dice = Random(7)
-    crew = {name: worker(database, name) for name in ("one", "two", "three", "four")}
-    await crew["one"].allow(HOST, 7, proven=True)
-    flying = dict.fromkeys(crew, 0)
-    slots = dict.fromkeys(crew, 0)
+    workers = {name: worker(database, name) for name in ("one", "two", "three", "four")}
+    await workers["one"].allow(HOST, 7, proven=True)
+    flying = dict.fromkeys(workers, 0)
+    slots = dict.fromkeys(workers, 0)
 
     for _ in range(120):
-        name = dice.choice(sorted(crew))
+        name = dice.choice(sorted(workers))
         count = flying[name]
         flying[name] = max(flying[name], dice.randint(0, slots[name]))  # begun between the count and the answer
-        share = await crew[name].take({HOST: dice.randint(0, 9)}, {HOST: count})
+        share = await workers[name].take({HOST: dice.randint(0, 9)}, {HOST: count})
         slots[name] = share[HOST].slots
-        assert sum(max(flying[each], slots[each]) for each in crew) <= 7
-        ended = dice.choice(sorted(crew))
+        assert sum(max(flying[each], slots[each]) for each in workers) <= 7
+        ended = dice.choice(sorted(workers))
         flying[ended] = dice.randint(0, flying[ended])
 
 
 async def test_workers_that_ask_at_once_get_no_more_than_the_allowance(database):
-    crew = [worker(database, str(number)) for number in range(6)]
-    await crew[0].allow(HOST, 4, proven=True)
+    workers = [worker(database, str(number)) for number in range(6)]
+    await workers[0].allow(HOST, 4, proven=True)
 
-    given = await asyncio.gather(*(each.take({HOST: 10}, {}) for each in crew))
+    given = await asyncio.gather(*(each.take({HOST: 10}, {}) for each in workers))
 
     assert sum(share[HOST].slots for share in given) == 4
 
@@ -179,9 +179,9 @@ async def test_worker_with_the_one_slot_of_an_unproven_host_keeps_it(database):
 
 
 async def test_workers_that_take_at_once_never_exceed_the_daily_budget(database):
-    crew = [DailyQuota(database) for _ in range(5)]
+    workers = [DailyQuota(database) for _ in range(5)]
 
-    taken = [await asyncio.gather(*(each.take(HOST, 17) for each in crew)) for _ in range(5)]
+    taken = [await asyncio.gather(*(each.take(HOST, 17) for each in workers)) for _ in range(5)]
 
     assert sum(each is None for group in taken for each in group) == 17
     assert all(0 < each <= 86400 for group in taken for each in group if each is not None)

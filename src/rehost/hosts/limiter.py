@@ -32,7 +32,7 @@ _Entry = tuple[float, int, str]
 
 
 class HostLimiter:
-    """Limits this worker's requests to each host, and tells its callers which host comes next."""
+    """Limits this worker's requests to each host, and picks the host that comes next."""
 
     def __init__(
         self,

@@ -165,7 +165,7 @@ class RequestScheduler:
     async def _is_within_budget(self, host: str) -> bool:
         """Count one request against the host's daily budget, if it has one; if that is used up, pause the host.
 
-        The other workers are not told: each finds out by itself, and a budget that the operator raises holds at once.
+        The pause is not reported: other workers find out themselves, and a budget that is raised later holds at once.
         """
         budget = self._limiter.daily_budget(host)
         seconds = None if budget is None else await self._quota.take(host, budget)

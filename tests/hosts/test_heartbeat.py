@@ -1,0 +1,89 @@
+"""What one heartbeat sends, and when the next one is due."""
+
+import asyncio
+from dataclasses import replace
+from random import Random
+
+import pytest
+from tests.fakes import FakeClock, FakeHostShares
+from tests.telemetry.visits import STORED
+
+from rehost.events import OriginPaused, Visited
+from rehost.hosts.heartbeat import Heartbeat
+from rehost.hosts.limiter import HostLimiter
+from rehost.hosts.pacing import Allowance, Pause
+
+
+class World:
+    def __init__(self):
+        self.shares, self.events = FakeHostShares(), []
+        self.limiter = HostLimiter(FakeClock(), Random(1), concurrency=4, first_slots=0)
+        self.heartbeat = Heartbeat(self.shares, self.limiter, self.events.append)
+
+
+def visit_of(outcome):
+    return Visited(outcome, "https://oss.adquan.com", 100, 0.1, 1)
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+async def test_news_is_sent_once_with_the_next_heartbeat(world):
+    world.heartbeat.report(Pause("a.test", 60.0, "status 429"))
+    world.heartbeat.report(Allowance("b.test", 3))
+    assert (world.shares.pauses, world.shares.allowances) == ([], {})
+
+    await world.heartbeat.send()
+    await world.heartbeat.send()
+
+    assert world.shares.pauses == [("a.test", 60.0, "status 429")]
+    assert world.shares.allowances == {"b.test": 3}
+    assert world.events == [OriginPaused("a.test", 60.0, "status 429")]
+
+
+async def test_heartbeat_takes_the_shares_of_the_hosts_that_wait(world):
+    world.limiter.add_waiting("a.test")
+    assert world.limiter.next_host() is None
+
+    await world.heartbeat.send()
+
+    assert world.limiter.next_host() == "a.test"
+
+
+async def test_only_the_first_picture_of_a_host_is_reported(world):
+    fetched = replace(STORED, final_url="https://oss.adquan.com/upload/1.png")
+    for _ in range(2):
+        world.heartbeat.report_picture(visit_of(fetched), 4)
+        await world.heartbeat.send()
+        await world.shares.allow(STORED.task.host, 2)
+
+    assert world.shares.proven == {STORED.task.host}
+    assert world.shares.allowances == {STORED.task.host: 2}
+
+
+async def test_adopted_copy_proves_nothing_about_its_host(world):
+    world.heartbeat.report_picture(visit_of(replace(STORED, final_url=None)), 4)
+    await world.heartbeat.send()
+
+    assert world.shares.proven == set()
+
+
+async def test_news_makes_the_next_heartbeat_due(world):
+    waiting = asyncio.create_task(world.heartbeat.wait(3600.0))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+
+    world.heartbeat.report(Allowance("a.test", 2))
+
+    await asyncio.wait_for(waiting, 5)
+
+
+async def test_last_news_is_sent_before_the_shares_are_given_back(world):
+    world.heartbeat.report(Allowance("a.test", 2))
+
+    await world.heartbeat.stop()
+
+    assert world.shares.allowances == {"a.test": 2}
+    assert world.shares.left
