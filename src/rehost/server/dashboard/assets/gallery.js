@@ -70,7 +70,7 @@ async function sheet({ source, row_key, position }) {
   const failed = link.state === "deferred" || link.state === "refused";
   const retry = failed ? action(text("retry"), "retry", () => ({ source, key: row_key, position }), (done) => text("did", done.changed), () => dialog.close()) : null;
   const trouble = failed && link.reason
-    ? el("div", { class: "trouble" }, el("b", {}, reason(link.reason)), " ", el("code", {}, link.reason), el("p", {}, `${text("cando")}: ${advice(link.reason)}`)) : null;
+    ? el("div", { class: "trouble" }, el("b", {}, reason(link.reason)), " ", el("code", {}, link.reason), el("p", {}, text("cando", advice(link.reason)))) : null;
   const lines = events(visits, history, link.url);
   dialog.className = "";
   dialog.replaceChildren(
