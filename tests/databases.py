@@ -90,8 +90,8 @@ def stored(task: Task, digest: str = "d" * 64, extension: str = "png") -> Stored
 
 
 @dataclass
-class Resources:
-    """One worker's catalogue and ledger, and the steps that the pipeline makes of them."""
+class Peer:
+    """One worker's catalogue and ledger, and the steps that a run makes of them."""
 
     database: Database
     catalogue: TableCatalogue
@@ -138,7 +138,7 @@ class Resources:
         return [pair for group in groups for pair in group]
 
     async def point(self, run: int, pairs) -> int:
-        """Point rows at the copies that are held still; return how many."""
+        """Point rows at the copies that are still held; return how many."""
 
         async def work(transaction):
             held = dict(await self.ledger.reconcile.lock_held(transaction, pairs))
@@ -156,19 +156,53 @@ class Resources:
         return dict(await execute(self.database, "SELECT case_id, main_image_local FROM ad_cases ORDER BY case_id"))
 
 
-async def open_desk(database: Database, name: str = "worker", lease_seconds: float = 120.0) -> Resources:
-    return Resources(
-        database, await TableCatalogue.open(database, Source()), make_ledger(database, name, lease_seconds)
-    )
+async def open_peer(database: Database, name: str = "worker", lease_seconds: float = 120.0) -> Peer:
+    return Peer(database, await TableCatalogue.open(database, Source()), make_ledger(database, name, lease_seconds))
 
 
 @asynccontextmanager
-async def another_desk(url: str, name: str, lease_seconds: float = 120.0) -> AsyncIterator[Resources]:
+async def another_peer(url: str, name: str, lease_seconds: float = 120.0) -> AsyncIterator[Peer]:
     """A worker with connections of its own, as another process would have."""
     async with open_database(url) as database:
-        yield await open_desk(database, name, lease_seconds)
+        yield await open_peer(database, name, lease_seconds)
 
 
 @pytest.fixture
-async def desk(database: Database) -> Resources:
-    return await open_desk(database)
+async def peer(database: Database) -> Peer:
+    """A worker whose ledger is in the catalogue's database."""
+    return await open_peer(database)
+
+
+@pytest.fixture
+async def apart(database: Database, tmp_path: Path) -> AsyncIterator[Peer]:
+    """A worker whose ledger is in a database of its own."""
+    async with open_database(f"sqlite:///{tmp_path}/ledger.db") as own:
+        await migrate(own)
+        catalogue = await TableCatalogue.open(database, Source(), is_joint=False)
+        yield Peer(database, catalogue, make_ledger(own))
+
+
+@pytest.fixture(params=["joint", "apart"])
+def either(request: pytest.FixtureRequest, peer: Peer, apart: Peer) -> Peer:
+    """A worker whose ledger is in the catalogue's database, or in one of its own."""
+    return peer if request.param == "joint" else apart
+
+
+async def hold_apart(apart: Peer, *, write: bool) -> None:
+    """Record all due links as held in a ledger of its own and, if `write`, write their rows."""
+    tasks = await apart.lease_all()
+    outcomes = [stored(task) for task in tasks]
+    written = {task.link: task.link.local_url for task in tasks}
+    results = apart.ledger.results
+    await apart.ledger.transact(lambda transaction: results.record(transaction, 1, outcomes, written))
+    if write:
+        await apart.catalogue.write_back([WriteBack(each.task.link, url_of(each.copy.key)) for each in outcomes])
+
+
+async def execute_in_ledger(apart: Peer, sql: str) -> list[tuple[object, ...]]:
+    """Return the rows of a query in the ledger's own database."""
+
+    async def work(connection):
+        return [tuple(row) for row in await connection.execute(text(sql))]
+
+    return await apart.ledger.transact(work)

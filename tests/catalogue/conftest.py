@@ -1,3 +1,3 @@
-from tests.databases import database, database_url, desk
+from tests.databases import database, database_url, peer
 
-__all__ = ["database", "database_url", "desk"]
+__all__ = ["database", "database_url", "peer"]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.databases import execute, put_ahead
+from tests.databases import add_cases, execute, put_ahead, stored
 
 from rehost.hosts.shares import HostShares
 from rehost.hotlink.repository import OriginRepository, Spending
 
 ORIGIN = "https://a.example"
 GRANTED, USED_UP, ELSEWHERE = Spending.GRANTED, Spending.USED_UP, Spending.ELSEWHERE
+
+LINKS = ["https://a.example/1", "https://a.example/2", "https://a.example/3", "https://b.example/4"]
 
 
 def worker(database, name: str, lease_seconds: float = 60.0) -> OriginRepository:
@@ -100,3 +102,20 @@ async def test_request_that_was_not_granted_is_not_counted(database):
     assert {await one.spend(ORIGIN, 4, None) for _ in range(3)} == {USED_UP}
     await one.renew_budget(ORIGIN, 0.0)
     assert await spend(one, 6) == [GRANTED] * 5 + [USED_UP]
+
+
+async def test_good_links_of_a_host_are_held_ones_with_different_images(peer):
+    await add_cases(peer.database, LINKS)
+    await peer.note()
+    digests = {"1": "e" * 64, "2": "e" * 64, "3": "f" * 64, "4": "e" * 64}
+    await peer.record(1, [stored(task, digests[task.link.row_key]) for task in await peer.lease_all()])
+    await add_cases(peer.database, ["https://a.example/5"], first=5)
+    await peer.note()
+    origins = OriginRepository(peer.database, worker="one", lease_seconds=60.0)
+
+    found = await origins.good_links("a.example")
+
+    assert {each.digest for each in found} == {"e" * 64, "f" * 64}
+    assert {each.url for each in found} <= set(LINKS[:3])
+    assert [each.url for each in await origins.good_links("b.example")] == [LINKS[3]]
+    assert await origins.good_links("c.example") == []

@@ -1,3 +1,3 @@
-from tests.databases import database, database_url, desk
+from tests.databases import apart, database, database_url, either, peer
 
-__all__ = ["database", "database_url", "desk"]
+__all__ = ["apart", "database", "database_url", "either", "peer"]

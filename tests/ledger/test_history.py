@@ -1,4 +1,4 @@
-"""The history of a link's visits: every one of them is told, and it never grows beyond its bound."""
+"""The history of a link's visits: complete, up to its bound; on both databases."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ LINK = "https://a.example/1.png"
 
 
 @pytest.fixture
-async def queries(desk):
-    await add_cases(desk.database, [LINK])
-    await desk.note()
-    return Queries(desk.database)
+async def queries(peer):
+    await add_cases(peer.database, [LINK])
+    await peer.note()
+    return Queries(peer.database)
 
 
-async def visit(desk, run, made):
+async def visit(peer, run, made):
     await execute(
-        desk.database, "UPDATE rehost_links SET state = 'wanted', due_at = visited_at WHERE visited_at > noted_at"
+        peer.database, "UPDATE rehost_links SET state = 'wanted', due_at = visited_at WHERE visited_at > noted_at"
     )
-    (task,) = await desk.lease_all()
-    await desk.record(run, [made(task)])
+    (task,) = await peer.lease_all()
+    await peer.record(run, [made(task)])
 
 
 async def history(queries):
@@ -40,9 +40,9 @@ def gone(task):
     return Refused(task, Reason.GONE, "404", 0.0)
 
 
-async def test_visits_are_told_the_latest_first_with_their_runs(desk, queries):
+async def test_visits_come_latest_first_with_their_runs(peer, queries):
     for run, made in enumerate((throttled("429"), gone, stored, Unchanged), 1):
-        await visit(desk, run, made)
+        await visit(peer, run, made)
 
     told = await history(queries)
 
@@ -56,11 +56,11 @@ async def test_visits_are_told_the_latest_first_with_their_runs(desk, queries):
     assert all(each.first_at == each.last_at for each in told)
 
 
-async def test_visits_in_a_row_that_end_alike_are_one_with_first_last_and_number(desk, queries):
+async def test_consecutive_visits_that_end_alike_are_one_with_first_last_and_count(peer, queries):
     for run in range(1, 5):
-        await visit(desk, run, throttled(f"429 at {run}"))
-    await visit(desk, 5, gone)
-    await visit(desk, 6, throttled("429"))
+        await visit(peer, run, throttled(f"429 at {run}"))
+    await visit(peer, 5, gone)
+    await visit(peer, 6, throttled("429"))
 
     last, _, first = await history(queries)
 
@@ -68,47 +68,47 @@ async def test_visits_in_a_row_that_end_alike_are_one_with_first_last_and_number
     assert first.first_at < first.last_at
 
 
-async def test_a_history_never_grows_beyond_its_bound(desk, queries):
+async def test_a_history_keeps_only_the_last_visits(peer, queries):
     for run in range(1, KEPT + 8):
-        await visit(desk, run, gone if run % 2 else throttled("429"))
+        await visit(peer, run, gone if run % 2 else throttled("429"))
 
     told = await history(queries)
 
     assert [each.run for each in told] == list(range(KEPT + 7, 7, -1))
 
 
-async def test_a_changed_link_begins_a_visit_of_its_own(desk, queries):
-    await visit(desk, 1, gone)
-    await execute(desk.database, "UPDATE ad_cases SET main_image = 'https://a.example/2.png'")
-    await desk.note()
-    await visit(desk, 2, gone)
+async def test_the_visits_of_a_changed_link_are_counted_apart(peer, queries):
+    await visit(peer, 1, gone)
+    await execute(peer.database, "UPDATE ad_cases SET main_image = 'https://a.example/2.png'")
+    await peer.note()
+    await visit(peer, 2, gone)
 
     assert [each.url for each in await history(queries)] == ["https://a.example/2.png", LINK]
 
 
-async def test_a_picture_whose_row_changed_meanwhile_is_told_as_overtaken(desk, queries):
-    (task,) = await desk.lease_all()
-    await execute(desk.database, "UPDATE ad_cases SET main_image = 'https://a.example/2.png'")
+async def test_an_image_whose_row_changed_meanwhile_is_overtaken(peer, queries):
+    (task,) = await peer.lease_all()
+    await execute(peer.database, "UPDATE ad_cases SET main_image = 'https://a.example/2.png'")
 
-    await desk.record(1, [stored(task)])
+    await peer.record(1, [stored(task)])
 
     assert [(each.outcome, each.url) for each in await history(queries)] == [(End.OVERTAKEN, LINK)]
 
 
-async def test_with_a_ledger_of_its_own_what_is_taken_back_is_told_as_overtaken(desk, queries):
-    (task,) = await desk.lease_all()
-    await desk.record(1, [stored(task)])
+async def test_a_reverted_visit_is_overtaken(peer, queries):
+    (task,) = await peer.lease_all()
+    await peer.record(1, [stored(task)])
 
-    await desk.ledger.results.revert([stored(task)])
+    await peer.ledger.results.revert([stored(task)])
 
     assert [each.outcome for each in await history(queries)] == [End.OVERTAKEN]
 
 
-async def test_a_held_copy_that_proves_to_be_a_decoy_is_told(desk, queries):
-    await visit(desk, 1, stored)
+async def test_a_held_copy_that_proves_to_be_a_decoy_is_in_the_history(peer, queries):
+    await visit(peer, 1, stored)
 
-    await desk.ledger.transact(
-        lambda transaction: desk.ledger.results.refuse_decoys(
+    await peer.ledger.transact(
+        lambda transaction: peer.ledger.results.refuse_decoys(
             transaction,
             2,
             "cases",
@@ -124,20 +124,20 @@ async def test_a_held_copy_that_proves_to_be_a_decoy_is_told(desk, queries):
     assert held.outcome is End.HELD
 
 
-async def test_a_late_settle_by_the_old_owner_leaves_no_trace(desk, queries):
-    (task,) = await desk.lease_all()
-    await execute(desk.database, "UPDATE rehost_links SET fence = fence + 1")
+async def test_a_late_outcome_of_the_former_owner_is_not_in_the_history(peer, queries):
+    (task,) = await peer.lease_all()
+    await execute(peer.database, "UPDATE rehost_links SET fence = fence + 1")
 
-    await desk.record(1, [gone(task)])
+    await peer.record(1, [gone(task)])
 
     assert await history(queries) == []
 
 
-async def test_an_adopted_copy_is_told_as_such(desk, queries):
+async def test_an_adopted_copy_is_in_the_history_as_adopted(peer, queries):
     def adopted(task):
         made = stored(task)
         return type(made)(task, Copy(made.copy.key, made.copy.digest, 5), made.image, spool=None)
 
-    await visit(desk, 1, adopted)
+    await visit(peer, 1, adopted)
 
     assert [each.outcome for each in await history(queries)] == [End.ADOPTED]

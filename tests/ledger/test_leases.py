@@ -1,53 +1,202 @@
-"""What becomes of the leases and shares of workers that are known to be gone, on both databases."""
+"""Leases: one link, one worker; and what becomes of what dead workers held. On both databases."""
 
 from __future__ import annotations
 
-from tests.databases import add_cases
+import asyncio
+
+from tests.databases import add_cases, another_peer, execute, stored
 
 from rehost.hosts.shares import HostShares
+from rehost.model import Deferred, Reason, State
 
 A = "https://a.example/1.png"
+B = "https://b.example:8443/2.png"
 HOST = "a.example"
 
 
-async def test_leases_of_a_worker_that_is_gone_are_due_at_once(desk):
-    await add_cases(desk.database, [A])
-    await desk.note()
-    [task] = await desk.ledger.leases.lease("cases", HOST, 5)
-    dead = HostShares(desk.database, worker="worker", concurrency=5, lease_seconds=600)
+async def test_a_task_has_the_link_exactly_as_its_row_has_it(peer):
+    await add_cases(peer.database, ["HTTPS://User@A.Example/ä.png "])
+    await peer.note()
+
+    [task] = await peer.ledger.leases.lease("cases", "a.example", 5)
+
+    assert task.link.url == "HTTPS://User@A.Example/ä.png "
+    assert task.link.row_key == "1"
+    assert task.link.page_url == "https://www.example.com/1"
+    assert (task.attempt, task.copy, task.found, task.validator) == (1, None, None, None)
+
+
+async def test_the_task_of_a_changed_link_has_the_held_copy_and_no_validator(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    await peer.hold_all()
+    await execute(peer.database, "UPDATE ad_cases SET main_image = :url", url=B)
+    await peer.note()
+
+    [task] = await peer.lease_all()
+
+    assert task.copy is not None
+    assert task.copy.key == "1/main_image.png"
+    assert task.validator is None
+
+
+async def test_an_announced_digest_is_handed_out_after_its_run_died(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    await peer.hold_all()
+    await execute(peer.database, "UPDATE ad_cases SET main_image = :url", url=B)
+    await peer.note()
+    [task] = await peer.lease_all()
+    await peer.ledger.results.announce_replacements([stored(task, "e" * 64)])
+    await peer.ledger.leases.release([task])
+
+    [again] = await peer.lease_all()
+
+    assert (again.found, again.pending) == ("1/main_image.png", "e" * 64)
+
+
+async def test_a_leased_link_is_not_leased_again(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    await peer.lease_all()
+
+    again = await peer.ledger.leases.lease("cases", "a.example", 5)
+
+    assert again == []
+    assert (await peer.ledger.due.counts("cases")).leased == 1
+
+
+async def test_a_released_link_is_due_and_not_counted_as_visited(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    await peer.ledger.leases.release(await peer.lease_all())
+
+    [task] = await peer.lease_all()
+
+    assert task.attempt == 1
+
+
+async def test_invariant_4_an_ended_lease_is_anyones_and_a_late_outcome_is_refused(peer, database_url):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    async with another_peer(database_url, "slow", lease_seconds=-1.0) as slow:
+        late = await slow.lease_all()
+        [taken] = await peer.lease_all()
+
+        ours = await slow.record(1, [stored(task, "e" * 64) for task in late])
+
+    assert ours == set()
+    assert taken.fence > late[0].fence
+    assert await peer.locals() == {1: None}
+    assert await peer.record(1, [stored(taken)]) == {taken.entry}
+
+
+async def test_an_outcome_is_recorded_after_its_lease_ended_if_no_other_worker_took_it(database_url, peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    async with another_peer(database_url, "slow", lease_seconds=-1.0) as slow:
+        [task] = await slow.lease_all()
+
+        assert await slow.record(1, [stored(task)]) == {task.entry}
+
+
+async def test_a_renewed_lease_does_not_end(database_url, peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    async with another_peer(database_url, "slow", lease_seconds=-1.0) as slow:
+        tasks = await slow.lease_all()
+        await peer.ledger.leases.renew(tasks)
+
+        assert await peer.lease_all() == []
+
+
+async def test_invariant_4_four_workers_never_lease_the_same_link(database_url, peer):
+    await add_cases(peer.database, [f"https://a.example/{number}.png" for number in range(300)])
+    await peer.note()
+
+    async def claim(name: str) -> list[int]:
+        mine: list[int] = []
+        async with another_peer(database_url, name) as worker:
+            while tasks := await worker.ledger.leases.lease("cases", "a.example", 7):
+                mine += [task.entry for task in tasks]
+        return mine
+
+    claimed = await asyncio.gather(*(claim(f"worker {number}") for number in range(4)))
+
+    everything = [entry for each in claimed for entry in each]
+    assert len(everything) == 300
+    assert len(set(everything)) == 300
+
+
+async def test_one_link_is_leased_and_no_other_worker_gets_it(database_url, peer):
+    await add_cases(peer.database, [A, A + "?2"])
+    await peer.note()
+
+    task = await peer.ledger.leases.lease_one("cases", "2", 0)
+
+    assert (task.link.row_key, task.attempt) == ("2", 1)
+    async with another_peer(database_url, "other") as other:
+        assert await other.ledger.leases.lease_one("cases", "2", 0) is None
+        assert [each.link.row_key for each in await other.lease_all()] == ["1"]
+    entry = await peer.ledger.due.entry("cases", "2", 0)
+    assert (entry.state, entry.is_due) == (State.LEASED, False)
+
+
+async def test_a_waiting_link_is_not_leased(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    [task] = await peer.lease_all()
+    await peer.record(1, [Deferred(task, Reason.THROTTLED, "429", 600.0)])
+
+    await peer.ledger.sync.take_in_row("cases", "1", peer.catalogue.row("1"))
+    entry = await peer.ledger.due.entry("cases", "1", 0)
+
+    assert (entry.state, entry.reason, entry.is_due) == (State.DEFERRED, Reason.THROTTLED, False)
+    assert 500 < entry.wait_seconds <= 600
+    assert await peer.ledger.leases.lease_one("cases", "1", 0) is None
+
+
+# --- dead workers
+
+
+async def test_the_leases_of_a_dead_worker_are_due_at_once(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    [task] = await peer.ledger.leases.lease("cases", HOST, 5)
+    dead = HostShares(peer.database, worker="worker", concurrency=5, lease_seconds=600)
     await dead.take({HOST: 5}, {})
 
-    freed = await desk.ledger.leases.release_dead_workers(lambda name: name == "worker")
+    freed = await peer.ledger.leases.release_dead_workers(lambda name: name == "worker")
 
     assert freed == 1
-    [again] = await desk.ledger.leases.lease("cases", HOST, 5)
+    [again] = await peer.ledger.leases.lease("cases", HOST, 5)
     assert again.fence > task.fence
 
 
-async def test_leases_of_a_worker_that_died_before_its_first_sign_of_life_are_due_at_once(desk):
-    await add_cases(desk.database, [A])
-    await desk.note()
-    await desk.ledger.leases.lease("cases", HOST, 5)
+async def test_the_leases_of_a_worker_that_died_before_its_first_heartbeat_are_due_at_once(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    await peer.ledger.leases.lease("cases", HOST, 5)
 
-    freed = await desk.ledger.leases.release_dead_workers(lambda _name: True)
+    freed = await peer.ledger.leases.release_dead_workers(lambda _name: True)
 
     assert freed == 1
-    assert len(await desk.ledger.leases.lease("cases", HOST, 5)) == 1
+    assert len(await peer.ledger.leases.lease("cases", HOST, 5)) == 1
 
 
-async def test_shares_of_a_worker_that_is_gone_are_free(desk):
-    one = HostShares(desk.database, worker="one", concurrency=5, lease_seconds=600)
-    two = HostShares(desk.database, worker="two", concurrency=5, lease_seconds=600)
+async def test_the_shares_of_a_dead_worker_are_free(peer):
+    one = HostShares(peer.database, worker="one", concurrency=5, lease_seconds=600)
+    two = HostShares(peer.database, worker="two", concurrency=5, lease_seconds=600)
     await one.take({HOST: 5}, {})
 
-    await desk.ledger.leases.release_dead_workers(lambda name: name == "one")
+    await peer.ledger.leases.release_dead_workers(lambda name: name == "one")
 
     assert (await two.take({HOST: 5}, {}))[HOST].slots == 1
 
 
-async def test_a_worker_that_ends_gives_its_shares_back(desk):
-    one = HostShares(desk.database, worker="one", concurrency=5, lease_seconds=600)
-    two = HostShares(desk.database, worker="two", concurrency=5, lease_seconds=600)
+async def test_a_worker_that_ends_gives_its_shares_back(peer):
+    one = HostShares(peer.database, worker="one", concurrency=5, lease_seconds=600)
+    two = HostShares(peer.database, worker="two", concurrency=5, lease_seconds=600)
     await one.take({HOST: 5}, {})
 
     await one.leave()
@@ -55,10 +204,10 @@ async def test_a_worker_that_ends_gives_its_shares_back(desk):
     assert (await two.take({HOST: 5}, {}))[HOST].slots == 1
 
 
-async def test_the_living_keep_what_they_hold(desk):
-    one = HostShares(desk.database, worker="one", concurrency=5, lease_seconds=600)
-    two = HostShares(desk.database, worker="two", concurrency=5, lease_seconds=600)
+async def test_living_workers_keep_their_shares(peer):
+    one = HostShares(peer.database, worker="one", concurrency=5, lease_seconds=600)
+    two = HostShares(peer.database, worker="two", concurrency=5, lease_seconds=600)
     await one.take({HOST: 5}, {})
 
-    assert await desk.ledger.leases.release_dead_workers(lambda _name: False) == 0
+    assert await peer.ledger.leases.release_dead_workers(lambda _name: False) == 0
     assert (await two.take({HOST: 5}, {}))[HOST].slots == 0

@@ -13,7 +13,7 @@ from rehost.ledger import migrate, schema
 from rehost.ledger.migrations import MIGRATIONS, version
 
 
-async def test_the_tables_are_as_the_schema_says(database):
+async def test_the_tables_match_the_schema(database):
     def columns(connection):
         inspector = inspect(connection)
         return {name: {each["name"] for each in inspector.get_columns(name)} for name in inspector.get_table_names()}
@@ -29,7 +29,7 @@ async def test_the_tables_are_as_the_schema_says(database):
     }
 
 
-async def test_many_may_migrate_at_once(database_url):
+async def test_several_processes_may_migrate_at_once(database_url):
     async def one():
         async with open_database(database_url) as database:
             await migrate(database)
@@ -45,7 +45,7 @@ async def test_tables_of_a_later_version_are_left_alone(database):
         await migrate(database)
 
 
-async def test_who_may_not_create_tables_is_told_what_to_do(postgres, postgres_database):
+async def test_without_the_right_to_create_tables_the_error_says_what_to_do(postgres, postgres_database):
     postgres.run("CREATE ROLE newcomer LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC", postgres_database)
     url = postgres.url(postgres_database).replace("postgres@", "newcomer@")
     try:

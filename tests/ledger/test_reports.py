@@ -1,4 +1,4 @@
-"""What status, API and page are told."""
+"""What status, API and page show; on both databases."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ LINKS = [f"https://a.example/{number}.png" for number in range(4)] + ["https://B
 
 
 @pytest.fixture
-async def queries(desk) -> Queries:
+async def queries(peer) -> Queries:
     """Two held, one deferred, one refused at a.example; one wanted at b.example."""
-    await add_cases(desk.database, LINKS)
-    await desk.note()
-    tasks = sorted(await desk.ledger.leases.lease("cases", "a.example", 10), key=lambda task: task.link.row_key)
-    await desk.record(1, [
+    await add_cases(peer.database, LINKS)
+    await peer.note()
+    tasks = sorted(await peer.ledger.leases.lease("cases", "a.example", 10), key=lambda task: task.link.row_key)
+    await peer.record(1, [
         stored(tasks[0]),
         stored(tasks[1]),
         Deferred(tasks[2], Reason.THROTTLED, "429", 3600.0),
         Refused(tasks[3], Reason.GONE, "404", 7200.0),
     ])  # fmt: skip
-    return Queries(desk.database)
+    return Queries(peer.database)
 
 
-async def test_standing_counts_states_reasons_and_waits(queries):
+async def test_a_source_report_counts_states_reasons_and_waits(queries):
     standing = await queries.standing("cases")
 
     assert standing.states == {
@@ -43,7 +43,7 @@ async def test_standing_counts_states_reasons_and_waits(queries):
     assert standing.next_due_seconds == pytest.approx(3600, abs=60)
 
 
-async def test_hosts_are_told_with_their_pauses(queries, database):
+async def test_hosts_are_reported_with_their_pauses(queries, database):
     await HostShares(database, worker="one", concurrency=4, lease_seconds=60).pause("b.example", 60.0, "429")
 
     first, second = await queries.hosts("cases")
@@ -56,7 +56,7 @@ async def test_hosts_are_told_with_their_pauses(queries, database):
     assert [host.pause_seconds for host in await queries.hosts("cases")] == [0.0, 0.0]
 
 
-async def test_pages_follow_each_other_without_gap_or_overlap(queries):
+async def test_pages_have_no_gap_and_no_overlap(queries):
     keys, after = [], 0
     while True:
         page = await queries.links(LinkFilter("cases"), after, limit=2)
@@ -81,13 +81,13 @@ async def test_pages_follow_each_other_without_gap_or_overlap(queries):
         (LinkFilter(source="others"), []),
     ],
 )
-async def test_links_are_found_by(queries, wanted, keys):
+async def test_links_are_filtered_by(queries, wanted, keys):
     page = await queries.links(wanted)
 
     assert [link.row_key for link in page.links] == keys
 
 
-async def test_one_link_is_told_with_its_copy_and_history(queries):
+async def test_one_link_is_reported_with_its_copy_and_changes(queries):
     link = await queries.link("cases", "1")
     [change] = await queries.history("cases", "1")
 
@@ -97,19 +97,11 @@ async def test_one_link_is_told_with_its_copy_and_history(queries):
     assert await queries.link("cases", "99") is None
 
 
-async def test_sources_are_those_that_were_noted(queries):
+async def test_sources_are_those_ever_taken_in(queries):
     assert await queries.sources() == ["cases"]
 
 
-async def test_one_link_is_due_at_once_when_its_wait_is_forgotten(queries, desk):
-    assert await desk.ledger.due.forget_wait("cases", "4") == 1
-    assert await desk.ledger.due.forget_wait("cases", "1") == 0  # held
-    assert await desk.ledger.due.forget_wait("cases", "99") == 0
-
-    assert [task.link.row_key for task in await desk.ledger.leases.lease("cases", "a.example", 10)] == ["4"]
-
-
-async def test_a_pause_ends_when_it_is_resumed(queries, database):
+async def test_resume_ends_a_pause(queries, database):
     origins = HostShares(database, worker="one", concurrency=4, lease_seconds=60)
     await origins.pause("b.example", 60.0, "by hand")
 
@@ -119,9 +111,9 @@ async def test_a_pause_ends_when_it_is_resumed(queries, database):
     assert [host.pause_seconds for host in await queries.hosts("cases")] == [0.0, 0.0]
 
 
-async def test_a_run_is_alive_while_its_worker_is(desk, database):
+async def test_a_run_is_alive_while_its_worker_is(peer, database):
     queries = Queries(database)
-    run = await desk.ledger.runs.begin("cases")
+    run = await peer.ledger.runs.begin("cases")
     assert [each.is_alive for each in await queries.runs()] == [False]
 
     await HostShares(database, worker="worker", concurrency=4, lease_seconds=60).take({"a.example": 1}, {})
@@ -131,12 +123,12 @@ async def test_a_run_is_alive_while_its_worker_is(desk, database):
     assert [(each.run, each.is_alive) for each in await queries.runs()] == [(run, False)]
 
 
-async def test_growth_is_what_came_of_late(queries):
+async def test_growth_counts_recent_copies_only(queries):
     assert await queries.growth() == 10
     assert await queries.growth(days=0) == 0
 
 
-async def test_rows_found_elsewhere_are_shown_as_well(queries):
+async def test_rows_found_by_their_title_are_shown_too(queries):
     page = await queries.links(LinkFilter(text="A.EXAMPLE/3", keys=("1",)))
 
     assert [link.row_key for link in page.links] == ["1", "4"]

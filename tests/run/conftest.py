@@ -1,3 +1,3 @@
-from tests.databases import database, database_url
+from tests.databases import apart, database, database_url, either, peer
 
-__all__ = ["database", "database_url"]
+__all__ = ["apart", "database", "database_url", "either", "peer"]

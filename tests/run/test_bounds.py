@@ -1,4 +1,4 @@
-"""Promise 2, by a whole run: bytes, pixels, frames and time are bounded, and what is in charge of them stays small."""
+"""Promise 2, in a whole run: bytes, pixels, frames and time are bounded, and the main process stays small."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ENDLESS = {
 }
 
 
-def test_promise_2_bombs_and_bodies_without_end_leave_the_main_process_small(shared, sample, tmp_path):
+def test_promise_2_bombs_and_endless_bodies_leave_the_main_process_small(shared, sample, tmp_path):
     with (shared / "corpus" / "manifest.csv").open(newline="") as file:
         bombs = [row["file"] for row in csv.DictReader(file) if row["expected"] == "bomb"]
     paths = {f"/bomb/{number}": shared / "corpus" / name for number, name in enumerate(sample(bombs, 8))}

@@ -1,22 +1,26 @@
-"""What a worker records while others are at the same links: real ledger, real table, real store."""
+"""Recording while other workers have the same links, with a real ledger, table and store; and the pipeline."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
 
 import pytest
-from tests.databases import Resources, add_cases, another_desk, execute, url_of
+from tests.databases import Peer, add_cases, another_peer, execute, url_of
 from tests.pictures import picture
 
 from rehost.clock import Clock
 from rehost.errors import Permanent
+from rehost.events import Recorded
 from rehost.images.verifier import ImageVerifier
-from rehost.model import Copy, Format, Image, Reason, Refused, Stored, Task
+from rehost.model import Copy, Format, Image, Link, Reason, Refused, Stored, Task
+from rehost.run.limits import Limits
 from rehost.run.planner import Planner
-from rehost.run.recorder import Recorder
+from rehost.run.recorder import Recorder, RecordingPipeline
+from rehost.run.stats import RunStats
 from rehost.run.undo import Undone, undo
 from rehost.run.visitor import Visitor
 from rehost.store.filesystem import Durability
@@ -61,11 +65,11 @@ class FakeLearner:
 class Worker:
     """One worker with a store of its own over the same folder."""
 
-    desk: Resources
+    peer: Peer
     store: LocalStore
 
     async def lease(self) -> Task:
-        [task] = await self.desk.lease_all()
+        [task] = await self.peer.lease_all()
         return task
 
     def fetched(self, task: Task, content: bytes, ending: str = "jpg") -> Stored:
@@ -75,14 +79,14 @@ class Worker:
         return Stored(task, copy, Image(ENDINGS[ending], 4, 3, 1), spool, final_url=task.link.url)
 
     def recorder(self, *, ledger=None, store=None) -> Recorder:
-        return Recorder(ledger or self.desk.ledger, store or self.store, self.desk.catalogue, Layout())
+        return Recorder(ledger or self.peer.ledger, store or self.store, self.peer.catalogue, Layout())
 
     def planner(self, *, ledger=None, store=None) -> Planner:
-        return Planner(ledger or self.desk.ledger, store or self.store, self.desk.catalogue, Layout())
+        return Planner(ledger or self.peer.ledger, store or self.store, self.peer.catalogue, Layout())
 
     async def fetch(self, content: bytes, ending: str = "jpg") -> None:
         """Note, lease, and record a picture."""
-        await self.desk.note()
+        await self.peer.note()
         task = await self.lease()
         recorded = await self.recorder().record(1, [self.fetched(task, content, ending)])
         assert recorded.held == 1
@@ -106,7 +110,7 @@ class Worker:
             return outcome if isinstance(outcome, Stored) else None
 
     async def link(self, url: str) -> None:
-        await execute(self.desk.database, "UPDATE ad_cases SET main_image = :url", url=url)
+        await execute(self.peer.database, "UPDATE ad_cases SET main_image = :url", url=url)
 
 
 @pytest.fixture
@@ -121,8 +125,8 @@ def worker(database, database_url, root):
     @asynccontextmanager
     async def make(name: str, lease_seconds: float = 120.0):
         store = LocalStore(root, clock=Clock())
-        async with another_desk(database_url, name, lease_seconds) as desk, store:
-            yield Worker(desk, store)
+        async with another_peer(database_url, name, lease_seconds) as peer, store:
+            yield Worker(peer, store)
 
     assert database is not None  # the tables are there
     return make
@@ -130,15 +134,15 @@ def worker(database, database_url, root):
 
 async def row_and_file(worker: Worker, root) -> bytes:
     """Return the bytes that the only row points at."""
-    [(local,)] = await execute(worker.desk.database, "SELECT main_image_local FROM ad_cases")
+    [(local,)] = await execute(worker.peer.database, "SELECT main_image_local FROM ad_cases")
     return (root / local.removeprefix(url_of(""))).read_bytes()
 
 
-async def test_invariant_4_a_late_worker_takes_nothing_back_that_its_successor_adopted(worker, root):
+async def test_invariant_4_a_late_worker_does_not_undo_a_file_that_its_successor_adopted(worker, root):
     content = picture(1)
     async with worker("late", 0.0) as late, worker("successor") as successor:
-        await add_cases(late.desk.database, [A])
-        await late.desk.note()
+        await add_cases(late.peer.database, [A])
+        await late.peer.note()
         task = await late.lease()
 
         async def succeed() -> None:
@@ -147,7 +151,7 @@ async def test_invariant_4_a_late_worker_takes_nothing_back_that_its_successor_a
             assert adopted is not None
             assert (await successor.recorder().record(2, [adopted])).held == 1
 
-        ledger = Interrupted(late.desk.ledger, "transact", before=succeed)
+        ledger = Interrupted(late.peer.ledger, "transact", before=succeed)
         recorded = await late.recorder(ledger=ledger).record(1, [late.fetched(task, content)])
 
         assert recorded.held == 0
@@ -155,15 +159,15 @@ async def test_invariant_4_a_late_worker_takes_nothing_back_that_its_successor_a
 
 
 @pytest.mark.parametrize("has_former", [False, True])
-async def test_invariant_4_a_late_worker_takes_nothing_back_that_its_successor_is_about_to_settle(
+async def test_invariant_4_a_late_worker_does_not_undo_a_file_that_its_successor_is_about_to_record(
     worker, root, has_former
 ):
     async with worker("late", 0.0) as late, worker("successor") as successor:
-        await add_cases(late.desk.database, [A])
+        await add_cases(late.peer.database, [A])
         if has_former:
             await late.fetch(picture(1))
             await late.link(A + "?2")
-        await late.desk.note()
+        await late.peer.note()
         task = await late.lease()
         adopted = []
 
@@ -172,7 +176,7 @@ async def test_invariant_4_a_late_worker_takes_nothing_back_that_its_successor_i
                 await successor.plan()  # finds the late one's file
             adopted.append(await successor.adopt(await successor.lease()))
 
-        ledger = Interrupted(late.desk.ledger, "transact", before=adopt)
+        ledger = Interrupted(late.peer.ledger, "transact", before=adopt)
         recorded = await late.recorder(ledger=ledger).record(1, [late.fetched(task, picture(2))])
         assert recorded.held == 0
         assert (await successor.recorder().record(2, adopted)).held == 1
@@ -182,30 +186,30 @@ async def test_invariant_4_a_late_worker_takes_nothing_back_that_its_successor_i
 
 @pytest.mark.parametrize("order", [1, -1])
 @pytest.mark.parametrize("has_former", [False, True])
-async def test_invariant_4_what_an_ended_lease_brought_does_not_ride_on_the_next_one_of_the_same_worker(
+async def test_invariant_4_the_outcome_of_an_ended_lease_is_not_recorded_under_the_next_lease_of_the_same_worker(
     worker, root, order, has_former
 ):
     async with worker("one", 0.0) as one:
-        await add_cases(one.desk.database, [A])
+        await add_cases(one.peer.database, [A])
         if has_former:
             await one.fetch(picture(1))
             await one.link(A + "?2")
-        await one.desk.note()
+        await one.peer.note()
         outcomes = [one.fetched(await one.lease(), picture(number)) for number in (2, 3)]
 
         recorded = await one.recorder().record(1, outcomes[::order])
 
         assert (recorded.held, recorded.overtaken) == (1, 1)
         assert await row_and_file(one, root) == picture(3)
-        assert await execute(one.desk.database, "SELECT digest FROM rehost_links") == [(outcomes[1].copy.digest,)]
+        assert await execute(one.peer.database, "SELECT digest FROM rehost_links") == [(outcomes[1].copy.digest,)]
         assert not any(outcome.spool.exists() for outcome in outcomes)
         assert not list((root / ".rehost").rglob("main_image*")), "nothing is kept aside"
 
 
 async def test_a_late_failure_does_not_end_the_next_lease_of_the_same_worker(worker, root):
     async with worker("one", 0.0) as one:
-        await add_cases(one.desk.database, [A])
-        await one.desk.note()
+        await add_cases(one.peer.database, [A])
+        await one.peer.note()
         late = Refused(await one.lease(), Reason.GONE, "404", 60.0)
 
         recorded = await one.recorder().record(1, [late, one.fetched(await one.lease(), picture(2))])
@@ -214,13 +218,13 @@ async def test_a_late_failure_does_not_end_the_next_lease_of_the_same_worker(wor
         assert await row_and_file(one, root) == picture(2)
 
 
-async def test_a_late_worker_puts_no_old_bytes_back_once_its_successor_has_settled_the_new_ones(worker, root):
+async def test_a_late_worker_brings_no_old_bytes_back_after_its_successor_recorded_the_new_ones(worker, root):
     old, new = picture(1), picture(2)
     async with worker("late", 0.0) as late, worker("successor") as successor:
-        await add_cases(late.desk.database, [A])
+        await add_cases(late.peer.database, [A])
         await late.fetch(old)
         await late.link(A + "?2")
-        await late.desk.note()
+        await late.peer.note()
         task = await late.lease()
 
         async def succeed() -> None:
@@ -228,7 +232,7 @@ async def test_a_late_worker_puts_no_old_bytes_back_once_its_successor_has_settl
             assert adopted is not None
             assert (await successor.recorder().record(2, [adopted])).held == 1
 
-        ledger = Interrupted(late.desk.ledger, "transact", before=succeed)
+        ledger = Interrupted(late.peer.ledger, "transact", before=succeed)
         recorded = await late.recorder(ledger=ledger).record(1, [late.fetched(task, new)])
 
         assert recorded.held == 0
@@ -238,17 +242,17 @@ async def test_a_late_worker_puts_no_old_bytes_back_once_its_successor_has_settl
 @pytest.mark.parametrize("moment", ["commit", "confirm"])
 async def test_invariant_1_a_former_file_is_not_removed_once_its_name_is_in_use_again(worker, root, moment):
     async with worker("first") as first, worker("second") as second:
-        await add_cases(first.desk.database, [A])
+        await add_cases(first.peer.database, [A])
         await first.fetch(picture(1), "png")
         await first.link(A + "?2")
-        await first.desk.note()
+        await first.peer.note()
         task = await first.lease()
 
         async def come_back() -> None:
             await second.link(A + "?3")
             await second.fetch(picture(3), "png")
 
-        ledger, store = first.desk.ledger, first.store
+        ledger, store = first.peer.ledger, first.store
         if moment == "commit":
             ledger = Interrupted(ledger, "transact", after=come_back)
         else:
@@ -260,7 +264,7 @@ async def test_invariant_1_a_former_file_is_not_removed_once_its_name_is_in_use_
 
 async def test_invariant_1_a_leftover_is_not_removed_once_its_name_is_in_use_again(worker, root):
     async with worker("first") as first, worker("second") as second:
-        await add_cases(first.desk.database, [A])
+        await add_cases(first.peer.database, [A])
         await first.fetch(picture(1), "png")
         await first.link(A + "?2")
         await first.fetch(picture(2), "jpg")  # the ledger knows of a leftover until the next plan
@@ -278,46 +282,46 @@ async def test_invariant_1_a_leftover_is_not_removed_once_its_name_is_in_use_aga
             await second.fetch(picture(4), "jpg")
 
 
-async def test_no_row_is_pointed_at_a_copy_that_was_lost_meanwhile(worker, root):
+async def test_no_row_is_pointed_at_a_copy_that_went_missing_meanwhile(worker, root):
     async with worker("first") as first, worker("second") as second:
-        await add_cases(first.desk.database, [A])
+        await add_cases(first.peer.database, [A])
         await first.fetch(picture(1), "png")
-        await execute(first.desk.database, "UPDATE ad_cases SET main_image_local = NULL")
+        await execute(first.peer.database, "UPDATE ad_cases SET main_image_local = NULL")
 
         async def lose() -> None:
             (root / "1/main_image.png").unlink()
-            await second.desk.compare([])
+            await second.peer.compare([])
             recorded = await second.recorder().record(
                 2, [second.fetched(await second.lease(), picture(1, Format.JPEG), "jpg")]
             )
             assert recorded.held == 1
 
-        ledger = Interrupted(first.desk.ledger, "transact", before=lose)
+        ledger = Interrupted(first.peer.ledger, "transact", before=lose)
         planned = await first.planner(ledger=ledger).plan(1)
 
         assert planned.mended == 0
         assert await row_and_file(second, root) == picture(1, Format.JPEG)
 
 
-async def test_what_the_plan_mends_can_be_undone(worker):
+async def test_rows_that_a_plan_mended_can_be_undone(worker):
     async with worker("first") as first:
-        await add_cases(first.desk.database, [A])
-        await first.desk.ledger.runs.begin("cases")
+        await add_cases(first.peer.database, [A])
+        await first.peer.ledger.runs.begin("cases")
         await first.fetch(picture(1), "png")
-        await execute(first.desk.database, "UPDATE ad_cases SET main_image_local = NULL")
+        await execute(first.peer.database, "UPDATE ad_cases SET main_image_local = NULL")
         await first.plan()
-        [(run,)] = await execute(first.desk.database, "SELECT run FROM rehost_runs WHERE mended = 1")
+        [(run,)] = await execute(first.peer.database, "SELECT run FROM rehost_runs WHERE mended = 1")
 
-        undone = await undo(first.desk.ledger.runs, run, first.desk.catalogue)
+        undone = await undo(first.peer.ledger.runs, run, first.peer.catalogue)
 
         assert undone == Undone(restored=1, left=0)
-        assert await first.desk.locals() == {1: None}
+        assert await first.peer.locals() == {1: None}
 
 
 @pytest.mark.parametrize("step", ["claim", "spool_copy"])
-async def test_a_file_that_goes_away_between_listing_and_reading_costs_that_file_only(worker, root, step):
+async def test_a_file_that_vanishes_between_listing_and_reading_is_not_adopted(worker, root, step):
     async with worker("first") as first:
-        await add_cases(first.desk.database, [A])
+        await add_cases(first.peer.database, [A])
         (root / "1").mkdir(parents=True)
         found = root / "1/main_image.jpeg"  # to become main_image.jpg, the same bytes under two names
         found.write_bytes(picture(1))
@@ -343,7 +347,7 @@ async def test_invariant_1_an_adopted_file_and_its_name_are_durable_before_its_r
         steps.append("commit")
 
     async with worker("first") as first:
-        await add_cases(first.desk.database, [A])
+        await add_cases(first.peer.database, [A])
         (root / "1").mkdir(parents=True)
         (root / "1/main_image.jpg").write_bytes(picture(1))
         await first.plan()
@@ -353,7 +357,7 @@ async def test_invariant_1_an_adopted_file_and_its_name_are_durable_before_its_r
         for name in ("sync_files", "sync_folders"):
             monkeypatch.setattr(Durability, name, lambda _self, paths, **_: steps.extend(paths))
 
-        ledger = Interrupted(first.desk.ledger, "transact", before=commit)
+        ledger = Interrupted(first.peer.ledger, "transact", before=commit)
         assert (await first.recorder(ledger=ledger).record(1, [adopted])).held == 1
 
         assert steps[0] == root / "1/main_image.jpg"
@@ -361,9 +365,9 @@ async def test_invariant_1_an_adopted_file_and_its_name_are_durable_before_its_r
         assert steps[-1] == "commit"
 
 
-async def test_invariant_1_an_adopted_file_that_goes_before_it_is_recorded_is_wanted_again(worker, root):
+async def test_invariant_1_an_adopted_file_that_vanishes_before_it_is_recorded_is_wanted_again(worker, root):
     async with worker("first") as first:
-        await add_cases(first.desk.database, [A])
+        await add_cases(first.peer.database, [A])
         (root / "1").mkdir(parents=True)
         (root / "1/main_image.jpg").write_bytes(picture(1))
         await first.plan()
@@ -374,5 +378,105 @@ async def test_invariant_1_an_adopted_file_that_goes_before_it_is_recorded_is_wa
         recorded = await first.recorder().record(1, [adopted])
 
         assert (recorded.held, recorded.overtaken) == (0, 1)
-        assert await first.desk.locals() == {1: None}
+        assert await first.peer.locals() == {1: None}
         assert (await first.lease()).link.url == A
+
+
+# --- the pipeline
+
+LIMITS = Limits(concurrency=1, requests=1, visits=1, group=2, group_seconds=0.01, drain_seconds=0.05)
+
+
+def outcome(entry: int) -> Refused:
+    link = Link("cases", str(entry), 0, f"https://a.example/{entry}", None, None)
+    return Refused(Task(entry, 1, link, "a.example", 1), Reason.GONE, "404", 60.0)
+
+
+class Parts:
+    """Records at once; the search for decoys lasts until `answers` is set."""
+
+    def __init__(self) -> None:
+        self.recorded: list[int] = []
+        self.events: list[Recorded] = []
+        self.answers = asyncio.Event()
+        self.stop = asyncio.Event()
+        self.stats = RunStats()
+        self.pipeline = RecordingPipeline(
+            self, self, self, self.stats, limits=LIMITS, stop=self.stop, listen=self.events.append
+        )
+
+    async def record(self, _run, group):
+        return Recorded(held=0, failed=len(group), overtaken=0)
+
+    def close(self, tasks):
+        self.recorded += [task.entry for task in tasks]
+
+    async def clean(self, _run, group):
+        await self.answers.wait()
+        return len(group)
+
+    def start(self) -> asyncio.Task[None]:
+        async def both() -> None:
+            async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+                searching = group.create_task(self.pipeline.search_decoys(1))
+                await self.pipeline.record(1)
+                searching.cancel()
+
+        return asyncio.create_task(both())
+
+    async def until_recorded(self, number: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self.recorded) < number:
+                await asyncio.sleep(0)
+
+
+async def test_recording_does_not_wait_for_the_search_for_decoys_in_an_earlier_group():
+    parts = Parts()
+    running = parts.start()
+
+    for entry in range(10):
+        await parts.pipeline.put(outcome(entry))
+    await parts.until_recorded(10)
+
+    assert parts.stats.unveiled == 0
+    assert sum(event.failed for event in parts.events) == 10
+    parts.answers.set()
+    await parts.pipeline.flush()
+    assert parts.stats.unveiled == 10
+    await parts.pipeline.end()
+    await running
+
+
+async def test_stop_cuts_the_search_for_decoys_short_whatever_its_backlog():
+    parts = Parts()
+    running = parts.start()
+
+    async def visits() -> None:
+        for entry in range(60):
+            await parts.pipeline.put(outcome(entry))
+
+    visiting = asyncio.create_task(visits())
+    await parts.until_recorded(20)
+    assert not visiting.done()  # the backlog of the search is bounded
+    flushing = asyncio.create_task(parts.pipeline.flush())
+    parts.stop.set()
+    await visiting
+    await parts.pipeline.end()
+    await flushing
+    await running
+
+    assert parts.recorded == list(range(60))
+    assert parts.stats.unveiled == 0
+
+
+async def test_flush_returns_after_the_search_of_everything_put():
+    parts = Parts()
+    parts.answers.set()
+    running = parts.start()
+    await parts.pipeline.put(outcome(1))
+
+    await parts.pipeline.flush()
+
+    assert (parts.recorded, parts.stats.unveiled) == ([1], 1)
+    await parts.pipeline.end()
+    await running

@@ -1,4 +1,4 @@
-"""A whole run in this process: real origin, real ledger (SQLite), real store. What becomes of links, and of hosts."""
+"""Whole runs in this process, with a real origin, a real ledger (SQLite) and a real store: links and hosts."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def world(tmp_path, mood):
         yield make_world(tmp_path, origin, {})
 
 
-async def test_every_picture_is_held_byte_for_byte(world):
+async def test_every_image_is_held_byte_for_byte(world):
     urls = [world.link("permissive", f"{number}.{ending}") for number in range(20) for ending in ("jpg", "png", "gif")]
     world.add(*urls)
 
@@ -109,7 +109,7 @@ async def test_every_picture_is_held_byte_for_byte(world):
     assert [world.bytes_of(case) for case in range(1, 61)] == [world.origin.picture(url) for url in urls]
 
 
-async def test_a_second_run_asks_for_nothing(world):
+async def test_a_second_run_sends_no_request(world):
     world.add(*(world.link("permissive", f"{number}.jpg") for number in range(5)))
     await world.run()
     asked = world.origin.count()
@@ -169,7 +169,7 @@ async def test_a_logo_under_fifty_links_is_no_decoy(world, mood):
 
 
 @pytest.mark.parametrize("turn", ["notice", "forbidden", "html-page", "not-found"])
-async def test_invariant_5_a_held_copy_outlives_what_the_origin_turns_into(world, mood, turn):
+async def test_invariant_5_a_held_copy_survives_whatever_the_origin_answers_later(world, mood, turn):
     urls = [world.link("permissive", f"{number}.jpg") for number in range(6)]
     world.add(*urls)
     await world.run()
@@ -184,7 +184,7 @@ async def test_invariant_5_a_held_copy_outlives_what_the_origin_turns_into(world
     assert {case: world.bytes_of(case) for case in range(1, 7)} == before
 
 
-async def test_invariant_2_a_row_that_changes_meanwhile_is_never_given_the_old_picture(world, mood):
+async def test_invariant_2_a_row_that_changes_meanwhile_never_gets_the_old_image(world, mood):
     old, new = world.link("permissive", "old.jpg"), world.link("permissive", "new.jpg")
     world.add(old)
 
@@ -202,7 +202,7 @@ async def test_invariant_2_a_row_that_changes_meanwhile_is_never_given_the_old_p
     assert world.bytes_of(1) == world.origin.picture(new)
 
 
-async def test_a_hanging_host_holds_nobody_up(world, request, monkeypatch):
+async def test_a_hanging_host_does_not_delay_other_hosts(world, request, monkeypatch):
     healthy = 200
     if not request.config.getoption("full"):
         healthy = 100
@@ -221,7 +221,7 @@ async def test_a_hanging_host_holds_nobody_up(world, request, monkeypatch):
 
 
 @pytest.mark.parametrize("behaviour", ["unavailable-date", "429"])
-async def test_a_host_that_asks_to_come_back_later_is_asked_once_for_all_of_its_links(world, mood, behaviour):
+async def test_a_host_that_sends_retry_after_gets_one_request_for_all_its_links(world, mood, behaviour):
     """Seven hundred links, Retry-After in both of its forms; the ledger keeps the others off, and the next run."""
 
     async def asks_to_wait(exchange):
@@ -247,7 +247,7 @@ async def test_a_host_that_asks_to_come_back_later_is_asked_once_for_all_of_its_
     assert (second.held, second.failed, world.origin.count(host="busy.example")) == (0, {}, 1)
 
 
-async def test_a_host_that_asks_to_wait_behind_redirects_is_left_alone_and_not_the_one_that_led_there(world, mood):
+async def test_a_retry_after_behind_a_redirect_pauses_the_host_that_sent_it(world, mood):
     async def leads_on(exchange):
         if exchange.asked.host == HOST:
             await exchange.reply(302, b"", f"Location: http://busy.example{exchange.asked.path}")
@@ -266,7 +266,7 @@ async def test_a_host_that_asks_to_wait_behind_redirects_is_left_alone_and_not_t
     assert 3600 * 0.9 < ended.next_due_seconds < 3600 * 1.3
 
 
-async def test_what_hangs_at_a_host_that_answers_is_asked_again_last(world):
+async def test_a_link_that_hangs_at_a_host_that_answers_is_retried_last(world):
     hanging = [world.link("hang", f"{number}.jpg") for number in range(3)]
     world.add(*(world.link("slow", f"{number}.jpg") for number in range(20)))
     world.add(*hanging)
@@ -284,7 +284,7 @@ async def test_what_hangs_at_a_host_that_answers_is_asked_again_last(world):
     assert world.origin.peak() <= 3
 
 
-async def test_an_answer_that_is_slow_but_honest_is_had_in_the_end(world, mood):
+async def test_a_slow_but_valid_answer_is_held_in_the_end(world, mood):
     async def late(exchange):
         await asyncio.sleep(1.5)
         await BEHAVIOURS["picture"](exchange)
@@ -302,7 +302,7 @@ async def test_an_answer_that_is_slow_but_honest_is_had_in_the_end(world, mood):
     assert max(world.origin.count(f"/late/{number}.jpg") for number in range(2)) <= 2
 
 
-async def test_what_failed_once_is_asked_again_when_all_others_were(world):
+async def test_a_failed_link_is_retried_after_all_others_were_visited(world):
     world.add(*(world.link("fails-once", f"{number}.jpg") for number in range(5)))
     world.add(*(world.link("slow", f"{number}.jpg") for number in range(100)))
 
@@ -315,7 +315,7 @@ async def test_what_failed_once_is_asked_again_when_all_others_were(world):
     assert min(again) >= 105
 
 
-async def test_the_first_section_that_fits_a_host_counts_and_what_it_leaves_out_stays_as_it_is(world):
+async def test_the_first_origin_section_that_matches_applies_and_leaves_other_settings_alone(world):
     world.add(world.link("refuses-foreign-referer"), world.link("refuses-foreign-referer", host="else.example"))
     sections = (OriginOverride(HOST, min_delay_seconds=0.01), OriginOverride("*.example", referer="none", robots=True))
     world.settings = replace(world.settings, referer="https://foreign.example/", origins=sections)
@@ -328,7 +328,7 @@ async def test_the_first_section_that_fits_a_host_counts_and_what_it_leaves_out_
     assert (ended.held, ended.failed) == (1, {})
 
 
-async def test_a_days_budget_holds_over_all_workers_and_runs(world):
+async def test_a_daily_budget_holds_over_all_workers_and_runs(world):
     world.add(*(world.link("permissive", f"{number}.jpg") for number in range(40)))
     world.add(*(world.link("permissive", f"{number}.jpg", host="free.example") for number in range(5)))
     budgeted = replace(world.settings, origins=(OriginOverride(HOST, daily_budget=15),))
@@ -349,7 +349,7 @@ async def test_a_days_budget_holds_over_all_workers_and_runs(world):
     assert 0 < second.next_due_seconds <= 86400 + 3600
 
 
-async def test_a_days_budget_counts_all_that_the_host_gets_to_see(world, mood):
+async def test_a_daily_budget_counts_every_request_that_the_host_sees(world, mood):
     """Links, the control, hops of redirects to it from itself and from another host, and its robots.txt."""
 
     def to(name):
@@ -371,14 +371,14 @@ async def test_a_days_budget_counts_all_that_the_host_gets_to_see(world, mood):
     assert {reason for ended in (first, second) for reason in ended.failed} == {Reason.THROTTLED}
 
 
-async def test_without_a_budget_nothing_is_counted(world):
+async def test_without_a_daily_budget_nothing_is_counted(world):
     world.add(*(world.link("permissive", f"{number}.jpg") for number in range(5)))
     await world.run()
 
     assert world.sql("SELECT count(*) FROM rehost_budgets") == [(0,)]
 
 
-async def test_what_is_no_url_is_refused_without_a_request(world):
+async def test_a_link_that_is_no_url_is_refused_without_a_request(world):
     world.add(
         "file:///etc/passwd", "javascript:alert(1)", "data:image/png;base64,AAAA", "no url at all", "http://10.0.0.1/"
     )
@@ -389,7 +389,7 @@ async def test_what_is_no_url_is_refused_without_a_request(world):
     assert world.origin.count() == 0
 
 
-async def test_a_stop_drains_and_the_next_run_goes_on(world, mood):
+async def test_a_stopped_run_finishes_what_is_in_flight_and_the_next_run_goes_on(world, mood):
     mood["*"] = "slow"
     world.add(*(world.link("slow", f"{number}.jpg") for number in range(60)))
 
@@ -405,7 +405,7 @@ async def test_a_stop_drains_and_the_next_run_goes_on(world, mood):
     assert first.held + second.held == 60
 
 
-async def test_a_bug_of_ours_costs_one_image_and_is_logged_and_counted(world, monkeypatch, caplog):
+async def test_a_bug_in_a_visit_costs_one_image_and_is_logged_and_counted(world, monkeypatch, caplog):
     urls = [world.link("permissive", f"{number}.jpg") for number in range(6)]
     world.add(*urls)
     key = Layout.key
@@ -435,7 +435,7 @@ async def test_a_bug_of_ours_costs_one_image_and_is_logged_and_counted(world, mo
     assert world.bytes_of(3) == world.origin.picture(urls[2])
 
 
-async def test_a_bug_that_shows_when_a_group_is_recorded_costs_one_image_as_well(world, monkeypatch, caplog):
+async def test_a_bug_in_recording_a_group_costs_one_image(world, monkeypatch, caplog):
     urls = [world.link("permissive", f"{number}.jpg") for number in range(6)]
     world.add(*urls)
     record = ResultWriter.record
@@ -465,7 +465,7 @@ async def test_a_bug_that_shows_when_a_group_is_recorded_costs_one_image_as_well
     assert world.bytes_of(3) == world.origin.picture(urls[2])
 
 
-async def test_a_bug_in_the_plan_is_counted_and_what_was_due_is_visited_all_the_same(world, monkeypatch, caplog):
+async def test_a_bug_in_the_plan_is_counted_and_due_links_are_visited_all_the_same(world, monkeypatch, caplog):
     world.add(*[world.link("permissive", f"{number}.jpg") for number in range(3)])
 
     def stumble(*_):
@@ -484,9 +484,7 @@ async def test_a_bug_in_the_plan_is_counted_and_what_was_due_is_visited_all_the_
     assert "stumble" in "".join(traceback.format_exception(*record.exc_info))
 
 
-async def test_a_bug_that_shows_when_decoys_are_looked_for_is_counted_and_nothing_else_is_lost(
-    world, monkeypatch, caplog
-):
+async def test_a_bug_in_the_search_for_decoys_is_counted_and_costs_nothing_else(world, monkeypatch, caplog):
     world.add(*[world.link("permissive", f"{number}.jpg") for number in range(3)])
 
     async def stumble(*_):
@@ -502,7 +500,7 @@ async def test_a_bug_that_shows_when_decoys_are_looked_for_is_counted_and_nothin
     ]
 
 
-async def test_what_keeps_a_plan_from_being_made_is_said_as_it_is(world, monkeypatch):
+async def test_an_error_that_prevents_the_plan_is_raised_as_it_is(world, monkeypatch):
     async def fail(*_, **__):
         raise LedgerError("The database is gone.")
 
@@ -511,7 +509,7 @@ async def test_what_keeps_a_plan_from_being_made_is_said_as_it_is(world, monkeyp
         await world.run()
 
 
-async def test_who_waits_for_another_worker_looks_less_and_less_often_for_as_long_as_it_takes(world, monkeypatch):
+async def test_a_worker_that_waits_for_another_one_checks_less_and_less_often(world, monkeypatch):
     world.add(*[world.link("permissive", f"{number}.jpg") for number in range(2)])
     await world.run()
     world.sql("INSERT INTO rehost_workers VALUES ('elsewhere:1:1:1', 1e12)")
@@ -532,7 +530,7 @@ async def test_who_waits_for_another_worker_looks_less_and_less_often_for_as_lon
     assert set(naps[14:]) == {2.0}
 
 
-async def test_what_is_proven_is_recorded_though_the_disk_has_no_room_for_more(world, monkeypatch):
+async def test_proven_images_are_recorded_although_the_disk_is_full(world, monkeypatch):
     world.add(*(world.link("slow" if number % 3 else "permissive", f"{number}.jpg") for number in range(40)))
     spool, spools = LocalStore.spool, iter(range(20))
 

@@ -1,9 +1,50 @@
-from rehost.events import RunEnded
-from rehost.model import Reason
-from rehost.run.stats import combined
+"""What a run's counters make of its events."""
+
+from __future__ import annotations
+
+from rehost.events import HostDeferred, Planned, Recorded, RunBegan, RunEnded, Visited
+from rehost.model import Copy, Deferred, Format, Image, Link, Outcome, Reason, Stored, Task, Unchanged
+from rehost.run.stats import RunStats, combined
+
+TASK = Task(1, 1, Link("cases", "1", 0, "https://a.example/1", None, None), "a.example", 1)
+COPY, IMAGE = Copy("1/main_image.png", "d" * 64, 5), Image(Format.PNG, 4, 3, 1)
 
 
-def test_results_add_up():
+def visited(outcome: Outcome, size: int = 0) -> Visited:
+    return Visited(outcome, "a.example", size, seconds=0.1, attempts=1)
+
+
+def test_every_event_of_a_run_is_counted():
+    stats = RunStats()
+
+    for event in (
+        RunBegan("cases", 1),
+        Planned("cases", present=9, held=3, due=5, later=0, mended=2),
+        visited(Stored(TASK, COPY, IMAGE, None, final_url="https://a.example/1"), size=5),
+        visited(Stored(TASK, COPY, IMAGE, None)),
+        visited(Unchanged(TASK)),
+        visited(Deferred(TASK, Reason.TIMED_OUT, "10 s", 60.0), size=2),
+        HostDeferred("b.example", 3, Reason.THROTTLED, "429", 60.0),
+        Recorded(held=2, failed=1, overtaken=1, bugs=1),
+    ):
+        stats.add(event)
+
+    assert (stats.due, stats.visited) == (7, 7)
+    ended = stats.ended("cases", 1.5)
+    assert (ended.held, ended.adopted, ended.unchanged, ended.overtaken, ended.mended) == (2, 1, 1, 1, 2)
+    assert ended.failed == {Reason.TIMED_OUT: 1, Reason.THROTTLED: 3, Reason.BUG: 1}
+    assert (ended.source, ended.size, ended.seconds) == ("cases", 7, 1.5)
+
+
+def test_links_visited_beyond_the_plan_are_due_too():
+    stats = RunStats()
+
+    stats.add(visited(Unchanged(TASK)))
+
+    assert (stats.due, stats.visited) == (1, 1)
+
+
+def test_summaries_of_several_processes_add_up():
     first = RunEnded("cases", 10, 1, 2, {Reason.GONE: 3}, 1, 4, 1000, 5.0, later=3, total_held=15, total_present=30)
     second = RunEnded("cases", 20, 0, 0, {Reason.GONE: 1, Reason.DECOY: 2}, 0, 0, 500, 6.0, later=6, total_held=30,
                       total_present=36, interrupted=True)  # fmt: skip

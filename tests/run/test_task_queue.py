@@ -1,4 +1,4 @@
-"""Who is visited next: first attempts before those that are made again, and nobody waits for a host that hangs."""
+"""Which link is visited next: first attempts before second ones, and no host waits for one that hangs."""
 
 from collections import deque
 from dataclasses import replace
@@ -53,13 +53,13 @@ async def tasks():
     return tasks
 
 
-async def test_what_is_asked_again_has_one_request_in_ten_while_another_hosts_first_attempt_is_to_come(tasks):
+async def test_postponed_tasks_get_one_request_in_ten_while_another_host_has_first_attempts(tasks):
     drawn = [tasks.next(MOST_PER_HOST) for _ in range(3)]
 
     assert [each and each[0].host for each in drawn] == ["busy", None, None]
 
 
-async def test_when_no_first_attempt_is_left_each_host_has_its_own_turns(tasks):
+async def test_postponed_tasks_alternate_between_hosts_once_no_first_attempt_is_left(tasks):
     hanging = tasks.open[min(entry for entry, each in tasks.open.items() if each.host == "hanging")]
     tasks.visited(hanging)
     tasks.postpone(hanging, Postponed(0))
@@ -69,7 +69,7 @@ async def test_when_no_first_attempt_is_left_each_host_has_its_own_turns(tasks):
     assert sorted(each[0].host for each in drawn if each) == ["busy", "busy", "hanging"]
 
 
-async def test_what_is_asked_again_comes_after_its_own_hosts_first_attempts():
+async def test_a_postponed_task_comes_after_the_first_attempts_of_its_host():
     due = Due(busy=3)
     tasks = TaskQueue(due, "cases", due, LIMITS)
     await tasks.refresh()
@@ -85,7 +85,7 @@ async def test_what_is_asked_again_comes_after_its_own_hosts_first_attempts():
 
 
 @pytest.mark.parametrize(("hosts", "each"), [(1, 8), (2, 8), (4, 5), (20, 2)])
-async def test_of_one_host_no_more_is_leased_at_a_time_than_a_batch_and_of_many_some_of_each(hosts, each):
+async def test_at_most_a_batch_is_leased_of_one_host_and_some_of_each_of_many(hosts, each):
     due = Due(**{f"host{number}": 50 for number in range(hosts)})
     tasks = TaskQueue(due, "cases", due, LIMITS)
     await tasks.refresh()
@@ -97,7 +97,7 @@ async def test_of_one_host_no_more_is_leased_at_a_time_than_a_batch_and_of_many_
     assert sum(leased) >= min(hosts * each, LIMITS.ahead)
 
 
-async def test_a_late_outcome_does_not_close_the_lease_that_came_after_it(tasks):
+async def test_closing_a_former_lease_leaves_the_present_one_open(tasks):
     entry, old = next(iter(tasks.open.items()))
     new = replace(old, fence=old.fence + 1)
     tasks.open[entry] = new

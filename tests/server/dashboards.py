@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
 import pytest
-from tests.databases import add_cases, database, database_url, desk, execute, make_ledger, stored
+from tests.databases import add_cases, database, database_url, execute, make_ledger, peer, stored
 from tests.server.conftest import by_uvicorn
 from tests.server.wire import ask
 
@@ -24,7 +24,7 @@ from rehost.server.api.routes import Api
 from rehost.server.dashboard.dashboard import Dashboard
 from rehost.server.resources import DiskSpace, Lazy, Resources
 
-__all__ = ["database", "database_url", "desk"]
+__all__ = ["database", "database_url", "peer"]
 
 TOKEN = "a-token-of-the-tests"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
@@ -67,19 +67,19 @@ def runs(monkeypatch):
 
 
 @pytest.fixture
-async def site(desk, runs):
+async def site(peer, runs):
     """Two held, one deferred, one refused at a.example; one wanted at b.example."""
-    await add_cases(desk.database, LINKS)
-    await execute(desk.database, "UPDATE ad_cases SET title = :title WHERE case_id = 2", title=TITLE)
-    await desk.note()
-    tasks = sorted(await desk.ledger.leases.lease("cases", "a.example", 10), key=lambda task: task.link.row_key)
-    await desk.record(1, [
+    await add_cases(peer.database, LINKS)
+    await execute(peer.database, "UPDATE ad_cases SET title = :title WHERE case_id = 2", title=TITLE)
+    await peer.note()
+    tasks = sorted(await peer.ledger.leases.lease("cases", "a.example", 10), key=lambda task: task.link.row_key)
+    await peer.record(1, [
         stored(tasks[0]),
         stored(tasks[1]),
         Deferred(tasks[2], Reason.THROTTLED, "429", 3600.0),
         Refused(tasks[3], Reason.GONE, "404", 7200.0),
     ])  # fmt: skip
-    opened = make_dashboard(desk.database, runs)
+    opened = make_dashboard(peer.database, runs)
     yield opened
     await opened.close()
 

@@ -34,7 +34,7 @@ class RunStats:
             case Visited():
                 self._add_visit(event)
             case HostDeferred():
-                self.visited += event.links
+                self._count_visited(event.links)
                 self.failed[event.reason] += event.links
             case Recorded():
                 self.held += event.held
@@ -64,8 +64,7 @@ class RunStats:
         )
 
     def _add_visit(self, visited: Visited) -> None:
-        self.visited += 1
-        self.due = max(self.due, self.visited)
+        self._count_visited(1)
         self.size += visited.size
         match visited.outcome:
             case Stored(final_url=None):
@@ -76,6 +75,10 @@ class RunStats:
                 self.failed[reason] += 1
             case _:
                 pass
+
+    def _count_visited(self, links: int) -> None:
+        self.visited += links
+        self.due = max(self.due, self.visited)
 
 
 _SUMMED = ("held", "unchanged", "adopted", "overtaken", "mended", "unveiled", "size")

@@ -20,8 +20,8 @@ from tests.server.dashboards import (
     client_of,
     database,
     database_url,
-    desk,
     make_dashboard,
+    peer,
     runs,
     site,
 )
@@ -37,7 +37,7 @@ from rehost.server.resources import DiskSpace, Lazy
 from rehost.settings import load
 from rehost.wiring.server import build_server
 
-__all__ = ["client", "database", "database_url", "desk", "runs", "site"]
+__all__ = ["client", "database", "database_url", "peer", "runs", "site"]
 
 
 async def get_json(client, path, **query):
@@ -76,7 +76,7 @@ async def test_links_are_filtered_by_state_reason_origin_and_text(client):
         assert sorted(each["link"]["row_key"] for each in page["links"]) == keys, query
 
 
-async def test_origins_group_links_as_the_fetcher_reads_their_urls(desk, client):
+async def test_origins_group_links_as_the_fetcher_reads_their_urls(peer, client):
     odd = [
         "HTTP://A.example:80/1.png",
         " //a.example/2.png",
@@ -84,8 +84,8 @@ async def test_origins_group_links_as_the_fetcher_reads_their_urls(desk, client)
         "no link",
         "ftp://a.example/x",
     ]
-    await add_cases(desk.database, odd, first=10)
-    await desk.note()
+    await add_cases(peer.database, odd, first=10)
+    await peer.note()
 
     origins = {each["origin"]: each["present"] for each in (await get_json(client, "/api/origins"))["origins"]}
     pages = [
@@ -128,12 +128,12 @@ async def test_usage_estimates_what_is_still_to_come(client):
     assert (usage["total_size"], usage["free_size"], usage["days_left"]) == (1000, 600, 600.0)
 
 
-async def test_deferred_links_that_are_due_are_expected_once(desk, runs):
-    await add_cases(desk.database, [f"https://a.example/{number}.png" for number in range(5)])
-    await desk.note()
-    tasks = await desk.lease_all()
-    await desk.record(1, [stored(tasks[0]), *(Deferred(task, Reason.THROTTLED, "429", -1.0) for task in tasks[1:])])
-    async with client_of(make_dashboard(desk.database, runs)) as client:
+async def test_deferred_links_that_are_due_are_expected_once(peer, runs):
+    await add_cases(peer.database, [f"https://a.example/{number}.png" for number in range(5)])
+    await peer.note()
+    tasks = await peer.lease_all()
+    await peer.record(1, [stored(tasks[0]), *(Deferred(task, Reason.THROTTLED, "429", -1.0) for task in tasks[1:])])
+    async with client_of(make_dashboard(peer.database, runs)) as client:
         assert (await get_json(client, "/api/standing"))["due"] == 4
         usage = await get_json(client, "/api/usage")
 
@@ -221,8 +221,8 @@ async def test_actions_need_the_token_and_the_same_site(client, runs):
     assert all(host["pause_seconds"] == 0 for host in await get_json(client, "/api/hosts"))
 
 
-async def test_actions_are_refused_if_no_token_is_set(desk, runs):
-    page = make_dashboard(desk.database, runs, token="")
+async def test_actions_are_refused_if_no_token_is_set(peer, runs):
+    page = make_dashboard(peer.database, runs, token="")
     async with client_of(page) as client:
         for headers in ({}, {"Authorization": "Bearer "}, HEADERS):
             assert (await client.post("/api/run", headers=headers)).status_code == 403
@@ -374,16 +374,16 @@ async def test_ready_is_503_while_the_sqlite_file_is_missing_and_a_restored_file
     assert [rule["origin"] for rule in rules] == ["https://new.example"]
 
 
-async def test_ready_is_503_while_the_folder_of_the_copies_is_missing(desk, database_url, tmp_path):
-    await add_cases(desk.database, ["https://a.example/1.png"])
-    await desk.note()
+async def test_ready_is_503_while_the_folder_of_the_copies_is_missing(peer, database_url, tmp_path):
+    await add_cases(peer.database, ["https://a.example/1.png"])
+    await peer.note()
     folder = tmp_path / "disk" / "images"
     settings = load(tmp_path, {"DATABASE_URL": database_url, "IMAGE_STORAGE_DIR": str(folder)}, {})
     paths = ("/ready", "/metrics", "/api/usage")
 
     async with client_of(build_server(settings)) as client:
         fresh = [(await client.get(path)).status_code for path in paths]
-        await desk.hold_all()
+        await peer.hold_all()
         away = [(await client.get(path)).status_code for path in paths]
         folder.mkdir(parents=True)
         there = [(await client.get(path)).status_code for path in paths]

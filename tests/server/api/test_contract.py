@@ -7,9 +7,9 @@ from asyncio import to_thread
 
 import pytest
 from tests.hammer import MODES, hammer
-from tests.server.dashboards import HEADERS, client, database, database_url, desk, runs, site
+from tests.server.dashboards import HEADERS, client, database, database_url, peer, runs, site
 
-__all__ = ["client", "database", "database_url", "desk", "runs", "site"]
+__all__ = ["client", "database", "database_url", "peer", "runs", "site"]
 
 
 async def test_openapi_lists_every_operation_and_no_others(client):

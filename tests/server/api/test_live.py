@@ -6,12 +6,12 @@ import asyncio
 import json
 
 import pytest
-from tests.databases import add_cases, another_desk, stored
+from tests.databases import add_cases, another_peer, stored
 from tests.server.conftest import by_granian, by_uvicorn
-from tests.server.dashboards import database, database_url, desk, make_dashboard, runs
+from tests.server.dashboards import database, database_url, make_dashboard, peer, runs
 from tests.server.wire import ask
 
-__all__ = ["database", "database_url", "desk", "runs"]
+__all__ = ["database", "database_url", "peer", "runs"]
 
 
 class Stream:
@@ -42,21 +42,21 @@ class Stream:
 
 
 @pytest.fixture
-async def page(desk, runs):
-    await add_cases(desk.database, [f"https://a.example/{number}.png" for number in range(4)])
-    await desk.note()
-    page = make_dashboard(desk.database, runs)
+async def page(peer, runs):
+    await add_cases(peer.database, [f"https://a.example/{number}.png" for number in range(4)])
+    await peer.note()
+    page = make_dashboard(peer.database, runs)
     yield page
     await page.close()
 
 
-async def test_stream_shows_links_being_held(page, desk):
+async def test_stream_shows_links_being_held(page, peer):
     async with by_uvicorn(page) as port:
         stream = await Stream.open(port)
         assert await stream.next("course") == []
         before = await stream.next("beat")
-        tasks = await desk.lease_all()
-        await desk.record(1, [stored(task) for task in tasks])
+        tasks = await peer.lease_all()
+        await peer.record(1, [stored(task) for task in tasks])
         after = before
         while after["held"] == 0:
             after = await stream.next("beat")
@@ -105,11 +105,11 @@ async def test_unknown_source_is_404_and_not_measured(page):
     assert beat["present"] == 4
 
 
-async def test_links_leased_by_a_dead_worker_are_counted_once(page, desk, database_url):
-    tasks = await desk.lease_all()
-    await desk.record(1, [stored(task) for task in tasks[:2]])
-    await desk.ledger.leases.release(tasks[2:])
-    async with another_desk(database_url, "gone", lease_seconds=-1.0) as gone:
+async def test_links_leased_by_a_dead_worker_are_counted_once(page, peer, database_url):
+    tasks = await peer.lease_all()
+    await peer.record(1, [stored(task) for task in tasks[:2]])
+    await peer.ledger.leases.release(tasks[2:])
+    async with another_peer(database_url, "gone", lease_seconds=-1.0) as gone:
         assert len(await gone.lease_all()) == 2
     async with by_uvicorn(page) as port:
         stream = await Stream.open(port)

@@ -1,0 +1,134 @@
+"""Store and rows against the ledger: missing copies, unknown files, stale rows; on both databases."""
+
+from __future__ import annotations
+
+from tests.databases import add_cases, execute, hold_apart, make_ledger, stored, url_of
+
+from rehost.catalogue.table import WriteBack
+from rehost.ledger.reconcile import StoreComparison
+from rehost.model import State
+
+A = "https://a.example/1.png"
+B = "https://b.example:8443/2.png"
+
+
+async def test_a_missing_file_makes_its_link_wanted_again(peer):
+    await add_cases(peer.database, [A, B])
+    await peer.note()
+    await peer.hold_all()
+
+    compared = await peer.compare(["2/main_image.png"])
+
+    assert compared == StoreComparison(lost=1, found=0, redo=False)
+    [task] = await peer.lease_all()
+    assert (task.link.row_key, task.copy, task.found) == ("1", None, None)
+
+
+async def test_all_files_missing_is_a_redo(peer):
+    await add_cases(peer.database, [A, B])
+    await peer.note()
+    await peer.hold_all()
+
+    assert await peer.compare([]) == StoreComparison(lost=2, found=0, redo=True)
+
+
+async def test_one_copy_marked_missing_makes_its_link_wanted_again(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    await peer.hold_all()
+
+    await peer.ledger.reconcile.mark_missing("cases", "1", 0, "1/other.png")
+    before = await peer.ledger.due.entry("cases", "1", 0)
+    await peer.ledger.reconcile.mark_missing("cases", "1", 0, "1/main_image.png")
+    after = await peer.ledger.due.entry("cases", "1", 0)
+
+    assert (before.state, after.state) == (State.HELD, State.WANTED)
+    assert (after.copy, after.is_due) == (None, True)
+
+
+async def test_an_unknown_file_is_handed_out_to_be_proven(peer):
+    await add_cases(peer.database, [A, B])
+    await peer.note()
+
+    compared = await peer.compare(["1/main_image.png", "9/main_image.png"])
+
+    assert compared == StoreComparison(lost=0, found=1)
+    tasks = {task.link.row_key: task.found for task in await peer.lease_all()}
+    assert tasks == {"1": "1/main_image.png", "2": None}
+
+
+async def test_a_file_at_the_place_of_a_changed_link_is_not_trusted(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    await execute(peer.database, "UPDATE ad_cases SET main_image = :url", url=B)
+    await peer.note()
+
+    assert (await peer.compare(["1/main_image.png"])).found == 0
+
+
+async def test_a_cleared_row_is_stale(peer):
+    await add_cases(peer.database, [A, B])
+    await peer.note()
+    await peer.hold_all()
+    assert await peer.stale_rows() == []
+    await execute(peer.database, "UPDATE ad_cases SET main_image_local = NULL WHERE case_id = 2")
+
+    [(link, copy)] = await peer.stale_rows()
+
+    assert (link.row_key, link.url, copy.key) == ("2", B, "2/main_image.png")
+
+
+async def test_a_foreign_local_url_is_left_alone_and_ours_with_an_old_prefix_is_stale(peer):
+    await add_cases(peer.database, [A, B])
+    await peer.note()
+    await peer.hold_all()
+    await execute(
+        peer.database, "UPDATE ad_cases SET main_image_local = 'https://cdn.example/1/main_image.png' WHERE case_id = 1"
+    )
+    peer.ledger = make_ledger(peer.database, url=lambda key: "/pictures/" + key)
+
+    [(link, copy)] = await peer.stale_rows()
+
+    assert (link.row_key, link.local_url) == ("2", "/static/images/2/main_image.png")
+    assert copy.key == "2/main_image.png"
+
+
+async def test_a_row_that_was_recorded_and_not_written_is_stale(apart):
+    await add_cases(apart.database, [A])
+    await apart.note()
+    await hold_apart(apart, write=False)
+
+    [(link, copy)] = await apart.stale_rows()
+
+    assert (link.row_key, copy.key) == ("1", "1/main_image.png")
+
+
+async def test_a_written_row_is_not_stale(apart):
+    await add_cases(apart.database, [A])
+    await apart.note()
+    await hold_apart(apart, write=True)
+
+    assert await apart.stale_rows() == []
+    assert not (await apart.note()).redo
+
+
+async def test_a_kill_between_the_two_steps_leaves_the_file_that_the_row_still_points_at(apart):
+    await add_cases(apart.database, [A])
+    await apart.note()
+    await hold_apart(apart, write=True)
+    await execute(apart.database, "UPDATE ad_cases SET main_image = :url", url=A + "?2")
+    await apart.note()
+    [task] = await apart.lease_all()
+    outcome = stored(task, extension="jpg")
+    written = {task.link: task.link.local_url}
+    await apart.ledger.transact(lambda transaction: apart.ledger.results.record(transaction, 1, [outcome], written))
+
+    between = await apart.ledger.reconcile.leftovers("cases", apart.catalogue.links())
+    [(link, copy)] = await apart.stale_rows()
+    change = WriteBack(link, url_of(copy.key))
+    await apart.catalogue.write_back([change])
+
+    assert between == []
+    assert (link.local_url, copy.key) == (url_of("1/main_image.png"), "1/main_image.jpg")
+    assert await apart.ledger.reconcile.leftovers("cases", apart.catalogue.links()) == ["1/main_image.png"]
+    assert await apart.stale_rows() == []

@@ -1,0 +1,182 @@
+"""Outcomes become entries, and held copies that prove to be decoys are refused; on both databases."""
+
+from __future__ import annotations
+
+from tests.databases import add_cases, execute, execute_in_ledger, hold_apart, stored
+
+from rehost.catalogue.table import Clearing
+from rehost.ledger import Queries
+from rehost.model import Link, Reason, State, Task, Unchanged, Validator
+
+A = "https://a.example/1.png"
+B = "https://b.example:8443/2.png"
+NOTICE = "e" * 64
+LINKS = ["https://a.example/1", "https://a.example/2", "https://a.example/3", "https://b.example/4"]
+
+
+async def test_a_stored_link_is_held_and_its_row_is_written(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+
+    await peer.hold_all()
+
+    tally = await peer.ledger.due.counts("cases")
+    assert (tally.present, tally.held, tally.due, tally.later) == (1, 1, 0, 0)
+    assert await peer.locals() == {1: "/static/images/1/main_image.png"}
+    assert await peer.ledger.due.hosts("cases") == []
+
+
+async def test_a_link_that_changes_while_it_is_leased_does_not_get_the_old_image(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    [task] = await peer.lease_all()
+    await execute(peer.database, "UPDATE ad_cases SET main_image = :url", url=B)
+    await peer.note()
+
+    assert await peer.record(1, [stored(task)]) == set()
+    assert await peer.locals() == {1: None}
+
+
+async def test_invariant_2_an_overtaken_link_waits_for_the_next_sync(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    [task] = await peer.lease_all()
+    await execute(peer.database, "UPDATE ad_cases SET main_image = :url", url=B)
+
+    await peer.record(1, [stored(task)])
+
+    assert await peer.locals() == {1: None}
+    assert await peer.lease_all() == []
+    await peer.note()
+    [again] = await peer.lease_all()
+    assert again.link.url == B
+
+
+async def test_an_unchanged_link_keeps_its_copy_and_the_new_validator(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    [task] = await peer.lease_all()
+
+    await peer.record(1, [Unchanged(task, Validator('"x"', None))])
+
+    [row] = await execute(peer.database, "SELECT state, etag FROM rehost_links")
+    assert row == ("held", '"x"')
+
+
+async def test_a_commit_whose_answer_was_lost_is_recognised(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    [task] = await peer.lease_all()
+    outcome = stored(task)
+    await peer.record(1, [outcome])
+
+    settled = await peer.ledger.transact(
+        lambda transaction: peer.ledger.results.already_recorded(transaction, [outcome])
+    )
+
+    assert settled == {task.entry}
+    assert await peer.record(1, [outcome]) == set()
+
+
+async def test_what_was_recorded_for_a_row_that_had_changed_is_reverted(apart):
+    await add_cases(apart.database, [A])
+    await apart.note()
+    await hold_apart(apart, write=True)
+    await execute(apart.database, "UPDATE ad_cases SET main_image = :url", url=A + "?2")
+    await apart.note()
+    [task] = await apart.lease_all()
+    outcome = stored(task, digest="e" * 64)
+    written = {task.link: task.link.local_url}
+    await apart.ledger.transact(lambda transaction: apart.ledger.results.record(transaction, 1, [outcome], written))
+
+    await apart.ledger.results.revert([outcome])
+
+    assert await apart.ledger.reconcile.held_digests(["1/main_image.png"]) == {"1/main_image.png": "d" * 64}
+    await execute(apart.database, "UPDATE ad_cases SET main_image = :url", url=A)
+    assert (await apart.note()).changed == 1
+    [again] = await apart.lease_all()
+    assert (again.link.url, again.copy and again.copy.digest) == (A, "d" * 64)
+
+
+async def test_a_late_revert_changes_nothing(apart):
+    await add_cases(apart.database, [A])
+    await apart.note()
+    await hold_apart(apart, write=True)
+    [standing] = await execute_in_ledger(apart, "SELECT fence FROM rehost_links")
+    task = Task(1, standing[0] - 1, Link("cases", "1", 0, A, None, None), "a.example", 1)
+
+    await apart.ledger.results.revert([stored(task)])
+
+    assert await execute_in_ledger(apart, "SELECT state FROM rehost_links") == [("held",)]
+
+
+# --- decoys
+
+
+async def hold_with_notice(peer, run: int) -> None:
+    await add_cases(peer.database, LINKS)
+    await peer.note()
+    tasks = await peer.lease_all()
+    digests = {"1": NOTICE, "2": NOTICE, "3": "f" * 64, "4": NOTICE}
+    await peer.record(run, [stored(task, digests[task.link.row_key]) for task in tasks])
+
+
+async def refuse_notice(peer, run: int):
+    async def work(transaction):
+        found = await peer.ledger.results.refuse_decoys(
+            transaction, run, "cases", "a.example", NOTICE, evidence="given for anything", wait_seconds=9e5
+        )
+        cleared = await peer.catalogue.clear([Clearing(link, copy.key) for link, copy in found], transaction)
+        await peer.ledger.history.add_changes(
+            transaction, run, [(link, before, None) for link, before in cleared.items()]
+        )
+        return found
+
+    return await peer.ledger.transact(work)
+
+
+async def test_digests_that_several_links_of_one_host_share_are_found(peer):
+    await hold_with_notice(peer, 1)
+
+    found = await peer.ledger.results.shared_digests("cases", [NOTICE, "f" * 64, "0" * 64])
+
+    assert {place: [link.row_key for link in links] for place, links in found.items()} == {
+        ("a.example", NOTICE): ["1", "2"]
+    }
+
+
+async def test_a_decoy_is_refused_on_its_host_only_and_its_rows_are_cleared(peer):
+    await hold_with_notice(peer, 1)
+
+    found = await refuse_notice(peer, 2)
+
+    assert [(link.row_key, copy.key) for link, copy in found] == [("1", "1/main_image.png"), ("2", "2/main_image.png")]
+    assert await refuse_notice(peer, 2) == []
+    first = await Queries(peer.database).link("cases", "1")
+    assert first is not None
+    assert (first.state, first.reason, first.key) == (State.REFUSED, Reason.DECOY, None)
+    assert await peer.locals() == {
+        1: None,
+        2: None,
+        3: "/static/images/3/main_image.png",
+        4: "/static/images/4/main_image.png",
+    }
+    assert await peer.stale_rows() == []
+
+
+async def test_a_link_that_has_changed_loses_the_decoy_unless_a_worker_has_leased_it(peer):
+    await hold_with_notice(peer, 1)
+    await execute(peer.database, "UPDATE ad_cases SET main_image = main_image || '?new' WHERE case_id = 1")
+    await execute(peer.database, "UPDATE ad_cases SET main_image = 'https://c.example/5' WHERE case_id = 2")
+    await peer.note()
+    [task] = await peer.ledger.leases.lease("cases", "c.example", 1)
+    locked = await refuse_notice(peer, 2)
+    await peer.ledger.leases.release([task])
+
+    found = await refuse_notice(peer, 2)
+
+    assert [link.row_key for link, _ in locked] == ["1"]
+    assert [link.row_key for link, _ in found] == ["2"]
+    standings = [await Queries(peer.database).link("cases", key) for key in ("1", "2")]
+    assert [(each.state, each.reason, each.key) for each in standings if each] == [(State.WANTED, None, None)] * 2
+    assert list((await peer.locals()).values())[:2] == [None, None]

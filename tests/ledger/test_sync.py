@@ -1,0 +1,255 @@
+"""Catalogue against ledger: what is new, changed or gone, for all rows and for one, on both databases."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from tests.databases import Peer, add_cases, execute, make_ledger, stored
+
+from rehost.catalogue import Source, TableCatalogue
+from rehost.errors import CatalogueError
+from rehost.ledger.due import Entry
+from rehost.ledger.sync import SyncResult
+from rehost.model import Copy, Reason, Refused, State
+
+A = "https://a.example/1.png"
+B = "https://b.example:8443/2.png"
+
+
+async def test_new_links_are_wanted_at_once(peer):
+    await add_cases(peer.database, [A, B, None, "", "  ", "file:"])
+
+    noted = await peer.note()
+
+    assert noted == SyncResult(present=3, new=3, changed=0, vanished=0)
+    assert set(await peer.ledger.due.hosts("cases")) == {"", "a.example", "b.example"}
+
+
+async def test_a_link_whose_host_no_index_could_hold_is_taken_in_like_any_other(database, peer):
+    random = Random(1)
+    junk = "".join(chr(random.randrange(0x4E00, 0x9FA5)) for _ in range(1500))
+    await add_cases(database, [f"http://{junk}/x.png", A])
+
+    assert (await peer.note()).new == 2
+    assert len(await peer.lease_all()) == 2
+
+
+async def test_a_second_sync_finds_nothing_new(peer):
+    await add_cases(peer.database, [A, B])
+    await peer.note()
+
+    noted = await peer.note()
+
+    assert noted == SyncResult(present=2, new=0, changed=0, vanished=0)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_sqlite_joins_rows_and_links_by_their_key_however_few_are_new(peer):
+    """SQLite takes a table for a small one until it is told to look: it went through all rows for each link."""
+    for first in (1, 31):
+        await add_cases(peer.database, [f"{A}?{number}" for number in range(30)], first)
+        await peer.note()
+
+    plan = await execute(
+        peer.database,
+        "EXPLAIN QUERY PLAN SELECT entry FROM ad_cases JOIN rehost_links"
+        " ON source = 'cases' AND row_key = CAST(case_id AS TEXT) AND position = 0"
+        " WHERE state = 'held' AND present = 1 AND key IS NOT NULL AND url = CAST(main_image AS TEXT)"
+        " AND NOT (main_image IS NULL OR trim(main_image) = '') AND case_id IS NOT NULL",
+    )
+
+    assert [step for *_, step in plan if "rehost_links" in step and "row_key=?" in step], plan
+
+
+async def test_a_changed_link_is_due_at_once_whatever_it_waited_for(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    [task] = await peer.lease_all()
+    await peer.record(1, [Refused(task, Reason.GONE, "404", 9e5)])
+    await execute(peer.database, "UPDATE ad_cases SET main_image = :url", url=B)
+
+    noted = await peer.note()
+
+    assert noted.changed == 1
+    [again] = await peer.lease_all()
+    assert (again.link.url, again.host, again.attempt) == (B, "b.example", 1)
+
+
+async def test_a_link_changed_back_is_held_again_without_a_request(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    await peer.hold_all()
+    await execute(peer.database, "UPDATE ad_cases SET main_image = :url", url=B)
+    await peer.note()
+    [task] = await peer.lease_all()
+    await peer.record(2, [Refused(task, Reason.GONE, "404", 9e5)])
+    await execute(peer.database, "UPDATE ad_cases SET main_image = :url", url=A)
+
+    noted = await peer.note()
+
+    assert noted.changed == 1
+    assert (await peer.ledger.due.counts("cases")).held == 1
+    assert await peer.locals() == {1: "/static/images/1/main_image.png"}
+
+
+async def test_a_link_changed_back_while_a_replacement_is_announced_is_fetched(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    await peer.hold_all()
+    await execute(peer.database, "UPDATE ad_cases SET main_image = :url", url=B)
+    await peer.note()
+    [task] = await peer.lease_all()
+    await peer.ledger.results.announce_replacements([stored(task, "e" * 64)])
+    await execute(peer.database, "UPDATE ad_cases SET main_image = :url", url=A)
+    await peer.note()
+
+    [again] = await peer.lease_all()
+
+    assert (again.link.url, again.found, again.pending) == (A, None, None)
+
+
+async def test_a_vanished_link_is_not_visited_until_its_row_is_back(peer):
+    await add_cases(peer.database, [A, B])
+    await peer.note()
+    await execute(peer.database, "DELETE FROM ad_cases WHERE case_id = 1")
+
+    noted = await peer.note()
+
+    assert noted == SyncResult(present=1, new=0, changed=0, vanished=1)
+    assert await peer.ledger.due.hosts("cases") == ["b.example"]
+    await add_cases(peer.database, [A])
+    assert (await peer.note()).present == 2
+    assert set(await peer.ledger.due.hosts("cases")) == {"a.example", "b.example"}
+
+
+async def test_clearing_every_row_is_a_redo_and_clearing_one_is_not(peer):
+    await add_cases(peer.database, [A, B])
+    await peer.note()
+    await peer.hold_all()
+
+    await execute(peer.database, "UPDATE ad_cases SET main_image_local = NULL WHERE case_id = 1")
+    assert not (await peer.note()).redo
+    await execute(peer.database, "UPDATE ad_cases SET main_image_local = ''")
+    assert (await peer.note()).redo
+
+
+async def test_sync_frees_a_lease_that_a_jumped_clock_made_endless(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    await peer.lease_all()
+    leap = 400 * 86_400
+    later = f"due_at + {leap}" if peer.database.is_sqlite else f"due_at + interval '{leap} seconds'"
+    await execute(peer.database, f"UPDATE rehost_links SET due_at = {later}")
+
+    await peer.note()
+
+    assert len(await peer.lease_all()) == 1
+
+
+async def test_new_changed_and_vanished_links_are_found_in_another_database(apart):
+    await add_cases(apart.database, [A, A + "?2", A + "?3"])
+    assert (await apart.note()).new == 3
+    await execute(apart.database, "UPDATE ad_cases SET main_image = 'https://b.example/' WHERE case_id = 1")
+    await execute(apart.database, "DELETE FROM ad_cases WHERE case_id = 2")
+
+    noted = await apart.note()
+
+    assert (noted.present, noted.new, noted.changed, noted.vanished) == (2, 0, 1, 1)
+
+
+async def test_the_error_about_an_unreadable_table_names_its_own_database(apart, database):
+    await execute(database, "ALTER TABLE ad_cases RENAME TO moved")
+
+    with pytest.raises(CatalogueError) as caught:
+        await apart.note()
+
+    assert str(caught.value).startswith(database.place.place)
+
+
+# --- one row
+
+
+async def take_in_row(peer: Peer, row_key: str) -> Entry | None:
+    await peer.ledger.sync.take_in_row("cases", row_key, peer.catalogue.row(row_key))
+    return await peer.ledger.due.entry("cases", row_key, 0)
+
+
+async def test_one_row_is_taken_in_alone(either):
+    await add_cases(either.database, [A, B])
+
+    entry = await take_in_row(either, "2")
+
+    assert entry == Entry(State.WANTED, "b.example", copy=None, reason=None, wait_seconds=0.0)
+    assert entry.is_due
+    assert await either.ledger.due.entry("cases", "1", 0) is None
+
+
+@pytest.mark.parametrize(
+    "row_key", ["3", "02", "2 ", "+2", "abc", "", "2.0", "٢", "-1", "9" * 18, "9" * 30, "1; --", "é\u0001"]
+)
+async def test_a_key_that_no_row_has_takes_in_nothing(either, row_key):
+    await add_cases(either.database, [A, B])
+
+    assert await take_in_row(either, row_key) is None
+
+
+async def test_an_empty_cell_is_no_link(either):
+    await add_cases(either.database, [" "])
+
+    assert await take_in_row(either, "1") is None
+
+
+async def test_the_copy_of_a_former_link_is_not_the_copy_of_the_changed_one(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    await peer.hold_all()
+    held = await take_in_row(peer, "1")
+    await execute(peer.database, "UPDATE ad_cases SET main_image = :url", url=B)
+
+    changed = await take_in_row(peer, "1")
+
+    assert held.copy == Copy("1/main_image.png", "d" * 64, 5)
+    assert (changed.state, changed.copy, changed.host, changed.is_due) == (State.WANTED, None, "b.example", True)
+
+
+async def test_a_deleted_row_has_no_entry(either):
+    await add_cases(either.database, [A, B])
+    await either.note()
+    await execute(either.database, "DELETE FROM ad_cases WHERE case_id = 1")
+
+    assert await take_in_row(either, "1") is None
+    assert await take_in_row(either, "2") is not None
+    assert (await either.ledger.due.counts("cases")).present == 1
+
+
+async def test_an_overtaken_link_is_due_once_its_row_is_taken_in(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    [task] = await peer.lease_all()
+    await execute(peer.database, "UPDATE ad_cases SET main_image = :url", url=B)
+    await peer.record(1, [stored(task)])
+    assert not (await peer.ledger.due.entry("cases", "1", 0)).is_due
+
+    entry = await take_in_row(peer, "1")
+
+    assert (entry.is_due, entry.host) == (True, "b.example")
+
+
+@pytest.mark.parametrize("kind", ["text", "varchar(40)", "uuid"])
+async def test_a_key_of_any_type_is_found_only_as_it_is_spelled(database, kind):
+    keys = ["6F9619FF-8B86-D011-B42D-00CF4FC964FF".lower(), "a/b 图 %41", "007", ""][: 1 if kind == "uuid" else 4]
+    column = "TEXT" if database.is_sqlite else kind
+    await execute(database, f"CREATE TABLE things (name {column} PRIMARY KEY, pic TEXT, here TEXT)")
+    for key in keys:
+        await execute(database, f"INSERT INTO things VALUES (CAST(:key AS {column}), :url, NULL)", key=key, url=A)
+    source = Source("things", "things", key="name", link="pic", page=None, local="here")
+    ledger = make_ledger(database)
+    catalogue = await TableCatalogue.open(database, source)
+
+    async def taken_in(key):
+        await ledger.sync.take_in_row("things", key, catalogue.row(key))
+        return await ledger.due.entry("things", key, 0)
+
+    assert all([await taken_in(key) for key in keys])
+    assert not any([await taken_in(key) for key in ("7", "a", "A/b 图 %41", keys[0].upper(), "not-a-uuid")])
