@@ -87,7 +87,7 @@ async def open_parts(
         shares = HostShares(
             theirs, worker=me.name, concurrency=settings.concurrency, lease_seconds=settings.lease_seconds
         )
-        politeness = HostLimiter(
+        limiter = HostLimiter(
             clock,
             random,
             concurrency=settings.concurrency,
@@ -95,26 +95,26 @@ async def open_parts(
             policy_for=_policies(settings),
             first_slots=0,
         )
-        pulse = Heartbeat(shares, politeness, listen)
-        gate = RequestScheduler(
-            politeness,
-            pulse,
+        heartbeat = Heartbeat(shares, limiter, listen)
+        scheduler = RequestScheduler(
+            limiter,
+            heartbeat,
             DailyQuota(theirs),
             clock,
             concurrency=limits.requests,
             patience_seconds=limits.patience_seconds,
         )
-        client = await stack.enter_async_context(_client(settings, clock, limits.requests, gate))
+        client = await stack.enter_async_context(_client(settings, clock, limits.requests, scheduler))
         inspector = await stack.enter_async_context(_inspector(settings, clock))
-        fetcher = ImageFetcher(client, inspector, store, gate, clock, random, settings.attempts)
-        learner = Learner(origins, _referers(settings), fetcher, gate, random, clock, listen)
+        fetcher = ImageFetcher(client, inspector, store, scheduler, clock, random, settings.attempts)
+        learner = Learner(origins, _referers(settings), fetcher, scheduler, random, clock, listen)
         parts = []
         for catalogue, layout in zip(catalogues, layouts, strict=True):
             visitor = Visitor(learner, inspector, store, layout, clock, random)
             recorder = Recorder(ledger, store, catalogue, layout)
             cleaner = DecoyCleaner(ledger, store, catalogue, layout, learner)
             planner = Planner(ledger, store, catalogue, layout)
-            parts.append(Components(planner, visitor, recorder, ledger, politeness, gate, pulse, cleaner, store))
+            parts.append(Components(planner, visitor, recorder, ledger, limiter, scheduler, heartbeat, cleaner, store))
         yield parts
 
 
@@ -148,7 +148,7 @@ def _policies(settings: Settings) -> Callable[[str], HostPolicy]:
         )
         for each in settings.origins
     ]
-    return lambda host: next((manners for pattern, manners in special if pattern.matches_host(host)), general)
+    return lambda host: next((policy for pattern, policy in special if pattern.matches_host(host)), general)
 
 
 def _headers(settings: Settings) -> Callable[[str], Mapping[str, str]]:
