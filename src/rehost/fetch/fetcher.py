@@ -1,7 +1,7 @@
 """One GET with its redirects, ranges and limits: a complete body on disk, or the reason why there is none.
 
 `rehost.http` moves the bytes; here is what one attempt at a link may do with them. Errors of HTTP become ours, by
-`reasons.py`, where an attempt ends: in `_in_time` and `_read_robots`.
+`reasons.py`, where an attempt ends: in `_in_time` and `_robots_txt`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from rehost.model import Download, NotModified, Partial, Reason, Request, Valida
 
 _ADDRESSES_SECONDS = 60.0  # for which the addresses of a name are kept
 _PARTIAL_CONTENT, _NOT_MODIFIED, _RANGE_NOT_SATISFIABLE = 206, 304, 416
+_FIRST_CLIENT_ERROR, _FIRST_SERVER_ERROR = 400, 500
 
 
 class _Hops:
@@ -125,7 +126,7 @@ class Fetcher:
         self._headers = {"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
         self._obeys_robots = obeys_robots
         self._scheduler = scheduler
-        self._robots = robots.Robots(self._read_robots, clock)
+        self._rules = LookupCache(self._robots_txt, robots.KEPT_SECONDS, clock.monotonic, failures=VisitError)
         addresses = LookupCache(resolver or SystemResolver(), _ADDRESSES_SECONDS, clock.monotonic)
         connector = Connector(address_policy, addresses, connect_to, proxies, connect_seconds)
         self._pool = ConnectionPool(connector, concurrency, headers_for)
@@ -259,8 +260,8 @@ class Fetcher:
         chain = RedirectChain(url, self._max_redirects)
         while True:
             hops.end()
-            if is_image and self._obeys_robots is not None and self._obeys_robots(origin_of(chain.url)):
-                await self._robots.check(chain.url)
+            if is_image:
+                await self._check_robots(chain.url)
             await hops.begin(host_of(chain.url))
             response = await self._pool.get(chain.url, chain.fit(headers))
             location = response.headers.get("Location") if response.status in REDIRECTS else None
@@ -288,11 +289,19 @@ class Fetcher:
             return None
         return Permanent(Reason.ROBOTS_REFUSED, "X-Robots-Tag")
 
-    async def _read_robots(self, url: str) -> tuple[int, bytes]:
-        """Fetch a robots.txt; no robots.txt forbids that, and it never has a slot."""
+    async def _check_robots(self, url: str) -> None:
+        """Raise an error if robots.txt is obeyed here and does not allow this URL, or cannot be read now."""
+        origin = origin_of(url)
+        if self._obeys_robots is None or not self._obeys_robots(origin):
+            return
+        if not (await self._rules(origin)).allows(url):
+            raise Permanent(Reason.ROBOTS_REFUSED, "robots.txt")
+
+    async def _robots_txt(self, origin: str) -> robots.Rules:
+        """Fetch the robots.txt of an origin, without a slot; no robots.txt forbids that."""
         hops = _Hops(self._scheduler, has_slot=False)
         try:
-            _, response = await self._response(url, self._headers, hops, is_image=False)
+            _, response = await self._response(f"{origin}/robots.txt", self._headers, hops, is_image=False)
         except HttpError as error:
             meaning = reasons.of_error(error)
             if isinstance(meaning, VisitError):
@@ -302,10 +311,13 @@ class Fetcher:
             error.host = hops.host
             raise
         async with response:
-            if response.status >= robots.FIRST_CLIENT_ERROR:
+            if response.status >= _FIRST_CLIENT_ERROR:
                 await drain(response)
-                return response.status, b""
+                if response.status >= _FIRST_SERVER_ERROR:  # RFC 9309, section 2.3.1.4
+                    raise Transient(Reason.ROBOTS_REFUSED, f"robots.txt: status {response.status}")
+                return robots.Rules()  # section 2.3.1.3
             try:
-                return response.status, await read_prefix(response, robots.MAX_BYTES)
+                text = await read_prefix(response, robots.MAX_BYTES)
             except HttpError as error:
                 raise Transient(Reason.ROBOTS_REFUSED, f"robots.txt: {error}") from error
+        return robots.parse(text.decode("utf-8", "surrogateescape"))

@@ -1,42 +1,30 @@
 """What an origin asks of robots: robots.txt (RFC 9309) and X-Robots-Tag. Only obeyed where the operator says so.
 
-docs/decisions/0006-robots.md says why no library reads robots.txt here. The rules are pure; `Robots` keeps each
-origin's for a day at most, as section 2.4 of the RFC wants it.
+Pure; `Fetcher` reads each origin's robots.txt. docs/decisions/0006-robots.md says why no library does this.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from string import ascii_letters, digits
 from urllib.parse import quote, unquote, urlsplit
-
-from rehost.clock import Clock
-from rehost.errors import Permanent, Transient, VisitError
-from rehost.http.dns import LookupCache
-from rehost.http.url import origin_of
-from rehost.model import Reason
 
 TOKEN = "rehost"  # noqa: S105 - our product token, the name that robots.txt calls us by
 MAX_BYTES = 512 * 1024
 """The length of the part of a robots.txt that is read (RFC 9309, section 2.5: at least 500 KiB)."""
 
-FIRST_CLIENT_ERROR = 400
-"""From this status on, the body is no robots.txt."""
+KEPT_SECONDS = 86_400.0
+"""For which the rules of an origin are kept (RFC 9309, section 2.4: at most a day)."""
 
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _UNRESERVED = frozenset(ascii_letters + digits + "-._~")  # RFC 3986, section 2.3
 _RESERVED = "%:/?#[]@!&'()+,;="  # section 2.2, without the * and $ of patterns; % begins an escape
 
-_KEPT_SECONDS = 86_400
 _MAX_RULES = 5_000  # bounds the cost of one check
-_FIRST_SERVER_ERROR = 500
 # Google's robots meta tags, and those by which hosts ask not to be copied into collections.
 _FORBIDDING_TAGS = frozenset({"noindex", "noimageindex", "none", "noarchive", "noai", "noimageai"})
-
-Read = Callable[[str], Awaitable[tuple[int, bytes]]]
-"""Fetches a URL; returns the final status and, where that is no error, the first MAX_BYTES of the decoded body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +33,10 @@ class Rules:
 
     lines: tuple[tuple[bool, str], ...] = ()
 
-    def allows(self, target: str) -> bool:
-        """Return whether a path with its query may be requested: the longest match decides, allow wins a tie."""
-        path = _encoded(target)
+    def allows(self, url: str) -> bool:
+        """Return whether a URL may be requested, by its path and query: the longest match decides, allow wins a tie."""
+        parts = urlsplit(url)
+        path = _encoded((parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
         matches = [(len(pattern), is_allowed) for is_allowed, pattern in self.lines if _matches(pattern, path)]
         return max(matches, default=(0, True))[1]
 
@@ -85,35 +74,6 @@ def tag_forbids(values: Iterable[str]) -> bool:
         if any(tag.strip() in _FORBIDDING_TAGS for tag in tags):
             return True
     return False
-
-
-class Robots:
-    """The robots.txt of each origin, read once a day."""
-
-    def __init__(self, read: Read, clock: Clock) -> None:
-        self._read = read
-        self._rules = LookupCache(self._fetch, _KEPT_SECONDS, clock.monotonic, failures=VisitError)
-
-    async def check(self, url: str) -> None:
-        """Raise an error if the URL's origin does not allow robots to request it.
-
-        Raises:
-            VisitError: Permanent(ROBOTS_REFUSED); Transient(ROBOTS_REFUSED) while its robots.txt cannot be read; any
-                other that prevents a request to the origin.
-        """
-        rules = await self._rules(origin_of(url))
-        parts = urlsplit(url)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        if not rules.allows(target):
-            raise Permanent(Reason.ROBOTS_REFUSED, "robots.txt")
-
-    async def _fetch(self, origin: str) -> Rules:
-        status, body = await self._read(f"{origin}/robots.txt")
-        if status >= _FIRST_SERVER_ERROR:
-            raise Transient(Reason.ROBOTS_REFUSED, f"robots.txt: status {status}")  # section 2.3.1.4
-        if status >= FIRST_CLIENT_ERROR:
-            return Rules()  # section 2.3.1.3
-        return parse(body.decode("utf-8", "surrogateescape"))
 
 
 def _records(text: str) -> Iterator[tuple[str, str]]:

@@ -188,20 +188,15 @@ class RedirectChain:
             PortRefused: it leads to a port of another protocol.
             TooManyRedirects: it leads back, or is one too many.
         """
-        url = redirect_target(self.url, location)
+        try:
+            url = normalise(_RAW_BYTE.sub(lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", location), self.url)
+        except PortRefused:
+            raise
+        except InvalidUrl as error:
+            raise InvalidRedirect(f"a redirect: {error}") from error
         if url in self._seen:  # without cookies the same request gets the same response
             raise TooManyRedirects("a circle")
         if len(self._seen) > self._max_redirects:
             raise TooManyRedirects(f"more than {self._max_redirects}")
         self._seen.add(url)
         self.url = url
-
-
-def redirect_target(url: str, location: str) -> str:
-    """Return where a redirect from a normalised URL leads; raises as `RedirectChain.follow` does."""
-    try:
-        return normalise(_RAW_BYTE.sub(lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", location), url)
-    except PortRefused:
-        raise
-    except InvalidUrl as error:
-        raise InvalidRedirect(f"a redirect: {error}") from error
