@@ -28,7 +28,7 @@ class Target(NamedTuple):
 
 @dataclass(slots=True)
 class LinkProbe:
-    """The requests for one link. Use it as a context manager: at its end the spools that nobody took are removed."""
+    """The requests for one link. Use it as a context manager: at its end it removes the spools that were not taken."""
 
     target: Target
     origin: OriginState
