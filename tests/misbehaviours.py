@@ -1,4 +1,4 @@
-"""What an origin may do to a client, by name; tests/origin.py does it. Each one's first line says what it is.
+"""What an origin may do to a client, by name; tests/origin.py does it. The first line of each says what it does.
 
 All of it was seen in the wild or follows from what HTTP allows a peer to send. `BEHAVIOURS` holds the names, with
 hyphens: `cut_in_transit` is reached as /cut-in-transit/anything.jpg.
@@ -27,7 +27,7 @@ def behaviour(function):
 
 
 def site(host):
-    """Return what is taken for the registrable domain here: the last two labels."""
+    """Return the last two labels, which stand for the registrable domain here."""
     return ".".join(host.rsplit(".", 2)[-2:])
 
 
@@ -58,7 +58,7 @@ def half(body):
     return body[: len(body) // 2]
 
 
-# honest ones
+# well-behaved
 
 
 async def whole(exchange):
@@ -311,7 +311,7 @@ async def no_content(exchange):
 
 @behaviour
 async def informational_flood(exchange):
-    """Interim answers (103) without end."""
+    """Endless interim responses (103)."""
     exchange.close()
     while True:
         await exchange.head(103, "Link: </a.css>; rel=preload")
@@ -319,7 +319,7 @@ async def informational_flood(exchange):
 
 @behaviour
 async def early_hints(exchange):
-    """One interim answer (103), then the picture."""
+    """One interim response (103), then the picture."""
     await exchange.head(103, "Link: </a.css>; rel=preload")
     await whole(exchange)
 
@@ -363,7 +363,7 @@ async def cut_once(exchange):
 
 @behaviour
 async def cut_once_weak(exchange):
-    """As cut-once, with a weak ETag: no range may be asked for."""
+    """As cut-once, with a weak ETag: no range may be requested."""
     if exchange.asked.number > 1:
         await whole(exchange)
         return
@@ -374,7 +374,7 @@ async def cut_once_weak(exchange):
 
 @behaviour
 async def cut_then_changed(exchange):
-    """As cut-once, but the picture is another one, with another ETag, when the range is asked for."""
+    """As cut-once, but the picture is another one, with another ETag, when the range is requested."""
     if "range" in exchange.asked.headers:
         body = exchange.origin.picture(f"http://{exchange.asked.host}/changed{exchange.asked.path}")
         await exchange.reply(200, body, media_type(body), 'ETag: "another"')
@@ -393,7 +393,7 @@ async def cut_then_mixed(exchange):
 
 @behaviour
 async def cut_then_wrong_start(exchange):
-    """As cut-once, but the 206 begins at another byte than was asked for."""
+    """As cut-once, but the 206 begins at another byte than requested."""
     if "range" in exchange.asked.headers:
         size = len(exchange.body)
         await exchange.reply(206, exchange.body[1:], f"Content-Range: bytes 1-{size - 1}/{size}")
@@ -403,7 +403,7 @@ async def cut_then_wrong_start(exchange):
 
 @behaviour
 async def cut_then_wrong_total(exchange):
-    """As cut-once, but the 206 speaks of another total than before."""
+    """As cut-once, but the 206 has another total than before."""
     if "range" in exchange.asked.headers:
         start, size = _start(exchange), len(exchange.body)
         await exchange.reply(206, exchange.body[start:], f"Content-Range: bytes {start}-{size - 1}/{size + 999}")
@@ -433,7 +433,7 @@ async def cut_then_unsatisfiable(exchange):
 
 @behaviour
 async def cut_thrice(exchange):
-    """A quarter of the picture at a time, by ranges, each answer cut off."""
+    """A quarter of the picture at a time, by ranges, each response cut off."""
     body = exchange.body
     start = _start(exchange)
     status = 206 if start else 200
@@ -445,7 +445,7 @@ async def cut_thrice(exchange):
 
 @behaviour
 async def chunked(exchange):
-    """A picture in chunks, as it should be."""
+    """A well-formed picture in chunks."""
     await exchange.head(200, media_type(exchange.body), "Transfer-Encoding: chunked")
     await exchange.send(*_chunks(exchange.body), b"0\r\n\r\n")
 
@@ -487,14 +487,14 @@ async def chunked_endless_size(exchange):
 
 @behaviour
 async def chunked_trailers(exchange):
-    """A chunked picture with fields behind its end."""
+    """A chunked picture with trailers."""
     await exchange.head(200, media_type(exchange.body), "Transfer-Encoding: chunked", "Trailer: X-Sum")
     await exchange.send(*_chunks(exchange.body), b"0\r\nX-Sum: 1\r\nX-Other: 2\r\n\r\n")
 
 
 @behaviour
 async def chunked_trailer_flood(exchange):
-    """A chunked picture with fields behind its end that never end."""
+    """A chunked picture with endless trailers."""
     exchange.close()
     await exchange.head(200, media_type(exchange.body), "Transfer-Encoding: chunked")
     await exchange.send(*_chunks(exchange.body), b"0\r\n")
@@ -504,7 +504,7 @@ async def chunked_trailer_flood(exchange):
 
 @behaviour
 async def chunk_extensions(exchange):
-    """A chunk whose size is followed by an extension without end."""
+    """A chunk whose size is followed by an endless extension."""
     exchange.close()
     await exchange.head(200, media_type(exchange.body), "Transfer-Encoding: chunked")
     await exchange.send(b"10;")
@@ -553,7 +553,7 @@ async def empty(exchange):
 
 @behaviour
 async def endless(exchange):
-    """A body without end and without a length."""
+    """An endless body without a length."""
     exchange.close()
     await exchange.head(200, "Content-Type: image/jpeg")
     while True:
@@ -562,7 +562,7 @@ async def endless(exchange):
 
 @behaviour
 async def endless_chunked(exchange):
-    """A chunked body without end."""
+    """An endless chunked body."""
     exchange.close()
     await exchange.head(200, "Content-Type: image/jpeg", "Transfer-Encoding: chunked")
     while True:
@@ -590,7 +590,7 @@ async def drip(exchange):
 
 @behaviour
 async def drip_headers(exchange):
-    """A header field every 50 ms, without end."""
+    """A header field every 50 ms, endlessly."""
     exchange.close()
     await exchange.send(b"HTTP/1.1 200 OK\r\n")
     for number in range(1 << 30):
@@ -600,7 +600,7 @@ async def drip_headers(exchange):
 
 @behaviour
 async def header_flood(exchange):
-    """Header fields without end."""
+    """Endless header fields."""
     exchange.close()
     await exchange.send(b"HTTP/1.1 200 OK\r\n")
     for number in range(1 << 30):
@@ -616,7 +616,7 @@ async def header_many(exchange):
 
 @behaviour
 async def header_folded(exchange):
-    """A header field over several lines, as it once was allowed."""
+    """A header field over several lines (obsolete line folding)."""
     await exchange.reply(200, exchange.body, media_type(exchange.body), "X-Folded: a\r\n b\r\n\tc")
 
 
@@ -766,7 +766,7 @@ async def redirect_for_ever(exchange):
 
 @behaviour
 async def redirect_private(exchange):
-    """302 to an address of the inner network."""
+    """302 to a private address."""
     await exchange.reply(302, b"", "Location: http://10.0.0.1/latest/meta-data/")
 
 
@@ -802,19 +802,19 @@ async def redirect_credentials(exchange):
 
 @behaviour
 async def redirect_mapped(exchange):
-    """302 to an address of the inner network, spelled as IPv6."""
+    """302 to a private address, written as IPv6."""
     await exchange.reply(302, b"", "Location: http://[::ffff:a00:1]/1.jpg")
 
 
 @behaviour
 async def redirect_number(exchange):
-    """302 to an address of the inner network, spelled as one number."""
+    """302 to a private address, written as one number."""
     await exchange.reply(302, b"", "Location: http://0xa000001/1.jpg")
 
 
 @behaviour
 async def redirect_two_locations(exchange):
-    """302 with two Locations, the second of them inside."""
+    """302 with two Locations, the second of them a private address."""
     await exchange.reply(302, b"", "Location: /picture/moved.jpg", "Location: http://10.0.0.1/1.jpg")
 
 
@@ -826,7 +826,7 @@ async def redirect_nowhere(exchange):
 
 @behaviour
 async def redirect_unparsable(exchange):
-    """302 to what is no URL."""
+    """302 to a text that is no URL."""
     await exchange.reply(302, b"", "Location: http://[::")
 
 
@@ -848,7 +848,7 @@ async def partial_unasked(exchange):
 
 @behaviour
 async def ranges_on_whole(exchange):
-    """200 with a Content-Range that speaks of another body."""
+    """200 with a Content-Range of another body."""
     await exchange.reply(200, exchange.body, media_type(exchange.body), "Content-Range: bytes 5-9/1000000")
 
 
@@ -870,7 +870,7 @@ async def changes_every_time(exchange):
 
 @behaviour
 async def hang(exchange):
-    """No answer at all."""
+    """No response at all."""
     await exchange.hang()
 
 
@@ -884,7 +884,7 @@ async def hang_in_body(exchange):
 
 @behaviour
 async def reset(exchange):
-    """The connection is reset before any answer."""
+    """The connection is reset before any response."""
     exchange.reset()
 
 
@@ -898,13 +898,13 @@ async def reset_in_body(exchange):
 
 @behaviour
 async def closes_at_once(exchange):
-    """The connection is closed before any answer."""
+    """The connection is closed before any response."""
     exchange.close()
 
 
 @behaviour
 async def closes_kept_alive(exchange):
-    """Whole pictures, but each connection is closed after its first answer without a word."""
+    """Whole pictures, but each connection is silently closed after its first response."""
     await whole(exchange)
     exchange.close()
 

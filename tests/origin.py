@@ -1,6 +1,6 @@
 """An origin of the open web, on a real socket of this machine, that misbehaves on request.
 
-One port speaks HTTP and TLS (the first byte tells), for any host name (SNI, certificates by a CA of its own). It runs
+One port speaks HTTP and TLS (the first byte decides), for any host name (SNI, certificates by a CA of its own). It runs
 in a thread of its own, so the same object serves tests in this process and programs in another:
 
     with Origin() as origin:                                # `async with` works too
@@ -10,8 +10,8 @@ in a thread of its own, so the same object serves tests in this process and prog
         origin.environment()                                # SSL_CERT_FILE, IMAGE_CONNECT_TO, IMAGE_ALLOW_NETWORKS
         origin.count("/picture/1.jpg"), origin.peak("pics.example"), origin.requests[-1].headers["referer"]
 
-The first segment of a path names the behaviour (tests/misbehaviours.py lists them); a path whose first segment is no
-such name is a well-behaved picture, in the format of its ending; `?width=800&height=600` makes a larger one. To play
+The first segment of a path names the behaviour (tests/misbehaviours.py lists them); any other path
+serves a picture well, in the format of its ending; `?width=800&height=600` makes a larger one. To play
 hosts with unchanged links, pass a function of host, path (with its query) and headers (names in lower case):
 
     def play(host, path, headers):
@@ -78,7 +78,7 @@ class Asked:
 
 
 class Exchange:
-    """One request and the way to answer it; what a behaviour is given."""
+    """One request, and the methods by which a behaviour answers it."""
 
     def __init__(self, origin, asked, writer, body):
         self.origin = origin
@@ -93,7 +93,7 @@ class Exchange:
 
     @property
     def base(self):
-        """Scheme and authority by which this origin was asked."""
+        """Scheme and authority of the request."""
         return f"{'https' if self.asked.tls else 'http'}://{self.asked.headers.get('host', 'localhost')}"
 
     async def send(self, *chunks):
@@ -108,7 +108,7 @@ class Exchange:
         await self.send("\r\n".join(lines).encode("utf-8", "surrogateescape"))
 
     async def reply(self, status=200, body=b"", *fields):
-        """Write a whole, well-framed answer."""
+        """Write a complete, well-framed response."""
         await self.head(status, *fields, f"Content-Length: {len(body)}")
         await self.send(body)
 
@@ -117,14 +117,14 @@ class Exchange:
         self.keep_alive = False
 
     def reset(self):
-        """Break the connection off with RST."""
+        """Break off the connection with RST."""
         self.close()
         sock = self.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
     async def hang(self):
-        """Answer no more; return when the client has gone."""
+        """Send nothing more; return when the client has closed the connection."""
         self.close()
         with contextlib.suppress(ConnectionError):
             await self.writer.wait_closed_by_peer()
@@ -134,7 +134,7 @@ Behaviour = Callable[[Exchange], Awaitable[None]]
 
 
 class Origin:
-    """The origin; see the module's text. Everything public may be read from any thread."""
+    """The origin; see the module. Everything public may be read from any thread."""
 
     def __init__(self, play=None, *, address="127.0.0.1", port=0):
         self.address = address
@@ -148,7 +148,7 @@ class Origin:
         self._pages = {}
         self._closing = contextlib.ExitStack()
 
-    # what tests ask for
+    # what tests use
 
     def url(self, behaviour="picture", name="1.jpg", *, host=None, scheme="http", query=""):
         """Return a URL of this origin; with a host, one that needs `connect_to` to get here."""
@@ -167,11 +167,11 @@ class Origin:
 
     @property
     def connect_to(self):
-        """What IMAGE_CONNECT_TO needs to lead every host name here."""
+        """The value of IMAGE_CONNECT_TO that connects every host name to this origin."""
         return f"*::{self.address}:{self.port}"
 
     def environment(self):
-        """Return the settings by which a program in another process finds this origin under any name."""
+        """Return the settings with which a program in another process reaches this origin under any name."""
         return {
             "IMAGE_CONNECT_TO": self.connect_to,
             "IMAGE_ALLOW_NETWORKS": "127.0.0.0/8",
@@ -179,15 +179,15 @@ class Origin:
         }
 
     def count(self, path=None, *, host=None):
-        """Return how many requests came: for a path (with its query), to a host, or in all."""
+        """Return the number of requests: for a path (with its query), to a host, or of all."""
         asked = list(self.requests)
         return sum(path in (None, one.target, one.path) and host in (None, one.host) for one in asked)
 
     def peak(self, host=None):
-        """Return how many requests were in flight at the same moment at most, to a host or in all."""
+        """Return the largest number of requests in flight at once, to a host or in all."""
         return self._peaks[host]
 
-    # its life
+    # starting and stopping
 
     def __enter__(self):
         folder = Path(self._closing.enter_context(tempfile.TemporaryDirectory(prefix="origin-")))
@@ -222,7 +222,7 @@ class Origin:
             runner.run(self._serve(listener))
 
     async def _serve(self, listener):
-        # the loop's own complaints (a client that breaks off a TLS handshake) are everyday life here
+        # clients that break off a TLS handshake are expected here; the loop would report each of them
         self._loop.set_exception_handler(lambda _loop, _context: None)
         tasks = set()
         accepting = asyncio.create_task(self._accept(listener, tasks))
@@ -274,14 +274,14 @@ class Origin:
         self.requests.append(asked)
         behaviour, body = self._choose(asked)
         exchange = Exchange(self, asked, writer, body)
-        for whom in (None, asked.host):
-            self._flying[whom] += 1
-            self._peaks[whom] = max(self._peaks[whom], self._flying[whom])
+        for key in (None, asked.host):
+            self._flying[key] += 1
+            self._peaks[key] = max(self._peaks[key], self._flying[key])
         try:
             await behaviour(exchange)
         finally:
-            for whom in (None, asked.host):
-                self._flying[whom] -= 1
+            for key in (None, asked.host):
+                self._flying[key] -= 1
         return exchange.keep_alive
 
     def _read(self, raw, connection, tls):
@@ -323,12 +323,12 @@ class Origin:
 
     def _certificate(self, name):
         if name == "other-name.bad-tls.example":
-            return self._ca.issue_cert("somebody-else.example")
+            return self._ca.issue_cert("another.example")
         if name == "unknown-ca.bad-tls.example":
             return trustme.CA().issue_cert(name)
         try:
             return self._ca.issue_cert(name)
-        except ValueError:  # strict IDNA knows neither underscores nor most symbols; the web does
+        except ValueError:  # strict IDNA allows neither underscores nor most symbols, the web does
             return self._ca.issue_cert(f"*.{name.partition('.')[2] or 'example'}")
 
 
@@ -343,7 +343,7 @@ def _server_context():
 
 
 class _Writer(asyncio.StreamWriter):
-    """A writer that can also wait for the client to go."""
+    """A writer that can also wait until the client closes the connection."""
 
     def __init__(self, transport, protocol, reader, loop):
         super().__init__(transport, protocol, reader, loop)
