@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 from importlib import resources
 from pathlib import Path
 from random import Random
@@ -92,21 +92,17 @@ class Result(NamedTuple):
 HELD = Result(State.HELD)
 
 
-class Fault(StrEnum):
-    """What is wrong with one link, whatever its host does."""
+class Fault(Enum):
+    """What is wrong with a link: the status that its host answers, if any, and the expected result."""
 
-    DEAD = "dead"  # 404
-    REMOVED = "removed"  # 410
-    CUT = "cut"  # the file itself ends too early; Content-Length matches what is left
-    NO_URL = "no-url"  # the cell holds words
+    DEAD = (404, Result(State.REFUSED, Reason.GONE))
+    REMOVED = (410, Result(State.REFUSED, Reason.GONE))
+    CUT = (None, Result(State.DEFERRED, Reason.TRUNCATED))  # the file ends too early; Content-Length matches it
+    NO_URL = (None, Result(State.REFUSED, Reason.NOT_A_URL))  # the cell holds words
 
-
-_RESULTS = {
-    Fault.DEAD: Result(State.REFUSED, Reason.GONE),
-    Fault.REMOVED: Result(State.REFUSED, Reason.GONE),
-    Fault.CUT: Result(State.DEFERRED, Reason.TRUNCATED),
-    Fault.NO_URL: Result(State.REFUSED, Reason.NOT_A_URL),
-}
+    def __init__(self, status: int | None, result: Result) -> None:
+        self.status = status
+        self.result = result
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +130,7 @@ class Case:
         if self.link is None:
             return None
         if self.fault is not None:
-            return _RESULTS[self.fault]
+            return self.fault.result
         is_lapsed = self.host is not None and self.host.behaviour is Behaviour.LAPSED
         return Result(State.REFUSED, Reason.DECOY) if is_lapsed else HELD
 
@@ -205,16 +201,11 @@ def _link(host: Host, picture_format: Format, random: Random) -> str:
 
 def create_table(file: Path, cases: Sequence[Case]) -> None:
     """Create the SQLite database with these cases in the table ad_cases; the file must not exist."""
-    rows = [
-        (
-            case.case_id,
-            f"http://www.{case.host.site if case.host else 'permissive.example'}/case/{case.case_id}",
-            f"{case.title.chinese} {case.title.english}",
-            f"{case.brand.chinese} {case.brand.english}",
-            case.link,
-        )
-        for case in cases
-    ]
+    rows = []
+    for case in cases:
+        page = f"http://www.{case.host.site if case.host else 'permissive.example'}/case/{case.case_id}"
+        title, brand = f"{case.title.chinese} {case.title.english}", f"{case.brand.chinese} {case.brand.english}"
+        rows.append((case.case_id, page, title, brand, case.link))
     with closing(sqlite3.connect(file)) as database, database:
         database.execute(
             "CREATE TABLE ad_cases (id INTEGER PRIMARY KEY, case_id INTEGER UNIQUE NOT NULL, source_url TEXT NOT NULL,"

@@ -102,10 +102,10 @@ class Origins:
     def _picture(self, host: Host, path: str) -> Answer:
         """Return the picture, or the reason why the host cannot send it."""
         case = self._cases.get((host.name, path))
-        if case is None or case.fault is Fault.DEAD:
+        if case is None:
             return Answer(404, body=b"not found\n")
-        if case.fault is Fault.REMOVED:
-            return Answer(410, body=b"gone\n")
+        if case.fault and case.fault.status:
+            return Answer(case.fault.status, body=b"not found\n")
         if host.behaviour is Behaviour.BUSY and self._is_first(host.name):
             return Answer(429, body=b"too many requests\n", headers={"Retry-After": "1"})
         if host.behaviour is Behaviour.FLAKY and case.case_id % FLAKY_EVERY == 0 and self._is_first(path):

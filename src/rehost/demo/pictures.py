@@ -113,8 +113,8 @@ def draw(case: Case) -> Image.Image:
 Colour = tuple[int, int, int]
 
 
-def _disc(pen: ImageDraw.ImageDraw, x: float, y: float, radius: float, colour: Colour, opacity: int = 255) -> None:
-    pen.ellipse((x - radius, y - radius, x + radius, y + radius), (*colour, opacity))
+def _disc(pen: ImageDraw.ImageDraw, x: float, y: float, radius: float, colour: Colour) -> None:
+    pen.ellipse((x - radius, y - radius, x + radius, y + radius), colour)
 
 
 def _hills(pen: ImageDraw.ImageDraw, colours: Sequence[Colour], random: Random) -> None:
@@ -155,13 +155,6 @@ def _rays(pen: ImageDraw.ImageDraw, colours: Sequence[Colour], random: Random) -
         _disc(pen, x, y, width * part, colour)
 
 
-def _bubbles(pen: ImageDraw.ImageDraw, colours: Sequence[Colour], random: Random) -> None:
-    """Draw translucent discs."""
-    for _ in range(14):
-        x, y, radius = random.uniform(0, ART[0]), random.uniform(0, ART[1]), random.uniform(80, 250)
-        _disc(pen, x, y, radius, random.choice(colours), 150)
-
-
 def _flower(pen: ImageDraw.ImageDraw, colours: Sequence[Colour], random: Random) -> None:
     """Draw one large flower of three rings of petals."""
     x, y, petals = ART[0] * random.uniform(0.4, 0.6), ART[1] * random.uniform(0.42, 0.56), random.choice((7, 9, 11, 13))
@@ -175,14 +168,13 @@ def _flower(pen: ImageDraw.ImageDraw, colours: Sequence[Colour], random: Random)
     _disc(pen, x, y, 70, colours[0])
 
 
-MOTIFS = (_hills, _tiles, _flower, _rays, _bubbles)
+MOTIFS = (_hills, _tiles, _flower, _rays)
 
 
 def _placeholder() -> Image.Image:
     """Return a grey sign that says that the picture may not be shown elsewhere."""
     sign = Image.new("RGB", (480, 320), (226, 226, 228))
     pen = ImageDraw.Draw(sign)
-    pen.rounded_rectangle((40, 40, 440, 280), 18, outline=(150, 150, 156), width=3)
     pen.ellipse((205, 70, 275, 140), outline=(120, 120, 128), width=7)
     pen.line((216, 81, 264, 129), (120, 120, 128), 7)
     for top, text in ((165, "This picture is from our platform"), (205, "and may not be shown elsewhere")):
