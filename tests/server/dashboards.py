@@ -141,3 +141,9 @@ async def client_of(application):
 async def client(site):
     async with client_of(site) as opened:
         yield opened
+
+
+async def get_json(client, path, **query):
+    response = await client.get(path, params=query)
+    assert response.status_code == 200, response.text
+    return response.json()

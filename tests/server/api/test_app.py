@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from asyncio import to_thread
 
 import pytest
@@ -32,13 +31,3 @@ async def test_generated_requests_cause_no_server_error(client, mode, request):
     asked = await to_thread(hammer, document, f"http://127.0.0.1:{client.port}", mode, examples, headers=HEADERS)
 
     assert asked > 50
-
-
-@pytest.mark.parametrize("path", ["/", "/docs"])
-async def test_files_that_a_page_loads_exist(client, path):
-    page = (await client.get(path)).text
-    wanted = [url for url in re.findall(r'(?:src|href)="([^"#]+)"', page) if url not in {"./", "docs"}]
-
-    assert wanted
-    for url in wanted:
-        assert (await client.get(f"/{url}")).status_code == 200

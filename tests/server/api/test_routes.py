@@ -1,4 +1,4 @@
-"""The API over HTTP: what it answers, and what it refuses."""
+"""The read operations over HTTP, and readiness while parts of the environment are missing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 import pytest
 from tests.databases import CASES, add_cases, execute, open_database, stored
 from tests.server.dashboards import (
-    HEADERS,
     TITLE,
     NoFiles,
     Runs,
@@ -20,6 +19,7 @@ from tests.server.dashboards import (
     client_of,
     database,
     database_url,
+    get_json,
     make_dashboard,
     peer,
     runs,
@@ -32,18 +32,12 @@ from rehost.model import Deferred, Reason
 from rehost.server.api.actions import RunControl
 from rehost.server.api.live import Live
 from rehost.server.api.routes import Api
-from rehost.server.dashboard.dashboard import POLICY, Dashboard
+from rehost.server.dashboard.dashboard import Dashboard
 from rehost.server.resources import DiskSpace, Lazy
 from rehost.settings import load
 from rehost.wiring.server import build_server
 
 __all__ = ["client", "database", "database_url", "peer", "runs", "site"]
-
-
-async def get_json(client, path, **query):
-    response = await client.get(path, params=query)
-    assert response.status_code == 200, response.text
-    return response.json()
 
 
 async def test_standing_counts_links_by_state_and_reason(client):
@@ -188,121 +182,6 @@ async def test_unknown_links_and_paths_are_404(client):
     assert (await client.get("/api/nothing")).status_code == 404
     assert (await client.get("/../pyproject.toml")).status_code == 404
     assert (await client.get("/api/links", method="DELETE")).status_code == 405
-
-
-# --- actions
-
-ACTIONS = ["retry", "pause?host=a.example", "resume?host=a.example", "run"]
-
-
-REFUSALS = [
-    ({}, 401),
-    ({"Authorization": "Bearer wrong"}, 401),
-    ({"Authorization": "Bearer ü"}, 401),
-    ({"Authorization": "Basic " + HEADERS["Authorization"][7:]}, 401),
-    ({**HEADERS, "Sec-Fetch-Site": "cross-site"}, 403),
-    ({**HEADERS, "Sec-Fetch-Site": "same-site"}, 403),
-    ({**HEADERS, "Origin": "https://evil.example"}, 403),
-    ({**HEADERS, "Origin": "null"}, 403),
-    ({**HEADERS, "Origin": "http://[x"}, 403),
-    ({**HEADERS, "Origin": "http://localhost@evil.example"}, 403),
-    ({**HEADERS, "Origin": "http://localhost/"}, 403),
-]
-
-
-async def test_actions_need_the_token_and_the_same_site(client, runs):
-    for action in ACTIONS:
-        for headers, status in REFUSALS:
-            response = await client.post(f"/api/{action}", headers=headers)
-            assert response.status_code == status, (action, headers)
-
-    assert runs.started == []
-    assert (await get_json(client, "/api/standing"))["due"] == 1
-    assert all(host["pause_seconds"] == 0 for host in await get_json(client, "/api/hosts"))
-
-
-async def test_actions_are_refused_if_no_token_is_set(peer, runs):
-    page = make_dashboard(peer.database, runs, token="")
-    async with client_of(page) as client:
-        for headers in ({}, {"Authorization": "Bearer "}, HEADERS):
-            assert (await client.post("/api/run", headers=headers)).status_code == 403
-        assert (await get_json(client, "/api/server"))["acts"] is False
-
-
-async def test_the_page_may_act(client):
-    headers = {**HEADERS, "Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
-
-    response = await client.post("/api/retry", headers=headers)
-
-    assert (response.status_code, response.json()) == (200, {"changed": 2})
-
-
-async def test_retry_makes_one_link_those_of_a_reason_or_all_due(client):
-    async def retry(**query):
-        return (await client.post("/api/retry", params=query, headers=HEADERS)).json()["changed"]
-
-    assert await retry(key="1") == 0  # held
-    assert await retry(key="4") == 1
-    assert await retry(reason="gone") == 0  # due already
-    assert await retry(reason="throttled") == 1
-    assert await retry() == 0
-    assert (await get_json(client, "/api/standing"))["due"] == 3
-
-
-async def test_a_host_is_paused_and_resumed(client):
-    async def pauses():
-        return {host["host"]: host["pause_seconds"] for host in await get_json(client, "/api/hosts")}
-
-    await client.post("/api/pause", params={"host": "A.example", "seconds": 600}, headers=HEADERS)
-    assert (await pauses())["a.example"] == pytest.approx(600, abs=30)
-
-    await client.post("/api/resume", params={"host": "a.example"}, headers=HEADERS)
-    assert (await pauses())["a.example"] == 0
-
-
-async def test_only_one_run_is_started_at_a_time(client, site, runs):
-    first = await client.post("/api/run", headers=HEADERS)
-    second = await client.post("/api/run", headers=HEADERS)
-    unknown = await client.post("/api/run", params={"source": "others"}, headers=HEADERS)
-
-    assert (first.status_code, second.status_code, unknown.status_code) == (202, 409, 400)
-    assert runs.started == ["cases"]
-    await site.close()  # stops the run; this would not return if the run were not stopped
-
-
-# --- the frame
-
-
-async def test_every_response_has_the_pages_policy(client):
-    for path in ("/", "/app.js", "/docs", "/api/sources", "/nothing", "/metrics"):
-        response = await client.get(path)
-        assert response.headers["content-security-policy"] == POLICY
-        assert response.headers["x-content-type-options"] == "nosniff"
-
-
-async def test_the_pages_files_are_revalidated_each_time(client):
-    for path in ("/", "/app.js", "/docs", "/vendor/uplot/uPlot.iife.min.js"):
-        first = await client.get(path)
-        again = await client.get(path, headers={"If-None-Match": first.headers["etag"]})
-        assert (first.status_code, first.headers["cache-control"], again.status_code) == (200, "no-cache", 304)
-
-
-async def test_pages_use_no_other_host_and_no_inline_script(client):
-    for path in ("/", "/docs"):
-        page = (await client.get(path)).text
-        assert "http" not in page
-        assert "<script>" not in page
-        assert "style=" not in page
-
-
-async def test_metrics_contain_counts_and_no_url(client):
-    response = await client.get("/metrics")
-
-    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
-    assert 'rehost_links{source="cases",state="held"} 2\n' in response.text
-    assert 'rehost_failed_links{source="cases",reason="gone"} 1\n' in response.text
-    assert "rehost_disk_free_bytes 600\n" in response.text
-    assert "example" not in response.text
 
 
 class Relay:
