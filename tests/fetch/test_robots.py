@@ -32,6 +32,7 @@ from rehost.model import Reason, Request
         ("User-agent: *\nDisallow: /a$", "/ab", True),
         ("User-agent: *\nDisallow: /*a$", "/aba", False),
         ("User-agent: other\nDisallow: /", "/a.png", True),
+        ("User-agent: re\nDisallow: /", "/a.png", True),
         ("User-agent: rehost\nAllow: /\n\nUser-agent: *\nDisallow: /", "/a.png", True),
         ("User-agent: *\nAllow: /\n\nUser-agent: Rehost\nDisallow: /", "/a.png", False),
         ("User-agent: other\nUser-agent: rehost\nDisallow: /", "/a.png", False),
