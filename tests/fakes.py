@@ -1,4 +1,4 @@
-"""Parts that keep the ports' promises in memory, for tests of what stands on them."""
+"""Stand-ins that keep their state in memory; those of classes with a contract in tests/contracts pass it."""
 
 from __future__ import annotations
 

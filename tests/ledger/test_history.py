@@ -44,16 +44,16 @@ async def test_visits_come_latest_first_with_their_runs(peer, queries):
     for run, made in enumerate((throttled("429"), gone, stored, Unchanged), 1):
         await visit(peer, run, made)
 
-    told = await history(queries)
+    visits = await history(queries)
 
-    assert [(each.run, each.outcome, each.reason, each.evidence, each.digest) for each in told] == [
+    assert [(each.run, each.outcome, each.reason, each.evidence, each.digest) for each in visits] == [
         (4, End.UNCHANGED, None, None, "d" * 64),
         (3, End.HELD, None, None, "d" * 64),
         (2, End.REFUSED, Reason.GONE, "404", None),
         (1, End.DEFERRED, Reason.THROTTLED, "429", None),
     ]
-    assert {each.url for each in told} == {LINK}
-    assert all(each.first_at == each.last_at for each in told)
+    assert {each.url for each in visits} == {LINK}
+    assert all(each.first_at == each.last_at for each in visits)
 
 
 async def test_consecutive_visits_that_end_alike_are_one_with_first_last_and_count(peer, queries):
@@ -72,9 +72,9 @@ async def test_a_history_keeps_only_the_last_visits(peer, queries):
     for run in range(1, KEPT + 8):
         await visit(peer, run, gone if run % 2 else throttled("429"))
 
-    told = await history(queries)
+    visits = await history(queries)
 
-    assert [each.run for each in told] == list(range(KEPT + 7, 7, -1))
+    assert [each.run for each in visits] == list(range(KEPT + 7, 7, -1))
 
 
 async def test_the_visits_of_a_changed_link_are_counted_apart(peer, queries):

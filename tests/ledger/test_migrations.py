@@ -1,4 +1,4 @@
-"""Our own tables: made once, by whoever comes first, and nothing else touched."""
+"""Our own tables: created once, by the first process, and nothing else touched."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ async def queries(peer) -> Queries:
 
 
 async def test_a_source_report_counts_states_reasons_and_waits(queries):
-    standing = await queries.standing("cases")
+    standing = await queries.source_report("cases")
 
     assert standing.states == {
         State.HELD: 2,

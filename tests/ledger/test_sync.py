@@ -46,7 +46,7 @@ async def test_a_second_sync_finds_nothing_new(peer):
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_sqlite_joins_rows_and_links_by_their_key_however_few_are_new(peer):
-    """SQLite takes a table for a small one until it is told to look: it went through all rows for each link."""
+    """SQLite takes a table for a small one until it is analysed: it scanned all rows for each link."""
     for first in (1, 31):
         await add_cases(peer.database, [f"{A}?{number}" for number in range(30)], first)
         await peer.note()

@@ -1,4 +1,4 @@
-"""The numbered steps that make and change our tables; applied by the first command that needs them, under a lock."""
+"""The numbered steps that create and change our tables; the first command that needs them applies them, in a lock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rehost.ledger import schema
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One step. `{moment}`, `{serial}` and `{real}` stand for what each database calls them. Never changed later."""
+    """One step, never changed later. `{moment}`, `{serial}` and `{real}` stand for each database's own type names."""
 
     number: int
     name: str
@@ -119,15 +119,15 @@ _SQLITE = {"moment": "real", "serial": "integer PRIMARY KEY", "real": "real"}
 
 
 async def version(database: Database) -> int:
-    """Return the number of the last migration that was applied here; 0 where our tables are not."""
+    """Return the number of the last migration applied here; 0 if our tables do not exist."""
     return await database.read(_version)
 
 
 async def migrate(database: Database) -> None:
-    """Bring our tables up to date; nothing happens where they are.
+    """Bring our tables up to date; do nothing if they are.
 
     Raises:
-        LedgerError: the tables may not be made here, or are of a later version of rehost.
+        LedgerError: this user may not create tables, or the tables belong to a later version of rehost.
     """
     there = await version(database)
     latest = MIGRATIONS[-1].number

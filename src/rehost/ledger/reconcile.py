@@ -1,4 +1,4 @@
-"""Store and rows against the ledger: copies that are gone, files nobody knows, rows that do not point at their copy.
+"""Store and rows against the ledger: copies that are gone, unknown files, rows that do not point at their copy.
 
 A row does not point at its held copy if it was cleared, if it was written under another URL prefix, or if a run was
 killed between its two steps (the ledger in another database than the rows) and left it pointing at the copy before.
@@ -197,7 +197,7 @@ class Reconciliation:
     async def stale_rows(self, source: str, rows: LinkRows) -> AsyncIterator[Sequence[tuple[Link, Copy]]]:
         """Yield, in groups, held links whose row is empty or holds what we wrote before, with the copies they have.
 
-        The link's local URL is what its row holds now. A local URL that somebody else wrote is left alone.
+        The link's local URL is what its row holds now. A local URL that others wrote is left alone.
         """
         last = 0
 
@@ -374,7 +374,7 @@ async def _find_stale(connection: Connection, source: str, offered: FromClause, 
 def _is_left(offered: FromClause) -> ColumnElement[bool]:
     """Return the condition that a row is as it was before its last writing: a kill came before that.
 
-    Only for two databases: in one, the row and the ledger change together, and somebody else put that value back.
+    Only for two databases: in one, row and ledger change together, so that others must have put that value back.
     """
     later = changes.alias("later")
     is_its = [changes.c[name] == links.c[name] for name in ("source", "row_key", "position", "url")]

@@ -202,7 +202,7 @@ class Queries:
 
     database: Database
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Make sure that the ledger is at its place and answers.
 
         Raises:
@@ -215,7 +215,7 @@ class Queries:
         """Return the names of all sources ever taken in."""
         return [row.source for row in await self._all(select(links.c.source).distinct().order_by(links.c.source))]
 
-    async def standing(self, source: str) -> SourceReport:
+    async def source_report(self, source: str) -> SourceReport:
         """Return where a source stands."""
         is_later = and_(_FAILED, links.c.due_at > now())
         is_leased = and_(links.c.state == State.LEASED.value, links.c.due_at > now())
@@ -344,7 +344,7 @@ class Queries:
         rows = await self._all(select(*_LINK).where(is_place(source, row_key, position)))
         return _link(rows[0]) if rows else None
 
-    async def alike(self, link: LinkReport, limit: int = 20) -> Sequence[Twin]:
+    async def same_bytes(self, link: LinkReport, limit: int = 20) -> Sequence[Twin]:
         """Return other links with the same bytes."""
         if link.digest is None:
             return []

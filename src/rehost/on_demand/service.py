@@ -1,7 +1,7 @@
 """One image, now: a client requests the picture of a link that may not be held yet.
 
 The visit and its recording are those of a run. Only what leads to them differs: one row is taken in, and one link is
-leased if it is due, so a link that failed is not visited again just because somebody opens a page. However many clients
+leased if it is due, so a link that failed is not visited again just because a page is opened. However many clients
 request the same link, there is one visit: within this process they share it, other processes are kept off by the lease.
 
 Visits need what a run has: a number in the ledger, shares of the hosts, leases that are renewed. So there is a run for
@@ -180,7 +180,7 @@ class OnDemandService:
             return self._runs[source]
 
     async def _beat(self) -> None:
-        """Send heartbeats until it is quiet; if the database stays away for long, reject all who wait for a host."""
+        """Send heartbeats until it is quiet; if the database stays away, reject all visits that wait for a host."""
         heartbeat, limiter = self._shared.heartbeat, self._shared.limiter
         renewed = self._clock.monotonic()
         try:
@@ -217,7 +217,7 @@ class OnDemandService:
             await self._shared.ledger.runs.end(source_run.run, ended)
 
     def _reject_waiters(self, hosts: Mapping[str, int], patience_seconds: float) -> None:
-        """Reject all who wait for hosts that are paused for longer than that."""
+        """Reject the visits that wait for hosts paused for longer than that."""
         for host in hosts:
             if self._shared.limiter.pause_seconds(host) > patience_seconds:
                 self._shared.scheduler.reject_waiters(host)

@@ -52,7 +52,7 @@ class Recorder:
         outcomes = await self._without_lost(_without_late(outcomes))
         placed = [outcome for outcome in outcomes if isinstance(outcome, Stored) and outcome.spool is not None]
         await self._place(placed)
-        # Read while the leases are ours: later these names may have somebody else's files.
+        # Read while the leases are ours: later these names may have files of other workers.
         former = {outcome.task.entry: await self.store.file_ids(_former_keys(outcome)) for outcome in placed}
         written, spoiled = await self._write_despite_bugs(run, outcomes)
         await self._tidy(placed, written, former)

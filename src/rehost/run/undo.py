@@ -1,4 +1,4 @@
-"""Takes a run back: every row it wrote gets the local URL from before, unless somebody has changed the row since."""
+"""Takes a run back: every row it wrote gets the local URL from before, unless the row has changed since."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class Undone:
     """What undoing a run has done, in rows."""
 
     restored: int
-    left: int  # changed by somebody since, and left alone
+    left: int  # changed since, and left alone
 
 
 async def undo(
     runs: Runs, run: int, catalogue: TableCatalogue, *, is_there: Callable[[str], bool] = lambda _url: True
 ) -> Undone:
-    """Put the column back as it was before a run, row by row where nobody has changed the row since.
+    """Put the column back as it was before a run, row by row where the row has not changed since.
 
     A second call finds nothing left to do. The copies stay, and the next run points the rows at them again. Rows that a
     run cleared (decoys) stay cleared: those copies are in quarantine.

@@ -1,4 +1,4 @@
-"""Database, ledger and catalogue, opened; and what needs no more than these."""
+"""Opens the databases, for runs and for what needs nothing else: questions to the ledger, and undo."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from rehost.run import undo as undoing
 from rehost.settings import Settings
 from rehost.store.layout import Layout
 
-OUTAGE_SECONDS = 5.0  # whoever waits for an answer does not wait long for a database that was there before
+OUTAGE_SECONDS = 5.0  # a request does not wait longer for a database that was reached before
 
 
 def worker() -> Worker:
-    """Return who we are in the ledger."""
+    """Return this process as the ledger knows it."""
     return Worker(identity.name(), platform.node(), os.getpid(), identity.user(), rehost.__version__)
 
 
@@ -80,7 +80,7 @@ async def open_queries(settings: Settings) -> AsyncIterator[Queries]:
 
 
 async def undo(settings: Settings, *, source: str | None, run: int) -> undoing.Undone:
-    """Put the column back as it was before a run, where nobody has changed it since.
+    """Put the column back as it was before a run, where it has not changed since.
 
     Raises:
         OperatorError: there is no such run, or the database cannot be used.

@@ -1,4 +1,4 @@
-"""Everything that a run needs, chosen and opened."""
+"""Builds everything that a run needs."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ from rehost.wiring.databases import open_databases, source_of, worker
 async def open_run(
     settings: Settings, *, source: str | None, listen: Listener, requests: int | None = None
 ) -> AsyncIterator[Run]:
-    """Open everything that a run over one source needs, in the order in which an operator would mend it.
+    """Open everything that a run over one source needs, in the order in which an operator would fix problems.
 
     Args:
         settings: all of them.
         source: its name; None for the only one.
-        listen: told of everything that happens.
+        listen: is called with every event.
         requests: how many of the command's requests this process may have in flight; None for all of them.
 
     Raises:
@@ -70,7 +70,7 @@ async def open_parts(
     listen: Listener,
     outage_seconds: float = 120.0,
 ) -> AsyncIterator[Sequence[Components]]:
-    """Open the parts of each source; all but those that know its table are one and the same."""
+    """Open the parts of each source; they share all parts that do not depend on the source's table."""
     random = SystemRandom()
     me = worker()
     async with AsyncExitStack() as stack:
@@ -105,12 +105,12 @@ async def open_parts(
             patience_seconds=limits.patience_seconds,
         )
         client = await stack.enter_async_context(_client(settings, clock, limits.requests, scheduler))
-        inspector = await stack.enter_async_context(_inspector(settings, clock))
-        fetcher = ImageFetcher(client, inspector, store, scheduler, clock, random, settings.attempts)
+        verifier = await stack.enter_async_context(_inspector(settings, clock))
+        fetcher = ImageFetcher(client, verifier, store, scheduler, clock, random, settings.attempts)
         learner = Learner(origins, _referers(settings), fetcher, scheduler, random, clock, listen)
         parts = []
         for catalogue, layout in zip(catalogues, layouts, strict=True):
-            visitor = Visitor(learner, inspector, store, layout, clock, random)
+            visitor = Visitor(learner, verifier, store, layout, clock, random)
             recorder = Recorder(ledger, store, catalogue, layout)
             cleaner = DecoyCleaner(ledger, store, catalogue, layout, learner)
             planner = Planner(ledger, store, catalogue, layout)
@@ -119,7 +119,7 @@ async def open_parts(
 
 
 def limits_of(settings: Settings, requests: int) -> Limits:
-    """Return how much a process with so many requests in flight does at once."""
+    """Return the limits of a process with so many requests in flight."""
     return Limits(
         concurrency=settings.concurrency,
         requests=requests,

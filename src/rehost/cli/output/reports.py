@@ -222,7 +222,7 @@ class StatusReport:
 async def read_status(queries: Queries, source: str, *, failed: bool) -> StatusReport:
     """Return the status of one source, with its failed links if they are wanted."""
     return StatusReport(
-        await queries.standing(source),
+        await queries.source_report(source),
         await queries.hosts(source, HOSTS),
         await queries.runs(source, RUNS),
         await _failed_links(queries, source) if failed else (),

@@ -113,7 +113,7 @@ class Live:
             if started < course.next_at and course.beats:
                 return course.beats[-1]
             queries = (await self._api.resources.get()).queries
-            report = await queries.standing(source)
+            report = await queries.source_report(source)
             is_running = any(run.is_alive for run in await queries.runs(source, 10))
             present = sum(report.states.values())
             beat = Beat(

@@ -43,7 +43,7 @@ class Metrics:
 
     async def _gauges(self) -> Sequence[Gauge]:
         queries = (await self.api.resources.get()).queries
-        reports = [await queries.standing(source) for source in await self.api.all_sources()]
+        reports = [await queries.source_report(source) for source in await self.api.all_sources()]
         working = sum(run.working for run in await queries.runs(limit=100))
         disk = self.api.disk(sum(each.states[State.HELD] for each in reports))
         return [

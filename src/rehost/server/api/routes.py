@@ -93,7 +93,7 @@ class Api:
     async def ready(self) -> Health:
         """The database and the store can be used."""
         queries = (await self.resources.get()).queries
-        await queries.look()
+        await queries.check()
         self.disk(len((await queries.links(LinkFilter(state=State.HELD), limit=1)).links))
         return Health()
 
@@ -104,7 +104,7 @@ class Api:
 
     async def standing(self, source: Source = "") -> SourceReport:
         """Where a source stands: links by state and by reason."""
-        return await (await self.resources.get()).queries.standing(self.source(source))
+        return await (await self.resources.get()).queries.source_report(self.source(source))
 
     async def links(
         self,
@@ -140,7 +140,7 @@ class Api:
             raise HTTPException(404, f"The ledger has no link for row {key} of {chosen}.")
         titles = await _titles(resources, [found])
         history = await queries.history(chosen, key, position)
-        visits, alike = await queries.visits(found.entry), await queries.alike(found)
+        visits, alike = await queries.visits(found.entry), await queries.same_bytes(found)
         return LinkDetail(titles.get((chosen, key)), found, visits, history, alike)
 
     async def hosts(self, source: Source = "", limit: Limit = 50) -> Sequence[HostReport]:
@@ -158,7 +158,7 @@ class Api:
     async def usage(self) -> Usage:
         """What the copies of all sources take on the disk."""
         queries = (await self.resources.get()).queries
-        standings = [await queries.standing(source) for source in await self.all_sources()]
+        standings = [await queries.source_report(source) for source in await self.all_sources()]
         copies = sum(each.states[State.HELD] for each in standings)
         size = sum(each.size for each in standings)
         not_held = (State.WANTED, State.LEASED, State.DEFERRED)
