@@ -25,7 +25,7 @@ class HttpError(Exception):
     """Anything that this library raises on purpose, except ValueError for wrong arguments."""
 
 
-class InvalidUrl(HttpError):  # noqa: N818 - named after the fact, like all below
+class InvalidUrl(HttpError):
     """The text is no http or https URL that may be requested."""
 
 
@@ -33,15 +33,15 @@ class PortRefused(InvalidUrl):
     """The URL's port belongs to another protocol (Fetch standard, section 2.9)."""
 
 
-class InvalidProxy(HttpError):  # noqa: N818
+class InvalidProxy(HttpError):
     """An environment variable names a proxy that is no http or https URL."""
 
 
-class AddressRefused(HttpError):  # noqa: N818
+class AddressRefused(HttpError):
     """The address policy forbids every address of the host."""
 
 
-class NameNotResolved(HttpError):  # noqa: N818
+class NameNotResolved(HttpError):
     """The resolver gave no answer; it may give one later."""
 
 
@@ -49,19 +49,19 @@ class NameNotFound(NameNotResolved):
     """The resolver answered that the name has no address."""
 
 
-class TooManyOpenFiles(HttpError):  # noqa: N818
+class TooManyOpenFiles(HttpError):
     """The process, or the machine, may open no more files and sockets (EMFILE, ENFILE)."""
 
 
-class ConnectFailed(HttpError):  # noqa: N818
+class ConnectFailed(HttpError):
     """No connection could be made, directly or through the proxy."""
 
 
-class TlsFailed(HttpError):  # noqa: N818
+class TlsFailed(HttpError):
     """The certificate or the TLS handshake is not acceptable."""
 
 
-class ConnectionClosed(HttpError):  # noqa: N818
+class ConnectionClosed(HttpError):
     """The connection was closed, or broke, before the head of the response was complete."""
 
 
@@ -69,19 +69,19 @@ class ProtocolError(HttpError):
     """The response breaks a rule of HTTP, or of its content coding."""
 
 
-class InvalidRedirect(ProtocolError):  # noqa: N818
+class InvalidRedirect(ProtocolError):
     """The Location of a redirect leads to no http or https URL."""
 
 
-class IncompleteBody(HttpError):  # noqa: N818
+class IncompleteBody(HttpError):
     """The connection, or the content coding, ended before the body did."""
 
 
-class BodyTooLarge(HttpError):  # noqa: N818
+class BodyTooLarge(HttpError):
     """The body is longer than its reader takes."""
 
 
-class TooManyRedirects(HttpError):  # noqa: N818
+class TooManyRedirects(HttpError):
     """More redirects than allowed, or a circle."""
 
 
