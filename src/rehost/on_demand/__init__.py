@@ -1,1 +1,1 @@
-"""One picture at once, because a reader asks for it."""
+"""Single pictures, fetched when a client requests them."""

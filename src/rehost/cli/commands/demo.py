@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rehost.cli.commands.serve import serve_application
+from rehost.cli.commands.serve import build_site, serve_application
 from rehost.cli.loop import run_loop
 from rehost.cli.options import RunOptions
 from rehost.cli.output.reports import summary
@@ -74,8 +74,6 @@ def demo(*, once: bool, port: int, folder: Path) -> int:
 
 def _perform(demonstration: Demonstration, settings: Settings, port: int, *, once: bool) -> int:
     """Ask for the originals, run, compare and serve the page; return the exit status."""
-    from rehost.wiring.server import build_server
-
     log_file = demonstration.folder / "demo.log"
     direct = demonstration.shown_directly(f"http://localhost:{port}/")
     shown, placeholders, broken = _counts(direct)
@@ -94,7 +92,7 @@ def _perform(demonstration: Demonstration, settings: Settings, port: int, *, onc
         from rehost.demo.site import CasePage, DemoSite  # --once runs without the server's packages
 
         page = CasePage(demonstration.cases, direct, demonstration.local_urls(), results, rules)
-        site = DemoSite(page, demonstration.origins, build_server(settings, at="/rehost"))
+        site = DemoSite(page, demonstration.origins, build_site(settings, at="/rehost"))
         run_loop(serve_application(site, HOST, port, log_file))
     return DIFFERENT if differences else 0
 

@@ -11,6 +11,7 @@ import click
 
 from rehost.cli.loop import SIGNALS, run_loop
 from rehost.cli.options import SettingsCommand, base_option, log_file_option, read_settings, settings_flags
+from rehost.errors import SettingsError
 
 if TYPE_CHECKING:
     from rehost.server.files.send import Application
@@ -49,10 +50,21 @@ def serve(
     return 0
 
 
-async def _serve_copies(settings: Settings, log_file: Path | None) -> None:
-    from rehost.wiring.server import build_server
+def build_site(settings: Settings, at: str = "") -> Application:
+    """Return the server's application, with the dashboard and the API below `at`.
 
-    await serve_application(build_server(settings), settings.api_host, settings.api_port, log_file)
+    Raises:
+        SettingsError: the server's packages are not installed, or the settings contradict each other.
+    """
+    try:
+        from rehost.wiring.server import build_server
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"Serving needs {error.name}: pip install 'rehost[server]'.") from error
+    return build_server(settings, at)
+
+
+async def _serve_copies(settings: Settings, log_file: Path | None) -> None:
+    await serve_application(build_site(settings), settings.api_host, settings.api_port, log_file)
 
 
 async def serve_application(application: Application, host: str, port: int, log_file: Path | None) -> None:
