@@ -73,7 +73,7 @@ def demo(*, once: bool, port: int, folder: Path) -> int:
 
 
 def _perform(demonstration: Demonstration, settings: Settings, port: int, *, once: bool) -> int:
-    """Ask for the originals, run, compare and serve the page; return the exit status."""
+    """Check the originals, run, compare and serve the page; return the exit status."""
     log_file = demonstration.folder / "demo.log"
     direct = demonstration.shown_directly(f"http://localhost:{port}/")
     shown, placeholders, broken = _counts(direct)
