@@ -22,7 +22,6 @@ MARK_TEXT = "This folder belongs to `rehost demo`, which empties it whenever it 
 DATABASE = "demo.db"
 IMAGES = "images"
 PICTURES = "posters"
-MIN_FREE_BYTES = "64MiB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ class Demonstration:
             "storage_dir": str(self.folder.absolute() / IMAGES),
             "allow_networks": "127.0.0.0/8",
             "connect_to": f"*:80:{ADDRESS}:{port}",
-            "min_free_bytes": MIN_FREE_BYTES,
+            "min_free_bytes": "64MiB",
         }
         return load(self.folder, {"REHOST_TOKEN": token}, flags)
 

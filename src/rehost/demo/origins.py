@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -82,7 +83,7 @@ class Origins:
             answer = self.answer(case.host.name, urljoin(case.path, location), referer)
         if answer.body == self._pictures.placeholder.read_bytes():
             return Shown.PLACEHOLDER
-        is_picture = answer.status == 200 and answer.body == self._pictures.path(case).read_bytes()  # noqa: PLR2004
+        is_picture = answer.status == HTTPStatus.OK and answer.body == self._pictures.path(case).read_bytes()
         return Shown.PICTURE if is_picture and case.fault is not Fault.CUT else Shown.BROKEN
 
     def _refusal(self, behaviour: Behaviour) -> Answer:

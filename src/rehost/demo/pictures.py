@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rehost.demo.cases import SEED, Case, Fault
 from rehost.model import Format
 
-EDITION = 2  # raise it when the drawing changes
+EDITION = 3  # raise it when the drawing changes
 STAMP = "edition.txt"
 WIDTH, HEIGHT = 480, 600
 ART = (2 * WIDTH, 900)  # the drawing, above the words, at twice its size
@@ -175,8 +175,6 @@ def _placeholder() -> Image.Image:
     """Return a grey sign that says that the picture may not be shown elsewhere."""
     sign = Image.new("RGB", (480, 320), (226, 226, 228))
     pen = ImageDraw.Draw(sign)
-    pen.ellipse((205, 70, 275, 140), outline=(120, 120, 128), width=7)
-    pen.line((216, 81, 264, 129), (120, 120, 128), 7)
-    for top, text in ((165, "This picture is from our platform"), (205, "and may not be shown elsewhere")):
-        pen.text((240, top), text, (96, 96, 104), ImageFont.load_default(24), anchor="ma")
+    text = "This picture is from our platform\nand may not be shown elsewhere"
+    pen.multiline_text((240, 160), text, (96, 96, 104), ImageFont.load_default(24), anchor="mm", align="center")
     return sign
