@@ -13,7 +13,7 @@ from typing import NamedTuple
 from rehost.clock import Clock
 from rehost.errors import RehostError, SlowToAnswer, Transient
 from rehost.fetch.fetcher import Fetcher
-from rehost.hosts.latency import LatencyTracker
+from rehost.hosts.pacing import LatencyTracker
 from rehost.hosts.scheduler import RequestScheduler
 from rehost.images.verifier import ImageVerifier
 from rehost.model import Download, Image, NotModified, Partial, Request

@@ -8,10 +8,9 @@ import pytest
 from tests.fakes import FakeClock, FakeDailyQuota, FakeHostShares
 
 from rehost.errors import HostUnavailable, Transient, VisitError
-from rehost.hosts.heartbeat import Heartbeat
 from rehost.hosts.limiter import HostLimiter
 from rehost.hosts.pacing import HostPolicy
-from rehost.hosts.scheduler import HostPaused, RequestScheduler
+from rehost.hosts.scheduler import Heartbeat, HostPaused, RequestScheduler
 from rehost.hosts.shares import Share
 from rehost.model import Reason
 

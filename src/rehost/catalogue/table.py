@@ -3,21 +3,154 @@
 A row is written only while it still holds the URL that was fetched (invariant 2). Rows are locked first, in the order
 of their keys, and written then: the values before are exact, and two workers cannot deadlock. No other column changes;
 `updated_at` is the operator's business.
+
+Only the columns that the source names are read, so a column of an unknown type (vector, tsvector) does no harm. `check`
+says before the first request is sent whether the table can be worked on.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Select, Table, Text, cast, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    FromClause,
+    MetaData,
+    Select,
+    Table,
+    Text,
+    and_,
+    cast,
+    false,
+    func,
+    literal,
+    literal_column,
+    null,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.types import UserDefinedType
 
-from rehost.catalogue.schema import has_key, links_of
-from rehost.catalogue.validation import bind, check
-from rehost.db import Connection, Database, LinkRows
+from rehost.db import Connection, Database, LinkRows, blank, host_of
 from rehost.errors import CatalogueError
-from rehost.model import Link, Source
+from rehost.model import MAX_LINK_CHARACTERS, Link, Source
+
+_NUMBER = re.compile(r"-?[0-9]{1,19}")
+_LARGEST_NUMBER = 2**63 - 1  # bigint
+_NUMBER_TYPES = ("smallint", "integer", "bigint")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # as PostgreSQL writes them
+_TEXT_TYPES = ("text", "character varying")
+
+
+class KeyType(UserDefinedType[Any]):
+    """A column type by its name in the database, to cast keys back to it."""
+
+    cache_ok = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def get_col_spec(self, **_kwargs: object) -> str:
+        """Return the name as SQL."""
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnType:
+    """A column's type."""
+
+    name: str  # as a CAST takes it
+    is_text: bool
+
+
+def split_name(source: Source) -> tuple[str, str]:
+    """Return the table's schema (empty if it has none) and its name."""
+    schema, _, name = source.table.rpartition(".")
+    return schema, name
+
+
+def regclass(source: Source) -> str:
+    """Return the table's name for PostgreSQL's to_regclass, quoted so that its case is kept."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in split_name(source) if part)
+
+
+async def types_of(database: Database, source: Source) -> Mapping[str, ColumnType]:
+    """Return the type of each column of the table; empty if there is no such table.
+
+    Raises:
+        CatalogueError: the database cannot be reached.
+    """
+    return await database.read(lambda connection: _types(connection, database, source), error=CatalogueError)
+
+
+async def _types(connection: Connection, database: Database, source: Source) -> Mapping[str, ColumnType]:
+    if database.is_sqlite:
+        schema, name = split_name(source)
+        # A comparison takes the affinity of its column, so text is right for every key (SQLite, datatype3, section
+        # 4.2); a column may hold anything.
+        query = text("SELECT name FROM pragma_table_info(:name, :schema)")
+        found = await connection.execute(query.bindparams(name=name, schema=schema or "main"))
+        return {row[0]: ColumnType("text", is_text=True) for row in found}
+    # With its modifier: a cast to character alone would leave one letter of a character(8).
+    query = text(
+        "SELECT attname, format_type(atttypid, atttypmod), typcategory = 'S'"
+        " FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid"
+        " WHERE attrelid = to_regclass(:name) AND attnum > 0 AND NOT attisdropped"
+    ).bindparams(name=regclass(source))
+    return {row[0]: ColumnType(row[1], is_text=row[2]) for row in await connection.execute(query)}
+
+
+def key_column(source: Source, types: Mapping[str, ColumnType]) -> Column[Any]:
+    """Return the key column, with the type to which a key read as text is cast back."""
+    return Column(source.key, KeyType(types[source.key].name), primary_key=True)
+
+
+def has_key(table: Table, source: Source, row_key: str) -> ColumnElement[bool]:
+    """Return the condition that a row has exactly this key; it uses the key's index where the type is a usual one.
+
+    PostgreSQL raises an error for text that is no value of the type, so such a key is compared with nothing.
+    """
+    column = table.c[source.key]
+    exactly = cast(column, Text) == row_key
+    kind = column.type
+    assert isinstance(kind, KeyType)
+    if kind.name in _NUMBER_TYPES:
+        is_number = _NUMBER.fullmatch(row_key) and -_LARGEST_NUMBER <= int(row_key) <= _LARGEST_NUMBER
+        return and_(column == literal(int(row_key), BigInteger), exactly) if is_number else false()
+    if kind.name == "uuid":
+        return and_(column == cast(literal(row_key, Text), kind), exactly) if _UUID.fullmatch(row_key) else false()
+    if kind.name.startswith(_TEXT_TYPES):
+        return and_(column == literal(row_key, Text), exactly)
+    return exactly
+
+
+def links_of(table: Table, source: Source) -> Select[*tuple[Any, ...]]:
+    """Return a query for every cell that holds a link: any text that is not blank.
+
+    Columns: row_key, position, url, page_url, local_url, host.
+    """
+    url = _start_of(table.c[source.link])
+    page = _start_of(table.c[source.page]) if source.page else null()
+    return select(
+        cast(table.c[source.key], Text).label("row_key"),
+        literal_column("0").label("position"),
+        url.label("url"),
+        cast(page, Text).label("page_url"),
+        cast(table.c[source.local], Text).label("local_url"),
+        host_of(url).label("host"),
+    ).where(~blank(table.c[source.link]), table.c[source.key].is_not(None))
+
+
+def _start_of(column: ColumnElement[Any]) -> ColumnElement[str]:
+    """Return the first characters of a column: one more than a link may have, so that a longer text shows as one."""
+    return func.substr(cast(column, Text), 1, MAX_LINK_CHARACTERS + 1)
+
 
 _COLUMNS = {"row_key": Text(), "url": Text(), "local_url": Text()}
 
@@ -195,3 +328,94 @@ class TableCatalogue:
         if transaction is not None and self.is_joint:
             return await work(transaction)
         return await self._database.transact(work, error=CatalogueError)
+
+
+INITIAL = "database/init.sql"
+MIGRATION = "database/migrations/006_add_main_image_local_field.sql"
+
+
+async def bind(database: Database, source: Source) -> Table:
+    """Return the source's table with the columns that the source names.
+
+    Raises:
+        CatalogueError: the table or a column does not exist, or a column's type holds no text.
+    """
+    types = await types_of(database, source)
+    if not types:
+        raise CatalogueError(f"{database.place.place} has no table {source.table}: {_table_advice(source)}")
+    for column in filter(None, (source.key, source.link, source.page, source.local)):
+        if column not in types:
+            raise CatalogueError(f"The table {source.table} has no column {column}: {_column_advice(source, column)}")
+    for column in (source.link, source.local):
+        if not types[column].is_text:
+            raise CatalogueError(
+                f"The column {column} of {source.table} is of the type {types[column].name}, where text is needed: "
+                "name a column that holds one URL in each row."
+            )
+    schema, name = split_name(source)
+    columns: list[Column[Any]] = [key_column(source, types), Column(source.link, Text)]
+    if source.page is not None and source.page not in (source.key, source.link):
+        columns.append(Column(source.page, Text))
+    return Table(name, MetaData(), *columns, Column(source.local, Text), schema=schema or None)
+
+
+def _table_advice(source: Source) -> str:
+    if source.table == Source().table:
+        return f"check that this is the right database, or run {INITIAL} in it."
+    return "check the source's table, or that this is the right database."
+
+
+def _column_advice(source: Source, column: str) -> str:
+    if column == source.local == Source().local:
+        return f"run {MIGRATION} in that database."
+    if column == source.local:
+        return f"add it with ALTER TABLE {source.table} ADD COLUMN {column} TEXT."
+    return "check the source's settings."
+
+
+async def check(database: Database, source: Source, table: Table) -> None:
+    """Check that each key names one row, and that the column for the local URL can be written.
+
+    Raises:
+        CatalogueError: one of the two is not so; the sentence says what to do.
+    """
+    await database.read(lambda connection: _check(connection, database, source, table), error=CatalogueError, slow=True)
+
+
+async def _check(connection: Connection, database: Database, source: Source, table: Table) -> None:
+    await _plan_write(connection, source, table)
+    if await _is_declared_unique(connection, database, source):
+        return
+    links = links_of(table, source).subquery()
+    repeated = select(links.c.row_key).group_by(links.c.row_key).having(func.count() > 1).limit(1)
+    if (key := await connection.scalar(repeated)) is not None:
+        raise CatalogueError(
+            f"Several rows of {source.table} have {source.key} {key}, and each key must name one row: "
+            "name a column, or make a view with one, whose values are unique."
+        )
+
+
+async def _plan_write(connection: Connection, source: Source, table: Table) -> None:
+    """Have the database plan a write without running it, so that it refuses now (a view, a privilege), not later."""
+    writing = update(table).values({source.local: null()}).where(false())
+    await connection.exec_driver_sql(f"EXPLAIN {writing.compile(dialect=connection.dialect)}")
+
+
+async def _is_declared_unique(connection: Connection, database: Database, source: Source) -> bool:
+    """Return whether a unique index covers the key column; if so, the whole table need not be read."""
+    if database.is_sqlite:
+        schema, name = split_name(source)
+        query = text(
+            "SELECT :key = (SELECT CASE count(*) WHEN 1 THEN max(name) END"
+            " FROM pragma_table_info(:name, :schema) WHERE pk > 0)"
+            " OR EXISTS (SELECT 1 FROM pragma_index_list(:name, :schema) AS list"
+            ' WHERE list."unique" AND NOT partial AND :key ='
+            " (SELECT CASE count(*) WHEN 1 THEN max(name) END FROM pragma_index_info(list.name, :schema)))"
+        ).bindparams(name=name, schema=schema or "main", key=source.key)
+    else:
+        query = text(
+            "SELECT EXISTS (SELECT FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]"
+            " WHERE indrelid = to_regclass(:name) AND attname = :key"
+            " AND indisunique AND indisvalid AND indnkeyatts = 1 AND indpred IS NULL)"
+        ).bindparams(name=regclass(source), key=source.key)
+    return bool(await connection.scalar(query))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Column, ColumnElement, MetaData, Table, Text, cast, literal, select
 
-from rehost.catalogue.schema import key_column, split_name, types_of
+from rehost.catalogue.table import key_column, split_name, types_of
 from rehost.db import Connection, Database
 from rehost.errors import CatalogueError
 from rehost.model import Source

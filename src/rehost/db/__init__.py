@@ -1,7 +1,17 @@
 """Databases: connections, transactions that survive outages, and all differences between PostgreSQL and SQLite."""
 
-from rehost.db.bulk import analyze, drop_temporary, load, make_temporary, temporary
-from rehost.db.engine import Columns, Connection, Database, LinkRows, Session
+from rehost.db.engine import (
+    Columns,
+    Connection,
+    Database,
+    LinkRows,
+    Session,
+    analyze,
+    drop_temporary,
+    load,
+    make_temporary,
+    temporary,
+)
 from rehost.db.sql_functions import NEVER, Moment, after, blank, host_of, is_over, now, root_of, seconds_until, today
 
 __all__ = [

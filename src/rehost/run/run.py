@@ -14,9 +14,8 @@ from rehost.attempt import Postponed
 from rehost.clock import Clock
 from rehost.errors import OperatorError, StoreError
 from rehost.events import Event, HostDeferred, Listener, Planned, RunBegan, RunEnded, Visited
-from rehost.hosts.heartbeat import Heartbeat
 from rehost.hosts.limiter import HostLimiter
-from rehost.hosts.scheduler import HostPaused, RequestScheduler
+from rehost.hosts.scheduler import Heartbeat, HostPaused, RequestScheduler
 from rehost.hotlink.cleanup import DecoyCleaner
 from rehost.ledger import Ledger
 from rehost.model import Task

@@ -48,7 +48,7 @@ from rehost.store.filesystem import (
     make_folders,
 )
 from rehost.store.layout import is_key
-from rehost.store.workdir import HOME, WorkDir, create_workdir, take_over_abandoned
+from rehost.store.publish import HOME, WorkDir, create_workdir, take_over_abandoned
 
 P = ParamSpec("P")
 T = TypeVar("T")

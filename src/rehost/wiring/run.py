@@ -14,10 +14,9 @@ from rehost.clock import Clock
 from rehost.events import Listener
 from rehost.fetch.fetcher import Fetcher
 from rehost.fetch.reasons import proxies_of
-from rehost.hosts.heartbeat import Heartbeat
 from rehost.hosts.limiter import HostLimiter
 from rehost.hosts.pacing import HostPolicy
-from rehost.hosts.scheduler import RequestScheduler
+from rehost.hosts.scheduler import Heartbeat, RequestScheduler
 from rehost.hosts.shares import DailyQuota, HostShares
 from rehost.hotlink.cleanup import DecoyCleaner
 from rehost.hotlink.learner import Learner

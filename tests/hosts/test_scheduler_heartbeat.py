@@ -9,9 +9,9 @@ from tests.fakes import FakeClock, FakeHostShares
 from tests.telemetry.visits import STORED
 
 from rehost.events import OriginPaused, Visited
-from rehost.hosts.heartbeat import Heartbeat
 from rehost.hosts.limiter import HostLimiter
 from rehost.hosts.pacing import Allowance, Pause
+from rehost.hosts.scheduler import Heartbeat
 
 
 class World:

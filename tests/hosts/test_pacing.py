@@ -1,6 +1,6 @@
 import pytest
 
-from rehost.hosts.latency import FIRST_SECONDS, MAX_CREDIT, MAX_HOSTS, MIN_ANSWERS, MIN_SECONDS, LatencyTracker
+from rehost.hosts.pacing import FIRST_SECONDS, MAX_CREDIT, MAX_HOSTS, MIN_ANSWERS, MIN_SECONDS, LatencyTracker
 
 HOST = "a.test"
 
