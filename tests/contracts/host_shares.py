@@ -1,4 +1,4 @@
-"""What every sharing of hosts must do; `shares` is the fixture to be given."""
+"""What every class of host shares promises: a test class inherits this and gives a `shares` fixture."""
 
 
 class HostSharesContract:

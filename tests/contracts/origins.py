@@ -1,4 +1,4 @@
-"""What every memory of origins must do, as far as learning rests on it; `origins` is the fixture to be given."""
+"""What every origin repository promises: a test class inherits this and gives an `origins` fixture."""
 
 from datetime import UTC, datetime
 

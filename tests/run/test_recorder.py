@@ -32,7 +32,7 @@ ENDINGS = {"png": Format.PNG, "jpg": Format.JPEG}
 
 
 class Interrupted:
-    """A part, with something that happens before or after the call of one of its methods."""
+    """A part; something happens before or after each call of one of its methods."""
 
     def __init__(self, part, method: str, *, before=None, after=None) -> None:
         self._part, self._method, self._before, self._after = part, method, before, after
@@ -85,7 +85,7 @@ class Worker:
         return Planner(ledger or self.peer.ledger, store or self.store, self.peer.catalogue, Layout())
 
     async def fetch(self, content: bytes, ending: str = "jpg") -> None:
-        """Note, lease, and record a picture."""
+        """Take in the link, lease it, and record a picture."""
         await self.peer.note()
         task = await self.lease()
         recorded = await self.recorder().record(1, [self.fetched(task, content, ending)])

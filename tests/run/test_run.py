@@ -86,7 +86,7 @@ def make_world(folder: Path, origin: Origin, environment: Mapping[str, str]) -> 
 
 @pytest.fixture
 def mood() -> dict[str, object]:
-    """What the origin does for a path, where that is to change during a test."""
+    """What the origin does for a path, where a test changes that."""
     return {}
 
 
@@ -206,7 +206,7 @@ async def test_a_hanging_host_does_not_delay_other_hosts(world, request, monkeyp
     healthy = 200
     if not request.config.getoption("full"):
         healthy = 100
-        monkeypatch.setattr(pace, "FIRST_PAUSE", 60.0)  # more than a run waits, which then need not be waited for
+        monkeypatch.setattr(pace, "FIRST_PAUSE", 60.0)  # longer than a run waits for, so that it ends sooner
     world.add(*(world.link("hang", f"{number}.jpg", host="dead.example") for number in range(700)))
     world.add(*(world.link("permissive", f"{number}.jpg") for number in range(healthy)))
     settings = replace(world.settings, timeout_seconds=3.0)
@@ -216,13 +216,13 @@ async def test_a_hanging_host_does_not_delay_other_hosts(world, request, monkeyp
 
     hosts = [event.outcome.task.host for event in world.events if isinstance(event, Visited)]
     assert ended.held == healthy
-    assert hosts[:healthy] == [HOST] * healthy  # all of them before the first hanging one's time was up
-    assert world.origin.count(host="dead.example") < 40  # the last of a dead host's links cost no time-out each
+    assert hosts[:healthy] == [HOST] * healthy  # all of them before the first request to the dead host timed out
+    assert world.origin.count(host="dead.example") < 40  # the dead host's last links do not cost a timeout each
 
 
 @pytest.mark.parametrize("behaviour", ["unavailable-date", "429"])
 async def test_a_host_that_sends_retry_after_gets_one_request_for_all_its_links(world, mood, behaviour):
-    """Seven hundred links, Retry-After in both of its forms; the ledger keeps the others off, and the next run."""
+    """Seven hundred links, Retry-After in both its forms; the pause holds for all workers and for the next run."""
 
     async def asks_to_wait(exchange):
         await exchange.reply(int(behaviour), b"", "Retry-After: 3600")
@@ -239,8 +239,8 @@ async def test_a_host_that_sends_retry_after_gets_one_request_for_all_its_links(
 
     assert (first.held, first.failed, first.later) == (20, {Reason.THROTTLED: 700}, 700)
     assert asked == 1
-    told = [event.links for event in world.events if isinstance(event, HostDeferred)]
-    assert sum(told) + sum(isinstance(event, Visited) for event in world.events) == 720  # progress comes to its end
+    deferred = [event.links for event in world.events if isinstance(event, HostDeferred)]
+    assert sum(deferred) + sum(isinstance(event, Visited) for event in world.events) == 720  # progress reaches its end
     assert [(state, reason) for state, reason, _ in waits] == [("deferred", "throttled")]
     assert waits[0][2] in {"status 429", "status 503"}
     assert 3600 * 0.9 < first.next_due_seconds < 3600 * 1.3
@@ -261,7 +261,7 @@ async def test_a_retry_after_behind_a_redirect_pauses_the_host_that_sent_it(worl
 
     assert (ended.held, ended.failed) == (20, {Reason.THROTTLED: 20})
     assert {world.origin.count(path, host=HOST) for path in mood} == {1}
-    assert world.origin.count(host="busy.example") < 10  # those in flight when the first was answered
+    assert world.origin.count(host="busy.example") < 10  # those in flight when the first answer came
     assert {event.host for event in world.events if isinstance(event, OriginPaused)} == {"busy.example"}
     assert 3600 * 0.9 < ended.next_due_seconds < 3600 * 1.3
 
@@ -279,7 +279,7 @@ async def test_a_link_that_hangs_at_a_host_that_answers_is_retried_last(world):
     asked = [request.path for request in world.origin.requests]
     last = max(asked.index(path) for path in set(asked) if path.startswith("/slow/"))
     assert (ended.held, ended.failed) == (120, {Reason.TIMED_OUT: 3})
-    assert [asked.count(f"/hang/{number}.jpg") for number in range(3)] == [2, 2, 2]  # attempts in all, as ever
+    assert [asked.count(f"/hang/{number}.jpg") for number in range(3)] == [2, 2, 2]  # attempts in all, as always
     assert [asked[: last + 1].count(f"/hang/{number}.jpg") for number in range(3)] == [1, 1, 1]
     assert world.origin.peak() <= 3
 
@@ -343,14 +343,14 @@ async def test_a_daily_budget_holds_over_all_workers_and_runs(world):
     assert world.origin.count(host=HOST) == 15
     assert world.origin.count(host="free.example") <= 5 + 5
     assert second.held == 0
-    assert second.total_held == 5 + 15 - 1  # the origin got one control
+    assert second.total_held == 5 + 15 - 1  # one request was the probe for decoys
     assert second.later == 40 - 14
     assert sum(ended.failed.get(Reason.THROTTLED, 0) for ended in first) == 40 - 14
     assert 0 < second.next_due_seconds <= 86400 + 3600
 
 
 async def test_a_daily_budget_counts_every_request_that_the_host_sees(world, mood):
-    """Links, the control, hops of redirects to it from itself and from another host, and its robots.txt."""
+    """Links, the probe for decoys, redirects to it from itself and from another host, and its robots.txt."""
 
     def to(name):
         return lambda exchange: exchange.reply(302, b"", f"Location: {world.link('permissive', name)}")
@@ -472,7 +472,7 @@ async def test_a_bug_in_the_plan_is_counted_and_due_links_are_visited_all_the_sa
         raise KeyError("a file")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Layout, "parse", stumble)  # listing the store comes after noting the links
+        patched.setattr(Layout, "parse", stumble)  # the store is listed after the links are taken in
         (world.folder / "images" / "7").mkdir(parents=True)
         (world.folder / "images" / "7" / "main_image.jpg").write_bytes(b"\xff")
         ended = await world.run()
