@@ -25,8 +25,8 @@ from rehost.errors import VisitError
 from rehost.fetch.fetcher import Fetcher
 from rehost.fetch.reasons import request_url
 from rehost.http.address_policy import AddressPolicy, is_address
-from rehost.http.connect import Connector, Route
 from rehost.http.errors import HttpError, InvalidUrl, NameNotFound
+from rehost.http.pool import Connector, Route
 from rehost.http.url import host_of, normalise, port_of
 from rehost.model import Request
 

@@ -10,7 +10,7 @@ from tests.misbehaviours import BEHAVIOURS
 from tests.origin import Origin
 
 from rehost.errors import Permanent, SlowToAnswer, StoreError, Transient, VisitError
-from rehost.http import connect
+from rehost.http import pool
 from rehost.http.address_policy import AddressPolicy
 from rehost.model import Download, NotModified, Partial, Reason, Request, Validator
 
@@ -90,7 +90,7 @@ async def test_runtime_error_of_uvloop_is_unreachable(fetch, monkeypatch):
     async def fail(*_, **__):
         raise RuntimeError("unable to connect")
 
-    monkeypatch.setattr(connect, "start_connection", fail)
+    monkeypatch.setattr(pool, "start_connection", fail)
     error = await failing(fetch, "http://a.example/1.jpg")
 
     assert (type(error), error.reason, error.evidence) == (Transient, Reason.UNREACHABLE, "unable to connect")

@@ -12,7 +12,7 @@ from tests.fetch.conftest import fetcher_to, no_names
 
 from rehost.errors import Permanent, Transient
 from rehost.http.address_policy import AddressPolicy
-from rehost.http.connect import Proxies
+from rehost.http.pool import Proxies
 from rehost.model import Reason, Request
 
 PUBLIC = ["93.184.216.34"]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rehost.hotlink.decoys import SeenDigests, control_urls
-from rehost.hotlink.probe import Target
+from rehost.hotlink.referers import Target
 
 ORIGIN = "https://oss.adquan.com"
 

@@ -6,9 +6,8 @@ from ipaddress import ip_network
 
 from rehost.http.address_policy import AddressPolicy
 from rehost.http.body import read_decoded
-from rehost.http.connect import Connector
 from rehost.http.errors import NameNotFound
-from rehost.http.pool import ConnectionPool
+from rehost.http.pool import ConnectionPool, Connector
 
 LOOPBACK = AddressPolicy((ip_network("127.0.0.0/8"),))
 

@@ -8,7 +8,6 @@ from tests.http.conftest import LOOPBACK, connector_to, get, no_names, pool_to, 
 
 from rehost.http.address_policy import AddressPolicy
 from rehost.http.body import drain, read_prefix
-from rehost.http.connect import Connector, Proxies
 from rehost.http.errors import (
     AddressRefused,
     BodyTooLarge,
@@ -17,7 +16,7 @@ from rehost.http.errors import (
     IncompleteBody,
     ProtocolError,
 )
-from rehost.http.pool import ConnectionPool, IdleConnections
+from rehost.http.pool import ConnectionPool, Connector, IdleConnections, Proxies
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfirst"
 SECOND = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nsecond\r\n0\r\n\r\n"

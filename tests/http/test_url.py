@@ -7,6 +7,7 @@ from rehost.http.errors import HttpError, InvalidRedirect, InvalidUrl, PortRefus
 from rehost.http.url import (
     BAD_PORTS,
     MAX_URL_CHARACTERS,
+    FirstMatch,
     OriginPattern,
     RedirectChain,
     host_of,
@@ -275,3 +276,14 @@ def test_referer_of_https_is_dropped_on_a_downgrade_to_http(url, locations, refe
     headers = chain(*locations, url=url).fit({"Referer": referer, "Accept": "*/*"})
 
     assert headers == ({"Referer": referer, "Accept": "*/*"} if sent else {"Accept": "*/*"})
+
+
+@pytest.mark.parametrize(
+    ("origin", "value"), [("http://a.example", 1), ("http://b.a.example", 2), ("https://c.example", 0)]
+)
+def test_the_first_pattern_that_matches_gives_the_value(origin, value):
+    patterns = [("a.example", 1), ("*.a.example", 2), ("*.b.a.example", 3)]
+    table = FirstMatch([(OriginPattern(text), number) for text, number in patterns], 0)
+
+    assert table.of_origin(origin) == value
+    assert table.of_host(host_of(origin)) == value

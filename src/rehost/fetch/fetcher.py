@@ -19,11 +19,10 @@ from rehost.hosts.scheduler import RequestScheduler
 from rehost.http import headers as fields
 from rehost.http.address_policy import AddressPolicy
 from rehost.http.body import drain, read_decoded, read_prefix
-from rehost.http.connect import CONNECT_SECONDS, Connector, ConnectTo, Proxies
 from rehost.http.connection import Response, encodings
 from rehost.http.dns import LookupCache, Resolver, SystemResolver
 from rehost.http.errors import HttpError
-from rehost.http.pool import ConnectionPool
+from rehost.http.pool import CONNECT_SECONDS, ConnectionPool, Connector, ConnectTo, Proxies
 from rehost.http.url import REDIRECTS, RedirectChain, host_of, origin_of
 from rehost.model import Download, NotModified, Partial, Reason, Request, Validator
 

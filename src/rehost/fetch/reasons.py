@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 
 from rehost.errors import OperatorError, Permanent, RehostError, SettingsError, Transient, VisitError, shortage
 from rehost.http import errors as http
-from rehost.http.connect import Proxies
+from rehost.http.pool import Proxies
 from rehost.http.url import normalise
 from rehost.model import Reason
 

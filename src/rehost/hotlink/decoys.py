@@ -18,7 +18,7 @@ from cachetools import LRUCache
 from rehost.errors import Transient, VisitError
 from rehost.fetch.reasons import request_url
 from rehost.hotlink.origin_state import FRESH_SECONDS, MOST_PATIENCE, OriginState
-from rehost.hotlink.probe import LinkProbe, Target
+from rehost.hotlink.referers import LinkProbe, Target
 from rehost.hotlink.repository import OriginRepository
 from rehost.http.url import host_of, origin_of
 from rehost.model import Reason

@@ -52,8 +52,7 @@ from rehost.hotlink.origin_state import (
     OriginTrust,
     ProbeBudget,
 )
-from rehost.hotlink.probe import LinkProbe, Target, is_refusal
-from rehost.hotlink.referers import Referers
+from rehost.hotlink.referers import LinkProbe, Referers, Target, is_refusal
 from rehost.hotlink.repository import KnownGoodLink, OriginRepository
 from rehost.http.url import host_of, origin_of
 from rehost.model import Link, Rule

@@ -1,17 +1,25 @@
-"""The Referer headers to try for a link, from the least revealing to the row's own page. Pure.
+"""The Referer headers to try for a link, from the least revealing to the row's own page.
 
 Two opposite families of origins are common: one refuses a foreign Referer but takes none, one demands a page of its
 own site. The chain tries what reveals least first; hotlink/learner.py walks it.
+
+LinkProbe is one link that is requested under one Referer after another: the answer to each request, and the spools.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from typing import NamedTuple, Self
 
+from rehost.attempt import FetchedImage, ImageFetcher, VisitLog
+from rehost.errors import Permanent, VisitError
+from rehost.hotlink.origin_state import OriginState
+from rehost.hotlink.repository import KnownGoodLink
 from rehost.http.errors import InvalidUrl
 from rehost.http.url import OriginPattern, host_of, normalise, origin_of
-from rehost.model import Referer
+from rehost.model import Download, Reason, Referer
 
 AUTO = "auto"
 _HOSTS_AT_HAND = 4096
@@ -96,3 +104,126 @@ def _clean(page_url: str) -> str | None:
         return normalise(page_url)
     except InvalidUrl:
         return None
+
+
+Answer = FetchedImage | VisitError
+"""An image, or why none came."""
+
+_REFUSALS = frozenset({Reason.HOTLINK_REFUSED, Reason.NOT_AN_IMAGE, Reason.DECOY})
+"""What another Referer may cure: 401, 403, 451, a page in place of the image, a decoy; not a 404, not a timeout."""
+
+
+class Target(NamedTuple):
+    """A URL to ask for, and the page that it stands on."""
+
+    url: str  # normalised
+    page_url: str | None
+
+
+@dataclass(slots=True)
+class LinkProbe:
+    """The requests for one link. Use it as a context manager: at its end it removes the spools that were not taken."""
+
+    target: Target
+    origin: OriginState
+    referers: Referers
+    images: ImageFetcher
+    log: VisitLog
+    answers: dict[str, Answer] = field(default_factory=dict)  # by rule
+    decoys: set[str] = field(default_factory=set)  # rules under which a decoy came
+    is_refusal_counted: bool = False  # once per link, however often the link is tried
+    is_repeat_counted: bool = False
+    chain: tuple[str, ...] = field(init=False)  # the rules to try, in order
+    _downloads: list[Download] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.chain = self.referers.chain(*self.target)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for download in self._downloads:
+            download.spool.unlink(missing_ok=True)
+
+    def first_rule(self) -> str:
+        """Return the rule to try first: the origin's, or the one nearest to it that this link has."""
+        rule = self.origin.rule
+        if rule is not None and rule in self.chain:
+            return rule
+        return self.chain[-1 if rule == Referer.PAGE else 0]
+
+    def take(self, rule: str) -> FetchedImage:
+        """Return the image that came under a rule; removing its spool is up to the caller now."""
+        image = self.answers[rule]
+        assert not isinstance(image, VisitError)
+        self._downloads.remove(image.download)
+        return image
+
+    async def ask(self, rule: str, *, extra: bool) -> Answer:
+        """Ask for the link under a rule, in a single attempt if the request is an extra one.
+
+        Raises:
+            VisitError: no other Referer would cure it.
+        """
+        answer = await self.try_rule(rule, extra=extra)
+        if isinstance(answer, VisitError) and not is_refusal(answer):
+            raise answer
+        return answer
+
+    async def try_rule(self, rule: str, *, extra: bool = True) -> Answer:
+        """Ask for the link under a rule; an image or a refusal is kept as the answer under that rule."""
+        answer = await self.ask_for(self.target, rule, extra=extra)
+        if not isinstance(answer, VisitError) or is_refusal(answer):
+            self.answers[rule] = answer
+        return answer
+
+    async def ask_for(self, target: Target, rule: str, *, extra: bool = True) -> Answer:
+        """Ask for any URL of the origin under a rule."""
+        try:
+            image = await self.images.fetch(target.url, self.referers.header(rule, *target), self.log, once=extra)
+        except VisitError as error:
+            return error
+        self._downloads.append(image.download)
+        return image
+
+    async def spend(self, *, keep: int | None = None) -> bool:
+        """Take one of the origin's extra requests, if more than `keep` are left.
+
+        By default one is kept, once the origin is settled, to recognise that it has changed.
+
+        Raises:
+            LearnedElsewhere: another worker learns the origin.
+        """
+        return await self.origin.budget.spend(keep=int(self.origin.is_settled) if keep is None else keep)
+
+    async def ask_extra(self, target: Target, rule: str) -> Answer | None:
+        """Ask for any URL of the origin with an extra request; None if none is left for it."""
+        return await self.ask_for(target, rule) if await self.spend() else None
+
+    async def check(self, link: KnownGoodLink) -> Answer | None:
+        """Ask for a link that worked, under the rule that worked; None if no extra request is left for it."""
+        if not await self.origin.budget.spend_on_check():
+            return None
+        return await self.ask_for(Target(link.url, link.page_url), self.origin.rule or self.chain[0])
+
+    def failure(self) -> Permanent:
+        """Return why the link has no image: of all the answers, the one that says most."""
+        refusals = [answer for answer in self.answers.values() if isinstance(answer, VisitError)]
+        reasons = {error.reason for error in refusals} | ({Reason.DECOY} if self.decoys else set())
+        reason = next(each for each in (Reason.DECOY, Reason.HOTLINK_REFUSED, Reason.NOT_AN_IMAGE) if each in reasons)
+        return Permanent(reason, self.evidence())
+
+    def evidence(self) -> str:
+        """Return the answer under each rule, in one line."""
+        return "; ".join(f"{rule}: {self._described(rule, answer)}" for rule, answer in self.answers.items())
+
+    def _described(self, rule: str, answer: Answer) -> str:
+        if isinstance(answer, VisitError):
+            return answer.evidence or str(answer.reason)
+        return f"a decoy ({answer.download.digest[:12]})" if rule in self.decoys else "a picture"
+
+
+def is_refusal(error: VisitError) -> bool:
+    """Return whether the origin might have answered otherwise under another Referer."""
+    return error.reason in _REFUSALS

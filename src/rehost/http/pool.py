@@ -1,17 +1,314 @@
-"""GET requests on connections that are reused where they can be, at most so many at once."""
+"""GET requests on connections that are reused where they can be, at most so many at once.
+
+A connection goes directly to the URL's host, to an address given in its place, or through a proxy. Names are resolved
+here, and the policy judges the very addresses that are then connected to. No second lookup lies in between, so a name
+that changes its address (DNS rebinding) finds no gap.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from functools import partial
+import errno
+import socket
+import ssl
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache, partial
+from ipaddress import ip_address, ip_network
 from typing import NamedTuple, Self
+from urllib.parse import unquote, urlsplit
 
-from rehost.http.connect import Connector, Route
-from rehost.http.connection import Connection, Response
-from rehost.http.errors import ConnectionClosed
+from aiohappyeyeballs import AddrInfoType, start_connection
+
+from rehost.http.address_policy import AddressPolicy, is_address
+from rehost.http.connection import BUFFER_BYTES, Connection, Response
+from rehost.http.dns import Resolver
+from rehost.http.errors import (
+    AddressRefused,
+    ConnectFailed,
+    ConnectionClosed,
+    InvalidProxy,
+    NameNotResolved,
+    TlsFailed,
+    TooManyOpenFiles,
+    printable,
+)
 from rehost.http.headers import encode_request
-from rehost.http.url import origin_of
+from rehost.http.url import host_of, origin_of, port_of
+
+CONNECT_SECONDS = 5.0
+"""For a connection, TLS included: long enough for two lost SYNs (RFC 6298 has them sent again after 1 and 3 s)."""
+
+ConnectTo = tuple[str, int | None, str, int | None]
+"""Host (`*`: any) and port (None: any), then the address or name (empty: the same) and the port (None: the same) to
+connect to instead, as curl's --connect-to."""
+
+_REMEMBERED_ORIGINS = 1_000
+_NEXT_ADDRESS_SECONDS = 0.25  # RFC 8305, section 8
+_NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A forwarding proxy, and the header fields for it alone."""
+
+    host: str
+    port: int
+    is_tls: bool
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, url: str) -> Proxy:
+        """Return the proxy that an http or https URL names; its credentials are sent as RFC 7617 has them.
+
+        Raises:
+            ValueError: it has no host, or its port is no number.
+        """
+        parts = urlsplit(url)
+        if not parts.hostname:
+            raise ValueError("no host")
+        is_tls = parts.scheme == "https"
+        headers = {}
+        if parts.username is not None:
+            credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            headers["Proxy-Authorization"] = f"Basic {b64encode(credentials.encode()).decode()}"
+        return cls(parts.hostname, parts.port or (443 if is_tls else 80), is_tls, headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Proxies:
+    """The URL of a proxy per scheme, and the hosts that are reached without one (entries of NO_PROXY)."""
+
+    http: str | None = None
+    https: str | None = None
+    without: tuple[str, ...] = ()
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Proxies:
+        """Return what HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY say; lower-case names win, as in curl.
+
+        Raises:
+            InvalidProxy: one of them names a proxy that is no http or https URL.
+        """
+
+        def read(name: str) -> str:
+            return environment.get(name.lower(), environment.get(name, "")).strip()
+
+        http, https = (_proxy_url(read(name) or read("ALL_PROXY"), name) for name in ("HTTP_PROXY", "HTTPS_PROXY"))
+        names = tuple(name.strip().lower() for name in read("NO_PROXY").split(",") if name.strip())
+        return cls(http, https, names)
+
+    def proxy_for(self, url: str) -> str | None:
+        """Return the URL of the proxy for a normalised URL; None if that is requested directly."""
+        proxy = self.https if url.startswith("https:") else self.http
+        if proxy is None or any(_excludes(entry, host_of(url), port_of(url)) for entry in self.without):
+            return None
+        return proxy
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How an origin is reached."""
+
+    host: str
+    port: int
+    is_tls: bool
+    target: tuple[str, int]  # host or address, and port, to connect to; unused with a proxy
+    proxy: Proxy | None
+
+    @property
+    def name(self) -> str:
+        """The host as certificates name it."""
+        return self.host.rstrip(".")
+
+    @property
+    def authority(self) -> str:
+        """Host and port, as CONNECT has them."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.name}:{self.port}"
+
+    @property
+    def host_field(self) -> str:
+        """The value of the Host field (RFC 9110, section 7.2)."""
+        return self.authority.removesuffix(":443" if self.is_tls else ":80")
+
+
+class Connector:
+    """Opens connections."""
+
+    def __init__(
+        self,
+        address_policy: AddressPolicy,
+        resolver: Resolver,
+        connect_to: Sequence[ConnectTo] = (),
+        proxies: Proxies | None = None,
+        connect_seconds: float = CONNECT_SECONDS,
+    ) -> None:
+        """Take parts and limits.
+
+        Args:
+            address_policy: decides which addresses may be connected to.
+            resolver: finds the addresses of names.
+            connect_to: targets in place of what URLs say, which are connected to without a proxy.
+            proxies: for all other origins.
+            connect_seconds: for one connection, TLS included.
+        """
+        self._address_policy = address_policy
+        self._resolver = resolver
+        self._connect_to = connect_to
+        self._proxies = proxies or Proxies()
+        self._connect_seconds = connect_seconds
+        self._routes = lru_cache(_REMEMBERED_ORIGINS)(self._route)
+        self._buffer = memoryview(bytearray(BUFFER_BYTES))
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context()  # honours SSL_CERT_FILE and SSL_CERT_DIR
+
+    async def route(self, url: str) -> Route:
+        """Return how the origin of a normalised URL is reached.
+
+        Raises:
+            AddressRefused: as far as this is known without connecting.
+        """
+        route = self._routes(origin_of(url))
+        if route.proxy is not None and not is_address(route.host):
+            await self._check_name(route.host)
+        return route
+
+    def _route(self, origin: str) -> Route:
+        url = f"{origin}/"
+        host, port = host_of(url), port_of(url)
+        if is_address(host):
+            self._address_policy.check(host)
+        target = connect_target(self._connect_to, host, port)
+        proxy = self._proxies.proxy_for(url) if target == (host, port) else None
+        return Route(host, port, url.startswith("https:"), target, Proxy.of(proxy) if proxy is not None else None)
+
+    async def connect(self, route: Route) -> Connection:
+        """Return a new connection to an origin, ready for a request.
+
+        Raises:
+            AddressRefused: no address of the host may be connected to.
+            NameNotResolved, ConnectFailed, TlsFailed, TooManyOpenFiles: see `errors`.
+            ConnectionClosed, ProtocolError: the proxy did not answer properly.
+        """
+        proxy = route.proxy
+        if proxy is None:
+            addresses = self._permitted(await self._addresses(route.target[0]))
+            return await self._connected(addresses, route.target[1], route.name if route.is_tls else None)
+        addresses = await self._addresses(proxy.host)  # the proxy is configured: it may be anywhere
+        connection = await self._connected(addresses, proxy.port, proxy.host if proxy.is_tls else None)
+        if route.is_tls:
+            await self._tunnel(connection, route, proxy)
+        return connection
+
+    async def _check_name(self, host: str) -> None:
+        """Refuse a name that our own resolver knows to be inside; the proxy resolves names that it does not know."""
+        try:
+            addresses = await self._resolver(host)
+        except NameNotResolved:
+            return
+        for address in addresses:
+            self._address_policy.check(address)
+
+    async def _addresses(self, host: str) -> Sequence[str]:
+        return [host] if is_address(host) else await self._resolver(host)
+
+    def _permitted(self, addresses: Sequence[str]) -> Sequence[str]:
+        """Return the addresses that may be connected to; only these are ever tried."""
+        refused = {address: why for address in addresses if (why := self._address_policy.refusal(address)) is not None}
+        if len(refused) == len(addresses):
+            raise AddressRefused(", ".join(f"{address} ({why})" for address, why in refused.items()))
+        return [address for address in addresses if address not in refused]
+
+    async def _connected(self, addresses: Sequence[str], port: int, tls_host: str | None) -> Connection:
+        """Connect to the first address that answers (RFC 8305), with TLS if a host for it is given."""
+        infos = [info for address in addresses for info in _numeric(address, port)]
+        async with self._translated():
+            connected = await start_connection(infos, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS)
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: Connection(self._buffer),
+                sock=connected,
+                ssl=self._tls if tls_host else None,
+                server_hostname=tls_host,
+            )
+        return connection
+
+    async def _tunnel(self, connection: Connection, route: Route, proxy: Proxy) -> None:
+        """Have the proxy connect to an origin (RFC 9110, section 9.3.6), and start TLS through the tunnel."""
+        request = encode_request("CONNECT", route.authority, {"Host": route.authority, **proxy.headers})
+        async with self._translated():
+            async with connection.send(request, is_connect=True) as response:
+                await response.read_head()
+                if response.status // 100 != 2:  # noqa: PLR2004 - the class of the status
+                    raise ConnectFailed(f"the proxy answered with status {response.status}")
+                await response.read_body(lambda _piece: None)  # empty, or the error says why not
+            await connection.start_tls(self._tls, route.name)
+
+    @asynccontextmanager
+    async def _translated(self) -> AsyncIterator[None]:
+        """Limit the time of what follows, and raise its failures as errors of this library."""
+        try:
+            async with asyncio.timeout(self._connect_seconds):
+                yield
+        except TimeoutError as error:
+            raise ConnectFailed(f"no connection in {self._connect_seconds:g} s") from error
+        except ssl.SSLEOFError as error:
+            raise ConnectFailed(printable(error)) from error
+        except ssl.SSLError as error:
+            raise TlsFailed(printable(error)) from error
+        except (OSError, RuntimeError) as error:  # uvloop raises RuntimeError for some that are OSError elsewhere
+            if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
+                raise TooManyOpenFiles(printable(error)) from error
+            raise ConnectFailed(printable(error)) from error
+
+
+def connect_target(entries: Sequence[ConnectTo], host: str, port: int) -> tuple[str, int]:
+    """Return host and port to connect to for a URL's own; the first entry that matches decides."""
+    for from_host, from_port, to_host, to_port in entries:
+        if from_host in {"*", host} and from_port in {None, port}:
+            return to_host or host, to_port or port
+    return host, port
+
+
+def _numeric(address: str, port: int) -> Sequence[AddrInfoType]:
+    """Return the arguments of a socket for an address; nothing is looked up."""
+    return socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=_NUMERIC)
+
+
+def _proxy_url(text: str, name: str) -> str | None:
+    if not text:
+        return None
+    url = text if "://" in text else f"http://{text}"
+    try:
+        Proxy.of(url)
+        is_http = url.lower().startswith(("http://", "https://"))
+    except ValueError:
+        is_http = False
+    if not is_http:
+        raise InvalidProxy(f"{name} names a proxy that is no http or https URL. Give one, or unset it.")
+    return url
+
+
+def _excludes(entry: str, host: str, port: int) -> bool:
+    """Return whether an entry of NO_PROXY (`*`, name, .suffix, address, CIDR; with a port or not) matches a host."""
+    if entry == "*":
+        return True
+    name, _, of_port = entry.rpartition(":")
+    if name and of_port.isdigit() and (":" not in name or name.endswith("]")):
+        if int(of_port) != port:
+            return False
+        entry = name
+    entry = entry.strip("[]").lstrip("*").strip(".")
+    if host.rstrip(".") == entry or host.rstrip(".").endswith(f".{entry}"):
+        return True
+    try:
+        return ip_address(host) in ip_network(entry, strict=False)
+    except ValueError:
+        return False
+
 
 IDLE_SECONDS = 15.0
 """An idle connection is closed after 15 to 30 s; servers close theirs after 5 s to a minute or so."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Generic, TypeVar
 
 from ada_url import URL, HostType, idna_to_ascii
 
 from rehost.http.errors import InvalidRedirect, InvalidUrl, PortRefused, TooManyRedirects
+
+T = TypeVar("T")
 
 MAX_URL_CHARACTERS = 32_768
 """No server accepts a longer request line."""
@@ -151,6 +155,22 @@ class OriginPattern:
     def matches_host(self, host: str) -> bool:
         """Return whether a host matches; one origin of it is enough."""
         return host == self._host or (self._is_wildcard and host.endswith(f".{self._host}"))
+
+
+@dataclass(frozen=True, slots=True)
+class FirstMatch(Generic[T]):
+    """A value for each origin or host: that of the first pattern that matches, or else the default."""
+
+    values: Sequence[tuple[OriginPattern, T]]
+    default: T
+
+    def of_origin(self, origin: str) -> T:
+        """Return the value for `scheme://host[:port]`."""
+        return next((value for pattern, value in self.values if pattern.matches(origin)), self.default)
+
+    def of_host(self, host: str) -> T:
+        """Return the value for a host; a pattern for one of its origins matches."""
+        return next((value for pattern, value in self.values if pattern.matches_host(host)), self.default)
 
 
 class RedirectChain:

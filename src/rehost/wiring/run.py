@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import SystemRandom
 
@@ -23,7 +23,7 @@ from rehost.hotlink.learner import Learner
 from rehost.hotlink.referers import Referers
 from rehost.hotlink.repository import OriginRepository
 from rehost.http.address_policy import AddressPolicy
-from rehost.http.url import OriginPattern
+from rehost.http.url import FirstMatch, OriginPattern
 from rehost.images.verifier import ImageVerifier
 from rehost.ledger import Ledger
 from rehost.ledger.migrations import migrate
@@ -91,7 +91,7 @@ async def open_parts(
             random,
             concurrency=settings.concurrency,
             requests=limits.requests,
-            policy_for=_policies(settings),
+            policy_for=_policies(settings).of_host,
             first_slots=0,
         )
         heartbeat = Heartbeat(shares, limiter, listen)
@@ -134,8 +134,7 @@ def _referers(settings: Settings) -> Referers:
     return Referers(settings.referer, laid_down)
 
 
-def _policies(settings: Settings) -> Callable[[str], HostPolicy]:
-    """Return what the operator asks for by host: the first pattern that fits says it, the general settings the rest."""
+def _policies(settings: Settings) -> FirstMatch[HostPolicy]:
     general = HostPolicy(settings.min_delay_seconds, settings.daily_budget or None)
     special = [
         (
@@ -147,13 +146,11 @@ def _policies(settings: Settings) -> Callable[[str], HostPolicy]:
         )
         for each in settings.origins
     ]
-    return lambda host: next((policy for pattern, policy in special if pattern.matches_host(host)), general)
+    return FirstMatch(special, general)
 
 
-def _headers(settings: Settings) -> Callable[[str], Mapping[str, str]]:
-    """Return an origin's own header fields: of the first pattern that fits."""
-    special = [(OriginPattern(each.pattern), _fields(each)) for each in settings.origins]
-    return lambda origin: next((fields for pattern, fields in special if pattern.matches(origin)), {})
+def _headers(settings: Settings) -> FirstMatch[Mapping[str, str]]:
+    return FirstMatch([(OriginPattern(each.pattern), _fields(each)) for each in settings.origins], {})
 
 
 def _fields(override: OriginOverride) -> dict[str, str]:
@@ -165,13 +162,12 @@ def _fields(override: OriginOverride) -> dict[str, str]:
     return fields
 
 
-def _robots(settings: Settings) -> Callable[[str], bool]:
-    """Return whether an origin's robots.txt is obeyed: the first pattern that fits says it, or leaves it as it is."""
+def _robots(settings: Settings) -> FirstMatch[bool]:
     special = [
         (OriginPattern(each.pattern), settings.robots if each.robots is None else each.robots)
         for each in settings.origins
     ]
-    return lambda origin: next((robots for pattern, robots in special if pattern.matches(origin)), settings.robots)
+    return FirstMatch(special, settings.robots)
 
 
 def _client(settings: Settings, clock: Clock, requests: int, scheduler: RequestScheduler) -> Fetcher:
@@ -185,8 +181,8 @@ def _client(settings: Settings, clock: Clock, requests: int, scheduler: RequestS
         concurrency=requests,
         connect_to=settings.connect_to,
         proxies=proxies_of(os.environ),
-        headers_for=_headers(settings),
-        obeys_robots=_robots(settings),
+        headers_for=_headers(settings).of_origin,
+        obeys_robots=_robots(settings).of_origin,
         scheduler=scheduler,
     )
 

@@ -8,8 +8,7 @@ import pytest
 import trustme
 from tests.http.conftest import LOOPBACK, connector_to, no_names, raw_server
 
-from rehost.http import connect
-from rehost.http.connect import Connector, Proxies, Proxy, connect_target
+from rehost.http import pool
 from rehost.http.errors import (
     AddressRefused,
     ConnectFailed,
@@ -20,6 +19,7 @@ from rehost.http.errors import (
     TlsFailed,
     TooManyOpenFiles,
 )
+from rehost.http.pool import Connector, Proxies, Proxy, connect_target
 
 PROXY = "http://proxy.example:3128"
 
@@ -185,7 +185,7 @@ async def test_shortage_of_files_is_no_fault_of_the_host(monkeypatch, number):
     async def fail(*_, **__):
         raise OSError(number, "Too many open files")
 
-    monkeypatch.setattr(connect, "start_connection", fail)
+    monkeypatch.setattr(pool, "start_connection", fail)
     with pytest.raises(TooManyOpenFiles):
         await opened(connector_to(1), "http://a.example/")
 
