@@ -120,7 +120,7 @@ class Peer:
             await self.ledger.results.record(transaction, run, confirmed, written)
             return ours
 
-        return await self.ledger.transact(work)
+        return await self.ledger.database.transact(work)
 
     async def hold_all(self, run: int = 1) -> list[Task]:
         tasks = await self.lease_all()
@@ -150,7 +150,7 @@ class Peer:
                 await self.ledger.reconcile.mark_pointed(transaction, [(link, held[link]) for link in before])
             return len(before)
 
-        return await self.ledger.transact(work)
+        return await self.ledger.database.transact(work)
 
     async def locals(self) -> dict[object, object]:
         return dict(await execute(self.database, "SELECT case_id, main_image_local FROM ad_cases ORDER BY case_id"))
@@ -194,7 +194,7 @@ async def hold_apart(apart: Peer, *, write: bool) -> None:
     outcomes = [stored(task) for task in tasks]
     written = {task.link: task.link.local_url for task in tasks}
     results = apart.ledger.results
-    await apart.ledger.transact(lambda transaction: results.record(transaction, 1, outcomes, written))
+    await apart.ledger.database.transact(lambda transaction: results.record(transaction, 1, outcomes, written))
     if write:
         await apart.catalogue.write_back([WriteBack(each.task.link, url_of(each.copy.key)) for each in outcomes])
 
@@ -205,4 +205,4 @@ async def execute_in_ledger(apart: Peer, sql: str) -> list[tuple[object, ...]]:
     async def work(connection):
         return [tuple(row) for row in await connection.execute(text(sql))]
 
-    return await apart.ledger.transact(work)
+    return await apart.ledger.database.transact(work)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rehost.settings import DatabaseParts, Settings, settings_of
+from tests import house
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "rehost"
@@ -40,6 +41,52 @@ def test_module_fits_on_a_few_screens(path):
 @pytest.mark.parametrize("path", SOURCES, ids=named)
 def test_module_is_not_empty(path):
     assert tree(path).body, "a module appears with its first use"
+
+
+def test_the_house_has_at_most_150_modules():
+    assert len(house.modules()) <= 150
+
+
+def test_at_most_a_tenth_of_the_modules_are_small():
+    small = house.small_modules()
+
+    assert len(small) <= len(house.modules()) / 10, [named(path) for path in small]
+
+
+def test_the_package_has_about_20_000_lines_or_fewer():
+    assert house.all_lines() <= 21_100
+
+
+def test_a_protocol_has_at_least_two_implementations():
+    planned = {"Store"}  # S3 is the second one
+
+    assert {name for name, found in house.protocols().items() if len(found) < 2} <= planned
+
+
+def test_one_link_passes_at_most_45_modules():
+    passed = house.way()
+
+    assert "rehost.run.run" in passed
+    assert len(passed) <= 45, passed
+
+
+def test_scripts_of_the_page_import_each_other_in_no_circle():
+    imports = house.asset_imports()
+
+    assert "app.js" in imports
+    assert imports["app.js"]
+    assert not house.circle(imports)
+
+
+@pytest.mark.parametrize(
+    ("imports", "left"),
+    [
+        ({"a": {"b"}, "b": {"c"}, "c": set()}, []),
+        ({"a": {"b"}, "b": {"a"}, "c": {"a"}, "d": set()}, ["a", "b", "c"]),
+    ],
+)
+def test_a_circle_of_imports_is_found(imports, left):
+    assert house.circle(imports) == left
 
 
 def test_modules_say_what_they_are_for_in_their_names():

@@ -107,7 +107,7 @@ async def test_a_reverted_visit_is_overtaken(peer, queries):
 async def test_a_held_copy_that_proves_to_be_a_decoy_is_in_the_history(peer, queries):
     await visit(peer, 1, stored)
 
-    await peer.ledger.transact(
+    await peer.ledger.database.transact(
         lambda transaction: peer.ledger.results.refuse_decoys(
             transaction,
             2,

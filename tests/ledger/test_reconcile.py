@@ -121,7 +121,9 @@ async def test_a_kill_between_the_two_steps_leaves_the_file_that_the_row_still_p
     [task] = await apart.lease_all()
     outcome = stored(task, extension="jpg")
     written = {task.link: task.link.local_url}
-    await apart.ledger.transact(lambda transaction: apart.ledger.results.record(transaction, 1, [outcome], written))
+    await apart.ledger.database.transact(
+        lambda transaction: apart.ledger.results.record(transaction, 1, [outcome], written)
+    )
 
     between = await apart.ledger.reconcile.leftovers("cases", apart.catalogue.links())
     [(link, copy)] = await apart.stale_rows()

@@ -70,7 +70,7 @@ async def test_a_commit_whose_answer_was_lost_is_recognised(peer):
     outcome = stored(task)
     await peer.record(1, [outcome])
 
-    settled = await peer.ledger.transact(
+    settled = await peer.ledger.database.transact(
         lambda transaction: peer.ledger.results.already_recorded(transaction, [outcome])
     )
 
@@ -87,7 +87,9 @@ async def test_what_was_recorded_for_a_row_that_had_changed_is_reverted(apart):
     [task] = await apart.lease_all()
     outcome = stored(task, digest="e" * 64)
     written = {task.link: task.link.local_url}
-    await apart.ledger.transact(lambda transaction: apart.ledger.results.record(transaction, 1, [outcome], written))
+    await apart.ledger.database.transact(
+        lambda transaction: apart.ledger.results.record(transaction, 1, [outcome], written)
+    )
 
     await apart.ledger.results.revert([outcome])
 
@@ -132,7 +134,7 @@ async def refuse_notice(peer, run: int):
         )
         return found
 
-    return await peer.ledger.transact(work)
+    return await peer.ledger.database.transact(work)
 
 
 async def test_digests_that_several_links_of_one_host_share_are_found(peer):

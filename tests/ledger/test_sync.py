@@ -9,7 +9,7 @@ from tests.databases import Peer, add_cases, execute, make_ledger, stored
 
 from rehost.catalogue import Source, TableCatalogue
 from rehost.errors import CatalogueError
-from rehost.ledger.due import Entry
+from rehost.ledger.leases import Entry
 from rehost.ledger.sync import SyncResult
 from rehost.model import Copy, Reason, Refused, State
 

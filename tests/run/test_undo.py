@@ -9,7 +9,7 @@ from tests.run.test_planner import apart_world
 
 from rehost.errors import LedgerError
 from rehost.ledger import Queries
-from rehost.ledger.runs import Runs
+from rehost.ledger.history import Runs
 from rehost.run.undo import Undone, undo
 from rehost.wiring import databases
 

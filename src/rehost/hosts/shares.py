@@ -15,8 +15,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Integer, Text, case, delete, literal, or_, select, update
 
 from rehost.db import Columns, Connection, Database, Moment, after, is_over, now, seconds_until, today
-from rehost.ledger.due import LONGEST_LEASE, LONGEST_PAUSE, pause_seconds
-from rehost.ledger.leases import remove_worker
+from rehost.ledger.leases import LONGEST_LEASE, LONGEST_PAUSE, pause_seconds, remove_worker
 from rehost.ledger.schema import budgets, hosts, shares, workers
 
 _DAY_SECONDS = 86400

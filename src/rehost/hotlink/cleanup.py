@@ -77,10 +77,10 @@ class DecoyCleaner:
             # Identified while the entries are locked, so that no other worker can have replaced the files.
             return group, await self.store.file_ids({copy.key for _, copy in group})
 
-        group, file_ids = await self.ledger.transact(work)
+        group, file_ids = await self.ledger.database.transact(work)
         if group and not self.catalogue.is_joint:
             cleared = await self.catalogue.clear(self._clearings(group))
-            await self.ledger.transact(lambda transaction: self._journal(transaction, run, cleared))
+            await self.ledger.database.transact(lambda transaction: self._journal(transaction, run, cleared))
         if group:
             await self.store.quarantine(file_ids)
         return len(group)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sqlalchemy import Update, case, delete, or_, select, update
 
 from rehost.db import Connection, Database, after, is_over, now
-from rehost.ledger.due import LONGEST_LEASE
+from rehost.ledger.leases import LONGEST_LEASE
 from rehost.ledger.schema import decoys, learnings, links, origins
 from rehost.model import Rule, State
 

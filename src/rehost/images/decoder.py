@@ -1,4 +1,4 @@
-"""Reads all of a picture with Pillow, and with its HEIC plugin; runs only in the processes of decoder_pool.py."""
+"""Reads all of a picture with Pillow, and with its HEIC plugin; runs only in the processes of verifier.py."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The program of a decoder process: one line with a path comes in, one line with the answer goes out, until input ends.
 
-decoder_pool.py starts it as `python -m rehost.images.decoder_main BOUNDS`. Before it reads a picture it limits itself:
+verifier.py starts it as `python -m rehost.images.decoder_main BOUNDS`. Before it reads a picture it limits itself:
 its memory by RLIMIT_AS, its processor time per picture by a timer whose signal ends the process even within C code.
 It writes no files, opens no sockets, and ends with its parent, whose end of the pipe closes then. Answers are JSON:
 nothing that the process sends is unpickled or run.

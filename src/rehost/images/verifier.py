@@ -1,18 +1,232 @@
-"""Verifies pictures for a run: a path goes in, a whole picture or the reason against it comes out."""
+"""Verifies pictures for a run: a path goes in, a whole picture or the reason against it comes out.
+
+Decoder processes start when they are needed, decode one picture at a time each, and are killed and replaced when they
+exceed a limit: no executor of the standard library can end one worker that hangs in C code without losing the others.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import math
 import os
 import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, Self
 
 from rehost.clock import Clock
-from rehost.errors import Permanent, StoreError, Transient, VisitError
-from rehost.images.decoder_main import OUT_OF_MEMORY, SMALL_BYTES, Answer, Bounds, Unreadable, walk
-from rehost.images.decoder_pool import DecoderDied, DecoderPool
+from rehost.errors import OperatorError, Permanent, StoreError, Transient, VisitError
+from rehost.images.decoder_main import (
+    MAX_LINE_BYTES,
+    OUT_OF_MEMORY,
+    READY,
+    SMALL_BYTES,
+    Answer,
+    Bounds,
+    Thumbnail,
+    Unreadable,
+    from_line,
+    walk,
+)
 from rehost.model import Image, Reason
+
+_START_TIMEOUT_SECONDS = 60  # for Python and Pillow, on a machine that is busy with other work
+_THUMBNAIL_TIMEOUT_SECONDS = 20.0
+_THUMBNAIL_CPU_SECONDS = 5.0
+
+
+class DecoderDied(Exception):  # noqa: N818 -- an event between the pool and its callers
+    """The process ended, or was killed, before it had answered.
+
+    Attributes:
+        status: its exit status, negative for the signal that ended it; None if the pool killed it.
+    """
+
+    def __init__(self, status: int | None, how: str) -> None:
+        super().__init__(how)
+        self.status = status
+
+
+class DecoderPool:
+    """Up to `processes` decoder processes; an async context manager that leaves none behind.
+
+    Args:
+        bounds: what each of them may do.
+        processes: how many there may be.
+        timeout_seconds: how long a process may take to answer before it is killed. Its own timer counts only processor
+            time.
+    """
+
+    def __init__(self, bounds: Bounds, processes: int, timeout_seconds: float) -> None:
+        self._bounds = bounds
+        self._timeout_seconds = timeout_seconds
+        self._slots = asyncio.Semaphore(processes)
+        self._idle: list[_Decoder] = []  # last in, first out, so that a quiet run starts few
+        self._all: set[_Decoder] = set()
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._closed = True
+        await asyncio.gather(*(decoder.end() for decoder in self._all))
+
+    async def ask(self, path: Path, *, fresh: bool = False, side: int = 0) -> Answer:
+        """Return what a decoder process says about the file at `path`. A cancelled call ends the process.
+
+        Args:
+            path: the file.
+            fresh: ask a new process.
+            side: ask for a thumbnail of at most this width and height in pixels; 0 to have the picture verified.
+
+        Raises:
+            DecoderDied: the process ended; the next call starts another.
+            OperatorError: no process can be started.
+        """
+        async with self._slots:
+            if self._closed:
+                raise OperatorError("The decoder processes were stopped before every picture was verified.")
+            decoder = self._idle.pop() if self._idle else None
+            if decoder is not None and fresh:
+                await self._end(decoder)
+                decoder = None
+            if decoder is None:
+                decoder = await _Decoder.start(self._bounds, self._timeout_seconds)
+                self._all.add(decoder)
+            try:
+                answer = await decoder.ask(path, side)
+            except BaseException:
+                await self._end(decoder)
+                raise
+            self._idle.append(decoder)
+            return answer
+
+    async def _end(self, decoder: _Decoder) -> None:
+        self._all.discard(decoder)
+        await decoder.end()
+
+
+class Thumbnailer:
+    """Makes thumbnails of copies in decoder processes, so that a server never decodes a stranger's bytes itself.
+
+    An async context manager; the first thumbnail starts the first process.
+    """
+
+    def __init__(self, *, max_pixels: int, max_frames: int, decode_memory_bytes: int, processes: int) -> None:
+        """Take the limits of a picture, the memory of each process, and how many processes there may be."""
+        bounds = Bounds(True, max_pixels, max_frames, decode_memory_bytes, _THUMBNAIL_CPU_SECONDS)  # noqa: FBT003 - decode
+        self._pool = DecoderPool(bounds, processes, _THUMBNAIL_TIMEOUT_SECONDS)
+
+    async def __aenter__(self) -> Self:
+        await self._pool.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._pool.__aexit__()
+
+    async def make(self, path: Path, side: int) -> bytes | None:
+        """Return a WebP of at most `side` by `side` pixels, or None if none can be made within the limits.
+
+        Raises:
+            OperatorError: no decoder process can be started.
+        """
+        try:
+            answer = await self._pool.ask(path, side=side)
+        except DecoderDied:
+            return None
+        return answer.content if isinstance(answer, Thumbnail) else None
+
+
+class _Decoder:
+    """One decoder process, seen from its parent."""
+
+    def __init__(self, process: Process, timeout_seconds: float) -> None:
+        self._process = process
+        self._timeout_seconds = timeout_seconds
+
+    @classmethod
+    async def start(cls, bounds: Bounds, timeout_seconds: float) -> Self:
+        """Start a process and wait until it is ready.
+
+        Raises:
+            OperatorError: it cannot be started.
+        """
+        # The process finds the modules that we find, and gets nothing else of our environment: no database password is
+        # within reach of a decoder. With one arena, malloc's reservations do not count against RLIMIT_AS.
+        environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "MALLOC_ARENA_MAX": "1"}
+        if "LD_LIBRARY_PATH" in os.environ:
+            environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
+        command = (sys.executable, "-P", "-m", "rehost.images.decoder_main", bounds.to_text())
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=DEVNULL,
+                env=environment,
+                start_new_session=True,  # only the parent handles a terminal's Ctrl-C
+                limit=MAX_LINE_BYTES,
+            )
+        except OSError as error:
+            raise OperatorError(f"No decoder process can be started: {error.strerror or error}.") from error
+        decoder = cls(process, timeout_seconds)
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_SECONDS):
+                ready = await decoder._line()
+        except (DecoderDied, TimeoutError):
+            ready = b""
+        except BaseException:
+            await decoder.end()
+            raise
+        if ready != READY:
+            await decoder.end()
+            megabytes = bounds.memory_bytes >> 20
+            raise OperatorError(
+                f"A decoder process ended before it was ready: is IMAGE_DECODE_MEMORY ({megabytes} MiB) enough, and "
+                f"does `{sys.executable} -m PIL` work?"
+            )
+        return decoder
+
+    async def ask(self, path: Path, side: int) -> Answer:
+        """Return the answer of the process.
+
+        Raises:
+            DecoderDied: it ended, or was killed because it did not answer in time.
+        """
+        stdin = self._process.stdin
+        assert stdin is not None
+        question = [os.fspath(path), side] if side else os.fspath(path)
+        stdin.write(json.dumps(question).encode() + b"\n")
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return from_line(await self._line())
+        except TimeoutError:
+            raise DecoderDied(None, "no answer in time") from None
+        except (ValueError, KeyError) as error:  # a picture that has taken control of the decoder can write anything
+            raise DecoderDied(0, "an invalid answer") from error
+
+    async def end(self) -> None:
+        """Kill the process and wait until it has ended."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        await self._process.wait()
+
+    async def _line(self) -> bytes:
+        """Return the next line that the process writes."""
+        stdout = self._process.stdout
+        assert stdout is not None
+        line = await stdout.readline()
+        if line.endswith(b"\n"):
+            return line
+        status = await self._process.wait()
+        raise DecoderDied(status, signal.Signals(-status).name if status < 0 else f"exit status {status}")
+
 
 # A picture's limit is processor time, so that a busy machine judges as an idle one does. The clock only ends a decoder
 # that makes no progress at all, because its disk hangs.

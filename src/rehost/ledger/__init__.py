@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Callable
 
-from rehost.db import Connection, Database
-from rehost.ledger.due import DueLinks
-from rehost.ledger.history import History
-from rehost.ledger.leases import LeaseManager
+from rehost.db import Database
+from rehost.ledger.history import History, Runs, Worker
+from rehost.ledger.leases import DueLinks, LeaseManager
 from rehost.ledger.migrations import migrate
 from rehost.ledger.reconcile import Reconciliation
 from rehost.ledger.reports import Queries
 from rehost.ledger.results import ResultWriter
-from rehost.ledger.runs import Runs, Worker
 from rehost.ledger.sync import CatalogueSync
 
 __all__ = ["Ledger", "Queries", "Worker", "migrate"]
-
-T = TypeVar("T")
 
 
 class Ledger:
@@ -38,7 +33,7 @@ class Ledger:
             lease_seconds: how long a lease lasts unless it is renewed.
             url: returns the public URL of a copy's key; `url("")` is the prefix of them all.
         """
-        self._database = database
+        self.database = database  # its `transact` runs methods of several parts in one transaction
         self.sync = CatalogueSync(database)
         self.reconcile = Reconciliation(database, url)
         self.due = DueLinks(database)
@@ -46,14 +41,3 @@ class Ledger:
         self.history = History(database)
         self.results = ResultWriter(database, self.history, url)
         self.runs = Runs(database, worker)
-
-    async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Run `work` in one transaction of the ledger's database and return its result.
-
-        After a short outage `work` runs again from its start, so running twice must be harmless: the first commit may
-        have succeeded although its answer was lost.
-
-        Raises:
-            LedgerError: the outage outlasted the time allowed for it, or the database refuses.
-        """
-        return await self._database.transact(work)

@@ -5,6 +5,9 @@ each other's locked rows (SKIP LOCKED); on SQLite their transactions run one aft
 
 The leases of a dead worker end by themselves. Where its death is certain, `release_dead_workers` ends them at once; a
 worker taken for dead that is alive is fenced like any other that is late.
+
+What is due, and what waits until when, is here as well. `is_open` is spelled as in the partial index
+`rehost_links_open`, so that no such query reads held links.
 """
 
 from __future__ import annotations
@@ -13,12 +16,186 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, FromClause, Select, Text, delete, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    Select,
+    Text,
+    Update,
+    and_,
+    case,
+    delete,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
-from rehost.db import Connection, Database, after, now
-from rehost.ledger.due import is_due, is_place
-from rehost.ledger.schema import learnings, links, shares, workers
-from rehost.model import Copy, Link, State, Task, Validator
+from rehost.db import Connection, Database, after, is_over, now, seconds_until
+from rehost.ledger import schema
+from rehost.ledger.schema import REASONS, learnings, links, shares, workers
+from rehost.model import Copy, Link, Reason, State, Task, Validator
+
+# Seconds: an end beyond these was set by a clock that was ahead (`is_over`).
+_DAY_SECONDS = 86_400.0
+LONGEST_LEASE = 2 * _DAY_SECONDS  # IMAGE_LEASE_SECONDS is a day at most
+LONGEST_PAUSE = 32 * _DAY_SECONDS  # the operator may ask for a month (server/api/actions.py)
+LONGEST_WAIT = 180 * _DAY_SECONDS  # a link that is refused again and again waits for two months
+
+_FAILED = (State.DEFERRED.value, State.REFUSED.value)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkCounts:
+    """Where a source stands now, in links that the catalogue has."""
+
+    present: int
+    held: int
+    due: int  # wanted, or deferred and refused whose time has come, or leased under a lease that has ended
+    later: int  # deferred or refused, due at a later time
+    leased: int = 0  # a worker is visiting them
+    next_due_seconds: float | None = None  # until the first of the later ones
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """How one link stands in the ledger."""
+
+    state: State
+    host: str
+    copy: Copy | None  # held, and of the URL that the link has now
+    reason: Reason | None  # why the last visit brought none
+    wait_seconds: float  # until it is due; 0 if it is
+
+    @property
+    def is_due(self) -> bool:
+        """Return whether it may be leased now."""
+        return self.state is not State.HELD and self.wait_seconds <= 0
+
+
+@dataclass(frozen=True, slots=True)
+class DueLinks:
+    """What is due or waits, over all workers."""
+
+    database: Database
+
+    async def hosts(self, source: str) -> Sequence[str]:
+        """Return the hosts that have due links: one index probe a host, however many links (a loose index scan)."""
+        first = select(func.min(links.c.host).label("host")).where(links.c.source == source, is_open(links))
+        found = first.cte("found", recursive=True)
+        further = links.alias("further")
+        next_one = (
+            select(func.min(further.c.host))
+            .where(further.c.source == source, is_open(further), further.c.host > found.c.host)
+            .scalar_subquery()
+        )
+        found = found.union_all(select(next_one).where(found.c.host.is_not(None)))
+        waiting = links.alias("waiting")
+        due = exists().where(waiting.c.source == source, waiting.c.host == found.c.host, is_due(waiting))
+        query = select(found.c.host).where(found.c.host.is_not(None), due)
+
+        async def work(connection: Connection) -> Sequence[str]:
+            return list(await connection.scalars(query))
+
+        return await self.database.read(work)
+
+    async def entry(self, source: str, row_key: str, position: int) -> Entry | None:
+        """Return how one link stands; None if the catalogue did not have it when it was last taken in."""
+        query = select(links, seconds_until(links.c.due_at).label("wait"))
+        query = query.where(is_place(source, row_key, position), links.c.present)
+
+        async def work(connection: Connection) -> Entry | None:
+            row = (await connection.execute(query)).one_or_none()
+            if row is None:
+                return None
+            is_its_own = row.key is not None and row.held_url == row.url
+            copy = Copy(row.key, row.digest, row.size) if is_its_own else None
+            return Entry(State(row.state), row.host, copy, REASONS.get(row.reason), max(0.0, row.wait))
+
+        return await self.database.read(work)
+
+    async def counts(self, source: str) -> LinkCounts:
+        """Return where the source stands now."""
+        failed, leased = links.c.state.in_(_FAILED), links.c.state == State.LEASED.value
+        later = and_(failed, links.c.due_at > now())
+        query = select(
+            func.count(),
+            func.count().filter(links.c.due_at <= now()),
+            func.count().filter(later),
+            func.count().filter(leased, links.c.due_at > now()),
+            seconds_until(func.min(links.c.due_at).filter(later)),
+        ).where(links.c.source == source, is_open(links))
+        counting = select(func.count()).select_from(links).where(links.c.source == source, links.c.present)
+
+        async def work(connection: Connection) -> LinkCounts:
+            not_held, due, waiting, held_by_workers, next_due = (await connection.execute(query)).one()
+            present = await connection.scalar(counting) or 0
+            return LinkCounts(present, present - not_held, due, waiting, held_by_workers, next_due)
+
+        return await self.database.read(work, slow=True)
+
+    async def forget_waits(self, source: str, reason: str | None = None) -> int:
+        """Make deferred and refused links (of one reason, or all) due now, as if never visited; return how many."""
+        forgetting = _forgetting().where(links.c.source == source, links.c.due_at > now())
+        if reason is not None:
+            forgetting = forgetting.where(links.c.reason == reason)
+        return await self._execute(forgetting, slow=True)
+
+    async def forget_wait(self, source: str, row_key: str, position: int = 0) -> int:
+        """Make one deferred or refused link due now, as if never visited; return 1, or 0 if there is none such."""
+        return await self._execute(_forgetting().where(is_place(source, row_key, position)))
+
+    async def defer_host(self, source: str, host: str, reason: Reason, evidence: str, wait_seconds: float) -> int:
+        """Defer all due links of one host, unvisited, in one statement; return how many."""
+        deferring = (
+            update(links)
+            .values(
+                state=State.DEFERRED.value,
+                reason=reason.value,
+                evidence=evidence,
+                due_at=after(wait_seconds),
+                fence=links.c.fence + 1,
+            )
+            .where(links.c.source == source, links.c.host == host, is_due(links))
+        )
+        return await self._execute(deferring, slow=True)
+
+    async def _execute(self, statement: Update, *, slow: bool = False) -> int:
+        async def work(connection: Connection) -> int:
+            return (await connection.execute(statement)).rowcount
+
+        return await self.database.transact(work, slow=slow)
+
+
+def is_open(entries: FromClause) -> ColumnElement[bool]:
+    """Return the condition that an entry is in the catalogue and not held."""
+    name = getattr(entries, "name")  # noqa: B009 - tables and aliases have one, their common type does not say so
+    return literal_column(f"{name}.state <> 'held' AND {name}.present")
+
+
+def is_due(entries: FromClause) -> ColumnElement[bool]:
+    """Return the condition that a link may be leased now."""
+    return and_(is_open(entries), entries.c.due_at <= now())
+
+
+def is_place(source: str, row_key: str, position: int) -> ColumnElement[bool]:
+    """Return the condition that an entry is the one of this cell."""
+    return and_(links.c.source == source, links.c.row_key == row_key, links.c.position == position)
+
+
+def pause_seconds() -> ColumnElement[float]:
+    """Return the remaining seconds of the pause of each row of `rehost_hosts`."""
+    columns = schema.hosts.c
+    is_none = or_(columns.paused_until.is_(None), is_over(columns.paused_until, LONGEST_PAUSE))
+    return case((is_none, 0.0), else_=seconds_until(columns.paused_until)).label("pause_seconds")
+
+
+def _forgetting() -> Update:
+    return update(links).values(due_at=now(), attempts=0).where(is_open(links), links.c.state.in_(_FAILED))
+
 
 # The columns that make a task.
 _TASK = [

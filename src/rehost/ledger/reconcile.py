@@ -36,7 +36,7 @@ from sqlalchemy import (
 )
 
 from rehost.db import Connection, Database, LinkRows, Session, blank, drop_temporary, load, make_temporary, now
-from rehost.ledger.due import is_open, is_place
+from rehost.ledger.leases import is_open, is_place
 from rehost.ledger.schema import NO_COPY, changes, links
 from rehost.ledger.sync import offered_links, same_place
 from rehost.model import Copy, Link, State

@@ -15,8 +15,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Select, and_, case, exists, func, not_, or_, select
 
 from rehost.db import Connection, Database, after, is_over, now, root_of, seconds_until
-from rehost.ledger.due import LONGEST_LEASE, is_due, is_place, pause_seconds
 from rehost.ledger.history import End
+from rehost.ledger.leases import LONGEST_LEASE, is_due, is_place, pause_seconds
 from rehost.ledger.schema import REASONS, changes, decoys, hosts, links, origins, runs, visits, workers
 from rehost.model import Format, Reason, Rule, State
 

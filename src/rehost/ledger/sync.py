@@ -39,7 +39,7 @@ from sqlalchemy import (
 from rehost.db import Columns, Connection, Database, LinkRows, after, analyze, blank, load, now
 from rehost.db.engine import temporary
 from rehost.errors import CatalogueError
-from rehost.ledger.due import LONGEST_LEASE, LONGEST_WAIT, is_open
+from rehost.ledger.leases import LONGEST_LEASE, LONGEST_WAIT, is_open
 from rehost.ledger.schema import links
 from rehost.model import State
 

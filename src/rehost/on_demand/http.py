@@ -13,7 +13,7 @@ from math import ceil
 from urllib.parse import parse_qs
 
 from rehost.errors import OperatorError
-from rehost.ledger.due import DueLinks, Entry
+from rehost.ledger.leases import DueLinks, Entry
 from rehost.model import Reason
 from rehost.on_demand.service import OnDemandService
 from rehost.server.files.copy_files import CopyFiles

@@ -20,7 +20,7 @@ from rehost.clock import Clock
 from rehost.errors import OperatorError
 from rehost.events import Listener
 from rehost.hosts.scheduler import HostPaused
-from rehost.ledger.due import Entry
+from rehost.ledger.leases import Entry
 from rehost.model import State, Task
 from rehost.run.limits import Limits
 from rehost.run.run import Components, visit_link

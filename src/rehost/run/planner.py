@@ -109,7 +109,7 @@ class Planner:
         is_joint = self.catalogue.is_joint
         if not is_joint:  # before the rows change, so that a kill in between leaves nothing that undo cannot take back
             rows = [(link, link.local_url, url(copy.key)) for link, copy in group]
-            await self.ledger.transact(lambda transaction: history.add_changes(transaction, run, rows))
+            await self.ledger.database.transact(lambda transaction: history.add_changes(transaction, run, rows))
 
         async def work(transaction: Connection) -> int:
             held = dict(await reconcile.lock_held(transaction, group))
@@ -124,4 +124,4 @@ class Planner:
                 await reconcile.mark_pointed(transaction, [(link, held[link]) for link in before])
             return sum(value != now for _, value, now in written)
 
-        return await self.ledger.transact(work)
+        return await self.ledger.database.transact(work)

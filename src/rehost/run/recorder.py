@@ -111,7 +111,7 @@ class Recorder:
             await ledger.results.record(transaction, run, confirmed, before)
             return already | {outcome.task.entry for outcome in wanted if outcome.task.link in before}, decoys
 
-        written, decoys = await ledger.transact(work)
+        written, decoys = await ledger.database.transact(work)
         if decoys:
             await self.store.quarantine(decoys)
         if is_joint:

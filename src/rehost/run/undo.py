@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rehost.catalogue.table import Restore, TableCatalogue
-from rehost.ledger.runs import Runs
+from rehost.ledger.history import Runs
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from rehost.catalogue import TableCatalogue
 from rehost.clock import Clock
 from rehost.db import Database
 from rehost.errors import SettingsError
+from rehost.ledger.history import Runs, Worker
 from rehost.ledger.migrations import migrate
 from rehost.ledger.reports import Queries
-from rehost.ledger.runs import Runs, Worker
 from rehost.model import Source
 from rehost.run import undo as undoing
 from rehost.settings import Settings

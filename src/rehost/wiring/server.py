@@ -17,10 +17,10 @@ from rehost.clock import Clock
 from rehost.errors import SettingsError
 from rehost.events import Listener
 from rehost.hosts.shares import HostShares
-from rehost.images.decoder_pool import Thumbnailer
 from rehost.images.sniff import sniff
+from rehost.images.verifier import Thumbnailer
 from rehost.ledger import Ledger
-from rehost.ledger.due import DueLinks
+from rehost.ledger.leases import DueLinks
 from rehost.ledger.migrations import migrate
 from rehost.ledger.reports import Queries
 from rehost.model import Format

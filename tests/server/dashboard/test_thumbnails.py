@@ -16,7 +16,7 @@ from tests.pictures import picture
 from tests.server.conftest import by_granian, by_uvicorn, media_type
 from tests.server.wire import ask
 
-from rehost.images.decoder_pool import Thumbnailer
+from rehost.images.verifier import Thumbnailer
 from rehost.model import Format
 from rehost.server.dashboard.thumbnails import SIDE_PIXELS, SMALL_BYTES, Thumbnails
 from rehost.server.files.copy_files import CopyFiles

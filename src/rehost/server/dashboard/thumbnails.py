@@ -14,7 +14,7 @@ from pathlib import Path
 from cachetools import LRUCache
 
 from rehost.errors import OperatorError
-from rehost.images.decoder_pool import Thumbnailer
+from rehost.images.verifier import Thumbnailer
 from rehost.server.files.conditions import precondition
 from rehost.server.files.copy_files import CopyFiles
 from rehost.server.files.response import (

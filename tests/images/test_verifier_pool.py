@@ -16,8 +16,7 @@ from tests.pictures import picture
 
 from rehost.errors import OperatorError, Permanent, StoreError, Transient
 from rehost.images.decoder_main import OUT_OF_MEMORY, Bounds
-from rehost.images.decoder_pool import DecoderDied, DecoderPool
-from rehost.images.verifier import visit_error
+from rehost.images.verifier import DecoderDied, DecoderPool, visit_error
 from rehost.model import Format, Image, Reason
 
 BOUNDS = Bounds(decode=True, max_pixels=10**6, max_frames=10, memory_bytes=512 * MEBIBYTE, picture_seconds=20)
@@ -264,7 +263,7 @@ def test_verifier_does_not_import_a_decoder_into_the_main_process():
 ASKING = """
 import os, sys, uvloop
 from pathlib import Path
-from rehost.images.decoder_pool import DecoderPool
+from rehost.images.verifier import DecoderPool
 from rehost.images.decoder_main import Bounds
 
 async def main():

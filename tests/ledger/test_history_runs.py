@@ -8,7 +8,7 @@ from tests.databases import add_cases
 from rehost.errors import LedgerError
 from rehost.events import RunEnded
 from rehost.ledger import Queries, Worker
-from rehost.ledger.runs import Runs
+from rehost.ledger.history import Runs
 from rehost.model import Reason
 from rehost.run.undo import Undone, undo
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from rehost.errors import StoreError
-from rehost.fetch.download_file import Spool
+from rehost.fetch.fetcher import Spool
 from rehost.http.errors import BodyTooLarge
 
 
