@@ -86,24 +86,21 @@ async def types_of(database: Database, source: Source) -> Mapping[str, ColumnTyp
     Raises:
         CatalogueError: the database cannot be reached.
     """
-    return await database.read(lambda connection: _types(connection, database, source), error=CatalogueError)
-
-
-async def _types(connection: Connection, database: Database, source: Source) -> Mapping[str, ColumnType]:
     if database.is_sqlite:
         schema, name = split_name(source)
         # A comparison takes the affinity of its column, so text is right for every key (SQLite, datatype3, section
         # 4.2); a column may hold anything.
-        query = text("SELECT name FROM pragma_table_info(:name, :schema)")
-        found = await connection.execute(query.bindparams(name=name, schema=schema or "main"))
-        return {row[0]: ColumnType("text", is_text=True) for row in found}
-    # With its modifier: a cast to character alone would leave one letter of a character(8).
-    query = text(
-        "SELECT attname, format_type(atttypid, atttypmod), typcategory = 'S'"
-        " FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid"
-        " WHERE attrelid = to_regclass(:name) AND attnum > 0 AND NOT attisdropped"
-    ).bindparams(name=regclass(source))
-    return {row[0]: ColumnType(row[1], is_text=row[2]) for row in await connection.execute(query)}
+        query = text("SELECT name, 'text', true FROM pragma_table_info(:name, :schema)")
+        query = query.bindparams(name=name, schema=schema or "main")
+    else:
+        # With its modifier: a cast to character alone would leave one letter of a character(8).
+        query = text(
+            "SELECT attname, format_type(atttypid, atttypmod), typcategory = 'S'"
+            " FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid"
+            " WHERE attrelid = to_regclass(:name) AND attnum > 0 AND NOT attisdropped"
+        ).bindparams(name=regclass(source))
+    rows = await database.fetch_all(query, error=CatalogueError)
+    return {row[0]: ColumnType(row[1], is_text=bool(row[2])) for row in rows}
 
 
 def key_column(source: Source, types: Mapping[str, ColumnType]) -> Column[Any]:
@@ -236,12 +233,8 @@ class TableCatalogue:
         if not links:
             return {}
         given = self._given([(link.row_key, link.url, None) for link in links])
-        query = self._values(given, self._same_link(given))
-
-        async def work(connection: Connection) -> dict[Link, str | None]:
-            return {links[row[0] - 1]: row[1] for row in await connection.execute(query)}
-
-        return await self._database.read(work, error=CatalogueError)
+        rows = await self._database.fetch_all(self._values(given, self._same_link(given)), error=CatalogueError)
+        return {links[row[0] - 1]: row[1] for row in rows}
 
     async def write_back(
         self, changes: Sequence[WriteBack], transaction: Connection | None = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Column, ColumnElement, MetaData, Table, Text, cast, literal, select
 
 from rehost.catalogue.table import key_column, split_name, types_of
-from rehost.db import Connection, Database
+from rehost.db import Database
 from rehost.errors import CatalogueError
 from rehost.model import Source
 
@@ -49,9 +49,8 @@ class Titles:
         """Return the keys of rows whose title contains this text, in upper or lower case; `MAX_ROWS` at most."""
         if self.table is None:
             return []
-        return [
-            key for key, _ in await self._find(self.table, self._title(self.table).icontains(text, autoescape=True))
-        ]
+        contains = self._title(self.table).icontains(text, autoescape=True)
+        return [key for key, _ in await self._find(self.table, contains)]
 
     def _title(self, table: Table) -> ColumnElement[str]:
         assert self.source.title is not None  # without one there is no table
@@ -60,8 +59,4 @@ class Titles:
     async def _find(self, table: Table, condition: ColumnElement[bool]) -> Sequence[tuple[str, str]]:
         title = self._title(table)
         query = select(cast(table.c[self.source.key], Text), title).where(condition, title.is_not(None)).limit(MAX_ROWS)
-
-        async def work(connection: Connection) -> Sequence[tuple[str, str]]:
-            return [(row[0], row[1]) for row in await connection.execute(query)]
-
-        return await self.database.read(work, error=CatalogueError, slow=True)
+        return [(row[0], row[1]) for row in await self.database.fetch_all(query, error=CatalogueError, slow=True)]

@@ -9,16 +9,30 @@ For large amounts of rows there are temporary tables, bulk loading, and statisti
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from random import Random
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from sqlalchemy import ARRAY, ColumnElement, FromClause, Select, Table, bindparam, cast, column, func, select
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Executable,
+    FromClause,
+    Row,
+    Select,
+    Table,
+    bindparam,
+    cast,
+    column,
+    func,
+    select,
+)
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.schema import CreateTable
 from sqlalchemy.types import BigInteger, TypeEngine
 
 from rehost.clock import Clock
@@ -46,9 +60,6 @@ from rehost.errors import CatalogueError, LedgerError, OperatorError
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
-from collections.abc import Iterable
-
-from sqlalchemy.schema import CreateTable
 
 T = TypeVar("T")
 
@@ -208,6 +219,24 @@ class Database:
     async def read(self, work: Work[T], *, error: type[OperatorError] = LedgerError, slow: bool = False) -> T:
         """Run `work` in one transaction that only reads; on SQLite it waits for no writer. Otherwise as `transact`."""
         return await self._persist(work, error, writing=False, slow=slow)
+
+    async def fetch_all(
+        self, query: Executable, *, error: type[OperatorError] = LedgerError, slow: bool = False
+    ) -> Sequence[Row[*tuple[Any, ...]]]:
+        """Return all rows of a query that is a transaction of its own, as `read` runs it."""
+
+        async def work(connection: AsyncConnection) -> Sequence[Row[*tuple[Any, ...]]]:
+            return (await connection.execute(query)).all()
+
+        return await self.read(work, error=error, slow=slow)
+
+    async def execute(self, statement: Executable, *, slow: bool = False) -> int:
+        """Run a statement that is a transaction of its own, as `transact` does; return how many rows it wrote."""
+
+        async def work(connection: AsyncConnection) -> int:
+            return (await connection.execute(statement)).rowcount
+
+        return await self.transact(work, slow=slow)
 
     @contextmanager
     def raising(self, error: type[OperatorError]) -> Iterator[None]:

@@ -83,7 +83,7 @@ class HostShares:
                 hosts.c.paused_until < adding.excluded.paused_until,
             ),
         )
-        await self._database.transact(lambda connection: connection.execute(pausing))
+        await self._database.execute(pausing)
 
     async def resume(self, host: str) -> bool:
         """End a host's pause, and return whether it had one; workers that know of the pause keep it to its end."""
@@ -92,11 +92,7 @@ class HostShares:
             .values(paused_until=None, evidence=None)
             .where(hosts.c.host == host, hosts.c.paused_until > now())
         )
-
-        async def work(connection: Connection) -> bool:
-            return (await connection.execute(resuming)).rowcount > 0
-
-        return await self._database.transact(work)
+        return await self._database.execute(resuming) > 0
 
     async def allow(self, host: str, allowance: int, *, proven: bool = False) -> None:
         """Record how many requests at once this host takes, over all workers; a host once proven stays proven."""
@@ -105,7 +101,7 @@ class HostShares:
             index_elements=[hosts.c.host],
             set_={"allowance": allowance, "proven": or_(hosts.c.proven, adding.excluded.proven)},
         )
-        await self._database.transact(lambda connection: connection.execute(allowing))
+        await self._database.execute(allowing)
 
     async def _take(
         self, connection: Connection, wanted: Mapping[str, int], in_flight: Mapping[str, int]

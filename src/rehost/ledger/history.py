@@ -245,7 +245,7 @@ class Runs:
             )
             .where(runs.c.run == run)
         )
-        await self.database.transact(lambda connection: connection.execute(ending))
+        await self.database.execute(ending)
 
     async def check(self, run: int, source: str) -> None:
         """Make sure that this is a run of the source, and not one process of a run.
@@ -253,17 +253,11 @@ class Runs:
         Raises:
             LedgerError: it is not.
         """
-        query = select(runs.c.source, runs.c.crew).where(runs.c.run == run)
-
-        async def work(connection: Connection) -> tuple[str, int | None] | None:
-            row = (await connection.execute(query)).one_or_none()
-            return (row.source, row.crew) if row else None
-
-        found = await self.database.read(work)
-        if found is None or found[0] != source:
+        found = await self.database.fetch_all(select(runs.c.source, runs.c.crew).where(runs.c.run == run))
+        if not found or found[0].source != source:
             raise LedgerError(f"There is no run {run} of the source {source}: `rehost status` lists the runs.")
-        if found[1] is not None:
-            raise LedgerError(f"Run {run} is one process of run {found[1]}: `rehost undo {found[1]}` undoes all of it.")
+        if (crew := found[0].crew) is not None:
+            raise LedgerError(f"Run {run} is one process of run {crew}: `rehost undo {crew}` undoes all of it.")
 
     async def changes(self, run: int, after: int, limit: int = 1000) -> Sequence[RowChange]:
         """Return the next rows that a run wrote, in the order of their last writing, after the change number `after`.
@@ -279,11 +273,7 @@ class Runs:
             .order_by(columns.change)
             .limit(limit)
         )
-
-        async def work(connection: Connection) -> list[RowChange]:
-            return [RowChange(*row) for row in await connection.execute(query)]
-
-        return await self.database.read(work)
+        return [RowChange(*row) for row in await self.database.fetch_all(query)]
 
     async def mark_restored(self, source: str, restored: Sequence[RowChange]) -> None:
         """Remember what restored rows hold now as ours, so that the next run points them at their copies again."""
@@ -301,12 +291,11 @@ class Runs:
                 links.c.local_url == given.c.after_url,
             )
         )
-        await self.database.transact(lambda connection: connection.execute(remembering))
+        await self.database.execute(remembering)
 
     async def mark_undone(self, run: int) -> None:
         """Record that a run was undone."""
-        marking = update(runs).values(undone_at=now()).where(runs.c.run == run)
-        await self.database.transact(lambda connection: connection.execute(marking))
+        await self.database.execute(update(runs).values(undone_at=now()).where(runs.c.run == run))
 
 
 def _same_row(others: FromClause) -> ColumnElement[bool]:

@@ -96,57 +96,44 @@ class DueLinks:
         waiting = links.alias("waiting")
         due = exists().where(waiting.c.source == source, waiting.c.host == found.c.host, is_due(waiting))
         query = select(found.c.host).where(found.c.host.is_not(None), due)
-
-        async def work(connection: Connection) -> Sequence[str]:
-            return list(await connection.scalars(query))
-
-        return await self.database.read(work)
+        return [row.host for row in await self.database.fetch_all(query)]
 
     async def entry(self, source: str, row_key: str, position: int) -> Entry | None:
         """Return how one link stands; None if the catalogue did not have it when it was last taken in."""
         query = select(links, seconds_until(links.c.due_at).label("wait"))
         query = query.where(is_place(source, row_key, position), links.c.present)
-
-        async def work(connection: Connection) -> Entry | None:
-            row = (await connection.execute(query)).one_or_none()
-            if row is None:
-                return None
+        for row in await self.database.fetch_all(query):
             is_its_own = row.key is not None and row.held_url == row.url
             copy = Copy(row.key, row.digest, row.size) if is_its_own else None
             return Entry(State(row.state), row.host, copy, REASONS.get(row.reason), max(0.0, row.wait))
-
-        return await self.database.read(work)
+        return None
 
     async def counts(self, source: str) -> LinkCounts:
         """Return where the source stands now."""
         failed, leased = links.c.state.in_(_FAILED), links.c.state == State.LEASED.value
         later = and_(failed, links.c.due_at > now())
+        present = select(func.count()).select_from(links).where(links.c.source == source, links.c.present)
         query = select(
+            present.correlate(None).scalar_subquery(),
             func.count(),
             func.count().filter(links.c.due_at <= now()),
             func.count().filter(later),
             func.count().filter(leased, links.c.due_at > now()),
             seconds_until(func.min(links.c.due_at).filter(later)),
         ).where(links.c.source == source, is_open(links))
-        counting = select(func.count()).select_from(links).where(links.c.source == source, links.c.present)
-
-        async def work(connection: Connection) -> LinkCounts:
-            not_held, due, waiting, held_by_workers, next_due = (await connection.execute(query)).one()
-            present = await connection.scalar(counting) or 0
-            return LinkCounts(present, present - not_held, due, waiting, held_by_workers, next_due)
-
-        return await self.database.read(work, slow=True)
+        ((number, open_, *others),) = await self.database.fetch_all(query, slow=True)
+        return LinkCounts(number, number - open_, *others)
 
     async def forget_waits(self, source: str, reason: str | None = None) -> int:
         """Make deferred and refused links (of one reason, or all) due now, as if never visited; return how many."""
         forgetting = _forgetting().where(links.c.source == source, links.c.due_at > now())
         if reason is not None:
             forgetting = forgetting.where(links.c.reason == reason)
-        return await self._execute(forgetting, slow=True)
+        return await self.database.execute(forgetting, slow=True)
 
     async def forget_wait(self, source: str, row_key: str, position: int = 0) -> int:
         """Make one deferred or refused link due now, as if never visited; return 1, or 0 if there is none such."""
-        return await self._execute(_forgetting().where(is_place(source, row_key, position)))
+        return await self.database.execute(_forgetting().where(is_place(source, row_key, position)))
 
     async def defer_host(self, source: str, host: str, reason: Reason, evidence: str, wait_seconds: float) -> int:
         """Defer all due links of one host, unvisited, in one statement; return how many."""
@@ -161,13 +148,7 @@ class DueLinks:
             )
             .where(links.c.source == source, links.c.host == host, is_due(links))
         )
-        return await self._execute(deferring, slow=True)
-
-    async def _execute(self, statement: Update, *, slow: bool = False) -> int:
-        async def work(connection: Connection) -> int:
-            return (await connection.execute(statement)).rowcount
-
-        return await self.database.transact(work, slow=slow)
+        return await self.database.execute(deferring, slow=True)
 
 
 def is_open(entries: FromClause) -> ColumnElement[bool]:
@@ -254,20 +235,14 @@ class LeaseManager:
     async def renew(self, tasks: Sequence[Task]) -> None:
         """Extend these leases where they are still ours."""
         if tasks:
-            given = self._given(tasks)
-            renewing = update(links).values(due_at=after(self.seconds)).where(_is_ours(given))
-            await self.database.transact(lambda connection: connection.execute(renewing))
+            is_ours = _is_ours(self._given(tasks))
+            await self.database.execute(update(links).values(due_at=after(self.seconds)).where(is_ours))
 
     async def release(self, tasks: Sequence[Task]) -> None:
         """Give these leases back unvisited where they are still ours."""
         if tasks:
-            given = self._given(tasks)
-            releasing = (
-                update(links)
-                .values(state=State.WANTED.value, due_at=now(), attempts=links.c.attempts - 1)
-                .where(_is_ours(given))
-            )
-            await self.database.transact(lambda connection: connection.execute(releasing))
+            releasing = update(links).values(state=State.WANTED.value, due_at=now(), attempts=links.c.attempts - 1)
+            await self.database.execute(releasing.where(_is_ours(self._given(tasks))))
 
     async def confirm(self, connection: Connection, tasks: Sequence[Task]) -> set[int]:
         """Lock these entries until the transaction ends; return the numbers of those whose lease is still ours."""

@@ -152,12 +152,8 @@ class Reconciliation:
             .join(given, given.c.key == links.c.key)
             .where(links.c.digest.is_not(None))
         )
-
-        async def work(connection: Connection) -> Mapping[str, str | None]:
-            rows = await connection.execute(query)
-            return {row.key: None if row.state == State.LEASED.value else row.digest for row in rows}
-
-        return await self.database.read(work)
+        rows = await self.database.fetch_all(query)
+        return {row.key: None if row.state == State.LEASED.value else row.digest for row in rows}
 
     async def leftovers(self, source: str, rows: LinkRows) -> Sequence[str]:
         """Return the former keys of held links whose files are not known to be removed.
@@ -190,7 +186,7 @@ class Reconciliation:
             .where(links.c.source == source, links.c.former_key.in_(select(given.c.key)))
             .values(former_key=null())
         )
-        await self.database.transact(lambda connection: connection.execute(forgetting))
+        await self.database.execute(forgetting)
 
     # --- rows
 

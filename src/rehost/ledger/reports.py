@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, case, exists, func, not_, or_, select
+from sqlalchemy import ColumnElement, Row, Select, and_, case, exists, false, func, not_, or_, select
 
-from rehost.db import Connection, Database, after, is_over, now, root_of, seconds_until
+from rehost.db import Database, after, is_over, now, root_of, seconds_until
 from rehost.ledger.history import End
 from rehost.ledger.leases import LONGEST_LEASE, is_due, is_place, pause_seconds
 from rehost.ledger.schema import REASONS, changes, decoys, hosts, links, origins, runs, visits, workers
@@ -270,27 +270,19 @@ class Queries:
             .limit(min(limit, MOST))
             .subquery()
         )
-        known = select(query, hosts.c.allowance, hosts.c.proven, hosts.c.evidence, pause_seconds())
-        rows = await self._all(
-            known.join_from(query, hosts, hosts.c.host == query.c.host, isouter=True).order_by(
-                query.c.present.desc(), query.c.host
+        known = (
+            select(
+                *(query.c[name] for name in ("host", "present", "held", "failed", "due")),
+                func.coalesce(hosts.c.allowance, 0),
+                func.coalesce(hosts.c.proven, false()),
+                pause_seconds(),
+                hosts.c.evidence,
+                query.c.next_due,
             )
+            .join_from(query, hosts, hosts.c.host == query.c.host, isouter=True)
+            .order_by(query.c.present.desc(), query.c.host)
         )
-        return [
-            HostReport(
-                row.host,
-                row.present,
-                row.held,
-                row.failed,
-                row.due,
-                row.allowance or 0,
-                bool(row.proven),
-                row.pause_seconds,
-                row.evidence,
-                row.next_due,
-            )
-            for row in rows
-        ]
+        return [HostReport(*row) for row in await self._all(known)]
 
     async def roots(self, source: str, limit: int = MOST) -> Sequence[RootReport]:
         """Return what the URLs of a source begin with, up to the path and as written; the most frequent first."""
@@ -324,7 +316,10 @@ class Queries:
 
     async def runs(self, source: str | None = None, limit: int = 20, before: int | None = None) -> Sequence[RunReport]:
         """Return the last runs, latest first; with `before`, those older than it (the next page)."""
-        return _runs_of(await self._all(_runs_query(source, min(limit, MOST), before)))
+        records: dict[int, list[Any]] = {}
+        for row in await self._all(_runs_query(source, min(limit, MOST), before)):
+            records.setdefault(row.number, []).append(row)
+        return [_run_report(parts) for parts in records.values()]
 
     async def links(self, which: LinkFilter, after: int = 0, limit: int = 100) -> Page:
         """Return links in the order in which they were taken in, starting after the entry `after`."""
@@ -374,10 +369,7 @@ class Queries:
         return [_visit(row) for row in await self._all(query)]
 
     async def _all(self, query: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:
-        async def work(connection: Connection) -> Sequence[Row[*tuple[Any, ...]]]:
-            return (await connection.execute(query)).all()
-
-        return await self.database.read(work, slow=True)
+        return await self.database.fetch_all(query, slow=True)
 
 
 def _by_reason(rows: Sequence[Row[*tuple[Any, ...]]]) -> Mapping[Reason, int]:
@@ -436,14 +428,6 @@ def _runs_query(source: str | None, limit: int, before: int | None) -> Select[*t
         .join(chosen, _number == chosen.c.run)
         .order_by(_number.desc(), runs.c.run)
     )
-
-
-def _runs_of(rows: Sequence[Row[*tuple[Any, ...]]]) -> list[RunReport]:
-    """Return the runs that these records make up, in their order."""
-    records: dict[int, list[Any]] = {}
-    for row in rows:
-        records.setdefault(row.number, []).append(row)
-    return [_run_report(parts) for parts in records.values()]
 
 
 def _run_report(parts: Sequence[Any]) -> RunReport:

@@ -268,14 +268,10 @@ class ResultWriter:
             .join(pairs, or_(links.c.entry == pairs.c.first, links.c.entry == pairs.c.last))
             .order_by(links.c.entry)
         )
-
-        async def work(connection: Connection) -> Mapping[tuple[str, str], Sequence[Link]]:
-            found: dict[tuple[str, str], list[Link]] = {}
-            for row in await connection.execute(query):
-                found.setdefault((row.host, row.digest), []).append(_link(row))
-            return found
-
-        return await self.database.read(work)
+        found: dict[tuple[str, str], list[Link]] = {}
+        for row in await self.database.fetch_all(query):
+            found.setdefault((row.host, row.digest), []).append(_link(row))
+        return found
 
     async def refuse_decoys(
         self,

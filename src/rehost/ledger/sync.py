@@ -17,7 +17,6 @@ from sqlalchemy import (
     FromClause,
     Integer,
     MetaData,
-    Row,
     Select,
     String,
     Table,
@@ -92,14 +91,8 @@ class CatalogueSync:
 
     async def take_in_row(self, source: str, row_key: str, rows: LinkRows) -> None:
         """Take in the links of one row, as `take_in` does for all; links that the row lacks are no longer present."""
-
-        async def read(connection: Connection) -> Sequence[Row[tuple[object, ...]]]:
-            return (await connection.execute(rows.select)).all()
-
-        found = [
-            [row._mapping[name] for name in _OFFERED]  # noqa: SLF001 - public by its documentation
-            for row in await rows.database.read(read, error=CatalogueError)
-        ]
+        offered = await rows.database.fetch_all(rows.select, error=CatalogueError)
+        found = [[getattr(row, name) for name in _OFFERED] for row in offered]
         await self.database.transact(lambda connection: self._take_in_row(connection, source, row_key, found))
 
     async def _take_in(self, connection: Connection, source: str, rows: LinkRows) -> SyncResult:
