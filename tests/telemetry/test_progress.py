@@ -15,7 +15,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_the_bar_shows_count_percent_bytes_and_failures():
+async def test_the_bar_shows_count_percent_bytes_and_failures():
     stream = Terminal()
 
     with progress(stream, FakeClock(), quiet=False) as show:
@@ -32,7 +32,7 @@ def test_the_bar_shows_count_percent_bytes_and_failures():
     assert "pictures/s" in last
 
 
-def test_a_pipe_gets_a_line_every_ten_seconds():
+async def test_a_pipe_gets_a_line_every_ten_seconds():
     stream, clock = io.StringIO(), FakeClock()
 
     with progress(stream, clock, quiet=False) as show:
@@ -47,7 +47,7 @@ def test_a_pipe_gets_a_line_every_ten_seconds():
     ]
 
 
-def test_links_visited_twice_never_make_more_than_100_percent():
+async def test_links_visited_twice_never_make_more_than_100_percent():
     bar, lines = Terminal(), io.StringIO()
 
     for stream in (bar, lines):
@@ -64,7 +64,7 @@ def test_links_visited_twice_never_make_more_than_100_percent():
     assert lines.getvalue().startswith("100% 3/3, ")
 
 
-def test_links_deferred_with_their_host_count_as_failed():
+async def test_links_deferred_with_their_host_count_as_failed():
     bar, lines = Terminal(), io.StringIO()
     given_up = HostDeferred("dead.example", 7, Reason.UNREACHABLE, "3 failures in a row", 60.0)
 
@@ -106,7 +106,7 @@ async def test_the_display_is_redrawn_while_nothing_is_visited(monkeypatch):
     assert lines.getvalue() == "0% 0/2, 0.0 pictures/s, 0 B, 0 failed, ? left\n"
 
 
-def test_a_pause_is_printed_without_control_characters():
+async def test_a_pause_is_printed_without_control_characters():
     stream = io.StringIO()
 
     with progress(stream, FakeClock(), quiet=False) as show:
@@ -115,7 +115,7 @@ def test_a_pause_is_printed_without_control_characters():
     assert stream.getvalue() == "Pausing requests to oss.adquan.com for 1 min 1 s: 429 \\x1b[31m\n"
 
 
-def test_nothing_due_shows_no_bar():
+async def test_nothing_due_shows_no_bar():
     stream = Terminal()
 
     with progress(stream, FakeClock(), quiet=False) as show:
@@ -124,7 +124,7 @@ def test_nothing_due_shows_no_bar():
     assert stream.getvalue() == ""
 
 
-def test_quiet_shows_nothing():
+async def test_quiet_shows_nothing():
     stream = Terminal()
 
     with progress(stream, FakeClock(), quiet=True) as show:

@@ -8,7 +8,7 @@ import gc
 import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,20 +23,17 @@ KEPT_BYTES = 32 << 20
 
 def run_loop(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end and return its result."""
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    with suppress(ImportError):
+        import uvloop  # only CPython has it
+
+        loop_factory = uvloop.new_event_loop
     _keep_freed_memory()
     try:
-        return _run(work)
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(work)
     finally:
         gc.freeze()  # or the interpreter searches all loaded objects for garbage when it exits: a tenth of a second
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    try:
-        import uvloop  # only CPython has it
-    except ImportError:
-        return asyncio.run(work)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work)
 
 
 def _keep_freed_memory() -> None:

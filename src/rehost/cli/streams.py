@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -42,27 +42,23 @@ class TolerantStream(io.TextIOBase):
 
     def write(self, text: str, /) -> int:
         """Write a text, or drop it."""
-        if self._stream is not None:
-            try:
-                self._stream.write(text)
-            except self._tolerated as error:
-                self._discard_buffer(error)
+        self._tolerate(lambda stream: stream.write(text))
         return len(text)
 
     def flush(self) -> None:
         """Write what is buffered, or drop it."""
-        if self._stream is not None:
-            try:
-                self._stream.flush()
-            except self._tolerated as error:
-                self._discard_buffer(error)
+        self._tolerate(lambda stream: stream.flush())
 
-    def _discard_buffer(self, error: OSError) -> None:
-        """Point a broken pipe at /dev/null, because Python flushes the stream once more when it exits."""
-        if isinstance(error, BrokenPipeError) and self._stream is not None:
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, self._stream.fileno())
-            os.close(null)
+    def _tolerate(self, use: Callable[[TextIO], object]) -> None:
+        if self._stream is None:
+            return
+        try:
+            use(self._stream)
+        except self._tolerated as error:
+            if isinstance(error, BrokenPipeError):  # to /dev/null, because Python flushes once more when it exits
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, self._stream.fileno())
+                os.close(null)
 
 
 @contextmanager

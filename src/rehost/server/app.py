@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -27,14 +27,6 @@ class NotFound:
             await decline(scope, receive, send)
 
 
-class Closable(Protocol):
-    """A part of the server that has resources to close: the page, the single pictures."""
-
-    async def close(self) -> None:
-        """Finish what is in flight, then release the resources."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Site:
     """Routes requests: copies below `prefix`, single pictures below IMAGES if there are any, all else to `rest`."""
@@ -43,7 +35,7 @@ class Site:
     prefix: str
     rest: Application = NotFound()
     images: Application | None = None
-    closing: tuple[Closable, ...] = ()  # closed in this order when the server shuts down
+    closing: tuple[Callable[[], Awaitable[None]], ...] = ()  # awaited in this order when the server shuts down
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request, or the server's lifespan events."""
@@ -59,8 +51,8 @@ class Site:
         await self.rest(scope, receive, send)
 
     async def _close(self) -> None:
-        for each in self.closing:
-            await each.close()
+        for close in self.closing:
+            await close()
 
 
 def mount(application: Application, path: str) -> Application:

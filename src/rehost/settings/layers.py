@@ -1,13 +1,13 @@
 """The places of settings, by falling priority: flags, environment, `.env`, rehost.toml.
 
-Each place becomes a Layer of texts with their positions. This module checks the syntax of the files, not the values.
+Each place becomes a Layer: texts with their positions. This module checks the syntax of the files, not the values.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,11 +32,7 @@ class Given:
     where: str
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """All settings given in one place."""
-
-    values: Mapping[str, Given]
+Layer = Mapping[str, Given]  # by name of the setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +45,14 @@ class TomlFile:
     sources: Mapping[str, Table] = field(default_factory=dict)
     origins: Mapping[str, Table] = field(default_factory=dict)
 
-    def where(self, key: str, section: str = "") -> str:
+    def where(self, key: str, section: str) -> str:
         """Return `file:line` of a key, found by searching the text because tomllib reports no lines."""
         return f"{self.path}:{_toml_line(self.text, section, key)}"
 
 
 def read_environment(environ: Mapping[str, str]) -> Layer:
     """Return the layer of the environment."""
-    return Layer({name: Given(text.strip(), "the environment") for name, text in environ.items()})
+    return {name: Given(text.strip(), "the environment") for name, text in environ.items()}
 
 
 def read_dotenv(path: Path) -> Layer:
@@ -69,7 +65,12 @@ def read_dotenv(path: Path) -> Layer:
     encoding = "utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig"
     # Comments may be in any encoding: bytes that are not UTF-8 invalidate only the setting that contains them.
     text = data.decode(encoding, "surrogateescape" if encoding == "utf-8-sig" else "replace")
-    return Layer(dict(_assignments(text.replace("\r\n", "\n").replace("\r", "\n"), path)))
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    layer = {}
+    for found in _ASSIGNMENT.finditer(text):
+        line = text.count("\n", 0, found.start("name")) + 1
+        layer[found["name"]] = Given(_value(found), f"{path}:{line}")
+    return layer
 
 
 def read_toml(path: Path) -> TomlFile:
@@ -88,7 +89,7 @@ def read_toml(path: Path) -> TomlFile:
         for name, value in document.items()
         if (words := plain_text(value)) is not None
     }
-    return TomlFile(Layer(plain), path, text, _tables(document, "source", path), _tables(document, "origin", path))
+    return TomlFile(plain, path, text, _tables(document, "source", path), _tables(document, "origin", path))
 
 
 def _read(path: Path) -> bytes:
@@ -98,12 +99,6 @@ def _read(path: Path) -> bytes:
         return b""
     except OSError as error:
         raise SettingsError(f"{path} cannot be read ({error.strerror}): make it a readable file.") from error
-
-
-def _assignments(text: str, path: Path) -> Iterator[tuple[str, Given]]:
-    for found in _ASSIGNMENT.finditer(text):
-        line = text.count("\n", 0, found.start("name")) + 1
-        yield found["name"], Given(_value(found), f"{path}:{line}")
 
 
 def _value(found: re.Match[str]) -> str:

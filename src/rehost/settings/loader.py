@@ -13,7 +13,7 @@ from rehost.model import Source
 from rehost.settings.database_url import UrlError, normal_url, parts_url
 from rehost.settings.fields import DatabaseParts, Setting, Settings, settings_of
 from rehost.settings.layers import Given, Layer, TomlFile, read_dotenv, read_environment, read_toml
-from rehost.settings.sections import OriginOverride, SectionError, Table, parse_origin, parse_source
+from rehost.settings.sections import SectionError, Table, parse_origin, parse_source
 
 T = TypeVar("T")
 
@@ -33,18 +33,19 @@ def load(base: Path, environ: Mapping[str, str], flags: Mapping[str, object]) ->
     """
     base = base.absolute()
     toml = read_toml(base / "rehost.toml")
-    reader = _Reader((_flag_layer(flags), read_environment(environ), read_dotenv(base / ".env"), toml.layer))
+    reader = _Reader(base, (_flag_layer(flags), read_environment(environ), read_dotenv(base / ".env"), toml.layer))
     parts = reader.parse(DatabaseParts)
     values = reader.parse(Settings)
-    database = _database_url(reader, parts, base)
+    database = _database_url(reader, parts)
+    contact = f" ({values['contact']})" if values["contact"] else ""
     settings = Settings(
         **values
         | {
             "database_url": database,
-            "ledger_url": reader.convert("REHOST_LEDGER_URL", lambda text: normal_url(text, base)) or database,
+            "ledger_url": reader.url("REHOST_LEDGER_URL") or database,
             "storage_dir": base / values["storage_dir"],
-            "user_agent": values["user_agent"] or _user_agent(values["contact"]),
-            "origins": _origins(toml, reader.errors),
+            "user_agent": values["user_agent"] or f"rehost/{__version__}{contact}",
+            "origins": tuple(_sections(toml, "origin", toml.origins, parse_origin, reader.errors)),
             "sources": _sources(toml, reader.errors) or (Source(),),
         }
     )
@@ -57,6 +58,7 @@ def load(base: Path, environ: Mapping[str, str], flags: Mapping[str, object]) ->
 class _Reader:
     """The layers by falling priority, and the errors found so far."""
 
+    base: Path
     layers: Sequence[Layer]
     errors: list[str] = field(default_factory=list)
 
@@ -67,18 +69,18 @@ class _Reader:
     def given(self, name: str, *, blank: bool = False) -> tuple[int, Given] | None:
         """Return the text of a setting with the highest priority, and its rank; empty texts count only if `blank`."""
         for rank, layer in enumerate(self.layers):
-            found = layer.values.get(name)
+            found = layer.get(name)
             if found is not None and (found.text or blank):
                 return rank, found
         return None
 
-    def convert(self, name: str, parse: Callable[[str], str]) -> str:
-        """Return a URL setting in its normal form, or an empty string if it is not given or not valid."""
+    def url(self, name: str) -> str:
+        """Return a database's URL in its normal form, or an empty string if it is not given or not valid."""
         found = self.given(name)
         if found is None:
             return ""
         try:
-            return parse(found[1].text)
+            return normal_url(found[1].text, self.base)
         except UrlError as error:
             self.add_error(name, "(not shown)", found[1].where, error.expected)
             return ""
@@ -110,30 +112,20 @@ def _shown(value: object) -> str:
 def _flag_layer(flags: Mapping[str, object]) -> Layer:
     """Return the layer of the command line, whose keys are fields of Settings."""
     known = {setting.attribute: setting for setting in settings_of(Settings)}
-    return Layer(
-        {
-            known[name].name: Given(str(value), f"--{known[name].flag}")
-            for name, value in flags.items()
-            if value is not None
-        }
-    )
+    return {
+        known[name].name: Given(str(value), f"--{known[name].flag}")
+        for name, value in flags.items()
+        if value is not None
+    }
 
 
-def _database_url(reader: _Reader, parts: Mapping[str, Any], base: Path) -> str:
+def _database_url(reader: _Reader, parts: Mapping[str, Any]) -> str:
     """Return DATABASE_URL, or the URL made from DB_* if one of those has a higher priority."""
     url = reader.given("DATABASE_URL")
     ranks = [found[0] for setting in settings_of(DatabaseParts) if (found := reader.given(setting.name))]
     if url is not None and url[0] <= min(ranks, default=len(reader.layers)):
-        return reader.convert("DATABASE_URL", lambda text: normal_url(text, base))
+        return reader.url("DATABASE_URL")
     return parts_url(DatabaseParts(**parts))
-
-
-def _user_agent(contact: str) -> str:
-    return f"rehost/{__version__} ({contact})" if contact else f"rehost/{__version__}"
-
-
-def _origins(toml: TomlFile, errors: list[str]) -> tuple[OriginOverride, ...]:
-    return tuple(_sections(toml, "origin", toml.origins, parse_origin, errors))
 
 
 def _sources(toml: TomlFile, errors: list[str]) -> tuple[Source, ...]:
@@ -149,11 +141,7 @@ def _sources(toml: TomlFile, errors: list[str]) -> tuple[Source, ...]:
 
 
 def _sections(
-    toml: TomlFile,
-    kind: str,
-    tables: Mapping[str, Table],
-    parse: Callable[[str, Table], T],
-    errors: list[str],
+    toml: TomlFile, kind: str, tables: Mapping[str, Table], parse: Callable[[str, Table], T], errors: list[str]
 ) -> list[T]:
     """Return the valid sections of one kind, and record errors in the others."""
     parsed = []

@@ -14,7 +14,6 @@ T = TypeVar("T")
 
 Table = Mapping[str, object]
 
-_NAME = Kind(str, "letters, digits, - and _")
 _PATTERN_TEXT = re.compile(r"[^\s/]+|https?://[^\s/]+")
 _FIELD = re.compile(r"\{([^{}]*)\}")
 
@@ -56,7 +55,7 @@ def parse_source(name: str, table: Table) -> Source:
         SectionError: a key is missing, unknown or not valid.
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise SectionError("", name, _NAME.expected)
+        raise SectionError("", name, "letters, digits, - and _")
     _only(table, "table", "key", "link", "page", "local", "path", "title")
     given = {column: _needed(table, column) for column in ("table", "key", "link", "local")}
     path = _optional(table, "path", WORD) or f"{{key}}/{given['link']}"

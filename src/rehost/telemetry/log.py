@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -12,8 +12,18 @@ from typing import TextIO
 from tqdm import tqdm
 
 from rehost.errors import SettingsError
-from rehost.events import Event, HostDeferred, OriginChanged, OriginLearned, OriginPaused, Planned, RunEnded, Visited
-from rehost.model import Deferred, Outcome, Reason, Refused, Stored, Unchanged
+from rehost.events import (
+    Event,
+    HostDeferred,
+    Listener,
+    OriginChanged,
+    OriginLearned,
+    OriginPaused,
+    Planned,
+    RunEnded,
+    Visited,
+)
+from rehost.model import Deferred, Reason, Refused, Stored, Unchanged
 from rehost.telemetry.format import field
 
 FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s"
@@ -26,7 +36,8 @@ def log_event(event: Event) -> None:
     """Write the log line of an event, if it has one; a listener."""
     match event:
         case Visited():
-            level = logging.ERROR if _reason(event.outcome) is Reason.BUG else logging.INFO
+            is_bug = isinstance(event.outcome, Deferred | Refused) and event.outcome.reason is Reason.BUG
+            level = logging.ERROR if is_bug else logging.INFO
             if _log.isEnabledFor(level):
                 _log.log(level, "%s", visit_line(event))
         case OriginLearned() | OriginChanged():
@@ -55,7 +66,7 @@ def visit_line(event: Visited) -> str:
     link = event.outcome.task.link
     fields: dict[str, str | int] = {
         "row": f"{link.row_key}#{link.position}" if link.position else link.row_key,
-        "origin": _without_scheme(event.origin),
+        "origin": event.origin.rpartition("://")[2],
         "bytes": event.size,
         "ms": round(event.seconds * 1000),
         "attempt": event.attempts,
@@ -82,7 +93,10 @@ def logging_to(stream: TextIO, file: Path | None, *, verbose: bool) -> Iterator[
     handlers: list[logging.Handler] = [_StreamHandler(stream)]
     handlers[0].setLevel(logging.INFO if verbose else logging.WARNING)
     if file is not None:
-        handlers.append(_open(file))
+        try:
+            handlers.append(logging.FileHandler(file, encoding="utf-8"))
+        except OSError as error:
+            raise SettingsError(f"The log file {file} cannot be written ({error.strerror}): choose another.") from error
     formatter = logging.Formatter(FORMAT, DATE_FORMAT)
     formatter.converter = time.gmtime
     before = logger.level, logger.propagate
@@ -101,7 +115,7 @@ def logging_to(stream: TextIO, file: Path | None, *, verbose: bool) -> Iterator[
             handler.close()
 
 
-def together(*listeners: Callable[[Event], None]) -> Callable[[Event], None]:
+def together(*listeners: Listener) -> Listener:
     """Return one listener that calls all of these."""
 
     def listen(event: Event) -> None:
@@ -123,21 +137,6 @@ class _StreamHandler(logging.Handler):
             tqdm.write(self.format(record), file=self._stream)
         except (OSError, ValueError):  # closed stream or broken pipe: a log line never stops a run
             self.handleError(record)
-
-
-def _open(file: Path) -> logging.Handler:
-    try:
-        return logging.FileHandler(file, encoding="utf-8")
-    except OSError as error:
-        raise SettingsError(f"The log file {file} cannot be written ({error.strerror}): choose another.") from error
-
-
-def _reason(outcome: Outcome) -> Reason | None:
-    return outcome.reason if isinstance(outcome, Deferred | Refused) else None
-
-
-def _without_scheme(origin: str) -> str:
-    return origin.rpartition("://")[2]
 
 
 def _log_fields(word: str, **values: str | int) -> None:

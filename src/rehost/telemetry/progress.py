@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -136,34 +136,20 @@ def pause_line(event: OriginPaused) -> str:
 
 @contextmanager
 def progress(stream: TextIO, clock: Clock, *, quiet: bool) -> Iterator[Listener]:
-    """Yield a listener that shows the progress of a run in the way that suits the stream."""
+    """Yield a listener that shows the progress of a run as suits the stream; needs a running event loop."""
     if quiet:
         yield lambda _event: None
         return
     display = Bar(stream) if stream.isatty() else Lines(stream, clock)
-    try:
-        with _ticking(display.tick):
-            yield display
-    finally:
-        display.close()
-
-
-@contextmanager
-def _ticking(tick: Callable[[], None]) -> Iterator[None]:
-    """Call `tick` every second while the block runs, if it runs in an event loop."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        yield
-        return
 
     async def tick_regularly() -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            tick()
+            display.tick()
 
-    ticking = loop.create_task(tick_regularly())
+    ticking = asyncio.create_task(tick_regularly())
     try:
-        yield
+        yield display
     finally:
         ticking.cancel()
+        display.close()

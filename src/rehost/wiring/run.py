@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import SystemRandom
+from typing import TypeVar
 
 from rehost import process_identity as identity
 from rehost.attempt import ImageFetcher
@@ -37,6 +38,8 @@ from rehost.settings import OriginOverride, Settings
 from rehost.store.layout import Layout
 from rehost.store.local import LocalStore
 from rehost.wiring.databases import open_databases, source_of, worker
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -103,8 +106,8 @@ async def open_parts(
             concurrency=limits.requests,
             patience_seconds=limits.patience_seconds,
         )
-        client = await stack.enter_async_context(_client(settings, clock, limits.requests, scheduler))
-        verifier = await stack.enter_async_context(_inspector(settings, clock))
+        client = await stack.enter_async_context(_fetcher(settings, clock, limits.requests, scheduler))
+        verifier = await stack.enter_async_context(_verifier(settings, clock))
         fetcher = ImageFetcher(client, verifier, store, scheduler, clock, random, settings.attempts)
         learner = Learner(origins, _referers(settings), fetcher, scheduler, random, clock, listen)
         parts = []
@@ -136,24 +139,22 @@ def _referers(settings: Settings) -> Referers:
 
 def _policies(settings: Settings) -> FirstMatch[HostPolicy]:
     general = HostPolicy(settings.min_delay_seconds, settings.daily_budget or None)
-    special = [
-        (
-            OriginPattern(each.pattern),
-            HostPolicy(
-                general.min_delay_seconds if each.min_delay_seconds is None else each.min_delay_seconds,
-                general.daily_budget if each.daily_budget is None else each.daily_budget or None,
-            ),
-        )
-        for each in settings.origins
-    ]
-    return FirstMatch(special, general)
+    return _by_origin(
+        settings,
+        lambda each: HostPolicy(
+            general.min_delay_seconds if each.min_delay_seconds is None else each.min_delay_seconds,
+            general.daily_budget if each.daily_budget is None else each.daily_budget or None,
+        ),
+        general,
+    )
 
 
-def _headers(settings: Settings) -> FirstMatch[Mapping[str, str]]:
-    return FirstMatch([(OriginPattern(each.pattern), _fields(each)) for each in settings.origins], {})
+def _by_origin(settings: Settings, value_of: Callable[[OriginOverride], T], general: T) -> FirstMatch[T]:
+    """Return the values of the overrides by the origins that they are for, and the general value for all others."""
+    return FirstMatch([(OriginPattern(each.pattern), value_of(each)) for each in settings.origins], general)
 
 
-def _fields(override: OriginOverride) -> dict[str, str]:
+def _headers(override: OriginOverride) -> Mapping[str, str]:
     fields = dict(override.headers)
     if override.user_agent is not None:
         fields["User-Agent"] = override.user_agent
@@ -162,15 +163,9 @@ def _fields(override: OriginOverride) -> dict[str, str]:
     return fields
 
 
-def _robots(settings: Settings) -> FirstMatch[bool]:
-    special = [
-        (OriginPattern(each.pattern), settings.robots if each.robots is None else each.robots)
-        for each in settings.origins
-    ]
-    return FirstMatch(special, settings.robots)
-
-
-def _client(settings: Settings, clock: Clock, requests: int, scheduler: RequestScheduler) -> Fetcher:
+def _fetcher(settings: Settings, clock: Clock, requests: int, scheduler: RequestScheduler) -> Fetcher:
+    headers: Mapping[str, str] = {}
+    robots = _by_origin(settings, lambda each: settings.robots if each.robots is None else each.robots, settings.robots)
     return Fetcher(
         AddressPolicy(settings.allow_networks),
         clock=clock,
@@ -181,13 +176,13 @@ def _client(settings: Settings, clock: Clock, requests: int, scheduler: RequestS
         concurrency=requests,
         connect_to=settings.connect_to,
         proxies=proxies_of(os.environ),
-        headers_for=_headers(settings).of_origin,
-        obeys_robots=_robots(settings).of_origin,
+        headers_for=_by_origin(settings, _headers, headers).of_origin,
+        obeys_robots=robots.of_origin,
         scheduler=scheduler,
     )
 
 
-def _inspector(settings: Settings, clock: Clock) -> ImageVerifier:
+def _verifier(settings: Settings, clock: Clock) -> ImageVerifier:
     return ImageVerifier(
         verify="structure" if settings.verify == "structure" else "decode",
         max_pixels=settings.max_pixels,

@@ -48,7 +48,7 @@ def build_server(settings: Settings, at: str = "") -> Application:
     """Return the application of `rehost serve`: the copies where their URLs say, the page and the API below `at`."""
     page = site(settings)
     single = read_through(settings) if settings.read_through else None
-    closing = (page,) if single is None else (single, page)
+    closing = (page.close,) if single is None else (single.close, page.close)
     return Site(files(settings), settings.static_url_prefix, mount(page, at), single, closing)
 
 
@@ -65,7 +65,8 @@ def site(settings: Settings) -> Dashboard:
         partial(disk_space, settings.storage_dir),
         tuple(each.name for each in settings.sources),
     )
-    requests = settings.concurrency - _requests_on_demand(settings)
+    # Half of the server's concurrent requests are for single pictures, if it fetches any (invariant 8).
+    requests = settings.concurrency - (settings.concurrency // 2 if settings.read_through else 0)
     copies = files(settings)
     return Dashboard(
         api,
@@ -96,14 +97,6 @@ def read_through(settings: Settings) -> ReadThrough:
         Lazy(lambda: _open_on_demand(settings, listen=log_event)),
         wait_seconds=settings.timeout_seconds,
     )
-
-
-def _requests_on_demand(settings: Settings) -> int:
-    """Return how many of the server's concurrent requests single pictures may use: half of them, if there are any.
-
-    The rest is for a run that is started from the page (invariant 8).
-    """
-    return settings.concurrency // 2 if settings.read_through else 0
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,10 @@ from rehost.cli.output.tables import Style
 from rehost.cli.run_command import start
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from rehost.demo.cases import Result
     from rehost.demo.demonstration import Demonstration, Difference
-    from rehost.demo.origins import Shown
     from rehost.settings import Settings
 
 EPILOG = """\b
@@ -74,9 +74,12 @@ def demo(*, once: bool, port: int, folder: Path) -> int:
 
 def _perform(demonstration: Demonstration, settings: Settings, port: int, *, once: bool) -> int:
     """Check the originals, run, compare and serve the page; return the exit status."""
+    from rehost.demo.origins import Shown
+
     log_file = demonstration.folder / "demo.log"
     direct = demonstration.shown_directly(f"http://localhost:{port}/")
-    shown, placeholders, broken = _counts(direct)
+    counts = Counter(direct.values())
+    shown, placeholders, broken = counts[Shown.PICTURE], counts[Shown.PLACEHOLDER], counts[Shown.BROKEN]
     click.echo(
         f"Linked directly, {shown} of {len(direct)} pictures would show; "
         f"{broken} are broken, {placeholders} show a placeholder instead.\n"
@@ -95,14 +98,6 @@ def _perform(demonstration: Demonstration, settings: Settings, port: int, *, onc
         site = DemoSite(page, demonstration.origins, build_site(settings, at="/rehost"))
         run_loop(serve_application(site, HOST, port, log_file))
     return DIFFERENT if differences else 0
-
-
-def _counts(direct: Mapping[int, Shown]) -> tuple[int, int, int]:
-    """Return how many links show the picture, a placeholder, and nothing."""
-    from rehost.demo.origins import Shown
-
-    shown = [*direct.values()]
-    return shown.count(Shown.PICTURE), shown.count(Shown.PLACEHOLDER), shown.count(Shown.BROKEN)
 
 
 async def _read(settings: Settings) -> tuple[dict[int, Result], dict[str, str]]:

@@ -46,7 +46,8 @@ def serve(
     It serves complete copies only, with a Content-Type taken from the bytes, ETag, ranges, and headers that keep
     browsers from treating a copy as anything but a picture.
     """
-    run_loop(_serve_copies(read_settings(base, settings_given), log_file))
+    settings = read_settings(base, settings_given)
+    run_loop(serve_application(build_site(settings), settings.api_host, settings.api_port, log_file))
     return 0
 
 
@@ -61,10 +62,6 @@ def build_site(settings: Settings, at: str = "") -> Application:
     except ModuleNotFoundError as error:
         raise SettingsError(f"Serving needs {error.name}: pip install 'rehost[server]'.") from error
     return build_server(settings, at)
-
-
-async def _serve_copies(settings: Settings, log_file: Path | None) -> None:
-    await serve_application(build_site(settings), settings.api_host, settings.api_port, log_file)
 
 
 async def serve_application(application: Application, host: str, port: int, log_file: Path | None) -> None:

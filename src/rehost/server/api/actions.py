@@ -1,11 +1,11 @@
-"""The API's actions, for those who have the operator's token: retry, pause, resume, and start a run."""
+"""The API's actions, which need the operator's token: retry, pause, resume, and start a run."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
@@ -112,35 +112,23 @@ class Actions:
 
 
 def token_check(token: str) -> Callable[[Request], Awaitable[None]]:
-    """Return a dependency that lets only requests act that show the token and do not come from another site."""
-
-    async def check(request: Request) -> None:
-        refusal = refuse(request.headers, token)
-        if refusal is not None:
-            status, sentence = refusal
-            raise HTTPException(status, sentence, {"www-authenticate": "Bearer"} if status == 401 else None)  # noqa: PLR2004 - RFC 6750, section 3
-
-    return check
-
-
-def refuse(headers: Mapping[str, str], token: str) -> tuple[int, str] | None:
-    """Return status and sentence with which to refuse an action, or None if it is allowed.
+    """Return a dependency that refuses requests without the operator's token, or all if the token is empty.
 
     The token travels in a header that no other site can make a browser send; the checks of origin are a second defence.
-
-    Args:
-        headers: request headers, names in lower case.
-        token: the operator's; empty if there is none.
     """
-    if not token:
-        return 403, "This server is read-only: REHOST_TOKEN is not set, so no one can act through it."
-    another_site = 403, "Only rehost's own page or a program may act, not another web site."
-    if headers.get("sec-fetch-site", "none") not in {"same-origin", "none"}:  # Fetch Metadata, section 2.4
-        return another_site
-    origin = headers.get("origin")
-    if origin is not None and origin.partition("://")[2] != headers.get("host"):
-        return another_site
-    scheme, _, given = headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
-        return 401, "Send the token: Authorization: Bearer REHOST_TOKEN."
-    return None
+
+    async def check(request: Request) -> None:
+        headers = request.headers
+        if not token:
+            raise HTTPException(403, "This server is read-only: REHOST_TOKEN is not set, so no one can act through it.")
+        origin = headers.get("origin")
+        is_foreign = origin is not None and origin.partition("://")[2] != headers.get("host")
+        # Fetch Metadata, section 2.4
+        if is_foreign or headers.get("sec-fetch-site", "none") not in {"same-origin", "none"}:
+            raise HTTPException(403, "Only rehost's own page or a program may act, not another web site.")
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
+            required = {"www-authenticate": "Bearer"}  # RFC 6750, section 3
+            raise HTTPException(401, "Send the token: Authorization: Bearer REHOST_TOKEN.", required)
+
+    return check

@@ -27,7 +27,7 @@ MAX_STREAMS = 100
 MAX_STREAM_SECONDS = 5.0  # a server that stops waits for its last response; browsers reconnect by themselves
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Beat:
     """One measurement."""
 
@@ -37,9 +37,9 @@ class Beat:
     held: int
     settled: int  # links that are neither due nor leased
     size: int
-    rate: float  # links settled per second
-    speed: float  # bytes added per second
-    seconds_left: float | None
+    rate: float = 0.0  # links settled per second
+    speed: float = 0.0  # bytes added per second
+    seconds_left: float | None = None
     states: Mapping[State, int]
     next_due_seconds: float | None
 
@@ -114,18 +114,14 @@ class Live:
                 return course.beats[-1]
             queries = (await self._api.resources.get()).queries
             report = await queries.source_report(source)
-            is_running = any(run.is_alive for run in await queries.runs(source, 10))
             present = sum(report.states.values())
             beat = Beat(
                 at=self._clock.now().timestamp(),
-                is_running=is_running,
+                is_running=any(run.is_alive for run in await queries.runs(source, 10)),
                 present=present,
                 held=report.states[State.HELD],
                 settled=present - report.due - report.leased,
                 size=report.size,
-                rate=0.0,
-                speed=0.0,
-                seconds_left=None,
                 states=report.states,
                 next_due_seconds=report.next_due_seconds,
             )

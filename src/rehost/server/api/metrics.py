@@ -15,22 +15,6 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
-class Gauge:
-    """One metric with its samples."""
-
-    name: str
-    about: str
-    samples: Sequence[tuple[str, float]]  # labels in their written form, value
-
-    def lines(self) -> Iterable[str]:
-        """Yield the metric's lines."""
-        yield f"# HELP {self.name} {self.about}"
-        yield f"# TYPE {self.name} gauge"
-        for labels, value in self.samples:
-            yield f"{self.name}{{{labels}}} {value:.17g}" if labels else f"{self.name} {value:.17g}"
-
-
-@dataclass(frozen=True, slots=True)
 class Metrics:
     """Answers Prometheus."""
 
@@ -38,42 +22,48 @@ class Metrics:
 
     async def respond(self) -> Response:
         """Return all metrics."""
-        text = "".join(f"{line}\n" for gauge in await self._gauges() for line in gauge.lines())
-        return Response(text, headers={"cache-control": "no-store"}, media_type=MEDIA_TYPE)
+        return Response("".join(await self._gauges()), headers={"cache-control": "no-store"}, media_type=MEDIA_TYPE)
 
-    async def _gauges(self) -> Sequence[Gauge]:
+    async def _gauges(self) -> Sequence[str]:
         queries = (await self.api.resources.get()).queries
         reports = [await queries.source_report(source) for source in await self.api.all_sources()]
         working = sum(run.working for run in await queries.runs(limit=100))
         disk = self.api.disk(sum(each.states[State.HELD] for each in reports))
         return [
-            Gauge("rehost_links", "Links of the catalogue, by state.", list(_states(reports))),
-            Gauge("rehost_failed_links", "Deferred and refused links, by reason.", list(_reasons(reports))),
-            _by_source("rehost_due_links", "Links that are due.", [(each.source, each.due) for each in reports]),
-            _by_source(
-                "rehost_held_bytes", "Bytes of all held copies.", [(each.source, each.size) for each in reports]
-            ),
-            Gauge("rehost_running", "Worker processes of runs in progress.", [("", working)]),
-            Gauge("rehost_disk_free_bytes", "Free bytes of the store's file system.", [("", disk.free)]),
-            Gauge("rehost_disk_bytes", "Size of the store's file system in bytes.", [("", disk.total)]),
+            _gauge("rehost_links", "Links of the catalogue, by state.", _states(reports)),
+            _gauge("rehost_failed_links", "Deferred and refused links, by reason.", _reasons(reports)),
+            _gauge("rehost_due_links", "Links that are due.", ((_source(each), each.due) for each in reports)),
+            _gauge("rehost_held_bytes", "Bytes of all held copies.", ((_source(each), each.size) for each in reports)),
+            _gauge("rehost_running", "Worker processes of runs in progress.", [("", working)]),
+            _gauge("rehost_disk_free_bytes", "Free bytes of the store's file system.", [("", disk.free)]),
+            _gauge("rehost_disk_bytes", "Size of the store's file system in bytes.", [("", disk.total)]),
         ]
 
 
-def _by_source(name: str, about: str, values: Iterable[tuple[str, float]]) -> Gauge:
-    return Gauge(name, about, [(f'source="{_escape(source)}"', value) for source, value in values])
+def _gauge(name: str, about: str, samples: Iterable[tuple[str, float]]) -> str:
+    """Return the lines of one metric.
+
+    Args:
+        name: of the metric.
+        about: its help text.
+        samples: labels in their written form, and values.
+    """
+    lines = [f"{name}{{{labels}}} {value:.17g}" if labels else f"{name} {value:.17g}" for labels, value in samples]
+    return "".join(f"{line}\n" for line in (f"# HELP {name} {about}", f"# TYPE {name} gauge", *lines))
 
 
 def _states(reports: Iterable[SourceReport]) -> Iterable[tuple[str, float]]:
     for each in reports:
         for state, number in each.states.items():
-            yield f'source="{_escape(each.source)}",state="{state.value}"', number
+            yield f'{_source(each)},state="{state.value}"', number
 
 
 def _reasons(reports: Iterable[SourceReport]) -> Iterable[tuple[str, float]]:
     for each in reports:
         for reason, number in each.reasons.items():
-            yield f'source="{_escape(each.source)}",reason="{reason.value}"', number
+            yield f'{_source(each)},reason="{reason.value}"', number
 
 
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+def _source(report: SourceReport) -> str:
+    name = report.source.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'source="{name}"'
