@@ -9,7 +9,7 @@ def test_there_are_200_cases_and_they_are_always_the_same():
     assert make_cases() == make_cases()
 
 
-def test_every_manner_has_a_host_with_make_cases():
+def test_every_behaviour_has_a_host_with_links():
     links = Counter(case.host.behaviour for case in make_cases() if case.host is not None)
 
     assert set(links) == set(Behaviour)

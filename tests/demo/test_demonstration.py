@@ -14,12 +14,12 @@ def demonstration(tmp_path, pictures, origins, all_cases):
     """A demonstration with drawn pictures, right after a run with the expected results."""
     folder = tmp_path / "demo"
     folder.mkdir()
-    shown = Demonstration(folder, all_cases, pictures, origins)
+    subject = Demonstration(folder, all_cases, pictures, origins)
     create_table(folder / DATABASE, all_cases)
     for case in all_cases:
         if case.expected == HELD:
-            hold(shown, case, pictures.path(case).read_bytes())
-    return shown
+            hold(subject, case, pictures.path(case).read_bytes())
+    return subject
 
 
 def hold(demonstration, case, content):
@@ -156,5 +156,5 @@ def test_copies_are_compared_with_the_bytes_that_the_host_sends(all_cases, pictu
 
 
 @pytest.mark.parametrize("token", ["", "a-long-token"])
-def test_whoever_has_a_token_may_act_in_it(demonstration, token):
+def test_dashboard_of_the_demonstration_gets_the_token(demonstration, token):
     assert demonstration.settings(4711, token).token == token

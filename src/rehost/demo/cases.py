@@ -158,11 +158,11 @@ def make_cases() -> tuple[Case, ...]:
     random.shuffle(hosts)
     faults = _faults(hosts)
     words = Words.load()
-    brands, campaigns = words.brands, words.campaigns
     cases = []
     for index, host in enumerate(hosts):
-        brand = brands[index % len(brands)]
-        campaign = Bilingual(*campaigns[(index * 7 + index // len(brands) * 3) % len(campaigns)])
+        lap, turn = divmod(index, len(words.brands))
+        brand = words.brands[turn]
+        campaign = Bilingual(*words.campaigns[(index * 7 + lap * 3) % len(words.campaigns)])
         picture_format = random.choices([*FORMATS], [*FORMATS.values()])[0]
         fault = faults.get(index)
         cases.append(
@@ -193,9 +193,8 @@ def _faults(hosts: Sequence[Host | None]) -> dict[int, Fault]:
 
 
 def _link(host: Host, picture_format: Format, random: Random) -> str:
-    extension = random.choices((f".{picture_format.value}", ".jpg", ""), (90, 7, 3))[
-        0
-    ]  # real ones lie or lack at times
+    # real links have a wrong extension at times, or none
+    extension = random.choices((f".{picture_format.value}", ".jpg", ""), (90, 7, 3))[0]
     return f"http://{host.name}/upload/{random.getrandbits(96):024x}{extension}"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,11 +95,11 @@ class Demonstration:
             results: the ledger's states, by case id.
         """
         urls = self.local_urls()
-        compared = [
+        compared = (
             Difference(case.case_id, str(case.expected), self._found(case, results.get(case.case_id), urls))
             for case in self.cases
             if case.expected
-        ]
+        )
         return [each for each in compared if each.found != each.expected]
 
     def _found(self, case: Case, result: Result | None, urls: Mapping[int, str | None]) -> str:
@@ -106,7 +107,7 @@ class Demonstration:
             return "not in the ledger"
         url = urls.get(case.case_id)
         if result.state is not State.HELD:
-            return f"{result}" if url is None else f"{result}, but the row points at {url}"
+            return str(result) if url is None else f"{result}, but the row points at {url}"
         if url is None:
             return "held, but the row points at nothing"
         file = self.folder / IMAGES / str(case.case_id) / url.rpartition("/")[2]
@@ -125,5 +126,5 @@ def _clear(folder: Path) -> None:
     mark.write_text(MARK_TEXT, "utf-8")
     for file in folder.glob(f"{DATABASE}*"):
         file.unlink()
-    if (folder / IMAGES).exists():
+    with suppress(FileNotFoundError):
         shutil.rmtree(folder / IMAGES)

@@ -88,11 +88,14 @@ def decode(file: BinaryIO, structure: StructureResult, limits: ImageLimits) -> i
         frames: int = getattr(picture, "n_frames", 1)
         limits.check_frames(frames)
         if isinstance(picture, IcoImagePlugin.IcoImageFile):
-            _read_sizes(picture.ico)
+            for number in range(1, len(picture.ico.entry)):  # opening it has already read the first size
+                picture.ico.frame(number).load()
         elif isinstance(picture, JpegImagePlugin.JpegImageFile):
             _read_scans(picture, file, structure.scans_end)
         else:
-            _read_frames(picture, frames)
+            for number in range(frames):
+                picture.seek(number)
+                picture.load()
         return frames
 
 
@@ -151,19 +154,6 @@ def _has_enough(decode: Callable[[bytes], tuple[int, int]], file: BinaryIO, end:
     return taken < 0
 
 
-def _read_sizes(icon: IcoImagePlugin.IcoFile) -> None:
-    """Read every size of an icon; opening it has already read the first."""
-    for number in range(1, len(icon.entry)):
-        icon.frame(number).load()
-
-
-def _read_frames(picture: ImageFile.ImageFile, frames: int) -> None:
-    """Read every frame or page."""
-    for number in range(frames):
-        picture.seek(number)
-        picture.load()
-
-
 def thumbnail(file: BinaryIO, image: Image, side: int, limits: ImageLimits) -> bytes:
     """Return the first frame as a WebP of at most `side` by `side` pixels, upright as browsers show it.
 
@@ -195,15 +185,10 @@ def _as_visit_errors(image: Image, file: BinaryIO) -> Iterator[None]:
         raise Permanent(Reason.TOO_LARGE, "more pixels than allowed, according to its decoder") from error
     except _UNREADABLE as error:
         if isinstance(error, OSError) and error.errno is not None:
-            _read_through(file)  # it may also be about an offset, named by the picture, that does not exist
+            file.seek(0)
+            while file.read(READ_BYTES):  # if that is possible, the error is about an offset that does not exist
+                pass
         raise _visit_error(image, error) from error
-
-
-def _read_through(file: BinaryIO) -> None:
-    """Raise OSError unless a file can be read from its beginning to its end."""
-    file.seek(0)
-    while file.read(READ_BYTES):
-        pass
 
 
 def _visit_error(image: Image, error: Exception) -> VisitError:

@@ -19,7 +19,7 @@ import sys
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from typing import TypeVar
 
@@ -55,7 +55,7 @@ class Bounds:
         return ImageLimits(self.max_pixels, self.max_frames)
 
     def to_text(self) -> str:
-        """Return the bounds as JSON."""
+        """Return the bounds as JSON, for the command line."""
         return json.dumps(asdict(self))
 
 
@@ -120,7 +120,12 @@ def main() -> None:
     bounds = Bounds(**json.loads(sys.argv[1]))
     output = os.dup(1)
     os.dup2(2, 1)  # what a C library prints must not get between the answers
-    _limit_resources(bounds.memory_bytes)
+    for resource_, most in (
+        (resource.RLIMIT_AS, bounds.memory_bytes),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(resource_, (most, most))
     if bounds.decode:
         from rehost.images.decoder import prepare  # noqa: PLC0415 -- the structure alone needs no Pillow
 
@@ -140,13 +145,6 @@ def main() -> None:
         os.write(output, to_line(answer))
 
 
-def _limit_resources(memory_bytes: int) -> None:
-    """Limit this process for the rest of its life."""
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
 def verify(path: str, bounds: Bounds) -> Answer:
     """Return which picture the file at `path` is, or why it is none.
 
@@ -157,19 +155,19 @@ def verify(path: str, bounds: Bounds) -> Answer:
     def work(file: int, size: int) -> Image:
         with _contents(file, size) as data:
             structure = examine(data, bounds.limits)
-            if structure.image.format is Format.HEIC:
+            image = structure.image
+            if image.format is Format.HEIC:
                 require_heic()
-            if bounds.decode and structure.image.format is Format.PNG and is_still(data):
+            if bounds.decode and image.format is Format.PNG and is_still(data):
                 read_rows(data)
-                return structure.image
+                return image
         if not bounds.decode:
             return structure.certain_image()
         from rehost.images.decoder import decode  # noqa: PLC0415 -- main has imported it
 
         with open(file, "rb", closefd=False) as reader:
             frames = decode(reader, structure, bounds.limits)
-        image = structure.image
-        return image if structure.doubt is None else Image(image.format, image.width, image.height, frames)
+        return image if structure.doubt is None else replace(image, frames=frames)
 
     return _with_file(path, work)
 
@@ -236,13 +234,12 @@ def _with_file(path: str, work: Callable[[int, int], _Result]) -> _Result | Visi
         if error.errno == errno.ENXIO:  # a socket cannot even be opened
             return Permanent(Reason.NOT_AN_IMAGE, _NO_REGULAR_FILE)
         if error.errno == errno.ENOENT:
-            return Transient(Reason.EMPTY, "the file does not exist any more")
+            return Transient(Reason.EMPTY, "the file no longer exists")
         return Unreadable(error.strerror or str(error))
 
 
 @contextmanager
 def _contents(file: int, size: int) -> Iterator[Data]:
-    """Provide the bytes of a file."""
     if size <= SMALL_BYTES:  # an empty file cannot be mapped
         yield os.pread(file, size, 0)
         return

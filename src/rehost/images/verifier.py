@@ -295,14 +295,15 @@ class ImageVerifier:
         if _size(path) < self._walked_bytes and (answer := self._walk(path)) is not None:
             return _image(path, answer)
         try:
-            return _image(path, await self._pool.ask(path))
-        except DecoderDied as death:
-            if death.status is None or death.status == -signal.SIGPROF:  # a timeout is not due to earlier pictures
-                raise visit_error(death, self._decode_seconds) from death
-        try:
-            return _image(path, await self._pool.ask(path, fresh=True))
+            try:
+                answer = await self._pool.ask(path)
+            except DecoderDied as death:
+                if death.status in {None, -signal.SIGPROF}:  # a timeout is not due to earlier pictures
+                    raise
+                answer = await self._pool.ask(path, fresh=True)
         except DecoderDied as death:
             raise visit_error(death, self._decode_seconds) from death
+        return _image(path, answer)
 
     def _walk(self, path: Path) -> Answer | None:
         """Walk a file in this process if its format allows; nothing else happens meanwhile."""

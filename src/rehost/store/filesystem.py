@@ -18,7 +18,7 @@ import fcntl
 import os
 import platform
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -67,7 +67,7 @@ def as_store_errors(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         where = error.filename2 or error.filename or root
-        advice = _ADVICE.get(error.errno or 0) or (error.strerror or str(error))
+        advice = _ADVICE.get(error.errno or 0) or error.strerror or str(error)
         if error.errno == errno.ENOSPC:
             advice = _advice_if_full(root)
         raise StoreError(f"The store {root} cannot be used: {os.fsdecode(where)}: {advice}.") from error
@@ -79,7 +79,7 @@ def _advice_if_full(root: Path) -> str:
         state = os.statvfs(root)
     except OSError:
         state = None
-    # Spools may have been removed since the error: so compare which of the two has the smaller share left.
+    # Spools may have been removed since the error: so compare of which of the two a smaller share is left.
     if state is not None and state.f_files and state.f_favail * state.f_blocks < state.f_bavail * state.f_files:
         return "the disk has no inodes left (df -i): delete files that are not needed, or use another file system"
     return "the disk is full (df): free some space, or point IMAGE_STORAGE_DIR at another disk"
@@ -94,7 +94,7 @@ class Durability:
 
     def __init__(self, root: Path) -> None:
         """Open the root; `close` closes it."""
-        self._descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._has_syncfs = _syncfs_reports_errors(self._libc, self._descriptor)
 
@@ -115,11 +115,7 @@ class Durability:
     def sync_files(self, files: Sequence[Path]) -> None:
         """Return once the bytes of these files are durable."""
         for file in files:
-            descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fdatasync(descriptor)
-            finally:
-                os.close(descriptor)
+            _sync(file, os.O_RDONLY, os.fdatasync)
 
     def sync_existing(self, files: Sequence[Path]) -> None:
         """Return once the bytes of those of these files that exist are durable."""
@@ -130,11 +126,15 @@ class Durability:
     def sync_folders(self, folders: Sequence[Path]) -> None:
         """Return once the names in these folders are durable."""
         for folder in folders:
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            _sync(folder, os.O_RDONLY | os.O_DIRECTORY, os.fsync)
+
+
+def _sync(path: Path, flags: int, sync: Callable[[int], None]) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _syncfs_reports_errors(libc: ctypes.CDLL, descriptor: int) -> bool:
@@ -171,7 +171,7 @@ def exclusive_lock(path: Path) -> Iterator[None]:
 
 def open_lock(path: Path) -> int:
     """Return a descriptor of a lock file, which is created if necessary."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
 
 
 def try_lock(descriptor: int) -> bool:
@@ -211,23 +211,11 @@ def remove_empty_folders(folder: Path, root: Path) -> Path:
     return folder
 
 
-def list_keys(root: Path) -> Iterator[str]:
-    """Yield every key below `root` in the order of the disk, without a stat per file."""
-    return _keys_in(str(root), "")
-
-
-def list_keys_in_groups(root: Path, size: int) -> Iterator[list[str]]:
-    """Yield the keys below `root`, `size` at a time."""
-    keys = list_keys(root)
-    while group := list(islice(keys, size)):
-        yield group
-
-
-def _keys_in(folder: str, prefix: str) -> Iterator[str]:
-    """Yield the keys in a folder; a folder that has just been removed has none.
+def list_keys(folder: Path | str, prefix: str = "") -> Iterator[str]:
+    """Yield `prefix` and the key of every file below a folder, in the order of the disk, without a stat per file.
 
     The type of an entry comes with its name (d_type), except for symbolic links: a link to a file counts as a file, a
-    link to a folder is not followed.
+    link to a folder is not followed. A folder that has just been removed has no keys.
     """
     try:
         entries = os.scandir(folder)
@@ -239,6 +227,13 @@ def _keys_in(folder: str, prefix: str) -> Iterator[str]:
             if not (name.isalnum() or is_key(name)) or (name == _EXT_RECOVERY_FOLDER and not prefix):
                 continue
             if entry.is_dir(follow_symlinks=False):
-                yield from _keys_in(entry.path, f"{prefix}{name}/")
+                yield from list_keys(entry.path, f"{prefix}{name}/")
             elif entry.is_file():
                 yield prefix + name
+
+
+def list_keys_in_groups(root: Path, size: int) -> Iterator[list[str]]:
+    """Yield the keys below `root`, `size` at a time."""
+    keys = list_keys(root)
+    while group := list(islice(keys, size)):
+        yield group

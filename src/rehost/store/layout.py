@@ -19,9 +19,8 @@ from rehost.model import Format, Link
 LONGEST_SEGMENT = 200  # bytes; most file systems allow names of 255, the rest is for what a template adds
 LONGEST_KEY = 2000  # bytes; a whole path can have 4096 (Linux, PATH_MAX)
 
-_AS_IT_IS = re.compile(
-    rf"[\w-][\w.-]{{0,{LONGEST_SEGMENT - 1}}}", re.ASCII
-)  # needs no encoding, as nearly every row key
+# a row key that needs no encoding, as nearly all
+_AS_IT_IS = re.compile(rf"[\w-][\w.-]{{0,{LONGEST_SEGMENT - 1}}}", re.ASCII)
 _EMPTY = "=-"  # an empty row key; `-` is no hexadecimal digit
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 _FIELDS = {"{key}": r"(?P<key>(?:[\w.=-]|(?<==)/)+)", "{position}": r"(?P<position>0|[1-9]\d*)"}
@@ -79,8 +78,7 @@ class Layout:
 
         Extensions that mean the same format, such as `.jpeg`, are accepted. The bytes may be of another format.
         """
-        match = self._pattern.fullmatch(key)
-        if match is None:
+        if (match := self._pattern.fullmatch(key)) is None:
             return None
         row_key = _decode(match["key"])
         format_ = _FORMATS.get(match["extension"].lower())
@@ -124,22 +122,15 @@ def _encode(row_key: str) -> str:
     """Return a row key as one name or, if that is too long, as several, of which all but the last end in `=`."""
     if _AS_IT_IS.fullmatch(row_key):
         return row_key
-    characters = [
-        character if character in _PLAIN else "".join(f"={byte:02X}" for byte in character.encode())
-        for character in row_key
-    ]
-    if characters and characters[0] == ".":
-        characters[0] = "=2E"
-    segments, length = [[]], 0  # type: list[list[str]], int
-    for character in characters:
-        if length + len(character) > LONGEST_SEGMENT:
-            segments.append([])
-            length = 0
-        if not length and character == ".":
-            character = "=2E"  # noqa: PLW2901 - the next part of a split name must not begin with a dot
-        segments[-1].append(character)
-        length += len(character)
-    return "=/".join("".join(segment) for segment in segments) or _EMPTY
+    segments = [""]
+    for character in row_key:
+        code = character if character in _PLAIN else "".join(f"={byte:02X}" for byte in character.encode())
+        if len(segments[-1]) + len(code) > LONGEST_SEGMENT:
+            segments.append("")
+        if code == "." and not segments[-1]:  # a name that begins with a dot is hidden
+            code = "=2E"
+        segments[-1] += code
+    return "=/".join(segments) or _EMPTY
 
 
 def _decode(name: str) -> str | None:

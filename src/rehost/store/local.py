@@ -139,7 +139,8 @@ class LocalStore:
     async def sync(self, spools: Sequence[Path]) -> None:
         """Return once the bytes of these spools are durable."""
         if spools:
-            await self._run(self._show_life_and_check_space)
+            await self._run(self._parts.workdir.touch)
+            await self._run(self._check_space)
             await self._sync(self._parts.durability.sync_files, spools)
 
     async def sync_copies(self, keys: Collection[str]) -> set[str]:
@@ -178,7 +179,7 @@ class LocalStore:
         return await self._run(publish.file_ids, paths) if paths else {}
 
     async def claim(self, key: str) -> bool:
-        """Give the file with this key a new identity, so that the process that placed it cannot undo it any more."""
+        """Give the file with this key a new identity, so that the process that placed it can no longer undo it."""
         self.path(key)
         return await self._run(self._parts.names.claim, key)
 
@@ -195,8 +196,7 @@ class LocalStore:
     async def unconfirmed(self) -> AsyncIterator[Sequence[Unconfirmed]]:
         """Yield in groups what processes that ended early had set aside."""
         for abandoned in self._parts.abandoned:
-            is_busy = publish.busy_keys(self._home / "work", self._parts.abandoned)
-            found = publish.find_unconfirmed(self._root, abandoned, is_busy)
+            found = publish.find_unconfirmed(self._root, abandoned, self._parts.abandoned)
             while (group := await self._run(next, found, None)) is not None:
                 if group:
                     yield group
@@ -221,13 +221,12 @@ class LocalStore:
         with exclusive_lock(self._home / "lock"):
             abandoned = take_over_abandoned(self._home, self._clock.now())
             workdir = create_workdir(self._home)
-        for each in abandoned:
-            each.remove_spools()
-        self._check_space()
         unresolved = [each for each in abandoned if each.has_replaced_files()]
         for each in abandoned:
+            each.remove_spools()
             if each not in unresolved:
                 each.close()
+        self._check_space()
         names = publish.NameRegistry(self._root, self._home / "lock", workdir.replaced, _FILE_MODE & ~_umask())
         durability = Durability(self._root)
         durability.sync_folders([self._home, self._root, *(folder.parent for folder in created)])
@@ -240,10 +239,6 @@ class LocalStore:
             for workdir in (parts.workdir, *parts.abandoned):
                 workdir.close()
         parts.durability.close()
-
-    def _show_life_and_check_space(self) -> None:
-        self._parts.workdir.touch()
-        self._check_space()
 
     def _check_space(self) -> None:
         """Refuse spools from now on if the disk has too little space left; allow them again if it has enough."""

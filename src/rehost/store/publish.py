@@ -29,7 +29,7 @@ import shutil
 import socket
 import stat
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -99,7 +99,7 @@ def create_workdir(home: Path) -> WorkDir:
 
 def take_over_abandoned(home: Path, now: datetime) -> list[WorkDir]:
     """Return the work folders of processes that have ended, locked by us. The caller holds the store's lock."""
-    found = [_take_over(folder, now) for folder in (home / "work").glob("*.*.*.*")]
+    found = (_take_over(folder, now) for folder in (home / "work").glob("*.*.*.*"))
     return [workdir for workdir in found if workdir is not None]
 
 
@@ -324,47 +324,36 @@ class NameRegistry:
         return remove_empty_folders(target.parent, self._root)
 
 
-def find_unconfirmed(root: Path, abandoned: WorkDir, is_busy: Callable[[str], bool]) -> Iterator[list[Unconfirmed]]:
-    """Yield in groups the files that an abandoned work folder has set aside, without those that need no decision.
+def find_unconfirmed(root: Path, workdir: WorkDir, abandoned: Collection[WorkDir]) -> Iterator[list[Unconfirmed]]:
+    """Yield in groups the files that one of the abandoned work folders has set aside and that need a decision.
 
-    Keys for which `is_busy` is true are left for a later run: a living process has just placed a file there.
+    Keys of which a living process has set a file aside are left for a later run: it has just placed a file there.
     """
-    for keys in list_keys_in_groups(abandoned.replaced, _GROUP):
-        found = (_inspect_replaced(root, abandoned, key) for key in keys if not is_busy(key))
+    dead = {each.replaced for each in abandoned}
+    for keys in list_keys_in_groups(workdir.replaced, _GROUP):
+        found = (_inspect_replaced(root, workdir, key) for key in keys if not _is_busy(root, key, dead))
         yield [file for file in found if file is not None]
 
 
-def _inspect_replaced(root: Path, abandoned: WorkDir, key: str) -> Unconfirmed | None:
-    set_aside = abandoned.replaced / key
+def _is_busy(root: Path, key: str, dead: Collection[Path]) -> bool:
+    folders = (folder / "replaced" for folder in (root / HOME / "work").iterdir())
+    return any(os.path.lexists(folder / key) for folder in folders if folder not in dead)
+
+
+def _inspect_replaced(root: Path, workdir: WorkDir, key: str) -> Unconfirmed | None:
+    set_aside = workdir.replaced / key
     current = file_id(root / key)
     if current is not None and current == file_id(set_aside):  # killed before the rename: one file with two names
         set_aside.unlink()
         return None
-    return Unconfirmed(key, _digest(set_aside), set_aside, current)
-
-
-def _digest(path: Path) -> str:
-    """Return the SHA-256 of a file, or "" if it is gone."""
-    try:
-        with path.open("rb", buffering=0) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return ""
-
-
-def busy_keys(work: Path, abandoned: Collection[WorkDir]) -> Callable[[str], bool]:
-    """Return a test for keys of which a living process has set a file aside."""
-    dead = {workdir.replaced for workdir in abandoned}
-
-    def is_busy(key: str) -> bool:
-        folders = (folder / "replaced" for folder in work.iterdir())
-        return any(os.path.lexists(folder / key) for folder in folders if folder not in dead)
-
-    return is_busy
+    digest = ""
+    with suppress(FileNotFoundError), set_aside.open("rb", buffering=0) as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Unconfirmed(key, digest, set_aside, current)
 
 
 def _unused_path(path: Path) -> Path:
-    """Return `path`, or the same with the first number behind it that makes a name which does not exist."""
+    """Return `path`, or the path with the first number appended that makes a name which does not exist."""
     candidate, number = path, 1
     while os.path.lexists(candidate):
         number += 1

@@ -70,17 +70,10 @@ def examine(data: Data, limits: ImageLimits) -> StructureResult:
     """
     found = sniff(data[:HEAD_BYTES])
     if isinstance(found, Other):
-        raise _refusal(found)
+        reason = Reason.UNSUPPORTED_FORMAT if found in TYPED_FILES else Reason.NOT_AN_IMAGE
+        raise Permanent({Other.EMPTY: Reason.EMPTY, Other.SVG: Reason.SVG}.get(found, reason), found)
     walked: Dimensions = _WALKERS[found](data, limits)
     return StructureResult(Image(found, walked.width, walked.height, walked.frames), walked.doubt, walked.scans_end)
-
-
-def _refusal(found: Other) -> Permanent:
-    """Return the error for bytes that are no picture of a format that we can verify."""
-    if found in TYPED_FILES:
-        return Permanent(Reason.UNSUPPORTED_FORMAT, found)
-    reasons = {Other.EMPTY: Reason.EMPTY, Other.SVG: Reason.SVG}
-    return Permanent(reasons.get(found, Reason.NOT_AN_IMAGE), found)
 
 
 __all__ = ["Data", "ImageLimits", "StructureResult", "examine", "is_linear"]

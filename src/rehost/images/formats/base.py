@@ -20,7 +20,7 @@ class ImageLimits:
     max_frames: int
 
     def check_area(self, width: int, height: int) -> None:
-        """Refuse dimensions that are zero or come to more than `max_pixels`.
+        """Refuse dimensions that are zero or make more than `max_pixels`.
 
         Raises:
             Permanent: CORRUPT or TOO_LARGE.
@@ -42,23 +42,13 @@ class ImageLimits:
 
 @dataclass(frozen=True, slots=True)
 class Dimensions:
-    """Width and height of a picture before any orientation is applied, and how many frames it has.
-
-    Attributes:
-        doubt: the error for what is missing at the end, if the picture may be whole without it; a decoder decides.
-        scans_end: where the last scan of a JPEG ends; None if its coding allows a scan to omit its end.
-    """
+    """Width and height of a picture before any orientation is applied, and how many frames it has."""
 
     width: int
     height: int
     frames: int = 1
-    doubt: VisitError | None = None
-    scans_end: int | None = None
-
-    @property
-    def area(self) -> int:
-        """Pixels of one frame."""
-        return self.width * self.height
+    doubt: VisitError | None = None  # what is missing at the end, if the picture may be whole without it
+    scans_end: int | None = None  # of a JPEG, unless its coding allows a scan to omit its end
 
 
 def truncated(data: Data, where: str) -> Transient:

@@ -72,7 +72,7 @@ def walk_icon(data: Data, limits: ImageLimits) -> Dimensions:
         found.append(_walk_icon_picture(data[offset : offset + size], limits))
     if not found:
         raise corrupt("an ICO without a picture")
-    return max(found, key=lambda each: each.area)
+    return max(found, key=lambda each: each.width * each.height)
 
 
 def _walk_icon_picture(data: bytes, limits: ImageLimits) -> Dimensions:

@@ -181,10 +181,10 @@ def _cropped(coded: Dimensions, aperture: _Reader) -> Dimensions:
 
 def _length_bytes(data: Data, properties: Sequence[_Box]) -> int:
     """Return how many bytes hold the length of each unit (hvcC; ISO/IEC 14496-15, section 8.3.3.1)."""
-    configuration = next((each for each in properties if each.kind == b"hvcC"), None)
-    if configuration is None:
-        raise corrupt("an HEVC picture without its configuration")
-    return (_Reader(data, configuration.start + _LENGTH_SIZE, configuration.end).take(1) & 3) + 1
+    for each in properties:
+        if each.kind == b"hvcC":
+            return (_Reader(data, each.start + _LENGTH_SIZE, each.end).take(1) & 3) + 1
+    raise corrupt("an HEVC picture without its configuration")
 
 
 def _associations(reader: _Reader) -> Iterator[tuple[int, int]]:
@@ -282,11 +282,12 @@ def walk_jpeg2000(data: Data, limits: ImageLimits) -> Dimensions:
 
 
 def _walk_codestream(data: Data, start: int, end: int, limits: ImageLimits) -> Dimensions:
-    """Walk from the size segment to the end of the codestream (section A.4)."""
+    """Walk from the size segment (section A.5.1) to the end of the codestream (section A.4)."""
     where = "the codestream of a JPEG 2000"
     if read_bytes(data, start, 4, where) != _SOC_SIZ:
         raise corrupt("a JPEG 2000 codestream without its size")
-    found = _read_codestream_size(read_bytes(data, start + 4, 38, where), limits)
+    _, _, right, bottom, left, top = struct.unpack_from(">HHIIII", read_bytes(data, start + 4, 38, where))
+    limits.check_area(right - left, bottom - top)
     at, tiles = start + 2, 0
     while True:
         marker = int.from_bytes(read_bytes(data, at, 2, where), "big")
@@ -301,7 +302,7 @@ def _walk_codestream(data: Data, start: int, end: int, limits: ImageLimits) -> D
             at += 2 + max(2, int.from_bytes(read_bytes(data, at + 2, 2, where), "big"))
     if marker != _EOC:
         raise corrupt("a JPEG 2000 without its end of codestream")
-    return found
+    return Dimensions(right - left, bottom - top)
 
 
 def _skip_tile_part(data: Data, at: int, end: int) -> int:
@@ -316,13 +317,6 @@ def _skip_tile_part(data: Data, at: int, end: int) -> int:
     if at + length > len(data):
         raise truncated(data, "a tile-part of a JPEG 2000")
     return at + length
-
-
-def _read_codestream_size(siz: bytes, limits: ImageLimits) -> Dimensions:
-    """Read the size of the picture (section A.5.1)."""
-    _, _, right, bottom, left, top = struct.unpack_from(">HHIIII", siz)
-    limits.check_area(right - left, bottom - top)
-    return Dimensions(right - left, bottom - top)
 
 
 def _boxes(data: Data, start: int, end: int) -> Iterator[_Box]:

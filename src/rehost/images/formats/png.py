@@ -28,7 +28,6 @@ _INPUT_BYTES = 64 * 1024  # zlib copies what it does not consume of a slice
 _OUTPUT_BYTES = 1024 * 1024
 # Adam7: first column and row of each pass, and the steps between them (section 8.1)
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-_ONE_PASS = ((0, 0, 1, 1),)
 
 
 def walk(data: Data, limits: ImageLimits) -> Dimensions:
@@ -108,7 +107,7 @@ def passes(data: Data) -> Iterator[tuple[int, int]]:
     """Yield the number of rows of each pass, and the bytes of a row with the filter type before it (section 7.2)."""
     header = data[_HEADER_AT : _HEADER_AT + _HEADER_BYTES]
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
-    for first_column, first_row, column_step, row_step in _ADAM7 if interlaced else _ONE_PASS:
+    for first_column, first_row, column_step, row_step in _ADAM7 if interlaced else ((0, 0, 1, 1),):
         columns, rows = -((first_column - width) // column_step), -((first_row - height) // row_step)
         if columns > 0 and rows > 0:
             yield rows, 1 + -(-columns * depth * _SAMPLES[colour] // 8)
