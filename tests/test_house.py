@@ -116,23 +116,23 @@ def test_time_is_read_in_one_place_only():
     assert places <= {"src/rehost/clock.py"}
 
 
-def test_drawn_floors_are_those_that_are_held():
-    drawn = re.search(r"```text\n(.*?)```", section("Floors"), re.DOTALL)
+def test_drawn_layers_are_the_enforced_ones():
+    drawn = re.search(r"```text\n(.*?)```", section("Layers"), re.DOTALL)
     held = next(each for each in PROJECT["tool"]["importlinter"]["contracts"] if each["type"] == "layers")
 
     assert drawn
-    assert [floor.strip("()") for floor in held["layers"]] == drawn[1].splitlines()
+    assert [layer.strip("()") for layer in held["layers"]] == drawn[1].splitlines()
 
 
-def test_every_module_stands_on_a_floor():
+def test_every_package_is_in_a_layer():
     held = next(each for each in PROJECT["tool"]["importlinter"]["contracts"] if each["type"] == "layers")
-    names = [name.strip() for floor in held["layers"] for name in floor.split("|")]
-    floors = {name.strip("()") for name in names}
+    names = [name.strip() for layer in held["layers"] for name in layer.split("|")]
+    allowed = {name.strip("()") for name in names}
     needed = {name for name in names if not name.startswith("(")}
 
     modules = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
 
-    assert needed <= modules - {"__init__"} <= floors
+    assert needed <= modules - {"__init__"} <= allowed
 
 
 def invariants() -> list[int]:
@@ -144,7 +144,7 @@ def test_invariants_are_numbered_from_one():
 
 
 @pytest.mark.parametrize("number", invariants())
-def test_invariant_has_a_test_that_bears_its_name(number):
+def test_invariant_has_a_test_with_its_number(number):
     pattern = re.compile(rf"^\s*(async )?def test_invariant_{number}_\w+", re.MULTILINE)
 
     bearing = [path for path in (ROOT / "tests").rglob("test_*.py") if pattern.search(path.read_text(encoding="utf-8"))]
