@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from contextlib import asynccontextmanager
+from copy import copy
 from dataclasses import dataclass
 from random import Random
 
@@ -49,6 +50,13 @@ class Interrupted:
         if self._after is not None:
             await self._after()
         return result
+
+
+def with_transactions(ledger, *, before=None, after=None):
+    """Return the ledger; something happens before or after each transaction over several of its parts."""
+    changed = copy(ledger)
+    changed.database = Interrupted(ledger.database, "transact", before=before, after=after)
+    return changed
 
 
 class FakeLearner:
@@ -151,7 +159,7 @@ async def test_invariant_4_a_late_worker_does_not_undo_a_file_that_its_successor
             assert adopted is not None
             assert (await successor.recorder().record(2, [adopted])).held == 1
 
-        ledger = Interrupted(late.peer.ledger, "transact", before=succeed)
+        ledger = with_transactions(late.peer.ledger, before=succeed)
         recorded = await late.recorder(ledger=ledger).record(1, [late.fetched(task, content)])
 
         assert recorded.held == 0
@@ -176,7 +184,7 @@ async def test_invariant_4_a_late_worker_does_not_undo_a_file_that_its_successor
                 await successor.plan()  # finds the late one's file
             adopted.append(await successor.adopt(await successor.lease()))
 
-        ledger = Interrupted(late.peer.ledger, "transact", before=adopt)
+        ledger = with_transactions(late.peer.ledger, before=adopt)
         recorded = await late.recorder(ledger=ledger).record(1, [late.fetched(task, picture(2))])
         assert recorded.held == 0
         assert (await successor.recorder().record(2, adopted)).held == 1
@@ -232,7 +240,7 @@ async def test_a_late_worker_brings_no_old_bytes_back_after_its_successor_record
             assert adopted is not None
             assert (await successor.recorder().record(2, [adopted])).held == 1
 
-        ledger = Interrupted(late.peer.ledger, "transact", before=succeed)
+        ledger = with_transactions(late.peer.ledger, before=succeed)
         recorded = await late.recorder(ledger=ledger).record(1, [late.fetched(task, new)])
 
         assert recorded.held == 0
@@ -254,7 +262,7 @@ async def test_invariant_1_a_former_file_is_not_removed_once_its_name_is_in_use_
 
         ledger, store = first.peer.ledger, first.store
         if moment == "commit":
-            ledger = Interrupted(ledger, "transact", after=come_back)
+            ledger = with_transactions(ledger, after=come_back)
         else:
             store = Interrupted(store, "confirm", before=come_back)  # the first step after it
         await first.recorder(ledger=ledger, store=store).record(1, [first.fetched(task, picture(2), "jpg")])
@@ -296,7 +304,7 @@ async def test_no_row_is_pointed_at_a_copy_that_went_missing_meanwhile(worker, r
             )
             assert recorded.held == 1
 
-        ledger = Interrupted(first.peer.ledger, "transact", before=lose)
+        ledger = with_transactions(first.peer.ledger, before=lose)
         planned = await first.planner(ledger=ledger).plan(1)
 
         assert planned.mended == 0
@@ -357,7 +365,7 @@ async def test_invariant_1_an_adopted_file_and_its_name_are_durable_before_its_r
         for name in ("sync_files", "sync_folders"):
             monkeypatch.setattr(Durability, name, lambda _self, paths, **_: steps.extend(paths))
 
-        ledger = Interrupted(first.peer.ledger, "transact", before=commit)
+        ledger = with_transactions(first.peer.ledger, before=commit)
         assert (await first.recorder(ledger=ledger).record(1, [adopted])).held == 1
 
         assert steps[0] == root / "1/main_image.jpg"
