@@ -32,12 +32,9 @@ class SettingsCommand(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples."""
-        epilog, self.epilog = (
-            self.epilog,
-            re.sub(r"\brehost (run|serve)\b", lambda _: ctx.command_path, self.epilog or ""),
-        )
-        super().format_epilog(ctx, formatter)
-        self.epilog = epilog
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(re.sub(r"\brehost (run|serve)\b", lambda _: ctx.command_path, self.epilog or ""))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options in two sections."""
@@ -82,36 +79,22 @@ def settings_flags(*attributes: str, without: Sequence[str] = ()) -> Callable[[F
     return decorate
 
 
-def base_option(function: F) -> F:
-    """Add --base."""
-    return click.option(
-        "--base",
-        type=click.Path(path_type=Path, exists=True, file_okay=False),
-        default=Path(),
-        metavar="DIR",
-        help="Folder of .env and rehost.toml; relative paths start there. [the working folder]",
-    )(function)
-
-
-def source_option(function: F) -> F:
-    """Add --source."""
-    return click.option(
-        "--source", metavar="NAME", help="The table to work on; required if rehost.toml names several."
-    )(function)
-
-
-def log_file_option(function: F) -> F:
-    """Add --log-file."""
-    return click.option(
-        "--log-file",
-        type=click.Path(path_type=Path, dir_okay=False),
-        help="Append a line per visit to this file; relative to the working folder.",
-    )(function)
-
-
-def json_option(function: F) -> F:
-    """Add --json."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")(function)
+base_option = click.option(
+    "--base",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=Path(),
+    metavar="DIR",
+    help="Folder of .env and rehost.toml; relative paths start there. [the working folder]",
+)
+source_option = click.option(
+    "--source", metavar="NAME", help="The table to work on; required if rehost.toml names several."
+)
+log_file_option = click.option(
+    "--log-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Append a line per visit to this file; relative to the working folder.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 
 
 def read_settings(base: Path, given: dict[str, Any]) -> Settings:

@@ -14,7 +14,7 @@ from rehost.cli.options import RunOptions
 from rehost.cli.output.reports import planned_words
 from rehost.clock import Clock
 from rehost.errors import OperatorError
-from rehost.events import Event, Listener, Planned, RunEnded
+from rehost.events import Event, Planned, RunEnded
 from rehost.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ FAILED = 1
 _ALWAYS = 64  # Python, event loop, database, store
 _EACH_REQUEST = 3  # socket, spool, DNS
 _EACH_DECODER = 3  # its pipes while it starts
-_EACH_WORKER = 3  # its socket, and the pipe that tells when it has ended
+_EACH_WORKER = 3  # its socket, and the pipe that shows when it has ended
 
 
 def start(settings: Settings, options: RunOptions, workers: int = 1) -> tuple[RunEnded, int]:
@@ -53,11 +53,16 @@ async def _conduct(share: WorkerShare, processes: Sequence[Worker]) -> tuple[Run
     from rehost.wiring.run import open_run
 
     options, clock = share.options, Clock()
+
+    def announce(event: Event) -> None:
+        if isinstance(event, Planned) and not options.is_quiet:
+            click.echo(planned_words(event), err=True)
+
     with (
         logging_to(sys.stderr, options.log_file, verbose=options.is_verbose),
         progress(sys.stderr, clock, quiet=options.is_quiet) as show,
     ):
-        supervisor = WorkerSupervisor(processes, together(_announcer(options), show), clock)
+        supervisor = WorkerSupervisor(processes, together(announce, show), clock)
         listen = together(supervisor.listen, log_event)
         async with open_run(share.settings, source=options.source, listen=listen, requests=share.requests) as run:
             with stop_on_signals(supervisor.stop, _say, supervisor.kill) as received:
@@ -87,13 +92,3 @@ def raise_file_limit(settings: Settings, workers: int = 1) -> None:
 def _say(sentence: str) -> None:
     """Print a sentence on stderr, below the progress bar if there is one."""
     click.echo(f"\n{sentence}", err=True)
-
-
-def _announcer(options: RunOptions) -> Listener:
-    """Return a listener that prints once what there is to do."""
-
-    def announce(event: Event) -> None:
-        if isinstance(event, Planned) and not options.is_quiet:
-            click.echo(planned_words(event), err=True)
-
-    return announce

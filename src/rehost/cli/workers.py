@@ -306,11 +306,11 @@ async def relaying(channel: socket.socket, reports: list[Report], stop: Callable
             if _is_at_end(channel):
                 stop()
 
-    relaying = asyncio.create_task(relay())
+    task = asyncio.create_task(relay())
     try:
         yield
     finally:
-        relaying.cancel()
+        task.cancel()
 
 
 def _send(channel: socket.socket, reports: Sequence[Report]) -> None:

@@ -271,13 +271,7 @@ class OriginsReport:
 
 def to_json(report: DataclassInstance) -> str:
     """Return a report as one JSON object, with times in ISO 8601."""
-    return json.dumps(asdict(report), ensure_ascii=False, default=_json_value)
-
-
-def _json_value(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(type(value))
+    return json.dumps(asdict(report), ensure_ascii=False, default=datetime.isoformat)
 
 
 def _moment(instant: datetime) -> str:

@@ -82,10 +82,8 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str | int]], style: Styl
     cells = [[count(cell) if isinstance(cell, int) else plain(cell) for cell in row] for row in values]
     widths = [max(width(head), *(width(row[i]) for row in cells)) for i, head in enumerate(heads)]
     widths = _fit([min(each, WIDEST_CELL) for each in widths], is_number, style.columns)
-    return "\n".join(
-        style("weak", line) if number == 0 else line
-        for number, line in enumerate(_line(row, widths, is_number) for row in [heads, *cells])
-    )
+    head, *lines = (_GAP.join(map(pad, row, widths, is_number)).rstrip() for row in [heads, *cells])
+    return "\n".join([style("weak", head), *lines])
 
 
 def _fit(widths: list[int], is_fixed: Sequence[bool], columns: int | None) -> list[int]:
@@ -98,10 +96,6 @@ def _fit(widths: list[int], is_fixed: Sequence[bool], columns: int | None) -> li
             break
         widths[text_widths.index(widest)] -= 1
     return widths
-
-
-def _line(cells: Sequence[str], widths: Sequence[int], is_right: Sequence[bool]) -> str:
-    return _GAP.join(map(pad, cells, widths, is_right)).rstrip()
 
 
 def pad(text: str, columns: int, is_right: bool = False) -> str:  # noqa: FBT001, FBT002 - right or left

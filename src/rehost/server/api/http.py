@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 UNAVAILABLE = "The database or the store cannot be used at the moment; rehost's log says why."
 
-_MAX_ENTRY = 2**63 - 1
+MAX_RUN = _MAX_ENTRY = 2**63 - 1
 _NO_NUL = r"^[^\x00]*$"  # no database takes a NUL in text
 
 
@@ -82,7 +82,6 @@ After = Annotated[
     int, Query(ge=0, le=_MAX_ENTRY, description="Where the page starts: `next` of the previous page."), _digits_or(0)
 ]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Number of entries at most."), _digits_or(50)]
-MAX_RUN = _MAX_ENTRY
 Before = Annotated[
     int, Query(ge=1, le=MAX_RUN, description="Only runs with a smaller number than this."), _digits_or(MAX_RUN)
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -14,18 +13,6 @@ _PART_OVERHEAD_BYTES = 160  # about what headers and delimiters add to each part
 _ETAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')  # RFC 9110, section 8.8.3
 _RANGE_HEADER = re.compile(r"bytes=([0-9,\- \t]+)", re.IGNORECASE)
 _RANGE = re.compile(r"(\d{0,18})-(\d{0,18})")
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Bytes of a file: from `start`, up to but without `end`."""
-
-    start: int
-    end: int
-
-    def __len__(self) -> int:
-        """Return the number of bytes."""
-        return self.end - self.start
 
 
 def precondition(headers: Mapping[str, str], etags: frozenset[str], modified: datetime) -> int | None:
@@ -57,7 +44,7 @@ def range_applies(headers: Mapping[str, str], etags: frozenset[str], modified: d
     return _date(validator) == modified
 
 
-def parse_range(header: str, size: int) -> tuple[Span, ...] | None:
+def parse_range(header: str, size: int) -> tuple[range, ...] | None:
     """Return the requested bytes of a file, in ascending order and without overlaps.
 
     Args:
@@ -78,25 +65,24 @@ def parse_range(header: str, size: int) -> tuple[Span, ...] | None:
         if each is None or not (each[1] or each[2]) or (each[1] and each[2] and int(each[1]) > int(each[2])):
             return None
         found.append(_span(each[1], each[2], size))
-    merged = _merge([span for span in found if len(span) > 0])
+    merged = _merge([span for span in found if span])
     if len(merged) > 1 and sum(len(span) + _PART_OVERHEAD_BYTES for span in merged) >= size:
         return None
     return merged
 
 
-def _span(first: str, last: str, size: int) -> Span:
-    """Return one range; an empty one if it starts after the end of the file."""
+def _span(first: str, last: str, size: int) -> range:
+    """Return the positions of one range; none if it starts after the end of the file."""
     if not first:
-        return Span(max(0, size - int(last)), size)
-    start = min(int(first), size)
-    return Span(start, min(int(last) + 1, size) if last else size)
+        return range(max(0, size - int(last)), size)
+    return range(int(first), min(int(last) + 1, size) if last else size)
 
 
-def _merge(spans: list[Span]) -> tuple[Span, ...]:
-    merged: list[Span] = []
+def _merge(spans: list[range]) -> tuple[range, ...]:
+    merged: list[range] = []
     for span in sorted(spans, key=lambda span: span.start):
-        if merged and span.start <= merged[-1].end:
-            merged[-1] = Span(merged[-1].start, max(merged[-1].end, span.end))
+        if merged and span.start <= merged[-1].stop:
+            merged[-1] = range(merged[-1].start, max(merged[-1].stop, span.stop))
         else:
             merged.append(span)
     return tuple(merged)

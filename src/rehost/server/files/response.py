@@ -10,7 +10,7 @@ from email.utils import format_datetime
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
-from rehost.server.files.conditions import Span, parse_range, precondition, range_applies
+from rehost.server.files.conditions import parse_range, precondition, range_applies
 
 REVALIDATED = "no-cache"  # may be stored, but must be revalidated before each use: the picture of a URL can change
 IMMUTABLE = "max-age=31536000, immutable"  # RFC 8246; for URLs that carry the digest of their bytes
@@ -54,16 +54,16 @@ class ServedFile:
 
 @dataclass(frozen=True, slots=True)
 class CopyResponse:
-    """A response whose body is text of ours, parts of the file, or both in turn."""
+    """A response whose body is text of ours, positions of bytes in the file, or both in turn."""
 
     status: int
     headers: Headers
-    body: tuple[bytes | Span, ...] = ()
+    body: tuple[bytes | range, ...] = ()
 
     @property
     def has_file(self) -> bool:
         """Return whether the body contains bytes of the file."""
-        return any(isinstance(part, Span) for part in self.body)
+        return any(isinstance(part, range) for part in self.body)
 
     @property
     def length(self) -> int:
@@ -113,16 +113,16 @@ def error(status: int, *more: tuple[str, str]) -> CopyResponse:
     return CopyResponse(status, (*headers, ("content-length", str(len(text)))), (text,))
 
 
-def _content(file: ServedFile, spans: tuple[Span, ...] | None, headers: Headers, boundary: str) -> CopyResponse:
+def _content(file: ServedFile, spans: tuple[range, ...] | None, headers: Headers, boundary: str) -> CopyResponse:
     """Return the whole file, one range, several as multipart/byteranges, or 416 (RFC 9110, section 15.3.7)."""
     if spans is None:
-        return _sized(HTTPStatus.OK, file.media_type, headers, (Span(0, file.size),))
+        return _sized(HTTPStatus.OK, file.media_type, headers, (range(file.size),))
     if not spans:
         return error(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, ("content-range", f"bytes */{file.size}"))
     if len(spans) == 1:
         content_range = ("content-range", _content_range(spans[0], file.size))
         return _sized(HTTPStatus.PARTIAL_CONTENT, file.media_type, (*headers, content_range), spans)
-    body: list[bytes | Span] = []
+    body: list[bytes | range] = []
     for span in spans:
         content_range_line = f"Content-Range: {_content_range(span, file.size)}"
         head = f"--{boundary}\r\nContent-Type: {file.media_type}\r\n{content_range_line}\r\n\r\n"
@@ -131,10 +131,10 @@ def _content(file: ServedFile, spans: tuple[Span, ...] | None, headers: Headers,
     return _sized(HTTPStatus.PARTIAL_CONTENT, f"multipart/byteranges; boundary={boundary}", headers, tuple(body))
 
 
-def _sized(status: HTTPStatus, media_type: str, headers: Headers, body: tuple[bytes | Span, ...]) -> CopyResponse:
+def _sized(status: HTTPStatus, media_type: str, headers: Headers, body: tuple[bytes | range, ...]) -> CopyResponse:
     length = str(CopyResponse(status, headers, body).length)
     return CopyResponse(status, (("content-type", media_type), ("content-length", length), *headers), body)
 
 
-def _content_range(span: Span, size: int) -> str:
-    return f"bytes {span.start}-{span.end - 1}/{size}"
+def _content_range(span: range, size: int) -> str:
+    return f"bytes {span.start}-{span.stop - 1}/{size}"

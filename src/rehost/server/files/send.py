@@ -8,7 +8,6 @@ import os
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from rehost.server.files.conditions import Span
 from rehost.server.files.response import CopyResponse
 
 Message = MutableMapping[str, Any]  # ASGI's own type
@@ -87,11 +86,11 @@ async def send_parts(response: CopyResponse, descriptor: int, send: Send) -> Non
         if isinstance(part, bytes):
             await _send_chunk(part, send)
             continue
-        at = part.start
-        while at < part.end:
-            chunk = await _read(descriptor, Span(at, min(at + CHUNK_BYTES, part.end)))
+        left = part
+        while left:
+            chunk = await _read(descriptor, left[:CHUNK_BYTES])
             await _send_chunk(chunk, send)
-            at += len(chunk)
+            left = left[len(chunk) :]
     await send({"type": "http.response.body", "body": b""})
 
 
@@ -99,7 +98,7 @@ async def _send_chunk(chunk: bytes, send: Send) -> None:
     await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
 
-async def _read(descriptor: int, span: Span) -> bytes:
+async def _read(descriptor: int, span: range) -> bytes:
     """Return at least one byte of a span: directly from the page cache if possible, otherwise through a thread."""
     chunk = _read_cached(descriptor, span) or await asyncio.to_thread(os.pread, descriptor, len(span), span.start)
     if not chunk:
@@ -107,7 +106,7 @@ async def _read(descriptor: int, span: Span) -> bytes:
     return chunk
 
 
-def _read_cached(descriptor: int, span: Span) -> bytes:
+def _read_cached(descriptor: int, span: range) -> bytes:
     """Return the bytes that can be read without waiting; none where the system cannot say (preadv2(2))."""
     if _NOWAIT is None:
         return b""
