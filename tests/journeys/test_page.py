@@ -246,7 +246,7 @@ def test_missing_picture_shows_reason_and_advice(open_page):
 
     page.locator("dialog .trouble").wait_for()
 
-    assert "What you can do: Put another link into the row" in page.locator("dialog").text_content()
+    assert "What you can do: Replace the link in the row" in page.locator("dialog").text_content()
     assert page.locator("dialog .act").count() == 0  # no token, no actions
 
 
@@ -285,7 +285,7 @@ def test_language_follows_the_browser_and_the_button(open_page):
 
     page.locator("#language").click()
 
-    page.get_by_text("of the pictures show").wait_for()
+    page.get_by_text("of the pictures are displayed").wait_for()
     assert page.locator("html").get_attribute("lang") == "en"
 
 

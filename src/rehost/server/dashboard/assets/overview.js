@@ -55,8 +55,8 @@ function watch(card, hero, source, refresh) {
   const show = (beat) => {
     const left = Math.max(0, beat.present - beat.settled);
     const facts = beat.is_running || beat.rate > 0
-      ? [figure(number(beat.rate), text("rate")), figure(bytes(beat.speed), text("speed")),
-        figure(beat.seconds_left === null ? number(left) : span(beat.seconds_left), text("left"))]
+      ? [figure(number(beat.rate), text("rate")), figure(`${bytes(beat.speed)}/s`, text("speed")),
+        beat.seconds_left === null ? figure(number(left), text("linksleft")) : figure(span(beat.seconds_left), text("left"))]
       : [figure(number(left), text("due"))];
     put(card, 
       heading(text("live"), beat.is_running ? null : action(text("start"), "run", () => ({ source }), () => text("didstart"))),
