@@ -1,16 +1,7 @@
 """All exceptions that rehost raises on purpose.
 
-RehostError
-├── VisitError(reason)            about one image: run/visitor.py turns it into an Outcome
-│   ├── Transient(retry_after)    another attempt may help
-│   │   ├── HostUnavailable       the request was not sent, because requests to its host are paused
-│   │   └── SlowToAnswer          no response came soon enough: the link is visited again later in the run
-│   └── Permanent                 another attempt cannot help
-└── OperatorError                 about the environment: ends the run with a message that says what to do
-    ├── SettingsError             usage or a setting                       exit status 2
-    ├── CatalogueError            the operator's table                     exit status 3
-    ├── LedgerError               our tables, the database as a whole      exit status 3
-    └── StoreError                the disk or bucket that holds the copies exit status 3
+A VisitError is about one image: run/visitor.py turns it into an Outcome. An OperatorError is about the environment: it
+ends the run with a message that says what to do.
 """
 
 from __future__ import annotations
@@ -36,11 +27,11 @@ class VisitError(RehostError):
         host: the host that failed, if a redirect led to another host than the link's.
     """
 
-    def __init__(self, reason: Reason, evidence: str = "", *, partial: Partial | None = None) -> None:
+    def __init__(self, reason: Reason, evidence: str = "") -> None:
         super().__init__(f"{reason}: {evidence}" if evidence else str(reason))
         self.reason = reason
         self.evidence = evidence
-        self.partial = partial
+        self.partial: Partial | None = None
         self.host: str | None = None
 
 
@@ -51,15 +42,8 @@ class Transient(VisitError):  # noqa: N818 - the kind of cause
         retry_after: seconds that the origin asked us to wait (RFC 9110, section 10.2.3), or None.
     """
 
-    def __init__(
-        self,
-        reason: Reason,
-        evidence: str = "",
-        *,
-        retry_after: float | None = None,
-        partial: Partial | None = None,
-    ) -> None:
-        super().__init__(reason, evidence, partial=partial)
+    def __init__(self, reason: Reason, evidence: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(reason, evidence)
         self.retry_after = retry_after
 
 
@@ -78,7 +62,7 @@ class Permanent(VisitError):  # noqa: N818 - the kind of cause
 class OperatorError(RehostError):
     """A problem that only the operator can solve; the message says what is wrong, where, and what to do."""
 
-    exit_status = 3
+    exit_status = 3  # of the command
 
 
 class SettingsError(OperatorError):

@@ -159,7 +159,7 @@ async def test_every_origin_has_its_own_robots_txt(spool):
 async def test_robots_rules_are_ignored_unless_the_operator_enables_them(spool):
     urls = ["http://a.example/private/1.png", "http://a.example/asks-no-robots/1.png"]
 
-    assert await outcomes(FORBIDDEN, spool, *urls, obeys_robots=None) == (
+    assert await outcomes(FORBIDDEN, spool, *urls, obeys_robots=lambda _origin: False) == (
         [None, None],
         ["/private/1.png", "/asks-no-robots/1.png"],
     )

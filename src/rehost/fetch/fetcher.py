@@ -1,10 +1,10 @@
 """One GET with its redirects, ranges and limits: a complete body on disk, or the reason why there is none.
 
-`rehost.http` moves the bytes; here is what one attempt at a link may do with them. Errors of HTTP become ours, by
-`reasons.py`, where an attempt ends: in `_in_time` and `_robots_txt`.
+`rehost.http` transfers the bytes; this module decides what one attempt at a link may do with them. Errors of HTTP
+become ours, by `reasons.py`, where an attempt ends: in `_in_time` and `_robots_txt`.
 
-A body goes into a file, bounded and hashed as it passes, never into memory: straight to the descriptor, without a
-buffer, for there is one writer and its pieces are large.
+A body is written to a file, bounded and hashed on the way, and never collected in memory. There is no write buffer,
+because the pieces are large.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Self
 
 from rehost.clock import Clock
-from rehost.errors import OperatorError, Permanent, SlowToAnswer, StoreError, Transient, VisitError, shortage
+from rehost.errors import Permanent, SlowToAnswer, StoreError, Transient, VisitError, shortage
 from rehost.fetch import reasons, robots
 from rehost.hosts.scheduler import RequestScheduler
 from rehost.http import headers as fields
@@ -52,11 +52,7 @@ class Spool:
         return self._hash.hexdigest()
 
     def take_over(self, other: Path) -> None:
-        """Move the file of an earlier attempt here, unread.
-
-        Raises:
-            StoreError: it cannot be moved.
-        """
+        """Move the file of an earlier attempt here, unread."""
         with self.explained():
             other.rename(self.path)
 
@@ -113,7 +109,10 @@ class Spool:
         try:
             yield
         except OSError as error:
-            raise _explanation(self.path, error) from error
+            raise shortage(error) or StoreError(
+                f"The spool {self.path} cannot be written: {error.strerror or error}. "
+                "Make room or mend the storage folder (IMAGE_STORAGE_DIR), then run again: what is held stays held."
+            ) from error
 
     def _rehash(self) -> None:
         os.lseek(self._file, 0, os.SEEK_SET)
@@ -121,27 +120,16 @@ class Spool:
             self._hash.update(data)
 
 
-def _explanation(path: Path, error: OSError) -> OperatorError:
-    return shortage(error) or StoreError(
-        f"The spool {path} cannot be written: {error.strerror or error}. "
-        "Make room or mend the storage folder (IMAGE_STORAGE_DIR), then run again: what is held stays held."
-    )
-
-
-_ADDRESSES_SECONDS = 60.0  # for which the addresses of a name are kept
+_ADDRESSES_SECONDS = 60.0  # for which the addresses of a name are remembered
 _PARTIAL_CONTENT, _NOT_MODIFIED, _RANGE_NOT_SATISFIABLE = 206, 304, 416
 _FIRST_CLIENT_ERROR, _FIRST_SERVER_ERROR = 400, 500
 
 
 class _Hops:
-    """The requests of one attempt, in order: at most the first one has a slot, all others are unscheduled.
-
-    Attributes:
-        host: of the last request; None before the first one.
-    """
+    """The requests of one attempt, in order: at most the first one has a slot, all others are unscheduled."""
 
     def __init__(self, scheduler: RequestScheduler | None, *, has_slot: bool) -> None:
-        self.host: str | None = None
+        self.host: str | None = None  # of the last request
         self._scheduler = scheduler
         self._has_slot = has_slot
         self._unscheduled: str | None = None  # the host of an unscheduled request that has not ended
@@ -196,8 +184,8 @@ class Fetcher:
         concurrency: int,
         connect_to: Sequence[ConnectTo] = (),
         proxies: Proxies | None = None,
-        headers_for: Callable[[str], Mapping[str, str]] | None = None,
-        obeys_robots: Callable[[str], bool] | None = None,
+        headers_for: Callable[[str], Mapping[str, str]] = lambda _origin: {},
+        obeys_robots: Callable[[str], bool] = lambda _origin: False,
         resolver: Resolver | None = None,
         scheduler: RequestScheduler | None = None,
         connect_seconds: float = CONNECT_SECONDS,
@@ -210,13 +198,13 @@ class Fetcher:
             timeout_seconds: for one attempt, its redirects included.
             max_bytes: of a body, after its coding is undone.
             max_redirects: that one attempt follows.
-            user_agent: sent to all origins that have none of their own.
+            user_agent: sent to all origins for which `headers_for` returns no other one.
             concurrency: connections at once, idle ones included.
-            connect_to: targets to connect to in place of what URLs say, without a proxy.
+            connect_to: targets to connect to instead of those in URLs, without a proxy.
             proxies: see `Proxies.from_environment`.
             headers_for: returns the extra header fields of an origin (User-Agent, Cookie, ...), for that one alone.
-            obeys_robots: returns whether robots.txt and X-Robots-Tag of an origin are obeyed; None: of no origin.
-            resolver: finds the addresses of names; None: the machine's own.
+            obeys_robots: returns whether robots.txt and X-Robots-Tag of an origin are obeyed.
+            resolver: finds the addresses of names; None for the machine's own.
             scheduler: asked before each request but the first one of `fetch`, for which the caller has a slot.
             connect_seconds: for each connection, so that an absent host is noticed soon.
         """
@@ -384,18 +372,13 @@ class Fetcher:
 
     def _tagged(self, url: str, response: Response) -> Permanent | None:
         """Return the refusal that an X-Robots-Tag asks for, if such tags of this origin are obeyed."""
-        if self._obeys_robots is None or not self._obeys_robots(origin_of(url)):
-            return None
-        if not robots.tag_forbids(response.headers.all("X-Robots-Tag")):
-            return None
-        return Permanent(Reason.ROBOTS_REFUSED, "X-Robots-Tag")
+        forbids = robots.tag_forbids(response.headers.all("X-Robots-Tag")) and self._obeys_robots(origin_of(url))
+        return Permanent(Reason.ROBOTS_REFUSED, "X-Robots-Tag") if forbids else None
 
     async def _check_robots(self, url: str) -> None:
         """Raise an error if robots.txt is obeyed here and does not allow this URL, or cannot be read now."""
         origin = origin_of(url)
-        if self._obeys_robots is None or not self._obeys_robots(origin):
-            return
-        if not (await self._rules(origin)).allows(url):
+        if self._obeys_robots(origin) and not (await self._rules(origin)).allows(url):
             raise Permanent(Reason.ROBOTS_REFUSED, "robots.txt")
 
     async def _robots_txt(self, origin: str) -> robots.Rules:

@@ -32,26 +32,22 @@ _HTTP_ERRORS: dict[type[http.HttpError], tuple[type[VisitError], Reason]] = {
     http.BodyTooLarge: (Permanent, Reason.TOO_LARGE),
     http.TooManyRedirects: (Permanent, Reason.TOO_MANY_REDIRECTS),
 }
-_TRANSIENT_STATUSES = {
-    408: Reason.ORIGIN_ERROR,
-    425: Reason.ORIGIN_ERROR,
-    429: Reason.THROTTLED,
-    500: Reason.ORIGIN_ERROR,
-    502: Reason.ORIGIN_ERROR,
-    503: Reason.ORIGIN_ERROR,
-    504: Reason.ORIGIN_ERROR,
+_STATUSES: dict[int, tuple[type[VisitError], Reason]] = {
+    204: (Permanent, Reason.EMPTY),
+    205: (Permanent, Reason.EMPTY),
+    401: (Permanent, Reason.HOTLINK_REFUSED),
+    403: (Permanent, Reason.HOTLINK_REFUSED),
+    404: (Permanent, Reason.GONE),
+    408: (Transient, Reason.ORIGIN_ERROR),
+    410: (Permanent, Reason.GONE),
+    425: (Transient, Reason.ORIGIN_ERROR),
+    429: (Transient, Reason.THROTTLED),
+    451: (Permanent, Reason.HOTLINK_REFUSED),
+    500: (Transient, Reason.ORIGIN_ERROR),
+    502: (Transient, Reason.ORIGIN_ERROR),
+    503: (Transient, Reason.ORIGIN_ERROR),  # THROTTLED if it has a Retry-After
+    504: (Transient, Reason.ORIGIN_ERROR),
 }
-_PERMANENT_STATUSES = {
-    204: Reason.EMPTY,
-    205: Reason.EMPTY,
-    401: Reason.HOTLINK_REFUSED,
-    403: Reason.HOTLINK_REFUSED,
-    404: Reason.GONE,
-    410: Reason.GONE,
-    451: Reason.HOTLINK_REFUSED,
-}
-_FIRST_SERVER_ERROR = 500
-_LAST_SERVER_ERROR = 599
 
 
 def request_url(link: str) -> str:
@@ -67,7 +63,7 @@ def request_url(link: str) -> str:
 
 
 def proxies_of(environment: Mapping[str, str]) -> Proxies:
-    """Return the proxies that environment variables name (`http.connect.Proxies`); raises SettingsError."""
+    """Return the proxies that environment variables name (`http.pool.Proxies`); raises SettingsError."""
     try:
         return Proxies.from_environment(environment)
     except http.HttpError as error:
@@ -94,16 +90,13 @@ def of_status(status: int, retry_after: float | None = None) -> VisitError | Non
     """
     if status in {200, 203}:
         return None
-    if status in _TRANSIENT_STATUSES:
-        reason = _TRANSIENT_STATUSES[status]
-        if status == 503 and retry_after is not None:  # noqa: PLR2004 - Service Unavailable
-            reason = Reason.THROTTLED
-        return Transient(reason, f"status {status}", retry_after=retry_after)
-    if status in _PERMANENT_STATUSES:
-        return Permanent(_PERMANENT_STATUSES[status], f"status {status}")
-    if _FIRST_SERVER_ERROR <= status <= _LAST_SERVER_ERROR:
-        return Permanent(Reason.ORIGIN_ERROR, f"status {status}")
-    return Permanent(Reason.UNEXPECTED_STATUS, f"status {status}")
+    other = Reason.ORIGIN_ERROR if status // 100 == 5 else Reason.UNEXPECTED_STATUS  # noqa: PLR2004 - Server Error
+    kind, reason = _STATUSES.get(status, (Permanent, other))
+    if kind is Permanent:
+        return Permanent(reason, f"status {status}")
+    if status == 503 and retry_after is not None:  # noqa: PLR2004 - Service Unavailable
+        reason = Reason.THROTTLED
+    return Transient(reason, f"status {status}", retry_after=retry_after)
 
 
 def retry_after_seconds(value: str | None, date: str | None, now: datetime) -> float | None:

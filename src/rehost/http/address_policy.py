@@ -1,6 +1,6 @@
 """Which addresses may be connected to: public ones, and those in networks that are explicitly allowed. Pure.
 
-`connect.py` asks at connect time, about the very address that the socket is about to be connected to.
+`pool.py` asks about the very address to which it is about to connect a socket.
 """
 
 from __future__ import annotations
@@ -64,11 +64,7 @@ class AddressPolicy:
     allowed: tuple[Network, ...] = ()
 
     def refusal(self, address: str) -> str | None:
-        """Return why this address may not be connected to; None if it may.
-
-        Args:
-            address: in the form that the socket gets it; it may have a zone (`%eth0`).
-        """
+        """Return why this address, which may have a zone (`%eth0`), may not be connected to; None if it may."""
         try:
             parsed = ip_address(address)
         except ValueError:

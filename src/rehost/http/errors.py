@@ -1,28 +1,10 @@
-"""What can go wrong between a URL and the body behind it, as one tree. The text of each error says what was seen.
-
-HttpError
-├── InvalidUrl                the text is no http or https URL
-│   └── PortRefused           its port belongs to another protocol
-├── InvalidProxy              an environment variable names a proxy that cannot be used
-├── AddressRefused            the address policy forbids every address of the host
-├── NameNotResolved           the resolver gave no answer
-│   └── NameNotFound          the resolver answered that the name has no address
-├── TooManyOpenFiles          the process may open no more sockets
-├── ConnectFailed             no connection, directly or through the proxy
-├── TlsFailed                 the certificate or the handshake is not acceptable
-├── ConnectionClosed          the connection ended before the head of a response was complete
-├── ProtocolError             the response breaks HTTP; the text says which rule
-│   └── InvalidRedirect       its Location leads to no http or https URL
-├── IncompleteBody            the connection, or the content coding, ended before the body did
-├── BodyTooLarge              the body is longer than its reader takes
-└── TooManyRedirects          more redirects than allowed, or a circle
-"""
+"""What can go wrong between a URL and the body behind it. The text of each error says what was seen."""
 
 from __future__ import annotations
 
 
 class HttpError(Exception):
-    """Anything that this library raises on purpose, except ValueError for wrong arguments."""
+    """The base of all errors of this library, except ValueError for wrong arguments."""
 
 
 class InvalidUrl(HttpError):
@@ -66,7 +48,7 @@ class ConnectionClosed(HttpError):
 
 
 class ProtocolError(HttpError):
-    """The response breaks a rule of HTTP, or of its content coding."""
+    """The response breaks a rule of HTTP, or of its content coding; the text says which one."""
 
 
 class InvalidRedirect(ProtocolError):

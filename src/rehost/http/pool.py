@@ -1,8 +1,8 @@
 """GET requests on connections that are reused where they can be, at most so many at once.
 
 A connection goes directly to the URL's host, to an address given in its place, or through a proxy. Names are resolved
-here, and the policy judges the very addresses that are then connected to. No second lookup lies in between, so a name
-that changes its address (DNS rebinding) finds no gap.
+here, and the policy judges the very addresses that are then connected to: there is no second lookup in between, which
+DNS rebinding could use.
 """
 
 from __future__ import annotations
@@ -145,15 +145,7 @@ class Connector:
         proxies: Proxies | None = None,
         connect_seconds: float = CONNECT_SECONDS,
     ) -> None:
-        """Take parts and limits.
-
-        Args:
-            address_policy: decides which addresses may be connected to.
-            resolver: finds the addresses of names.
-            connect_to: targets in place of what URLs say, which are connected to without a proxy.
-            proxies: for all other origins.
-            connect_seconds: for one connection, TLS included.
-        """
+        """Take parts and limits; targets in `connect_to` are connected to without a proxy."""
         self._address_policy = address_policy
         self._resolver = resolver
         self._connect_to = connect_to
@@ -237,7 +229,7 @@ class Connector:
         return connection
 
     async def _tunnel(self, connection: Connection, route: Route, proxy: Proxy) -> None:
-        """Have the proxy connect to an origin (RFC 9110, section 9.3.6), and start TLS through the tunnel."""
+        """Make the proxy connect to an origin (RFC 9110, section 9.3.6), and start TLS through the tunnel."""
         request = encode_request("CONNECT", route.authority, {"Host": route.authority, **proxy.headers})
         async with self._translated():
             async with connection.send(request, is_connect=True) as response:
@@ -321,15 +313,9 @@ class ConnectionPool:
         self,
         connector: Connector,
         concurrency: int,
-        headers_for: Callable[[str], Mapping[str, str]] | None = None,
+        headers_for: Callable[[str], Mapping[str, str]] = lambda _origin: {},
     ) -> None:
-        """Take parts and limits.
-
-        Args:
-            connector: opens connections.
-            concurrency: connections at once, idle ones included.
-            headers_for: returns the extra header fields of an origin, which replace others of their names.
-        """
+        """Take how many connections there may be, idle ones included, and what returns an origin's extra fields."""
         self._connector = connector
         self._headers_for = headers_for
         self._concurrency = concurrency
@@ -393,7 +379,7 @@ class ConnectionPool:
         self._free.release()
 
     def _request(self, url: str, origin: str, route: Route, headers: Mapping[str, str]) -> bytes:
-        own = self._headers_for(origin) if self._headers_for else {}
+        own = self._headers_for(origin)
         replaced = {name.lower() for name in own}
         others = {"Host": route.host_field, **headers}
         merged = {name: value for name, value in others.items() if name.lower() not in replaced} | dict(own)
@@ -409,7 +395,7 @@ class _Idle(NamedTuple):
 
 
 class IdleConnections:
-    """Connections that are kept for the next request to the same origin, each for one or two periods."""
+    """Connections that are kept open for the next request to the same origin, each for one or two periods."""
 
     def __init__(self, seconds: float = IDLE_SECONDS) -> None:
         self._seconds = seconds
