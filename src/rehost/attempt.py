@@ -1,4 +1,4 @@
-"""One URL under one Referer: fetched and verified, again within seconds where that can help.
+"""Fetches and verifies one URL under one Referer, with a few attempts seconds apart where that can help.
 
 Two kinds of retry are never mixed (invariant 6). The attempts made here belong to one visit and are seconds apart, or
 the later ones come last in the run. Visits are minutes to weeks apart (run/visitor.py).
@@ -37,7 +37,7 @@ class Postponed(RehostError):  # noqa: N818 - not an error: other links come fir
 
 
 class FetchedImage(NamedTuple):
-    """A downloaded body and what it proved to be. Whoever holds it removes its spool."""
+    """A downloaded body and the image that it proved to be. The receiver removes its spool."""
 
     download: Download
     image: Image
@@ -45,7 +45,7 @@ class FetchedImage(NamedTuple):
 
 @dataclass(slots=True)
 class VisitLog:
-    """The attempts of one visit so far: how many there were, and how many bytes came."""
+    """The attempts of one visit so far: how many there were, and how many bytes were received."""
 
     host: str
     may_postpone: bool = False  # the first attempt may end the visit with Postponed
@@ -70,11 +70,7 @@ class ImageFetcher:
     async def fetch(self, url: str, referer: str | None, log: VisitLog, *, once: bool = False) -> FetchedImage:
         """Return the image at a normalised URL; a body that was cut resumes where it stopped.
 
-        Args:
-            url: normalised.
-            referer: the header's value; None for no header.
-            log: of the visit; updated.
-            once: make a single attempt.
+        Updates the visit's log. `once` allows a single attempt only.
 
         Raises:
             VisitError: there is no image.

@@ -560,9 +560,9 @@ async def test_origin_that_suddenly_refuses_everything_is_left_alone_and_its_lin
         assert [(pause.host, pause.seconds) for pause in at.pauses] == [(HOST, 3600.0)]
         assert "it worked, and refuses everything now" in at.pauses[0].evidence
         assert at.origins.forgotten
-        (told,) = [event for event in at.events if isinstance(event, OriginChanged)]
-        assert (told.origin, told.referer) == (f"http://{HOST}", "none")
-        assert "links in a row are refused under none" in told.evidence
+        (changed,) = [event for event in at.events if isinstance(event, OriginChanged)]
+        assert (changed.origin, changed.referer) == (f"http://{HOST}", "none")
+        assert "links in a row are refused under none" in changed.evidence
         assert at.rule() is None
 
         play.behaviour = "demands-own-site"

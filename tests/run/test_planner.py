@@ -43,7 +43,7 @@ async def test_a_row_that_was_recorded_and_not_written_is_mended_without_a_reque
     assert apart_world.locals() == before
 
 
-async def test_a_row_that_somebody_wrote_after_us_is_left_alone(apart_world):
+async def test_a_row_that_was_changed_later_is_left_alone(apart_world):
     await apart_world.run()
     apart_world.sql("UPDATE ad_cases SET main_image_local = '/theirs.jpg'")
 

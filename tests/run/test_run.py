@@ -465,7 +465,7 @@ async def test_a_bug_in_recording_a_group_costs_one_image(world, monkeypatch, ca
     assert world.bytes_of(3) == world.origin.picture(urls[2])
 
 
-async def test_a_bug_in_the_plan_is_counted_and_due_links_are_visited_all_the_same(world, monkeypatch, caplog):
+async def test_a_bug_in_the_plan_is_counted_and_due_links_are_visited_anyway(world, monkeypatch, caplog):
     world.add(*[world.link("permissive", f"{number}.jpg") for number in range(3)])
 
     def stumble(*_):

@@ -23,7 +23,7 @@ def runs(peer) -> Runs:
     return peer.ledger.runs
 
 
-async def test_undo_restores_rows_that_nobody_has_changed(peer, runs):
+async def test_undo_restores_rows_that_have_not_changed_since(peer, runs):
     await add_cases(peer.database, [A + str(number) for number in range(4)])
     await execute(peer.database, "UPDATE ad_cases SET main_image_local = '/old.png' WHERE case_id = 1")
     await peer.note()

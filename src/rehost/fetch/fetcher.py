@@ -174,39 +174,25 @@ class Fetcher:
 
     def __init__(  # noqa: PLR0913 - each limit is a setting of its own, given by name
         self,
-        address_policy: AddressPolicy,
+        address_policy: AddressPolicy,  # decides which addresses may be connected to
         *,
-        clock: Clock,
-        timeout_seconds: float,
-        max_bytes: int,
-        max_redirects: int,
-        user_agent: str,
-        concurrency: int,
-        connect_to: Sequence[ConnectTo] = (),
+        clock: Clock,  # gives the time that a Retry-After date is relative to
+        timeout_seconds: float,  # for one attempt, its redirects included
+        max_bytes: int,  # of a body, after its coding is undone
+        max_redirects: int,  # that one attempt follows
+        user_agent: str,  # for all origins for which `headers_for` returns no other one
+        concurrency: int,  # connections at once, idle ones included
+        connect_to: Sequence[ConnectTo] = (),  # targets instead of those in URLs, without a proxy
         proxies: Proxies | None = None,
-        headers_for: Callable[[str], Mapping[str, str]] = lambda _origin: {},
-        obeys_robots: Callable[[str], bool] = lambda _origin: False,
-        resolver: Resolver | None = None,
+        headers_for: Callable[[str], Mapping[str, str]] = lambda _origin: {},  # for this origin alone
+        obeys_robots: Callable[[str], bool] = lambda _origin: False,  # robots.txt and X-Robots-Tag of this origin
+        resolver: Resolver | None = None,  # finds the addresses of names; None for the machine's own
         scheduler: RequestScheduler | None = None,
-        connect_seconds: float = CONNECT_SECONDS,
+        connect_seconds: float = CONNECT_SECONDS,  # for each connection, so that an absent host is noticed soon
     ) -> None:
         """Take parts and limits; nothing is opened yet.
 
-        Args:
-            address_policy: decides which addresses may be connected to.
-            clock: gives the time that a Retry-After date is relative to.
-            timeout_seconds: for one attempt, its redirects included.
-            max_bytes: of a body, after its coding is undone.
-            max_redirects: that one attempt follows.
-            user_agent: sent to all origins for which `headers_for` returns no other one.
-            concurrency: connections at once, idle ones included.
-            connect_to: targets to connect to instead of those in URLs, without a proxy.
-            proxies: see `Proxies.from_environment`.
-            headers_for: returns the extra header fields of an origin (User-Agent, Cookie, ...), for that one alone.
-            obeys_robots: returns whether robots.txt and X-Robots-Tag of an origin are obeyed.
-            resolver: finds the addresses of names; None for the machine's own.
-            scheduler: asked before each request but the first one of `fetch`, for which the caller has a slot.
-            connect_seconds: for each connection, so that an absent host is noticed soon.
+        The scheduler is asked before each request but the first one of `fetch`, for which the caller has a slot.
         """
         self._clock = clock
         self._timeout_seconds = timeout_seconds
@@ -372,7 +358,7 @@ class Fetcher:
 
     def _tagged(self, url: str, response: Response) -> Permanent | None:
         """Return the refusal that an X-Robots-Tag asks for, if such tags of this origin are obeyed."""
-        forbids = robots.tag_forbids(response.headers.all("X-Robots-Tag")) and self._obeys_robots(origin_of(url))
+        forbids = self._obeys_robots(origin_of(url)) and robots.tag_forbids(response.headers.all("X-Robots-Tag"))
         return Permanent(Reason.ROBOTS_REFUSED, "X-Robots-Tag") if forbids else None
 
     async def _check_robots(self, url: str) -> None:

@@ -84,9 +84,7 @@ def of_error(error: http.HttpError) -> RehostError:
 def of_status(status: int, retry_after: float | None = None) -> VisitError | None:
     """Return what a final status means for the link; None for 200 and 203, whose body may be the image.
 
-    Args:
-        status: as received; 206 and 304 are for the caller, which knows what it asked for.
-        retry_after: seconds that the response asks to wait, or None.
+    206 and 304 are for the caller, which knows what it requested. `retry_after` is in seconds.
     """
     if status in {200, 203}:
         return None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from string import ascii_letters, digits
 from urllib.parse import quote, unquote, urlsplit
 
-TOKEN = "rehost"  # noqa: S105 - our product token, the name that robots.txt calls us by
+TOKEN = "rehost"  # noqa: S105 - our product token, by which robots.txt names us
 MAX_BYTES = 512 * 1024
 """The length of the part of a robots.txt that is read (RFC 9309, section 2.5: at least 500 KiB)."""
 
@@ -42,10 +42,8 @@ class Rules:
 
 
 def parse(text: str) -> Rules:
-    """Return the rules of all groups that name us; of those for everyone (`*`), if none does."""
-    ours: list[tuple[bool, str]] = []
-    everyones: list[tuple[bool, str]] = []
-    is_named = False
+    """Return the rules of all groups that name us; of those for all (`*`), if none does."""
+    rules: dict[str, list[tuple[bool, str]]] = {"*": []}  # by agent
     agents: set[str] = set()
     in_rules = False
     for name, value in _records(text):
@@ -53,18 +51,17 @@ def parse(text: str) -> Rules:
             agents = set() if in_rules else agents
             agents.add(value.lower())
             in_rules = False
-            is_named = is_named or value.lower() == TOKEN
+            if TOKEN in agents:
+                rules.setdefault(TOKEN, [])
         elif name in {"allow", "disallow"}:
             in_rules = True
-            if value and TOKEN in agents:
-                ours.append((name == "allow", _pattern(value)))
-            if value and "*" in agents:
-                everyones.append((name == "allow", _pattern(value)))
-    return Rules(tuple((ours if is_named else everyones)[:_MAX_RULES]))
+            for agent in rules.keys() & agents if value else ():
+                rules[agent].append((name == "allow", _pattern(value)))
+    return Rules(tuple(rules.get(TOKEN, rules["*"])[:_MAX_RULES]))
 
 
 def tag_forbids(values: Iterable[str]) -> bool:
-    """Return whether X-Robots-Tag fields ask us, or everyone, not to keep an image."""
+    """Return whether X-Robots-Tag fields ask us, or all robots, not to keep an image."""
     for value in values:
         agent, colon, rest = value.partition(":")
         names_agent = bool(colon) and "," not in agent and agent.strip().lower() != "unavailable_after"

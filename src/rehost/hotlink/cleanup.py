@@ -7,6 +7,7 @@ examined; and digests that became known as decoys of an origin, which may be hel
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from rehost.catalogue.table import Clearing, TableCatalogue
@@ -48,15 +49,10 @@ class DecoyCleaner:
         digests = [outcome.copy.digest for outcome in outcomes if isinstance(outcome, Stored)]
         shared = await self.ledger.results.shared_digests(self.catalogue.name, digests) if digests else {}
         for (host, digest), links in shared.items():
-            if await self._is_decoy(host, digest, links):
-                found.add((host, digest))
+            with suppress(VisitError, HostPaused):  # the origin cannot be asked: the next such group asks again
+                if await self.learner.examine(links, digest, host):
+                    found.add((host, digest))
         return found
-
-    async def _is_decoy(self, host: str, digest: str, links: Sequence[Link]) -> bool:
-        try:
-            return await self.learner.examine(links, digest, host)
-        except (VisitError, HostPaused):
-            return False  # the origin cannot be asked now; the next group that shares these bytes asks again
 
     async def _clear(self, run: int, host: str, digest: str) -> int:
         """Refuse a group of held links with these bytes, clear their rows, quarantine the files; return how many.

@@ -1,4 +1,4 @@
-"""What each origin wants to see before it gives an image, and whether what it gives is one. Why rehost exists.
+"""Learns which Referer each origin requires, and whether what it sends is the image. This is why rehost exists.
 
 **The rule.** Origins refuse hot-linking: by 403, by an HTML page, by a notice in place of the image (a decoy). Per
 origin (scheme, host, port) the chain of Referers, from none to the row's own page, is tried until an image comes that
@@ -58,7 +58,7 @@ from rehost.http.url import host_of, origin_of
 from rehost.model import Link, Rule
 
 MOST_ORIGINS = 20_000
-"""Known at once; the one that was asked longest ago is forgotten first (the ledger remembers)."""
+"""In memory at once; the one used longest ago is dropped first (the ledger keeps what was learned)."""
 
 LEDGER_SECONDS = 15.0
 """How old what was read from the ledger may be: other workers learn too."""
@@ -68,7 +68,7 @@ _UNCHECKED = f"{MOST_PATIENCE} links in a row are refused, and no extra request 
 
 
 class Learner:
-    """Obtains images from origins, whatever they want to see."""
+    """Obtains images from origins, whichever Referer they require."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Learner:
         clock: Clock,
         listen: Listener,
     ) -> None:
-        """Take the parts; `listen` gets rules that were learned, and those that hold no longer."""
+        """Take the parts; `listen` gets OriginLearned and OriginChanged."""
         self._repository = repository
         self._referers = referers
         self._images = images

@@ -1,4 +1,4 @@
-"""What this process knows of one origin: its Referer rule, how far the rule is trusted, and what learning may cost yet.
+"""What this process knows of one origin: its Referer rule, how far it is trusted, and which extra requests are left.
 
     UNKNOWN ──accept──► TRUSTED ──refuse──► DOUBTED ──confirm_rule──► CONFIRMED
        ▲                   ▲                 │   │                        │
@@ -38,7 +38,7 @@ REFUSALS_IN_A_ROW = 3
 """After so many, a link that worked is asked for again: if it still works, those links are at fault, not the origin."""
 
 REPEATS_IN_A_ROW = 12
-"""So many of the same bytes where only that link can decide: shops show one logo under many links in a row."""
+"""The same for links that give the same bytes; more of them, as shops show one logo under many links in a row."""
 
 MOST_PATIENCE = 48
 """Each time the origin turns out to work as before, it is checked half as soon, up to this many links in a row.
@@ -54,7 +54,7 @@ LONGEST_REST = 86400.0
 """Seconds for which an origin is left alone that worked and refuses everything now; doubled each time."""
 
 FRESH_SECONDS = 3600.0
-"""After this long an origin that could not be checked, for want of extra requests, gets fresh ones."""
+"""After this long an origin that could not be checked, because no extra request was left, gets fresh ones."""
 
 WAIT_SECONDS = 0.5
 """Between two reads of what another worker learns."""
@@ -64,7 +64,7 @@ MOST_WAIT_SECONDS = 600.0
 
 
 class LearnedElsewhere(Exception):  # noqa: N818 - not an error: another worker is at it
-    """Another worker learns this origin, or has done so since the ledger was read."""
+    """Another worker is learning this origin, or has done so since the ledger was read."""
 
 
 class OriginTrust(Enum):
@@ -79,7 +79,7 @@ class OriginTrust(Enum):
 
 @dataclass(slots=True)
 class ProbeBudget:
-    """The extra requests that an origin may be sent; the ledger counts them, this process remembers what it heard."""
+    """The extra requests that may be sent to an origin; the ledger counts them, this is what we know of the count."""
 
     origin: str
     repository: OriginRepository
@@ -226,7 +226,7 @@ class OriginState:
         self.has_loaded_good_links = True  # held links came under the old rule too
 
     def rest(self, now: float) -> float:
-        """The origin works no more: return the seconds for which to leave it alone, twice as long each time.
+        """Nothing works any more: return the seconds for which to leave the origin alone, twice as many each time.
 
         Afterwards it has a fresh budget.
         """

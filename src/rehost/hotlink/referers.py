@@ -18,7 +18,7 @@ from rehost.errors import Permanent, VisitError
 from rehost.hotlink.origin_state import OriginState
 from rehost.hotlink.repository import KnownGoodLink
 from rehost.http.errors import InvalidUrl
-from rehost.http.url import OriginPattern, host_of, normalise, origin_of
+from rehost.http.url import FirstMatch, OriginPattern, host_of, normalise, origin_of
 from rehost.model import Download, Reason, Referer
 
 AUTO = "auto"
@@ -34,14 +34,13 @@ class Referers:
         Args:
             default: auto, a Referer's value, or a fixed URL, for every origin that no pattern names.
             patterns: (pattern, rule); a pattern is a host such as `*.example.com`, or `scheme://host[:port]`. The
-                first that fits wins.
+                first that matches wins.
         """
-        self._default = default
-        self._patterns = tuple((OriginPattern(pattern), rule) for pattern, rule in patterns)
+        self._rules = FirstMatch([(OriginPattern(pattern), rule) for pattern, rule in patterns], default)
 
     def forced(self, url: str) -> str | None:
         """Return the rule that the operator has set for this URL's origin; None if it must be learned."""
-        rule = next((rule for pattern, rule in self._patterns if pattern.matches(url)), self._default)
+        rule = self._rules.of_origin(origin_of(url))
         return None if rule == AUTO else rule
 
     def chain(self, url: str, page_url: str | None) -> tuple[str, ...]:
@@ -114,7 +113,7 @@ _REFUSALS = frozenset({Reason.HOTLINK_REFUSED, Reason.NOT_AN_IMAGE, Reason.DECOY
 
 
 class Target(NamedTuple):
-    """A URL to ask for, and the page that it stands on."""
+    """A URL to request, and the page that shows it."""
 
     url: str  # normalised
     page_url: str | None
@@ -161,7 +160,7 @@ class LinkProbe:
         return image
 
     async def ask(self, rule: str, *, extra: bool) -> Answer:
-        """Ask for the link under a rule, in a single attempt if the request is an extra one.
+        """Request the link under a rule, in a single attempt if the request is an extra one.
 
         Raises:
             VisitError: no other Referer would cure it.
@@ -172,14 +171,14 @@ class LinkProbe:
         return answer
 
     async def try_rule(self, rule: str, *, extra: bool = True) -> Answer:
-        """Ask for the link under a rule; an image or a refusal is kept as the answer under that rule."""
+        """Request the link under a rule; an image or a refusal is kept as the answer under that rule."""
         answer = await self.ask_for(self.target, rule, extra=extra)
         if not isinstance(answer, VisitError) or is_refusal(answer):
             self.answers[rule] = answer
         return answer
 
     async def ask_for(self, target: Target, rule: str, *, extra: bool = True) -> Answer:
-        """Ask for any URL of the origin under a rule."""
+        """Request any URL of the origin under a rule."""
         try:
             image = await self.images.fetch(target.url, self.referers.header(rule, *target), self.log, once=extra)
         except VisitError as error:
@@ -198,17 +197,17 @@ class LinkProbe:
         return await self.origin.budget.spend(keep=int(self.origin.is_settled) if keep is None else keep)
 
     async def ask_extra(self, target: Target, rule: str) -> Answer | None:
-        """Ask for any URL of the origin with an extra request; None if none is left for it."""
+        """Request any URL of the origin with an extra request; None if none is left for it."""
         return await self.ask_for(target, rule) if await self.spend() else None
 
     async def check(self, link: KnownGoodLink) -> Answer | None:
-        """Ask for a link that worked, under the rule that worked; None if no extra request is left for it."""
+        """Request a link that worked, under the rule that worked; None if no extra request is left for it."""
         if not await self.origin.budget.spend_on_check():
             return None
         return await self.ask_for(Target(link.url, link.page_url), self.origin.rule or self.chain[0])
 
     def failure(self) -> Permanent:
-        """Return why the link has no image: of all the answers, the one that says most."""
+        """Return why the link has no image: the most telling of all the answers."""
         refusals = [answer for answer in self.answers.values() if isinstance(answer, VisitError)]
         reasons = {error.reason for error in refusals} | ({Reason.DECOY} if self.decoys else set())
         reason = next(each for each in (Reason.DECOY, Reason.HOTLINK_REFUSED, Reason.NOT_AN_IMAGE) if each in reasons)

@@ -65,12 +65,9 @@ class Connection(asyncio.BufferedProtocol):
     def send(
         self, request: bytes, on_close: Callable[[], None] = lambda: None, *, is_connect: bool = False
     ) -> Response:
-        """Send an encoded request and return its response, of which nothing has arrived yet.
+        """Send a request (`headers.encode_request`) and return its response, of which nothing has arrived yet.
 
-        Args:
-            request: see `headers.encode_request`.
-            on_close: called when the response is closed.
-            is_connect: whether the request's method is CONNECT.
+        `on_close` is called when the response is closed; `is_connect` says whether the method is CONNECT.
         """
         self.has_received = False
         self._room = self._buffer[:_HEAD_BYTES]
@@ -157,13 +154,9 @@ class Response:
     """
 
     def __init__(self, connection: Connection, on_close: Callable[[], None], *, is_connect: bool = False) -> None:
-        """Wait for a response on a connection.
+        """Wait for a response on a connection; arguments as in `Connection.send`.
 
-        Args:
-            connection: paused, resumed and finished by the response.
-            on_close: called when the response is closed.
-            is_connect: whether it answers CONNECT: a 2xx then ends at its head, whatever fields it has, and the
-                tunnel begins there (RFC 9110, section 9.3.6).
+        A 2xx to CONNECT ends at its head, whatever fields it has: there the tunnel begins (RFC 9110, section 9.3.6).
         """
         self.status = 0
         self.headers = Headers()

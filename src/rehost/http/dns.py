@@ -18,14 +18,14 @@ from rehost.http.errors import HttpError, NameNotFound, NameNotResolved, TooMany
 Resolver = Callable[[str], Awaitable[Sequence[str]]]
 """Returns at least one address of a host name; raises NameNotResolved."""
 
-_FAILURE_SECONDS = 1.0  # long enough for all who wait for the same answer, short enough to ask again soon
+_FAILURE_SECONDS = 1.0  # long enough for all callers that wait for the answer, short enough to try again soon
 _MAX_ENTRIES = 1_000
 
 T = TypeVar("T")
 
 
 class LookupCache(Generic[T]):
-    """Answers by key, each looked up once for all who want it, and kept for a time; a failure is kept for a second."""
+    """Answers by key, each looked up once for all callers and kept for a time; a failure is kept for a second."""
 
     def __init__(
         self,
@@ -34,14 +34,7 @@ class LookupCache(Generic[T]):
         timer: Callable[[], float],
         failures: type[Exception] = NameNotResolved,
     ) -> None:
-        """Start empty.
-
-        Args:
-            look_up: returns the answer for a key, or raises.
-            seconds: for which an answer is kept.
-            timer: returns seconds that never go backwards.
-            failures: exceptions of `look_up` that are answers too.
-        """
+        """Keep what `look_up` returns, or raises as one of the `failures`; `timer` gives monotonic seconds."""
         self._look_up = look_up
         self._failures = failures
         self._answers: TLRUCache[str, T | Exception] = TLRUCache(

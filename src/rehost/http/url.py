@@ -198,10 +198,7 @@ class RedirectChain:
         return {name: value for name, value in headers.items() if name != "Referer"}
 
     def follow(self, location: str) -> None:
-        """Go on to the target of a redirect.
-
-        Args:
-            location: the field as received, raw bytes beyond ASCII as surrogate escapes.
+        """Go on to the target of a redirect; its Location has raw bytes beyond ASCII as surrogate escapes.
 
         Raises:
             InvalidRedirect: it leads to no http or https URL.

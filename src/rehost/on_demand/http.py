@@ -29,7 +29,7 @@ RETRY_AFTER_SECONDS = 5  # where the ledger does not know better
 
 _MAX_POSITION = 2**31 - 1
 
-# Grey that suits any background; nothing in it but shapes and one word of ours.
+# Grey, which suits any background; only shapes and one word of ours.
 _PLACEHOLDER = """<svg xmlns="http://www.w3.org/2000/svg" width="320" height="240" viewBox="0 0 320 240">\
 <title>{}</title><rect width="320" height="240" fill="#888" fill-opacity=".14"/>\
 <g fill="none" stroke="#888" stroke-opacity=".6" stroke-width="5" stroke-linejoin="round">\
@@ -143,8 +143,8 @@ def placeholder(status: HTTPStatus, word: str, retry_after: int = 0) -> CopyResp
 
     Args:
         status: of the response.
-        word: title of the picture, for those who look at its source.
-        retry_after: seconds (RFC 9110, section 10.2.3); 0 where asking again is of no use.
+        word: title of the picture, visible in its source.
+        retry_after: seconds (RFC 9110, section 10.2.3); 0 if another request is of no use.
     """
     picture = _PLACEHOLDER.format(word).encode()
     retry = (("retry-after", str(retry_after)),) if retry_after else ()

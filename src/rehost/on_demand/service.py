@@ -2,7 +2,7 @@
 
 The visit and its recording are those of a run. Only what leads to them differs: one row is taken in, and one link is
 leased if it is due, so a link that failed is not visited again just because a page is opened. However many clients
-request the same link, there is one visit: within this process they share it, other processes are kept off by the lease.
+request the same link, there is one visit: clients of this process share it, and the lease keeps off other processes.
 
 Visits need what a run has: a number in the ledger, shares of the hosts, leases that are renewed. So there is a run for
 each source from its first visit until no visit has been going on for QUIET_SECONDS.
@@ -63,9 +63,9 @@ class OnDemandService:
         self._heartbeat: asyncio.Task[None] | None = None
 
     async def fetch(self, source: str, row_key: str, position: int) -> Entry | None:
-        """Return how a link stands, after visiting it if it is due; None if the catalogue has no such link.
+        """Return a link's entry, after visiting it if it is due; None if the catalogue has no such link.
 
-        A caller that stops waiting does not stop the visit. At the limit for visits no further one is begun.
+        A caller that stops waiting does not stop the visit. No more visits are begun than the limits allow.
 
         Raises:
             OperatorError: database or store cannot be used; that does not count as a failure of the link.
@@ -136,7 +136,7 @@ class OnDemandService:
         return replace(entry, reason=reason, wait_seconds=max(seconds, entry.wait_seconds))
 
     async def _visit(self, parts: Components, task: Task) -> None:
-        """Visit a link and record the outcome; whatever prevents that, give the lease back."""
+        """Visit a link and record the outcome; give the lease back if anything prevents that."""
         try:
             async with self._renewing(task):
                 source_run = await self._run_of(task.link.source)
@@ -181,13 +181,13 @@ class OnDemandService:
 
     async def _beat(self) -> None:
         """Send heartbeats until it is quiet; if the database stays away, reject all visits that wait for a host."""
-        heartbeat, limiter = self._shared.heartbeat, self._shared.limiter
+        heartbeat = self._shared.heartbeat
         renewed = self._clock.monotonic()
         try:
             while not await self._end_if_quiet():
                 await heartbeat.send()
                 self._shared.scheduler.open()
-                self._reject_waiters(limiter.wanted(), self._limits.patience_seconds)
+                self._reject_waiters(self._limits.patience_seconds)
                 if self._clock.monotonic() - renewed >= self._limits.renew_seconds:
                     await self._shared.ledger.leases.renew(list(self._leases.values()))
                     renewed = self._clock.monotonic()
@@ -195,7 +195,7 @@ class OnDemandService:
         except OperatorError as error:
             log.warning("pictures on demand stopped reason=%r", str(error))
             self._runs.clear()
-            self._reject_waiters(limiter.wanted(), -1.0)
+            self._reject_waiters(-1.0)
 
     async def _end_if_quiet(self) -> bool:
         async with self._runs_lock:
@@ -216,8 +216,9 @@ class OnDemandService:
             ended = source_run.stats.ended(source, seconds)
             await self._shared.ledger.runs.end(source_run.run, ended)
 
-    def _reject_waiters(self, hosts: Mapping[str, int], patience_seconds: float) -> None:
+    def _reject_waiters(self, patience_seconds: float) -> None:
         """Reject the visits that wait for hosts paused for longer than that."""
-        for host in hosts:
-            if self._shared.limiter.pause_seconds(host) > patience_seconds:
+        limiter = self._shared.limiter
+        for host in limiter.wanted():
+            if limiter.pause_seconds(host) > patience_seconds:
                 self._shared.scheduler.reject_waiters(host)

@@ -1,4 +1,4 @@
-"""What bounds a run: how much at once and for how long, what a stop cuts short, and how much a bug of ours may cost."""
+"""What bounds a run: how much it does at once and for how long, what a stop interrupts, and what a bug may cost."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Limits:
     group: int = 200  # outcomes recorded together
     group_seconds: float = 1.0  # how long a group may wait until it is full
     beat_seconds: float = 2.0  # between heartbeats
-    glance_seconds: float = 0.1  # until an idle worker checks again whether the others have finished
-    glance_growth: float = 1.25  # factor from one check to the next: the last wait is then at most a quarter in vain
+    recheck_seconds: float = 0.1  # until an idle worker checks again whether the others have finished
+    recheck_growth: float = 1.25  # factor from one such wait to the next
     starved_seconds: float = 0.25  # between heartbeats while no host has a share left for this worker
     renew_seconds: float = 30.0  # between renewals of leases
     patience_seconds: float = 20.0  # a pause up to this long is waited out

@@ -1,4 +1,4 @@
-"""Compares catalogue, ledger and store to find what is due; what needs no request is mended right away."""
+"""Compares catalogue, ledger and store to find what is due; mends at once what needs no request."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ class Planner:
     async def _remove_leftovers(self, source: str) -> None:
         """Remove files that killed runs have left and that no row points at.
 
-        A key that is a leftover before and after its file's identity is read, and still has that file when it is
-        removed, has not been put to use meanwhile.
+        Another worker may reuse a key meanwhile. So the key has to be a leftover before and after its file's identity
+        is read, and only that very file is removed.
         """
         rows, reconcile = self.catalogue.links(), self.ledger.reconcile
         if not (seen := set(await reconcile.leftovers(source, rows))):
@@ -84,7 +84,7 @@ class Planner:
         await reconcile.forget_leftovers(source, sorted(leftovers))
 
     async def _listing(self) -> AsyncIterator[Sequence[FoundFile]]:
-        """Yield the store's files that lie where a link's copy belongs."""
+        """Yield the store's files that are at the place of a link's copy."""
         async for keys in self.store.keys():
             parsed = ((key, self.layout.parse(key)) for key in keys)
             yield [FoundFile(place[0], place[1], key) for key, place in parsed if place is not None]

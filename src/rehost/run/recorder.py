@@ -12,10 +12,9 @@ The order, and what a kill after each step leaves behind:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
 
 from rehost.catalogue.table import Clearing, TableCatalogue, WriteBack
 from rehost.db import Connection
@@ -98,7 +97,7 @@ class Recorder:
         """Record the outcomes and write the rows; return the entries whose rows point at their copies now."""
         stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
         ledger, is_joint = self.ledger, self.catalogue.is_joint
-        # Rows of another database are written after the ledger, which has to know by then what they hold.
+        # Rows of another database are written after the ledger, so what they hold has to be read before.
         seen = {} if is_joint else await self.catalogue.local_urls([outcome.task.link for outcome in stored])
 
         async def work(transaction: Connection) -> tuple[set[int], FileIds]:
@@ -116,10 +115,9 @@ class Recorder:
             await self.store.quarantine(decoys)
         if is_joint:
             return written
-        links = await self.catalogue.write_back(self._write_backs([s for s in stored if s.task.entry in written]))
-        await ledger.results.revert(
-            [each for each in stored if each.task.entry in written and each.task.link not in links]
-        )
+        ours = [outcome for outcome in stored if outcome.task.entry in written]
+        links = await self.catalogue.write_back(self._write_backs(ours))
+        await ledger.results.revert([outcome for outcome in ours if outcome.task.link not in links])
         return {outcome.task.entry for outcome in stored if outcome.task.link in links}
 
     def _write_backs(self, stored: Sequence[Stored]) -> list[WriteBack]:
@@ -162,9 +160,9 @@ def _former_keys(outcome: Stored) -> set[str]:
 
 
 class _Marker(Enum):
-    """Stands between outcomes in the queue."""
+    """A signal between outcomes in the queue."""
 
-    NOW = auto()  # nothing follows for the moment: record what is there
+    NOW = auto()  # nothing follows for now: record what is there
     END = auto()  # nothing follows
 
 
@@ -186,17 +184,7 @@ class RecordingPipeline:
         stop: asyncio.Event,
         listen: Listener,
     ) -> None:
-        """Take the parts; nothing happens before `record`.
-
-        Args:
-            recorder: records a group.
-            cleaner: searches a recorded group for decoys.
-            tasks: whose leases are closed once their outcomes are recorded.
-            stats: counts what was recorded, the decoys found, and bugs.
-            limits: sizes and times.
-            stop: cuts the search for decoys short.
-            listen: is called with each Recorded event.
-        """
+        """Take the parts; a stop cuts the search for decoys short, and `listen` gets each Recorded event."""
         self._recorder = recorder
         self._cleaner = cleaner
         self._tasks = tasks
@@ -212,13 +200,13 @@ class RecordingPipeline:
         await self._outcomes.put(outcome)
 
     async def end(self) -> None:
-        """Announce that no outcome will follow."""
+        """End `record` once what was put so far is recorded."""
         await self._outcomes.put(_Marker.END)
 
     async def flush(self) -> None:
         """Return once everything put so far is recorded and searched for decoys; after a stop, within seconds."""
         await self._outcomes.put(_Marker.NOW)
-        await self._unless_stopped(self._join())
+        await unless_stopped(self._join(), self._stop, grace_seconds=self._limits.drain_seconds)
 
     async def record(self, run: int) -> None:
         """Record what is put until `end`, and wait until it is searched for decoys; after a stop, only for seconds.
@@ -235,10 +223,10 @@ class RecordingPipeline:
             self._tasks.close([outcome.task for outcome in group])
             self._stats.add(recorded)
             self._listen(recorded)
-            await self._unless_stopped(self._recorded.put(group), grace_seconds=0.0)
+            await unless_stopped(self._recorded.put(group), self._stop, grace_seconds=0.0)
             for _ in group:
                 self._outcomes.task_done()
-        await self._unless_stopped(self._recorded.join())
+        await unless_stopped(self._recorded.join(), self._stop, grace_seconds=self._limits.drain_seconds)
 
     async def search_decoys(self, run: int) -> None:
         """Search every recorded group for decoys, until cancelled.
@@ -271,7 +259,3 @@ class RecordingPipeline:
     async def _join(self) -> None:
         await self._outcomes.join()
         await self._recorded.join()
-
-    async def _unless_stopped(self, work: Coroutine[Any, Any, None], grace_seconds: float | None = None) -> None:
-        grace = self._limits.drain_seconds if grace_seconds is None else grace_seconds
-        await unless_stopped(work, self._stop, grace_seconds=grace)

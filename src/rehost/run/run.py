@@ -49,7 +49,7 @@ async def visit_link(
     """Visit one link; a bug of ours is an outcome too.
 
     Raises:
-        HostPaused: the host is paused; the link was not asked for.
+        HostPaused: the host is paused; the link was not requested.
         OperatorError: the database or the store cannot be used.
         Postponed: only if `may_postpone`.
     """
@@ -85,7 +85,7 @@ class Run:
             stop=self._stop,
             listen=listen,
         )
-        self._glance_seconds = limits.glance_seconds
+        self._recheck_seconds = limits.recheck_seconds
 
     def stop(self) -> None:
         """Begin nothing more; what is in flight is finished and recorded within seconds."""
@@ -105,8 +105,7 @@ class Run:
 
         Args:
             retry: as in `Planner.plan`.
-            crew: number of a run that has been planned, for a process that is a part of it: both are shown and undone
-                as one run.
+            crew: number of the run, planned already, that this process is a part of; None for a run of its own.
 
         Raises:
             OperatorError: the database or the store stopped the run; the next run goes on where this one was.
@@ -136,7 +135,7 @@ class Run:
         return bool(planned.due or (await self._parts.ledger.due.counts(self._source)).leased)
 
     async def _plan(self, run: int, retry: str | None) -> Planned:
-        """Return what is due; if the planner has a bug, what was due before: that can be worked on all the same."""
+        """Return what is due; if the planner has a bug, what was due before, so that the run goes on with that."""
         planned = await bug_to_none("plan", self._parts.planner.plan(run, retry=retry), self._stats)
         if planned is not None:
             return planned
@@ -189,7 +188,7 @@ class Run:
     def _start_visits(self, group: asyncio.TaskGroup) -> None:
         per_host = max(4, self._limits.visits // 4)
         while len(self._visits) < self._limits.visits and (task := self._tasks.next(per_host)):
-            self._glance_seconds = self._limits.glance_seconds
+            self._recheck_seconds = self._limits.recheck_seconds
             visit = group.create_task(self._visit(*task))
             self._visits.add(visit)
             visit.add_done_callback(self._end_visit)
@@ -234,9 +233,9 @@ class Run:
         await self._pipeline.flush()  # the last outcomes may reveal decoys, whose links are due again
         counts = await self._parts.ledger.due.counts(self._source)
         if counts.leased > len(self._tasks.open):
-            # Another worker is visiting links; they may be finished in a moment, or come to us if it dies.
-            await self._sleep(self._glance_seconds)
-            self._glance_seconds = min(self._limits.glance_growth * self._glance_seconds, self._limits.beat_seconds)
+            # Another worker is visiting links: it may finish soon, and if it dies they become due again.
+            await self._sleep(self._recheck_seconds)
+            self._recheck_seconds = min(self._limits.recheck_growth * self._recheck_seconds, self._limits.beat_seconds)
             return True
         return counts.due > 0
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from rehost.events import Event, HostDeferred, Planned, Recorded, RunEnded, Visited
 from rehost.model import Deferred, Reason, Refused, Stored, Unchanged
 
+_SUMMED = ("held", "unchanged", "adopted", "overtaken", "mended", "unveiled", "size")
+
 
 @dataclass(slots=True)
 class RunStats:
@@ -50,18 +52,8 @@ class RunStats:
 
     def ended(self, source: str, seconds: float) -> RunEnded:
         """Return the summary of the run over a source, after so many seconds."""
-        return RunEnded(
-            source,
-            held=self.held,
-            unchanged=self.unchanged,
-            adopted=self.adopted,
-            failed=dict(self.failed),
-            overtaken=self.overtaken,
-            mended=self.mended,
-            unveiled=self.unveiled,
-            size=self.size,
-            seconds=seconds,
-        )
+        sums = {name: getattr(self, name) for name in _SUMMED}
+        return RunEnded(source, **sums, failed=dict(self.failed), seconds=seconds)
 
     def _add_visit(self, visited: Visited) -> None:
         self._count_visited(1)
@@ -79,9 +71,6 @@ class RunStats:
     def _count_visited(self, links: int) -> None:
         self.visited += links
         self.due = max(self.due, self.visited)
-
-
-_SUMMED = ("held", "unchanged", "adopted", "overtaken", "mended", "unveiled", "size")
 
 
 def combined(ends: Sequence[RunEnded], seconds: float) -> RunEnded:

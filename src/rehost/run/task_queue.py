@@ -1,4 +1,4 @@
-"""The links that this worker has leased: some wait for their visit, in fair order; all have to be renewed."""
+"""The links that this worker has leased: their order is fair to all hosts, and their leases have to be renewed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TaskQueue:
     """
 
     def __init__(self, ledger: Ledger, source: str, limiter: HostLimiter, limits: Limits) -> None:
-        """Take the parts; `limits` says how much may be leased ahead, and postponed."""
+        """Take the parts; `limits` bounds what is leased ahead, and what is postponed."""
         self._ledger = ledger
         self._source = source
         self._limiter = limiter
@@ -32,7 +32,7 @@ class TaskQueue:
         self.open: dict[int, Task] = {}  # entry -> task: every lease that is neither recorded nor given back
 
     async def refresh(self) -> bool:
-        """Read anew which hosts have due links; return whether one of them may be asked now."""
+        """Read which hosts have due links; return whether one of them may be sent a request now."""
         hosts = await self._ledger.due.hosts(self._source)
         self._hosts = deque(hosts)
         return any(not self._limiter.pause_seconds(host) for host in hosts)
@@ -61,8 +61,8 @@ class TaskQueue:
     def next(self, most_per_host: int) -> tuple[Task, Postponed | None] | None:
         """Return the next task to visit, of the next host in turn that has one and is below its limit here.
 
-        If there is none, return a postponed one, with what it was postponed with. While first attempts are still to be
-        made, that is only one of a host without any, and only one request in ten, as each may hang until its timeout.
+        If there is none, return a postponed one and its Postponed. While first attempts are still to be made, that is
+        only one of a host without any, and only one request in ten, as each may hang until its timeout.
         """
         for _ in range(len(self._hosts)):
             host = self._hosts[0]

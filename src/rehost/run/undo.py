@@ -29,8 +29,8 @@ async def undo(
         runs: the ledger's.
         run: the run's number.
         catalogue: the source that it wrote.
-        is_there: returns whether a local URL still leads to a file. One that does not is put back as nothing, for no
-            row may point at a file that is gone (invariant 1).
+        is_there: returns whether a local URL still leads to a file; if not, the column becomes NULL, because no row
+            may point at a file that is gone (invariant 1).
 
     Raises:
         LedgerError: there is no such run of this source.

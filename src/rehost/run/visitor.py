@@ -1,4 +1,4 @@
-"""One link's turn: a file that lies in the store already is adopted, or the image is fetched. Read this first.
+"""One visit of a link: a file that is in the store already is adopted, or the image is fetched. Read this first.
 
 A visit ends in an Outcome, whatever the origin does: a VisitError becomes one here and nowhere else. It writes nothing
 but its own spool; run/recorder.py makes outcomes durable.
@@ -31,7 +31,7 @@ LONGEST_VISIT_WAIT = 1 * _DAY
 REFUSED_WAIT = 14 * _DAY
 LONGEST_REFUSED_WAIT = 56 * _DAY
 BUG_WAIT = 1 * _DAY
-"""Seconds until the next visit of a link that a bug of ours cost its turn."""
+"""Seconds until the next visit of a link after a bug of ours ended the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +46,16 @@ class Visitor:
     random: Random
 
     async def visit(self, task: Task, *, may_postpone: bool = False, postponed: Postponed | None = None) -> Visited:
-        """Return the outcome of one link's turn, and what it cost.
+        """Return the outcome of one visit, and what it cost.
 
         Args:
             task: the link.
-            may_postpone: should the first attempt fail, other links come before the second one.
+            may_postpone: if the first attempt fails, the visit may end with Postponed.
             postponed: resume a visit that ended with this.
 
         Raises:
-            Postponed: call again, with this, once the other links had their first attempt.
-            HostPaused: the host must be left alone; the link was not asked for.
+            Postponed: call again, with this, after the first attempts at the other links.
+            HostPaused: the host must be left alone; the link was not requested.
             StoreError: the store cannot take a spool.
         """
         started = self.clock.monotonic()
@@ -67,11 +67,13 @@ class Visitor:
                 decoy, found = task.found, None  # a row may point at it: it stays until this visit has an outcome
             outcome: Outcome = (found and await self._adopt(task, *found)) or await self._fetch(task, log)
         except VisitError as error:
-            outcome = self._failure(task, error, decoy)
+            kind = Deferred if isinstance(error, Transient) else Refused
+            wait = visit_wait(task.attempt, error, self.random)
+            outcome = kind(task, error.reason, error.evidence, wait, decoy)
         return Visited(outcome, task.host, log.size, self.clock.monotonic() - started, log.attempts)
 
     async def _found(self, task: Task) -> tuple[Copy, Image] | None:
-        """Return the file that lies at the link's place already, if it proves to be an image."""
+        """Return the file that is at the link's place already, if it proves to be an image."""
         if task.found is None or not await self.store.claim(task.found):
             return None
         path = self.store.path(task.found)
@@ -85,7 +87,7 @@ class Visitor:
     async def _adopt(self, task: Task, copy: Copy, image: Image) -> Stored | None:
         """Return a proven file at the link's place as the link's copy; no request is sent."""
         if task.pending is not None and copy.digest != task.pending:
-            return None  # a run died before the new bytes got the name: these belong to the link before
+            return None  # a run died before the new bytes got the name: these belong to the former link
         if copy.key == task.found:
             return Stored(task, copy, image, None)
         assert task.found is not None
@@ -97,11 +99,6 @@ class Visitor:
         download, image = await self.learner.obtain(task.link, log)
         copy = Copy(self.layout.key(task.link, image.format), download.digest, download.size)
         return Stored(task, copy, image, download.spool, download.final_url, download.validator)
-
-    def _failure(self, task: Task, error: VisitError, decoy: str | None) -> Outcome:
-        wait = visit_wait(task.attempt, error, self.random)
-        kind = Deferred if isinstance(error, Transient) else Refused
-        return kind(task, error.reason, error.evidence, wait, decoy)
 
 
 def visit_wait(visits: int, error: VisitError, random: Random) -> float:
