@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 from tests.journeys.deployment import DATABASE, Case, Deployment, Hosts, made_cases, make_checkout
-from tests.journeys.nursery import Nursery
+from tests.journeys.fork_server import ForkServer
 from tests.journeys.world import TABLE, Watched, World
 from tests.origin import Origin
 from tests.postgres import Postgres
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
+def fork_server() -> Iterator[ForkServer]:
     """The process that starts programs without delay."""
-    with Nursery() as nursery:
-        yield nursery
+    with ForkServer() as fork_server:
+        yield fork_server
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +41,7 @@ def watched() -> Watched:
 def world(
     postgres: Postgres,
     watched: Watched,
-    nursery: Nursery,
+    fork_server: ForkServer,
     proof: Mapping[str, str],
     tmp_path: Path,
     request: pytest.FixtureRequest,
@@ -49,7 +49,7 @@ def world(
     """A table in PostgreSQL and a watched origin, for commands with the SETTINGS of the module."""
     with Origin(watched) as origin:
         settings = {**request.module.SETTINGS, **proof}
-        world = World(tmp_path, origin, postgres, postgres.create_database(), settings, nursery=nursery)
+        world = World(tmp_path, origin, postgres, postgres.create_database(), settings, fork_server=fork_server)
         world.sql(TABLE)
         yield world
         postgres.drop_database(world.database)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import SEED
-from tests.journeys.nursery import Nursery
+from tests.journeys.fork_server import ForkServer
 from tests.journeys.world import LIMIT, TABLE, Command, Watched, World
 from tests.origin import Origin
 from tests.postgres import Postgres
@@ -295,12 +295,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def scene(
-    engine: str, nursery: Nursery, proof: Mapping[str, str], tmp_path: Path, request: pytest.FixtureRequest
+    engine: str, fork_server: ForkServer, proof: Mapping[str, str], tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Scene]:
     watched = Watched()
     with small_disk(tmp_path / "world") as disk, Origin(watched) as origin:
         server = request.getfixturevalue("postgres") if engine == "postgresql" else None
-        world = World(disk, origin, server, settings={"IMAGE_DOWNLOAD_CONCURRENCY": "6", **proof}, nursery=nursery)
+        world = World(
+            disk, origin, server, settings={"IMAGE_DOWNLOAD_CONCURRENCY": "6", **proof}, fork_server=fork_server
+        )
         if server is not None:
             world.database = server.create_database()
             server.run(f"DO $$ BEGIN CREATE ROLE {ROLE} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")

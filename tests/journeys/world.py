@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.journeys.nursery import Nursery, Program
+from tests.journeys.fork_server import ForkServer, Program
 from tests.origin import Origin
 from tests.postgres import Postgres
 
@@ -37,7 +37,7 @@ class World:
     database: str = "kills"
     settings: Mapping[str, str] = field(default_factory=dict)
     urls: Sequence[str] = ()
-    nursery: Nursery | None = None
+    fork_server: ForkServer | None = None
 
     @property
     def store(self) -> Path:
@@ -70,8 +70,8 @@ class World:
     ) -> Command:
         arguments = [*verb.split(), "--base", str(self.folder), *options]
         environment = {**self.environment(), **(settings or {})}
-        if self.nursery is not None and not before:
-            return self.nursery.start(arguments, environment)
+        if self.fork_server is not None and not before:
+            return self.fork_server.start(arguments, environment)
         command = [*before, sys.executable, "-m", "rehost", *arguments]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(command, env=environment, text=True, start_new_session=True, **pipes)
@@ -82,9 +82,9 @@ class World:
 
     def run_traced(self, *options: str) -> subprocess.CompletedProcess[str]:
         """Run under strace, which starts when everything is imported."""
-        assert self.nursery is not None
+        assert self.fork_server is not None
         arguments = ["run", "--quiet", "--base", str(self.folder)]
-        with self.nursery.start(arguments, self.environment(), held=True) as process:
+        with self.fork_server.start(arguments, self.environment(), held=True) as process:
             strace = ["strace", "-f", "-qq", *options, "-p", str(process.pid)]
             with subprocess.Popen(strace, stderr=subprocess.DEVNULL) as tracer:
                 wait_for_tracer(process.pid)

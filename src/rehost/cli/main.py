@@ -114,18 +114,14 @@ def _main(arguments: list[str], called: str | None) -> int:
             verb = find_command(arguments[0])
             status = verb.main(args=arguments[1:], prog_name=called, standalone_mode=False, **CONTEXT)
     except OperatorError as error:
-        return _print_error(str(error), error.exit_status)
+        from rehost.telemetry.format import plain
+
+        for line in str(error).splitlines():
+            print(f"rehost: {plain(line)}", file=sys.stderr)  # noqa: T201 - what the command line prints
+        return error.exit_status
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     return status if isinstance(status, int) else 0
-
-
-def _print_error(message: str, status: int) -> int:
-    from rehost.telemetry.format import plain
-
-    for line in message.splitlines():
-        print(f"rehost: {plain(line)}", file=sys.stderr)  # noqa: T201 - what the command line prints
-    return status

@@ -153,14 +153,6 @@ def _parse_prefix(text: str) -> str:
     return path
 
 
-def _parse_networks(text: str) -> tuple[Network, ...]:
-    return tuple(ip_network(word) for word in _words(text))
-
-
-def _parse_connect_to(text: str) -> tuple[ConnectTo, ...]:
-    return tuple(_connect_to(word) for word in _words(text))
-
-
 def _connect_to(word: str) -> ConnectTo:
     found = _CONNECT_TO.fullmatch(word)
     if found is None:
@@ -206,10 +198,12 @@ PATH: Kind[Path] = Kind(_parse_path, "a path, absolute or relative to the folder
 PREFIX: Kind[str] = Kind(_parse_prefix, "a path such as /static/images")
 REFERER: Kind[str] = Kind(_parse_referer, "auto, none, origin, site, page or a fixed http(s) URL")
 NETWORKS: Kind[tuple[Network, ...]] = Kind(
-    _parse_networks,
+    lambda text: tuple(map(ip_network, _words(text))),
     "networks such as 127.0.0.0/8 fd00::/8, without host bits, separated by commas or spaces",
     blank=True,
 )
 CONNECT_TO: Kind[tuple[ConnectTo, ...]] = Kind(
-    _parse_connect_to, "host:port:address:port, with * for any host, nothing for any port, [::1] for IPv6", blank=True
+    lambda text: tuple(map(_connect_to, _words(text))),
+    "host:port:address:port, with * for any host, nothing for any port, [::1] for IPv6",
+    blank=True,
 )

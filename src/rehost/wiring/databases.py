@@ -41,9 +41,8 @@ def source_of(settings: Settings, name: str | None) -> Source:
     if name is None and len(sources) == 1:
         return next(iter(sources.values()))
     if name not in sources:
-        known = ", ".join(sources)
-        said = f"There is no source {name}" if name else "There are several sources: say --source"
-        raise SettingsError(f"{said}; rehost.toml has {known}.")
+        problem = f"There is no source {name}" if name else "There are several sources: name one with --source"
+        raise SettingsError(f"{problem}; rehost.toml has {', '.join(sources)}.")
     return sources[name]
 
 

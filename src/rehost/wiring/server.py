@@ -157,6 +157,6 @@ def _thumbnailer(settings: Settings) -> Thumbnailer:
 
 
 def _media_type(head: bytes) -> str | None:
-    """Return the media type of a picture by its first bytes; None if they begin no picture."""
-    known = sniff(head)
-    return known.media_type if isinstance(known, Format) else None
+    """Return the media type of a picture by its first bytes; None if they are not those of a picture."""
+    found = sniff(head)
+    return found.media_type if isinstance(found, Format) else None

@@ -244,7 +244,7 @@ async def test_ready_is_503_while_the_sqlite_file_is_missing_and_a_restored_file
         back = (await client.get("/ready")).status_code
         (tmp_path / "restored.db").rename(file)
         with contextlib.closing(sqlite3.connect(file)) as restored, restored:
-            restored.execute("INSERT INTO rehost_origins VALUES ('https://new.example', 'none', 'told', 0)")
+            restored.execute("INSERT INTO rehost_origins VALUES ('https://new.example', 'none', 'given', 0)")
         replaced = (await client.get("/ready")).status_code
         rules = (await get_json(client, "/api/origins"))["rules"]
 

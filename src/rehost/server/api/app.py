@@ -63,8 +63,7 @@ def create_api(
             OperatorError: on_operator_error,
         },
     )
-    _add_read_operations(app, api)
-    _add_actions(app, actions, token)
+    _add_operations(app, api, actions, token)
     document = _openapi(app, version)
 
     async def openapi() -> Response:
@@ -87,60 +86,41 @@ def create_api(
     return app
 
 
-def _add_read_operations(app: FastAPI, api: Api) -> None:
-    operations: tuple[tuple[str, Callable[..., Awaitable[object]]], ...] = (
-        ("/health", api.health),
-        ("/ready", api.ready),
-        ("/api/sources", api.all_sources),
-        ("/api/standing", api.standing),
-        ("/api/links", api.links),
-        ("/api/link", api.link),
-        ("/api/hosts", api.hosts),
-        ("/api/origins", api.origins),
-        ("/api/runs", api.runs),
-        ("/api/usage", api.usage),
-    )
-    for path, operation in operations:
-        _add(app, path, operation, errors=_READ_ERRORS)
-
-
-def _add_actions(app: FastAPI, actions: Actions, token: str) -> None:
+def _add_operations(app: FastAPI, api: Api, actions: Actions, token: str) -> None:
+    """Add the operations; their parameters and response models are those of their signatures."""
     guard = [Depends(token_check(token)), Security(HTTPBearer(scheme_name="token", auto_error=False))]
-    operations: tuple[tuple[str, Callable[..., Awaitable[object]], int], ...] = (
-        ("/api/retry", actions.retry, 200),
-        ("/api/pause", actions.pause, 200),
-        ("/api/resume", actions.resume, 200),
-        ("/api/run", actions.run, 202),
+    operations: tuple[tuple[str, str, Callable[..., Awaitable[object]], int], ...] = (
+        ("GET", "/health", api.health, 200),
+        ("GET", "/ready", api.ready, 200),
+        ("GET", "/api/sources", api.all_sources, 200),
+        ("GET", "/api/standing", api.standing, 200),
+        ("GET", "/api/links", api.links, 200),
+        ("GET", "/api/link", api.link, 200),
+        ("GET", "/api/hosts", api.hosts, 200),
+        ("GET", "/api/origins", api.origins, 200),
+        ("GET", "/api/runs", api.runs, 200),
+        ("GET", "/api/usage", api.usage, 200),
+        ("POST", "/api/retry", actions.retry, 200),
+        ("POST", "/api/pause", actions.pause, 200),
+        ("POST", "/api/resume", actions.resume, 200),
+        ("POST", "/api/run", actions.run, 202),
     )
-    for path, operation, status in operations:
-        errors = {**_READ_ERRORS, **_ACTION_ERRORS}
-        _add(app, path, operation, method="POST", status=status, errors=errors, dependencies=guard)
-
-
-def _add(
-    app: FastAPI,
-    path: str,
-    operation: Callable[..., Awaitable[object]],
-    *,
-    errors: dict[int, str],
-    method: str = "GET",
-    status: int = 200,
-    dependencies: list[Any] | None = None,
-) -> None:
-    """Add an operation whose parameters and response model are those of its signature."""
-    endpoint = as_json(operation, status)
-    summary, endpoint.__doc__ = operation.__doc__, None
-    app.add_api_route(
-        path,
-        endpoint,
-        methods=[method],
-        status_code=status,
-        summary=summary,
-        operation_id=path.strip("/").replace("/", "_"),
-        dependencies=dependencies,
-        response_description="The answer.",
-        responses={code: {"model": ErrorBody, "description": about} for code, about in sorted(errors.items())},
-    )
+    for method, path, operation, status in operations:
+        is_action = method == "POST"
+        errors = {**_READ_ERRORS, **_ACTION_ERRORS} if is_action else _READ_ERRORS
+        endpoint = as_json(operation, status)
+        summary, endpoint.__doc__ = operation.__doc__, None
+        app.add_api_route(
+            path,
+            endpoint,
+            methods=[method],
+            status_code=status,
+            summary=summary,
+            operation_id=path.strip("/").replace("/", "_"),
+            dependencies=guard if is_action else None,
+            response_description="The answer.",
+            responses={code: {"model": ErrorBody, "description": about} for code, about in sorted(errors.items())},
+        )
 
 
 def _openapi(app: FastAPI, version: str) -> dict[str, Any]:

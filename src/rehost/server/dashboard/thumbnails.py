@@ -69,11 +69,11 @@ class Thumbnails:
         digest = await self._files.digest(file) if requested else None
         is_right = requested is not None and digest is not None and digest.startswith(requested)
         etag = f'"{hashlib.sha256(content).hexdigest()}"'
-        shown = (("etag", etag), ("cache-control", IMMUTABLE if is_right else REVALIDATED), *SAFE_HEADERS)
+        validators = (("etag", etag), ("cache-control", IMMUTABLE if is_right else REVALIDATED), *SAFE_HEADERS)
         if precondition(headers_of(scope), frozenset({etag}), file.modified) == HTTPStatus.NOT_MODIFIED:
-            return CopyResponse(HTTPStatus.NOT_MODIFIED, shown)
+            return CopyResponse(HTTPStatus.NOT_MODIFIED, validators)
         sized = (("content-type", "image/webp"), ("content-length", str(len(content))))
-        return CopyResponse(HTTPStatus.OK, (*sized, *shown), (content,))
+        return CopyResponse(HTTPStatus.OK, (*sized, *validators), (content,))
 
     async def _thumbnail(self, file: ServedFile) -> bytes | None:
         """Return the thumbnail of a copy; None if the copy itself is to be served."""

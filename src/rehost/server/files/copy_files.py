@@ -51,7 +51,7 @@ class CopyFiles:
         try:
             return await self._finder.find(key)
         except OSError as problem:
-            logger.warning("file not looked at key=%r error=%r", key, problem)
+            logger.warning("file not examined key=%r error=%r", key, problem)
             return None
 
     async def digest(self, file: ServedFile) -> str | None:

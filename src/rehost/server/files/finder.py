@@ -44,9 +44,9 @@ class FileFinder:
         """
         if not is_key(key):
             return None
-        known = self._files.get(key)
-        if known is not None and _is_unchanged(known):
-            return known
+        cached = self._files.get(key)
+        if cached is not None and _is_unchanged(cached):
+            return cached
         self._files.pop(key, None)
         found = await asyncio.to_thread(self._inspect, key)
         if found is not None:
@@ -59,12 +59,12 @@ class FileFinder:
         Raises:
             OSError: the disk failed.
         """
-        known = self._digests.get(file.etag)
-        if known is None:
-            known = await asyncio.to_thread(_digest, file)
-            if known is not None:
-                self._digests[file.etag] = known
-        return known
+        cached = self._digests.get(file.etag)
+        if cached is None:
+            cached = await asyncio.to_thread(_digest, file)
+            if cached is not None:
+                self._digests[file.etag] = cached
+        return cached
 
     def _inspect(self, key: str) -> ServedFile | None:
         path = os.path.join(self._root, key)  # noqa: PTH118 - the server takes paths as text

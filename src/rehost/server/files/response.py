@@ -90,20 +90,20 @@ def respond(
         boundary: of a multipart body; must not occur in any picture.
     """
     etags = frozenset({file.etag, f'"{digest}"'} if digest else {file.etag})
-    shown = (
+    validators = (
         ("etag", f'"{digest}"' if digest else file.etag),
         ("cache-control", IMMUTABLE if digest else REVALIDATED),
         ("last-modified", format_datetime(file.modified, usegmt=True)),
     )
     status = precondition(headers, etags, file.modified)
     if status == HTTPStatus.NOT_MODIFIED:
-        return CopyResponse(status, (*shown, *SAFE_HEADERS))
+        return CopyResponse(status, (*validators, *SAFE_HEADERS))
     if status is not None:
         return error(status)
     spans = None
     if method == "GET" and "range" in headers and range_applies(headers, etags, file.modified):
         spans = parse_range(headers["range"], file.size)
-    return _content(file, spans, (*shown, ("accept-ranges", "bytes"), *SAFE_HEADERS), boundary)
+    return _content(file, spans, (*validators, ("accept-ranges", "bytes"), *SAFE_HEADERS), boundary)
 
 
 def error(status: int, *more: tuple[str, str]) -> CopyResponse:

@@ -2,7 +2,7 @@
 
 Importing takes a second otherwise. A forked program has its own session, environment and outputs, ends as any Python
 program does, and stands for `python -m rehost`. Run as a program, this module is the process that forks:
-`nursery.py SOCKET`.
+`fork_server.py SOCKET`.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ IMPORTED = (
 class Program:
     """A program that was started; it has the part of subprocess.Popen's interface that the tests use."""
 
-    def __init__(self, args: Sequence[str], outputs: Sequence[int], told: int, go: int) -> None:
+    def __init__(self, args: Sequence[str], outputs: Sequence[int], status_pipe: int, go: int) -> None:
         self.args = args
         self.stdout, self.stderr = (os.fdopen(each, errors="replace") for each in outputs)
         self.returncode: int | None = None
-        self._told = told
+        self._status = status_pipe
         self._go = go
-        self.pid = STATUS.unpack(os.read(told, STATUS.size))[0]
+        self.pid = STATUS.unpack(os.read(status_pipe, STATUS.size))[0]
 
     def __enter__(self) -> Self:
         return self
@@ -83,15 +83,15 @@ class Program:
 
     def _has_ended(self, timeout: float | None) -> bool:
         with selectors.DefaultSelector() as selector:
-            selector.register(self._told, selectors.EVENT_READ)
+            selector.register(self._status, selectors.EVENT_READ)
             if not selector.select(timeout):
                 return False
-        self.returncode = STATUS.unpack(os.read(self._told, STATUS.size))[0]
-        os.close(self._told)
+        self.returncode = STATUS.unpack(os.read(self._status, STATUS.size))[0]
+        os.close(self._status)
         return True
 
 
-class Nursery:
+class ForkServer:
     """The process from which programs are forked; a context manager."""
 
     def __enter__(self) -> Self:
@@ -108,12 +108,12 @@ class Nursery:
     def start(self, arguments: Sequence[str], environment: Mapping[str, str], *, held: bool = False) -> Program:
         """Start `rehost` with these arguments; a held program begins when `go` is called."""
         pipes = [os.pipe() for _ in range(4)]
-        (out, out_end), (err, err_end), (told, told_end), (go_end, go) = pipes
+        (out, out_end), (err, err_end), (status_pipe, status_end), (go_end, go) = pipes
         message = json.dumps({"arguments": list(arguments), "environment": dict(environment)}).encode()
-        socket.send_fds(self._socket, [message], [out_end, err_end, told_end, go_end])
-        for each in (out_end, err_end, told_end, go_end):
+        socket.send_fds(self._socket, [message], [out_end, err_end, status_end, go_end])
+        for each in (out_end, err_end, status_end, go_end):
             os.close(each)
-        program = Program(["rehost", *arguments], (out, err), told, go)
+        program = Program(["rehost", *arguments], (out, err), status_pipe, go)
         if not held:
             program.go()
         return program
@@ -129,25 +129,25 @@ def serve(requests: socket.socket) -> None:
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             requests.close()
-            watch_over(json.loads(message), descriptors)
+            fork_program(json.loads(message), descriptors)
             return
         for each in descriptors:
             os.close(each)
 
 
-def watch_over(request: Mapping[str, object], descriptors: Sequence[int]) -> None:
+def fork_program(request: Mapping[str, object], descriptors: Sequence[int]) -> None:
     """Fork a program and return in it; the parent reports how it ended."""
-    out, err, told, go = descriptors
+    out, err, status_pipe, go = descriptors
     program = os.fork()
     if program:
         for each in (out, err, go):
             os.close(each)
-        os.write(told, STATUS.pack(program))
+        os.write(status_pipe, STATUS.pack(program))
         _, status = os.waitpid(program, 0)
-        os.write(told, STATUS.pack(os.waitstatus_to_exitcode(status)))
+        os.write(status_pipe, STATUS.pack(os.waitstatus_to_exitcode(status)))
         os._exit(0)
     os.setsid()
-    os.close(told)
+    os.close(status_pipe)
     os.dup2(out, 1)
     os.dup2(err, 2)
     os.read(go, 1)  # ends when the other end is closed
