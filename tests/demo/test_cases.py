@@ -36,6 +36,6 @@ def test_no_two_cases_share_a_link_or_title_and_brand():
 
 
 def test_some_extensions_are_wrong_as_on_real_sites():
-    lying = [case for case in make_cases() if case.host and not case.link.endswith(f".{case.format.value}")]
+    wrong = [case for case in make_cases() if case.host and not case.link.endswith(f".{case.format.value}")]
 
-    assert lying
+    assert wrong

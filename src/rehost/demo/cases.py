@@ -98,7 +98,7 @@ class Fault(Enum):
     DEAD = (404, Result(State.REFUSED, Reason.GONE))
     REMOVED = (410, Result(State.REFUSED, Reason.GONE))
     CUT = (None, Result(State.DEFERRED, Reason.TRUNCATED))  # the file ends too early; Content-Length matches it
-    NO_URL = (None, Result(State.REFUSED, Reason.NOT_A_URL))  # the cell holds words
+    NO_URL = (None, Result(State.REFUSED, Reason.NOT_A_URL))  # the cell holds text that is no URL
 
     def __init__(self, status: int | None, result: Result) -> None:
         self.status = status
@@ -154,7 +154,7 @@ def make_cases() -> tuple[Case, ...]:
     """Return all cases in the order of their ids; the same ones every time."""
     random = Random(SEED)
     hosts: list[Host | None] = [host for host in HOSTS for _ in range(host.links)]
-    hosts += [None] * (EMPTY_CELLS + 1)  # one more: the cell that holds words
+    hosts += [None] * (EMPTY_CELLS + 1)  # one more: the cell that holds no URL
     random.shuffle(hosts)
     faults = _faults(hosts)
     words = Words.load()

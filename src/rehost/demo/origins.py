@@ -101,7 +101,7 @@ class Origins:
         return Answer(200, "image/png", self._pictures.placeholder.read_bytes())
 
     def _picture(self, host: Host, path: str) -> Answer:
-        """Return the picture, or the reason why the host cannot send it."""
+        """Return the picture, or the error that the host answers instead."""
         case = self._cases.get((host.name, path))
         if case is None:
             return Answer(404, body=b"not found\n")

@@ -43,13 +43,13 @@ _READERS: dict[Format, Callable[[BinaryIO], ImageFile.ImageFile]] = {
     Format.JPEG2000: Jpeg2KImagePlugin.Jpeg2KImageFile,
 }
 
-# What plugins are known to raise on bytes that they cannot read. Anything else ends the process, to the same effect.
+# What plugins may raise on bytes that they cannot read. Anything else ends the process, to the same effect.
 _UNREADABLE = (
     *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError),
     *(AttributeError, AssertionError, RuntimeError, SystemError, struct.error),
 )
 
-# Memory that decoders need that do not report its lack: measured with 24 and 48 megapixels, 8 bits a channel.
+# Memory for decoders that do not report a lack of it: measured with 24 and 48 megapixels, 8 bits a channel.
 _BYTES_PER_PIXEL = {Format.JPEG: 8, Format.WEBP: 18, Format.AVIF: 12, Format.JPEG2000: 20, Format.HEIC: 10}
 
 _TEXT_BYTES = 16 << 20
@@ -174,11 +174,7 @@ def thumbnail(file: BinaryIO, image: Image, side: int, limits: ImageLimits) -> b
 
 @contextmanager
 def _as_visit_errors(image: Image, file: BinaryIO) -> Iterator[None]:
-    """Turn the errors of a decoder into what they mean for the picture.
-
-    Raises:
-        OSError: the disk has failed, not the picture.
-    """
+    """Turn the errors of a decoder into what they mean for the picture; let an OSError of the disk pass."""
     try:
         yield
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
@@ -192,11 +188,7 @@ def _as_visit_errors(image: Image, file: BinaryIO) -> Iterator[None]:
 
 
 def _visit_error(image: Image, error: Exception) -> VisitError:
-    """Return what the error of a decoder means for the picture.
-
-    Raises:
-        MemoryError: the error may be due to a lack of memory.
-    """
+    """Return what the error of a decoder means; raise MemoryError if the cause may be a lack of memory."""
     evidence = f"{image.format.upper()}: {str(error) or type(error).__name__}"[:200]
     if "truncated" in evidence.lower():
         return Transient(Reason.TRUNCATED, evidence)

@@ -2,7 +2,7 @@
 
 verifier.py starts it as `python -m rehost.images.decoder_main BOUNDS`. Before it reads a picture it limits itself:
 its memory by RLIMIT_AS, its processor time per picture by a timer whose signal ends the process even within C code.
-It writes no files, opens no sockets, and ends with its parent, whose end of the pipe closes then. Answers are JSON:
+It writes no files, opens no sockets, and ends with its parent, because the pipe is then closed. Answers are JSON:
 nothing that the process sends is unpickled or run.
 """
 
@@ -83,10 +83,9 @@ def to_line(answer: Answer) -> bytes:
             fields: list[str | int] = ["image", answer.format.name, answer.width, answer.height, answer.frames]
         case Thumbnail():
             fields = ["thumbnail", b64encode(answer.content).decode("ascii")]
-        case Transient():
-            fields = ["transient", answer.reason.name, answer.evidence]
         case VisitError():
-            fields = ["permanent", answer.reason.name, answer.evidence]
+            kind = "transient" if isinstance(answer, Transient) else "permanent"
+            fields = [kind, answer.reason.name, answer.evidence]
         case Unreadable():
             fields = ["unreadable", answer.cause]
     return json.dumps(fields).encode() + b"\n"

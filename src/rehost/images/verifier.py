@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import os
 import signal
 import sys
@@ -39,25 +38,17 @@ _THUMBNAIL_CPU_SECONDS = 5.0
 
 
 class DecoderDied(Exception):  # noqa: N818 -- an event between the pool and its callers
-    """The process ended, or was killed, before it had answered.
-
-    Attributes:
-        status: its exit status, negative for the signal that ended it; None if the pool killed it.
-    """
+    """The process ended, or was killed, before it had answered."""
 
     def __init__(self, status: int | None, how: str) -> None:
         super().__init__(how)
-        self.status = status
+        self.status = status  # negative for the signal that ended the process; None if the pool killed it
 
 
 class DecoderPool:
-    """Up to `processes` decoder processes; an async context manager that leaves none behind.
+    """Up to `processes` decoder processes with these bounds; an async context manager that leaves none behind.
 
-    Args:
-        bounds: what each of them may do.
-        processes: how many there may be.
-        timeout_seconds: how long a process may take to answer before it is killed. Its own timer counts only processor
-            time.
+    A process that has not answered after `timeout_seconds` is killed: its own timer counts only processor time.
     """
 
     def __init__(self, bounds: Bounds, processes: int, timeout_seconds: float) -> None:
@@ -111,7 +102,7 @@ class DecoderPool:
 
 
 class Thumbnailer:
-    """Makes thumbnails of copies in decoder processes, so that a server never decodes a stranger's bytes itself.
+    """Makes thumbnails of copies in decoder processes, so that a server never decodes untrusted bytes itself.
 
     An async context manager; the first thumbnail starts the first process.
     """
@@ -150,11 +141,7 @@ class _Decoder:
 
     @classmethod
     async def start(cls, bounds: Bounds, timeout_seconds: float) -> Self:
-        """Start a process and wait until it is ready.
-
-        Raises:
-            OperatorError: it cannot be started.
-        """
+        """Start a process and wait until it is ready; raise OperatorError if that is impossible."""
         # The process finds the modules that we find, and gets nothing else of our environment: no database password is
         # within reach of a decoder. With one arena, malloc's reservations do not count against RLIMIT_AS.
         environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "MALLOC_ARENA_MAX": "1"}
@@ -192,11 +179,7 @@ class _Decoder:
         return decoder
 
     async def ask(self, path: Path, side: int) -> Answer:
-        """Return the answer of the process.
-
-        Raises:
-            DecoderDied: it ended, or was killed because it did not answer in time.
-        """
+        """Return the answer of the process; raise DecoderDied if it ends, or if its answer is late or invalid."""
         stdin = self._process.stdin
         assert stdin is not None
         question = [os.fspath(path), side] if side else os.fspath(path)
@@ -235,7 +218,7 @@ _TIMEOUT_GRACE_SECONDS = 15
 
 TINY_BYTES = 64 * 1024
 LONG_WALK_SECONDS = 0.1
-"""Walking SMALL_BYTES takes less than a millisecond, unless the file was made to take long: then most of a second."""
+"""Walking SMALL_BYTES takes less than a millisecond; a file that was made to take long takes most of a second."""
 
 
 class ImageVerifier:
@@ -281,7 +264,7 @@ class ImageVerifier:
         await self._pool.__aexit__()
 
     async def verify(self, path: Path) -> Image:
-        """Return which picture the bytes at `path` are; the file is only read.
+        """Return what picture the file at `path` is; the file is only read.
 
         If the process dies, an earlier picture may have damaged it. So a new process gets the picture, and only its
         death counts against the picture.
@@ -292,21 +275,29 @@ class ImageVerifier:
             StoreError: the file cannot be read.
             OperatorError: no decoder process can be started.
         """
-        if _size(path) < self._walked_bytes and (answer := self._walk(path)) is not None:
-            return _image(path, answer)
         try:
-            try:
-                answer = await self._pool.ask(path)
-            except DecoderDied as death:
-                if death.status in {None, -signal.SIGPROF}:  # a timeout is not due to earlier pictures
-                    raise
-                answer = await self._pool.ask(path, fresh=True)
+            answer = self._walk(path) or await self._pool.ask(path)
         except DecoderDied as death:
-            raise visit_error(death, self._decode_seconds) from death
-        return _image(path, answer)
+            if death.status in {None, -signal.SIGPROF}:  # a timeout is not due to earlier pictures
+                raise visit_error(death, self._decode_seconds) from death
+            try:
+                answer = await self._pool.ask(path, fresh=True)
+            except DecoderDied as second:
+                raise visit_error(second, self._decode_seconds) from second
+        if isinstance(answer, VisitError):
+            raise answer
+        if isinstance(answer, Unreadable):
+            raise StoreError(f"{path} cannot be read: {answer.cause}.")
+        assert isinstance(answer, Image)  # no thumbnail was asked for
+        return answer
 
     def _walk(self, path: Path) -> Answer | None:
-        """Walk a file in this process if its format allows; nothing else happens meanwhile."""
+        """Walk a file in this process if its size and format allow; nothing else happens meanwhile."""
+        try:
+            if os.stat(path).st_size >= self._walked_bytes:  # noqa: PTH116 - called for every picture
+                return None
+        except OSError:
+            return None  # the process that opens it reports why
         began = self._clock.monotonic()
         answer = walk(os.fspath(path), self._bounds)
         if self._clock.monotonic() - began > LONG_WALK_SECONDS:
@@ -327,20 +318,3 @@ def visit_error(death: DecoderDied, decode_seconds: float) -> VisitError:
             return Permanent(Reason.TOO_LARGE, "its decoder was killed, probably for lack of memory")
         case _:
             return Permanent(Reason.CORRUPT, f"its decoder crashed ({death})")
-
-
-def _image(path: Path, answer: Answer) -> Image:
-    """Return the picture in an answer, or raise the error in it."""
-    if isinstance(answer, VisitError):
-        raise answer
-    if isinstance(answer, Unreadable):
-        raise StoreError(f"{path} cannot be read: {answer.cause}.")
-    assert isinstance(answer, Image)  # no thumbnail was asked for
-    return answer
-
-
-def _size(path: Path) -> float:
-    try:
-        return os.stat(path).st_size  # noqa: PTH116 - called for every picture
-    except OSError:
-        return math.inf  # the process that opens it reports why

@@ -47,7 +47,7 @@ class Store(Protocol):
     def spool(self) -> Path:
         """Return a new path for an untrusted body, on the file system from which `place` takes it.
 
-        The file does not exist yet. What is left there goes when the store is closed, or is opened after a crash.
+        The file does not exist yet. Spools that are left are removed when the store is closed, or opened after a crash.
         """
         ...
 

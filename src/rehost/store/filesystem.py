@@ -5,9 +5,9 @@ synced one by one. Measured (benchmarks/store_sync.py, 2 busy cores, ext4): 1,00
 take 1.3 s and 0.7 s of CPU time by syncfs, 2.3 s and 1.2 s file by file.
 
 The listing uses one thread: the kernel takes 8 microseconds to open, read and close a folder, and threads that return
-to the interpreter that often cost more than they win. Measured with a million folders on two cores: 15 s with one
-thread, 21 s with two, 32 s with four. Where all folders have to come from the disk, four threads take 100 s, and the
-kernel is what takes the time as well.
+to the interpreter that often cost more than they gain. Measured with a million folders on two cores: 15 s with one
+thread, 21 s with two, 32 s with four. Where all folders have to come from the disk, four threads take 100 s, and
+that time, too, is spent in the kernel.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _ADVICE = {
     errno.EROFS: "the file system is read-only: mount it writable; one that became so by itself is failing (dmesg)",
     errno.EACCES: "permission denied: give the folder to the user who runs rehost, with write permission",
     errno.EPERM: "permission denied: give the folder to the user who runs rehost, with write permission",
-    errno.EIO: "the disk fails (input/output error): see dmesg, move the store to a sound disk",
+    errno.EIO: "the disk fails (input/output error): see dmesg, move the store to a healthy disk",
     errno.EMFILE: "too many open files: raise `ulimit -n`, or lower IMAGE_DOWNLOAD_CONCURRENCY",
     errno.ENFILE: "too many open files on this machine: raise fs.file-max",
     errno.ENOTDIR: "a file is where a folder should be: move the file away",
@@ -62,7 +62,7 @@ _ADVICE = {
 
 @contextmanager
 def as_store_errors(root: Path) -> Iterator[None]:
-    """Turn an OSError from inside into a StoreError that says what is wrong, where, and what the operator can do."""
+    """Turn an OSError raised inside into a StoreError that says what is wrong, where, and what the operator can do."""
     try:
         yield
     except OSError as error:
@@ -150,10 +150,10 @@ def _syncfs_reports_errors(libc: ctypes.CDLL, descriptor: int) -> bool:
 
 @contextmanager
 def exclusive_lock(path: Path) -> Iterator[None]:
-    """Hold a lock file against other processes and other threads of this one. Blocks for at most a minute.
+    """Hold a lock file against other processes and other threads of this one; wait for at most a minute.
 
     Raises:
-        StoreError: another process has held the lock all the time.
+        StoreError: another process has held the lock for all of that minute.
     """
     descriptor = open_lock(path)
     try:

@@ -74,7 +74,7 @@ class Layout:
         return key
 
     def parse(self, key: str) -> tuple[str, int, Format] | None:
-        """Return the row key, the position and the format of a key, or None if `key` never makes it.
+        """Return the row key, the position and the format of a key, or None if `Layout.key` never returns it.
 
         Extensions that mean the same format, such as `.jpeg`, are accepted. The bytes may be of another format.
         """

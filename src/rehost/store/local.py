@@ -79,7 +79,7 @@ class LocalStore:
         self._min_free_bytes = min_free_bytes
         self._numbers = count(1)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
-        self._spool_refusal: str | None = None  # why there are no more spools
+        self._spool_refusal = ""  # why there are no more spools
         self._failed_sync: StoreError | None = None  # such a sync cannot be repeated
         self._opened: _Opened | None = None
 
@@ -104,7 +104,7 @@ class LocalStore:
         Raises:
             StoreError: the disk has less than `min_free_bytes` left. What is in flight can still be recorded.
         """
-        if self._spool_refusal is not None:
+        if self._spool_refusal:
             raise StoreError(self._spool_refusal)
         return self._parts.workdir.spools / str(next(self._numbers))
 
@@ -243,7 +243,7 @@ class LocalStore:
     def _check_space(self) -> None:
         """Refuse spools from now on if the disk has too little space left; allow them again if it has enough."""
         free = _free_bytes(self._root)
-        self._spool_refusal = None
+        self._spool_refusal = ""
         if free < self._min_free_bytes:
             self._spool_refusal = (
                 f"The disk of the store {self._root} has {free:,} bytes left, less than IMAGE_MIN_FREE_BYTES "

@@ -64,7 +64,7 @@ class WorkDir:
         self._descriptor = descriptor
 
     def touch(self) -> None:
-        """Show machines that cannot see our lock that this process lives."""
+        """Show machines that cannot see our lock that this process is alive."""
         os.utime(self._descriptor)
 
     def remove_spools(self) -> None:

@@ -38,7 +38,7 @@ class StructureResult:
     Attributes:
         doubt: the error unless a decoder can read every frame that was begun. GIFs without a trailer exist on the web
             and every viewer shows them; without a decoder they count as truncated.
-        scans_end: where the last scan of a JPEG ends. A decoder that sees what follows invents what is missing before.
+        scans_end: where the last scan of a JPEG ends.
     """
 
     image: Image

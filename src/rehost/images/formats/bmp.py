@@ -88,11 +88,7 @@ def _walk_icon_picture(data: bytes, limits: ImageLimits) -> Dimensions:
 
 
 def _read_header(data: Data, at: int) -> _Bitmap:
-    """Read the bitmap header at offset `at`.
-
-    Raises:
-        VisitError: Transient(TRUNCATED) if the file ends before the header, Permanent(CORRUPT) if it makes no sense.
-    """
+    """Read the bitmap header at offset `at`."""
     where = "the header of a bitmap"
     header = int.from_bytes(read_bytes(data, at, 4, where), "little")
     if header == _CORE_HEADER:

@@ -69,13 +69,9 @@ def walk(data: Data, limits: ImageLimits) -> Dimensions:
     Raises:
         VisitError: Transient(TRUNCATED) if bytes are missing, otherwise Permanent.
     """
-    meta: _Box | None = None
-    movie: _Box | None = None
-    for box in _boxes(data, 0, len(data)):
-        meta = box if box.kind == b"meta" else meta
-        movie = box if box.kind == b"moov" else movie
-    still = _walk_still(data, meta, limits) if meta else None
-    sequence = _walk_sequence(data, movie, limits) if movie else None
+    boxes = {box.kind: box for box in _boxes(data, 0, len(data))}
+    still = _walk_still(data, boxes[b"meta"], limits) if b"meta" in boxes else None
+    sequence = _walk_sequence(data, boxes[b"moov"], limits) if b"moov" in boxes else None
     found = still or sequence
     if found is None:
         raise truncated(data, "an AVIF or HEIC, before its picture")
@@ -123,11 +119,7 @@ def _item_types(data: Data, information: _Box | None) -> Iterator[tuple[int, byt
 
 
 def _item_extents(data: Data, parts: Mapping[bytes, _Box]) -> dict[int, list[tuple[int, int]]]:
-    """Return where the bytes of each item are in the file, as offset and size; without items that are elsewhere.
-
-    Raises:
-        VisitError: they are after the end of the file, or of the box that should contain them.
-    """
+    """Return where the bytes of each item are in the file, as offset and size; without items that are elsewhere."""
     extents: dict[int, list[tuple[int, int]]] = {}
     if b"iloc" not in parts:
         return extents
@@ -320,13 +312,10 @@ def _skip_tile_part(data: Data, at: int, end: int) -> int:
 
 
 def _boxes(data: Data, start: int, end: int) -> Iterator[_Box]:
-    """Yield the boxes that fill `start` to `end`; at the end of a file, bytes that cannot be a box are ignored.
+    """Yield the boxes that fill `start` to `end` (ISO/IEC 14496-12, section 4.2).
 
-    ISO/IEC 14496-12, section 4.2.
-
-    Raises:
-        VisitError: Transient(TRUNCATED) if a box extends beyond the end of the file, Permanent(CORRUPT) if it extends
-            beyond the end of its parent.
+    At the end of a file, bytes that cannot be a box are ignored. A box that extends beyond the end of the file is
+    truncated, one that extends beyond the end of its parent is corrupt.
     """
     at = start
     while at < end:
