@@ -58,7 +58,7 @@ class Measured:
 
 @dataclass
 class Hosts:
-    """Plays the hosts of the links like real ones: one requires its own site as Referer, others refuse foreign ones.
+    """Makes the hosts of the links behave like real ones: one requires its own site as Referer, others refuse foreign ones.
 
     `turned` overrides this for single links: link -> behaviour. `reached` is set when request number `alarm` arrives.
     """

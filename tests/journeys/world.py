@@ -132,22 +132,24 @@ class World:
 
 
 class Watched:
-    """Plays an origin whose images take 50 ms, and counts requests."""
+    """Makes an origin take 50 ms for each image, and counts requests."""
 
     def __init__(self) -> None:
-        self._asked = 0
+        self._requests = 0
         self._changed = threading.Condition()
 
     def __call__(self, _host: str, path: str, _headers: Mapping[str, str]) -> str | None:
         with self._changed:
-            self._asked += 1
+            self._requests += 1
             self._changed.notify_all()
         return "slow" if path.startswith("/picture/") else None
 
     def wait(self, number: int) -> None:
         """Return after this many requests."""
         with self._changed:
-            assert self._changed.wait_for(lambda: self._asked >= number, LIMIT), f"{self._asked} of {number} requests"
+            assert self._changed.wait_for(lambda: self._requests >= number, LIMIT), (
+                f"{self._requests} of {number} requests"
+            )
 
 
 def ended(process: Command) -> subprocess.CompletedProcess[str]:

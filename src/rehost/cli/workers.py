@@ -9,7 +9,7 @@ A socket pair connects the first process with each worker:
     first process -> worker    the number of the run means "begin", the end of the stream "finish and end"
     worker -> first process    lists of events; last the RunEnded, or the OperatorError that stopped the worker
 
-A process that is killed closes its sockets, so the other side learns of that as well.
+A process that is killed closes its sockets, so the other side notices that as well.
 """
 
 from __future__ import annotations

@@ -84,14 +84,14 @@ async def undo(settings: Settings, *, source: str | None, run: int) -> undoing.U
     Raises:
         OperatorError: there is no such run, or the database cannot be used.
     """
-    async with open_databases(settings, Clock()) as (ours, theirs):
-        await migrate(theirs)
+    async with open_databases(settings, Clock()) as (catalogue_db, ledger_db):
+        await migrate(ledger_db)
         chosen = source_of(settings, source)
         layout = Layout(chosen.path, settings.static_url_prefix)
 
         def is_there(url: str) -> bool:
             key = layout.key_of_url(url)
-            return key is None or (settings.storage_dir / key).is_file()  # what is not ours we cannot know
+            return key is None or (settings.storage_dir / key).is_file()  # another URL cannot be checked
 
-        catalogue = await TableCatalogue.open(ours, chosen)
-        return await undoing.undo(Runs(theirs, worker()), run, catalogue, is_there=is_there)
+        catalogue = await TableCatalogue.open(catalogue_db, chosen)
+        return await undoing.undo(Runs(ledger_db, worker()), run, catalogue, is_there=is_there)

@@ -76,18 +76,20 @@ async def open_parts(
     random = SystemRandom()
     me = worker()
     async with AsyncExitStack() as stack:
-        ours, theirs = await stack.enter_async_context(open_databases(settings, clock, outage_seconds))
-        catalogues = [await TableCatalogue.open(ours, source, is_joint=ours is theirs) for source in sources]
-        await migrate(theirs)
+        catalogue_db, ledger_db = await stack.enter_async_context(open_databases(settings, clock, outage_seconds))
+        catalogues = [
+            await TableCatalogue.open(catalogue_db, source, is_joint=catalogue_db is ledger_db) for source in sources
+        ]
+        await migrate(ledger_db)
         layouts = [Layout(source.path, settings.static_url_prefix) for source in sources]
         store = await stack.enter_async_context(
             LocalStore(settings.storage_dir, clock=clock, min_free_bytes=settings.min_free_bytes)
         )
-        ledger = Ledger(theirs, me, lease_seconds=settings.lease_seconds, url=layouts[0].url)
+        ledger = Ledger(ledger_db, me, lease_seconds=settings.lease_seconds, url=layouts[0].url)
         await ledger.leases.release_dead_workers(identity.is_gone)
-        origins = OriginRepository(theirs, worker=me.name, lease_seconds=settings.lease_seconds)
+        origins = OriginRepository(ledger_db, worker=me.name, lease_seconds=settings.lease_seconds)
         shares = HostShares(
-            theirs, worker=me.name, concurrency=settings.concurrency, lease_seconds=settings.lease_seconds
+            ledger_db, worker=me.name, concurrency=settings.concurrency, lease_seconds=settings.lease_seconds
         )
         limiter = HostLimiter(
             clock,
@@ -101,7 +103,7 @@ async def open_parts(
         scheduler = RequestScheduler(
             limiter,
             heartbeat,
-            DailyQuota(theirs),
+            DailyQuota(ledger_db),
             clock,
             concurrency=limits.requests,
             patience_seconds=limits.patience_seconds,

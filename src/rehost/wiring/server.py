@@ -106,15 +106,17 @@ async def _open_resources(settings: Settings, clock: Clock) -> AsyncIterator[Res
     Raises:
         OperatorError: a database cannot be used.
     """
-    async with open_databases(settings, clock, outage_seconds=OUTAGE_SECONDS) as (ours, theirs):
-        await migrate(theirs)
+    async with open_databases(settings, clock, outage_seconds=OUTAGE_SECONDS) as (catalogue_db, ledger_db):
+        await migrate(ledger_db)
         me = worker()
         url = Layout(settings.sources[0].path, settings.static_url_prefix).url
         yield Resources(
-            Queries(theirs),
-            Ledger(theirs, me, lease_seconds=settings.lease_seconds, url=url),
-            HostShares(theirs, worker=me.name, concurrency=settings.concurrency, lease_seconds=settings.lease_seconds),
-            {each.name: await Titles.open(ours, each) for each in settings.sources},
+            Queries(ledger_db),
+            Ledger(ledger_db, me, lease_seconds=settings.lease_seconds, url=url),
+            HostShares(
+                ledger_db, worker=me.name, concurrency=settings.concurrency, lease_seconds=settings.lease_seconds
+            ),
+            {each.name: await Titles.open(catalogue_db, each) for each in settings.sources},
         )
 
 

@@ -71,7 +71,7 @@ async def serve_application(application: Application, host: str, port: int, log_
         application: what to serve.
         host: address or name to listen on.
         port: port to listen on.
-        log_file: gets a line for each visit that a visitor of the dashboard starts.
+        log_file: gets a line for each visit that was requested through the server.
 
     Raises:
         SettingsError: the port is in use, the file cannot be written, or the server's packages are not installed.

@@ -83,7 +83,7 @@ class Actions:
     async def retry(
         self, source: Source = "", key: Key = "", position: Position = 0, reason: LastReason = None
     ) -> ActionResult:
-        """Make links that failed due now: one (key), those with a reason, or all. The next run visits them."""
+        """Make failed links due now: one (key), those with a reason, or all. The next run visits them."""
         chosen = self.api.source(source)
         ledger = (await self.api.resources.get()).ledger
         if key:

@@ -92,7 +92,7 @@ Seconds = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class ErrorBody:
-    """Why there is no other answer."""
+    """The error in one sentence."""
 
     error: str
 
