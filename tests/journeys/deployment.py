@@ -58,7 +58,7 @@ class Measured:
 
 @dataclass
 class Hosts:
-    """Makes the hosts of the links behave like real ones: one requires its own site as Referer, others refuse foreign ones.
+    """Behaviour of the hosts: one requires its own site as Referer, others refuse foreign ones.
 
     `turned` overrides this for single links: link -> behaviour. `reached` is set when request number `alarm` arrives.
     """
