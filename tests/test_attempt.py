@@ -24,7 +24,7 @@ HOST = "pics.example"
 
 
 class Slots:
-    """Gives a number of slots; then something else happens."""
+    """Gives a number of slots, then does something else."""
 
     def __init__(self, number, instead=None):
         self.left = number

@@ -1,4 +1,4 @@
-"""A worker before one misbehaving origin: real sockets, real verification; the origin counts the requests."""
+"""A worker and one misbehaving origin: real sockets, real verification; the origin counts the requests."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -53,7 +53,7 @@ class FakeScheduler:
 
 
 class Worker:
-    """One process: what it knows dies with it, `origins` is what it shares with others."""
+    """One process; it shares with others only what is in `origins`."""
 
     def __init__(self, origin, client, verifier, store, *, origins=None, referers=None):
         self.origin = origin

@@ -135,7 +135,7 @@ async def test_connection_is_reused_after_a_complete_body():
         b"HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\nbody",
     ],
 )
-async def test_connection_is_not_reused_against_the_will_of_the_server(reply):
+async def test_connection_is_not_reused_if_the_server_forbids_it(reply):
     async with raw_server(reply, reply) as server, pool_to(server.port) as pool:
         await get(pool, server.url)
         await get(pool, server.url)
@@ -216,7 +216,7 @@ async def test_no_more_connections_are_open_than_allowed():
     assert (server.connections, server.peak) == (9, 3)
 
 
-async def test_request_that_is_cancelled_gives_its_place_away():
+async def test_request_that_is_cancelled_frees_its_place():
     async with raw_server(OK, seconds=0.05) as server, pool_to(server.port, 1) as pool:
         waiting = asyncio.create_task(get(pool, server.url))
         while not server.requests:

@@ -1,4 +1,4 @@
-"""Read-through: a requested picture is fetched once, however many clients request it, and origins are spared."""
+"""Read-through: a requested picture is fetched once, however many clients request it."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def worker(database, database_url, root):
-    """Make workers; the leases of the late one have ended as soon as they begin."""
+    """Make workers; the leases of the late one expire at once."""
 
     @asynccontextmanager
     async def make(name: str, lease_seconds: float = 120.0):

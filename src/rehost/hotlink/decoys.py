@@ -1,8 +1,7 @@
-"""Whether bytes are a decoy: when they are suspect, and what proves it.
+"""Whether bytes are a decoy: when they are suspect, and what proves it (hotlink/learner.py lists the proofs).
 
 A decoy is a notice ("this picture is from elsewhere") that an origin sends, with status 200, in place of the image: the
-same bytes for every link. The same bytes alone prove nothing: shops show one logo under many links. hotlink/learner.py
-lists the proofs.
+same bytes for every link. The same bytes alone prove nothing: shops show one logo under many links.
 """
 
 from __future__ import annotations
@@ -37,15 +36,15 @@ SHORTEST_NAME = 18
 
 
 class SeenDigests:
-    """The digests that came last, with the first link of each, and those that were found to be shared images."""
+    """The last digests received, with the first link of each, and those that were found to be shared images."""
 
     def __init__(self, *, most: int = MOST_REMEMBERED) -> None:
-        """Remember at most so many digests; the one that came longest ago is forgotten first."""
+        """Remember at most so many digests; the one used longest ago is forgotten first."""
         self._first: LRUCache[tuple[str, str], Target] = LRUCache(most)  # by origin and digest
         self._genuine: LRUCache[tuple[str, str], None] = LRUCache(most)
 
     def add(self, origin: str, digest: str, target: Target) -> Target | None:
-        """Remember that these bytes came under this URL; return another link of the origin that gave them, if any.
+        """Remember that this URL gave these bytes; return another link of the origin that gave them, if any.
 
         None for bytes that were found genuine. The same URL in several rows is one link.
         """
@@ -63,7 +62,7 @@ class SeenDigests:
         self._genuine[origin, digest] = None
 
     def forget_genuine(self, origin: str) -> None:
-        """Suspect again what was found genuine, for the origin has changed."""
+        """Suspect again what was found genuine, because the origin has changed."""
         for key in [key for key in self._genuine if key[0] == origin]:
             del self._genuine[key]
 
@@ -113,10 +112,10 @@ class DecoyDetector:
     random: Random
 
     async def is_decoy(self, probe: LinkProbe, rule: str, digest: str) -> bool:
-        """Return whether the bytes that came for this link under this rule are proven to be a decoy.
+        """Return whether the bytes that this link gave under this rule are proven to be a decoy.
 
         Raises:
-            Transient: they come for so many links that they must not be held before they are examined.
+            Transient: so many links give them that they must not be held before they are examined.
             LearnedElsewhere: another worker learns the origin.
         """
         origin = probe.origin
@@ -128,7 +127,7 @@ class DecoyDetector:
         return other is not None and await self.is_shared_decoy(probe, rule, digest, other)
 
     async def is_shared_decoy(self, probe: LinkProbe, rule: str, digest: str, other: Target) -> bool:
-        """Return whether bytes that came under this link and another one are a decoy; raises as `is_decoy` does."""
+        """Return whether bytes that this link and another one gave are a decoy; raises as `is_decoy` does."""
         origin = probe.origin
         if not origin.is_settled:
             await self.load_good_links(origin)
@@ -189,10 +188,10 @@ class DecoyDetector:
         return theirs.download.digest not in {digest, mine.download.digest}
 
     async def _is_decoy_unexamined(self, probe: LinkProbe, digest: str) -> bool:
-        """Count bytes that came again and cannot be examined; when they come often, check whether the origin changed.
+        """Count repeated bytes that cannot be examined; after many, check whether the origin has changed.
 
         Raises:
-            Transient: they come for so many links that they must not be held before that could be checked.
+            Transient: so many links give them that they must not be held before that could be checked.
         """
         origin = probe.origin
         origin.is_settled = True
@@ -201,7 +200,7 @@ class DecoyDetector:
         return origin.has_repeated_many() and await self._has_replaced_image(probe, digest)
 
     async def _has_replaced_image(self, probe: LinkProbe, digest: str) -> bool:
-        """Return whether these bytes come now for a link that gave others before (proof 3)."""
+        """Return whether a link that gave other bytes before gives these now (proof 3)."""
         origin = probe.origin
         link = origin.good_link(other_than=digest)
         if link is None:

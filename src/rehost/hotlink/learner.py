@@ -104,11 +104,11 @@ class Learner:
         with probe:
             while True:
                 if origin.is_settled and not probe.answers:
-                    rule = await self._ask_plainly(probe)
+                    rule = await self._ask_under_rule(probe)
                     if rule is not None:
                         return probe.take(rule)
                 async with origin.lock:
-                    # A link that waited while the others learned is asked for plainly now.
+                    # A link that waited while another one was learning is requested under the rule now.
                     if probe.answers or not origin.is_settled:
                         return await self._learn(probe)
 
@@ -161,8 +161,8 @@ class Learner:
 
     # --- one link
 
-    async def _ask_plainly(self, probe: LinkProbe) -> str | None:
-        """Return the origin's rule if it gave an image that is not suspect: nearly always."""
+    async def _ask_under_rule(self, probe: LinkProbe) -> str | None:
+        """Request the link under the origin's rule; return the rule if it gave an image that is not suspect."""
         origin, rule = probe.origin, probe.first_rule()
         answer = await probe.ask(rule, extra=False)
         if isinstance(answer, VisitError) or answer.download.digest in origin.decoys or not origin.is_settled:
@@ -173,7 +173,7 @@ class Learner:
         return rule
 
     async def _learn(self, probe: LinkProbe) -> FetchedImage:
-        """Return the image under the first rule that gives one, and keep that rule; alone at this origin."""
+        """Return the image under the first rule that gives one, and keep that rule; one worker at a time."""
         origin = probe.origin
         while True:
             await self._read_ledger(origin, at_once=True)
@@ -183,7 +183,7 @@ class Learner:
             await origin.budget.wait_for_other_worker()
 
     async def _try_chain(self, probe: LinkProbe) -> FetchedImage | None:
-        """Try the origin's rule, then the chain, as far as the budget goes; no rule is tried twice."""
+        """Try the origin's rule, then the chain, until the budget is used up; no rule is tried twice."""
         origin, first = probe.origin, probe.first_rule()
         for rule in dict.fromkeys((first, *probe.chain)):
             answer = probe.answers.get(rule)
@@ -230,14 +230,14 @@ class Learner:
         self._seen.forget_genuine(origin.origin)
         if await self._repository.forget_rule(origin.origin, doubted):
             self._listen(OriginChanged(origin.origin, doubted, evidence))
-        await self._read_ledger(origin, at_once=True)  # another worker may have found it out before, and learned
+        await self._read_ledger(origin, at_once=True)  # another worker may have learned the origin again already
         image = await self._try_chain(probe)
         if image is None:
             raise await self._leave_alone(origin, probe.failure())
         return image
 
     async def _check_rule(self, probe: LinkProbe, failure: Permanent) -> VisitError | None:
-        """Count that this link was refused; return its error, or None if the origin works no longer as it did."""
+        """Count that this link was refused; return its error, or None if the origin has changed."""
         origin = probe.origin
         if not probe.is_refusal_counted:
             probe.is_refusal_counted = True
@@ -290,7 +290,7 @@ class Learner:
         return origin
 
     async def _read_ledger(self, origin: OriginState, *, at_once: bool = False) -> None:
-        """Read the origin's decoys and rule, unless that was done a moment ago: other workers learn too."""
+        """Read the origin's decoys and rule, unless that was done within LEDGER_SECONDS."""
         now = self._clock.monotonic()
         if not at_once and origin.ledger_read_at is not None and now - origin.ledger_read_at < LEDGER_SECONDS:
             return

@@ -114,7 +114,7 @@ class ProbeBudget:
                 return True
 
     async def spend_on_check(self) -> bool:
-        """Take one to check whether the origin works as before; if none is left, request fresh ones for later."""
+        """Take one to check whether the origin has changed; if none is left, request fresh ones for later."""
         if await self.spend():
             return True
         if not self.is_renewal_requested:
@@ -133,7 +133,7 @@ class ProbeBudget:
     async def learning(self) -> AsyncIterator[None]:
         """At the end, let the other workers learn the origin if they had to wait for us.
 
-        A cancelled visit leaves that to the end of the worker: it must not wait for a database.
+        A cancelled visit does not, because it must not wait for a database; the end of this worker does.
         """
         error: BaseException | None = None
         try:
@@ -209,7 +209,7 @@ class OriginState:
             self.trust = OriginTrust.DOUBTED
 
     def confirm_rule(self) -> None:
-        """A link that worked still works: what is refused now is the links' fault. The next check comes later."""
+        """A link that worked still works: the refused links are at fault. The next check comes later."""
         self.trust = OriginTrust.CONFIRMED
         self._patience = min(2 * self._patience, MOST_PATIENCE)
         self.refusals = self.repeats = 0

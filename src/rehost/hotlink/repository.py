@@ -1,7 +1,7 @@
 """What all workers have learned of each origin: Referer rules, decoys, links that gave images, and what learning cost.
 
-An origin's extra requests are one budget over all workers and runs. The worker that took one has the origin to itself
-until it ends its learning, or has been silent for a lease.
+An origin's extra requests are one budget over all workers and runs. After a worker took one, no other worker gets one
+until that worker ends its learning, or has been silent for a lease.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rehost.ledger.schema import decoys, learnings, links, origins
 from rehost.model import Rule, State
 
 LEARNING_SECONDS = 30 * 86400.0
-"""After this long learning starts again by itself: decoys that appeared since could not be proven otherwise."""
+"""After this long the budget is fresh again: otherwise decoys that appeared since could not be proven."""
 
 _CLOCK_SLACK_SECONDS = 86400.0
 _MOST_GOOD_LINKS = 20  # rows to read; those that share an image count once
@@ -68,7 +68,7 @@ class OriginRepository:
     async def forget_rule(self, origin: str, referer: str) -> bool:
         """Delete a rule that no longer holds, and give the origin a fresh budget.
 
-        Return whether the rule was there; if not, another worker has found the same before.
+        Return whether the rule was there; if not, another worker has deleted it already.
         """
         forgetting = delete(origins).where(origins.c.origin == origin, origins.c.referer == referer)
 
@@ -125,7 +125,7 @@ class OriginRepository:
         await self._database.transact(lambda connection: connection.execute(ending))
 
     async def renew_budget(self, origin: str, seconds: float) -> None:
-        """Let extra requests that were taken before no longer count in so many seconds, unless they stop earlier."""
+        """Make the budget fresh in so many seconds, unless it will be fresh earlier."""
         await self._database.transact(lambda connection: connection.execute(_renewal(origin, seconds)))
 
     async def good_links(self, host: str) -> Sequence[KnownGoodLink]:

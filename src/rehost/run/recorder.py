@@ -144,7 +144,7 @@ class Recorder:
 
 
 def _without_late(outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
-    """Return the outcomes without those of leases that had ended when this worker leased their links again."""
+    """Return the outcomes without those under a lease that had ended: this worker has leased the same link again."""
     last = {outcome.task.entry: outcome.task.fence for outcome in sorted(outcomes, key=lambda each: each.task.fence)}
     late = [outcome for outcome in outcomes if outcome.task.fence < last[outcome.task.entry]]
     for outcome in late:
