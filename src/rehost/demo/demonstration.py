@@ -63,11 +63,9 @@ class Demonstration:
         return cls(folder, cases, pictures, Origins(cases, pictures))
 
     def settings(self, port: int, token: str = "") -> Settings:
-        """Return the settings of the run, which send every request for port 80 to the simulated hosts.
+        """Return the settings of the run, which send every request for port 80 to the simulated hosts at `port`.
 
-        Args:
-            port: of the hosts.
-            token: REHOST_TOKEN, which allows actions on the dashboard; without one it is read-only.
+        The token (REHOST_TOKEN) allows actions on the dashboard; without one it is read-only.
         """
         flags = {
             "database_url": f"sqlite:///{self.folder.absolute() / DATABASE}",
@@ -89,11 +87,7 @@ class Demonstration:
         return local_urls(self.folder / DATABASE)
 
     def differences(self, results: Mapping[int, Result]) -> list[Difference]:
-        """Compare the ledger, the row and the file of each link with what is expected.
-
-        Args:
-            results: the ledger's states, by case id.
-        """
+        """Compare the ledger's result (by case id), the row and the file of each link with what is expected."""
         urls = self.local_urls()
         compared = (
             Difference(case.case_id, str(case.expected), self._found(case, results.get(case.case_id), urls))

@@ -70,7 +70,7 @@ class DecoderPool:
         """Return what a decoder process says about the file at `path`. A cancelled call ends the process.
 
         Args:
-            path: the file.
+            path: it is only read.
             fresh: ask a new process.
             side: ask for a thumbnail of at most this width and height in pixels; 0 to have the picture verified.
 

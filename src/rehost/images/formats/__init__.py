@@ -1,7 +1,8 @@
 """Walks the structure of a picture to its end: is anything missing, does it announce too much? Decodes nothing, no I/O.
 
-Each format has a function `walk(data, limits)`. Bytes after the end of a picture are allowed: real files have them, and
-they do no harm if they are served with the picture's type and `nosniff`.
+Each format has a function `walk(data, limits)`, which raises Transient(TRUNCATED) if bytes are missing, and Permanent
+for other faults. Bytes after the end of a picture are allowed: real files have them, and they do no harm if they are
+served with the picture's type and `nosniff`.
 """
 
 from __future__ import annotations

@@ -34,11 +34,7 @@ class _Bitmap:
 
 
 def walk(data: Data, limits: ImageLimits) -> Dimensions:
-    """Return the dimensions of the BMP at byte 0; what follows its rows is ignored.
-
-    Raises:
-        VisitError: Transient(TRUNCATED) if rows are missing, otherwise Permanent.
-    """
+    """Return the dimensions of the BMP at byte 0; what follows its rows is ignored."""
     head = read_bytes(data, 0, _FILE_HEADER, "the header of a BMP")
     bitmap = _read_header(data, _FILE_HEADER)
     limits.check_area(bitmap.width, bitmap.height)
@@ -57,11 +53,7 @@ def walk(data: Data, limits: ImageLimits) -> Dimensions:
 
 
 def walk_icon(data: Data, limits: ImageLimits) -> Dimensions:
-    """Return the dimensions of the largest picture in the ICO at byte 0; its pictures are sizes of one, not frames.
-
-    Raises:
-        VisitError: Transient(TRUNCATED) if a picture is missing, otherwise Permanent.
-    """
+    """Return the dimensions of the largest picture in the ICO at byte 0; its pictures are sizes of one, not frames."""
     count = int.from_bytes(read_bytes(data, 4, 2, "the header of an ICO"), "little")
     limits.check_frames(count)
     directory = read_bytes(data, 6, 16 * count, "the directory of an ICO")

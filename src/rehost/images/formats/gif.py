@@ -12,9 +12,6 @@ def walk(data: Data, limits: ImageLimits) -> Dimensions:
     """Return the dimensions of the GIF at byte 0; what follows the trailer is ignored.
 
     Without a trailer the result has a doubt: all pixels may still exist.
-
-    Raises:
-        VisitError: Transient(TRUNCATED) or Permanent for what cannot be a whole picture.
     """
     screen = read_bytes(data, 0, 13, "the header of a GIF")
     width, height = int.from_bytes(screen[6:8], "little"), int.from_bytes(screen[8:10], "little")

@@ -64,11 +64,7 @@ class _Reader:
 
 
 def walk(data: Data, limits: ImageLimits) -> Dimensions:
-    """Return the dimensions of the primary picture of an AVIF or HEIC, and the number of frames if it has a sequence.
-
-    Raises:
-        VisitError: Transient(TRUNCATED) if bytes are missing, otherwise Permanent.
-    """
+    """Return the dimensions of the primary picture of an AVIF or HEIC, and the frames of its sequence if it has one."""
     boxes = {box.kind: box for box in _boxes(data, 0, len(data))}
     still = _walk_still(data, boxes[b"meta"], limits) if b"meta" in boxes else None
     sequence = _walk_sequence(data, boxes[b"moov"], limits) if b"moov" in boxes else None
@@ -257,11 +253,7 @@ def check_hevc_units(data: Data, extents: Sequence[tuple[int, int]], length_byte
 
 
 def walk_jpeg2000(data: Data, limits: ImageLimits) -> Dimensions:
-    """Return the dimensions of the JPEG 2000 picture; what follows its codestream is ignored.
-
-    Raises:
-        VisitError: Transient(TRUNCATED) if the end of the codestream is missing, otherwise Permanent.
-    """
+    """Return the dimensions of the JPEG 2000 picture; what follows its codestream is ignored."""
     if data[:4] == _SOC_SIZ:
         return _walk_codestream(data, 0, len(data), limits)
     found: Dimensions | None = None

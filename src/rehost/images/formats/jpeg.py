@@ -34,9 +34,6 @@ def walk(data: Data, limits: ImageLimits) -> Dimensions:
 
     What follows the end of image is ignored, unless it is a further picture that is truncated. If a further picture
     does not even begin where the list says, an editor has removed it and left the list unchanged.
-
-    Raises:
-        VisitError: Transient(TRUNCATED) if the end of image is missing, otherwise Permanent.
     """
     found, coding, scans_end, at, further = None, 0, 0, 2, list[tuple[int, int]]()
     while True:

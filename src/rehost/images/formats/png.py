@@ -31,11 +31,7 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 
 
 def walk(data: Data, limits: ImageLimits) -> Dimensions:
-    """Return the dimensions of the PNG at byte 0; what follows IEND is ignored.
-
-    Raises:
-        VisitError: Transient(TRUNCATED) if IEND is missing, otherwise Permanent.
-    """
+    """Return the dimensions of the PNG at byte 0; what follows IEND is ignored."""
     chunks = _checked_chunks(data)
     width, height, needs_palette = _read_header(data, *next(chunks), limits)
     has_palette = has_data = False

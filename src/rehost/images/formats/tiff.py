@@ -52,11 +52,7 @@ def _variant(data: Data) -> _Variant:
 
 
 def walk(data: Data, limits: ImageLimits) -> Dimensions:
-    """Return the dimensions of the first page, with the number of pages as frames.
-
-    Raises:
-        VisitError: Transient(TRUNCATED) if a directory, strip or tile is missing, otherwise Permanent.
-    """
+    """Return the dimensions of the first page, with the number of pages as frames."""
     variant = _variant(data)
     at, pages, seen = variant.number(_read(data, variant.word_bytes, variant.word_bytes)), [], set[int]()
     while at and at not in seen:

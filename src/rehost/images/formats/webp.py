@@ -6,11 +6,7 @@ from rehost.images.formats.base import Data, Dimensions, ImageLimits, corrupt, r
 
 
 def walk(data: Data, limits: ImageLimits) -> Dimensions:
-    """Return the dimensions of the WebP at byte 0; what follows the RIFF container is ignored.
-
-    Raises:
-        VisitError: Transient(TRUNCATED) for a file that is shorter than it announces, otherwise Permanent.
-    """
+    """Return the dimensions of the WebP at byte 0; what follows the RIFF container is ignored."""
     end = 8 + int.from_bytes(read_bytes(data, 4, 4, "the header of a WebP"), "little")
     if end > len(data):
         raise truncated(data, f"a WebP of {end} bytes")
