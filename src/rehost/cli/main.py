@@ -79,12 +79,7 @@ class Verbs(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
 
-@click.group(
-    cls=Verbs,
-    context_settings=CONTEXT,
-    epilog=EPILOG,
-    no_args_is_help=True,
-)
+@click.group(cls=Verbs, context_settings=CONTEXT, epilog=EPILOG, no_args_is_help=True)
 @click.version_option(__version__, prog_name="rehost")
 def rehost() -> None:
     """Copy the pictures that your database rows link to onto your own storage, and keep the copies correct.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -67,18 +67,17 @@ def _origin(root: str) -> str:
 
 
 def _report(
-    origin: str, roots: Iterable[RootReport], hosts: Mapping[str, HostReport], rule: Rule | None, decoys: int
+    origin: str, roots: Sequence[RootReport], hosts: Mapping[str, HostReport], rule: Rule | None, decoys: int
 ) -> OriginReport:
-    same = list(roots)
-    host = hosts.get(same[0].host) if origin else None
-    waits = [each.next_due_seconds for each in same if each.next_due_seconds is not None]
+    host = hosts.get(roots[0].host) if origin else None
+    waits = [each.next_due_seconds for each in roots if each.next_due_seconds is not None]
     return OriginReport(
         origin,
-        same[0].host if origin else "",
-        present=sum(each.present for each in same),
-        held=sum(each.held for each in same),
-        failed=sum(each.failed for each in same),
-        due=sum(each.due for each in same),
+        roots[0].host if origin else "",
+        present=sum(each.present for each in roots),
+        held=sum(each.held for each in roots),
+        failed=sum(each.failed for each in roots),
+        due=sum(each.due for each in roots),
         next_due_seconds=min(waits, default=None),
         proven=host.proven if host else False,
         pause_seconds=host.pause_seconds if host else 0.0,
