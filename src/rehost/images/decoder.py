@@ -158,8 +158,7 @@ def thumbnail(file: BinaryIO, image: Image, side: int, limits: ImageLimits) -> b
     """Return the first frame as a WebP of at most `side` by `side` pixels, upright as browsers show it.
 
     Raises:
-        VisitError: as `decode`.
-        MemoryError: as `decode`.
+        VisitError, MemoryError: as `decode`.
     """
     with _as_visit_errors(image, file), _reader(image.format)(file) as picture:
         limits.check_area(*picture.size)

@@ -92,11 +92,7 @@ def to_line(answer: Answer) -> bytes:
 
 
 def from_line(line: bytes) -> Answer:
-    """Return the answer that a line contains.
-
-    Raises:
-        ValueError, KeyError: the line was not made by `to_line`.
-    """
+    """Return the answer that a line contains; raise ValueError or KeyError if `to_line` has not made the line."""
     match json.loads(line):
         case ["image", str(name), int(width), int(height), int(frames)]:
             return Image(Format[name], width, height, frames)

@@ -47,11 +47,7 @@ class StructureResult:
     scans_end: int | None = None
 
     def certain_image(self) -> Image:
-        """Return the image.
-
-        Raises:
-            VisitError: the doubt, if there is one.
-        """
+        """Return the image; raise the doubt if there is one."""
         if self.doubt is not None:
             raise self.doubt
         return self.image

@@ -20,22 +20,14 @@ class ImageLimits:
     max_frames: int
 
     def check_area(self, width: int, height: int) -> None:
-        """Refuse dimensions that are zero or make more than `max_pixels`.
-
-        Raises:
-            Permanent: CORRUPT or TOO_LARGE.
-        """
+        """Raise Permanent(CORRUPT) if a dimension is zero, Permanent(TOO_LARGE) if there are more than `max_pixels`."""
         if width <= 0 or height <= 0:
             raise corrupt(f"a picture of {width} x {height}")
         if width * height > self.max_pixels:
             raise Permanent(Reason.TOO_LARGE, f"{width} x {height} pixels, allowed {self.max_pixels}")
 
     def check_frames(self, frames: int) -> None:
-        """Refuse more frames or pages than `max_frames`.
-
-        Raises:
-            Permanent: TOO_LARGE.
-        """
+        """Raise Permanent(TOO_LARGE) if there are more frames or pages than `max_frames`."""
         if frames > self.max_frames:
             raise Permanent(Reason.TOO_LARGE, f"more than {self.max_frames} frames")
 
@@ -62,11 +54,7 @@ def corrupt(what: str) -> Permanent:
 
 
 def read_bytes(data: Data, at: int, size: int, where: str) -> bytes:
-    """Return `size` bytes from offset `at`.
-
-    Raises:
-        Transient: TRUNCATED if the file ends before.
-    """
+    """Return `size` bytes from offset `at`; raise Transient(TRUNCATED) if the file ends before."""
     if at + size > len(data):
         raise truncated(data, where)
     return data[at : at + size]
