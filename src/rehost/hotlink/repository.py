@@ -51,19 +51,15 @@ class OriginRepository:
 
     async def rule(self, origin: str) -> Rule | None:
         """Return the Referer rule of an origin (scheme://host[:port]), if one is learned."""
-
-        async def work(connection: Connection) -> Rule | None:
-            row = (await connection.execute(select(origins).where(origins.c.origin == origin))).one_or_none()
-            return Rule(row.origin, row.referer, row.evidence, row.learned_at) if row else None
-
-        return await self._database.read(work)
+        rows = await self._database.fetch_all(select(origins).where(origins.c.origin == origin))
+        return next((Rule(row.origin, row.referer, row.evidence, row.learned_at) for row in rows), None)
 
     async def save_rule(self, rule: Rule) -> None:
         """Store a rule, in place of an older one."""
         values = {"referer": rule.referer, "evidence": rule.evidence, "learned_at": rule.learned_at}
         adding = self._database.insert(origins).values(origin=rule.origin, **values)
         adding = adding.on_conflict_do_update(index_elements=[origins.c.origin], set_=values)
-        await self._database.transact(lambda connection: connection.execute(adding))
+        await self._database.execute(adding)
 
     async def forget_rule(self, origin: str, referer: str) -> bool:
         """Delete a rule that no longer holds, and give the origin a fresh budget.
@@ -122,11 +118,11 @@ class OriginRepository:
         """Let the other workers learn this origin again."""
         is_ours = (learnings.c.origin == origin) & (learnings.c.worker == self._worker)
         ending = update(learnings).where(is_ours).values(worker=None, busy_until=None)
-        await self._database.transact(lambda connection: connection.execute(ending))
+        await self._database.execute(ending)
 
     async def renew_budget(self, origin: str, seconds: float) -> None:
         """Make the budget fresh in so many seconds, unless it will be fresh earlier."""
-        await self._database.transact(lambda connection: connection.execute(_renewal(origin, seconds)))
+        await self._database.execute(_renewal(origin, seconds))
 
     async def good_links(self, host: str) -> Sequence[KnownGoodLink]:
         """Return a few held links of a host, of different bytes, the last held first; adopted files do not count."""
@@ -137,27 +133,20 @@ class OriginRepository:
             .order_by(links.c.held_at.desc())
             .limit(_MOST_GOOD_LINKS)
         )
-
-        async def work(connection: Connection) -> Sequence[KnownGoodLink]:
-            found: dict[str, KnownGoodLink] = {}
-            for row in await connection.execute(query):
-                found.setdefault(row.digest, KnownGoodLink(row.url, row.page_url, row.digest))
-            return list(found.values())
-
-        return await self._database.read(work)
+        found: dict[str, KnownGoodLink] = {}
+        for row in await self._database.fetch_all(query):
+            found.setdefault(row.digest, KnownGoodLink(row.url, row.page_url, row.digest))
+        return list(found.values())
 
     async def decoys(self, origin: str) -> frozenset[str]:
         """Return the digests of this origin's known decoys."""
-
-        async def work(connection: Connection) -> frozenset[str]:
-            return frozenset(await connection.scalars(select(decoys.c.digest).where(decoys.c.origin == origin)))
-
-        return await self._database.read(work)
+        rows = await self._database.fetch_all(select(decoys.c.digest).where(decoys.c.origin == origin))
+        return frozenset(row.digest for row in rows)
 
     async def add_decoy(self, origin: str, digest: str, evidence: str) -> None:
         """Store a digest as a decoy of this origin."""
         adding = self._database.insert(decoys).values(origin=origin, digest=digest, evidence=evidence, learned_at=now())
-        await self._database.transact(lambda connection: connection.execute(adding.on_conflict_do_nothing()))
+        await self._database.execute(adding.on_conflict_do_nothing())
 
 
 def _renewal(origin: str, seconds: float) -> Update:

@@ -139,12 +139,9 @@ def placeholder_for(entry: Entry | None) -> CopyResponse:
 
 
 def placeholder(status: HTTPStatus, word: str, retry_after: int = 0) -> CopyResponse:
-    """Return the neutral picture; caches must not store it.
+    """Return the neutral picture, titled by a word; caches must not store it.
 
-    Args:
-        status: of the response.
-        word: title of the picture, visible in its source.
-        retry_after: seconds (RFC 9110, section 10.2.3); 0 if another request is of no use.
+    `retry_after` is in seconds (RFC 9110, section 10.2.3); 0 if another request is of no use.
     """
     picture = _PLACEHOLDER.format(word).encode()
     retry = (("retry-after", str(retry_after)),) if retry_after else ()
