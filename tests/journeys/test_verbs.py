@@ -15,6 +15,7 @@ import pytest
 from rehost.demo.cases import HELD, create_table, local_urls, make_cases
 from rehost.demo.origins import Origins, serve_origins
 from rehost.demo.pictures import Pictures
+from rehost.telemetry.format import size
 
 TIMEOUT = 120
 
@@ -106,7 +107,8 @@ def test_status_shows_totals_reasons_and_failed_links(after_a_run):
     status = rehost("status", "--failed")
 
     assert status.returncode == 0, status.stderr
-    assert status.stdout.startswith("cases: 185 of 197 links are held, 93.9%, 4.4")
+    held = sum(file.stat().st_size for file in (rehost.folder / "images").glob("[0-9]*/*"))
+    assert status.stdout.startswith(f"cases: 185 of 197 links are held, 93.9%, {size(held)}\n")
     assert re.search(r"^  gone +6  ", status.stdout, re.MULTILINE)
     assert "oss.ownsite.example" in status.stdout
     assert "暂无图片" in status.stdout
