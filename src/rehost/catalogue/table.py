@@ -4,8 +4,8 @@ A row is written only while it still holds the URL that was fetched (invariant 2
 of their keys, and written then: the values before are exact, and two workers cannot deadlock. No other column changes;
 `updated_at` is the operator's business.
 
-Only the columns that the source names are read, so a column of an unknown type (vector, tsvector) does no harm. `check`
-says before the first request is sent whether the table can be worked on.
+Only the columns that the source names are read, so a column of an unknown type (vector, tsvector) does no harm.
+`TableCatalogue.open` checks before the first request is sent that the table can be used.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class Clearing:
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """A row's cell that is to be again as it was before a run wrote it."""
+    """A row's cell that is to be restored to what it was before a run wrote it."""
 
     row_key: str
     url: str  # the link that the row held then
@@ -208,11 +208,13 @@ class TableCatalogue:
             is_joint: whether the ledger is in that database too.
 
         Raises:
-            CatalogueError: the database cannot be reached, the table or a column does not exist, or the table cannot
-                be worked on; the sentence says which.
+            CatalogueError: the database cannot be reached, the table or a column does not exist, the column for
+                the local URL cannot be written, or a key names several rows; the message says which.
         """
         table = await bind(database, source)
-        await check(database, source, table)
+        await database.read(
+            lambda connection: _check(connection, database, source, table), error=CatalogueError, slow=True
+        )
         return cls(database, source, table, is_joint=is_joint)
 
     def links(self) -> LinkRows:
@@ -366,17 +368,11 @@ def _column_advice(source: Source, column: str) -> str:
     return "check the source's settings."
 
 
-async def check(database: Database, source: Source, table: Table) -> None:
-    """Check that each key names one row, and that the column for the local URL can be written.
-
-    Raises:
-        CatalogueError: one of the two is not so; the sentence says what to do.
-    """
-    await database.read(lambda connection: _check(connection, database, source, table), error=CatalogueError, slow=True)
-
-
 async def _check(connection: Connection, database: Database, source: Source, table: Table) -> None:
-    await _plan_write(connection, source, table)
+    """Check that the column for the local URL can be written, and that each key names one row."""
+    # Planned, not run: the database refuses now (a view, a privilege), not later.
+    writing = update(table).values({source.local: null()}).where(false())
+    await connection.exec_driver_sql(f"EXPLAIN {writing.compile(dialect=connection.dialect)}")
     if await _is_declared_unique(connection, database, source):
         return
     links = links_of(table, source).subquery()
@@ -386,12 +382,6 @@ async def _check(connection: Connection, database: Database, source: Source, tab
             f"Several rows of {source.table} have {source.key} {key}, and each key must name one row: "
             "name a column, or make a view with one, whose values are unique."
         )
-
-
-async def _plan_write(connection: Connection, source: Source, table: Table) -> None:
-    """Have the database plan a write without running it, so that it refuses now (a view, a privilege), not later."""
-    writing = update(table).values({source.local: null()}).where(false())
-    await connection.exec_driver_sql(f"EXPLAIN {writing.compile(dialect=connection.dialect)}")
 
 
 async def _is_declared_unique(connection: Connection, database: Database, source: Source) -> bool:

@@ -11,6 +11,7 @@ from rehost.db.engine import (
     load,
     make_temporary,
     temporary,
+    temporary_table,
 )
 from rehost.db.sql_functions import NEVER, Moment, after, blank, host_of, is_over, now, root_of, seconds_until, today
 
@@ -34,5 +35,6 @@ __all__ = [
     "root_of",
     "seconds_until",
     "temporary",
+    "temporary_table",
     "today",
 ]

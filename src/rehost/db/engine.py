@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sqlalchemy import (
     ARRAY,
+    Column,
     ColumnElement,
     Executable,
     FromClause,
+    MetaData,
     Row,
     Select,
     Table,
@@ -80,12 +82,12 @@ Columns = Mapping[str, TypeEngine[Any]]
 
 FIRST_WAIT = 0.05
 LONGEST_WAIT = 3.0
-"""Seconds between two tries during an outage; doubled each time."""
+"""Seconds between two tries during an outage; the first wait, doubled up to the longest."""
 
 
 @dataclass(slots=True)
 class _OutageRetry:
-    """The tries of one transaction, or of several on one connection.
+    """The retries of one transaction, or of several on one connection.
 
     An outage counts from its first failure, however long the work that failed had taken.
     """
@@ -102,7 +104,7 @@ class _OutageRetry:
         """Wait a moment, after which another try is worth it.
 
         Raises:
-            OperatorError: a retry cannot help, or the outage has lasted too long.
+            OperatorError: another try cannot help, or the outage has lasted too long.
         """
         now = self.clock.monotonic()
         self._since = now if self._since is None else self._since
@@ -388,6 +390,12 @@ async def temporary(connection: AsyncConnection, table: Table) -> AsyncIterator[
     await make_temporary(connection, table)
     yield
     await drop_temporary(connection, table)
+
+
+def temporary_table(name: str, columns: Columns, key: str | None = None) -> Table:
+    """Return a temporary table for `temporary` to make; `key` names the column of its primary key."""
+    made = [Column(each, type_, primary_key=each == key, autoincrement=False) for each, type_ in columns.items()]
+    return Table(name, MetaData(), *made, prefixes=["TEMPORARY"])
 
 
 async def make_temporary(connection: AsyncConnection, table: Table) -> None:

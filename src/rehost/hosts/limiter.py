@@ -44,16 +44,16 @@ class HostLimiter:
         policy_for: Callable[[str], HostPolicy] = lambda _host: HostPolicy(),
         first_slots: int = 1,
     ) -> None:
-        """Begin without any host.
+        """Start with no hosts.
 
         Args:
             clock: for pauses and delays.
             random: for jitter.
             concurrency: requests in flight that any host may get, over all workers.
-            requests: those of them that this worker may have in flight, so that it wants no more; None for all.
+            requests: how many of them this worker may have in flight; it asks for no more slots. None for all.
             policy_for: what the operator asks for, by host.
             first_slots: slots at a host before the ledger has given this worker a share; 0 where another worker may
-                begin with the host too.
+                start on the host at the same time.
         """
         self._clock = clock
         self._random = random
@@ -72,7 +72,7 @@ class HostLimiter:
         return len(self._pacings)
 
     def pacing(self, host: str) -> HostPacing:
-        """Return what is known of a host; of a new one, the beginning."""
+        """Return the state of a host; a new host starts with the defaults."""
         pacing = self._pacings.get(host)
         if pacing is None:
             pacing = HostPacing(self._max_limit, self._policy_for(host), self._first_slots, next(self._turns))
@@ -85,13 +85,13 @@ class HostLimiter:
         return self._waiting.keys()
 
     def add_waiting(self, host: str) -> None:
-        """Have `next_host` consider this host."""
+        """Let `next_host` consider this host."""
         if host not in self._waiting:
             self._waiting[host] = None
             self._place(host)
 
     def remove_waiting(self, host: str) -> None:
-        """Have `next_host` pass over this host: no request waits for it any more."""
+        """Let `next_host` ignore this host: no request waits for it any more."""
         self._waiting.pop(host, None)
 
     def next_host(self) -> str | None:
@@ -109,7 +109,7 @@ class HostLimiter:
         return entry and entry[0]
 
     def pause_seconds(self, host: str) -> float:
-        """Return for how long this host is still paused; 0 if it is not."""
+        """Return how many seconds this host is still paused for; 0 if it is not paused."""
         pacing = self._pacings.get(host)
         return max(0.0, pacing.paused_until - self._clock.monotonic()) if pacing else 0.0
 
@@ -173,7 +173,8 @@ class HostLimiter:
         """Return how many slots this worker could use at each host that waits or was in use recently."""
         recent = self._clock.monotonic() - RECENT_SECONDS
         for host in [host for host, pacing in self._pacings.items() if pacing.used_at < recent]:
-            self._forget(host)
+            if self._is_forgettable(host):
+                del self._pacings[host]
         used = [host for host, pacing in self._pacings.items() if pacing.in_flight or pacing.used_at >= recent]
         return dict.fromkeys([*self._waiting, *used], self._wanted_slots)
 
@@ -182,7 +183,7 @@ class HostLimiter:
         return {host: pacing.in_flight for host, pacing in self._pacings.items() if pacing.in_flight}
 
     def apply(self, shares: Mapping[str, Share]) -> None:
-        """Take this worker's shares as the ledger gave them; a host that is not named is as at the beginning."""
+        """Apply this worker's shares from the ledger; a host without one gets the first slots again."""
         for host in self._pacings.keys() | shares.keys():
             pacing = self.pacing(host)
             share = shares.get(host)
@@ -190,14 +191,11 @@ class HostLimiter:
                 pacing.slots = self._first_slots
             else:
                 pacing.apply_share(share.slots, share.allowance, proven=share.proven)
-                self._apply_pause(pacing, share.pause_seconds)
+                until = self._clock.monotonic() + share.pause_seconds
+                # Our own pause comes back from the ledger with an end a little later.
+                if share.pause_seconds > 0 and until > pacing.paused_until + SHORT_PAUSE:
+                    pacing.pause_until(until, (Reason.THROTTLED, "another worker paused the host"))
             self._place(host)
-
-    def _apply_pause(self, pacing: HostPacing, seconds: float) -> None:
-        """Pause as long as the ledger says, unless this is our own pause, which comes back a little later."""
-        until = self._clock.monotonic() + seconds
-        if seconds > 0 and until > pacing.paused_until + SHORT_PAUSE:
-            pacing.pause_until(until, (Reason.THROTTLED, "another worker paused the host"))
 
     def _learn(self, host: str, error: VisitError | None) -> News | None:
         pacing = self.pacing(host)
@@ -233,10 +231,8 @@ class HostLimiter:
         if len(heap) > 2 * len(self._waiting) + MAX_STALE:
             heap[:] = sorted({each for each in heap if self._waiting.get(each[-1]) == each})
 
-    def _forget(self, host: str) -> None:
-        """Drop a host of which nothing need be remembered."""
+    def _is_forgettable(self, host: str) -> bool:
+        """Return whether nothing is lost with a host; a share from the ledger holds until the ledger changes it."""
         pacing = self._pacings[host]
-        if pacing.slots != self._first_slots:
-            return  # a share of the ledger holds until the ledger says otherwise
-        if pacing.is_forgettable() and host not in self._waiting and pacing.ready_at() <= self._clock.monotonic():
-            del self._pacings[host]
+        is_idle = host not in self._waiting and pacing.ready_at() <= self._clock.monotonic()
+        return is_idle and pacing.slots == self._first_slots and pacing.is_forgettable()

@@ -1,15 +1,14 @@
-"""How one host may be asked, judged by its answers: how many requests at once, and when the next one. Pure.
+"""How many requests one host may get at once, and when it may get the next, judged by its answers. Pure.
 
 - Concurrency: additive increase, multiplicative decrease (Chiu and Jain, 1989), as in TCP.
 - Circuit breaker: closed -> open after several failures in a row (the host is paused) -> half-open (one request at a
   time) -> closed on a good answer, or open again on a failure, for four times as long.
-- What the host asks for itself (Retry-After) comes first.
+- Retry-After takes precedence over both.
 
-LatencyTracker has the third measure: how long an answer may take to begin before another link is visited instead. TCP
-has the same question about a segment, and this is its answer (RFC 6298, section 2): the smoothed mean plus four times
-the smoothed mean deviation, at least half a second. A link that is given up for slowness is asked again last, without
-this limit, so a slow but good answer is still received, for one more request. A host gets at most one such extra
-request for ten answers, and a few before it has answered at all.
+LatencyTracker limits how long an answer may take to begin before another link is visited instead, as TCP computes its
+retransmission timeout (RFC 6298, section 2): the smoothed mean plus four times the smoothed mean deviation, at least
+half a second. A link given up as slow is requested again at the end, without this limit, so a slow but good answer
+costs one more request. A host gets at most one such extra request for ten answers, and a few before its first answer.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ LONGEST_THROTTLE_PAUSE = 60.0
 
 
 class HostSignal(Enum):
-    """What the end of a request says about the host, whatever it says about the picture."""
+    """What the end of a request says about the host; the picture does not matter."""
 
     GOOD = "good"  # it answered, if only with a 404
     THROTTLED = "throttled"
@@ -87,7 +86,7 @@ class HostPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """No worker should ask this host for some time."""
+    """No worker should send requests to this host for some time."""
 
     host: str
     seconds: float
@@ -164,7 +163,7 @@ class HostPacing:
         return max(1.0, (self.limit if self.proven else 1) / max(1, self.slots))
 
     def end(self) -> None:
-        """Count a request as ended, well or not."""
+        """Count a request as ended."""
         self.in_flight -= 1
         self._ignored = max(0, self._ignored - 1)
 
@@ -259,7 +258,7 @@ MIN_ANSWERS = 4
 
 CREDIT_PER_ANSWER = 0.1
 MAX_CREDIT = 5.0
-"""An answer earns a tenth of one link that may be given up; a host that dies has credit for so many at most."""
+"""Each answer earns a tenth of a link that may be given up; a host never has credit for more than MAX_CREDIT links."""
 
 MAX_HOSTS = 10_000
 """Hosts that are remembered; those used longest ago are dropped first."""
@@ -295,7 +294,7 @@ class LatencyTracker:
     """Measures how long each host's answers take to begin."""
 
     def __init__(self) -> None:
-        """Begin without any host."""
+        """Start with no hosts."""
         self._hosts: LRUCache[str, _Latency] = LRUCache(MAX_HOSTS)
 
     def seconds(self, host: str) -> float | None:
@@ -307,5 +306,5 @@ class LatencyTracker:
         self._hosts.setdefault(host, _Latency()).add(seconds)
 
     def gave_up(self, host: str) -> None:
-        """Record that an answer was not waited for."""
+        """Record that the wait for an answer was given up."""
         self._hosts.setdefault(host, _Latency()).credit -= 1

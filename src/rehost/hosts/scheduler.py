@@ -24,10 +24,13 @@ from rehost.hosts.shares import DailyQuota, HostShares
 from rehost.model import Stored
 
 MAX_HOSTS = 10_000
-"""Hosts of which the scheduler remembers that it has asked the heartbeat for a share."""
+"""Hosts for which this worker remembers that it asked for a share, or that it reported a first picture."""
+
+MIN_SECONDS = 0.02
+"""Between two heartbeats."""
 
 
-class HostPaused(RehostError):  # noqa: N818 - no error: the link is asked for later
+class HostPaused(RehostError):  # noqa: N818 - not an error: the link is visited later
     """The host is paused for longer than a visit may wait; this says nothing about the link."""
 
 
@@ -44,11 +47,11 @@ class RequestScheduler:
         concurrency: int,
         patience_seconds: float,
     ) -> None:
-        """Take the parts.
+        """Start with all slots free.
 
         Args:
-            limiter: which host may be asked.
-            heartbeat: gets the news, and is woken when a request waits for a share.
+            limiter: decides which host may be asked.
+            heartbeat: reports the news, and is woken when a request waits for a share.
             quota: counts requests to hosts that have a daily budget.
             clock: for the alarm that ends a wait.
             concurrency: requests in flight at most.
@@ -69,7 +72,7 @@ class RequestScheduler:
     async def slot(self, host: str) -> AsyncIterator[None]:
         """Wait for a slot at `host`, hold it for one request, and learn from how the request ended.
 
-        A VisitError that names another host in its `host` is that host's doing: a redirect led there.
+        A VisitError with another host in its `host` is that host's fault: a redirect led there.
 
         Raises:
             HostPaused: the host is paused for longer than a visit may wait.
@@ -85,7 +88,7 @@ class RequestScheduler:
             self._release(host, error)
 
     async def unscheduled(self, host: str) -> None:
-        """Return when a request without a slot may be sent: a redirect's hop, a robots.txt.
+        """Allow a request that needs no slot: a redirect's hop, a robots.txt.
 
         The host's daily budget counts it; concurrency and delays do not hold it up. Report a good end with
         `unscheduled_succeeded`; of a failure, `slot` learns by the error's `host`.
@@ -98,7 +101,7 @@ class RequestScheduler:
             self._limiter.check_not_paused(host)
 
     def unscheduled_succeeded(self, host: str) -> None:
-        """Learn that a request without a slot ended well."""
+        """Record that a request without a slot ended well."""
         self._report(self._limiter.finished_unscheduled(host, None))
 
     def refresh(self) -> None:
@@ -117,7 +120,11 @@ class RequestScheduler:
             host = self._limiter.next_host()
             if host is None:
                 break
-            future = self._next_waiter(host)
+            queue = self._waiting[host]
+            future = queue.popleft()
+            if not queue:
+                del self._waiting[host]
+                self._limiter.remove_waiting(host)
             if future.done():  # its visit was cancelled
                 continue
             self._free -= 1
@@ -199,14 +206,6 @@ class RequestScheduler:
         if isinstance(news, Pause) and news.seconds > self._patience:
             self.reject_waiters(news.host)
 
-    def _next_waiter(self, host: str) -> asyncio.Future[None]:
-        queue = self._waiting[host]
-        future = queue.popleft()
-        if not queue:
-            del self._waiting[host]
-            self._limiter.remove_waiting(host)
-        return future
-
     def _set_alarm(self) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
@@ -219,10 +218,6 @@ class RequestScheduler:
         await self._clock.sleep(seconds)
         self._alarm = None
         self.open()
-
-
-MIN_SECONDS = 0.02  # between two heartbeats
-MAX_HOSTS = 10_000  # of which this worker remembers that it reported a first picture
 
 
 class Heartbeat:
@@ -244,7 +239,7 @@ class Heartbeat:
         self.wake()
 
     def report_picture(self, visited: Visited, slots: int) -> None:
-        """Report a host's first picture in this process: from now on the host takes so many requests at once."""
+        """Report a host's first picture in this process: from now on the host takes this many requests at once."""
         outcome = visited.outcome
         if isinstance(outcome, Stored) and outcome.final_url and outcome.task.host not in self._proven:
             self._proven[outcome.task.host] = True
@@ -254,7 +249,7 @@ class Heartbeat:
         """Send the news, and take this worker's shares.
 
         Raises:
-            LedgerError: the database stayed away, or refuses.
+            LedgerError: the database cannot be reached, or refuses.
         """
         self._due.clear()
         await self._send_news()
@@ -269,7 +264,7 @@ class Heartbeat:
                 await self._shares.allow(news.host, news.slots, proven=news.proven)
 
     def wake(self) -> None:
-        """Have the next heartbeat sent soon: there is news, or a request waits for a share."""
+        """Make the next heartbeat due soon: there is news, or a request waits for a share."""
         self._due.set()
 
     async def wait(self, seconds: float) -> None:
@@ -282,6 +277,6 @@ class Heartbeat:
             return
 
     async def stop(self) -> None:
-        """Send the news that is left, and give the shares back."""
+        """Send the remaining news, and give the shares back."""
         await self._send_news()
         await self._shares.leave()

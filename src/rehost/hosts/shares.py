@@ -1,4 +1,4 @@
-"""What all workers keep to at each host: their shares of what it takes at once, its pauses, and its daily budget.
+"""The limits that all workers share at each host: slots for requests in flight, pauses, and the daily budget.
 
 A worker reads and writes its shares in one transaction, one worker at a time. If its share shrinks, it may still have
 more requests in flight for a while: until they have ended their slots stay reserved for it, so that all workers
@@ -25,7 +25,7 @@ _COLUMNS: Columns = {"worker": Text(), "host": Text(), "wanted": Integer(), "slo
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one worker may do to one host just now."""
+    """What one worker may send to one host now."""
 
     slots: int  # requests in flight; 0 while the host is paused, or while other workers have all slots
     allowance: int = 0  # what the host takes over all workers; 0 if no worker has found out
@@ -46,14 +46,14 @@ class HostShares:
     """One worker's shares of the hosts, and the limits and pauses that all workers keep."""
 
     def __init__(self, database: Database, *, worker: str, concurrency: int, lease_seconds: float) -> None:
-        """Take this worker's name, the most that any host may get, and how long a silent worker counts as alive."""
+        """Set this worker's name, the most slots of any host, and how long a silent worker counts as alive."""
         self._database = database
         self._worker = worker
         self._concurrency = concurrency
         self._lease_seconds = lease_seconds
 
     async def take(self, wanted: Mapping[str, int], in_flight: Mapping[str, int]) -> Mapping[str, Share]:
-        """Report that this worker lives, and return its share of each host that it wants.
+        """Report that this worker is alive, and return its share of each host that it wants.
 
         Over all living workers the slots of a host never exceed its allowance; a host that is not proven has one slot.
         Call it every second or two: after a lease without a call the worker counts as dead. A smaller share holds at
@@ -133,7 +133,7 @@ class HostShares:
         return min(fair_slots(self._worker, wishes, limit), free)
 
     async def _report_alive(self, connection: Connection) -> None:
-        """Move the end of this worker's life on, and free the shares of dead workers."""
+        """Extend the time until which this worker counts as alive, and free the shares of dead workers."""
         until = after(self._lease_seconds)
         adding = self._database.insert(workers).values(worker=self._worker, alive_until=until)
         await connection.execute(
@@ -187,11 +187,8 @@ class DailyQuota:
             the seconds until the day ends, if the budget is used up: nothing is counted then.
 
         Raises:
-            LedgerError: the database stayed away, or refuses.
+            LedgerError: the database cannot be reached, or refuses.
         """
-        return await self.database.transact(lambda connection: self._take(connection, host, budget))
-
-    async def _take(self, connection: Connection, host: str, budget: int) -> float | None:
         adding = self.database.insert(budgets).values(host=host, day=today(), taken=1)
         day = adding.excluded.day
         # Around midnight another worker may have begun the next day already; a day further ahead was a wrong clock's.
@@ -204,14 +201,18 @@ class DailyQuota:
             },
             where=or_(is_new, budgets.c.taken < budget),
         ).returning(budgets.c.taken)
-        if (await connection.execute(counting)).first() is not None:
-            return None
-        since = -float(await connection.scalar(select(seconds_until(literal(_EPOCH, Moment())))) or 0.0)
-        return _DAY_SECONDS - since % _DAY_SECONDS
+
+        async def work(connection: Connection) -> float | None:
+            if await connection.scalar(counting) is not None:
+                return None
+            since = -float(await connection.scalar(select(seconds_until(literal(_EPOCH, Moment())))) or 0.0)
+            return _DAY_SECONDS - since % _DAY_SECONDS
+
+        return await self.database.transact(work)
 
 
 def fair_slots(worker: str, wishes: Mapping[str, int], allowance: int) -> int:
-    """Return a worker's part of the allowance: slots go round by name, one at a time, to those that want more. Pure."""
+    """Return a worker's part of the allowance; each worker, by name, gets one slot a round while it wants more."""
     given = dict.fromkeys(sorted(wishes), 0)
     left = allowance
     while left > 0:

@@ -1,4 +1,4 @@
-"""The ledger: what is remembered of every link, origin and run."""
+"""The ledger: our record of every link, origin and run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Ledger:
     """The ledger in one database, as one worker sees it; `migrate` has made its tables.
 
     Every state change of a link is a method of one of the parts: `sync` compares catalogue and ledger, `reconcile`
-    compares store, rows and ledger, `due` says what waits, `leases` hands links out, `results` records outcomes,
+    compares store, rows and ledger, `due` reports what waits, `leases` hands links out, `results` records outcomes,
     `history` and `runs` keep what happened. Any of them may raise LedgerError.
     """
 

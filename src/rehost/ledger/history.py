@@ -1,9 +1,9 @@
-"""What happened: how each link's last KEPT visits ended, and which run wrote what into which row.
+"""The history: how each link's last KEPT visits ended, and which run wrote what into which row.
 
-A link's visits lie in a ring of slots, so that nothing has to be deleted and years of visits take no more room than
-months. A visit that ended like the one before it increases that one's count.
+A link's visits are in a ring of slots: nothing has to be deleted, and years of visits take no more room than months. A
+visit that ended like the one before it increases that one's count.
 
-The processes of one command are one run: each has a row of its own, and names the first one's run as its `crew`.
+The processes of one command are one run: each has its own row, with the run of the first process as its `crew`.
 """
 
 from __future__ import annotations
@@ -130,8 +130,8 @@ class History:
     ) -> None:
         """Add what a run wrote into rows, for `rehost undo`: links, with the local URL before and after.
 
-        Pairs of equal URLs are left out. To be called in the transaction that writes the rows or, where they are in
-        another database, before it.
+        Pairs of equal URLs are left out. Call it in the transaction that writes the rows or, if they are in another
+        database, before that transaction.
         """
         rows = [
             (link.source, link.row_key, link.position, link.url, before, after)
@@ -178,7 +178,7 @@ def _turn(given: FromClause) -> ColumnElement[int]:
 class Worker:
     """One process on one machine."""
 
-    name: str  # unique among all workers there ever were
+    name: str  # unique among all workers ever
     host: str
     pid: int
     os_user: str
@@ -187,9 +187,9 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class RowChange:
-    """What a run made of one row's cell: its content before the run's first writing and after its last."""
+    """What a run changed in one row's cell: the content before its first write and after its last."""
 
-    number: int  # grows from change to change
+    number: int  # increases with every change
     row_key: str
     url: str  # the link that the row held
     before: str | None  # local URL
@@ -248,11 +248,7 @@ class Runs:
         await self.database.execute(ending)
 
     async def check(self, run: int, source: str) -> None:
-        """Make sure that this is a run of the source, and not one process of a run.
-
-        Raises:
-            LedgerError: it is not.
-        """
+        """Raise LedgerError unless this is a run of the source, and not just one process of a run."""
         found = await self.database.fetch_all(select(runs.c.source, runs.c.crew).where(runs.c.run == run))
         if not found or found[0].source != source:
             raise LedgerError(f"There is no run {run} of the source {source}: `rehost status` lists the runs.")
@@ -260,7 +256,7 @@ class Runs:
             raise LedgerError(f"Run {run} is one process of run {crew}: `rehost undo {crew}` undoes all of it.")
 
     async def changes(self, run: int, after: int, limit: int = 1000) -> Sequence[RowChange]:
-        """Return the next rows that a run wrote, in the order of their last writing, after the change number `after`.
+        """Return the next rows that a run wrote, in the order of their last write, after the change number `after`.
 
         Rows that the run cleared (decoys) are left out.
         """

@@ -1,6 +1,6 @@
 """Leases: one link, one worker, until the lease ends by the database's clock (invariant 4).
 
-Every lease raises the entry's fence; a worker that comes with an older fence is refused. On PostgreSQL workers skip
+Every lease raises the entry's fence; a worker with an older fence is refused. On PostgreSQL workers skip
 each other's locked rows (SKIP LOCKED); on SQLite their transactions run one after the other.
 
 The leases of a dead worker end by themselves. Where its death is certain, `release_dead_workers` ends them at once; a
@@ -132,7 +132,7 @@ class DueLinks:
         return await self.database.execute(forgetting, slow=True)
 
     async def forget_wait(self, source: str, row_key: str, position: int = 0) -> int:
-        """Make one deferred or refused link due now, as if never visited; return 1, or 0 if there is none such."""
+        """Make one deferred or refused link due now, as if never visited; return 1, or 0 if it is neither."""
         return await self.database.execute(_forgetting().where(is_place(source, row_key, position)))
 
     async def defer_host(self, source: str, host: str, reason: Reason, evidence: str, wait_seconds: float) -> int:
@@ -196,7 +196,7 @@ class LeaseManager:
     seconds: float
 
     async def lease(self, source: str, host: str, limit: int) -> Sequence[Task]:
-        """Lease up to `limit` due links of one host, those due longest first; links whose lease ended are due too."""
+        """Lease up to `limit` due links of one host, longest overdue first; links whose lease ended are due too."""
         is_theirs = (links.c.source == source) & (links.c.host == host)
         return await self._lease(select(links.c.entry).where(is_theirs).order_by(links.c.due_at).limit(limit))
 
@@ -259,18 +259,17 @@ class LeaseManager:
 
         async def work(connection: Connection) -> int:
             dead = [name for name in await connection.scalars(select(workers.c.worker)) if is_dead(name)]
-            return await self._release_workers(connection, dead) if dead else 0
+            if not dead:
+                return 0
+            given = self.database.given({"worker": Text()}, [[name] for name in dead])
+            is_theirs = links.c.worker.in_(select(given.c.worker)) & (links.c.state == State.LEASED.value)
+            freeing = update(links).where(is_theirs).values(state=State.WANTED.value, due_at=now())
+            freed = (await connection.execute(freeing)).rowcount
+            for name in dead:
+                await remove_worker(connection, name)
+            return freed
 
         return await self.database.transact(work, slow=True)
-
-    async def _release_workers(self, connection: Connection, names: Sequence[str]) -> int:
-        given = self.database.given({"worker": Text()}, [[name] for name in names])
-        is_theirs = links.c.worker.in_(select(given.c.worker)) & (links.c.state == State.LEASED.value)
-        freeing = update(links).where(is_theirs).values(state=State.WANTED.value, due_at=now()).returning(links.c.entry)
-        freed = len(list(await connection.scalars(freeing)))
-        for name in names:
-            await remove_worker(connection, name)
-        return freed
 
     def _given(self, tasks: Sequence[Task]) -> FromClause:
         return self.database.given(
@@ -279,7 +278,7 @@ class LeaseManager:
 
 
 async def remove_worker(connection: Connection, worker: str) -> None:
-    """Remove a worker from the list of the living, with its shares of hosts and the origins it was learning."""
+    """Remove a worker from the list of living ones, with its shares of hosts and the origins it was learning."""
     for table in (shares, workers):
         await connection.execute(delete(table).where(table.c.worker == worker))
     leaving = update(learnings).where(learnings.c.worker == worker).values(worker=None, busy_until=None)

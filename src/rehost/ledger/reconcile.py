@@ -1,4 +1,4 @@
-"""Store and rows against the ledger: copies that are gone, unknown files, rows that do not point at their copy.
+"""Compares store and rows with the ledger: missing copies, unknown files, rows that do not point at their copy.
 
 A row does not point at its held copy if it was cleared, if it was written under another URL prefix, or if a run was
 killed between its two steps (the ledger in another database than the rows) and left it pointing at the copy before.
@@ -15,13 +15,9 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Boolean,
-    Column,
     ColumnElement,
     FromClause,
     Integer,
-    MetaData,
-    String,
-    Table,
     Text,
     and_,
     exists,
@@ -35,7 +31,20 @@ from sqlalchemy import (
     update,
 )
 
-from rehost.db import Connection, Database, LinkRows, Session, blank, drop_temporary, load, make_temporary, now
+from rehost.db import (
+    Columns,
+    Connection,
+    Database,
+    LinkRows,
+    Session,
+    blank,
+    drop_temporary,
+    load,
+    make_temporary,
+    now,
+    temporary,
+    temporary_table,
+)
 from rehost.ledger.leases import is_open, is_place
 from rehost.ledger.schema import NO_COPY, changes, links
 from rehost.ledger.sync import offered_links, same_place
@@ -44,32 +53,23 @@ from rehost.model import Copy, Link, State
 GROUP = 1000  # rows
 _CLOCK_JUMPED = timedelta(days=1)  # no run takes so long
 
-_listed = Table(
-    "rehost_listed",
-    MetaData(),
-    Column("row_key", String),
-    Column("position", Integer),
-    Column("key", String),
-    prefixes=["TEMPORARY"],
-)
-_gone = Table("rehost_gone", MetaData(), Column("entry", BigInteger), prefixes=["TEMPORARY"])
-_stale = Table(
-    "rehost_unpointed",
-    MetaData(),
-    Column("entry", BigInteger, primary_key=True, autoincrement=False),
-    Column("row_key", String),
-    Column("position", Integer),
-    Column("url", String),
-    Column("page_url", String),
-    Column("local_url", String),
-    Column("key", String),
-    Column("digest", String),
-    Column("size", BigInteger),
-    Column("known_url", String),
-    Column("former_key", String),
-    Column("is_left", Boolean),
-    prefixes=["TEMPORARY"],
-)
+_PLACE: Columns = {"row_key": Text(), "position": Integer()}
+_listed = temporary_table("rehost_listed", {**_PLACE, "key": Text()})
+_gone = temporary_table("rehost_gone", {"entry": BigInteger()})
+_STALE: Columns = {
+    "entry": BigInteger(),
+    **_PLACE,
+    "url": Text(),
+    "page_url": Text(),
+    "local_url": Text(),
+    "key": Text(),
+    "digest": Text(),
+    "size": BigInteger(),
+    "known_url": Text(),
+    "former_key": Text(),
+    "is_left": Boolean(),
+}
+_stale = temporary_table("rehost_unpointed", _STALE, key="entry")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +120,11 @@ class Reconciliation:
             async with session.begin(writing=True) as connection:
                 await self.database.lock(connection, f"plan {source}")
                 await self.database.allow_large_joins(connection)
-                await _find_gone(connection, source, started)
-                lost = await _want_lost(connection, started)
-                redo = lost > 0 and not await _any_held(connection, source)
+                async with temporary(connection, _gone):
+                    lost = await _want_lost(connection, source, started)
+                is_held = and_(links.c.source == source, links.c.present, links.c.state == State.HELD.value)
+                redo = lost > 0 and not await connection.scalar(select(exists().where(is_held)))
                 found = await _hand_out_found(connection, source)
-                await drop_temporary(connection, _gone)
                 await drop_temporary(connection, _listed)
             return StoreComparison(lost, found, redo)
 
@@ -205,9 +205,10 @@ class Reconciliation:
                 async with offered_links(connection, self.database, rows) as offered:
                     is_joint = rows.database is self.database
                     await _find_stale(connection, source, offered, self.url(""), is_joint=is_joint)
+            further = select(_stale).order_by(_stale.c.entry).limit(GROUP)
             while True:
                 async with session.begin(writing=False) as connection:
-                    found = await _next_stale(connection, last)
+                    found = (await connection.execute(further.where(_stale.c.entry > last))).all()
                 if not found:
                     break
                 last = found[-1].entry
@@ -224,10 +225,7 @@ class Reconciliation:
         self, connection: Connection, pairs: Sequence[tuple[Link, Copy]]
     ) -> Sequence[tuple[Link, Copy]]:
         """Lock the entries that still hold these copies of these links until the transaction ends; return those."""
-        given = self.database.given(
-            {"source": Text(), "row_key": Text(), "position": Integer(), "url": Text(), "key": Text()},
-            [(link.source, link.row_key, link.position, link.url, copy.key) for link, copy in pairs],
-        )
+        given = self._given(pairs)
         query = (
             select(given.c.number)
             .join_from(given, links, and_(same_place(given, pairs[0][0].source), *_same_copy(given)))
@@ -239,18 +237,14 @@ class Reconciliation:
 
     async def mark_pointed(self, connection: Connection, pairs: Sequence[tuple[Link, Copy]]) -> None:
         """Remember that the rows of these links point at these copies: they count as ours if the prefix changes."""
-        columns = ("source", "row_key", "position", "url", "key", "local_url")
-        given = self.database.given(
-            {name: Integer() if name == "position" else Text() for name in columns},
-            [
-                (link.source, link.row_key, link.position, link.url, copy.key, self.url(copy.key))
-                for link, copy in pairs
-            ],
-        )
-        await connection.execute(
-            update(links)
-            .values(local_url=given.c.local_url)
-            .where(same_place(given, pairs[0][0].source), *_same_copy(given))
+        given = self._given(pairs)
+        is_theirs = and_(same_place(given, pairs[0][0].source), *_same_copy(given))
+        await connection.execute(update(links).values(local_url=given.c.local_url).where(is_theirs))
+
+    def _given(self, pairs: Sequence[tuple[Link, Copy]]) -> FromClause:
+        return self.database.given(
+            {**_PLACE, "url": Text(), "key": Text(), "local_url": Text()},
+            [(link.row_key, link.position, link.url, copy.key, self.url(copy.key)) for link, copy in pairs],
         )
 
     def _is_stale(self, row: Any) -> bool:  # noqa: ANN401 - a row of _stale
@@ -269,41 +263,27 @@ class Reconciliation:
         return local_url.endswith("/" + self.url(key).removeprefix(self.url("")))
 
 
-async def _find_gone(connection: Connection, source: str, started: datetime) -> None:
-    query = (
-        select(links.c.entry)
-        .join(_listed, _listed.c.key == links.c.key, isouter=True)
-        .where(links.c.source == source, links.c.key.is_not(None), _is_older(started), _listed.c.key.is_(None))
-    )
-    await make_temporary(connection, _gone)
-    await connection.execute(insert(_gone).from_select([_gone.c.entry], query))
-
-
-async def _want_lost(connection: Connection, started: datetime) -> int:
+async def _want_lost(connection: Connection, source: str, started: datetime) -> int:
     """Want the links of missing copies again; forget missing copies of links that wait already or have vanished.
 
-    A copy that was recorded since it was found missing is left alone.
+    A copy that was recorded since it was found missing is left alone; so is one that was recorded since the listing
+    began, unless by a clock that has jumped since.
     """
+    is_older = or_(links.c.held_at < started, links.c.held_at > started + _CLOCK_JUMPED)
+    missing = (
+        select(links.c.entry)
+        .join(_listed, _listed.c.key == links.c.key, isouter=True)
+        .where(links.c.source == source, links.c.key.is_not(None), is_older, _listed.c.key.is_(None))
+    )
+    await connection.execute(insert(_gone).from_select([_gone.c.entry], missing))
     is_held = links.c.state == State.HELD.value
-    is_gone = links.c.entry.in_(select(_gone.c.entry)) & _is_older(started)
+    is_gone = links.c.entry.in_(select(_gone.c.entry)) & is_older
     forgetting = update(links).values(NO_COPY).where(is_gone)
     wanting = forgetting.values(state=State.WANTED.value, due_at=now(), attempts=0, fence=links.c.fence + 1)
     lost = (await connection.execute(wanting.where(is_held, links.c.present))).rowcount
     await connection.execute(wanting.where(is_held))
     await connection.execute(forgetting)
     return lost
-
-
-def _is_older(started: datetime) -> ColumnElement[bool]:
-    """Return the condition that a copy was recorded before the listing began, or by a clock that has jumped since."""
-    return or_(links.c.held_at < started, links.c.held_at > started + _CLOCK_JUMPED)
-
-
-async def _any_held(connection: Connection, source: str) -> bool:
-    held: ColumnElement[bool] = exists().where(
-        links.c.source == source, links.c.present, links.c.state == State.HELD.value
-    )
-    return bool(await connection.scalar(select(held)))
 
 
 async def _hand_out_found(connection: Connection, source: str) -> int:
@@ -315,21 +295,17 @@ async def _hand_out_found(connection: Connection, source: str) -> int:
         update(links)
         .values(found=_listed.c.key)
         .where(
-            links.c.source == source,
+            same_place(_listed, source),
             is_open(links),
-            links.c.row_key == _listed.c.row_key,
-            links.c.position == _listed.c.position,
             links.c.key.is_(None),
             links.c.changed_at.is_(None),
             links.c.found.is_distinct_from(_listed.c.key),
         )
     )
-    counting = (
-        select(func.count())
-        .select_from(links)
-        .where(links.c.source == source, is_open(links), links.c.found.is_not(null()))
+    is_found = and_(is_open(links), links.c.found.is_not(null()), links.c.state == State.WANTED.value)
+    return (
+        await connection.scalar(select(func.count()).select_from(links).where(links.c.source == source, is_found)) or 0
     )
-    return await connection.scalar(counting.where(links.c.state == State.WANTED.value)) or 0
 
 
 def _same_copy(given: FromClause) -> list[Any]:
@@ -343,9 +319,7 @@ async def _find_stale(connection: Connection, source: str, offered: FromClause, 
     """
     begins = func.substr(links.c.local_url, 1, len(prefix)) == prefix
     as_now = and_(begins, func.length(links.c.local_url) == len(prefix) + func.length(links.c.key))
-    ours_before = and_(offered.c.local_url == links.c.local_url, not_(as_now))
     at_former = and_(links.c.former_key.is_not(None), offered.c.local_url != links.c.local_url)
-    unremembered = and_(offered.c.local_url != links.c.local_url, not_(as_now))
     is_left = false() if is_joint else offered.c.local_url.is_distinct_from(links.c.local_url) & _is_left(offered)
     query = (
         select(
@@ -361,10 +335,10 @@ async def _find_stale(connection: Connection, source: str, offered: FromClause, 
             links.c.present,
             links.c.key.is_not(None),
             links.c.url == offered.c.url,
-            or_(blank(offered.c.local_url), ours_before, at_former, unremembered, is_left),
+            or_(blank(offered.c.local_url), not_(as_now), at_former, is_left),
         )
     )
-    await connection.execute(insert(_stale).from_select([column.name for column in _stale.columns], query))
+    await connection.execute(insert(_stale).from_select(list(_STALE), query))
 
 
 def _is_left(offered: FromClause) -> ColumnElement[bool]:
@@ -373,20 +347,14 @@ def _is_left(offered: FromClause) -> ColumnElement[bool]:
     Only for two databases: in one, row and ledger change together, so that others must have put that value back.
     """
     later = changes.alias("later")
-    is_its = [changes.c[name] == links.c[name] for name in ("source", "row_key", "position", "url")]
-    is_laters = [later.c[name] == changes.c[name] for name in ("source", "row_key", "position")]
+    cell = ("source", "row_key", "position")
+    is_laters = [later.c[name] == changes.c[name] for name in cell]
     return exists().where(
-        *is_its,
+        *(changes.c[name] == links.c[name] for name in (*cell, "url")),
         changes.c.before_url == offered.c.local_url,
         changes.c.after_url == links.c.local_url,
         ~exists().where(*is_laters, later.c.change > changes.c.change),
     )
-
-
-async def _next_stale(connection: Connection, last: int) -> Sequence[Any]:
-    columns = _stale.c
-    query = select(_stale).where(columns.entry > last).order_by(columns.entry).limit(GROUP)
-    return (await connection.execute(query)).all()
 
 
 def _pair(source: str, row: Any) -> tuple[Link, Copy]:  # noqa: ANN401 - a row of _stale

@@ -1,6 +1,7 @@
-"""What status, API and page show of the ledger; read-only.
+"""The ledger's data for `rehost status`, the API and the dashboard; read-only.
 
-Pages of links start after the last entry shown (keyset paging): page one thousand costs what page one does.
+Each page of links starts after the last entry of the page before (keyset pagination): page one thousand costs what
+page one does.
 """
 
 from __future__ import annotations
@@ -172,7 +173,7 @@ class LinkFilter:
     host: str | None = None
     roots: Sequence[str] | None = None  # beginnings of URLs, as in RootReport
     text: str | None = None  # part of the row's key or of the link, in upper or lower case
-    keys: Sequence[str] = ()  # rows that match `text` by their titles: shown as well
+    keys: Sequence[str] = ()  # of rows whose titles match `text`; they match too
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,7 @@ class Page:
     next: int | None  # value of `after` for the next page; None at the end
 
 
-_SAME_IN_RUN = ("source", "host", "pid", "os_user", "version", "started_at", "undone_at")
+_SAME_IN_RUN = ("run", "source", "host", "pid", "os_user", "version", "started_at", "undone_at")
 _SUMS_OF_RUN = ("held", "unchanged", "adopted", "failed", "overtaken", "mended", "size")
 _IS_RUNNING = and_(
     runs.c.ended_at.is_(None),
@@ -203,11 +204,7 @@ class Queries:
     database: Database
 
     async def check(self) -> None:
-        """Make sure that the ledger is at its place and answers.
-
-        Raises:
-            LedgerError: it is not.
-        """
+        """Raise LedgerError unless the ledger's database is still there and answers."""
         await self.database.reopen_if_replaced()
         await self.runs(limit=1)
 
@@ -235,10 +232,14 @@ class Queries:
         )
         rows = await self._all(query)
         waits = [row.next_due for row in rows if row.next_due is not None]
+        reasons: Counter[str] = Counter()
+        for row in rows:
+            if row.reason:
+                reasons[row.reason] += row.number
         return SourceReport(
             source,
             states={state: sum(row.number for row in rows if row.state == state) for state in State},
-            reasons=_by_reason(rows),
+            reasons={REASONS[word]: number for word, number in reasons.most_common()},
             due=sum(row.due for row in rows),
             later=sum(row.later for row in rows),
             leased=sum(row.leased for row in rows),
@@ -248,10 +249,9 @@ class Queries:
 
     async def growth(self, days: int = 7) -> int:
         """Return the bytes of the copies, of all sources, that were stored within the last days."""
-        query = select(func.coalesce(func.sum(links.c.size), 0).label("size")).where(
-            _HELD, links.c.held_at > after(-86400.0 * days)
-        )
-        return int((await self._all(query))[0].size)
+        query = select(func.coalesce(func.sum(links.c.size), 0))
+        rows = await self._all(query.where(_HELD, links.c.held_at > after(-86400.0 * days)))
+        return int(rows[0][0])
 
     async def hosts(self, source: str, limit: int = 100) -> Sequence[HostReport]:
         """Return the hosts of a source, most links first."""
@@ -353,9 +353,8 @@ class Queries:
 
     async def history(self, source: str, row_key: str, position: int = 0) -> Sequence[Change]:
         """Return what was written into a row's column, latest first."""
-        columns = [changes.c[name] for name in Change.__dataclass_fields__]
         query = (
-            select(*columns)
+            select(*(changes.c[name] for name in Change.__dataclass_fields__))
             .where(changes.c.source == source, changes.c.row_key == row_key, changes.c.position == position)
             .order_by(changes.c.change.desc())
             .limit(MOST)
@@ -372,15 +371,6 @@ class Queries:
         return await self.database.fetch_all(query, slow=True)
 
 
-def _by_reason(rows: Sequence[Row[*tuple[Any, ...]]]) -> Mapping[Reason, int]:
-    """Return the sums by reason, over deferred and refused links."""
-    sums: Counter[str] = Counter()
-    for row in rows:
-        if row.reason:
-            sums[row.reason] += row.number
-    return {REASONS[word]: number for word, number in sums.most_common()}
-
-
 def _conditions(which: LinkFilter) -> list[ColumnElement[bool]]:
     exact = {
         links.c.source: which.source,
@@ -388,9 +378,7 @@ def _conditions(which: LinkFilter) -> list[ColumnElement[bool]]:
         links.c.reason: which.reason,
         links.c.host: which.host,
     }
-    conditions: list[ColumnElement[bool]] = [
-        column == str(value) for column, value in exact.items() if value is not None
-    ]
+    conditions = [column == str(value) for column, value in exact.items() if value is not None]
     if which.roots is not None:
         conditions.append(root_of(links.c.url).in_(which.roots))
     if which.text:
@@ -401,18 +389,17 @@ def _conditions(which: LinkFilter) -> list[ColumnElement[bool]]:
 
 def _visit(row: Row[*tuple[Any, ...]]) -> Visit:
     values = row._asdict()
-    reason = values.pop("reason")
-    return Visit(**{**values, "outcome": End(values["outcome"])}, reason=REASONS[reason] if reason else None)
+    return Visit(**values | {"outcome": End(values["outcome"]), "reason": REASONS.get(values["reason"])})
 
 
 def _link(row: Row[*tuple[Any, ...]]) -> LinkReport:
     values = row._asdict()
-    reason, format_ = values.pop("reason"), values.pop("format")
-    return LinkReport(
-        **{**values, "state": State(values["state"])},
-        reason=REASONS[reason] if reason else None,
-        format=_FORMATS[format_] if format_ else None,
-    )
+    typed = {
+        "state": State(values["state"]),
+        "reason": REASONS.get(values["reason"]),
+        "format": _FORMATS.get(values["format"]),
+    }
+    return LinkReport(**values | typed)
 
 
 def _runs_query(source: str | None, limit: int, before: int | None) -> Select[*tuple[Any, ...]]:
@@ -439,17 +426,19 @@ def _run_report(parts: Sequence[Any]) -> RunReport:
         spans = [(ended_at - first.started_at).total_seconds()]
     same: dict[str, Any] = {name: getattr(first, name) for name in _SAME_IN_RUN}
     sums: dict[str, Any] = {name: _sum([getattr(part, name) for part in parts]) for name in _SUMS_OF_RUN}
+    reasons: Counter[str] = Counter()
+    for part in parts:
+        reasons.update(json.loads(part.reasons or "{}"))
     return RunReport(
         **same,
         **sums,
-        run=first.run,
         ended_at=ended_at,
         workers=len(parts),
         working=working,
         is_alive=working > 0,
         seconds=max(spans) if has_ended and spans else None,
         interrupted=any(part.interrupted for part in parts) if has_ended else None,
-        reasons=_reasons(parts),
+        reasons={REASONS[word]: number for word, number in reasons.items()},
     )
 
 
@@ -457,10 +446,3 @@ def _sum(figures: Sequence[int | None]) -> int | None:
     """Return the sum of the known figures; None if none is known."""
     known = [figure for figure in figures if figure is not None]
     return sum(known) if known else None
-
-
-def _reasons(parts: Sequence[Any]) -> dict[Reason, int]:
-    sums: Counter[str] = Counter()
-    for part in parts:
-        sums.update(json.loads(part.reasons or "{}"))
-    return {REASONS[word]: number for word, number in sums.items()}

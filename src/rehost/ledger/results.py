@@ -1,4 +1,4 @@
-"""Outcomes become entries, in groups, inside the transaction that also writes the rows (invariant 1)."""
+"""Records outcomes in the ledger, in groups, inside the transaction that also writes the rows (invariant 1)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _COPY: Columns = {
 class ResultWriter:
     """Records outcomes, each under its lease's fence: an entry that was leased again or has changed stays as it is.
 
-    `record` and `refuse_decoys` belong into the transaction that writes the rows; `record` is for entries whose leases
+    `record` and `refuse_decoys` belong in the transaction that writes the rows; `record` is for entries whose leases
     that transaction has confirmed. `announce_replacements` and `revert` are transactions of their own.
     """
 
@@ -59,7 +59,7 @@ class ResultWriter:
     url: Callable[[str], str]
 
     async def already_recorded(self, connection: Connection, stored: Sequence[Stored]) -> set[int]:
-        """Return the entries held with these very digests under these very leases: a commit's answer was lost."""
+        """Return the entries already held with these digests under these leases: a commit's answer was lost."""
         if not stored:
             return set()
         given = self._given_digests(stored)
@@ -142,7 +142,7 @@ class ResultWriter:
         )
 
     async def _overtake(self, connection: Connection, overtaken: Sequence[Stored]) -> None:
-        """Want links whose rows have changed meanwhile again, but only once the next sync takes the rows in.
+        """Make links whose rows have changed meanwhile wanted again, from the next sync on.
 
         A pending digest stays, because the store has yet to put the old bytes back.
         """

@@ -1,6 +1,6 @@
-"""Catalogue against ledger, set-wise: a few statements find and apply what is new, changed or gone, for any table size.
+"""Compares catalogue and ledger: a few statements find and apply what is new, changed or gone, for any table size.
 
-Differences go into a temporary table first and are then applied: where nothing differs, nothing is written.
+Differences go into a temporary table first and are then applied: if nothing differs, nothing is written.
 """
 
 from __future__ import annotations
@@ -12,14 +12,10 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
-    Column,
     ColumnElement,
     FromClause,
     Integer,
-    MetaData,
     Select,
-    String,
-    Table,
     Text,
     and_,
     case,
@@ -35,37 +31,36 @@ from sqlalchemy import (
     update,
 )
 
-from rehost.db import Columns, Connection, Database, LinkRows, after, analyze, blank, load, now
-from rehost.db.engine import temporary
+from rehost.db import (
+    Columns,
+    Connection,
+    Database,
+    LinkRows,
+    after,
+    analyze,
+    blank,
+    load,
+    now,
+    temporary,
+    temporary_table,
+)
 from rehost.errors import CatalogueError
 from rehost.ledger.leases import LONGEST_LEASE, LONGEST_WAIT, is_open
 from rehost.ledger.schema import links
 from rehost.model import State
 
-_offered_columns: list[Column[Any]] = [
-    Column("row_key", String),
-    Column("position", Integer),
-    Column("url", String),
-    Column("page_url", String),
-    Column("local_url", String),
-    Column("host", String),
-]
-_offered = Table("rehost_offered", MetaData(), *_offered_columns, prefixes=["TEMPORARY"])
-_DIFFERING: Columns = {
-    "entry": BigInteger(),
-    "row_key": String(),
+_OFFERED: Columns = {
+    "row_key": Text(),
     "position": Integer(),
-    "url": String(),
-    "page_url": String(),
-    "host": String(),
+    "url": Text(),
+    "page_url": Text(),
+    "local_url": Text(),
+    "host": Text(),
 }
-_OFFERED: Columns = {name: kind for name, kind in _DIFFERING.items() if name != "entry"} | {"local_url": Text()}
-_differing = Table(
-    "rehost_differing",
-    MetaData(),
-    *(Column(name, kind) for name, kind in _DIFFERING.items()),
-    prefixes=["TEMPORARY"],
-)
+_offered = temporary_table("rehost_offered", _OFFERED)
+_CELL = ("row_key", "position", "url", "page_url", "host")
+_DIFFERING: Columns = {"entry": BigInteger()} | {name: _OFFERED[name] for name in _CELL}
+_differing = temporary_table("rehost_differing", _DIFFERING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +95,8 @@ class CatalogueSync:
         await self.database.allow_large_joins(connection)
         async with offered_links(connection, self.database, rows) as offered:
             async with temporary(connection, _differing):
-                finding = insert(_differing).from_select(list(_DIFFERING), _differing_links(source, offered))
-                await connection.execute(finding)
+                query = _differing_links(source, offered)
+                await connection.execute(insert(_differing).from_select(list(_DIFFERING), query))
                 new, changed = await self._apply_differences(connection, source, _differing)
             await analyze(connection, links, new)
             vanished = await _mark_vanished(connection, source, offered)
@@ -136,12 +131,11 @@ class CatalogueSync:
         return new, changed
 
     async def _add_new(self, connection: Connection, source: str, differing: FromClause) -> int:
-        columns = ["row_key", "position", "url", "page_url", "host"]
         query = select(
-            literal(source), *(differing.c[name] for name in columns), true(), literal(State.WANTED.value), now(), now()
+            literal(source), *(differing.c[name] for name in _CELL), true(), literal(State.WANTED.value), now(), now()
         ).where(differing.c.entry.is_(None))
         adding = self.database.insert(links).from_select(
-            ["source", *columns, "present", "state", "due_at", "noted_at"], query, include_defaults=False
+            ["source", *_CELL, "present", "state", "due_at", "noted_at"], query, include_defaults=False
         )
         return (await connection.execute(adding.on_conflict_do_nothing())).rowcount
 
@@ -167,16 +161,15 @@ def same_place(offered: FromClause, source: str) -> ColumnElement[bool]:
 
 
 def _differing_links(source: str, offered: FromClause) -> Select[*tuple[Any, ...]]:
-    """Return a query for the offered links that the ledger has otherwise or not at all: the columns of _DIFFERING."""
+    """Return a query for the offered links that differ from the ledger's or are missing there: _DIFFERING's columns."""
     differs = or_(
         links.c.entry.is_(None),
         not_(links.c.present),
         links.c.url != offered.c.url,
         links.c.page_url.is_distinct_from(offered.c.page_url),
     )
-    columns = [offered.c[name] for name in ("row_key", "position", "url", "page_url", "host")]
     return (
-        select(links.c.entry, *columns)
+        select(links.c.entry, *(offered.c[name] for name in _CELL))
         .select_from(offered)
         .join(links, same_place(offered, source), isouter=True)
         .where(differs)
@@ -238,7 +231,7 @@ async def _is_redo(connection: Connection, source: str, offered: FromClause) -> 
 
 
 async def _correct_due_times(connection: Connection, source: str) -> None:
-    """Make due now what waited for this sync, and what a clock that jumped has put far into the future."""
+    """Make due now what waited for this sync, and what a wrong clock has put far into the future."""
     overdue = or_(
         and_(links.c.state == State.WANTED.value, links.c.due_at > now()),
         and_(links.c.state == State.LEASED.value, links.c.due_at > after(LONGEST_LEASE)),
