@@ -1,4 +1,4 @@
-"""A table that cannot be worked on is refused before the first request."""
+"""A table that cannot be used is refused before the first request."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ async def test_password_with_url_characters_is_accepted(postgres):
 
 @pytest.mark.parametrize("statements", [["BEGIN IMMEDIATE"], ["BEGIN EXCLUSIVE"], ["BEGIN", "SELECT * FROM x"]])
 async def test_file_locked_by_another_program_as_it_is_opened_is_waited_for(tmp_path, statements):
-    """To turn a file to WAL takes it whole; SQLite does not always call its busy handler for that."""
+    """Switching a file to WAL locks all of it, and SQLite does not always call its busy handler meanwhile."""
     path = tmp_path / "x.db"
     holder = sqlite3.connect(path, isolation_level=None)
     holder.executescript("CREATE TABLE x (a); INSERT INTO x VALUES (1);")
@@ -76,9 +76,9 @@ async def test_file_locked_by_another_program_as_it_is_opened_is_waited_for(tmp_
 async def test_libpq_parameters_are_applied(postgres):
     query = "application_name=nightly&connect_timeout=7&options=-c%20search_path%3Delsewhere&sslmode=disable"
     async with open_database(f"{postgres.url()}?{query}&target_session_attrs=any") as database:
-        shown = [await execute(database, f"SHOW {name}") for name in ("application_name", "search_path")]
+        values = [await execute(database, f"SHOW {name}") for name in ("application_name", "search_path")]
 
-    assert shown == [[("nightly",)], [("elsewhere",)]]
+    assert values == [[("nightly",)], [("elsewhere",)]]
 
 
 @pytest.mark.parametrize(

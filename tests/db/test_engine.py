@@ -1,4 +1,4 @@
-"""Transactions: what they hold together, what they survive, what ends them."""
+"""Transactions: atomicity, retries during an outage, and the errors that end them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_outage_longer_than_the_limit_is_an_error():
 
 @asynccontextmanager
 async def stalled(url: str) -> AsyncIterator[asyncio.Event]:
-    """Have every reader of the operator's table wait, as behind an ALTER TABLE, until the event is set."""
+    """Make every reader of the operator's table wait, as behind an ALTER TABLE, until the event is set."""
     over = asyncio.Event()
 
     async def hold(connection):

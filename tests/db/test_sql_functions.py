@@ -1,4 +1,4 @@
-"""SQL that gives the same on both databases."""
+"""SQL functions that return the same on both databases."""
 
 from __future__ import annotations
 

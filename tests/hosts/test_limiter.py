@@ -42,7 +42,7 @@ def share(limiter, host="a.test", slots=8, allowance=8, **more):
 
 
 def next_host(limiter, waiting):
-    """Have requests wait for exactly these hosts; return the next one."""
+    """Let requests wait for exactly these hosts; return the next one."""
     for host in set(limiter.waiting) - set(waiting):
         limiter.remove_waiting(host)
     for host in waiting:
@@ -66,7 +66,7 @@ def ask(limiter, error=None, host="a.test"):
     return limiter.finished(host, error)
 
 
-def test_answer_that_was_not_waited_for_says_nothing_about_the_host(limiter):
+def test_answer_given_up_as_slow_says_nothing_about_the_host(limiter):
     share(limiter)
     ask(limiter, TIMED_OUT)
     ask(limiter, TIMED_OUT)
@@ -94,7 +94,7 @@ def test_host_with_fewest_requests_in_flight_is_next(limiter):
     assert next_host(limiter, {"slow.test", "busy.test", "new.test"}) == "new.test"
 
 
-def test_host_served_longest_ago_is_next_however_quick_another_is(limiter):
+def test_host_served_longest_ago_is_next_even_if_another_is_quicker(limiter):
     waiting = {"quick.test", "patient.test", "third.test"}
     went = []
     for _ in range(30):
@@ -170,7 +170,7 @@ def test_recently_used_hosts_are_wanted_and_in_flight_counts_open_requests(limit
 
 
 @pytest.mark.parametrize(
-    ("error", "sign"),
+    ("error", "signal"),
     [
         (None, HostSignal.GOOD),
         (GONE, HostSignal.GOOD),
@@ -186,8 +186,8 @@ def test_recently_used_hosts_are_wanted_and_in_flight_counts_open_requests(limit
         (Permanent(Reason.NOT_A_URL), HostSignal.NONE),
     ],
 )
-def test_each_end_of_a_request_is_a_signal(error, sign):
-    assert signal_of(error) is sign
+def test_signal_of_each_end_of_a_request(error, signal):
+    assert signal_of(error) is signal
 
 
 @pytest.mark.parametrize("error", [THROTTLED, TIMED_OUT])
@@ -235,7 +235,7 @@ def test_limit_that_another_worker_found_holds_here_too(limiter):
 
 def test_own_limit_is_not_replaced_by_an_older_one_from_the_ledger(limiter, clock):
     share(limiter)
-    ask(limiter, THROTTLED)  # reported, or about to be
+    ask(limiter, THROTTLED)  # its limit is reported, or about to be
     share(limiter, allowance=8)
     clock.advance(60)
 
@@ -396,7 +396,7 @@ def test_requests_under_way_before_a_pause_do_not_lengthen_it(limiter, clock):
         clock.advance(8)
 
 
-def test_a_least_delay_is_kept_between_requests(clock):
+def test_minimum_delay_is_kept_between_requests(clock):
     limiter = HostLimiter(clock, Random(1), concurrency=8, first_slots=8, policy_for=lambda _: HostPolicy(2.0))
     share(limiter)
     assert start_all(limiter, "a.test") == ["a.test"]
@@ -408,7 +408,7 @@ def test_a_least_delay_is_kept_between_requests(clock):
     assert start_all(limiter, "a.test") == ["a.test"]
 
 
-def test_a_least_delay_holds_over_all_workers_together(clock):
+def test_minimum_delay_holds_over_all_workers_together(clock):
     limiter = HostLimiter(clock, Random(1), concurrency=8, first_slots=8, policy_for=lambda _: HostPolicy(2.0))
     share(limiter, slots=2, allowance=8)
     start_all(limiter, "a.test")
@@ -465,7 +465,7 @@ def test_next_of_ten_thousand_waiting_hosts_is_found_in_fifty_checks(clock):
 
 def test_memory_does_not_grow_with_the_number_of_requests(clock):
     limiter = HostLimiter(clock, Random(1), concurrency=8, first_slots=8)
-    limiter.add_waiting("idle.test")  # is always first, so that no entry of the others comes to the top
+    limiter.add_waiting("idle.test")  # always first, so the entries of the others never reach the top
     limiter.add_waiting("busy.test")
 
     def send(requests):

@@ -1,4 +1,4 @@
-"""The operator's settings for single origins, as the origins see them: whole runs over real sockets."""
+"""The effect of the operator's settings for single origins: whole runs over real sockets."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ HOST = "a.test"
 
 
 class World:
-    """A scheduler with all that stands below it."""
+    """A scheduler with its limiter, heartbeat and quota."""
 
     def __init__(self, *, clock=None, concurrency=4, first_slots=0, budget=None, day_seconds=3600.0):
         clock = clock or FakeClock()

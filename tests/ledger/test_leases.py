@@ -1,4 +1,4 @@
-"""Leases: one link, one worker; and what becomes of what dead workers held. On both databases."""
+"""Leases: one link, one worker; what dead workers leased is freed. On both databases."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def test_a_released_link_is_due_and_not_counted_as_visited(peer):
     assert task.attempt == 1
 
 
-async def test_invariant_4_an_ended_lease_is_anyones_and_a_late_outcome_is_refused(peer, database_url):
+async def test_invariant_4_any_worker_may_take_an_ended_lease_and_a_late_outcome_is_refused(peer, database_url):
     await add_cases(peer.database, [A])
     await peer.note()
     async with another_peer(database_url, "slow", lease_seconds=-1.0) as slow:

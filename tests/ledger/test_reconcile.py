@@ -1,4 +1,4 @@
-"""Store and rows against the ledger: missing copies, unknown files, stale rows; on both databases."""
+"""Comparison of store and rows with the ledger: missing copies, unknown files, stale rows; on both databases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What status, API and page show; on both databases."""
+"""The data for `rehost status`, the API and the dashboard; on both databases."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ async def test_growth_counts_recent_copies_only(queries):
     assert await queries.growth(days=0) == 0
 
 
-async def test_rows_found_by_their_title_are_shown_too(queries):
+async def test_rows_found_by_their_title_are_returned_too(queries):
     page = await queries.links(LinkFilter(text="A.EXAMPLE/3", keys=("1",)))
 
     assert [link.row_key for link in page.links] == ["1", "4"]

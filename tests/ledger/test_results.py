@@ -1,4 +1,4 @@
-"""Outcomes become entries, and held copies that prove to be decoys are refused; on both databases."""
+"""Outcomes are recorded, and held copies that prove to be decoys are refused; on both databases."""
 
 from __future__ import annotations
 

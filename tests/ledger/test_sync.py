@@ -1,4 +1,4 @@
-"""Catalogue against ledger: what is new, changed or gone, for all rows and for one, on both databases."""
+"""Comparison of catalogue and ledger: new, changed and vanished links, for all rows and for one, on both databases."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_new_links_are_wanted_at_once(peer):
     assert set(await peer.ledger.due.hosts("cases")) == {"", "a.example", "b.example"}
 
 
-async def test_a_link_whose_host_no_index_could_hold_is_taken_in_like_any_other(database, peer):
+async def test_a_link_whose_host_is_too_long_for_an_index_is_taken_in(database, peer):
     random = Random(1)
     junk = "".join(chr(random.randrange(0x4E00, 0x9FA5)) for _ in range(1500))
     await add_cases(database, [f"http://{junk}/x.png", A])
@@ -46,7 +46,7 @@ async def test_a_second_sync_finds_nothing_new(peer):
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_sqlite_joins_rows_and_links_by_their_key_however_few_are_new(peer):
-    """SQLite takes a table for a small one until it is analysed: it scanned all rows for each link."""
+    """SQLite assumes that a table is small until it is analysed: it scanned all rows for each link."""
     for first in (1, 31):
         await add_cases(peer.database, [f"{A}?{number}" for number in range(30)], first)
         await peer.note()
@@ -194,7 +194,7 @@ async def test_a_key_that_no_row_has_takes_in_nothing(either, row_key):
     assert await take_in_row(either, row_key) is None
 
 
-async def test_an_empty_cell_is_no_link(either):
+async def test_an_empty_cell_is_not_a_link(either):
     await add_cases(either.database, [" "])
 
     assert await take_in_row(either, "1") is None

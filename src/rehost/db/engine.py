@@ -80,6 +80,8 @@ class LinkRows:
 Columns = Mapping[str, TypeEngine[Any]]
 """Names and types of the columns of `Database.given`, in order."""
 
+_STREAMED_ROWS = 500  # of one group
+
 FIRST_WAIT = 0.05
 LONGEST_WAIT = 3.0
 """Seconds between two tries during an outage; the first wait, doubled up to the longest."""
@@ -264,14 +266,12 @@ class Database:
                     raise
                 await retry.wait(caught)
 
-    async def walk(
-        self, steps: Callable[[Session], AsyncGenerator[T, None]], *, error: type[OperatorError] = LedgerError
-    ) -> AsyncGenerator[T, None]:
+    async def walk(self, steps: Callable[[Session], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
         """Yield what `steps` yields with one connection; after an outage call it again, to go on from where it was."""
-        retry = self._retry(error)
+        retry = self._retry(LedgerError)
         while True:
             try:
-                async with self._session(error, slow=True) as session, aclosing(steps(session)) as going:
+                async with self._session(LedgerError, slow=True) as session, aclosing(steps(session)) as going:
                     async for step in going:
                         retry.reset()
                         yield step
@@ -362,14 +362,12 @@ class Database:
             .render_derived()
         )
 
-    async def stream(
-        self, query: Select[*tuple[Any, ...]], *, group: int = 500
-    ) -> AsyncIterator[Sequence[Sequence[Any]]]:
+    async def stream(self, query: Select[*tuple[Any, ...]]) -> AsyncIterator[Sequence[Sequence[Any]]]:
         """Yield a query's rows in groups, in bounded memory, for a transaction of another database.
 
         There is no retry here: the other transaction retries, and learns from OtherDatabase which of the two failed.
         """
-        query = query.execution_options(yield_per=group)
+        query = query.execution_options(yield_per=_STREAMED_ROWS)
         try:
             async with self._open().patient.connect() as connection, connection.stream(query) as result:
                 async for rows in result.partitions():

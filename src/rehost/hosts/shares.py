@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Integer, Text, case, delete, literal, or_, select, update
+from sqlalchemy import FromClause, Integer, Text, case, delete, literal, or_, select, update
 
 from rehost.db import Columns, Connection, Database, Moment, after, is_over, now, seconds_until, today
 from rehost.ledger.leases import LONGEST_LEASE, LONGEST_PAUSE, pause_seconds, remove_worker
@@ -109,8 +109,8 @@ class HostShares:
         await self._database.lock(connection, "shares")
         await self._report_alive(connection)
         names = sorted({*wanted, *in_flight})
-        claims = await self._claims(connection, names)
-        known = await self._hosts(connection, names)
+        given = self._database.given({"host": Text()}, [[name] for name in names])
+        claims, known = await self._claims(connection, given), await self._hosts(connection, given)
         ours, result = {}, {}
         for host in names:
             others = claims[host]
@@ -142,15 +142,15 @@ class HostShares:
         await connection.execute(delete(workers).where(is_over(workers.c.alive_until, LONGEST_LEASE)))
         await connection.execute(delete(shares).where(shares.c.worker.not_in(select(workers.c.worker))))
 
-    async def _claims(self, connection: Connection, names: list[str]) -> Mapping[str, dict[str, _Claim]]:
-        given = self._database.given({"host": Text()}, [[name] for name in names])
+    @staticmethod
+    async def _claims(connection: Connection, given: FromClause) -> Mapping[str, dict[str, _Claim]]:
         result: defaultdict[str, dict[str, _Claim]] = defaultdict(dict)
         for row in await connection.execute(select(shares).join(given, given.c.host == shares.c.host)):
             result[row.host][row.worker] = _Claim(row.wanted, row.slots, row.reserved)
         return result
 
-    async def _hosts(self, connection: Connection, names: list[str]) -> Mapping[str, Share]:
-        given = self._database.given({"host": Text()}, [[name] for name in names])
+    @staticmethod
+    async def _hosts(connection: Connection, given: FromClause) -> Mapping[str, Share]:
         columns = hosts.c.host, hosts.c.allowance, hosts.c.proven, pause_seconds()
         rows = await connection.execute(select(*columns).join(given, given.c.host == hosts.c.host))
         return {row.host: Share(0, row.allowance, row.pause_seconds, bool(row.proven)) for row in rows}

@@ -255,8 +255,8 @@ class Runs:
         if (crew := found[0].crew) is not None:
             raise LedgerError(f"Run {run} is one process of run {crew}: `rehost undo {crew}` undoes all of it.")
 
-    async def changes(self, run: int, after: int, limit: int = 1000) -> Sequence[RowChange]:
-        """Return the next rows that a run wrote, in the order of their last write, after the change number `after`.
+    async def changes(self, run: int, after: int) -> Sequence[RowChange]:
+        """Return up to 1000 rows that a run wrote, in the order of their last write, after the change number `after`.
 
         Rows that the run cleared (decoys) are left out.
         """
@@ -267,7 +267,7 @@ class Runs:
             select(columns.change, columns.row_key, columns.url, before, columns.after_url)
             .where(columns.run == run, columns.change > after, is_last, columns.after_url.is_not(None))
             .order_by(columns.change)
-            .limit(limit)
+            .limit(1000)
         )
         return [RowChange(*row) for row in await self.database.fetch_all(query)]
 

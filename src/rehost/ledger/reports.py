@@ -195,6 +195,13 @@ _FORMATS = {format_.value: format_ for format_ in Format}
 _LINK = [links.c[name] for name in LinkReport.__dataclass_fields__]
 _FAILED = links.c.state.in_((State.DEFERRED.value, State.REFUSED.value))
 _HELD = links.c.state == State.HELD.value
+_COUNTS = (
+    func.count().label("present"),
+    func.count().filter(_HELD).label("held"),
+    func.count().filter(_FAILED).label("failed"),
+    func.count().filter(is_due(links)).label("due"),
+    seconds_until(func.min(links.c.due_at).filter(_FAILED, links.c.due_at > now())).label("next_due"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,14 +263,7 @@ class Queries:
     async def hosts(self, source: str, limit: int = 100) -> Sequence[HostReport]:
         """Return the hosts of a source, most links first."""
         query = (
-            select(
-                links.c.host,
-                func.count().label("present"),
-                func.count().filter(_HELD).label("held"),
-                func.count().filter(_FAILED).label("failed"),
-                func.count().filter(is_due(links)).label("due"),
-                seconds_until(func.min(links.c.due_at).filter(_FAILED, links.c.due_at > now())).label("next_due"),
-            )
+            select(links.c.host, *_COUNTS)
             .where(links.c.source == source, links.c.present)
             .group_by(links.c.host)
             .order_by(func.count().desc(), links.c.host)
@@ -286,20 +286,12 @@ class Queries:
 
     async def roots(self, source: str, limit: int = MOST) -> Sequence[RootReport]:
         """Return what the URLs of a source begin with, up to the path and as written; the most frequent first."""
-        number, root = func.count(), root_of(links.c.url).label("root")
+        root = root_of(links.c.url).label("root")
         query = (
-            select(
-                root,
-                links.c.host,
-                number.label("present"),
-                number.filter(_HELD).label("held"),
-                number.filter(_FAILED).label("failed"),
-                number.filter(is_due(links)).label("due"),
-                seconds_until(func.min(links.c.due_at).filter(_FAILED, links.c.due_at > now())).label("next_due"),
-            )
+            select(root, links.c.host, *_COUNTS)
             .where(links.c.source == source, links.c.present)
             .group_by(root, links.c.host)
-            .order_by(number.desc(), root)
+            .order_by(func.count().desc(), root)
             .limit(min(limit, MOST))
         )
         return [RootReport(*row) for row in await self._all(query)]
@@ -307,7 +299,7 @@ class Queries:
     async def rules(self) -> Sequence[Rule]:
         """Return the Referer rule of each origin."""
         query = select(origins).order_by(origins.c.origin).limit(MOST)
-        return [Rule(row.origin, row.referer, row.evidence, row.learned_at) for row in await self._all(query)]
+        return [Rule(*row) for row in await self._all(query)]
 
     async def decoys(self) -> Mapping[str, int]:
         """Return how many decoys are known of each origin."""
@@ -339,15 +331,15 @@ class Queries:
         rows = await self._all(select(*_LINK).where(is_place(source, row_key, position)))
         return _link(rows[0]) if rows else None
 
-    async def same_bytes(self, link: LinkReport, limit: int = 20) -> Sequence[Twin]:
-        """Return other links with the same bytes."""
+    async def same_bytes(self, link: LinkReport) -> Sequence[Twin]:
+        """Return up to 20 other links with the same bytes."""
         if link.digest is None:
             return []
         query = (
             select(links.c.source, links.c.row_key, links.c.position)
             .where(links.c.digest == link.digest, links.c.entry != link.entry, links.c.present)
             .order_by(links.c.entry)
-            .limit(limit)
+            .limit(20)
         )
         return [Twin(*row) for row in await self._all(query)]
 

@@ -126,19 +126,10 @@ class ResultWriter:
     def _row(self, outcome: Stored) -> tuple[object, ...]:
         copy, image, validator = outcome.copy, outcome.image, outcome.validator or Validator()
         return (
-            outcome.task.entry,
-            outcome.task.fence,
-            copy.key,
-            copy.digest,
-            copy.size,
-            self.url(copy.key),
-            image.format.value,
-            image.width,
-            image.height,
-            image.frames,
-            outcome.final_url,
-            validator.etag,
-            validator.last_modified,
+            *(outcome.task.entry, outcome.task.fence),
+            *(copy.key, copy.digest, copy.size, self.url(copy.key)),
+            *(image.format.value, image.width, image.height, image.frames),
+            *(outcome.final_url, validator.etag, validator.last_modified),
         )
 
     async def _overtake(self, connection: Connection, overtaken: Sequence[Stored]) -> None:
@@ -159,20 +150,22 @@ class ResultWriter:
         """
         if not stored:
             return
+        former: Columns = {name: _COPY[name] for name in ("key", "digest", "size", "local_url")}
         rows = [
-            (each.task.entry, each.task.fence, each.copy.digest, *_former(each.task.copy), each.task.link.local_url)
+            (
+                *(each.task.entry, each.task.fence, each.copy.digest),
+                *((copy.key, copy.digest, copy.size) if (copy := each.task.copy) else (None, None, None)),
+                each.task.link.local_url,
+            )
             for each in stored
         ]
-        columns: Columns = {
-            **_ENTRY, "ours": Text(), "key": Text(), "digest": Text(), "size": BigInteger(), "local_url": Text()
-        }  # fmt: skip
-        given = self.database.given(columns, rows)
+        given = self.database.given({**_ENTRY, "ours": Text(), **former}, rows)
         nothing = dict.fromkeys(("held_url", "final_url", "etag", "last_modified", "former_key"), null())
         reverting = (
             update(links)
             .values(
                 **nothing,
-                **{name: given.c[name] for name in ("key", "digest", "size", "local_url")},
+                **{name: given.c[name] for name in former},
                 state=State.WANTED.value,
                 due_at=NEVER,
                 attempts=0,
@@ -326,10 +319,6 @@ class ResultWriter:
     def _is_one_of(self, entries: Sequence[int]) -> ColumnElement[bool]:
         given = self.database.given({"entry": BigInteger()}, [[entry] for entry in entries])
         return links.c.entry.in_(select(given.c.entry))
-
-
-def _former(copy: Copy | None) -> tuple[str | None, str | None, int | None]:
-    return (copy.key, copy.digest, copy.size) if copy else (None, None, None)
 
 
 def _same_lease(given: FromClause) -> ColumnElement[bool]:

@@ -116,9 +116,7 @@ visits = Table(
     "rehost_visits",
     metadata,
     Column("entry", BigInteger, primary_key=True),
-    Column(
-        "slot", Integer, primary_key=True
-    ),  # turn modulo history.KEPT: a ring, in which the newest replaces the oldest
+    Column("slot", Integer, primary_key=True),  # turn modulo history.KEPT: the newest replaces the oldest
     Column("turn", BigInteger),  # counts a link's visits; consecutive ones that ended alike count once
     Column("run", BigInteger),  # the last one's
     Column("first_at", Moment),
