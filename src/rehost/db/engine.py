@@ -235,7 +235,10 @@ class Database:
         return await self.read(work, error=error, slow=slow)
 
     async def execute(self, statement: Executable, *, slow: bool = False) -> int:
-        """Run a statement that is a transaction of its own, as `transact` does; return how many rows it wrote."""
+        """Run a statement that is a transaction of its own, as `transact` does; return how many rows it wrote.
+
+        On SQLite that number is -1 for a statement with a CTE, such as one that uses `given`.
+        """
 
         async def work(connection: AsyncConnection) -> int:
             return (await connection.execute(statement)).rowcount

@@ -264,7 +264,7 @@ class LeaseManager:
             given = self.database.given({"worker": Text()}, [[name] for name in dead])
             is_theirs = links.c.worker.in_(select(given.c.worker)) & (links.c.state == State.LEASED.value)
             freeing = update(links).where(is_theirs).values(state=State.WANTED.value, due_at=now())
-            freed = (await connection.execute(freeing)).rowcount
+            freed = len((await connection.execute(freeing.returning(links.c.entry))).all())
             for name in dead:
                 await remove_worker(connection, name)
             return freed
