@@ -2,7 +2,7 @@
 
 A row is written only while it still holds the URL that was fetched (invariant 2). Rows are locked first, in the order
 of their keys, and written then: the values before are exact, and two workers cannot deadlock. No other column changes;
-`updated_at` is the operator's business.
+`updated_at` is left to the operator.
 
 Only the columns that the source names are read, so a column of an unknown type (vector, tsvector) does no harm.
 `TableCatalogue.open` checks before the first request is sent that the table can be used.
@@ -145,7 +145,7 @@ def links_of(table: Table, source: Source) -> Select[*tuple[Any, ...]]:
 
 
 def _start_of(column: ColumnElement[Any]) -> ColumnElement[str]:
-    """Return the first characters of a column: one more than a link may have, so that a longer text shows as one."""
+    """Return the first characters of a column: one more than a link may have, so that a longer text is recognised."""
     return func.substr(cast(column, Text), 1, MAX_LINK_CHARACTERS + 1)
 
 

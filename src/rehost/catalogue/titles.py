@@ -1,4 +1,4 @@
-"""The titles that people know rows by, for pages that show and search them; only ever read."""
+"""The titles of rows, for pages that show and search them; read-only."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ _SENTENCES = {
 
 
 class Place:
-    """Where a database is, in words that may be shown; `server` and `place` begin a sentence."""
+    """Where a database is, in words that users may see; `server` and `place` begin a sentence."""
 
     def __init__(self, *, host: str | None, port: int | None, database: str, user: str | None) -> None:
         self.server = f"The database server at {host}:{port}" if host else database

@@ -107,7 +107,7 @@ class root_of(FunctionElement[str]):  # noqa: N801 - reads as an SQL function
 def is_over(instant: ColumnElement[datetime | None], longest_seconds: float) -> ColumnElement[bool]:
     """Return the condition that a time has passed, or lies further ahead than any is ever set.
 
-    The latter happens when the clock was wrong as it was set; without this it would hold for as long as the error was.
+    The latter happens if the clock was wrong when the time was set; without this it would not pass for just as long.
     """
     return or_(instant < now(), instant > after(longest_seconds))
 

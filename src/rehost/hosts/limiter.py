@@ -1,8 +1,8 @@
 """Which host this worker may ask next: fewest requests in flight first, then longest unserved. No I/O.
 
-`HostPacing` decides how one host may be asked, `HostLimiter` which one comes next. What the other workers should know
-is returned. The hosts that wait are in two heaps, so that the next of ten thousand is found at once: a host gets a new
-entry when something happens to it, and its old one becomes stale.
+`HostPacing` decides how one host may be asked, `HostLimiter` which one comes next; its methods return the news for the
+other workers. The waiting hosts are in two heaps, so that the next of ten thousand is found quickly: a host gets a new
+entry when its state changes, and its old one becomes stale.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_STALE = 100
 """A heap is rebuilt when it has more entries than this, and twice as many as hosts wait."""
 
 _Entry = tuple[float, int, str]
-"""What a host is ordered by, its turn, and its name."""
+"""The value that orders a host, its turn, and its name."""
 
 
 class HostLimiter:

@@ -62,7 +62,7 @@ class LinkCounts:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """How one link stands in the ledger."""
+    """The state of one link in the ledger."""
 
     state: State
     host: str
@@ -99,7 +99,7 @@ class DueLinks:
         return [row.host for row in await self.database.fetch_all(query)]
 
     async def entry(self, source: str, row_key: str, position: int) -> Entry | None:
-        """Return how one link stands; None if the catalogue did not have it when it was last taken in."""
+        """Return the state of one link; None if the catalogue did not have it when it was last taken in."""
         query = select(links, seconds_until(links.c.due_at).label("wait"))
         query = query.where(is_place(source, row_key, position), links.c.present)
         for row in await self.database.fetch_all(query):

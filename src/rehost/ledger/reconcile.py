@@ -264,7 +264,7 @@ class Reconciliation:
 
 
 async def _want_lost(connection: Connection, source: str, started: datetime) -> int:
-    """Want the links of missing copies again; forget missing copies of links that wait already or have vanished.
+    """Make links of missing copies wanted again; forget missing copies of links that wait already or have vanished.
 
     A copy that was recorded since it was found missing is left alone; so is one that was recorded since the listing
     began, unless by a clock that has jumped since.
