@@ -1,4 +1,4 @@
-"""Generates the pages of docs/reference that follow from the code: settings, verbs, reasons, schema.
+"""Generates the pages of docs/reference that are derived from the code: settings, verbs, reasons, schema.
 
 Run as `./dev docs`; with --check it writes nothing and exits with 1 if a page is out of date.
 """
@@ -109,7 +109,7 @@ def reasons() -> str:
             "",
             *_table(("reason", "meaning"), ((f"`{reason}`", reason.meaning) for reason in Reason)),
             "",
-            f"A link that is `deferred` is visited again after {passing}.",
+            f"A link that is `deferred` is visited again after {passing}, or up to a week if Retry-After says so.",
             f"A link that is `refused` is visited again after {staying}.",
             "A changed link is visited in the next run; `rehost run --retry REASON` (or `all`) visits failed ones now.",
             "",

@@ -28,7 +28,7 @@ class Reason(StrEnum):
     # the link
     NOT_A_URL = "not-a-url", "The cell contains no http or https URL; nothing was requested."
     ADDRESS_REFUSED = "address-refused", "The host resolves to an address that is not public (IMAGE_ALLOW_NETWORKS)."
-    PORT_REFUSED = "port-refused", "Browsers block this port too (Fetch standard, bad ports)."
+    PORT_REFUSED = "port-refused", 'The link uses a port that browsers block (Fetch standard, "bad ports").'
     ROBOTS_REFUSED = "robots-refused", "The origin's robots.txt or X-Robots-Tag forbids it, and IMAGE_ROBOTS is on."
     # reaching the origin
     UNRESOLVED = "unresolved", "The host name has no address."
@@ -65,7 +65,7 @@ class Reason(StrEnum):
     CORRUPT = "corrupt", "A decoder cannot read the whole picture."
     DECOY = "decoy", "The origin sent a placeholder instead of the picture."
     # ourselves
-    BUG = "bug", "rehost itself failed at this picture, or at planning a run; the log has the traceback."
+    BUG = "bug", "rehost itself failed while processing this picture or planning a run; the traceback is in the log."
 
 
 class State(StrEnum):
@@ -74,8 +74,8 @@ class State(StrEnum):
     WANTED = "wanted"  # no copy yet, or one to be replaced; due now
     LEASED = "leased"  # a worker is visiting it, until its lease ends
     HELD = "held"  # a complete copy is stored and the row points at it
-    DEFERRED = "deferred"  # failed for a temporary cause; due again within minutes to a week
-    REFUSED = "refused"  # failed for a permanent cause; due again after weeks
+    DEFERRED = "deferred"  # failed temporarily; due again in minutes to a week
+    REFUSED = "refused"  # failed permanently; due again in weeks
 
 
 class Format(StrEnum):

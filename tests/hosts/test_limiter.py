@@ -307,7 +307,7 @@ def test_breaker_opens_after_failures_in_a_row_and_one_request_decides(limiter, 
     change = ask(limiter, TIMED_OUT)
     assert isinstance(change, Pause)
     assert change.reason is Reason.TIMED_OUT
-    assert change.evidence == "3 failures in a row, the last: 30 s"
+    assert change.evidence == "3 failures in a row (last: 30 s)"
     assert FIRST_PAUSE * 0.75 <= change.seconds <= FIRST_PAUSE * 1.25
 
     clock.advance(change.seconds)

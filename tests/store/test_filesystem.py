@@ -4,6 +4,7 @@ import os
 import re
 import resource
 import subprocess
+from pathlib import Path
 
 import pytest
 from tests.contracts.store import put
@@ -17,7 +18,9 @@ from rehost.store.local import LocalStore
 async def test_root_that_is_a_file_is_reported(tmp_path):
     (tmp_path / "images").write_text("a file")
 
-    with pytest.raises(StoreError, match=r"images: a file is where a folder should be: move the file away"):
+    with pytest.raises(
+        StoreError, match=r"images cannot be used: a file is where a folder should be: move the file away"
+    ):
         async with LocalStore(tmp_path / "images", clock=Clock()):
             pass
 
@@ -28,6 +31,17 @@ async def test_root_below_a_file_is_reported(tmp_path):
     with pytest.raises(StoreError, match="a file is where a folder should be"):
         async with LocalStore(tmp_path / "data" / "images", clock=Clock()):
             pass
+
+
+@pytest.mark.parametrize("root", ["/proc/rehost", "/proc/rehost/images"])
+async def test_root_that_cannot_be_created_is_reported(root):
+    with pytest.raises(StoreError) as caught:
+        async with LocalStore(Path(root), clock=Clock()):
+            pass
+
+    advice = "the folder does not exist and cannot be created: choose a folder on another file system."
+    where = "" if root == "/proc/rehost" else "/proc/rehost: "
+    assert str(caught.value) == f"The store {root} cannot be used: {where}{advice}"
 
 
 async def test_lack_of_inodes_is_not_reported_as_lack_of_space(tmpfs):
@@ -103,14 +117,14 @@ async def test_deleted_spool_is_reported(store):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        ("fdatasync", "EIO", "the disk fails"),
+        ("fdatasync", "EIO", "the disk is failing"),
         ("fdatasync", "ENOSPC", "the disk is full"),
         ("fdatasync", "EDQUOT", "quota"),
-        ("rename", "EIO", "the disk fails"),
+        ("rename", "EIO", "the disk is failing"),
         ("rename", "EACCES", "permission denied"),
         ("mkdir", "EACCES", "permission denied"),
         ("mkdir", "EDQUOT", "quota"),
-        ("flock", "ENOLCK", "no locks"),
+        ("flock", "ENOLCK", "does not support locks"),
     ],
 )
 def test_disk_error_is_reported_as_a_sentence_and_nothing_is_committed(one_group, strace, call, error, message):
@@ -130,7 +144,7 @@ def test_nothing_is_committed_after_a_failed_folder_sync(one_group, strace, root
 
     ended = one_group(1, "new", under=fail)
 
-    assert "the disk fails" in ended.stderr
+    assert "the disk is failing" in ended.stderr
     assert "committed" not in ended.stdout
 
 
@@ -142,11 +156,11 @@ async def test_failed_sync_is_not_repeated(store, monkeypatch):
     spool.write_bytes(b"picture")
     with monkeypatch.context() as context:
         context.setattr(os, "fdatasync", fail)
-        with pytest.raises(StoreError, match="the disk fails"):
+        with pytest.raises(StoreError, match="the disk is failing"):
             await store.sync([spool])
 
     # the kernel would report success now, and the bytes are not there
-    with pytest.raises(StoreError, match="the disk fails"):
+    with pytest.raises(StoreError, match="the disk is failing"):
         await store.sync([spool])
 
 

@@ -62,6 +62,7 @@ async def test_links_visited_twice_never_make_more_than_100_percent():
     assert "100% " in bar.getvalue().split("\r")[-1]
     assert "3/3" in bar.getvalue().split("\r")[-1]
     assert lines.getvalue().startswith("100% 3/3, ")
+    assert " left" not in lines.getvalue()
 
 
 async def test_links_deferred_with_their_host_count_as_failed():
@@ -113,6 +114,17 @@ async def test_a_pause_is_printed_without_control_characters():
         show(OriginPaused("oss.adquan.com", 61.0, "429 \x1b[31m"))
 
     assert stream.getvalue() == "Pausing requests to oss.adquan.com for 1 min 1 s: 429 \\x1b[31m\n"
+
+
+async def test_a_pause_names_its_host_once():
+    stream = io.StringIO()
+    evidence = "3 failures in a row (last: dead.example: Name or service not known)"
+
+    with progress(stream, FakeClock(), quiet=False) as show:
+        show(OriginPaused("dead.example", 16.6, evidence))
+
+    cause = "3 failures in a row (last: Name or service not known)"
+    assert stream.getvalue() == f"Pausing requests to dead.example for 16.6 s: {cause}\n"
 
 
 async def test_nothing_due_shows_no_bar():

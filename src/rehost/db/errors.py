@@ -30,22 +30,22 @@ STARTING_UP = "57P03"
 
 _SENTENCES = {
     "28P01": "{server} refuses the password of the user {user}: check DB_USER and DB_PASSWORD, or DATABASE_URL.",
-    "28000": "{server} does not admit the user {user} ({message}): check DB_USER and the server's pg_hba.conf.",
+    "28000": "{server} rejects the user {user} ({message}): check DB_USER and the server's pg_hba.conf.",
     "3D000": "{server} has no database {database}: check DB_NAME, or create it with createdb.",
     "42P01": "{place}: {message}. Check the name of the table and its schema.",
     "42703": "{place}: {message}. For main_image_local run database/migrations/006_add_main_image_local_field.sql.",
     "42501": "{place}: {message}. Have its owner GRANT the missing privilege to the user {user}.",
     "22001": "{place}: {message}. Give the column for the local URL the type TEXT.",
-    "25006": "{place} is read-only (a standby, or default_transaction_read_only): name a server that accepts writes.",
+    "25006": "{place} is read-only (a standby, or default_transaction_read_only): use a server that accepts writes.",
     "53300": "{server} has no free connection: raise its max_connections, or run fewer workers.",
     "53100": "{server} has no disk space left: free some there, then run again.",
     "57P03": "{server} does not accept connections yet ({message}): run again when it does.",
     "SQLITE_FULL": "There is no disk space left for {database}: free some, then run again.",
-    "SQLITE_READONLY": "{database} cannot be written: check the permissions of the file and its folder.",
-    "SQLITE_CANTOPEN": "{database} cannot be opened: check that its folder exists and can be written.",
+    "SQLITE_READONLY": "{database} cannot be written to: check the permissions of the file and its folder.",
+    "SQLITE_CANTOPEN": "{database} cannot be opened: check that its folder exists and can be written to.",
     "SQLITE_NOTADB": "{database} is not a SQLite database: check DATABASE_URL.",
     "SQLITE_CORRUPT": "{database} is damaged: restore it from a backup, or repair it with sqlite3's .recover.",
-    "SQLITE_IOERR": "{database} cannot be read or written, a disk error ({message}).",
+    "SQLITE_IOERR": "{database} cannot be read or written because of a disk error ({message}).",
     "SQLITE_BUSY": "Another program has kept {database} locked for too long: find it, then run again.",
 }
 
@@ -154,19 +154,19 @@ def sentence_for(error: BaseException, place: Place) -> str:
         return str(short)
     code = code_of(error)
     is_silent = _is_silent(error)
-    message = "no answer in time" if is_silent else _message(list(causes(error))[-1])
+    message = "no response in time" if is_silent else _message(list(causes(error))[-1])
     if code is not None:
         for known, text in _SENTENCES.items():
             if code == known or (known.startswith("SQLITE_") and code.startswith(known)):
                 return text.format(**vars(place), message=message)
     elif is_silent and place.is_server:
         return (
-            f"{place.server} gives no answer: check that it runs, that DB_HOST and DB_PORT, or DATABASE_URL, point to "
-            "it, and that no other program keeps its tables locked (see pg_stat_activity)."
+            f"{place.server} does not respond: check that it is running, that DB_HOST and DB_PORT, or DATABASE_URL, "
+            "point to it, and that no other program keeps its tables locked (see pg_stat_activity)."
         )
     elif is_unreachable(error) and place.is_server:
         return (
-            f"{place.server} cannot be reached ({message}): check that it runs and that DB_HOST and DB_PORT, "
+            f"{place.server} cannot be reached ({message}): check that it is running and that DB_HOST and DB_PORT, "
             "or DATABASE_URL, point to it."
         )
     return f"{place.place}: {message}" + (f" ({code})." if code else ".")

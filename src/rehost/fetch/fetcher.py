@@ -33,7 +33,7 @@ from rehost.http.url import REDIRECTS, RedirectChain, host_of, origin_of
 from rehost.model import Download, NotModified, Partial, Reason, Request, Validator
 
 _READ_BYTES = 1 << 20
-_FILE_MODE = 0o644  # less the umask: a proven image keeps it, and other servers read it
+_FILE_MODE = 0o644  # less the umask: a verified image keeps it, and other servers read it
 
 
 class Spool:

@@ -100,7 +100,7 @@ class Allowance:
 
     host: str
     slots: int
-    proven: bool = False  # it has given a proven picture
+    proven: bool = False  # it has returned a verified picture
 
 
 News = Pause | Allowance
@@ -229,7 +229,7 @@ class HostPacing:
             return 0.0
         seconds = min(LONGEST_PAUSE, FIRST_PAUSE * 4.0**self._trips) * random.uniform(0.75, 1.25)
         self._trips += 1
-        return self._pause(seconds, error, now, f"{self._failures} failures in a row, the last: ")
+        return self._pause(seconds, error, now, failures=self._failures)
 
     def _throttle_pause(self, error: VisitError | None, random: Random) -> float:
         """Return Retry-After (RFC 9110, section 10.2.3) plus some jitter, so that not all workers return at once."""
@@ -240,8 +240,11 @@ class HostPacing:
             return max(asked + random.uniform(0.0, min(1.0, asked / 10)), least)
         return random.uniform(0.5, 1.0) * min(LONGEST_THROTTLE_PAUSE, 2.0**self._throttles)
 
-    def _pause(self, seconds: float, error: VisitError | None, now: float, why: str = "") -> float:
-        cause = (error.reason, why + (error.evidence or error.reason.meaning)) if error else self.cause
+    def _pause(self, seconds: float, error: VisitError | None, now: float, failures: int = 0) -> float:
+        cause = self.cause
+        if error:
+            last = error.evidence or error.reason.meaning
+            cause = error.reason, f"{failures} failures in a row (last: {last})" if failures else last
         before = self.paused_until
         self.pause_until(now + seconds, cause)
         return seconds if self.paused_until > before else 0.0

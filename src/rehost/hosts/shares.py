@@ -30,7 +30,7 @@ class Share:
     slots: int  # requests in flight; 0 while the host is paused, or while other workers have all slots
     allowance: int = 0  # what the host takes over all workers; 0 if no worker has found out
     pause_seconds: float = 0.0  # what is left of its pause, by the database's clock
-    proven: bool = False  # the host has given a proven picture, ever
+    proven: bool = False  # the host has ever returned a verified picture
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ def _parse(text: str, base: str | None) -> str:
     try:
         url = URL(text, base) if base else URL(text)
     except ValueError:
-        raise InvalidUrl("it cannot be read as a URL") from None
+        raise InvalidUrl("not a valid URL") from None
     return _checked(url)
 
 

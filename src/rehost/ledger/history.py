@@ -251,7 +251,7 @@ class Runs:
         """Raise LedgerError unless this is a run of the source, and not just one process of a run."""
         found = await self.database.fetch_all(select(runs.c.source, runs.c.crew).where(runs.c.run == run))
         if not found or found[0].source != source:
-            raise LedgerError(f"There is no run {run} of the source {source}: `rehost status` lists the runs.")
+            raise LedgerError(f"The source {source} has no run {run}; `rehost status` lists the runs.")
         if (crew := found[0].crew) is not None:
             raise LedgerError(f"Run {run} is one process of run {crew}: `rehost undo {crew}` undoes all of it.")
 

@@ -86,7 +86,7 @@ class StoreComparison:
     """How the store differed from the ledger, in copies."""
 
     lost: int  # held in the ledger, missing in the store: wanted again
-    found: int  # in the store, unknown to the ledger: to be proven and adopted
+    found: int  # in the store, unknown to the ledger: to be verified and adopted
     redo: bool = False  # every held copy is missing: the operator has deleted the folder
 
 
@@ -287,7 +287,7 @@ async def _want_lost(connection: Connection, source: str, started: datetime) -> 
 
 
 async def _hand_out_found(connection: Connection, source: str) -> int:
-    """Remember files at the places of links without a copy, to be proven at the next visit; return how many.
+    """Remember files at the places of links without a copy, to be verified at the next visit; return how many.
 
     A link that has changed since it was taken in is left out: such a file may be another link's picture.
     """

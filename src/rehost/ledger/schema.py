@@ -52,7 +52,7 @@ links = Table(
     Column("noted_at", Moment),
     Column("changed_at", Moment),  # when its URL changed last, if it ever did
     Column("visited_at", Moment),
-    Column("found", String),  # key of a file at its place, to be proven
+    Column("found", String),  # key of a file at its place, to be verified
     Column("pending_digest", String),  # of bytes that were about to replace the held copy's, under its key
     Column("pending_url", String),
     # the held copy, of this URL or a former one; the row points at it
@@ -162,7 +162,7 @@ hosts = Table(
     metadata,
     Column("host", String, primary_key=True),
     Column("allowance", Integer),  # concurrent requests over all workers; 0 if not known
-    Column("proven", Boolean),  # it has given a proven picture
+    Column("proven", Boolean),  # it has returned a verified picture
     Column("paused_until", Moment),
     Column("evidence", String),
 )

@@ -208,7 +208,7 @@ class Run:
         except HostPaused:
             await self._tasks.give_back([task])
             return
-        except StoreError as error:  # raised at the end, after what others have proven is recorded
+        except StoreError as error:  # raised at the end, after what others have verified is recorded
             self._failed = self._failed or error
             self.stop()
             return

@@ -73,7 +73,7 @@ class Visitor:
         return Visited(outcome, task.host, log.size, self.clock.monotonic() - started, log.attempts)
 
     async def _found(self, task: Task) -> tuple[Copy, Image] | None:
-        """Return the file that is at the link's place already, if it proves to be an image."""
+        """Return the file that is at the link's place already, if it is verified as an image."""
         if task.found is None or not await self.store.claim(task.found):
             return None
         path = self.store.path(task.found)
@@ -85,7 +85,7 @@ class Visitor:
         return Copy(self.layout.key(task.link, image.format), digest, size), image
 
     async def _adopt(self, task: Task, copy: Copy, image: Image) -> Stored | None:
-        """Return a proven file at the link's place as the link's copy; no request is sent."""
+        """Return a verified file at the link's place as the link's copy; no request is sent."""
         if task.pending is not None and copy.digest != task.pending:
             return None  # a run died before the new bytes got the name: these belong to the former link
         if copy.key == task.found:

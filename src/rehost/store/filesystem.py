@@ -41,18 +41,22 @@ _EXT_RECOVERY_FOLDER = "lost+found"  # at the root of ext file systems; only roo
 
 _ADVICE = {
     errno.EDQUOT: "the disk quota is used up: raise it or free some space",
-    errno.EROFS: "the file system is read-only: mount it writable; one that became so by itself is failing (dmesg)",
-    errno.EACCES: "permission denied: give the folder to the user who runs rehost, with write permission",
-    errno.EPERM: "permission denied: give the folder to the user who runs rehost, with write permission",
-    errno.EIO: "the disk fails (input/output error): see dmesg, move the store to a healthy disk",
+    errno.EROFS: (
+        "the file system is read-only: remount it read-write; if it became read-only by itself, the disk is probably "
+        "failing (see dmesg)"
+    ),
+    errno.EACCES: "permission denied: make the folder writable for the user that runs rehost",
+    errno.EPERM: "permission denied: make the folder writable for the user that runs rehost",
+    errno.EIO: "the disk is failing (input/output error): see dmesg, and move the store to another disk",
     errno.EMFILE: "too many open files: raise `ulimit -n`, or lower IMAGE_DOWNLOAD_CONCURRENCY",
     errno.ENFILE: "too many open files on this machine: raise fs.file-max",
     errno.ENOTDIR: "a file is where a folder should be: move the file away",
     errno.EEXIST: "a file is where a folder should be: move the file away",
     errno.EISDIR: "a folder has the name of a copy: move the folder away",
     errno.ENOENT: "the file is gone: find out what else deletes files in the store",
+    errno.ENOSYS: "the folder does not exist and cannot be created: choose a folder on another file system",
     errno.EXDEV: "it is on another file system than the store: the store must be on one file system",
-    errno.ENOLCK: "the file system has no locks: mount it with locks, workers need them",
+    errno.ENOLCK: "the file system does not support locks: mount it with locking enabled, because workers need it",
     errno.EOPNOTSUPP: "the file system does not support this: use one that has locks and renames",
     errno.ESTALE: "the network file system has lost it: mount it again",
     errno.ENOTCONN: "the network file system is not connected: mount it again",
@@ -66,11 +70,13 @@ def as_store_errors(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = error.filename2 or error.filename or root
+        where = os.fsdecode(error.filename2 or error.filename or root)
         advice = _ADVICE.get(error.errno or 0) or error.strerror or str(error)
         if error.errno == errno.ENOSPC:
             advice = _advice_if_full(root)
-        raise StoreError(f"The store {root} cannot be used: {os.fsdecode(where)}: {advice}.") from error
+        if where != str(root):
+            advice = f"{where}: {advice}"
+        raise StoreError(f"The store {root} cannot be used: {advice}.") from error
 
 
 def _advice_if_full(root: Path) -> str:
@@ -188,7 +194,7 @@ def make_folders(folder: Path, mode: int = PUBLIC_FOLDER_MODE) -> bool:
         folder.mkdir(mode)
     except FileNotFoundError:
         if folder.parent.is_dir():
-            raise  # not a file system in which folders can be created, such as /proc
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), os.fspath(folder)) from None  # such as in /proc
         make_folders(folder.parent, mode)
         return make_folders(folder, mode)
     except FileExistsError:

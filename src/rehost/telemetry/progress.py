@@ -119,9 +119,10 @@ class Lines:
     def _print(self) -> None:
         stats = self._stats
         rate = stats.visited / max(self._clock.monotonic() - self._started, 1e-9)
-        left = duration(max(0, stats.due - stats.visited) / rate) if rate else "?"
+        waiting = max(0, stats.due - stats.visited)
+        left = f", {duration(waiting / rate) if rate else '?'} left" if waiting else ""
         done = f"{share(stats.visited, stats.due)} {count(stats.visited)}/{count(stats.due)}"
-        line = f"{done}, {rate:.1f} pictures/s, {_received_and_failed(stats)}, {left} left"
+        line = f"{done}, {rate:.1f} pictures/s, {_received_and_failed(stats)}{left}"
         print(line, file=self._stream, flush=True)
 
 
@@ -131,7 +132,8 @@ def _received_and_failed(stats: RunStats) -> str:
 
 def pause_line(event: OriginPaused) -> str:
     """Return the line about a host to which requests are paused."""
-    return f"Pausing requests to {plain(event.host)} for {duration(event.seconds)}: {plain(event.evidence)}"
+    evidence = event.evidence.replace(f"{event.host}: ", "")  # the line names the host already
+    return f"Pausing requests to {plain(event.host)} for {duration(event.seconds)}: {plain(evidence)}"
 
 
 @contextmanager

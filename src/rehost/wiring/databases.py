@@ -41,8 +41,10 @@ def source_of(settings: Settings, name: str | None) -> Source:
     if name is None and len(sources) == 1:
         return next(iter(sources.values()))
     if name not in sources:
-        problem = f"There is no source {name}" if name else "There are several sources: name one with --source"
-        raise SettingsError(f"{problem}; rehost.toml has {', '.join(sources)}.")
+        known = ", ".join(sources)
+        if name is None:
+            raise SettingsError(f"There are several sources: choose one with --source ({known}).")
+        raise SettingsError(f"There is no source named {name}. Sources: {known}; rehost.toml can define more.")
     return sources[name]
 
 
