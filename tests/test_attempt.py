@@ -7,15 +7,13 @@ from contextlib import asynccontextmanager
 from random import Random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from rehost.attempt import FIRST_ATTEMPT_WAIT, LONGEST_ATTEMPT_WAIT, ImageFetcher, Postponed, VisitLog, attempt_wait
+from rehost.attempt import ImageFetcher, Postponed, VisitLog
 from rehost.clock import Clock
 from rehost.errors import Transient
 from rehost.hosts.scheduler import HostPaused
 from rehost.images.verifier import ImageVerifier
-from rehost.model import Reason
+from rehost.retry import FIRST_ATTEMPT_WAIT
 from rehost.store.local import LocalStore
 from tests.fetch.conftest import fetcher_to
 from tests.origin import Origin
@@ -142,23 +140,3 @@ async def test_postponed_visit_resumes_with_its_second_attempt_when_its_wait_is_
 
         assert log.attempts == 3
         assert clock.slept[0] == pytest.approx(7.0, abs=5.0)
-
-
-@given(st.integers(1, 50), st.integers())
-def test_attempt_waits_at_most_the_cap(attempt, seed):
-    wait = attempt_wait(attempt, Transient(Reason.UNREACHABLE), Random(seed))
-
-    assert wait is not None
-    assert 0 <= wait <= min(LONGEST_ATTEMPT_WAIT, FIRST_ATTEMPT_WAIT * 2 ** (attempt - 1))
-
-
-def test_attempt_waits_at_least_as_long_as_the_origin_asks():
-    wait = attempt_wait(1, Transient(Reason.THROTTLED, retry_after=7.0), Random(1))
-
-    assert wait == 7.0
-
-
-def test_invariant_6_wait_longer_than_seconds_is_left_to_the_next_visit():
-    wait = attempt_wait(1, Transient(Reason.THROTTLED, retry_after=3600.0), Random(1))
-
-    assert wait is None

@@ -1,7 +1,7 @@
 """Fetches and verifies one URL under one Referer, with a few attempts seconds apart where that can help.
 
 Two kinds of retry are never mixed (invariant 6). The attempts made here belong to one visit and are seconds apart, or
-the later ones come last in the run. Visits are minutes to weeks apart (run/visitor.py).
+the later ones come last in the run. Visits are minutes to weeks apart (retry.py).
 """
 
 from __future__ import annotations
@@ -17,11 +17,8 @@ from rehost.hosts.pacing import LatencyTracker
 from rehost.hosts.scheduler import RequestScheduler
 from rehost.images.verifier import ImageVerifier
 from rehost.model import Download, Image, NotModified, Partial, Request
+from rehost.retry import attempt_wait
 from rehost.store.base import Store
-
-FIRST_ATTEMPT_WAIT = 0.5
-LONGEST_ATTEMPT_WAIT = 10.0
-"""Seconds; an attempt that would have to wait longer is left to the next visit."""
 
 
 class Postponed(RehostError):  # noqa: N818 - not an error: other links come first
@@ -127,14 +124,3 @@ class ImageFetcher:
         except BaseException:
             download.spool.unlink(missing_ok=True)
             raise
-
-
-def attempt_wait(attempt: int, error: Transient, random: Random) -> float | None:
-    """Return the seconds to wait after attempt number `attempt` (from 1), or None to leave the rest to another visit.
-
-    Exponential with full jitter: uniform between 0 and min(cap, base * 2 ** (attempt - 1)) (Marc Brooker, "Exponential
-    Backoff And Jitter", 2015), and never less than the origin's Retry-After (RFC 9110, section 10.2.3).
-    """
-    wait = random.uniform(0.0, min(LONGEST_ATTEMPT_WAIT, FIRST_ATTEMPT_WAIT * 2.0 ** (attempt - 1)))
-    wait = max(wait, error.retry_after or 0.0)
-    return wait if wait <= LONGEST_ATTEMPT_WAIT else None

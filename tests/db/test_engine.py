@@ -13,7 +13,7 @@ from tests.databases import execute, open_database
 from tests.postgres import running_postgres
 
 from rehost.db import Database
-from rehost.db.connect import CONNECTIONS
+from rehost.db.dialects import CONNECTIONS
 from rehost.errors import LedgerError
 
 

@@ -15,7 +15,7 @@ from rehost.clock import Clock
 from rehost.errors import Permanent, Transient
 from rehost.images.verifier import ImageVerifier
 from rehost.model import Deferred, Download, Format, Image, Link, Reason, Refused, Stored, Task, Validator
-from rehost.run.visitor import Visitor, visit_wait
+from rehost.run.visitor import Visitor
 from rehost.store.layout import Layout
 from rehost.store.local import LocalStore
 
@@ -120,23 +120,3 @@ async def test_known_decoy_in_the_store_is_reported_with_the_failure_and_stays(t
     assert isinstance(outcome, Refused)
     assert outcome.decoy == FOUND
     assert (tmp_path / FOUND).exists()
-
-
-@pytest.mark.parametrize("visits", [1, 2, 5, 40, 10_000])
-def test_passing_cause_comes_back_within_minutes_to_a_day(visits):
-    wait = visit_wait(visits, Transient(Reason.TIMED_OUT), Random(visits))
-
-    assert 7 * 60 <= wait <= 1.25 * 86400
-
-
-@pytest.mark.parametrize("visits", [1, 2, 5, 40, 10_000])
-def test_lasting_cause_comes_back_after_weeks(visits):
-    wait = visit_wait(visits, Permanent(Reason.GONE), Random(visits))
-
-    assert 10 * 86400 <= wait <= 1.25 * 56 * 86400
-
-
-def test_long_retry_after_is_kept_until_the_next_visit():
-    wait = visit_wait(1, Transient(Reason.THROTTLED, retry_after=5 * 3600.0), Random(1))
-
-    assert wait == 5 * 3600.0

@@ -9,7 +9,7 @@ from tests.pictures import picture
 from rehost.images.sniff import sniff
 from rehost.model import Format
 from rehost.server.app import Site
-from rehost.server.files.copy_files import CopyFiles
+from rehost.server.files.copies import CopyFiles
 from rehost.server.listen import Listening
 
 SERVERS = ("uvicorn", "granian")

@@ -3,7 +3,7 @@ from tests.server.conftest import KEY, by_uvicorn, media_type
 from tests.server.wire import ask
 
 from rehost.server.app import Site
-from rehost.server.files.copy_files import CopyFiles
+from rehost.server.files.copies import CopyFiles
 
 pytestmark = pytest.mark.usefixtures("copy")
 

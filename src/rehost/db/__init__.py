@@ -1,5 +1,6 @@
 """Databases: connections, transactions that survive outages, and all differences between PostgreSQL and SQLite."""
 
+from rehost.db.dialects import NEVER, Moment, after, blank, host_of, is_over, now, root_of, seconds_until, today
 from rehost.db.engine import (
     Columns,
     Connection,
@@ -13,7 +14,6 @@ from rehost.db.engine import (
     temporary,
     temporary_table,
 )
-from rehost.db.sql_functions import NEVER, Moment, after, blank, host_of, is_over, now, root_of, seconds_until, today
 
 __all__ = [
     "NEVER",

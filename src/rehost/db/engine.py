@@ -38,7 +38,7 @@ from sqlalchemy.schema import CreateTable
 from sqlalchemy.types import BigInteger, TypeEngine
 
 from rehost.clock import Clock
-from rehost.db.connect import (
+from rehost.db.dialects import (
     ANSWER_SECONDS,
     BEGIN,
     BUSY_SECONDS,

@@ -16,7 +16,7 @@ from rehost.errors import OperatorError
 from rehost.ledger.leases import DueLinks, Entry
 from rehost.model import Reason
 from rehost.on_demand.service import OnDemandService
-from rehost.server.files.copy_files import CopyFiles
+from rehost.server.files.copies import CopyFiles
 from rehost.server.files.response import SAFE_HEADERS, CopyResponse, error
 from rehost.server.files.send import Message, Receive, Send, decline, path_within, send_text
 from rehost.server.resources import Lazy

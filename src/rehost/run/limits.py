@@ -12,8 +12,8 @@ from rehost.attempt import Postponed
 from rehost.errors import OperatorError
 from rehost.hosts.scheduler import HostPaused
 from rehost.model import Deferred, Reason, Task
+from rehost.retry import BUG_WAIT
 from rehost.run.stats import RunStats
-from rehost.run.visitor import BUG_WAIT
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

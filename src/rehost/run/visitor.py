@@ -19,19 +19,9 @@ from rehost.events import Visited
 from rehost.hotlink.learner import Learner
 from rehost.images.verifier import ImageVerifier
 from rehost.model import Copy, Deferred, Image, Outcome, Refused, Stored, Task
+from rehost.retry import visit_wait
 from rehost.store.base import Store
 from rehost.store.layout import Layout
-
-_MINUTE = 60.0
-_HOUR = 60 * _MINUTE
-_DAY = 24 * _HOUR
-
-FIRST_VISIT_WAIT = 10 * _MINUTE
-LONGEST_VISIT_WAIT = 1 * _DAY
-REFUSED_WAIT = 14 * _DAY
-LONGEST_REFUSED_WAIT = 56 * _DAY
-BUG_WAIT = 1 * _DAY
-"""Seconds until the next visit of a link after a bug of ours ended the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,20 +89,6 @@ class Visitor:
         download, image = await self.learner.obtain(task.link, log)
         copy = Copy(self.layout.key(task.link, image.format), download.digest, download.size)
         return Stored(task, copy, image, download.spool, download.final_url, download.validator)
-
-
-def visit_wait(visits: int, error: VisitError, random: Random) -> float:
-    """Return the seconds until the next visit, after `visits` visits of this link (from 1) without an image.
-
-    A cause that passes: 10 minutes, doubled each time up to a day, and at least the origin's Retry-After. A cause that
-    stays: two weeks, doubled each time up to eight. Spread by a quarter either way, so that links that failed together
-    do not come back together.
-    """
-    doublings = 2.0 ** min(visits - 1, 16)
-    if not isinstance(error, Transient):
-        return min(LONGEST_REFUSED_WAIT, REFUSED_WAIT * doublings) * random.uniform(0.75, 1.25)
-    wait = min(LONGEST_VISIT_WAIT, FIRST_VISIT_WAIT * doublings) * random.uniform(0.75, 1.25)
-    return max(wait, error.retry_after or 0.0)
 
 
 def _digest(path: Path) -> tuple[str, int]:

@@ -1,6 +1,6 @@
 """The settings: what an operator can choose, parsed once before anything starts."""
 
-from rehost.settings.fields import DatabaseParts, Setting, Settings, settings_of
+from rehost.settings.definitions import DatabaseParts, Setting, Settings, settings_of
 from rehost.settings.loader import load
 from rehost.settings.sections import OriginOverride
 from rehost.settings.types import ConnectTo, Network, size_text

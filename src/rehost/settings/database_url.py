@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
-from rehost.settings.fields import DatabaseParts
+from rehost.settings.definitions import DatabaseParts
 from rehost.settings.types import DATABASE, PORT, TEXT, Kind, choice, whole
 
 _URL = re.compile(r"(postgresql|postgres|sqlite)(\+[a-z0-9]+)?://(.*)", re.DOTALL)

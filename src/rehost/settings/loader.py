@@ -11,7 +11,7 @@ from rehost import __version__
 from rehost.errors import SettingsError
 from rehost.model import Source
 from rehost.settings.database_url import UrlError, normal_url, parts_url
-from rehost.settings.fields import DatabaseParts, Setting, Settings, settings_of
+from rehost.settings.definitions import DatabaseParts, Setting, Settings, settings_of
 from rehost.settings.layers import Given, Layer, TomlFile, read_dotenv, read_environment, read_toml
 from rehost.settings.sections import SectionError, Table, parse_origin, parse_source
 

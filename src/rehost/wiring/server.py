@@ -32,7 +32,7 @@ from rehost.server.api.routes import Api
 from rehost.server.app import Site, mount
 from rehost.server.dashboard.dashboard import Dashboard
 from rehost.server.dashboard.thumbnails import Thumbnails
-from rehost.server.files.copy_files import CopyFiles
+from rehost.server.files.copies import CopyFiles
 from rehost.server.files.send import Application
 from rehost.server.resources import Lazy, Resources, disk_space
 from rehost.settings import Settings

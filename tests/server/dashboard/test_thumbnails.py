@@ -19,7 +19,7 @@ from tests.server.wire import ask
 from rehost.images.verifier import Thumbnailer
 from rehost.model import Format
 from rehost.server.dashboard.thumbnails import SIDE_PIXELS, SMALL_BYTES, Thumbnails
-from rehost.server.files.copy_files import CopyFiles
+from rehost.server.files.copies import CopyFiles
 from rehost.server.files.response import IMMUTABLE, REVALIDATED
 from rehost.server.resources import Lazy
 

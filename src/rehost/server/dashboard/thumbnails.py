@@ -15,8 +15,8 @@ from cachetools import LRUCache
 
 from rehost.errors import OperatorError
 from rehost.images.verifier import Thumbnailer
-from rehost.server.files.conditions import precondition
-from rehost.server.files.copy_files import CopyFiles
+from rehost.server.files.copies import CopyFiles
+from rehost.server.files.preconditions import precondition
 from rehost.server.files.response import (
     IMMUTABLE,
     REVALIDATED,

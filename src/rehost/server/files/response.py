@@ -10,7 +10,7 @@ from email.utils import format_datetime
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
-from rehost.server.files.conditions import parse_range, precondition, range_applies
+from rehost.server.files.preconditions import parse_range, precondition, range_applies
 
 REVALIDATED = "no-cache"  # may be stored, but must be revalidated before each use: the picture of a URL can change
 IMMUTABLE = "max-age=31536000, immutable"  # RFC 8246; for URLs that carry the digest of their bytes

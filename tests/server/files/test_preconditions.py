@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehost.server.files.conditions import parse_range, precondition, range_applies
+from rehost.server.files.preconditions import parse_range, precondition, range_applies
 
 MODIFIED = datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)
 SAME = "Sun, 06 Nov 1994 08:49:37 GMT"

@@ -14,7 +14,7 @@ from tests.server.lint import complaints
 from tests.server.wire import ask, request
 
 from rehost.model import Format
-from rehost.server.files.copy_files import CopyFiles
+from rehost.server.files.copies import CopyFiles
 from rehost.server.files.response import IMMUTABLE, REVALIDATED
 
 URL = f"{PREFIX}/{KEY}"
