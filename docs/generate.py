@@ -15,10 +15,10 @@ from pathlib import Path
 import click
 from sqlalchemy.dialects import postgresql
 
+from rehost import retry
 from rehost.cli.main import VERBS, rehost
 from rehost.ledger import schema
 from rehost.model import Format, Reason, Source, State
-from rehost.run import visitor
 from rehost.settings import DatabaseParts, OriginOverride, Setting, Settings, settings_of
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -100,8 +100,8 @@ def verbs() -> str:
 
 def reasons() -> str:
     """Return the page of reasons, states and formats."""
-    passing = _span(visitor.FIRST_VISIT_WAIT, visitor.LONGEST_VISIT_WAIT)
-    staying = _span(visitor.REFUSED_WAIT, visitor.LONGEST_REFUSED_WAIT)
+    passing = _span(retry.FIRST_VISIT_WAIT, retry.LONGEST_VISIT_WAIT)
+    staying = _span(retry.REFUSED_WAIT, retry.LONGEST_REFUSED_WAIT)
     return "\n".join(
         [
             *_head("Reasons, states, formats"),

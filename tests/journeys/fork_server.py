@@ -24,7 +24,7 @@ from typing import Self
 STATUS = struct.Struct("=i")
 IMPORTED = (
     "rehost.wiring.run",
-    "rehost.cli.run_command",
+    "rehost.cli.commands.run",
     "rehost.cli.loop",
     "rehost.cli.workers",
     "rehost.cli.commands.run",

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rehost.cli.commands.run import start
 from rehost.cli.commands.serve import build_site, serve_application
 from rehost.cli.loop import run_loop
 from rehost.cli.options import RunOptions
 from rehost.cli.output.reports import summary
 from rehost.cli.output.tables import Style
-from rehost.cli.run_command import start
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

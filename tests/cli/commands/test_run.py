@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from rehost.cli.run_command import raise_file_limit
+from rehost.cli.commands.run import raise_file_limit
 from rehost.errors import OperatorError
 from rehost.settings import Settings
 
