@@ -72,7 +72,7 @@ def test_an_interrupt_while_workers_are_started_ends_them_all(monkeypatch):
     real = socket.socketpair
 
     def make():
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # pytest-xdist has threads that block nothing
         return real()
 
     monkeypatch.setattr(socket, "socketpair", make)
