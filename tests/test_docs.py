@@ -18,7 +18,7 @@ from rehost.settings import DatabaseParts, Settings, load, settings_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "backend").rglob("*.md")])
-GENERATED = {ROOT / "docs" / "reference" / name for name in ("settings.md", "verbs.md", "reasons.md", "tables.md")}
+GENERATED = {ROOT / "docs" / "reference" / name for name in ("settings.md", "commands.md", "reasons.md", "tables.md")}
 REFERENCE = ROOT / "docs" / "reference"
 
 
@@ -81,7 +81,7 @@ def test_every_setting_is_documented():
 
 
 def test_every_verb_is_documented():
-    assert not [verb for verb in VERBS if f"## {verb}\n" not in text_of(REFERENCE / "verbs.md")]
+    assert not [verb for verb in VERBS if f"## {verb}\n" not in text_of(REFERENCE / "commands.md")]
 
 
 def test_every_reason_is_documented():

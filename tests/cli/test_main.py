@@ -75,6 +75,8 @@ def test_reporting_verbs_can_print_json(verb, capsys):
         ["run", "--retry", "boredom"],
         ["run", "--workers", "0"],
         ["run", "--concurrency", "x"],
+        ["undo", "nope"],
+        ["undo", "0"],
     ],
 )
 def test_wrong_usage_is_status_2_with_a_message(arguments, capsys):
@@ -84,6 +86,30 @@ def test_wrong_usage_is_status_2_with_a_message(arguments, capsys):
     assert status == 2
     assert text
     assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("number", ["nope", "0", "1.5"])
+def test_a_run_that_is_no_number_is_named(number, capsys):
+    main(["undo", number])
+
+    assert f"{number!r} is not a run number." in capsys.readouterr().err
+
+
+def test_an_unknown_source_is_named_and_the_others_are_listed(tmp_path):
+    done = rehost("plan", "--base", str(tmp_path), "--source", "nope", env={"DATABASE_URL": "sqlite:///none.db"})
+
+    assert done.returncode == 2
+    assert done.stderr == "rehost: There is no source named nope. Sources: cases; rehost.toml can define more.\n"
+
+
+def test_one_of_several_sources_must_be_chosen(tmp_path):
+    keys = 'table="t"\nkey="id"\nlink="photo"\nlocal="l"\n'
+    (tmp_path / "rehost.toml").write_text(f'[source.a]\n{keys}path="a/{{key}}"\n[source.b]\n{keys}', encoding="utf-8")
+
+    done = rehost("plan", "--base", str(tmp_path), env={"DATABASE_URL": "sqlite:///none.db"})
+
+    assert done.returncode == 2
+    assert done.stderr == "rehost: There are several sources: choose one with --source (a, b).\n"
 
 
 def test_an_operator_error_is_status_3_with_a_message(tmp_path):

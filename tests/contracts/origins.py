@@ -7,7 +7,7 @@ from rehost.model import Rule
 
 ORIGIN = "https://oss.adquan.com"
 OTHER = "https://file.adquan.com"
-RULE = Rule(ORIGIN, "site", "none: status 403; site: a picture", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+RULE = Rule(ORIGIN, "site", "no Referer: status 403; site: picture", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
 
 
 class OriginsContract:

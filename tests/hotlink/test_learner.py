@@ -78,7 +78,7 @@ async def test_rule_is_stored_with_its_evidence(tmp_path):
         await at.obtain(*urls("demands-www-page", 1))
 
         evidence = at.origins.rules[f"http://{HOST}"].evidence
-        assert evidence == "none: status 403; origin: status 403; site: a picture"
+        assert evidence == "no Referer: status 403; origin: status 403; site: picture"
         assert at.events == [OriginLearned(f"http://{HOST}", "site", evidence)]
 
 

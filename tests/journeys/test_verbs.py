@@ -108,9 +108,10 @@ def test_status_shows_totals_reasons_and_failed_links(after_a_run):
 
     assert status.returncode == 0, status.stderr
     held = sum(file.stat().st_size for file in (rehost.folder / "images").glob("[0-9]*/*"))
-    assert status.stdout.startswith(f"cases: 185 of 197 links are held, 93.9%, {size(held)}\n")
+    assert status.stdout.startswith(f"cases: 185 of 197 links are held (93.9%), {size(held)}\n")
     assert re.search(r"^  gone +6  ", status.stdout, re.MULTILINE)
     assert "oss.ownsite.example" in status.stdout
+    assert re.search(r"^\(no valid URL\) ", status.stdout, re.MULTILINE)
     assert "暂无图片" in status.stdout
 
 
@@ -157,7 +158,7 @@ def test_a_second_run_has_nothing_to_do_and_says_what_waits(after_a_run, port, o
 
     assert run.returncode == 0, run.stderr
     assert "Done: nothing was due" in run.stdout
-    assert "12  wait for their next visit" in run.stdout
+    assert "12  are waiting for their next visit" in run.stdout
 
 
 def test_retry_of_a_reason_visits_only_its_links(rehost):
@@ -182,9 +183,7 @@ def test_undo_restores_the_column_and_the_next_run_writes_it_again_without_a_vis
     undone = rehost("undo", str(number))
 
     assert undone.returncode == 0, undone.stderr
-    assert undone.stdout.startswith(
-        f"Restored 185 rows to what they were before run {number}; left 0 that do not hold what that run wrote"
-    )
+    assert undone.stdout == f"Restored 185 rows to what they were before run {number}.\n"
     assert rehost.held() == {}
     assert json.loads(rehost("undo", str(number), "--json").stdout) == {"restored": 0, "left": 185}
     assert json.loads(rehost("run", "--json").stdout)["held"] == 0

@@ -65,4 +65,4 @@ def test_the_place_of_an_invalid_value_in_a_file_is_its_line(tmp_path):
 
     assert f"({tmp_path}/.env:2)" in message
     assert f"({tmp_path}/rehost.toml:5)" in message
-    assert '[source."a"] key= ' in message  # all errors are reported at once
+    assert f'[source."a"] ({tmp_path}/rehost.toml:1) has no `key`' in message  # all errors are reported at once

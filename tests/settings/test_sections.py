@@ -15,8 +15,27 @@ def test_a_source_is_parsed(tmp_path):
 def test_two_sources_must_not_use_the_same_names_in_the_store(tmp_path):
     section = 'table="t"\nkey="id"\nlink="photo"\nlocal="l"\n'
 
-    with pytest.raises(SettingsError, match="two sources"):
+    with pytest.raises(SettingsError, match="Two sources use path"):
         from_toml(tmp_path, f"[source.a]\n{section}[source.b]\n{section}")
+
+
+@pytest.mark.parametrize(
+    ("key", "meaning"),
+    [
+        ("table", "the name of the table"),
+        ("key", "the name of the column that identifies a row"),
+        ("link", "the name of the column with the link"),
+        ("local", "the name of the column for the local URL"),
+    ],
+)
+def test_a_missing_key_of_a_source_is_named_with_what_it_means(tmp_path, key, meaning):
+    lines = [f'{each}="x"' for each in ("table", "key", "link", "local") if each != key]
+
+    with pytest.raises(SettingsError) as caught:
+        from_toml(tmp_path, "\n".join(["[source.a]", *lines]))
+
+    file = tmp_path / "rehost.toml"
+    assert str(caught.value) == f'[source."a"] ({file}:1) has no `{key}`: set it to {meaning}.'
 
 
 def test_an_origin_is_parsed(tmp_path):

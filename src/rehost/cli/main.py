@@ -26,7 +26,7 @@ VERBS = {
     "undo": "Restore the column to what it was before a run.",
     "origins": "Show what rehost has learned about the hosts.",
     "serve": "Serve the copies over HTTP.",
-    "demo": "See it work on this machine, with simulated hosts.",
+    "demo": "Run a demonstration on this machine, with simulated hosts.",
 }
 """Each verb and what it does."""
 
@@ -36,13 +36,13 @@ EPILOG = """\b
 Exit status:
   0    every due link was visited and none failed
   1    the run finished, but some due links failed
-  2    usage or settings
-  3    the environment stopped it: database, disk
-  130  interrupted from the keyboard; 143 by SIGTERM
+  2    incorrect usage or invalid settings
+  3    a problem with the database or the disk stopped the command
+  130  interrupted with Ctrl-C; 143 terminated by SIGTERM
 
 \b
 Examples:
-  rehost demo                          see it work on this machine
+  rehost demo                          run the demonstration
   rehost plan                          show what a run would do
   rehost run --log-file rehost.log     run, with a log
   rehost status                        show the state of all links
@@ -63,7 +63,7 @@ def find_command(verb: str) -> click.Command:
 
 
 class Verbs(click.Group):
-    """Imports a verb's module only when the verb is called."""
+    """Imports a command's module only when the verb is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the verbs in the order in which a user needs them."""
@@ -75,16 +75,16 @@ class Verbs(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         """List the verbs without importing them."""
-        with formatter.section("Verbs"):
+        with formatter.section("Commands"):
             formatter.write_dl(list(VERBS.items()))
 
 
 @click.group(cls=Verbs, context_settings=CONTEXT, epilog=EPILOG, no_args_is_help=True)
 @click.version_option(__version__, prog_name="rehost")
 def rehost() -> None:
-    """Copy the pictures that your database rows link to onto your own storage, and keep the copies correct.
+    """Copy the pictures linked from your database into your own storage, and keep copies and rows consistent.
 
-    `rehost VERB --help` explains a verb and gives examples.
+    `rehost COMMAND --help` explains a command and gives examples.
     """
 
 

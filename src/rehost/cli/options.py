@@ -41,7 +41,7 @@ class SettingsCommand(click.Command):
         own: list[tuple[str, str]] = []
         settings: list[tuple[str, str]] = []
         for parameter in self.get_params(ctx):
-            if (record := parameter.get_help_record(ctx)) is not None:
+            if isinstance(parameter, click.Option) and (record := parameter.get_help_record(ctx)) is not None:
                 (settings if isinstance(parameter, SettingOption) else own).append(record)
         with formatter.section("Options"):
             formatter.write_dl(own)
@@ -84,7 +84,7 @@ base_option = click.option(
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     default=Path(),
     metavar="DIR",
-    help="Folder of .env and rehost.toml; relative paths start there. [the working folder]",
+    help="Folder that contains .env and rehost.toml; relative paths are resolved from it. [the current directory]",
 )
 source_option = click.option(
     "--source", metavar="NAME", help="The table to work on; required if rehost.toml names several."
@@ -92,7 +92,7 @@ source_option = click.option(
 log_file_option = click.option(
     "--log-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Append a line per visit to this file; relative to the working folder.",
+    help="Append a line per visit to this file; relative to the current directory.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 

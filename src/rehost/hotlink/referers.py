@@ -215,12 +215,15 @@ class LinkProbe:
 
     def evidence(self) -> str:
         """Return the answer under each rule, in one line."""
-        return "; ".join(f"{rule}: {self._described(rule, answer)}" for rule, answer in self.answers.items())
+        return "; ".join(
+            f"{'no Referer' if rule == 'none' else rule}: {self._described(rule, answer)}"
+            for rule, answer in self.answers.items()
+        )
 
     def _described(self, rule: str, answer: Answer) -> str:
         if isinstance(answer, VisitError):
             return answer.evidence or str(answer.reason)
-        return f"a decoy ({answer.download.digest[:12]})" if rule in self.decoys else "a picture"
+        return f"decoy ({answer.download.digest[:12]})" if rule in self.decoys else "picture"
 
 
 def is_refusal(error: VisitError) -> bool:

@@ -156,14 +156,14 @@ class Settings:
         "IMAGE_ALLOW_NETWORKS",
         (),
         NETWORKS,
-        "Networks to which links may lead although they are not public.",
+        "Non-public networks that links are allowed to lead to.",
         says="(none)",
     )
     connect_to: tuple[ConnectTo, ...] = _setting(
         "IMAGE_CONNECT_TO",
         (),
         CONNECT_TO,
-        "Connect to another address than the link's, like curl's --connect-to; that address must be allowed as well.",
+        "Connect to an address other than the link's, like curl's --connect-to; that address must be allowed too.",
         says="(none)",
     )
     max_bytes: int = _setting(
@@ -214,7 +214,7 @@ class Settings:
         "IMAGE_MIN_FREE_BYTES",
         GIB,
         size(0, 1024 * TIB),
-        "Disk space that must stay free; the run stops before it would be used.",
+        "Disk space that must stay free; the run stops before free space falls below it.",
         unit="bytes",
     )
     lease_seconds: float = _setting(

@@ -133,7 +133,7 @@ def _sources(toml: TomlFile, errors: list[str]) -> tuple[Source, ...]:
     sources = tuple(_sections(toml, "source", toml.sources, parse_source, errors))
     paths = [source.path for source in sources]
     errors.extend(
-        f'path="{path}" ({toml.path}) is in two sources: give each its own, such as path="NAME/{path}".'
+        f'Two sources use path="{path}" ({toml.path}): give each its own path, such as path="NAME/{path}".'
         for path in dict.fromkeys(paths)
         if paths.count(path) > 1
     )
@@ -150,6 +150,9 @@ def _sections(
             parsed.append(parse(name, table))
         except SectionError as error:
             where = toml.where(error.key, f"{kind}.{name}")
+            if error.value is None:
+                errors.append(f'[{kind}."{name}"] ({where}) has no `{error.key}`: set it to {error.expected}.')
+                continue
             shown = f"{error.key}={_shown(error.value)}" if error.key else _shown(error.value)
             errors.append(f'[{kind}."{name}"] {shown} ({where}) is not valid; expected {error.expected}.')
     return parsed

@@ -16,6 +16,12 @@ Table = Mapping[str, object]
 
 _PATTERN_TEXT = re.compile(r"[^\s/]+|https?://[^\s/]+")
 _FIELD = re.compile(r"\{([^{}]*)\}")
+_REQUIRED = {
+    "table": "the name of the table",
+    "key": "the name of the column that identifies a row",
+    "link": "the name of the column with the link",
+    "local": "the name of the column for the local URL",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,7 @@ class SectionError(ValueError):
 
     Attributes:
         key: the invalid key, or an empty string for the section's name.
-        value: the value that was given.
+        value: the value that was given, or None if a required key is missing.
         expected: what would have been valid.
     """
 
@@ -57,7 +63,7 @@ def parse_source(name: str, table: Table) -> Source:
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise SectionError("", name, "letters, digits, - and _")
     _only(table, "table", "key", "link", "page", "local", "path", "title")
-    given = {column: _needed(table, column) for column in ("table", "key", "link", "local")}
+    given = {key: _needed(table, key) for key in _REQUIRED}
     path = _optional(table, "path", WORD) or f"{{key}}/{given['link']}"
     _check_path(path)
     title = _optional(table, "title", WORD) or Source().title
@@ -101,7 +107,7 @@ def _only(table: Table, *known: str) -> None:
 def _needed(table: Table, key: str) -> str:
     value = table.get(key)
     if not isinstance(value, str) or not value:
-        raise SectionError(key, "" if value is None else value, "a name; this key is required")
+        raise SectionError(key, value, _REQUIRED[key])
     return value
 
 

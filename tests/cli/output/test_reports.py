@@ -23,9 +23,9 @@ def test_the_summary_shows_what_is_held_and_what_is_not():
     lines = words(summary(ended(), PLAIN))
 
     assert lines[0] == "Done in 5 min 12 s: 2.40 GB received, 7.69 MB/s"
-    assert "held 5,980" in lines
-    assert "not held 128" in lines
-    assert "in all 5,980 of 6,108 links are held, 97.9%" in lines
+    assert "copied 5,980" in lines
+    assert "failed 128" in lines
+    assert "total 5,980 of 6,108 links are held (97.9%)" in lines
     assert "disk 52.0 GB free" in lines
 
 
@@ -39,15 +39,15 @@ def test_the_summary_lists_reasons_by_frequency_with_their_meaning():
 def test_the_summary_names_the_command_that_visits_waiting_links_now():
     text = summary(ended(), PLAIN, Advice("python scripts/download_all_images.py", "some.log"))
 
-    assert "wait for their next visit, the first in 9 min" in text
+    assert "are waiting for their next visit, the earliest in 9 min" in text
     assert "python scripts/download_all_images.py --retry all" in text
-    assert "which and why: some.log" in text
+    assert "to list them with reasons: some.log" in text
 
 
 def test_a_summary_without_advice_names_no_command():
     text = summary(ended(), PLAIN, advice=None)
 
-    assert "wait for their next visit" in text
+    assert "are waiting for their next visit" in text
     assert "rehost" not in text
 
 
@@ -56,8 +56,8 @@ def test_the_summary_says_that_nothing_was_due():
 
     lines = words(summary(nothing, PLAIN))
     assert lines[0] == "Done: nothing was due, 400 ms"
-    assert "in all 5,980 of 6,108 links are held, 97.9%" in lines
-    assert "held 0" not in lines
+    assert "total 5,980 of 6,108 links are held (97.9%)" in lines
+    assert "copied 0" not in lines
 
 
 def test_the_summary_of_an_interrupted_run_says_how_to_continue():
@@ -89,4 +89,4 @@ def test_the_table_of_a_plan_has_a_line_for_each_kind_of_work():
     assert lines[0] == "cases: 3 links would be visited"
     assert "new 2 of these: seen for the first time" in lines
     assert "lost 1 of these: the file is missing from the store" in lines
-    assert "repaired 0 rows point at their copy again, without a request" in lines
+    assert "repaired 0 rows point at their copy again (no request needed)" in lines

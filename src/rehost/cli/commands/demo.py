@@ -32,11 +32,11 @@ Examples:
 
 \b
 Exit status:
-  0    every link came out as planned (without --once: and the page was served until Ctrl-C)
-  1    at least one link came out otherwise
-  2    usage: the folder holds other files, or the ports are taken
-  3    the folder cannot be written
-  130  interrupted during the run by Ctrl-C; 143 by SIGTERM
+  0    every link had the expected result (without --once, the page was also served until Ctrl-C)
+  1    at least one link had an unexpected result
+  2    incorrect usage: the folder contains other files, or the ports are in use
+  3    the folder cannot be written to
+  130  interrupted during the run with Ctrl-C; 143 terminated by SIGTERM
 """
 
 HOST = "127.0.0.1"
@@ -44,21 +44,22 @@ DIFFERENT = 1
 MOST_SHOWN = 20
 
 
-@click.command(epilog=EPILOG, short_help="See it work on this machine, with simulated hosts.")
+@click.command(epilog=EPILOG, short_help="Run a demonstration on this machine, with simulated hosts.")
 @click.option("--once", is_flag=True, help="End after the summary; serve no page.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True,
               help="Port of the page; the next free one if it is taken.")  # fmt: skip
 @click.option("--dir", "folder", type=click.Path(path_type=Path, file_okay=False), default=Path("demo"),
               show_default=True, help="Folder of the demonstration; every start empties it.")  # fmt: skip
 def demo(*, once: bool, port: int, folder: Path) -> int:
-    """See it work on this machine, with simulated hosts.
+    """Run a demonstration on this machine, with simulated hosts.
 
     The demonstration creates a table of 200 invented cases in SQLite, and simulates the hosts that they link to on
     loopback. The hosts behave as real ones do: they answer 403, send an HTML page or a placeholder in place of the
-    picture, have dead links, or are slow or busy. It first finds out what a browser would show if a page linked to the
-    originals, then runs rehost, then serves a page that shows both side by side. Every start is a fresh one.
+    picture, have dead links, or are slow or busy. It first determines what a browser would display if a page embedded
+    the originals, then runs rehost, and then serves a page that shows both side by side. Every start begins from
+    scratch.
 
-    With REHOST_TOKEN in the environment, the dashboard under /rehost/ allows actions; without, it is read-only.
+    If REHOST_TOKEN is set in the environment, the dashboard under /rehost/ allows actions; otherwise it is read-only.
     """
     from rehost.demo.demonstration import Demonstration
     from rehost.demo.origins import serve_origins
@@ -81,8 +82,8 @@ def _perform(demonstration: Demonstration, settings: Settings, port: int, *, onc
     counts = Counter(direct.values())
     shown, placeholders, broken = counts[Shown.PICTURE], counts[Shown.PLACEHOLDER], counts[Shown.BROKEN]
     click.echo(
-        f"Linked directly, {shown} of {len(direct)} pictures would show; "
-        f"{broken} are broken, {placeholders} show a placeholder instead.\n"
+        f"If a page embedded the originals, {shown} of {len(direct)} pictures would be displayed, {broken} would be "
+        f"broken, and {placeholders} would show a placeholder.\n"
     )
     ended, status = start(settings, RunOptions(log_file=log_file))
     click.echo("\n" + summary(ended, Style.of(sys.stdout), advice=None))
@@ -90,7 +91,8 @@ def _perform(demonstration: Demonstration, settings: Settings, port: int, *, onc
         return status
     results, rules = run_loop(_read(settings))
     differences = demonstration.differences(results)
-    click.echo(f"\nBefore: {shown} of {len(direct)} pictures showed. After: {ended.total_held}.{_verdict(differences)}")
+    before = f"Before: {shown} of {len(direct)} pictures were displayed."
+    click.echo(f"\n{before} After: {ended.total_held}.{_verdict(differences)}")
     if not once:
         from rehost.demo.site import CasePage, DemoSite  # --once runs without the server's packages
 
@@ -115,7 +117,7 @@ async def _read(settings: Settings) -> tuple[dict[int, Result], dict[str, str]]:
 def _verdict(differences: Sequence[Difference]) -> str:
     """Return the end of the last line, and the first differences below it."""
     if not differences:
-        return " Every link came out as planned."
-    lines = ["", f"{len(differences)} links did not come out as planned:"]
+        return " Every link had the expected result."
+    lines = ["", f"{len(differences)} links had an unexpected result:"]
     lines += [f"  {each.case_id}: expected {each.expected}; found {each.found}" for each in differences[:MOST_SHOWN]]
     return "\n".join(lines)

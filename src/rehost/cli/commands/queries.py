@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
     epilog="""\b
 Examples:
   rehost status                     counts, reasons, hosts, the last runs
-  rehost status --failed            also every link without a copy, and what was seen
+  rehost status --failed            also list every link without a copy, and the evidence
   rehost status --json              for programs
 
 \b
 Exit status:
-  0  the report was printed      2  usage or settings      3  the database cannot be read
+  0  the report was printed
+  2  incorrect usage or invalid settings
+  3  the database cannot be read
 """,
 )
 @click.option("--failed", is_flag=True, help="Also list the links without a copy (the first thousand).")
@@ -59,7 +62,9 @@ Examples:
 
 \b
 Exit status:
-  0  the plan was printed    2  usage or settings    3  the database or the store cannot be used
+  0  the plan was printed
+  2  incorrect usage or invalid settings
+  3  the database or the store cannot be used
 """,
 )
 @source_option
@@ -75,8 +80,8 @@ def plan(
 ) -> int:
     """Show what a run would do, without making requests.
 
-    This compares table, ledger and store: new rows, changed links, lost files. Like a run, it repairs at once what
-    needs no request, such as a cleared column whose file is still there.
+    It compares table, ledger and store: new rows, changed links, lost files. Like a run, it immediately repairs
+    whatever needs no request, such as a cleared column whose file still exists.
     """
     planned = run_loop(_read_plan(read_settings(base, settings_given), source))
     click.echo(to_json(planned) if as_json else plan_table(planned, Style.of(sys.stdout)))
@@ -105,7 +110,9 @@ Examples:
 
 \b
 Exit status:
-  0  the report was printed      2  usage or settings      3  the database cannot be read
+  0  the report was printed
+  2  incorrect usage or invalid settings
+  3  the database cannot be read
 """,
 )
 @source_option
@@ -114,8 +121,8 @@ Exit status:
 def origins(*, source: str | None, base: Path, as_json: bool) -> int:
     """Show what rehost has learned about the hosts.
 
-    For each origin: the Referer that it requires, and how this was learned. For each host: how many requests it gets
-    at once, and whether requests to it are paused.
+    For each origin, this shows the Referer that it requires, and how rehost learned this. For each host, it shows how
+    many requests are sent at the same time, and whether requests are paused.
     """
     report = run_loop(_read_origins(read_settings(base, {}), source))
     click.echo(to_json(report) if as_json else report.text(Style.of(sys.stdout)))
@@ -130,6 +137,13 @@ async def _read_origins(settings: Settings, source: str | None) -> OriginsReport
         return OriginsReport(await queries.rules(), await queries.decoys(), hosts)
 
 
+def check_run(_context: click.Context, _parameter: click.Parameter, word: str) -> int:
+    """Return the number of a run, from 1."""
+    if not re.fullmatch(r"[0-9]*[1-9][0-9]*", word):
+        raise click.BadParameter(f"{word!r} is not a run number.")
+    return int(word)
+
+
 @click.command(
     cls=SettingsCommand,
     short_help="Restore the column to what it was before a run.",
@@ -140,10 +154,12 @@ Examples:
 
 \b
 Exit status:
-  0  done      2  usage or settings      3  there is no such run, or the database cannot be written
+  0  done
+  2  incorrect usage or invalid settings
+  3  there is no such run, or the database cannot be written to
 """,
 )
-@click.argument("run", type=click.IntRange(min=1), metavar="RUN")
+@click.argument("run", callback=check_run, metavar="RUN")
 @source_option
 @base_option
 @json_option
@@ -156,7 +172,7 @@ def undo(
     as_json: bool,
     **settings_given: Any,  # noqa: ANN401 - click passes one argument per setting
 ) -> int:
-    """Restore the column to what it was before the run with the number RUN.
+    """Restore the column to what it was before a run. RUN is its number, as `rehost status` lists it.
 
     A row that has changed since that run is left as it is. The copies stay in the store: the next run writes their
     URLs again, without any request.
@@ -167,6 +183,6 @@ def undo(
     if as_json:
         click.echo(to_json(undone))
         return 0
-    left = f"left {undone.left} that do not hold what that run wrote"
-    click.echo(f"Restored {undone.restored} rows to what they were before run {run}; {left}.")
+    left = f" {undone.left} rows were left as they are, because they have changed since." if undone.left else ""
+    click.echo(f"Restored {undone.restored} rows to what they were before run {run}.{left}")
     return 0

@@ -110,20 +110,21 @@ def _say(sentence: str) -> None:
 EPILOG = """\b
 Examples:
   rehost run                           every due link, with the settings in .env
-  rehost run --retry all               also the links that wait for a later visit
-  rehost run --retry timed-out         also those that failed for this reason
+  rehost run --retry all               also visit links that are waiting for a later visit
+  rehost run --retry timed-out         also visit links that failed for this reason
   rehost run --concurrency 20 --log-file rehost.log
 
-Running it again requests nothing that has a copy. Several machines that run it with the same database and the same
-store share the work. The first Ctrl-C or SIGTERM ends it cleanly within seconds, a second one at once; either way the
-next run continues where this one stopped.
+Running it again does not request pictures that already have a copy. Several machines that run it with the same database
+and the same store share the work. The first Ctrl-C or SIGTERM ends it cleanly within seconds, and a second one
+immediately; either way, the next run continues where this one stopped.
 
 \b
 Exit status:
   0    every due link was visited and none failed
   1    the run finished, but some due links failed
-  2    usage or settings          3  the environment stopped it: database, disk
-  130  interrupted from the keyboard; 143 by SIGTERM
+  2    incorrect usage or invalid settings
+  3    a problem with the database or the disk stopped the command
+  130  interrupted with Ctrl-C; 143 terminated by SIGTERM
 """
 
 
@@ -139,7 +140,7 @@ def check_retry(_context: click.Context, _parameter: click.Parameter, word: str 
     "--retry",
     metavar="REASON|all",
     callback=check_retry,
-    help="Also visit links now that failed before and wait for a later visit: for one reason, or all.",
+    help="Also visit links that failed before and are waiting: those that failed for one reason, or all of them.",
 )
 @click.option("--workers", type=click.IntRange(1, 64), metavar="N", help="Number of processes on this machine. [1]")
 @source_option
@@ -163,8 +164,8 @@ def run(
 ) -> int:
     """Copy every picture that is due, and write its local URL into its row.
 
-    New rows, changed links, missing files and cleared columns are all noticed, and repaired with no more requests than
-    necessary. Links that failed before wait for their next visit: minutes to weeks, depending on the reason.
+    It handles new rows, changed links, missing files and cleared columns, with no more requests than necessary. Links
+    that failed before wait for their next visit: minutes to weeks, depending on the reason.
     """
     settings = read_settings(base, settings_given)
     options = RunOptions(source, retry, log_file, is_quiet=quiet or as_json, is_verbose=verbose)

@@ -25,7 +25,8 @@ Examples:
 
 \b
 Exit status:
-  0  stopped by Ctrl-C or SIGTERM      2  usage or settings, or the port is in use
+  0  stopped by Ctrl-C or SIGTERM
+  2  incorrect usage or invalid settings, or the port is in use
 """
 
 PROBE_SECONDS = 0.05  # between two attempts to connect to the server that is starting
@@ -43,8 +44,8 @@ def serve(
 ) -> int:
     """Serve the copies over HTTP until Ctrl-C or SIGTERM.
 
-    It serves complete copies only, with a Content-Type taken from the bytes, ETag, ranges, and headers that keep
-    browsers from treating a copy as anything but a picture.
+    It serves complete copies only. It derives the Content-Type from the bytes, supports ETag and range requests, and
+    sends headers that keep browsers from treating a copy as anything but a picture.
     """
     settings = read_settings(base, settings_given)
     run_loop(serve_application(build_site(settings), settings.api_host, settings.api_port, log_file))

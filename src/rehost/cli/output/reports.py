@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 RUNS = 5
 HOSTS = 12
 FAILED_LINKS = 1000
+NO_HOST = "(no valid URL)"
 STATE_WORDS = {
     State.HELD: "a complete copy is stored, and the row points at it",
     State.WANTED: "due now",
     State.LEASED: "a worker is visiting it",
-    State.DEFERRED: "failed for a temporary cause; due again within minutes to a week",
-    State.REFUSED: "failed for a permanent cause; due again after weeks",
+    State.DEFERRED: "failed temporarily; due again in minutes to a week",
+    State.REFUSED: "failed permanently; due again in weeks",
 }
 
 
@@ -36,7 +37,7 @@ class Advice:
     """What an operator can do after a run, in commands that work where the run was started."""
 
     again: str = "rehost run"
-    why: str = "rehost status --failed"  # lists the links without a copy, and what was seen
+    why: str = "rehost status --failed"  # lists the links without a copy, and the evidence
 
 
 USUAL_ADVICE = Advice()
@@ -70,17 +71,17 @@ def summary(ended: RunEnded, style: Style, advice: Advice | None = USUAL_ADVICE)
     lines = [style("strong", _headline(ended, failed))]
     if ended.held or failed or ended.unchanged:
         note = f"{count(ended.adopted)} of them were already on disk" if ended.adopted else ""
-        lines += ["", _line("held", count(ended.held), note, style, "good")]
+        lines += ["", _line("copied", count(ended.held), note, style, "good")]
         if ended.unchanged:
             lines.append(_line("unchanged", count(ended.unchanged), "still correct"))
-        lines.append(_line("not held", count(failed), "", style, "bad" if failed else ""))
+        lines.append(_line("failed", count(failed), "", style, "bad" if failed else ""))
         lines += reason_lines(ended.failed, style)
     if ended.overtaken:
         lines.append(_line("changed", count(ended.overtaken), "links changed during the run; the next run visits them"))
     if ended.unveiled:
         lines.append(_line("decoys", count(ended.unveiled), "copies were decoys: moved to quarantine, rows cleared"))
-    held = f"of {count(ended.total_present)} links are held, {share(ended.total_held, ended.total_present)}"
-    lines += ["", _line("in all", count(ended.total_held), held)]
+    held = f"of {count(ended.total_present)} links are held ({share(ended.total_held, ended.total_present)})"
+    lines += ["", _line("total", count(ended.total_held), held)]
     if ended.free_bytes is not None:
         lines.append(_line("disk", size(ended.free_bytes), "free"))
     return "\n".join([*lines, *_what_next(ended, failed, advice)])
@@ -97,8 +98,8 @@ def _headline(ended: RunEnded, failed: int) -> str:
 def _what_next(ended: RunEnded, failed: int, advice: Advice | None) -> list[str]:
     lines = []
     if ended.later:
-        due = "" if ended.next_due_seconds is None else f", the first in {duration(ended.next_due_seconds)}"
-        lines.append(_line("later", count(ended.later), f"wait for their next visit{due}"))
+        due = "" if ended.next_due_seconds is None else f", the earliest in {duration(ended.next_due_seconds)}"
+        lines.append(_line("later", count(ended.later), f"are waiting for their next visit{due}"))
     if advice is None:
         return lines
     if ended.later:
@@ -106,7 +107,7 @@ def _what_next(ended: RunEnded, failed: int, advice: Advice | None) -> list[str]
     if ended.interrupted:
         lines.append(_line("", "", f"to continue: {advice.again}"))
     elif failed:
-        lines.append(_line("", "", f"which and why: {advice.why}"))
+        lines.append(_line("", "", f"to list them with reasons: {advice.why}"))
     return lines
 
 
@@ -124,12 +125,12 @@ def plan_table(planned: Planned, style: Style) -> str:
         ("held", planned.held, "have a complete copy; nothing to do"),
         ("due", planned.due, "would be visited"),
         ("new", planned.new, "of these: seen for the first time"),
-        ("changed", planned.changed, "of these: the link is another one than last time"),
+        ("changed", planned.changed, "of these: the link has changed since the last run"),
         ("lost", planned.lost, "of these: the file is missing from the store"),
         ("found", planned.found, "of these: a file is there already, and will be verified without a request"),
-        ("repaired", planned.mended, "rows point at their copy again, without a request"),
+        ("repaired", planned.mended, "rows point at their copy again (no request needed)"),
         ("vanished", planned.vanished, "links are gone from the table"),
-        ("later", planned.later, "failed before and wait for their next visit (rehost run --retry all)"),
+        ("later", planned.later, "failed before and are waiting (to visit them now: rehost run --retry all)"),
     )
     return "\n".join([style("strong", head), "", *(_line(name, count(n), note) for name, n, note in rows)])
 
@@ -163,7 +164,7 @@ class StatusReport:
         held = standing.states.get(State.HELD, 0)
         if not present:
             return f"{standing.source}: no links yet; run `rehost run` first."
-        head = f"{standing.source}: {count(held)} of {count(present)} links are held, {share(held, present)}, "
+        head = f"{standing.source}: {count(held)} of {count(present)} links are held ({share(held, present)}), "
         lines = [style("strong", head + size(standing.size))]
         lines += [
             f"  {state:<19} {count(number):>7}  {STATE_WORDS[state]}"
@@ -171,14 +172,17 @@ class StatusReport:
             if number
         ]
         if standing.later:
-            first = "" if standing.next_due_seconds is None else f", the first in {duration(standing.next_due_seconds)}"
-            lines.append(f"  {count(standing.later)} wait for their next visit{first}; now: rehost run --retry all")
+            first = (
+                "" if standing.next_due_seconds is None else f", the earliest in {duration(standing.next_due_seconds)}"
+            )
+            waiting = f"{count(standing.later)} are waiting for their next visit{first}"
+            lines.append(f"  {waiting}; to visit them now: rehost run --retry all")
         return "\n".join(lines)
 
     def _hosts(self, style: Style) -> str:
         return table(
             ["host", "links", "held", "failed", "due", "paused"],
-            [(h.host, h.present, h.held, h.failed, h.due, _pause(h)) for h in self.hosts],
+            [(h.host or NO_HOST, h.present, h.held, h.failed, h.due, _pause(h)) for h in self.hosts],
             style,
         )
 
@@ -203,7 +207,7 @@ class StatusReport:
 
     def _failed(self, style: Style) -> str:
         return table(
-            ["row", "reason", "tries", "next", "seen", "link"],
+            ["key", "reason", "attempts", "next", "evidence", "link"],
             [
                 (
                     f"{link.row_key}#{link.position}" if link.position else link.row_key,
@@ -263,7 +267,7 @@ class OriginsReport:
         )
         hosts = table(
             ["host", "at once", "links", "held", "failed", "due", "paused"],
-            [(h.host, h.allowance, h.present, h.held, h.failed, h.due, _pause(h)) for h in self.hosts],
+            [(h.host or NO_HOST, h.allowance, h.present, h.held, h.failed, h.due, _pause(h)) for h in self.hosts],
             style,
         )
         return "\n\n".join(part for part in (rules, hosts) if part) or "No origins yet; run `rehost run` first."

@@ -120,12 +120,14 @@ def token_check(token: str) -> Callable[[Request], Awaitable[None]]:
     async def check(request: Request) -> None:
         headers = request.headers
         if not token:
-            raise HTTPException(403, "This server is read-only: REHOST_TOKEN is not set, so no one can act through it.")
+            raise HTTPException(403, "This server is read-only: REHOST_TOKEN is not set, so actions are not available.")
         origin = headers.get("origin")
         is_foreign = origin is not None and origin.partition("://")[2] != headers.get("host")
         # Fetch Metadata, section 2.4
         if is_foreign or headers.get("sec-fetch-site", "none") not in {"same-origin", "none"}:
-            raise HTTPException(403, "Only rehost's own page or a program may act, not another web site.")
+            raise HTTPException(
+                403, "Actions are accepted only from rehost's own page or from a program, not from another website."
+            )
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
             required = {"www-authenticate": "Bearer"}  # RFC 6750, section 3

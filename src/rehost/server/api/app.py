@@ -28,7 +28,7 @@ from rehost.server.api.live import Live
 from rehost.server.api.metrics import Metrics
 from rehost.server.api.routes import Api
 
-_ABOUT = "Where the copies stand. Reading is free; actions need the operator's token (REHOST_TOKEN)."
+_ABOUT = "The state of the copies. Reading needs no token; actions need the operator's token (REHOST_TOKEN)."
 _READ_ERRORS = {400: "A parameter is invalid.", 404: "There is no such thing.", 503: "Not available at the moment."}
 _ACTION_ERRORS = {401: "The token is missing or wrong.", 403: "Not allowed, or not from there.", 409: "In progress."}
 
