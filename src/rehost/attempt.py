@@ -72,7 +72,7 @@ class ImageFetcher:
         Raises:
             VisitError: there is no image.
             Postponed: the visit is to resume later.
-            HostPaused: the host must be left alone; nothing was sent.
+            HostPaused: the host is paused; nothing was sent.
             StoreError: the store cannot take the body.
         """
         most = 1 if once else self.attempts

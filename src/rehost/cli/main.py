@@ -1,6 +1,6 @@
-"""The command `rehost`: finds the verb, and turns its end into an exit status.
+"""The command `rehost`: finds the command, and turns its end into an exit status.
 
-This module imports only click; a verb's module is imported when that verb is called, so `rehost --help` is fast.
+This module imports only click; a command's module is imported when that command is called, so `rehost --help` is fast.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ VERBS = {
     "serve": "Serve the copies over HTTP.",
     "demo": "Run a demonstration on this machine, with simulated hosts.",
 }
-"""Each verb and what it does."""
+"""Each command and what it does."""
 
-_QUERIES = ("status", "plan", "undo", "origins")  # are in commands/queries.py; each other verb has its own module
+_QUERIES = ("status", "plan", "undo", "origins")  # are in commands/queries.py; each other command has its own module
 
 EPILOG = """\b
 Exit status:
@@ -56,21 +56,21 @@ CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_w
 
 
 def find_command(verb: str) -> click.Command:
-    """Return the command of a verb, importing its module."""
+    """Return the command of this name, importing its module."""
     module = import_module(f"rehost.cli.commands.{'queries' if verb in _QUERIES else verb}")
     command: click.Command = getattr(module, verb)
     return command
 
 
 class Verbs(click.Group):
-    """Imports a command's module only when the verb is called."""
+    """Imports a command's module only when the command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the verbs in the order in which a user needs them."""
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
-        """Return the command of a verb."""
+        """Return the command of this name."""
         return find_command(cmd_name) if cmd_name in VERBS else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None, *, called: str | None = None) -> int
 
     Args:
         argv: the arguments; by default those of this process.
-        called: for a program that is a single verb under its own name: that name, for help and advice.
+        called: for a program that is a single command under its own name: that name, for help and advice.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     gc.set_threshold(GC_THRESHOLD)

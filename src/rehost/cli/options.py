@@ -28,7 +28,7 @@ class RunOptions:
 
 
 class SettingsCommand(click.Command):
-    """Lists a verb's own options before the settings, and puts the program's own name into the examples."""
+    """Lists a command's own options before the settings, and puts the program's own name into the examples."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples."""

@@ -49,7 +49,7 @@ class HostLimiter:
         Args:
             clock: for pauses and delays.
             random: for jitter.
-            concurrency: requests in flight that any host may get, over all workers.
+            concurrency: requests in flight that any host may get, across all workers.
             requests: how many of them this worker may have in flight; it asks for no more slots. None for all.
             policy_for: what the operator asks for, by host.
             first_slots: slots at a host before the ledger has given this worker a share; 0 where another worker may

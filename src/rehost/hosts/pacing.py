@@ -78,7 +78,7 @@ def signal_of(error: VisitError | None) -> HostSignal:
 
 @dataclass(frozen=True, slots=True)
 class HostPolicy:
-    """What the operator asks for, over all workers."""
+    """What the operator asks for, across all workers."""
 
     min_delay_seconds: float = 0.0
     daily_budget: int | None = None  # requests in a day of UTC, by the ledger's clock
@@ -96,7 +96,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """The host takes this many requests at once, over all workers."""
+    """The host takes this many requests at once, across all workers."""
 
     host: str
     slots: int
@@ -118,7 +118,7 @@ class HostPacing:
     policy: HostPolicy
     slots: int  # this worker's share of the limit
     turn: int = 0  # grows with each request of this worker to any host: the lowest is longest unserved
-    limit: int = 0  # requests at once that the host takes, over all workers
+    limit: int = 0  # requests at once that the host takes, across all workers
     proven: bool = False
     in_flight: int = 0
     used_at: float = 0.0

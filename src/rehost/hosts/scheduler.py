@@ -1,4 +1,4 @@
-"""Which request may be sent now: bounded over all hosts, fair between them, and polite to each.
+"""Which request may be sent now: bounded across all hosts, fair between them, and polite to each.
 
 Only a request holds a slot. A visit that waits for its next attempt, or whose body is being verified, holds none: so a
 slow decoder, a retry or a hanging host never takes the place of a request that could be sent.

@@ -28,7 +28,7 @@ class Share:
     """What one worker may send to one host now."""
 
     slots: int  # requests in flight; 0 while the host is paused, or while other workers have all slots
-    allowance: int = 0  # what the host takes over all workers; 0 if no worker has found out
+    allowance: int = 0  # what the host takes across all workers; 0 if no worker has found out
     pause_seconds: float = 0.0  # what is left of its pause, by the database's clock
     proven: bool = False  # the host has ever returned a verified picture
 
@@ -95,7 +95,7 @@ class HostShares:
         return await self._database.execute(resuming) > 0
 
     async def allow(self, host: str, allowance: int, *, proven: bool = False) -> None:
-        """Record how many requests at once this host takes, over all workers; a host once proven stays proven."""
+        """Record how many requests at once this host takes, across all workers; a host once proven stays proven."""
         adding = self._database.insert(hosts).values(host=host, allowance=allowance, proven=proven)
         allowing = adding.on_conflict_do_update(
             index_elements=[hosts.c.host],

@@ -15,7 +15,7 @@ Only one of these proves a decoy; a foreign Referer on the same link proves noth
 An image that a control gives is what the origin shows where nothing is: a decoy too. Shared bytes that nothing proves
 to be a decoy are an image that several links share; they are examined once.
 
-**Cost.** At most EXTRA_REQUESTS per origin and learning for tries, controls and checks, over all workers and runs
+**Cost.** At most EXTRA_REQUESTS per origin and learning for tries, controls and checks, across all workers and runs
 (repository.py). While the chain is tried one is kept for a control; once the origin is settled, one to recognise a
 change. One worker at a time learns an origin.
 

@@ -51,7 +51,7 @@ REFUSALS_WITHOUT_GOOD_LINK = 10
 
 FIRST_REST = 3600.0
 LONGEST_REST = 86400.0
-"""Seconds for which an origin is left alone that worked and refuses everything now; doubled each time."""
+"""Seconds for which an origin that worked and refuses everything now is paused; doubled each time."""
 
 FRESH_SECONDS = 3600.0
 """After this long an origin that could not be checked, because no extra request was left, gets fresh ones."""
@@ -74,7 +74,7 @@ class OriginTrust(Enum):
     TRUSTED = auto()  # the last link gave an image
     DOUBTED = auto()  # links in a row are refused: they are at fault, or the origin has changed
     CONFIRMED = auto()  # links in a row are refused, and they are at fault
-    RESTING = auto()  # it worked once and refuses everything now: left alone, then learned again
+    RESTING = auto()  # it worked once and refuses everything now: paused, then learned again
 
 
 @dataclass(slots=True)

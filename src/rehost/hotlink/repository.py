@@ -1,6 +1,6 @@
 """What all workers have learned of each origin: Referer rules, decoys, links that gave images, and what learning cost.
 
-An origin's extra requests are one budget over all workers and runs. After a worker took one, no other worker gets one
+An origin's extra requests are one budget across all workers and runs. After a worker took one, no other worker gets one
 until that worker ends its learning, or has been silent for a lease.
 """
 

@@ -78,7 +78,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class DueLinks:
-    """What is due or waits, over all workers."""
+    """What is due or waits, across all workers."""
 
     database: Database
 

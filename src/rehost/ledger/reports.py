@@ -40,7 +40,7 @@ class SourceReport:
 
 @dataclass(frozen=True, slots=True)
 class HostReport:
-    """Where one host stands, over all workers."""
+    """Where one host stands, across all workers."""
 
     host: str
     present: int

@@ -161,7 +161,7 @@ hosts = Table(
     "rehost_hosts",
     metadata,
     Column("host", String, primary_key=True),
-    Column("allowance", Integer),  # concurrent requests over all workers; 0 if not known
+    Column("allowance", Integer),  # concurrent requests across all workers; 0 if not known
     Column("proven", Boolean),  # it has returned a verified picture
     Column("paused_until", Moment),
     Column("evidence", String),

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class Limits:
     """Amounts and times; seconds."""
 
-    concurrency: int  # requests in flight to one host, over all workers
+    concurrency: int  # requests in flight to one host, across all workers
     requests: int  # requests in flight in this process
     visits: int  # visits in progress: requests, waits between attempts, verification
     ahead: int = 400  # links leased before their visits can begin

@@ -14,7 +14,7 @@ class Undone:
     """What undoing a run has done, in rows."""
 
     restored: int
-    left: int  # changed since, and left alone
+    left: int  # changed since, and left as they are
 
 
 async def undo(

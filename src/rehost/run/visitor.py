@@ -45,7 +45,7 @@ class Visitor:
 
         Raises:
             Postponed: call again, with this, after the first attempts at the other links.
-            HostPaused: the host must be left alone; the link was not requested.
+            HostPaused: the host is paused; the link was not requested.
             StoreError: the store cannot take a spool.
         """
         started = self.clock.monotonic()
