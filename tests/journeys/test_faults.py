@@ -248,7 +248,7 @@ class Fault:
 SYNCS = "fsync,fdatasync,syncfs"
 RENAMES = "rename,renameat,renameat2,link,linkat"
 FULL = "disk is full|No space left on device|no disk space left"
-FAILS = "input/output error|The disk of .* fails"
+FAILS = "input/output error|because of a disk error"
 FEW = "needs up to [0-9]+ open files, but only [0-9]+ are allowed: raise `ulimit -Hn`"
 POSTGRES, SQLITE = ("postgresql",), ("sqlite",)
 
@@ -258,7 +258,7 @@ FAULTS = [
     Fault("below the floor", below_the_floor, "less than IMAGE_MIN_FREE_BYTES"),
     Fault("far below the floor", far_below_the_floor, "less than IMAGE_MIN_FREE_BYTES"),
     Fault("no inodes", no_inodes, "no inodes left|No space left on device"),
-    Fault("read-only", read_only, "read-only|cannot be (written|opened)"),
+    Fault("read-only", read_only, "read-only|cannot be (written to|opened)"),
     Fault("read-only in the middle", failing(f"mkdir,{RENAMES}", "EROFS", "9+"), "read-only"),
     Fault("syncs fail", failing(SYNCS, "EIO", "3+"), FAILS),
     Fault("one sync fails", failing("syncfs", "EIO", "1"), FAILS),
@@ -277,10 +277,10 @@ FAULTS = [
         POSTGRES,
     ),
     Fault("UPDATE revoked", revoked, "for table ad_cases.*GRANT", POSTGRES),
-    Fault("no connection", no_connection, "no connection left", POSTGRES),
-    Fault("no connection any more", no_connection_any_more, "no connection left", POSTGRES, is_long=True),
+    Fault("no connection", no_connection, "has no free connection", POSTGRES),
+    Fault("no connection any more", no_connection_any_more, "has no free connection", POSTGRES, is_long=True),
     Fault("database gone", gone, "cannot be reached", POSTGRES, is_long=True),
-    Fault("database locked", locked, "is locked by another program", SQLITE, is_long=True),
+    Fault("database locked", locked, "Another program has kept .* locked", SQLITE, is_long=True),
 ]
 CASES = [(engine, fault) for fault in FAULTS for engine in fault.engines]
 
