@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     epilog="""\b
 Examples:
   rehost status                     counts, reasons, hosts, the last runs
-  rehost status --failed            also list every link without a copy, and the evidence
+  rehost status --failed            also list links without a copy (1,000 at most)
   rehost status --json              for programs
 
 \b
