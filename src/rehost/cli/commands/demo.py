@@ -34,7 +34,7 @@ Examples:
 Exit status:
   0    every link had the expected result (without --once, the page was also served until Ctrl-C)
   1    at least one link had an unexpected result
-  2    incorrect usage: the folder contains other files, or the ports are in use
+  2    incorrect usage, the folder contains files that are not the demonstration's, or no free port was found
   3    the folder cannot be written to
   130  interrupted during the run with Ctrl-C; 143 terminated by SIGTERM
 """

@@ -54,7 +54,7 @@ async def _read_status(settings: Settings, source: str | None, *, failed: bool) 
 
 @click.command(
     cls=SettingsCommand,
-    short_help="Show what a run would do, without making requests.",
+    short_help="Show what a run would request, and repair what needs no request.",
     epilog="""\b
 Examples:
   rehost plan
@@ -78,10 +78,10 @@ def plan(
     as_json: bool,
     **settings_given: Any,  # noqa: ANN401 - click passes one argument per setting
 ) -> int:
-    """Show what a run would do, without making requests.
+    """Show what a run would request, and repair what needs no request.
 
-    It compares table, ledger and store: new rows, changed links, lost files. Like a run, it immediately repairs
-    whatever needs no request, such as a cleared column whose file still exists.
+    It compares table, ledger and store: new rows, changed links, lost files. It sends no request. Like a run, it
+    immediately repairs whatever needs none, such as a cleared column whose file still exists.
     """
     planned = run_loop(_read_plan(read_settings(base, settings_given), source))
     click.echo(to_json(planned) if as_json else plan_table(planned, Style.of(sys.stdout)))
@@ -121,8 +121,8 @@ Exit status:
 def origins(*, source: str | None, base: Path, as_json: bool) -> int:
     """Show what rehost has learned about the hosts.
 
-    For each origin, this shows the Referer that it requires, and how rehost learned this. For each host, it shows how
-    many requests are sent at the same time, and whether requests are paused.
+    For each origin, this shows which Referer works there, and how rehost learned it. For each host, it shows how many
+    requests are sent at the same time, and whether requests are paused.
     """
     report = run_loop(_read_origins(read_settings(base, {}), source))
     click.echo(to_json(report) if as_json else report.text(Style.of(sys.stdout)))
