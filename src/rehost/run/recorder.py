@@ -236,7 +236,8 @@ class RecordingPipeline:
         """
         while True:
             group = await self._recorded.get()
-            self._stats.unveiled += await bug_to_none("clearing decoys", self._cleaner.clean(run, group), self._stats) or 0
+            cleared = await bug_to_none("clearing decoys", self._cleaner.clean(run, group), self._stats)
+            self._stats.unveiled += cleared or 0
             self._recorded.task_done()
 
     async def _next_group(self) -> tuple[list[Outcome], bool]:
