@@ -44,30 +44,6 @@ def test_no_two_rules_of_a_chain_send_the_same_header(url, page_url, expected):
 
 
 @pytest.mark.parametrize(
-    ("host", "domain"),
-    [
-        ("oss.adquan.com", "adquan.com"),
-        ("adquan.com", "adquan.com"),
-        ("a.b.example.co.uk", "example.co.uk"),
-        ("co.uk", None),
-        ("someone.github.io", "someone.github.io"),  # the list's private section: other people's sites
-        ("d111.cloudfront.net", "d111.cloudfront.net"),
-        ("pics.host.invalid-tld", "host.invalid-tld"),  # no rule: the rule is `*`
-        ("www.ck", "www.ck"),  # an exception to *.ck
-        ("a.b.ck", "a.b.ck"),
-        ("oss.adquan.com.", "adquan.com"),
-        ("xn--fiqs8s", None),
-        ("a.xn--fiqs8s", "a.xn--fiqs8s"),
-        ("192.0.2.1", None),
-        ("2001:db8::1", None),
-        ("localhost", None),
-    ],
-)
-def test_site_is_the_registrable_domain(host, domain):
-    assert domain == LEARNING.registrable(host)
-
-
-@pytest.mark.parametrize(
     ("page_url", "sent"),
     [
         ("https://www.adquan.com/a?b=c#top", "https://www.adquan.com/a?b=c"),

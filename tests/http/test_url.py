@@ -10,10 +10,12 @@ from rehost.http.url import (
     FirstMatch,
     OriginPattern,
     RedirectChain,
+    domain_of,
     host_of,
     normalise,
     origin_of,
     port_of,
+    registrable_domain,
 )
 
 AS_BROWSERS_READ_THEM = {
@@ -287,3 +289,28 @@ def test_the_first_pattern_that_matches_gives_the_value(origin, value):
 
     assert table.of_origin(origin) == value
     assert table.of_host(host_of(origin)) == value
+
+
+@pytest.mark.parametrize(
+    ("host", "domain"),
+    [
+        ("oss.adquan.com", "adquan.com"),
+        ("adquan.com", "adquan.com"),
+        ("a.b.example.co.uk", "example.co.uk"),
+        ("co.uk", None),
+        ("someone.github.io", "someone.github.io"),  # the list's private section: other people's sites
+        ("d111.cloudfront.net", "d111.cloudfront.net"),
+        ("pics.host.invalid-tld", "host.invalid-tld"),  # no rule: the rule is `*`
+        ("www.ck", "www.ck"),  # an exception to *.ck
+        ("a.b.ck", "a.b.ck"),
+        ("oss.adquan.com.", "adquan.com"),
+        ("xn--fiqs8s", None),
+        ("a.xn--fiqs8s", "a.xn--fiqs8s"),
+        ("192.0.2.1", None),
+        ("2001:db8::1", None),
+        ("localhost", None),
+    ],
+)
+def test_registrable_domain_is_by_the_public_suffix_list(host, domain):
+    assert domain == registrable_domain(host)
+    assert domain_of(host) == (domain or host)

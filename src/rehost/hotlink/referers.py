@@ -8,9 +8,8 @@ LinkProbe is one link that is requested under one Referer after another: the ans
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
 from typing import NamedTuple, Self
 
 from rehost.attempt import FetchedImage, ImageFetcher, VisitLog
@@ -18,11 +17,10 @@ from rehost.errors import Permanent, VisitError
 from rehost.hotlink.origin_state import OriginState
 from rehost.hotlink.repository import KnownGoodLink
 from rehost.http.errors import InvalidUrl
-from rehost.http.url import FirstMatch, OriginPattern, host_of, normalise, origin_of
+from rehost.http.url import FirstMatch, OriginPattern, host_of, normalise, origin_of, registrable_domain
 from rehost.model import Download, Reason, Referer
 
 AUTO = "auto"
-_HOSTS_AT_HAND = 4096
 
 
 class Referers:
@@ -65,36 +63,13 @@ class Referers:
             case Referer.ORIGIN:
                 return f"{origin_of(url)}/"
             case Referer.SITE:
-                domain = self.registrable(host_of(url))
+                domain = registrable_domain(host_of(url))
                 return f"https://www.{domain}/" if domain else None
             case Referer.PAGE:
                 page = _clean(page_url) if page_url else None
                 return None if page and page.startswith("https:") and url.startswith("http:") else page
             case _:
                 return _clean(rule)
-
-    def registrable(self, host: str) -> str | None:
-        """Return the registrable domain of a host (Public Suffix List, both sections); None for an address."""
-        labels = host.rstrip(".").split(".")
-        if len(labels) == 1 or labels[-1].isdigit():  # WHATWG: a host that ends in a number is an IPv4 address
-            return None
-        found = self._suffixes(host.rstrip("."))
-        return ".".join(labels[-found - 1 :]) if len(labels) > found else None
-
-    @cached_property
-    def _suffixes(self) -> Callable[[str], int]:
-        """The number of labels in a host's public suffix, by the list that comes with tldextract: no network."""
-        import tldextract  # noqa: PLC0415 - takes 0.2 s, and most commands never need it
-
-        extract = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=True)
-
-        @lru_cache(_HOSTS_AT_HAND)
-        def count(host: str) -> int:
-            suffix = extract.extract_str(host).suffix
-            # publicsuffix.org/list, "Formal Algorithm", step 2: where no rule matches, the rule is `*`.
-            return suffix.count(".") + 1 if suffix else 1
-
-        return count
 
 
 def _clean(page_url: str) -> str | None:

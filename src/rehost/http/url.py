@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Generic, TypeVar
 
 from ada_url import URL, HostType, idna_to_ascii
@@ -38,6 +38,7 @@ _NAME = re.compile(r"(?=.{1,254}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
 # What no parser changes: nothing to encode, no dot segments, no empty ones (URL standard, sections 1.3 and 4.4).
 _SEGMENT = r"[\w~!$&'()*+,;=:@-][\w.~!$&'()*+,;=:@-]*"
 _PLAIN = re.compile(rf"(https?://[a-z0-9.:-]+/)(?:{_SEGMENT}(?:/{_SEGMENT})*)?(?:\?[\w.~!$&()*+,;=:@/?%-]+)?", re.ASCII)
+_REMEMBERED_HOSTS = 4096
 _REMEMBERED_ROOTS = 4096  # most URLs differ from others only in what follows their host
 
 
@@ -134,6 +135,39 @@ def port_of(url: str) -> int:
     scheme, _, rest = url.partition("://")
     port = rest.partition("/")[0].rpartition("]")[2].partition(":")[2]
     return int(port) if port else {"http": 80, "https": 443}[scheme]
+
+
+def registrable_domain(host: str) -> str | None:
+    """Return the registrable domain of a host (Public Suffix List, both sections); None for an address or a suffix."""
+    labels = host.rstrip(".").split(".")
+    if len(labels) == 1 or labels[-1].isdigit():  # WHATWG: a host that ends in a number is an IPv4 address
+        return None
+    found = _suffixes()(host.rstrip("."))
+    return ".".join(labels[-found - 1 :]) if len(labels) > found else None
+
+
+def domain_of(host: str) -> str:
+    """Return whose host this is: its registrable domain, or the host itself where it has none.
+
+    Names below a registrable domain cost nothing, so what is shared fairly is shared between domains.
+    """
+    return registrable_domain(host) or host
+
+
+@cache
+def _suffixes() -> Callable[[str], int]:
+    """Return the number of labels in a host's public suffix, by the list that comes with tldextract: no network."""
+    import tldextract  # noqa: PLC0415 - takes 0.2 s, and most commands never need it
+
+    extract = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=True)
+
+    @lru_cache(_REMEMBERED_HOSTS)
+    def count(host: str) -> int:
+        suffix = extract.extract_str(host).suffix
+        # publicsuffix.org/list, "Formal Algorithm", step 2: where no rule matches, the rule is `*`.
+        return suffix.count(".") + 1 if suffix else 1
+
+    return count
 
 
 class OriginPattern:
