@@ -116,7 +116,9 @@ def test_header_is_clean_whatever_the_page_url(text, url):
 
 
 def test_suffix_list_is_neither_loaded_early_nor_fetched(monkeypatch):
-    loaded = "import sys, rehost.http.url, rehost.hotlink.referers as r; r.Referers(); sys.exit('tldextract' in sys.modules)"
+    loaded = (
+        "import sys, rehost.http.url, rehost.hotlink.referers as r; r.Referers(); sys.exit('tldextract' in sys.modules)"
+    )
     environment = {"PYTHONPATH": "src", "PATH": ""}
     assert subprocess.run([sys.executable, "-c", loaded], env=environment, check=False).returncode == 0
 
