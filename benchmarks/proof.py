@@ -87,6 +87,7 @@ async def prove(cell: Cell) -> tuple[float, float]:
         verify=cell.way,
         max_pixels=50_000_000,
         max_frames=2000,
+        max_total_pixels=1_000_000_000,
         decode_memory_bytes=512 * 2**20,
         decode_seconds=20.0,
         processes=CORES,

@@ -58,6 +58,7 @@ async def fetching(folder, scheduler, clock, attempts=3, *, behaviour="cut-once"
         verify="structure",
         max_pixels=1 << 24,
         max_frames=10,
+        max_total_pixels=10**8,
         decode_memory_bytes=1 << 28,
         decode_seconds=5.0,
         processes=1,

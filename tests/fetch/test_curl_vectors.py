@@ -161,7 +161,7 @@ async def test_no_reply_is_stored_as_it_is(shared, tmp_path):
             spool, end = await served(vector, vector.raw)
             if isinstance(end, Download):
                 try:
-                    examine(spool.read_bytes(), ImageLimits(max_pixels=10**6, max_frames=100))
+                    examine(spool.read_bytes(), ImageLimits(max_pixels=10**6, max_frames=100, max_total_pixels=10**8))
                 except VisitError:
                     continue
                 stored.append(vector.test)

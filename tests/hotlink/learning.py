@@ -146,6 +146,7 @@ async def worker(folder, play=None, **parts):
             verify="structure",
             max_pixels=10**6,
             max_frames=10,
+            max_total_pixels=10**8,
             decode_memory_bytes=1 << 29,
             decode_seconds=10.0,
             processes=1,

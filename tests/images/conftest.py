@@ -17,6 +17,7 @@ def verifier(**changes):
         "verify": "decode",
         "max_pixels": 50_000_000,
         "max_frames": 1000,
+        "max_total_pixels": 10**9,
         "decode_memory_bytes": 512 * MEBIBYTE,
         "decode_seconds": 20.0,
         "processes": 2,

@@ -1,5 +1,6 @@
 import io
 import random
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -12,7 +13,7 @@ from rehost.images.decoder import decode, prepare
 from rehost.images.formats import ImageLimits, StructureResult, examine
 from rehost.model import Format, Image, Reason
 
-LIMITS = ImageLimits(max_pixels=10**6, max_frames=10)
+LIMITS = ImageLimits(max_pixels=10**6, max_frames=10, max_total_pixels=10**8)
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +108,25 @@ def test_more_pixels_or_frames_than_the_structure_announced_are_refused():
         decode(io.BytesIO(animation(1, Format.GIF, 11)), StructureResult(Image(Format.GIF, 1, 1, 1)), LIMITS)
 
     assert pixels.value.reason is frames.value.reason is Reason.TOO_LARGE
+
+
+@pytest.mark.parametrize("name", ["TIFF", "ICO"])
+def test_more_pixels_in_all_pages_or_icon_sizes_than_allowed_are_refused(name):
+    small, large = Pillow.new("L", (10, 10)), Pillow.new("L", (200, 200))
+    file = io.BytesIO()
+    if name == "TIFF":
+        small.save(file, name, save_all=True, append_images=[large, large])
+        most = 100 + 2 * 200 * 200
+    else:
+        large.save(file, name, sizes=[(200, 200), (100, 100), (16, 16)])
+        most = 200 * 200 + 100 * 100 + 16 * 16
+    whole = file.getvalue()
+    structure = examine(whole, LIMITS)
+
+    assert decode(io.BytesIO(whole), structure, replace(LIMITS, max_total_pixels=most))
+    with pytest.raises(Permanent, match="in all frames") as caught:
+        decode(io.BytesIO(whole), structure, replace(LIMITS, max_total_pixels=most - 1))
+    assert caught.value.reason is Reason.TOO_LARGE
 
 
 def test_disk_error_does_not_count_against_the_picture():

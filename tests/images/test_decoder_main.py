@@ -41,7 +41,7 @@ def test_png_with_an_unknown_filter_is_corrupt_whether_its_file_is_mapped_or_rea
     path = tmp_path / "picture.png"
     path.write_bytes(png(random.Random(1), (2, 8), 40, 40, change=lambda raw: b"\7" + raw[1:]))
 
-    error = verify(os.fspath(path), Bounds(True, 10**6, 10, 1 << 29, 10.0))
+    error = verify(os.fspath(path), Bounds(True, 10**6, 10, 10**8, 1 << 29, 10.0))
 
     assert isinstance(error, Permanent)
     assert error.evidence == "a PNG row with an unknown filter"

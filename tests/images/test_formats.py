@@ -5,6 +5,7 @@ import sys
 import tracemalloc
 import zlib
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ from rehost.errors import Permanent, Transient, VisitError
 from rehost.images.formats import ImageLimits, examine, is_linear
 from rehost.model import Format, Image, Reason
 
-LIMITS = ImageLimits(max_pixels=50_000_000, max_frames=1000)
+LIMITS = ImageLimits(max_pixels=50_000_000, max_frames=1000, max_total_pixels=10**9)
 
 
 def converted(name, *, mode="RGB", **options):
@@ -131,7 +132,7 @@ def test_bytes_after_the_end_are_ignored(name):
 @pytest.mark.parametrize("kind", WRITABLE)
 def test_more_pixels_than_allowed_are_refused(kind):
     with pytest.raises(Permanent) as caught:
-        examine(picture(1, kind, 60, 44), ImageLimits(max_pixels=60 * 44 - 1, max_frames=1))
+        examine(picture(1, kind, 60, 44), replace(LIMITS, max_pixels=60 * 44 - 1))
 
     assert caught.value.reason is Reason.TOO_LARGE
 
@@ -139,8 +140,45 @@ def test_more_pixels_than_allowed_are_refused(kind):
 @pytest.mark.parametrize("kind", ANIMATED)
 def test_more_frames_than_allowed_are_refused(kind):
     with pytest.raises(Permanent) as caught:
-        examine(animation(1, kind, frames=4), ImageLimits(max_pixels=10**6, max_frames=3))
+        examine(animation(1, kind, frames=4), replace(LIMITS, max_frames=3))
 
+    assert caught.value.reason is Reason.TOO_LARGE
+
+
+@pytest.mark.parametrize("kind", ANIMATED)
+def test_more_pixels_in_all_frames_than_allowed_are_refused(kind):
+    whole, pixels = animation(1, kind, frames=4), 4 * 32 * 24
+
+    assert examine(whole, replace(LIMITS, max_total_pixels=pixels)).image.frames == 4
+    with pytest.raises(Permanent, match=f"{pixels} pixels in all frames") as caught:
+        examine(whole, replace(LIMITS, max_total_pixels=pixels - 1))
+    assert caught.value.reason is Reason.TOO_LARGE
+
+
+def webp_chunk(kind, content):
+    return kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
+
+
+def test_animation_of_15_kilobytes_that_takes_minutes_to_decode_is_refused():
+    side = (4000 - 1).to_bytes(3, "little")
+    frame = webp_chunk(b"ANMF", bytes(16) + webp_chunk(b"VP8L", bytes.fromhex("2f00000000888808")))
+    content = b"WEBP" + webp_chunk(b"VP8X", b"\2\0\0\0" + side * 2) + webp_chunk(b"ANIM", bytes(6)) + frame * 331
+    whole = b"RIFF" + struct.pack("<I", len(content)) + content
+
+    assert len(whole) < 15_000
+    with pytest.raises(Permanent, match="in all frames") as caught:
+        examine(whole, LIMITS)
+    assert caught.value.reason is Reason.TOO_LARGE
+
+
+def test_each_scan_of_a_jpeg_counts_as_a_frame():
+    whole = picture(1, Format.JPEG, 1000, 1000, progressive=True)
+    last = whole.rindex(b"\xff\xc4", 0, whole.rindex(b"\xff\xda"))  # its tables and itself
+    scans = whole.count(b"\xff\xda")
+
+    assert examine(whole, replace(LIMITS, max_total_pixels=scans * 10**6)).image.width == 1000
+    with pytest.raises(Permanent, match="in all frames") as caught:
+        examine(whole[:-2] + 990 * whole[last:-2] + whole[-2:], replace(LIMITS, max_total_pixels=10**9 - 1))
     assert caught.value.reason is Reason.TOO_LARGE
 
 

@@ -16,7 +16,7 @@ from rehost.images.formats import ImageLimits, examine
 from rehost.images.formats.isobmff import check_hevc_units
 from rehost.model import Format, Image, Reason
 
-LIMITS = ImageLimits(max_pixels=50_000_000, max_frames=1000)
+LIMITS = ImageLimits(max_pixels=50_000_000, max_frames=1000, max_total_pixels=10**9)
 WHOLE = picture(4, Format.HEIC, 320, 240)
 START = WHOLE.index(b"mdat") + 4
 

@@ -19,7 +19,14 @@ from rehost.images.decoder_main import OUT_OF_MEMORY, Bounds
 from rehost.images.verifier import DecoderDied, DecoderPool, visit_error
 from rehost.model import Format, Image, Reason
 
-BOUNDS = Bounds(decode=True, max_pixels=10**6, max_frames=10, memory_bytes=512 * MEBIBYTE, picture_seconds=20)
+BOUNDS = Bounds(
+    decode=True,
+    max_pixels=10**6,
+    max_frames=10,
+    max_total_pixels=10**8,
+    memory_bytes=512 * MEBIBYTE,
+    picture_seconds=20,
+)
 
 
 OTHER_CHILDREN = set()
@@ -230,7 +237,7 @@ async def test_too_little_memory_to_start_is_reported_in_a_sentence(spool):
 
 
 def modules_of_a_process(*, decode):
-    bounds = Bounds(decode, 10**6, 10, 512 * MEBIBYTE, 20).to_text()
+    bounds = Bounds(decode, 10**6, 10, 10**8, 512 * MEBIBYTE, 20).to_text()
     script = (
         "import json, sys\n"
         f"sys.argv[1:] = [{bounds!r}]\n"
@@ -267,7 +274,7 @@ from rehost.images.verifier import DecoderPool
 from rehost.images.decoder_main import Bounds
 
 async def main():
-    async with DecoderPool(Bounds(True, 10**6, 10, 512 << 20, 20), 1, 20) as pool:
+    async with DecoderPool(Bounds(True, 10**6, 10, 10**8, 512 << 20, 20), 1, 20) as pool:
         print(await pool.ask(Path(sys.argv[1])), flush=True)
         sys.stdin.read()
 

@@ -108,6 +108,7 @@ class Worker:
             verify="structure",
             max_pixels=10**6,
             max_frames=10,
+            max_total_pixels=10**8,
             decode_memory_bytes=2**29,
             decode_seconds=10.0,
             processes=1,

@@ -80,23 +80,32 @@ def decode(file: BinaryIO, structure: StructureResult, limits: ImageLimits) -> i
 
     Raises:
         VisitError: Permanent(CORRUPT) if the decoder fails, Transient(TRUNCATED) if it lacks bytes,
-            Permanent(TOO_LARGE) if it finds more pixels or frames than allowed.
+            Permanent(TOO_LARGE) if it finds more frames or pixels, in one frame or in all, than allowed.
         MemoryError: it needs more memory than the process may have.
     """
     with _as_visit_errors(structure.image, file), _reader(structure.image.format)(file) as picture:
         limits.check_area(*picture.size)  # a decoder may see another size than the walk, which was held to the limits
         frames: int = getattr(picture, "n_frames", 1)
         limits.check_frames(frames)
-        if isinstance(picture, IcoImagePlugin.IcoImageFile):
-            for number in range(1, len(picture.ico.entry)):  # opening it has already read the first size
-                picture.ico.frame(number).load()
-        elif isinstance(picture, JpegImagePlugin.JpegImageFile):
+        if isinstance(picture, JpegImagePlugin.JpegImageFile):
             _read_scans(picture, file, structure.scans_end)
-        else:
-            for number in range(frames):
-                picture.seek(number)
-                picture.load()
+            return frames
+        pixels = 0
+        for frame in _frames(picture, frames):
+            pixels += frame.width * frame.height
+            limits.check_total(pixels)
+            frame.load()
         return frames
+
+
+def _frames(picture: ImageFile.ImageFile, frames: int) -> Iterator[PIL.Image.Image]:
+    """Yield each frame, page or icon size; its pixels are read by its `load`, which must precede the next."""
+    if isinstance(picture, IcoImagePlugin.IcoImageFile):
+        yield from map(picture.ico.frame, range(len(picture.ico.entry)))
+        return
+    for number in range(frames):
+        picture.seek(number)
+        yield picture
 
 
 def _reader(kind: Format) -> Callable[[BinaryIO], ImageFile.ImageFile]:

@@ -46,13 +46,14 @@ class Bounds:
     decode: bool  # False: only the structure; the decoder is not even imported
     max_pixels: int
     max_frames: int
+    max_total_pixels: int
     memory_bytes: int
     picture_seconds: float  # of processor time
 
     @property
     def limits(self) -> ImageLimits:
         """What a picture may announce."""
-        return ImageLimits(self.max_pixels, self.max_frames)
+        return ImageLimits(self.max_pixels, self.max_frames, self.max_total_pixels)
 
     def to_text(self) -> str:
         """Return the bounds as JSON, for the command line."""

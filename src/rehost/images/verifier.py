@@ -107,9 +107,18 @@ class Thumbnailer:
     An async context manager; the first thumbnail starts the first process.
     """
 
-    def __init__(self, *, max_pixels: int, max_frames: int, decode_memory_bytes: int, processes: int) -> None:
+    def __init__(
+        self, *, max_pixels: int, max_frames: int, max_total_pixels: int, decode_memory_bytes: int, processes: int
+    ) -> None:
         """Take the limits of a picture, the memory of each process, and how many processes there may be."""
-        bounds = Bounds(True, max_pixels, max_frames, decode_memory_bytes, _THUMBNAIL_CPU_SECONDS)  # noqa: FBT003 - decode
+        bounds = Bounds(
+            True,  # noqa: FBT003 - decode
+            max_pixels,
+            max_frames,
+            max_total_pixels,
+            decode_memory_bytes,
+            _THUMBNAIL_CPU_SECONDS,
+        )
         self._pool = DecoderPool(bounds, processes, _THUMBNAIL_TIMEOUT_SECONDS)
 
     async def __aenter__(self) -> Self:
@@ -233,6 +242,7 @@ class ImageVerifier:
         verify: "decode" has a decoder read every frame; "structure" only walks the container to its end.
         max_pixels: of one frame or page.
         max_frames: frames, pages or icon sizes.
+        max_total_pixels: of all frames, pages or icon sizes together.
         decode_memory_bytes: address space of each process, including some 100 MB for Python and Pillow.
         decode_seconds: processor time for one picture.
         processes: how many pictures are verified at once.
@@ -245,6 +255,7 @@ class ImageVerifier:
         verify: Literal["decode", "structure"],
         max_pixels: int,
         max_frames: int,
+        max_total_pixels: int,
         decode_memory_bytes: int,
         decode_seconds: float,
         processes: int,
@@ -253,7 +264,9 @@ class ImageVerifier:
         self._clock = clock
         self._walked_bytes = 0 if verify == "decode" else SMALL_BYTES
         self._decode_seconds = decode_seconds
-        self._bounds = Bounds(verify == "decode", max_pixels, max_frames, decode_memory_bytes, decode_seconds)
+        self._bounds = Bounds(
+            verify == "decode", max_pixels, max_frames, max_total_pixels, decode_memory_bytes, decode_seconds
+        )
         self._pool = DecoderPool(self._bounds, processes, decode_seconds * _TIMEOUT_FACTOR + _TIMEOUT_GRACE_SECONDS)
 
     async def __aenter__(self) -> Self:

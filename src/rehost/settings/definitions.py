@@ -179,6 +179,13 @@ class Settings:
     max_frames: int = _setting(
         "IMAGE_MAX_FRAMES", 2000, whole(1, 10**6), "Maximum number of frames in an animation.", unit="frames"
     )
+    max_total_pixels: int = _setting(
+        "IMAGE_MAX_TOTAL_PIXELS",
+        1_000_000_000,
+        whole(1, 10**15),
+        "Maximum width times height times frames: a few kilobytes can announce frames that take minutes to decode.",
+        unit="pixels",
+    )
     max_redirects: int = _setting(
         "IMAGE_MAX_REDIRECTS", 5, whole(0, 50), "Maximum number of redirects per attempt.", unit="hops"
     )

@@ -189,6 +189,7 @@ def _verifier(settings: Settings, clock: Clock) -> ImageVerifier:
         verify="structure" if settings.verify == "structure" else "decode",
         max_pixels=settings.max_pixels,
         max_frames=settings.max_frames,
+        max_total_pixels=settings.max_total_pixels,
         decode_memory_bytes=settings.decode_memory_bytes,
         decode_seconds=settings.decode_seconds,
         processes=settings.decode_processes or os.cpu_count() or 1,

@@ -153,6 +153,7 @@ def _thumbnailer(settings: Settings) -> Thumbnailer:
     return Thumbnailer(
         max_pixels=settings.max_pixels,
         max_frames=settings.max_frames,
+        max_total_pixels=settings.max_total_pixels,
         decode_memory_bytes=settings.decode_memory_bytes,
         processes=max(1, (settings.decode_processes or os.cpu_count() or 1) // 2),
     )

@@ -54,7 +54,7 @@ def make_thumbnails(root, makers):
     @asynccontextmanager
     async def opening():
         async with Thumbnailer(
-            max_pixels=50_000_000, max_frames=2000, decode_memory_bytes=512 << 20, processes=1
+            max_pixels=50_000_000, max_frames=2000, max_total_pixels=10**9, decode_memory_bytes=512 << 20, processes=1
         ) as maker:
             makers.append(Counting(maker))
             yield makers[0]

@@ -70,6 +70,7 @@ def examine(data: Data, limits: ImageLimits) -> StructureResult:
         reason = Reason.UNSUPPORTED_FORMAT if found in TYPED_FILES else Reason.NOT_AN_IMAGE
         raise Permanent({Other.EMPTY: Reason.EMPTY, Other.SVG: Reason.SVG}.get(found, reason), found)
     walked: Dimensions = _WALKERS[found](data, limits)
+    limits.check_total(walked.width * walked.height * walked.frames)
     return StructureResult(Image(found, walked.width, walked.height, walked.frames), walked.doubt, walked.scans_end)
 
 

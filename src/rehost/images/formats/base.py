@@ -18,6 +18,7 @@ class ImageLimits:
 
     max_pixels: int  # of one frame or page
     max_frames: int
+    max_total_pixels: int  # of all frames, pages or icon sizes; of a JPEG, in all its scans
 
     def check_area(self, width: int, height: int) -> None:
         """Raise Permanent(CORRUPT) if a dimension is zero, Permanent(TOO_LARGE) if there are more than `max_pixels`."""
@@ -30,6 +31,11 @@ class ImageLimits:
         """Raise Permanent(TOO_LARGE) if there are more frames or pages than `max_frames`."""
         if frames > self.max_frames:
             raise Permanent(Reason.TOO_LARGE, f"more than {self.max_frames} frames")
+
+    def check_total(self, pixels: int) -> None:
+        """Raise Permanent(TOO_LARGE) if all frames together have more than `max_total_pixels`."""
+        if pixels > self.max_total_pixels:
+            raise Permanent(Reason.TOO_LARGE, f"{pixels} pixels in all frames or scans, allowed {self.max_total_pixels}")
 
 
 @dataclass(frozen=True, slots=True)

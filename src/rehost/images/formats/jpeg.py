@@ -35,7 +35,7 @@ def walk(data: Data, limits: ImageLimits) -> Dimensions:
     What follows the end of image is ignored, unless it is a further picture that is truncated. If a further picture
     does not even begin where the list says, an editor has removed it and left the list unchanged.
     """
-    found, coding, scans_end, at, further = None, 0, 0, 2, list[tuple[int, int]]()
+    found, coding, scans, scans_end, at, further = None, 0, 0, 0, 2, list[tuple[int, int]]()
     while True:
         marker, at = _next_marker(data, at)
         if marker == _EOI:
@@ -52,8 +52,10 @@ def walk(data: Data, limits: ImageLimits) -> Dimensions:
             found, coding = _read_dimensions(marker, segment, limits), marker
         elif marker == _SOS:
             at = scans_end = _skip_scan(data, at)
+            scans += 1
     if found is None or not scans_end:
         raise corrupt("a JPEG without a picture")
+    limits.check_total(found.width * found.height * scans)  # 100 bytes make a decoder pass over all blocks once more
     if any(data[start : start + 2] == _START and end > len(data) for start, end in further):
         raise truncated(data, "a further picture of a JPEG")
     return found if coding in _ARITHMETIC else replace(found, scans_end=scans_end)
