@@ -35,7 +35,9 @@ class ImageLimits:
     def check_total(self, pixels: int) -> None:
         """Raise Permanent(TOO_LARGE) if all frames together have more than `max_total_pixels`."""
         if pixels > self.max_total_pixels:
-            raise Permanent(Reason.TOO_LARGE, f"{pixels} pixels in all frames or scans, allowed {self.max_total_pixels}")
+            raise Permanent(
+                Reason.TOO_LARGE, f"{pixels} pixels in all frames or scans, allowed {self.max_total_pixels}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
