@@ -101,11 +101,12 @@ class Peer:
         return await self.ledger.sync.take_in("cases", self.catalogue.links())
 
     async def lease_all(self, limit: int = 1000) -> list[Task]:
-        return [
+        leased = [
             task
             for host in await self.ledger.due.hosts("cases")
             for task in await self.ledger.leases.lease("cases", host, limit)
         ]
+        return [*leased, *await self.ledger.leases.lease_suspects("cases")]
 
     async def record(self, run: int, outcomes) -> set[int]:
         async def work(transaction):

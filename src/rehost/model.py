@@ -65,6 +65,10 @@ class Reason(StrEnum):
     CORRUPT = "corrupt", "A decoder cannot read the whole picture."
     DECOY = "decoy", "The origin sent a placeholder instead of the picture."
     # ourselves
+    WORKER_DIED = (
+        "worker-died",
+        "Each process that visited this picture ended without a result, the last one while it visited nothing else.",
+    )
     BUG = "bug", "rehost itself failed while processing this picture or planning a run; the traceback is in the log."
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from tests.databases import add_cases, another_peer, execute, stored
 
 from rehost.hosts.shares import HostShares
-from rehost.model import Deferred, Reason, State
+from rehost.ledger import leases
+from rehost.model import Deferred, Reason, State, Unchanged
 
 A = "https://a.example/1.png"
 B = "https://b.example:8443/2.png"
@@ -169,7 +171,7 @@ async def test_the_leases_of_a_dead_worker_are_due_at_once(peer):
     freed = await peer.ledger.leases.release_dead_workers(lambda name: name == "worker")
 
     assert freed == 1
-    [again] = await peer.ledger.leases.lease("cases", HOST, 5)
+    [again] = await peer.lease_all()
     assert again.fence > task.fence
 
 
@@ -181,7 +183,123 @@ async def test_the_leases_of_a_worker_that_died_before_its_first_heartbeat_are_d
     freed = await peer.ledger.leases.release_dead_workers(lambda _name: True)
 
     assert freed == 1
-    assert len(await peer.ledger.leases.lease("cases", HOST, 5)) == 1
+    assert len(await peer.lease_all()) == 1
+
+
+async def die(peer, database_url, name: str, lease) -> list[int]:
+    """Let another worker lease and die; return which entries it had, by their numbers."""
+    async with another_peer(database_url, name) as worker:
+        tasks = await lease(worker)
+    await peer.ledger.leases.release_dead_workers(lambda each: each == name)
+    return [task.entry for task in tasks]
+
+
+async def deaths_of(peer) -> dict[int, tuple[int, str, int]]:
+    rows = await execute(peer.database, "SELECT entry, deaths, state, attempts FROM rehost_links WHERE deaths > 0")
+    return {row[0]: row[1:] for row in rows}
+
+
+def suspects(worker):
+    return worker.ledger.leases.lease_suspects("cases")
+
+
+async def test_links_of_a_dead_worker_are_leased_apart_and_not_counted_as_visited(peer, database_url):
+    await add_cases(peer.database, [A, B, A + "?3"])
+    await peer.note()
+    had = await die(peer, database_url, "one", lambda worker: worker.ledger.leases.lease("cases", HOST, 5))
+
+    others = [
+        *await peer.ledger.leases.lease("cases", HOST, 5),
+        *await peer.ledger.leases.lease("cases", "b.example", 5),
+    ]
+    apart = await suspects(peer)
+
+    assert [task.link.url for task in others] == [B]
+    assert [task.entry for task in apart] == had
+    assert {task.attempt for task in apart} == {1}
+    assert await peer.ledger.due.hosts("cases") == []
+
+
+async def test_a_link_that_killed_three_workers_is_deferred_and_no_other_one(peer, database_url):
+    await add_cases(peer.database, [f"https://a.example/{number}.png" for number in range(30)])
+    await peer.note()
+
+    all_of_them = await die(peer, database_url, "one", lambda worker: worker.lease_all())
+    few = await die(peer, database_url, "two", suspects)
+    assert len(few) == leases.SUSPECTS < len(all_of_them) == 30
+    rest = await suspects(peer)  # those with one death come first
+    assert len(rest) == 10
+    await peer.record(1, [stored(task) for task in rest])
+    [culprit] = await die(peer, database_url, "three", suspects)
+
+    assert (await deaths_of(peer))[culprit] == (3, "deferred", 1)
+    entry = await peer.ledger.due.entry("cases", str(culprit), 0)
+    assert (entry.reason, entry.is_due) == (Reason.WORKER_DIED, False)
+    assert 80_000 < entry.wait_seconds <= 86_400
+    for _ in range(leases.SUSPECTS - 1):
+        [alone] = await suspects(peer)
+        await peer.record(1, [stored(alone)])
+    assert await suspects(peer) == []
+    assert list(await deaths_of(peer)) == [culprit]
+
+
+async def test_a_link_that_kills_again_after_its_day_waits_for_two(peer, database_url):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    for name in ("one", "two", "three"):
+        await die(peer, database_url, name, lambda worker: worker.lease_all())
+    await peer.ledger.due.forget_waits("cases")
+
+    assert await peer.ledger.leases.lease("cases", HOST, 5) == []
+    assert await die(peer, database_url, "four", suspects) == [1]
+
+    entry = await peer.ledger.due.entry("cases", "1", 0)
+    assert 2 * 80_000 < entry.wait_seconds <= 2 * 86_400
+
+
+async def test_an_ended_lease_counts_as_a_death(peer, database_url):
+    await add_cases(peer.database, [A, A + "?2"])
+    await peer.note()
+    async with another_peer(database_url, "slow", lease_seconds=-1.0) as slow:
+        for _ in range(3):
+            await slow.lease_all()
+
+    left = await peer.lease_all()
+
+    deaths = await deaths_of(peer)
+    assert sorted(each[0] for each in deaths.values()) == [2, 3]
+    assert [deaths[task.entry][0] for task in left] == [2]
+
+
+@pytest.mark.parametrize("outcome", ["stored", "unchanged", "deferred", "given back"])
+async def test_an_outcome_ends_the_suspicion(peer, database_url, outcome):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    await die(peer, database_url, "one", lambda worker: worker.lease_all())
+    [task] = await suspects(peer)
+
+    match outcome:
+        case "stored":
+            await peer.record(1, [stored(task)])
+        case "unchanged":
+            await peer.record(1, [Unchanged(task)])
+        case "deferred":
+            await peer.record(1, [Deferred(task, Reason.TIMED_OUT, "", 60.0)])
+        case _:
+            await peer.ledger.leases.release([task])
+
+    assert bool(await deaths_of(peer)) == (outcome == "given back")
+
+
+async def test_a_changed_link_is_no_suspect(peer, database_url):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    await die(peer, database_url, "one", lambda worker: worker.lease_all())
+    await execute(peer.database, "UPDATE ad_cases SET main_image = :url", url=B)
+
+    await peer.note()
+
+    assert await deaths_of(peer) == {}
 
 
 async def test_the_shares_of_a_dead_worker_are_free(peer):

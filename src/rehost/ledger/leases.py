@@ -6,6 +6,10 @@ each other's locked rows (SKIP LOCKED); on SQLite their transactions run one aft
 The leases of a dead worker end by themselves. Where its death is certain, `release_dead_workers` ends them at once; a
 worker taken for dead that is alive is fenced like any other that is late.
 
+A link may be what its worker died of. So a link whose lease ended without an outcome is a suspect, and no worker leases
+it beside other links: after the first death SUSPECTS of them are leased together, after the second each alone. If its
+worker dies even then, the link is deferred. An outcome of any kind ends the suspicion.
+
 What is due, and what waits until when, is here as well. `is_open` is spelled as in the partial index
 `rehost_links_open`, so that no such query reads held links.
 """
@@ -45,6 +49,11 @@ LONGEST_LEASE = 2 * _DAY_SECONDS  # IMAGE_LEASE_SECONDS is a day at most
 LONGEST_PAUSE = 32 * _DAY_SECONDS  # the operator may ask for a month (server/api/actions.py)
 LONGEST_WAIT = 180 * _DAY_SECONDS  # a link that is refused again and again waits for two months
 
+SUSPECTS = 20
+"""Links that are leased together after the first death: a thousand take 50 turns, and the next death leaves 20."""
+
+ALONE = 2  # deaths after which a suspect is leased alone
+
 _FAILED = (State.DEFERRED.value, State.REFUSED.value)
 
 
@@ -69,6 +78,7 @@ class Entry:
     copy: Copy | None  # held, and of the URL that the link has now
     reason: Reason | None  # why the last visit brought none
     wait_seconds: float  # until it is due; 0 if it is
+    is_suspect: bool = False  # to be visited while no other link is
 
     @property
     def is_due(self) -> bool:
@@ -82,7 +92,7 @@ class DueLinks:
 
     database: Database
 
-    async def hosts(self, source: str) -> Sequence[str]:
+    async def hosts(self, source: str, *, with_suspects: bool = False) -> Sequence[str]:
         """Return the hosts that have due links: one index probe a host, however many links (a loose index scan)."""
         first = select(func.min(links.c.host).label("host")).where(links.c.source == source, is_open(links))
         found = first.cte("found", recursive=True)
@@ -95,6 +105,7 @@ class DueLinks:
         found = found.union_all(select(next_one).where(found.c.host.is_not(None)))
         waiting = links.alias("waiting")
         due = exists().where(waiting.c.source == source, waiting.c.host == found.c.host, is_due(waiting))
+        due = due if with_suspects else due.where(waiting.c.deaths == 0)
         query = select(found.c.host).where(found.c.host.is_not(None), due)
         return [row.host for row in await self.database.fetch_all(query)]
 
@@ -105,7 +116,8 @@ class DueLinks:
         for row in await self.database.fetch_all(query):
             is_its_own = row.key is not None and row.held_url == row.url
             copy = Copy(row.key, row.digest, row.size) if is_its_own else None
-            return Entry(State(row.state), row.host, copy, REASONS.get(row.reason), max(0.0, row.wait))
+            reason, wait = REASONS.get(row.reason), max(0.0, row.wait)
+            return Entry(State(row.state), row.host, copy, reason, wait, is_suspect=row.deaths > 0)
         return None
 
     async def counts(self, source: str) -> LinkCounts:
@@ -196,39 +208,48 @@ class LeaseManager:
     seconds: float
 
     async def lease(self, source: str, host: str, limit: int) -> Sequence[Task]:
-        """Lease up to `limit` due links of one host, longest overdue first; links whose lease ended are due too."""
-        is_theirs = (links.c.source == source) & (links.c.host == host)
+        """Lease up to `limit` due links of one host, longest overdue first; none that is a suspect."""
+        is_theirs = (links.c.source == source) & (links.c.host == host) & (links.c.deaths == 0)
         return await self._lease(select(links.c.entry).where(is_theirs).order_by(links.c.due_at).limit(limit))
 
+    async def lease_suspects(self, source: str) -> Sequence[Task]:
+        """Lease a few due suspects, or one, for a worker that has no other link until these have their outcomes."""
+        suspects = select(links.c.entry).where(links.c.source == source)
+        few = suspects.where(links.c.deaths > 0, links.c.deaths < ALONE).order_by(links.c.entry).limit(SUSPECTS)
+        one = suspects.where(links.c.deaths >= ALONE).order_by(links.c.deaths, links.c.entry).limit(1)
+        return await self._lease(few) or await self._lease(one)
+
     async def lease_one(self, source: str, row_key: str, position: int) -> Task | None:
-        """Lease this one link if it is due and no other worker holds it."""
+        """Lease this one link if it is due and no other worker holds it; of a suspect, see `lease_suspects`."""
         tasks = await self._lease(select(links.c.entry).where(is_place(source, row_key, position)))
         return tasks[0] if tasks else None
 
     async def _lease(self, entries: Select[*tuple[Any, ...]]) -> Sequence[Task]:
-        """Lease those of these entries that are due."""
+        """Lease those of these entries that are due; those whose lease has ended become suspects first."""
         due = entries.where(is_due(links)).with_for_update(skip_locked=True).cte("due")
-        leasing = (
-            update(links)
-            .values(
-                state=State.LEASED.value,
-                worker=self.worker,
-                fence=links.c.fence + 1,
-                attempts=links.c.attempts + 1,
-                due_at=after(self.seconds),
-            )
-            .where(links.c.entry.in_(select(due.c.entry)))
-            .returning(*_TASK)
-        )
+        leased: dict[str, Any] = {
+            "state": State.LEASED.value,
+            "worker": self.worker,
+            "fence": links.c.fence + 1,
+            "attempts": links.c.attempts + 1,
+            "due_at": after(self.seconds),
+        }
+        ended, has_ended = _ended(), links.c.state == State.LEASED.value
+        values = {
+            name: case((has_ended, ended.get(name, links.c[name])), else_=leased.get(name, links.c[name]))
+            for name in leased | ended
+        }
+        leasing = update(links).values(values).where(links.c.entry.in_(select(due.c.entry)))
 
         # A worker is listed from its first lease on, so that `release_dead_workers` finds what it held.
         listing = self.database.insert(workers).values(worker=self.worker, alive_until=after(self.seconds))
 
         async def work(connection: Connection) -> list[Task]:
-            tasks = [_task(row) for row in await connection.execute(leasing)]
-            if tasks:
-                await connection.execute(listing.on_conflict_do_nothing())
-            return tasks
+            while rows := (await connection.execute(leasing.returning(*_TASK, links.c.state))).all():
+                if tasks := [_task(row) for row in rows if row.state == State.LEASED.value]:
+                    await connection.execute(listing.on_conflict_do_nothing())
+                    return tasks
+            return []
 
         return await self.database.transact(work)
 
@@ -255,7 +276,7 @@ class LeaseManager:
         return set(await connection.scalars(confirming))
 
     async def release_dead_workers(self, is_dead: Callable[[str], bool]) -> int:
-        """Free the leases and shares of all workers for which `is_dead` is true; return how many links that were."""
+        """End the leases and shares of all workers for which `is_dead` is true; return how many links that were."""
 
         async def work(connection: Connection) -> int:
             dead = [name for name in await connection.scalars(select(workers.c.worker)) if is_dead(name)]
@@ -263,7 +284,7 @@ class LeaseManager:
                 return 0
             given = self.database.given({"worker": Text()}, [[name] for name in dead])
             is_theirs = links.c.worker.in_(select(given.c.worker)) & (links.c.state == State.LEASED.value)
-            freeing = update(links).where(is_theirs).values(state=State.WANTED.value, due_at=now())
+            freeing = update(links).where(is_theirs).values(_ended())
             freed = len((await connection.execute(freeing.returning(links.c.entry))).all())
             for name in dead:
                 await remove_worker(connection, name)
@@ -275,6 +296,24 @@ class LeaseManager:
         return self.database.given(
             {"entry": BigInteger(), "fence": BigInteger()}, [(task.entry, task.fence) for task in tasks]
         )
+
+
+def _ended() -> dict[str, Any]:
+    """Return the values of an entry whose lease ended without an outcome: due again, as if that had been no visit.
+
+    An entry that was leased alone is deferred for a day, which doubles with each further death up to eight.
+    """
+    deaths = links.c.deaths
+    was_alone = deaths >= ALONE
+    wait = case(*((deaths == ALONE + number, _DAY_SECONDS * 2**number) for number in range(3)), else_=8 * _DAY_SECONDS)
+    return {
+        "deaths": deaths + 1,
+        "attempts": case((was_alone, links.c.attempts), else_=links.c.attempts - 1),
+        "state": case((was_alone, State.DEFERRED.value), else_=State.WANTED.value),
+        "due_at": case((was_alone, after(wait)), else_=now()),
+        "reason": case((was_alone, Reason.WORKER_DIED.value), else_=links.c.reason),
+        "evidence": case((was_alone, "the last process that ended was visiting nothing else"), else_=links.c.evidence),
+    }
 
 
 async def remove_worker(connection: Connection, worker: str) -> None:

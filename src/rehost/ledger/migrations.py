@@ -107,6 +107,7 @@ MIGRATIONS = (
             )""",
         ),
     ),
+    Migration(5, "deaths", ("ALTER TABLE rehost_links ADD COLUMN deaths integer NOT NULL DEFAULT 0",)),
 )
 
 _JOURNAL = "CREATE TABLE IF NOT EXISTS rehost_migrations (number integer PRIMARY KEY, name text, applied_at {moment})"

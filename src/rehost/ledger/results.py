@@ -116,6 +116,7 @@ class ResultWriter:
             held_at=now(),
             visited_at=now(),
             attempts=0,
+            deaths=0,
             reason=null(),
             evidence=null(),
             found=null(),
@@ -140,7 +141,14 @@ class ResultWriter:
         if overtaken:
             given = self.database.given(_ENTRY, [(each.task.entry, each.task.fence) for each in overtaken])
             await self._update(
-                connection, given, state=State.WANTED.value, due_at=NEVER, attempts=0, visited_at=now(), found=null()
+                connection,
+                given,
+                state=State.WANTED.value,
+                due_at=NEVER,
+                attempts=0,
+                deaths=0,
+                visited_at=now(),
+                found=null(),
             )
 
     async def revert(self, stored: Sequence[Stored]) -> None:
@@ -193,6 +201,7 @@ class ResultWriter:
             given,
             state=State.HELD.value,
             attempts=0,
+            deaths=0,
             visited_at=now(),
             reason=null(),
             evidence=null(),
@@ -224,6 +233,7 @@ class ResultWriter:
             reason=given.c.reason,
             evidence=given.c.evidence,
             due_at=after(given.c.wait),
+            deaths=0,
             visited_at=now(),
             found=null(),
             pending_digest=case((links.c.pending_url == links.c.url, null()), else_=links.c.pending_digest),

@@ -70,6 +70,7 @@ links = Table(
     Column("last_modified", String),
     Column("held_at", Moment),
     Column("former_key", String),  # of the copy before this one, until its file is known to be removed
+    Column("deaths", Integer),  # leases that ended without an outcome since the last one that had one
 )
 
 runs = Table(

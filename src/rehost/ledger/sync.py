@@ -191,6 +191,7 @@ async def _change(connection: Connection, differing: FromClause) -> int:
         due_at=now(),
         fence=links.c.fence + 1,
         attempts=0,
+        deaths=0,
         reason=null(),
         evidence=null(),
         found=null(),

@@ -6,6 +6,8 @@ request the same link, there is one visit: clients of this process share it, and
 
 Visits need what a run has: a number in the ledger, shares of the hosts, leases that are renewed. So there is a run for
 each source from its first visit until no visit has been going on for QUIET_SECONDS.
+
+A link of which an earlier process may have died (`Entry.is_suspect`) is visited while no other one is.
 """
 
 from __future__ import annotations
@@ -59,6 +61,8 @@ class OnDemandService:
         self._runs: dict[str, _SourceRun] = {}
         self._runs_lock = asyncio.Lock()
         self._leases: dict[int, Task] = {}
+        self._visiting = 0
+        self._is_visiting_suspect = False
         self._used_at = 0.0
         self._heartbeat: asyncio.Task[None] | None = None
 
@@ -114,14 +118,11 @@ class OnDemandService:
                 await ledger.reconcile.mark_missing(*place, entry.copy.key)
         until = self._clock.monotonic() + OTHERS_SECONDS
         while (entry := await ledger.due.entry(*place)) is not None and entry.copy is None:
-            if entry.is_due:
-                if (paused := self._paused(entry)) is not None:
-                    return paused
-                task = await ledger.leases.lease_one(*place)
-                if task is not None:
-                    await self._visit(parts, task)
-                    break
-            elif entry.state is not State.LEASED or self._clock.monotonic() > until:
+            if entry.is_due and (paused := self._paused(entry)) is not None:
+                return paused
+            if entry.is_due and await self._visit_if_allowed(parts, place, entry):
+                break
+            if not (entry.is_due or entry.state is State.LEASED) or self._clock.monotonic() > until:
                 return entry
             await self._clock.sleep(POLL_SECONDS)
         entry = await ledger.due.entry(*place)
@@ -134,6 +135,21 @@ class OnDemandService:
             return None
         reason, _ = self._shared.limiter.cause(entry.host)
         return replace(entry, reason=reason, wait_seconds=max(seconds, entry.wait_seconds))
+
+    async def _visit_if_allowed(self, parts: Components, place: Place, entry: Entry) -> bool:
+        """Visit a link that is due, unless another worker has it or a suspect is involved; return whether it was."""
+        if self._is_visiting_suspect or (entry.is_suspect and self._visiting):
+            return False
+        self._visiting += 1
+        self._is_visiting_suspect = entry.is_suspect
+        try:
+            task = await parts.ledger.leases.lease_one(*place)
+            if task is not None:
+                await self._visit(parts, task)
+        finally:
+            self._visiting -= 1
+            self._is_visiting_suspect = False
+        return task is not None
 
     async def _visit(self, parts: Components, task: Task) -> None:
         """Visit a link and record the outcome; give the lease back if anything prevents that."""

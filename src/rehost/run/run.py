@@ -220,6 +220,8 @@ class Run:
 
     async def _wait_for_more(self) -> bool:
         """Return whether there is more to do, after waiting for it if that is short; nothing is in flight here."""
+        if self._tasks.has_suspects:
+            await self._pipeline.flush()
         if await self._tasks.refresh():
             return True
         paused = await self._tasks.paused_hosts()
@@ -232,6 +234,8 @@ class Run:
             return True
         await self._pipeline.flush()  # the last outcomes may reveal decoys, whose links are due again
         counts = await self._parts.ledger.due.counts(self._source)
+        if counts.due and await self._tasks.lease_suspects():
+            return True
         if counts.leased > len(self._tasks.open):
             # Another worker is visiting links: it may finish soon, and if it dies they become due again.
             await self._sleep(self._recheck_seconds)

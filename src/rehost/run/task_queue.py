@@ -29,6 +29,7 @@ class TaskQueue:
         self._postponed: deque[tuple[Task, Postponed]] = deque()
         self._first: dict[int, str] = {}  # entry -> host, where the first attempt may not have been made yet
         self._visiting: Counter[str] = Counter()
+        self._suspects: set[int] = set()  # entries; while there are any, nothing else is leased
         self.open: dict[int, Task] = {}  # entry -> task: every lease that is neither recorded nor given back
 
     async def refresh(self) -> bool:
@@ -39,12 +40,12 @@ class TaskQueue:
 
     async def paused_hosts(self) -> dict[str, float]:
         """Return the hosts that have due links and are paused, with the remaining seconds of their pauses."""
-        hosts = await self._ledger.due.hosts(self._source)
+        hosts = await self._ledger.due.hosts(self._source, with_suspects=True)
         return {host: seconds for host in hosts if (seconds := self._limiter.pause_seconds(host)) > 0}
 
     async def lease_more(self) -> None:
         """Lease links of hosts that have none waiting here, up to the number that is kept ahead."""
-        for host in list(self._hosts):
+        for host in [] if self._suspects else list(self._hosts):
             ahead = sum(map(len, self._waiting.values()))
             if ahead >= self._limits.ahead:
                 break
@@ -57,6 +58,25 @@ class TaskQueue:
                 continue
             self._waiting[host] = deque(tasks)
             self.open.update((task.entry, task) for task in tasks)
+
+    async def lease_suspects(self) -> bool:
+        """Lease links of which an earlier worker may have died; return whether there were any.
+
+        Call it when nothing is in flight: nothing else is leased until these have their outcomes.
+        """
+        tasks = await self._ledger.leases.lease_suspects(self._source)
+        for task in tasks:
+            self._waiting.setdefault(task.host, deque()).append(task)
+        if tasks:
+            self._hosts = deque(self._waiting)
+        self.open.update((task.entry, task) for task in tasks)
+        self._suspects = {task.entry for task in tasks}
+        return bool(tasks)
+
+    @property
+    def has_suspects(self) -> bool:
+        """Return whether suspects are leased here and have no recorded outcome yet."""
+        return bool(self._suspects)
 
     def next(self, most_per_host: int) -> tuple[Task, Postponed | None] | None:
         """Return the next task to visit, of the next host in turn that has one and is below its limit here.
@@ -102,6 +122,7 @@ class TaskQueue:
         for task in tasks:
             if (lease := self.open.get(task.entry)) is not None and lease.fence == task.fence:
                 del self.open[task.entry]
+                self._suspects.discard(task.entry)
 
     async def give_back(self, tasks: Sequence[Task]) -> None:
         """Release these leases, unvisited."""
