@@ -561,6 +561,42 @@ async def endless(exchange):
 
 
 @behaviour
+async def chunks_of_one_byte(exchange):
+    """An endless body, each byte of it in a chunk of its own."""
+    exchange.close()
+    await exchange.head(200, "Content-Type: image/jpeg", "Transfer-Encoding: chunked")
+    while True:
+        await exchange.send(b"1\r\nx\r\n" * 1000)
+
+
+@behaviour
+async def chunk_extension_for_each_byte(exchange):
+    """An endless body, with 60 kB of chunk extension before each byte."""
+    exchange.close()
+    await exchange.head(200, "Content-Type: image/jpeg", "Transfer-Encoding: chunked")
+    while True:
+        await exchange.send(b"1;a=" + b"a" * 60_000 + b"\r\nx\r\n")
+
+
+@behaviour
+async def status_below_100(exchange):
+    """An endless body under the status 099, which is neither interim nor final."""
+    exchange.close()
+    await exchange.send(b"HTTP/1.1 099 X\r\n\r\n")
+    while True:
+        await exchange.send(bytes(100_000))
+
+
+@behaviour
+async def informational_body(exchange):
+    """An interim response with a body of many gigabytes."""
+    exchange.close()
+    await exchange.head(104, f"Content-Length: {10**12}")
+    while True:
+        await exchange.send(bytes(100_000))
+
+
+@behaviour
 async def endless_chunked(exchange):
     """An endless chunked body."""
     exchange.close()

@@ -1,9 +1,13 @@
 """The states of a response without a socket, for every way to cut it into pieces. test_pool.py has real sockets."""
 
 import asyncio
+import tracemalloc
+from itertools import chain, cycle, islice
 
 import pytest
 from httptools import HttpParserCallbackError
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from rehost.http.connection import Response
 from rehost.http.errors import BodyTooLarge, ConnectionClosed, IncompleteBody, ProtocolError
@@ -53,6 +57,151 @@ async def played(raw, size, *, late=False):
             await asyncio.sleep(0)
     response.disconnect(None)
     return connection, response, await (reading or read(response))
+
+
+CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def ended(connection):
+    return connection.calls[-1:] in (["reusable"], ["closed"])
+
+
+@pytest.mark.parametrize("status", [b"000", b"099", b"600", b"999"])
+async def test_status_that_http_does_not_have_breaks_the_protocol(status):
+    connection, response = begun()
+    response.feed(memoryview(b"HTTP/1.1 " + status + b" X\r\n\r\npicture"))
+
+    assert ended(connection)
+    with pytest.raises(ProtocolError, match=f"status {int(status)}"):
+        await read(response)
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 999999", b"Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("status", [b"104", b"199"])
+async def test_interim_response_with_a_body_breaks_the_protocol(status, framing):
+    connection, response = begun()
+    response.feed(memoryview(b"HTTP/1.1 " + status + b" X\r\n" + framing + b"\r\n\r\n6\r\npictur"))
+
+    assert ended(connection)
+    with pytest.raises(ProtocolError, match="an interim response with a body"):
+        await read(response)
+
+
+async def test_chunks_of_one_read_reach_the_sink_together():
+    _, response = begun()
+    pieces = []
+    response.feed(memoryview(CHUNKED_HEAD))
+    reading = asyncio.create_task(response.read_body(lambda piece: pieces.append(bytes(piece))))
+    await asyncio.sleep(0)
+    for _ in range(2):
+        response.feed(memoryview(b"9\r\na picture\r\n9\r\nin chunks\r\n" * 100))
+    response.feed(memoryview(b"0\r\n\r\n"))
+    await reading
+
+    assert pieces == [b"a picturein chunks" * 100] * 2
+
+
+async def test_chunks_before_a_fault_are_received():
+    _, response = begun()
+    response.feed(memoryview(CHUNKED_HEAD + b"3\r\npic\r\n3\r\ntur\r\nxyz\r\n"))
+
+    with pytest.raises(ProtocolError, match="chunk size"):
+        await read(response)
+    assert response.received == 6
+
+
+async def fed_chunks(chunk, number):
+    """Feed this chunk again and again while a sink takes the body; return the bytes of body and the error."""
+    connection, response = begun()
+    response.feed(memoryview(CHUNKED_HEAD))
+    reading = asyncio.create_task(response.read_body(lambda _piece: None))
+    await asyncio.sleep(0)
+    for start in range(0, len(chunk) * number, 100_000):
+        if not ended(connection):
+            piece = bytes(islice(cycle(chunk), start % len(chunk), start % len(chunk) + 100_000))
+            response.feed(memoryview(piece))
+    response.close()
+    [error] = await asyncio.gather(reading, return_exceptions=True)
+    return response.received, error
+
+
+@pytest.mark.parametrize("size", [16, 100, 8192])
+async def test_body_in_usual_chunks_is_received_however_long(size):
+    received, error = await fed_chunks(b"%x\r\n%b\r\n" % (size, bytes(size)), 800_000 // size)
+
+    assert received > 700_000
+    assert error is None
+
+
+@pytest.mark.parametrize(
+    "chunk", [b"1\r\nx\r\n", b"1;" + b"e" * 60_000 + b"\r\nx\r\n", b"10;" + b"e" * 20 + b"\r\n" + bytes(16) + b"\r\n"]
+)
+async def test_body_with_more_around_it_than_in_it_breaks_the_protocol(chunk):
+    received, error = await fed_chunks(chunk, 500_000 // len(chunk))
+
+    assert isinstance(error, ProtocolError)
+    assert received < 100_000
+
+
+async def test_trailers_are_bounded_after_a_long_body_too():
+    connection, response = begun()
+    response.feed(memoryview(CHUNKED_HEAD))
+    reading = asyncio.create_task(response.read_body(lambda _piece: None))
+    await asyncio.sleep(0)
+    response.feed(memoryview(b"f4240\r\n" + bytes(1_000_000) + b"\r\n0\r\nX: "))
+    for _ in range(3):
+        response.feed(memoryview(b"x" * 30_000))
+
+    assert ended(connection)
+    with pytest.raises(ProtocolError, match="does not end"):
+        await reading
+
+
+FRAGMENTS = [
+    *(b"HTTP/1.1 ", b"HTTP/1.0 ", b"000", b"099", b"100", b"103", b"104 X", b"199", b"200 OK", b"204", b"304", b"600"),
+    *(b"\r\n", b"\n", b"\r\n\r\n", b"X: 1\r\n", b"Content-Length: 99999999999\r\n", b"Content-Length: 3\r\n"),
+    *(b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: gzip\r\n", b"Connection: upgrade\r\n", b"Upgrade: h\r\n"),
+    *(b"0\r\n", b"1\r\nx\r\n", b"ffff\r\n", b"1;" + b"e" * 500 + b"\r\nx\r\n", b"X: " + b"x" * 500, b"\0" * 500),
+]
+HEAD_BYTES = 16 * 1024  # what is read at once before the sink is known
+MOST_HELD = 500_000
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.sampled_from(FRAGMENTS), max_size=9),
+    st.lists(st.sampled_from(FRAGMENTS) | st.binary(min_size=1, max_size=20), min_size=1, max_size=9),
+)
+@example([b"HTTP/1.1 ", b"099", b"\r\n\r\n"], [b"\0" * 500])
+@example([b"HTTP/1.1 ", b"104 X", b"\r\n", b"Content-Length: 99999999999\r\n", b"\r\n"], [b"\0" * 500])
+@example([b"HTTP/1.1 ", b"200 OK", b"\r\n"], [b"a:\r\n"])
+def test_little_is_held_whatever_arrives(first, repeated):
+    endless = chain(chain.from_iterable(first), cycle(chain.from_iterable(repeated)))
+    connection, response = begun()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(100):
+            read_at_once = memoryview(bytes(islice(endless, HEAD_BYTES)))
+            if not ended(connection) and "pause" not in connection.calls:
+                response.feed(read_at_once)
+            del read_at_once
+        held = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+
+    assert held < MOST_HELD
+
+
+async def test_body_that_comes_although_reading_is_paused_breaks_the_protocol():
+    connection, response = begun()
+    response.feed(memoryview(b"HTTP/1.1 200 OK\r\n\r\n"))
+    for _ in range(6):
+        response.feed(memoryview(bytes(HEAD_BYTES)))
+
+    assert ended(connection)
+    with pytest.raises(ProtocolError, match="too early"):
+        await read(response)
 
 
 @pytest.mark.parametrize("late", [False, True])

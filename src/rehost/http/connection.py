@@ -12,6 +12,7 @@ no task is woken for a piece. A response moves through these states:
 from __future__ import annotations
 
 import asyncio
+import select
 import ssl
 from collections.abc import Callable
 from enum import IntEnum
@@ -27,9 +28,12 @@ Sink = Callable[[bytes | memoryview], None]
 
 BUFFER_BYTES = 256 * 1024
 _HEAD_BYTES = 16 * 1024  # read at first: body bytes that arrive before a sink is known are copied
-_MAX_OVERHEAD_BYTES = 64 * 1024  # that may arrive without one byte of body: heads, sizes of chunks, trailers
+_MAX_EARLY_BYTES = 4 * _HEAD_BYTES  # of those; one read has them, and then the connection is paused
+# Heads, sizes and extensions of chunks, trailers: so much may arrive without one byte of body, and in total so much
+# more than half of the body. Chunks of 16 bytes come with 6 around each; those of one byte, with 5.
+_MAX_OVERHEAD_BYTES = 64 * 1024
 _MAX_FIELDS = 128
-_SWITCHING_PROTOCOLS, _FIRST_FINAL = 101, 200
+_INTERIM, _SWITCHING_PROTOCOLS, _FIRST_FINAL, _LAST = 100, 101, 200, 599  # RFC 9110, section 15
 
 
 class State(IntEnum):
@@ -84,6 +88,15 @@ class Connection(asyncio.BufferedProtocol):
         loop = asyncio.get_running_loop()
         inner = await loop.start_tls(self._transport, self, context, server_hostname=host)
         self._transport = cast("asyncio.Transport", inner)
+
+    def is_quiet(self) -> bool:
+        """Return whether nothing waits on the socket, read or not: between exchanges nothing may arrive.
+
+        What did arrive was made to be taken for the next response (response splitting), or is the end of the stream.
+        """
+        waiting = select.poll()
+        waiting.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not waiting.poll(0)
 
     def abort(self) -> None:
         """Close the connection at once."""
@@ -170,8 +183,10 @@ class Response:
         self._is_whole = False  # the parser has seen the end; the bytes in hand may still hold too many
         self._is_reusable = False
         self._error: BaseException | None = None
-        self._overhead = 0
-        self._early: list[bytes] = []  # body bytes that arrived before the sink was known
+        self._overhead = 0  # bytes so far that are not body
+        self._silence = 0  # bytes of the last reads, none of which had body in it
+        self._pieces: list[bytes] = []  # of the body, that the parser found in the read in hand
+        self._early: list[bytes] = []  # body bytes that arrived before the sink was known: those of a read or two
         self._sink: Sink | None = None
         self._changed: asyncio.Future[None] | None = None  # while a task waits for the head or the end
 
@@ -221,15 +236,19 @@ class Response:
 
     def feed(self, data: memoryview) -> None:
         """Take received bytes; they are used up on return."""
+        if self._parser is None:
+            if self._state is State.COUNTED:
+                self._deliver_counted(data)
+            else:
+                self._deliver(data)
+            return
         received = self.received
-        if self._parser is not None:
-            self._parse(self._parser, data)
-        elif self._state is State.COUNTED:
-            self._deliver_counted(data)
-        else:
-            self._deliver(data)
-        self._overhead = 0 if self.received > received else self._overhead + len(data)
-        if self._overhead > _MAX_OVERHEAD_BYTES or len(self.headers) > _MAX_FIELDS:
+        self._parse(self._parser, data)
+        body_bytes = self.received - received
+        self._overhead += len(data) - body_bytes
+        self._silence = 0 if body_bytes else self._silence + len(data)
+        is_endless = self._silence > _MAX_OVERHEAD_BYTES or self._overhead > _MAX_OVERHEAD_BYTES + self.received // 2
+        if is_endless or len(self.headers) > _MAX_FIELDS:
             self._fail(ProtocolError("a header, or what is around a body, that does not end"))
 
     def disconnect(self, error: BaseException | None) -> None:
@@ -262,6 +281,9 @@ class Response:
             return
         assert self._parser is not None
         status = self._parser.get_status_code()
+        if not _INTERIM <= status <= _LAST:
+            self._fail(ProtocolError(f"status {status}"))
+            return
         if _SWITCHING_PROTOCOLS != status < _FIRST_FINAL:
             return
         self.status = status
@@ -275,9 +297,11 @@ class Response:
             self._state = State.UNTIL_CLOSE if self.length is None else State.COUNTED
 
     def on_body(self, data: bytes) -> None:
-        """Take a piece of the body."""
-        if not self._refuses_more():
-            self._deliver(data)
+        """Take a piece of the body; those of one read reach the sink together."""
+        if self._state is State.HEAD:  # RFC 9110, section 15.2: an interim response has no content
+            self._fail(ProtocolError("an interim response with a body"))
+        if self._state < State.COMPLETE and not self._refuses_more():
+            self._pieces.append(data)
 
     def on_message_complete(self) -> None:
         """Take note that the final response is whole."""
@@ -289,16 +313,20 @@ class Response:
         return self._is_whole
 
     def _parse(self, parser: httptools.HttpResponseParser, data: memoryview) -> None:
-        before = self._state
+        before, fault = self._state, None
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             pass
         except httptools.HttpParserCallbackError:
-            raise  # a bug in a sink
+            raise  # a bug in this class
         except httptools.HttpParserError as error:
-            if self.status != _SWITCHING_PROTOCOLS:
-                self._fail(ProtocolError(printable(error)))
+            fault = ProtocolError(printable(error)) if self.status != _SWITCHING_PROTOCOLS else None
+        pieces, self._pieces = self._pieces, []
+        if pieces:
+            self._deliver(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if fault is not None:
+            self._fail(fault)
         if self._is_whole:
             self._end(State.COMPLETE)
         elif before is State.HEAD and State.HEAD < self._state < State.COMPLETE:
@@ -323,6 +351,8 @@ class Response:
         self.received += len(data)
         if self._sink is None:
             self._early.append(bytes(data))
+            if self.received > _MAX_EARLY_BYTES:
+                self._fail(ProtocolError("a body that comes too early"))
             return
         try:
             self._sink(data)
