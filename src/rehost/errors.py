@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from rehost.model import Partial, Reason
 
 
+_MOST_EVIDENCE = 500  # characters: strangers decide how long what it quotes is
+
+
 class RehostError(Exception):
     """The base of all exceptions that rehost raises on purpose."""
 
@@ -22,12 +25,14 @@ class VisitError(RehostError):
 
     Attributes:
         reason: the one word for the cause.
-        evidence: what was observed, for the operator: a status, a type, a size; without query strings.
+        evidence: what was observed, for the operator: a status, a type, a size; without query strings, at most
+            500 characters.
         partial: what was received, if another attempt can continue from there.
         host: the host that failed, if a redirect led to another host than the link's.
     """
 
     def __init__(self, reason: Reason, evidence: str = "") -> None:
+        evidence = evidence if len(evidence) <= _MOST_EVIDENCE else f"{evidence[: _MOST_EVIDENCE - 3]}..."
         super().__init__(f"{reason}: {evidence}" if evidence else str(reason))
         self.reason = reason
         self.evidence = evidence

@@ -25,6 +25,14 @@ def test_success_has_no_error(status):
     assert of_status(status) is None
 
 
+@pytest.mark.parametrize("kind", [Permanent, Transient])
+def test_evidence_is_short_whatever_it_quotes(kind):
+    error = kind(Reason.UNREACHABLE, "x" * 100_000)
+
+    assert error.evidence == "x" * 497 + "..."
+    assert str(error) == f"unreachable: {error.evidence}"
+
+
 def test_only_curable_statuses_are_transient():
     errors = {status: of_status(status) for status in range(100, 1000) if status not in {200, 203}}
 

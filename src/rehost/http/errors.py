@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+MOST_CHARACTERS = 500
+"""Of the text of an error: an origin, or a name server, decides how long what it quotes is."""
+
 
 class HttpError(Exception):
     """The base of all errors of this library, except ValueError for wrong arguments."""
+
+    def __init__(self, text: str = "") -> None:
+        """Take what was seen; a long text is cut."""
+        super().__init__(text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 3]}...")
 
 
 class InvalidUrl(HttpError):
