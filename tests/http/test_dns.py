@@ -73,6 +73,142 @@ async def test_other_names_are_looked_up_while_one_hangs():
     assert await hanging == ["192.0.2.1"]
 
 
+class Zones:
+    """Replaces getaddrinfo: names below `never.example` are not answered before `go` is set, others at once.
+
+    Attributes:
+        answers: what it says for a name, if not an address.
+        asked: the names that it was asked for.
+        busy: the lookups that hang.
+    """
+
+    def __init__(self):
+        self.go = threading.Event()
+        self.asked = []
+        self.answers = {}
+        self.busy = 0
+
+    def __call__(self, host):
+        self.asked.append(host)
+        if host.endswith("never.example"):
+            self.busy += 1
+            self.go.wait()
+            self.busy -= 1
+        return self.answers.get(host, ["192.0.2.1"])
+
+
+@pytest.fixture
+def zones():
+    made = Zones()
+    yield made
+    made.go.set()
+
+
+async def results(look_up, *hosts):
+    return await asyncio.gather(*map(look_up, hosts), return_exceptions=True)
+
+
+async def test_names_that_are_never_answered_hold_two_threads(zones):
+    look_up = SystemResolver(limit_seconds=5, threads=4, resolve=zones)
+    hanging = asyncio.create_task(results(look_up, *(f"{n}.a.never.example" for n in range(200))))
+    await asyncio.sleep(0)
+
+    async with asyncio.timeout(4):
+        good = await results(look_up, *(f"{n}.good.example" for n in range(60)))
+
+    assert good == [["192.0.2.1"]] * 60
+    assert sum(host.endswith("never.example") for host in zones.asked) == 2
+    hanging.cancel()
+
+
+async def test_thread_that_hangs_after_its_caller_gave_up_still_counts_for_its_domain(zones):
+    look_up = SystemResolver(limit_seconds=0.05, resolve=zones)
+
+    for number in range(2):
+        with pytest.raises(NameNotResolved, match=r"no answer in 0\.05 s"):
+            await look_up(f"{number}.never.example")
+    with pytest.raises(NameNotResolved, match=r"no answer in 0\.05 s"):
+        await look_up("2.never.example")
+
+    assert zones.asked == ["0.never.example", "1.never.example"]
+
+
+async def test_domain_whose_names_get_no_answer_is_not_asked_again_for_a_while(zones):
+    look_up = SystemResolver(limit_seconds=0.05, resolve=zones)
+
+    await results(look_up, *(f"{n}.never.example" for n in range(3)))
+    zones.asked.clear()
+    refused = await results(look_up, *(f"{n}.b.never.example" for n in range(100)))
+
+    assert zones.asked == []
+    assert str(refused[0]) == "0.b.never.example: not looked up, 3 names of never.example in a row got no answer"
+    assert {type(error) for error in refused} == {NameNotResolved}
+    assert await look_up("good.example") == ["192.0.2.1"]
+
+
+@pytest.fixture
+def later(monkeypatch):
+    """Return a function that moves the event loop's clock for what asks it for the time."""
+    moved = [0.0]
+
+    def move(seconds):
+        moved[0] += seconds
+
+    loop_time = asyncio.BaseEventLoop.time
+    monkeypatch.setattr(asyncio.BaseEventLoop, "time", lambda loop: loop_time(loop) + moved[0])
+    return move
+
+
+AGAIN = socket.gaierror(socket.EAI_AGAIN, "try again")
+UNKNOWN = socket.gaierror(socket.EAI_NONAME, "not known")
+
+
+async def test_silent_domain_is_asked_again_later_and_one_more_failure_is_enough(zones, later):
+    zones.answers = dict.fromkeys((f"{n}.a.example" for n in range(9)), AGAIN)
+    look_up = SystemResolver(resolve=zones)
+    for number in range(3):
+        await results(look_up, f"{number}.a.example")
+
+    later(29)
+    await results(look_up, "3.a.example")
+    assert "3.a.example" not in zones.asked
+    later(2)
+    await results(look_up, "4.a.example")
+    await results(look_up, "5.a.example")
+    assert zones.asked[-1] == "4.a.example"
+
+
+@pytest.mark.parametrize("answer", [["192.0.2.1"], UNKNOWN])
+async def test_any_answer_of_a_domain_shows_that_it_answers(zones, answer):
+    zones.answers = dict.fromkeys((f"{n}.a.example" for n in range(9)), AGAIN) | {"2.a.example": answer}
+    look_up = SystemResolver(resolve=zones)
+
+    for number in range(5):
+        await results(look_up, f"{number}.a.example")
+
+    assert len(zones.asked) == 5
+
+
+async def test_unknown_names_are_looked_up_however_many(zones):
+    zones.answers = dict.fromkeys((f"{n}.a.example" for n in range(9)), UNKNOWN)
+    look_up = SystemResolver(resolve=zones)
+
+    assert [type(error) for error in await results(look_up, *zones.answers)] == [NameNotFound] * 9
+    assert len(zones.asked) == 9
+
+
+async def test_wait_for_a_thread_is_not_held_against_a_domain(zones):
+    look_up = SystemResolver(limit_seconds=0.05, threads=1, resolve=zones)
+
+    await results(look_up, "0.never.example", *(f"{n}.good.example" for n in range(5)))
+    zones.go.set()
+    async with asyncio.timeout(10):
+        while zones.busy:
+            await asyncio.sleep(0.01)
+
+    assert await look_up("5.good.example") == ["192.0.2.1"]
+
+
 @pytest.mark.parametrize("number", [socket.EAI_NONAME, socket.EAI_NODATA])
 def test_unknown_name_is_not_found(number):
     error = resolver_error("a.example", socket.gaierror(number, "not known"))

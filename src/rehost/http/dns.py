@@ -9,17 +9,22 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from copy import copy
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from cachetools import TLRUCache
+from cachetools import LRUCache, TLRUCache
 
 from rehost.http.errors import HttpError, NameNotFound, NameNotResolved, TooManyOpenFiles
+from rehost.http.url import domain_of
 
 Resolver = Callable[[str], Awaitable[Sequence[str]]]
 """Returns at least one address of a host name; raises NameNotResolved."""
 
 _FAILURE_SECONDS = 1.0  # long enough for all callers that wait for the answer, short enough to try again soon
 _MAX_ENTRIES = 1_000
+_LOOKUPS_PER_DOMAIN = 2  # one more than needed, for a name whose answer was lost; its others wait, as its pictures do
+_UNANSWERED_NAMES = 3
+_SILENT_SECONDS = 30.0  # as long as getaddrinfo may block
 
 T = TypeVar("T")
 
@@ -72,22 +77,43 @@ class LookupCache(Generic[T]):
             return error
 
 
+@dataclass(slots=True)
+class _Zone:
+    """The lookups of names below one registrable domain."""
+
+    turn: asyncio.Semaphore
+    asked: int = 0  # lookups that a thread waits for; without any, it was not the domain that let a caller wait
+    unanswered: int = 0  # names in a row
+    silent_until: float = 0.0  # by the clock of the event loop
+
+    def answered(self) -> None:
+        self.unanswered = 0
+
+    def missed(self, now: float) -> None:
+        self.unanswered += 1
+        if self.unanswered >= _UNANSWERED_NAMES:
+            self.silent_until = now + _SILENT_SECONDS
+
+
 class SystemResolver:
     """The machine's own resolver (hosts file, DNS).
 
     getaddrinfo cannot be cancelled and may block for half a minute: each call has a daemon thread of its own, at most
-    `threads` of them at once.
+    `threads` of them at once, and two for the names of one registrable domain, as anybody can invent names below
+    theirs that are never answered. After three of them in a row the domain's names fail at once for half a minute;
+    then the next one that is not answered has them fail again.
     """
 
     def __init__(
         self,
         *,
         limit_seconds: float = 10.0,
-        threads: int = 16,
+        threads: int = 32,
         resolve: Callable[[str], Sequence[str] | OSError] | None = None,
     ) -> None:
         self._limit_seconds = limit_seconds
         self._free = asyncio.Semaphore(threads)
+        self._zones: LRUCache[str, _Zone] = LRUCache(_MAX_ENTRIES)
         self._resolve = resolve or _getaddrinfo
 
     async def __call__(self, host: str) -> Sequence[str]:
@@ -97,22 +123,37 @@ class SystemResolver:
             NameNotResolved: the resolver failed, or did not answer in time.
             TooManyOpenFiles: it could open no file or socket.
         """
+        domain, now = domain_of(host), asyncio.get_running_loop().time
+        zone = self._zones.setdefault(domain, _Zone(asyncio.Semaphore(_LOOKUPS_PER_DOMAIN)))
+        if zone.silent_until > now():
+            raise NameNotResolved(f"{host}: not looked up, {zone.unanswered} names of {domain} in a row got no answer")
         try:
             async with asyncio.timeout(self._limit_seconds):
-                await self._free.acquire()
-                found = await self._in_thread(host)
+                await zone.turn.acquire()
+                found = await self._in_thread(host, zone)
         except TimeoutError:
+            if zone.asked:
+                zone.missed(now())
             raise NameNotResolved(f"{host}: no answer in {self._limit_seconds:g} s") from None
-        if isinstance(found, OSError):
-            raise resolver_error(host, found) from found
-        return found
+        if not isinstance(found, OSError):
+            zone.answered()
+            return found
+        error = resolver_error(host, found)
+        if isinstance(error, NameNotFound):
+            zone.answered()
+        elif isinstance(error, NameNotResolved):
+            zone.missed(now())
+        raise error from found
 
-    def _in_thread(self, host: str) -> asyncio.Future[Sequence[str] | OSError]:
+    async def _in_thread(self, host: str, zone: _Zone) -> Sequence[str] | OSError:
+        """Return what the resolver says; the zone's turn, and a thread, are free again when that is known."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Sequence[str] | OSError] = loop.create_future()
 
         def report(found: Sequence[str] | OSError) -> None:
             self._free.release()
+            zone.asked -= 1
+            zone.turn.release()
             if not answer.done():
                 answer.set_result(found)
 
@@ -121,8 +162,14 @@ class SystemResolver:
             with suppress(RuntimeError):  # the loop is closed, and nothing waits for the answer
                 loop.call_soon_threadsafe(report, found)
 
+        try:
+            await self._free.acquire()
+        except BaseException:
+            zone.turn.release()
+            raise
+        zone.asked += 1
         threading.Thread(target=look_up, name=f"lookup {host}", daemon=True).start()
-        return answer
+        return await answer
 
 
 def _getaddrinfo(host: str) -> Sequence[str] | OSError:
