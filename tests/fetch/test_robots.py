@@ -1,5 +1,6 @@
 import asyncio
 import gzip
+import time
 import zlib
 
 import pytest
@@ -43,6 +44,33 @@ from rehost.model import Reason, Request
 )
 def test_rules_follow_rfc_9309(text, target, allowed):
     assert parse(text).allows(target) is allowed
+
+
+SECONDS_FOR_ALL_CHECKS = 3.0  # of which a hundred take 0.02 s
+
+
+def test_line_of_stars_costs_no_more_than_one_star():
+    rules = parse("User-agent: *\nDisallow: /" + "*" * (MAX_BYTES - 40) + "x")
+    began = time.perf_counter()
+
+    allowed = [rules.allows(f"http://a.example/{'a' * 30_000}{end}") for end in ("x", "") for _ in range(50)]
+
+    assert allowed == [False] * 50 + [True] * 50
+    assert time.perf_counter() - began < SECONDS_FOR_ALL_CHECKS
+
+
+def test_long_url_under_thousands_of_patterns_is_not_allowed():
+    rules = parse("User-agent: *\n" + "".join(f"Disallow: /*a{n}x\n" for n in range(5000)))
+
+    assert rules.allows("http://a.example/a")
+    assert not rules.allows(f"http://a.example/{'a' * 30_000}")
+
+
+def test_long_url_under_thousands_of_plain_rules_is_judged():
+    rules = parse("User-agent: *\n" + "".join(f"Disallow: /b{n}\n" for n in range(5000)))
+
+    assert rules.allows(f"http://a.example/{'a' * 30_000}")
+    assert not rules.allows(f"http://a.example/b7{'a' * 30_000}")
 
 
 @pytest.mark.parametrize(
