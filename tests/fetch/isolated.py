@@ -57,6 +57,10 @@ NOWHERE = {"foobar.x", "flabergasted.cx", "test"}
 """Names that have no address."""
 
 
+EVERYWHERE = AddressPolicy(is_own=lambda _address: False)
+"""What the program tries: here every address is the machine's own."""
+
+
 def isolate(outside):
     """Make every address a local one; end the program if it runs in the caller's network or has any way out."""
     if network() == outside or [name for _, name in socket.if_nameindex()] != ["lo"]:
@@ -190,7 +194,7 @@ async def fetched(vector, folder, names):
         "resolver": names,
         "headers_for": _secrets,
     }
-    async with Fetcher(AddressPolicy(), **settings) as fetcher:
+    async with Fetcher(EVERYWHERE, **settings) as fetcher:
         try:
             await fetcher.fetch(Request(request_url(raw(vector["url"])), folder / "spool"))
         except VisitError as error:
@@ -212,7 +216,7 @@ async def connected(vector):
         return "a name"
     host, port = host_of(url), port_of(url)
     try:
-        await Connector(AddressPolicy(), VectorResolver(vector)).connect(Route(host, port, False, (host, port), None))
+        await Connector(EVERYWHERE, VectorResolver(vector)).connect(Route(host, port, False, (host, port), None))
     except HttpError as error:
         return type(error).__name__
     return "connected"

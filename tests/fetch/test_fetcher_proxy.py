@@ -1,4 +1,4 @@
-"""The proxy resolves names: we check what our own resolver knows, and connect to nothing but the proxy."""
+"""Names are resolved and checked here unless they are left to the proxy; nothing but the proxy is connected to."""
 
 import asyncio
 import contextlib
@@ -99,7 +99,7 @@ async def test_http_url_is_requested_from_the_proxy(origin, spool, proxy, throug
 async def test_https_url_goes_through_a_tunnel(origin, spool, proxy, through):
     await through(Proxies(https=proxy.url), "https://a.example/picture/1.jpg")
 
-    assert proxy.asked[0].startswith("CONNECT a.example:443 HTTP/1.1\r\n")
+    assert proxy.asked[0].startswith("CONNECT 93.184.216.34:443 HTTP/1.1\r\nHost: 93.184.216.34:443\r\n")
     assert "picture" not in proxy.asked[0]
     assert origin.requests[0].tls
     assert spool.read_bytes() == origin.picture("https://a.example/picture/1.jpg")
@@ -143,10 +143,41 @@ async def test_name_with_a_known_private_address_is_not_requested(proxy, through
     assert proxy.asked == []
 
 
-async def test_name_that_only_the_proxy_can_resolve_is_requested(proxy, through):
-    await through(Proxies(http=proxy.url), "http://a.example/picture/1.jpg", addresses=[])
+@pytest.mark.parametrize("url", ["http://a.example/picture/1.jpg", "https://a.example/picture/1.jpg"])
+async def test_name_that_is_not_known_here_is_not_requested(proxy, through, url):
+    assert await refused(through(Proxies(proxy.url, proxy.url), url, addresses=[])) is Reason.UNRESOLVED
+    assert proxy.asked == []
 
-    assert len(proxy.asked) == 1
+
+@pytest.mark.parametrize("addresses", [[], PUBLIC])
+async def test_names_may_be_left_to_the_proxy(proxy, through, addresses):
+    proxies = Proxies(proxy.url, proxy.url, resolves=True)
+    await through(proxies, "https://a.example/picture/1.jpg", addresses=addresses)
+    await through(proxies, "http://a.example/picture/1.jpg", addresses=addresses)
+
+    assert [head.partition(" HTTP")[0] for head in proxy.asked] == [
+        "CONNECT a.example:443",
+        "GET http://a.example/picture/1.jpg",
+    ]
+
+
+@pytest.mark.parametrize("resolves", [False, True])
+async def test_name_that_is_known_to_be_inside_is_never_left_to_the_proxy(proxy, through, resolves):
+    proxies = Proxies(https=proxy.url, resolves=resolves)
+
+    assert await refused(through(proxies, "https://a.example/1.jpg", addresses=["10.0.0.1"])) is Reason.ADDRESS_REFUSED
+    assert proxy.asked == []
+
+
+async def test_name_that_turns_to_an_inner_address_leads_to_the_checked_one(origin, proxy, through):
+    answers = iter([PUBLIC, ["127.0.0.1"], ["127.0.0.1"]])
+
+    async def rebinding(_host):
+        return next(answers)
+
+    await through(Proxies(https=proxy.url), "https://a.example/picture/1.jpg", resolver=rebinding)
+
+    assert [head.split()[1] for head in proxy.asked] == ["93.184.216.34:443"]
 
 
 async def test_every_hop_is_checked(proxy, through):
@@ -191,7 +222,7 @@ def test_https_proxy_is_connected_over_tls(origin, spool, tmp_path, monkeypatch,
 
     async def fetched():
         async with Proxy(origin, tls=context).serving() as proxy:
-            proxies = Proxies(http=proxy.url, https=proxy.url)
+            proxies = Proxies(http=proxy.url, https=proxy.url, resolves=True)
             async with fetcher_to(origin, address_policy=AddressPolicy(), connect_to=[], proxies=proxies) as opened:
                 await opened.fetch(Request(url, spool))
             return proxy.asked[0].partition(" ")[0]

@@ -1,10 +1,13 @@
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+import shutil
+import subprocess
+import sys
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehost.http.address_policy import AddressPolicy, is_address
+from rehost.http.address_policy import AddressPolicy, is_address, is_own_address, nat64_prefixes, one_per_family
 from rehost.http.errors import AddressRefused
 
 PUBLIC = ["8.8.8.8", "1.1.1.1", "223.255.255.254", "2606:4700::1", "2a00:1450::1", "::ffff:8.8.8.8", "64:ff9b::808:808"]
@@ -46,6 +49,107 @@ def test_allowed_network_allows_no_other():
 
     assert policy.refusal("10.0.0.1") is not None
     assert policy.refusal("::1") is not None
+
+
+def test_own_address_is_refused_unless_its_network_is_allowed():
+    own = {"8.8.4.4", "2606:4700::1"}
+
+    def refusals(*allowed):
+        policy = AddressPolicy(tuple(map(ip_network, allowed)), is_own=own.__contains__)
+        return [policy.refusal(address) for address in ("8.8.4.4", "::ffff:8.8.4.4", "2606:4700::1", "8.8.8.8")]
+
+    assert refusals() == ["this machine's own address"] * 3 + [None]
+    assert refusals("8.8.4.4/32", "2606:4700::/64") == [None] * 4
+
+
+def test_own_addresses_are_known():
+    assert [is_own_address(address) for address in ("127.0.0.1", "192.0.2.77", "2606:4700::1", "fe80::1%none", "")] == [
+        *(True, False, False, False, False)
+    ]
+
+
+OWN_ADDRESS = """
+import subprocess
+from ipaddress import ip_network
+from rehost.http.address_policy import AddressPolicy
+for command in ("link set lo up", "addr add 8.8.4.4/32 dev lo", "addr add 2606:4700::1/128 dev lo nodad"):
+    subprocess.run(["ip", *command.split()], check=True)
+addresses = "8.8.4.4", "2606:4700::1", "::ffff:8.8.4.4", "64:ff9b::8.8.4.4", "8.8.8.8", "2606:4700::2"
+for policy in AddressPolicy(), AddressPolicy((ip_network("8.8.4.4/32"),)):
+    print(*[address for address in addresses if policy.refusal(address) is not None])
+"""
+
+
+def test_public_address_of_an_interface_is_refused():
+    if shutil.which("unshare") is None or shutil.which("ip") is None:
+        pytest.skip("needs unshare (util-linux) and ip (iproute2)")
+    apart = next(
+        (flags for flags in ("-n", "-rn") if not subprocess.run(["unshare", flags, "true"], check=False).returncode),
+        None,
+    )
+    if apart is None:
+        pytest.skip("this user may not make a network namespace")
+
+    done = subprocess.run(
+        ["unshare", apart, sys.executable, "-c", OWN_ADDRESS], check=True, text=True, timeout=60, capture_output=True
+    )
+
+    assert done.stdout.splitlines() == ["8.8.4.4 2606:4700::1 ::ffff:8.8.4.4 64:ff9b::8.8.4.4", "2606:4700::1"]
+
+
+def test_first_four_permitted_addresses_of_each_family_are_tried():
+    ipv4, ipv6 = [f"8.8.8.{n}" for n in range(1, 9)], [f"2606:4700::{n}" for n in range(1, 9)]
+
+    assert AddressPolicy().permitted(["10.0.0.1", *ipv4, "::1", *ipv6]) == ipv4[:4] + ipv6[:4]
+    with pytest.raises(AddressRefused, match=r"10\.0\.0\.1 \(private use, RFC 1918\), ::1 \(not global"):
+        AddressPolicy().permitted(["10.0.0.1", "::1"])
+
+
+@pytest.mark.parametrize(
+    ("addresses", "first"),
+    [([], []), (["a", "b"], ["a"]), (["::1", "a", "::2", "b"], ["::1", "a"]), (["a", "::1"], ["a", "::1"])],
+)
+def test_first_address_of_each_family_keeps_its_place(addresses, first):
+    assert one_per_family(addresses) == first
+
+
+# RFC 6052, section 2.4, table 1, with the address of RFC 7050 in place of 192.0.2.33.
+PREFIXES = {
+    "2001:db8:c000:aa::": "2001:db8::/32",
+    "2001:db8:1c0:0:aa::": "2001:db8:100::/40",
+    "2001:db8:122:c000:0:aa00::": "2001:db8:122::/48",
+    "2001:db8:122:3c0:0:aa::": "2001:db8:122:300::/56",
+    "2001:db8:122:344:c0:0:aa00::": "2001:db8:122:344::/64",
+    "2001:db8:122:344::192.0.0.170": "2001:db8:122:344::/96",
+    "64:ff9b::c000:ab": "64:ff9b::/96",
+}
+# The same table: the address 192.0.2.33 behind these prefixes.
+EMBEDDED = {
+    "2001:db8:c000:221::": "2001:db8::/32",
+    "2001:db8:1c0:2:21::": "2001:db8:100::/40",
+    "2001:db8:122:c000:2:2100::": "2001:db8:122::/48",
+    "2001:db8:122:3c0:0:221::": "2001:db8:122:300::/56",
+    "2001:db8:122:344:c0:2:2100::": "2001:db8:122:344::/64",
+    "2001:db8:122:344::192.0.2.33": "2001:db8:122:344::/96",
+}
+
+
+@pytest.mark.parametrize(("answer", "prefix"), PREFIXES.items())
+def test_nat64_prefix_is_found_in_an_answer(answer, prefix):
+    assert nat64_prefixes(["192.0.0.170", answer]) == [IPv6Network(prefix)]
+
+
+@pytest.mark.parametrize("answer", ["192.0.0.170", "2001:db8::c000:ac", "2001:db8:122:344::192.0.2.33", "::"])
+def test_answer_without_the_well_known_address_has_no_prefix(answer):
+    assert nat64_prefixes([answer]) == []
+
+
+@pytest.mark.parametrize(("address", "prefix"), EMBEDDED.items())
+def test_address_behind_a_prefix_is_judged_by_the_one_that_it_stands_for(address, prefix):
+    refusal = AddressPolicy().refusal(address, [IPv6Network(prefix)])
+
+    assert refusal == "documentation, RFC 5737"
+    assert AddressPolicy((ip_network("192.0.2.33/32"),)).refusal(address, [IPv6Network(prefix)]) is None
 
 
 @given(st.integers(0, 2**32 - 1).map(IPv4Address))

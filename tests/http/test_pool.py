@@ -2,8 +2,13 @@
 
 import asyncio
 import gzip
+import socket
+import ssl
+import threading
 
 import pytest
+import trustme
+import uvloop
 from tests.http.conftest import LOOPBACK, connector_to, get, no_names, pool_to, raw_server
 
 from rehost.http.address_policy import AddressPolicy
@@ -158,6 +163,88 @@ async def test_idle_connection_that_the_server_closed_is_replaced():
     assert server.connections == 3
 
 
+@pytest.fixture
+def tls(monkeypatch, tmp_path):
+    """Return the context of a server that is `a.example`, and that clients trust."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("a.example").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    return context
+
+
+class SplittingServer:
+    """Answers the first request on each connection; on `split` it sends one more response, which nobody asked for."""
+
+    def __init__(self, tls=None):
+        self.connections = 0
+        self._tls = tls
+        self._split, self._is_split = threading.Event(), threading.Event()
+
+    def __enter__(self):
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+
+    def split(self):
+        """Return when the response is in the client's socket; the event loop, which waits here, has not read it."""
+        self._split.set()
+        self._is_split.wait()
+
+    def _serve(self):
+        kept = []
+        while True:
+            try:
+                accepted, _ = self._listener.accept()
+            except OSError:
+                break
+            kept.append(self._tls.wrap_socket(accepted, server_side=True) if self._tls else accepted)
+            self.connections += 1
+            self._answer(kept[-1])
+        for each in kept:
+            each.close()
+
+    def _answer(self, connection):
+        connection.recv(4096)
+        connection.sendall(OK if self.connections == 1 else OK.replace(b"first", b"other"))
+        if self.connections == 1:
+            self._split.wait()
+            connection.sendall(OK.replace(b"first", b"evil!"))
+            self._is_split.set()
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("is_tls", [False, True])
+def test_response_that_nobody_asked_for_is_not_the_next_ones(tls, loop, is_tls):
+    url = "https://a.example/" if is_tls else "http://a.example/"
+
+    async def bodies(server):
+        async with pool_to(server.port) as pool:
+            first = await get(pool, url)
+            server.split()
+            return [first, await get(pool, url)]
+
+    with SplittingServer(tls if is_tls else None) as server, asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(bodies(server)) == [(200, b"first"), (200, b"other")]
+
+    assert server.connections == 2
+
+
+async def test_tls_connection_is_reused_with_its_session_tickets_read(tls):
+    async with raw_server(*[OK] * 50, tls=tls) as server, pool_to(server.port) as pool:
+        for _ in range(50):
+            await get(pool, server.url)
+
+    assert server.connections == 1
+
+
 async def test_request_is_not_repeated_once_a_byte_of_its_response_has_arrived():
     async with raw_server(OK, b"HTTP/1.1 20") as server, pool_to(server.port) as pool:
         await get(pool, server.url)
@@ -240,7 +327,7 @@ async def test_refused_address_is_never_connected_to():
 
 async def test_proxy_gets_the_whole_url_and_its_own_credentials():
     async with raw_server(OK) as server:
-        proxies = Proxies(http=f"http://me:word@127.0.0.1:{server.port}")
+        proxies = Proxies(http=f"http://me:word@127.0.0.1:{server.port}", resolves=True)
         async with ConnectionPool(Connector(LOOPBACK, no_names, proxies=proxies), 1) as pool:
             await get(pool, "http://a.example/b.png")
 
@@ -252,8 +339,12 @@ async def test_proxy_gets_the_whole_url_and_its_own_credentials():
 class FakeConnection:
     """Stands in for a connection that is idle."""
 
-    def __init__(self):
+    def __init__(self, *, is_quiet=True):
         self.is_usable = True
+        self._is_quiet = is_quiet
+
+    def is_quiet(self):
+        return self._is_quiet
 
     def abort(self):
         self.is_usable = False
@@ -275,6 +366,16 @@ async def test_closed_connection_is_neither_kept_nor_taken():
     kept.keep("a", lost)
 
     assert kept.take("a") is None
+    kept.close()
+
+
+async def test_connection_on_which_something_has_arrived_is_closed():
+    kept, quiet, split = IdleConnections(), FakeConnection(), FakeConnection(is_quiet=False)
+    kept.keep("a", quiet)
+    kept.keep("a", split)
+
+    assert kept.take("a") is quiet
+    assert not split.is_usable
     kept.close()
 
 

@@ -9,12 +9,14 @@ import trustme
 from tests.http.conftest import LOOPBACK, connector_to, no_names, raw_server
 
 from rehost.http import pool
+from rehost.http.address_policy import AddressPolicy
 from rehost.http.errors import (
     AddressRefused,
     ConnectFailed,
     ConnectionClosed,
     InvalidProxy,
     NameNotFound,
+    NameNotResolved,
     ProtocolError,
     TlsFailed,
     TooManyOpenFiles,
@@ -221,11 +223,146 @@ async def test_server_without_tls_fails():
 )
 async def test_proxy_that_opens_no_tunnel_fails(reply, kind, text):
     async with raw_server(reply) as server:
-        proxies = Proxies(https=f"http://127.0.0.1:{server.port}")
+        proxies = Proxies(https=f"http://127.0.0.1:{server.port}", resolves=True)
         with pytest.raises(kind, match=text):
             await opened(Connector(LOOPBACK, no_names, proxies=proxies), "https://a.example/")
 
     assert server.requests[0].startswith(b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n")
+
+
+@pytest.mark.parametrize(
+    ("addresses", "asked"),
+    [
+        (["8.8.8.8", "8.8.4.4"], ["8.8.8.8:443"]),
+        (["8.8.8.8", "8.8.4.4", "2606:4700::1"], ["8.8.8.8:443", "[2606:4700::1]:443"]),
+        (["2606:4700::1", "2606:4700::2", "8.8.8.8"], ["[2606:4700::1]:443", "8.8.8.8:443"]),
+    ],
+)
+async def test_proxy_is_asked_for_one_address_of_each_family(addresses, asked):
+    async def known(host):
+        return await no_names(host) if host == "ipv4only.arpa" else addresses
+
+    async with raw_server(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n") as server:
+        proxies = Proxies(https=f"http://127.0.0.1:{server.port}")
+        with pytest.raises(ConnectFailed, match="status 503"):
+            await opened(Connector(LOOPBACK, known, proxies=proxies), "https://a.example/")
+
+    assert [request.split()[1].decode() for request in server.requests] == asked
+    assert [request.split()[4].decode() for request in server.requests] == asked
+
+
+@pytest.mark.parametrize("url", ["http://a.example/", "https://a.example/"])
+async def test_name_that_is_not_known_here_is_not_left_to_a_proxy(url):
+    async with raw_server() as server:
+        proxy = f"http://127.0.0.1:{server.port}"
+        with pytest.raises(NameNotFound, match="a proxy is asked only for names that are known here"):
+            await opened(Connector(LOOPBACK, no_names, proxies=Proxies(proxy, proxy)), url)
+
+    assert server.connections == 0
+
+
+async def tried(monkeypatch, addresses):
+    """Return the addresses that a connector tries of a name that has all these."""
+    found = []
+
+    async def refuse(infos, **_):
+        found.extend(sockaddr[0] for *_, sockaddr in infos)
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+
+    async def many(host):
+        return await no_names(host) if host == "ipv4only.arpa" else addresses
+
+    monkeypatch.setattr(pool, "start_connection", refuse)
+    with pytest.raises(ConnectFailed):
+        await opened(Connector(LOOPBACK, many), "http://a.example/")
+    return found
+
+
+async def test_at_most_eight_addresses_of_a_name_are_tried(monkeypatch):
+    ipv4 = [f"8.8.{number // 250}.{number % 250 + 1}" for number in range(3000)]
+    ipv6 = [f"2606:4700::{number:x}" for number in range(1, 3001)]
+
+    assert await tried(monkeypatch, ["10.0.0.1", *ipv4]) == ipv4[:4]
+    assert await tried(monkeypatch, [*ipv6, "fd00::1", *ipv4]) == ipv6[:4] + ipv4[:4]
+
+
+async def test_evidence_of_many_refused_addresses_is_short():
+    async def many(_host):
+        return [f"10.0.{number // 250}.{number % 250}" for number in range(3000)]
+
+    with pytest.raises(AddressRefused) as caught:
+        await opened(Connector(LOOPBACK, many), "http://a.example/")
+
+    assert str(caught.value).startswith("10.0.0.0 (private use, RFC 1918), 10.0.0.1")
+    assert len(str(caught.value)) <= 500
+
+
+class Nat64Network:
+    """A resolver in a network whose NAT64 has a prefix of its own; counts lookups of `ipv4only.arpa`."""
+
+    def __init__(self, addresses):
+        self.lookups = 0
+        self._addresses = addresses
+        self.fails_first = False
+
+    async def __call__(self, host):
+        if host != "ipv4only.arpa":
+            return self._addresses
+        self.lookups += 1
+        if self.fails_first and self.lookups == 1:
+            raise NameNotResolved("no answer")
+        return ["192.0.0.170", "2a00:64:64::192.0.0.170", "2a00:64:64::192.0.0.171"]
+
+
+async def connects(connector):
+    """Return whether the policy lets the connector try an address; there is no route to any of them."""
+    try:
+        await opened(connector, "http://a.example/")
+    except ConnectFailed:
+        return True
+    except AddressRefused:
+        return False
+
+
+@pytest.fixture
+def nowhere(monkeypatch):
+    async def refuse(*_, **__):
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+
+    monkeypatch.setattr(pool, "start_connection", refuse)
+
+
+@pytest.mark.parametrize(
+    ("address", "is_tried"),
+    [
+        *(("2a00:64:64::169.254.169.254", False), ("2a00:64:64::10.0.0.1", False), ("2a00:64:64::8.8.8.8", True)),
+        ("2a00:64:65::10.0.0.1", True),
+    ],
+)
+@pytest.mark.usefixtures("nowhere")
+async def test_address_behind_the_networks_nat64_is_judged_as_its_ipv4_address(address, is_tried):
+    network = Nat64Network([address])
+    connector = Connector(AddressPolicy(), network)
+
+    assert [await connects(connector) for _ in range(3)] == [is_tried] * 3
+    assert network.lookups == 1
+
+
+@pytest.mark.usefixtures("nowhere")
+async def test_prefix_is_looked_up_again_if_there_was_no_answer():
+    network = Nat64Network(["2a00:64:64::10.0.0.1"])
+    network.fails_first = True
+    connector = Connector(AddressPolicy(), network)
+
+    assert [await connects(connector) for _ in range(2)] == [True, False]
+
+
+@pytest.mark.usefixtures("nowhere")
+async def test_no_prefix_is_looked_up_for_ipv4_addresses():
+    network = Nat64Network(["8.8.8.8"])
+
+    assert await connects(Connector(AddressPolicy(), network))
+    assert network.lookups == 0
 
 
 @pytest.mark.parametrize(

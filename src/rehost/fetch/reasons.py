@@ -62,10 +62,10 @@ def request_url(link: str) -> str:
         raise of_error(error) from error
 
 
-def proxies_of(environment: Mapping[str, str]) -> Proxies:
+def proxies_of(environment: Mapping[str, str], *, resolves: bool = False) -> Proxies:
     """Return the proxies that environment variables name (`http.pool.Proxies`); raises SettingsError."""
     try:
-        return Proxies.from_environment(environment)
+        return Proxies.from_environment(environment, resolves=resolves)
     except http.HttpError as error:
         raise of_error(error) from error
 

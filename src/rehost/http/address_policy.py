@@ -1,10 +1,13 @@
-"""Which addresses may be connected to: public ones, and those in networks that are explicitly allowed. Pure.
+"""Which addresses may be connected to: public ones, and those in networks that are explicitly allowed.
 
-`pool.py` asks about the very address to which it is about to connect a socket.
+`pool.py` asks about the very address to which it is about to connect a socket. All is pure but `is_own_address`.
 """
 
 from __future__ import annotations
 
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
@@ -54,31 +57,86 @@ _IPV6 = tuple(
 )
 
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: IPv6-only networks reach every IPv4 host through it
+_NAT64_LENGTHS = (32, 40, 48, 56, 64, 96)  # of prefixes that a network chooses itself: RFC 6052, section 2.2
+_IPV4_ONLY = frozenset({IPv4Address("192.0.0.170"), IPv4Address("192.0.0.171")})  # RFC 7050, section 8.2
 _ISATAP = frozenset({0x00005EFE, 0x02005EFE})  # RFC 5214, section 6.1: bits 64 to 95 before an embedded IPv4 address
+_TRIED_PER_FAMILY = 4  # addresses of one name, which may have thousands
+_DISCARD = 9  # RFC 863; no packet is sent there
+
+
+def is_own_address(address: str) -> bool:
+    """Return whether an address is this machine's own, on whichever interface.
+
+    The system is asked for the source of packets to it: only for its own addresses that is the address itself.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as unsent:
+            unsent.connect((address, _DISCARD))
+            return bool(unsent.getsockname()[0] == address)
+    except OSError:  # no route leads there
+        return False
 
 
 @dataclass(frozen=True, slots=True)
 class AddressPolicy:
-    """Refuses every address that is not public and not in an allowed network."""
+    """Refuses every address that is not public, or is the machine's own, and is not in an allowed network.
+
+    Behind its own public address a machine often has services that it shows to nobody else.
+    """
 
     allowed: tuple[Network, ...] = ()
+    is_own: Callable[[str], bool] = is_own_address
 
-    def refusal(self, address: str) -> str | None:
-        """Return why this address, which may have a zone (`%eth0`), may not be connected to; None if it may."""
+    def refusal(self, address: str, nat64: Sequence[IPv6Network] = ()) -> str | None:
+        """Return why this address, which may have a zone (`%eth0`), may not be connected to; None if it may.
+
+        An address below one of the `nat64` prefixes is judged by the IPv4 address that it stands for.
+        """
         try:
             parsed = ip_address(address)
         except ValueError:
             return "no address"
-        target = _target(parsed)
+        target = _target(parsed, nat64)
         if any(one in network for network in self.allowed for one in (parsed, target)):
             return None
-        return _special(target)
+        return _special(target) or ("this machine's own address" if self.is_own(str(target)) else None)
 
-    def check(self, address: str) -> None:
+    def check(self, address: str, nat64: Sequence[IPv6Network] = ()) -> None:
         """Raise AddressRefused if this address may not be connected to."""
-        why = self.refusal(address)
+        why = self.refusal(address, nat64)
         if why is not None:
             raise AddressRefused(f"{address} ({why})")
+
+    def permitted(self, addresses: Sequence[str], nat64: Sequence[IPv6Network] = ()) -> Sequence[str]:
+        """Return the addresses of one name that may be connected to, the first four of each family.
+
+        Raises:
+            AddressRefused: there are none.
+        """
+        found: list[str] = []
+        refusals: list[str] = []
+        of_family = Counter[bool]()
+        for address in addresses:
+            if of_family[":" in address] == _TRIED_PER_FAMILY:
+                continue
+            why = self.refusal(address, nat64)
+            if why is not None:
+                refusals.append(f"{address} ({why})")
+                continue
+            of_family[":" in address] += 1
+            found.append(address)
+        if not found:
+            raise AddressRefused(", ".join(refusals))
+        return found
+
+
+def one_per_family(addresses: Iterable[str]) -> Sequence[str]:
+    """Return the first IPv4 and the first IPv6 address, in their order."""
+    first: dict[bool, str] = {}
+    for address in addresses:
+        first.setdefault(":" in address, address)
+    return [*first.values()]
 
 
 def is_address(host: str) -> bool:
@@ -92,13 +150,31 @@ def is_address(host: str) -> bool:
     return True
 
 
-def _target(address: Address) -> Address:
+def nat64_prefixes(addresses: Iterable[str]) -> Sequence[IPv6Network]:
+    """Return the prefixes under which a network's NAT64 shows the IPv4 addresses of `ipv4only.arpa` (RFC 7050)."""
+    found = {
+        IPv6Network((int(address), length), strict=False)
+        for address in map(ip_address, addresses)
+        for length in _NAT64_LENGTHS
+        if isinstance(address, IPv6Address) and _embedded(address, length) in _IPV4_ONLY
+    }
+    return sorted(found)
+
+
+def _embedded(address: IPv6Address, length: int) -> IPv4Address:
+    """Return the IPv4 address behind a NAT64 prefix (RFC 6052, section 2.2); its bytes jump over byte 8."""
+    octets, start = address.packed, length // 8
+    return IPv4Address(octets[start:] if start > 8 else (octets[start:8] + octets[9:])[:4])  # noqa: PLR2004 - as drawn there
+
+
+def _target(address: Address, nat64: Sequence[IPv6Network]) -> Address:
     """Return the IPv4 address at which a connection to an IPv6 address would end; any other address unchanged."""
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped
-        if address in _NAT64:
-            return IPv4Address(int(address) & 0xFFFF_FFFF)
+        for prefix in (_NAT64, *nat64):
+            if address in prefix:
+                return _embedded(address, prefix.prefixlen)
     return address
 
 

@@ -16,20 +16,20 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Network, ip_address, ip_network
 from typing import NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 
-from rehost.http.address_policy import AddressPolicy, is_address
+from rehost.http.address_policy import AddressPolicy, is_address, nat64_prefixes, one_per_family
 from rehost.http.connection import BUFFER_BYTES, Connection, Response
 from rehost.http.dns import Resolver
 from rehost.http.errors import (
-    AddressRefused,
     ConnectFailed,
     ConnectionClosed,
     InvalidProxy,
+    NameNotFound,
     NameNotResolved,
     TlsFailed,
     TooManyOpenFiles,
@@ -47,6 +47,7 @@ connect to instead, as curl's --connect-to."""
 
 _REMEMBERED_ORIGINS = 1_000
 _NEXT_ADDRESS_SECONDS = 0.25  # RFC 8305, section 8
+_NAT64_SECONDS = 2.0  # for one lookup; without an answer there is no NAT64
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 
@@ -79,14 +80,18 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True)
 class Proxies:
-    """The URL of a proxy per scheme, and the hosts that are reached without one (entries of NO_PROXY)."""
+    """The URL of a proxy per scheme, and the hosts that are reached without one (entries of NO_PROXY).
+
+    With `resolves`, the proxies resolve names: those too that are unknown here, and that the proxy has to judge.
+    """
 
     http: str | None = None
     https: str | None = None
     without: tuple[str, ...] = ()
+    resolves: bool = False
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Proxies:
+    def from_environment(cls, environment: Mapping[str, str], *, resolves: bool = False) -> Proxies:
         """Return what HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY say; lower-case names win, as in curl.
 
         Raises:
@@ -98,7 +103,7 @@ class Proxies:
 
         http, https = (_proxy_url(read(name) or read("ALL_PROXY"), name) for name in ("HTTP_PROXY", "HTTPS_PROXY"))
         names = tuple(name.strip().lower() for name in read("NO_PROXY").split(",") if name.strip())
-        return cls(http, https, names)
+        return cls(http, https, names, resolves)
 
     def proxy_for(self, url: str) -> str | None:
         """Return the URL of the proxy for a normalised URL; None if that is requested directly."""
@@ -126,7 +131,7 @@ class Route:
     @property
     def authority(self) -> str:
         """Host and port, as CONNECT has them."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.name}:{self.port}"
+        return _authority(self.name, self.port)
 
     @property
     def host_field(self) -> str:
@@ -151,6 +156,7 @@ class Connector:
         self._connect_to = connect_to
         self._proxies = proxies or Proxies()
         self._connect_seconds = connect_seconds
+        self._nat64: Sequence[IPv6Network] | None = None  # not looked up yet
         self._routes = lru_cache(_REMEMBERED_ORIGINS)(self._route)
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
 
@@ -163,10 +169,11 @@ class Connector:
 
         Raises:
             AddressRefused: as far as this is known without connecting.
+            NameNotResolved: a proxy would have to resolve the name.
         """
         route = self._routes(origin_of(url))
-        if route.proxy is not None and not is_address(route.host):
-            await self._check_name(route.host)
+        if route.proxy is not None:
+            await self._checked(route.host)
         return route
 
     def _route(self, origin: str) -> Route:
@@ -188,32 +195,66 @@ class Connector:
         """
         proxy = route.proxy
         if proxy is None:
-            addresses = self._permitted(await self._addresses(route.target[0]))
-            return await self._connected(addresses, route.target[1], route.name if route.is_tls else None)
-        addresses = await self._addresses(proxy.host)  # the proxy is configured: it may be anywhere
-        connection = await self._connected(addresses, proxy.port, proxy.host if proxy.is_tls else None)
+            addresses = await self._addresses(route.target[0])
+            permitted = self._address_policy.permitted(addresses, await self._nat64_prefixes(addresses))
+            return await self._connected(permitted, route.target[1], route.name if route.is_tls else None)
         if route.is_tls:
-            await self._tunnel(connection, route, proxy)
+            return await self._through(proxy, route, await self._authorities(route))
+        return await self._to_proxy(proxy)
+
+    async def _to_proxy(self, proxy: Proxy) -> Connection:
+        addresses = await self._addresses(proxy.host)  # the proxy is configured: it may be anywhere
+        return await self._connected(addresses, proxy.port, proxy.host if proxy.is_tls else None)
+
+    async def _through(self, proxy: Proxy, route: Route, authorities: Sequence[str]) -> Connection:
+        """Return a connection through the tunnel of a proxy, to the first of these where it makes one."""
+        connection = await self._to_proxy(proxy)
+        try:
+            await self._tunnel(connection, route, authorities[0], proxy)
+        except BaseException as error:
+            connection.abort()
+            if isinstance(error, ConnectFailed) and authorities[1:]:
+                return await self._through(proxy, route, authorities[1:])
+            raise
         return connection
 
-    async def _check_name(self, host: str) -> None:
-        """Refuse a name that our own resolver knows to be inside; the proxy resolves names that it does not know."""
+    async def _authorities(self, route: Route) -> Sequence[str]:
+        """Return what CONNECT may name: the first address of each family (a proxy may lack one), all checked here."""
+        hosts = [route.name] if self._proxies.resolves else one_per_family(await self._checked(route.host))
+        return [_authority(host, route.port) for host in hosts]
+
+    async def _checked(self, host: str) -> Sequence[str]:
+        """Return the addresses of a host that a proxy is to reach, none of which may be refused: it can use any.
+
+        Raises:
+            AddressRefused: one is.
+            NameNotResolved: there are none, and names are not left to the proxy.
+        """
         try:
-            addresses = await self._resolver(host)
-        except NameNotResolved:
-            return
+            addresses = await self._addresses(host)
+        except NameNotResolved as error:
+            if self._proxies.resolves:
+                return []
+            raise type(error)(f"{error}; a proxy is asked only for names that are known here") from error
+        nat64 = await self._nat64_prefixes(addresses)
         for address in addresses:
-            self._address_policy.check(address)
+            self._address_policy.check(address, nat64)
+        return addresses
 
     async def _addresses(self, host: str) -> Sequence[str]:
         return [host] if is_address(host) else await self._resolver(host)
 
-    def _permitted(self, addresses: Sequence[str]) -> Sequence[str]:
-        """Return the addresses that may be connected to; only these are ever tried."""
-        refused = {address: why for address in addresses if (why := self._address_policy.refusal(address)) is not None}
-        if len(refused) == len(addresses):
-            raise AddressRefused(", ".join(f"{address} ({why})" for address, why in refused.items()))
-        return [address for address in addresses if address not in refused]
+    async def _nat64_prefixes(self, addresses: Sequence[str]) -> Sequence[IPv6Network]:
+        """Return the prefixes of this network's NAT64, looked up before the first IPv6 address is judged."""
+        if self._nat64 is None and any(":" in address for address in addresses):
+            try:
+                async with asyncio.timeout(_NAT64_SECONDS):
+                    self._nat64 = nat64_prefixes(await self._resolver("ipv4only.arpa"))
+            except NameNotFound:
+                self._nat64 = ()
+            except (NameNotResolved, TimeoutError):  # asked again next time; the resolver limits what that costs
+                return ()
+        return self._nat64 or ()
 
     async def _connected(self, addresses: Sequence[str], port: int, tls_host: str | None) -> Connection:
         """Connect to the first address that answers (RFC 8305), with TLS if a host for it is given."""
@@ -228,9 +269,9 @@ class Connector:
             )
         return connection
 
-    async def _tunnel(self, connection: Connection, route: Route, proxy: Proxy) -> None:
+    async def _tunnel(self, connection: Connection, route: Route, authority: str, proxy: Proxy) -> None:
         """Make the proxy connect to an origin (RFC 9110, section 9.3.6), and start TLS through the tunnel."""
-        request = encode_request("CONNECT", route.authority, {"Host": route.authority, **proxy.headers})
+        request = encode_request("CONNECT", authority, {"Host": authority, **proxy.headers})
         async with self._translated():
             async with connection.send(request, is_connect=True) as response:
                 await response.read_head()
@@ -263,6 +304,10 @@ def connect_target(entries: Sequence[ConnectTo], host: str, port: int) -> tuple[
         if from_host in {"*", host} and from_port in {None, port}:
             return to_host or host, to_port or port
     return host, port
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _numeric(address: str, port: int) -> Sequence[AddrInfoType]:
@@ -404,11 +449,16 @@ class IdleConnections:
         self._next_sweep: asyncio.TimerHandle | None = None
 
     def take(self, origin: str) -> Connection | None:
-        """Return the last used connection to an origin, and keep it no longer; None if there is none."""
-        for kept in reversed(self._kept):
+        """Return the last used connection to an origin, and keep it no longer; None if there is none.
+
+        One on which something has arrived meanwhile is closed.
+        """
+        for kept in reversed(self._kept):  # from its end: what is removed on the way moves nothing that is to come
             if kept.origin == origin and kept.connection.is_usable:
                 self._kept.remove(kept)
-                return kept.connection
+                if kept.connection.is_quiet():
+                    return kept.connection
+                kept.connection.abort()
         return None
 
     def keep(self, origin: str, connection: Connection) -> None:

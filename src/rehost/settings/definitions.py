@@ -156,7 +156,7 @@ class Settings:
         "IMAGE_ALLOW_NETWORKS",
         (),
         NETWORKS,
-        "Non-public networks that links are allowed to lead to.",
+        "Networks that links may lead to although they are not public, or hold this machine's own addresses.",
         says="(none)",
     )
     connect_to: tuple[ConnectTo, ...] = _setting(
@@ -165,6 +165,13 @@ class Settings:
         CONNECT_TO,
         "Connect to an address other than the link's, like curl's --connect-to; that address must be allowed too.",
         says="(none)",
+    )
+    proxy_resolves: bool = _setting(
+        "IMAGE_PROXY_RESOLVES",
+        default=False,
+        kind=SWITCH,
+        text="Whether names are left to the proxy (HTTPS_PROXY, HTTP_PROXY), which then has to refuse inner addresses.",
+        says="off",
     )
     max_bytes: int = _setting(
         "IMAGE_MAX_BYTES",

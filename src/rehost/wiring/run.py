@@ -177,7 +177,7 @@ def _fetcher(settings: Settings, clock: Clock, requests: int, scheduler: Request
         user_agent=settings.user_agent,
         concurrency=requests,
         connect_to=settings.connect_to,
-        proxies=proxies_of(os.environ),
+        proxies=proxies_of(os.environ, resolves=settings.proxy_resolves),
         headers_for=_by_origin(settings, _headers, headers).of_origin,
         obeys_robots=robots.of_origin,
         scheduler=scheduler,
