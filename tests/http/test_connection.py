@@ -9,6 +9,7 @@ from httptools import HttpParserCallbackError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from rehost.http.body import read_decoded
 from rehost.http.connection import Response
 from rehost.http.errors import BodyTooLarge, ConnectionClosed, IncompleteBody, ProtocolError
 
@@ -85,6 +86,23 @@ async def test_interim_response_with_a_body_breaks_the_protocol(status, framing)
     assert ended(connection)
     with pytest.raises(ProtocolError, match="an interim response with a body"):
         await read(response)
+
+
+async def test_length_of_thousands_of_digits_is_a_number():
+    _, _, body = await played(COUNTED.replace(b": 6", b": " + b"0" * 5000 + b"6"), 1 << 16)
+
+    assert body == b"pictur"
+
+
+async def test_coded_body_that_decodes_to_next_to_nothing_breaks_the_protocol():
+    _, response = begun()
+    response.feed(memoryview(b"HTTP/1.1 200 OK\r\nContent-Encoding: deflate\r\n\r\n"))
+    reading = asyncio.create_task(read_decoded(response, bytearray().extend))
+    await asyncio.sleep(0)
+    response.feed(memoryview(b"\x78\x9c" + b"\0\0\0\xff\xff" * 20_000))  # empty blocks: RFC 1951, section 3.2.4
+
+    with pytest.raises(ProtocolError, match="decodes to next to nothing"):
+        await asyncio.wait_for(reading, 5)
 
 
 async def test_chunks_of_one_read_reach_the_sink_together():

@@ -20,6 +20,7 @@ PIECE_BYTES = 256 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
 _RAW_DEFLATE = -zlib.MAX_WBITS
 _ZLIB_METHOD = 8  # RFC 1950, section 2.2: the lower half of the first byte
+_CODED_BYTES = 64 * 1024  # that may decode to nothing: what does not compress grows by a thousandth, and has a header
 _DRAIN_BYTES = 64 * 1024  # typical error pages are smaller; reading one saves a new connection
 _DRAIN_SECONDS = 0.5
 
@@ -38,9 +39,15 @@ async def read_decoded(response: Response, sink: Sink) -> None:
         await response.read_body(sink)
         return
 
+    size = 0
+
     def decode(piece: bytes | memoryview) -> None:
+        nonlocal size
         for decoded in decoder.feed(piece):
+            size += len(decoded)
             sink(decoded)
+        if response.received > _CODED_BYTES + 2 * size:
+            raise ProtocolError("a coded body that decodes to next to nothing")
 
     await response.read_body(decode)
     if response.received:

@@ -290,7 +290,7 @@ class Response:
         self._is_whole = self._is_connect and status // 100 == 2  # noqa: PLR2004 - the class of the status
         self._is_reusable = self._is_whole or (status != _SWITCHING_PROTOCOLS and self._parser.should_keep_alive())
         length = self.headers.get("Content-Length")
-        self.length = int(length) if length is not None else None
+        self.length = int(length.lstrip("0") or "0") if length is not None else None  # int() takes 4300 digits
         if encodings(self.headers.joined("Transfer-Encoding")):
             self._state = State.CHUNKED
         else:
