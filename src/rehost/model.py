@@ -29,6 +29,7 @@ class Reason(StrEnum):
     NOT_A_URL = "not-a-url", "The cell contains no http or https URL; nothing was requested."
     ADDRESS_REFUSED = "address-refused", "The host resolves to an address that is not public (IMAGE_ALLOW_NETWORKS)."
     PORT_REFUSED = "port-refused", 'The link uses a port that browsers block (Fetch standard, "bad ports").'
+    KEY_TOO_LONG = "key-too-long", "The row's key is too long for the name of a file; nothing was requested."
     ROBOTS_REFUSED = "robots-refused", "The origin's robots.txt or X-Robots-Tag forbids it, and IMAGE_ROBOTS is on."
     # reaching the origin
     UNRESOLVED = "unresolved", "The host name has no address."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 from tests.databases import CASES, add_cases, execute, open_database
@@ -121,6 +122,20 @@ async def test_table_in_a_schema_with_text_keys_is_written(postgres, postgres_da
         written = await write(catalogue, WriteBack(link("ä/1"), "/x"))
 
         assert written == {link("ä/1"): None}
+
+
+async def test_rows_whose_keys_no_index_takes_are_left_out_and_counted(database, peer):
+    keys = [random.Random(1).randbytes(6000).decode("latin-1").replace("\0", "x"), "广" * 700, "k" * 2000, "short"]
+    await execute(database, "CREATE TABLE goods (sku TEXT, photo TEXT, copy TEXT)")
+    for key in keys:
+        await execute(database, "INSERT INTO goods VALUES (:key, :link, NULL)", key=key, link=A)
+    catalogue = await TableCatalogue.open(database, Source("goods", "goods", "sku", "photo", None, "copy", "{key}"))
+
+    await peer.ledger.sync.take_in("goods", catalogue.links())
+
+    assert {row[0] for row in await execute(database, "SELECT row_key FROM rehost_links")} == {"k" * 2000, "short"}
+    number, first = await catalogue.rows_left_out()
+    assert (number, len(first)) == (2, 40)
 
 
 async def one_row(database, key_type: str, key: str, link_type: str = "TEXT") -> TableCatalogue:

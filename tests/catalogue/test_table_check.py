@@ -32,7 +32,7 @@ async def make(database, definition: str, *skus: int | None) -> None:
 async def test_a_key_that_several_rows_share_is_refused(database, definition):
     await make(database, definition, 1, 2, 2)
 
-    with pytest.raises(CatalogueError, match="Several rows of goods have sku 2"):
+    with pytest.raises(CatalogueError, match="Several rows of goods have sku '2'"):
         await TableCatalogue.open(database, GOODS)
 
 

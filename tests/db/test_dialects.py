@@ -88,3 +88,16 @@ async def test_libpq_parameters_are_applied(postgres):
 def test_url_of_another_database_is_refused(url):
     with pytest.raises(SettingsError, match="DATABASE_URL"):
         Database(url, clock=Clock(), random=Random(1))
+
+
+async def test_a_new_file_is_its_owners_and_an_old_one_keeps_its_mode(tmp_path):
+    new, old = tmp_path / "new.db", tmp_path / "old.db"
+    old.touch()
+    old.chmod(0o640)
+
+    for file in (new, old):
+        async with open_database(f"sqlite:///{file}") as database:
+            await execute(database, "CREATE TABLE t (x)")
+            modes = {path.suffix: path.stat().st_mode & 0o777 for path in tmp_path.glob(f"{file.stem}.db*")}
+        assert len(modes) == 3
+        assert set(modes.values()) == {0o600 if file == new else 0o640}

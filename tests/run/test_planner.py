@@ -50,3 +50,20 @@ async def test_a_row_that_was_changed_later_is_left_alone(apart_world):
     await apart_world.run()
 
     assert set(apart_world.locals().values()) == {"/theirs.jpg"}
+
+
+async def test_rows_left_out_are_named_in_a_line_that_acts_on_no_terminal(tmp_path, caplog):
+    with Origin() as origin:
+        world = make_world(tmp_path, origin, {})
+        world.sql("DROP TABLE ad_cases")
+        world.sql("CREATE TABLE ad_cases (case_id TEXT PRIMARY KEY, source_url, main_image, main_image_local)")
+        for key in ("\x1b[2J\x07\nforged" + "k" * 3000, "2"):
+            world.sql("INSERT INTO ad_cases (case_id, main_image) VALUES (?, ?)", key, world.link("permissive"))
+
+        ended = await world.run()
+
+    assert (ended.held, ended.failed) == (1, {})
+    [record] = [each for each in caplog.records if each.levelname == "WARNING"]
+    assert record.getMessage().startswith("Rows left out, because their keys have more than 2000 bytes: 1;")
+    assert r"\x1b[2J\x07\nforgedkkk" in record.getMessage()
+    assert record.getMessage().isprintable()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -89,6 +90,16 @@ async def test_passing_cause_is_deferred_and_lasting_cause_is_refused(tmp_path, 
 
     assert isinstance(outcome, kind)
     assert (outcome.reason, outcome.evidence, outcome.decoy) == (error.reason, error.evidence, None)
+
+
+async def test_link_whose_copy_could_not_be_named_is_refused_without_a_request(tmp_path):
+    long = replace(task(), link=replace(LINK, row_key="\x1b广" * 300))
+    async with visitor(tmp_path, FakeLearner(AssertionError("it was requested"))) as visits:
+        outcome = (await visits.visit(long)).outcome
+
+    assert isinstance(outcome, Refused)
+    assert outcome.reason is Reason.KEY_TOO_LONG
+    assert outcome.evidence.startswith("its file's name would have 3,")
 
 
 async def test_image_in_the_store_is_adopted_without_a_request(tmp_path):

@@ -38,6 +38,26 @@ def test_a_missing_key_of_a_source_is_named_with_what_it_means(tmp_path, key, me
     assert str(caught.value) == f'[source."a"] ({file}:1) has no `{key}`: set it to {meaning}.'
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        'cookie = "s3cret"',
+        'cookie = { session = "s3cret" }',
+        'cookies = "s3cret"',
+        'cookies = { "s3cret=1" = "" }',
+        'headers = { Authorization = "s3cret\u00e4" }',
+        'user_agent = { token = "s3cret" }',
+        'pasword = ["s3cret"]',
+    ],
+)
+def test_no_message_shows_a_value_that_may_be_a_secret(tmp_path, line):
+    with pytest.raises(SettingsError) as caught:
+        from_toml(tmp_path, f'[origin."a.example"]\n{line}\n')
+
+    assert line.split()[0] in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
 def test_an_origin_is_parsed(tmp_path):
     settings = from_toml(
         tmp_path,

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehost.errors import SettingsError
-from rehost.model import Format, Link
+from rehost.errors import Permanent, SettingsError
+from rehost.model import Format, Link, Reason
 from rehost.store.layout import LONGEST_SEGMENT, Layout, is_key
 
 TEMPLATES = ["{key}/main_image", "{key}", "{key}/{position}", "{position}-{key}", "brand.logos/{key}_{position}/file"]
@@ -159,5 +159,7 @@ def test_position_is_refused_if_the_template_has_none():
 
 
 def test_row_key_too_long_for_a_path_is_refused():
-    with pytest.raises(ValueError, match="too long"):
+    with pytest.raises(Permanent) as caught:
         Layout().key(link("x" * 5000), Format.PNG)
+
+    assert caught.value.reason is Reason.KEY_TOO_LONG

@@ -1,7 +1,9 @@
+import json
+
 import pytest
 
 from rehost.telemetry import format as figures
-from rehost.telemetry.format import field, plain
+from rehost.telemetry.format import field, plain, plain_json
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,16 @@ def test_a_share_is_100_percent_only_for_the_whole(part, whole, words):
 )
 def test_characters_that_act_on_a_terminal_are_escaped(text, harmless):
     assert harmless == plain(text)
+
+
+def test_json_has_such_characters_as_escapes_with_the_same_value():
+    value = {"row": "a\x1b\x85\x9b\x7f\u202e\u2066\u2028\u200e\U000e0001\udc80 广告门 👨\u200d👩"}
+
+    written = plain_json(json.dumps(value, ensure_ascii=False))
+
+    assert written.isprintable()
+    assert "广告门" in written
+    assert json.loads(written) == value
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,41 @@ def test_evidence_cannot_forge_a_line():
     assert line.isprintable()
 
 
+HOSTILE = "\x1b]0;owned\x07\n2026-01-01T00:00:00.000Z INFO forged\r\x85\u2028\u202e\u2066\u200f\u061c\x9b31m\x7f"
+
+
+def test_no_record_has_a_character_that_acts_on_a_terminal_or_a_line_from_elsewhere(tmp_path):
+    stream, file = io.StringIO(), tmp_path / "rehost.log"
+    log = logging.getLogger("rehost.test")
+
+    cause, error = KeyError(HOSTILE), ValueError(HOSTILE)
+    cause.add_note(HOSTILE)
+    error.__cause__ = cause
+
+    with logging_to(stream, file, verbose=True):
+        log.warning("broken row=%s", HOSTILE)
+        log.error("failed", exc_info=error)
+        log.error("failed", exc_info=ExceptionGroup(HOSTILE, [ValueError(HOSTILE), OSError(1, HOSTILE)]))
+
+    for text in (stream.getvalue(), file.read_bytes().decode()):
+        lines = text.split("\n")
+        assert all(line.isprintable() for line in lines)
+        assert not [line for line in lines if line.lstrip(" |").startswith(("2026-01-01", "INFO"))]
+        assert sum(line.startswith("ValueError: \\x1b]0;owned\\x07\\n2026-01") for line in lines) == 1
+
+
+def test_a_new_log_file_is_its_owners_and_an_old_one_keeps_its_mode(tmp_path):
+    new, old = tmp_path / "new.log", tmp_path / "old.log"
+    old.touch()
+    old.chmod(0o640)
+
+    for file in (new, old):
+        with logging_to(io.StringIO(), file, verbose=False):
+            log_event(stored())
+
+    assert [file.stat().st_mode & 0o777 for file in (new, old)] == [0o600, 0o640]
+
+
 def test_the_file_gets_every_visit_and_the_stream_only_warnings_and_errors(tmp_path):
     stream, file = io.StringIO(), tmp_path / "rehost.log"
 

@@ -37,7 +37,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import UserDefinedType
 
-from rehost.db import Connection, Database, LinkRows, blank, host_of
+from rehost.db import Connection, Database, LinkRows, blank, byte_length, host_of
 from rehost.errors import CatalogueError
 from rehost.model import MAX_LINK_CHARACTERS, Link, Source
 
@@ -127,8 +127,12 @@ def has_key(table: Table, source: Source, row_key: str) -> ColumnElement[bool]:
     return exactly
 
 
+LONGEST_KEY_BYTES = 2000
+"""Of a row's key as text: PostgreSQL's indexes take 2,704 bytes (btree), with the source's name."""
+
+
 def links_of(table: Table, source: Source) -> Select[*tuple[Any, ...]]:
-    """Return a query for every cell that holds a link: any text that is not blank.
+    """Return a query for every cell that holds a link: any text that is not blank, in a row whose key is not too long.
 
     Columns: row_key, position, url, page_url, local_url, host.
     """
@@ -141,7 +145,14 @@ def links_of(table: Table, source: Source) -> Select[*tuple[Any, ...]]:
         cast(page, Text).label("page_url"),
         cast(table.c[source.local], Text).label("local_url"),
         host_of(url).label("host"),
-    ).where(~blank(table.c[source.link]), table.c[source.key].is_not(None))
+    ).where(~blank(table.c[source.link]), table.c[source.key].is_not(None), ~_is_key_too_long(table, source))
+
+
+def _is_key_too_long(table: Table, source: Source) -> ColumnElement[bool]:
+    kind = table.c[source.key].type
+    if isinstance(kind, KeyType) and kind.name in (*_NUMBER_TYPES, "uuid"):
+        return false()  # tables of a million rows are read often
+    return byte_length(cast(table.c[source.key], Text)) > LONGEST_KEY_BYTES
 
 
 def _start_of(column: ColumnElement[Any]) -> ColumnElement[str]:
@@ -225,6 +236,17 @@ class TableCatalogue:
         """Return the links of the row with this key as a selectable; empty if no row can have such a key."""
         is_row = has_key(self._table, self._source, row_key)
         return LinkRows(self._database, self._links.select.where(is_row))
+
+    async def rows_left_out(self) -> tuple[int, str]:
+        """Return how many rows with a link have a key that is too long, and the beginning of the first of these keys.
+
+        Raises:
+            CatalogueError: the table cannot be read.
+        """
+        is_left_out = ~blank(self._table.c[self._source.link]) & _is_key_too_long(self._table, self._source)
+        query = select(func.count(), func.min(func.substr(cast(self._key, Text), 1, 40))).where(is_left_out)
+        ((number, first),) = await self._database.fetch_all(query, error=CatalogueError, slow=True)
+        return number, first or ""
 
     async def local_urls(self, links: Sequence[Link]) -> dict[Link, str | None]:
         """Return the local URL of each of these links that its row still holds.
@@ -379,7 +401,7 @@ async def _check(connection: Connection, database: Database, source: Source, tab
     repeated = select(links.c.row_key).group_by(links.c.row_key).having(func.count() > 1).limit(1)
     if (key := await connection.scalar(repeated)) is not None:
         raise CatalogueError(
-            f"Several rows of {source.table} have {source.key} {key}, and each key must name one row: "
+            f"Several rows of {source.table} have {source.key} {key!r}, and each key must name one row: "
             "name a column, or make a view with one, whose values are unique."
         )
 

@@ -111,7 +111,7 @@ def _main(arguments: list[str], called: str | None) -> int:
     except OperatorError as error:
         from rehost.telemetry.format import plain
 
-        for line in str(error).splitlines():
+        for line in str(error).split("\n"):
             print(f"rehost: {plain(line)}", file=sys.stderr)  # noqa: T201 - what the command line prints
         return error.exit_status
     except click.ClickException as error:

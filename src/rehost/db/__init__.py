@@ -1,6 +1,18 @@
 """Databases: connections, transactions that survive outages, and all differences between PostgreSQL and SQLite."""
 
-from rehost.db.dialects import NEVER, Moment, after, blank, host_of, is_over, now, root_of, seconds_until, today
+from rehost.db.dialects import (
+    NEVER,
+    Moment,
+    after,
+    blank,
+    byte_length,
+    host_of,
+    is_over,
+    now,
+    root_of,
+    seconds_until,
+    today,
+)
 from rehost.db.engine import (
     Columns,
     Connection,
@@ -26,6 +38,7 @@ __all__ = [
     "after",
     "analyze",
     "blank",
+    "byte_length",
     "drop_temporary",
     "host_of",
     "is_over",

@@ -5,6 +5,7 @@ Time is always the database's: workers on several machines agree on it (invarian
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from collections.abc import Sequence
@@ -164,6 +165,9 @@ class _Connection(sqlite3.Connection):
 
 
 def _try_sqlite(_dialect: Dialect, _record: object, place: Sequence[str], options: dict[str, object]) -> None:
+    if not options.get("uri"):  # a file that this creates is its owner's, and so are SQLite's files beside it
+        with suppress(OSError):
+            os.close(os.open(place[0], os.O_RDWR | os.O_CREAT, 0o600))
     # Tried first: of a file that cannot be opened, aiosqlite leaves a thread that raises once the loop is closed.
     sqlite3.connect(place[0], uri=bool(options.get("uri"))).close()
 
@@ -275,6 +279,14 @@ class root_of(FunctionElement[str]):  # noqa: N801 - reads as an SQL function
     name = "rehost_root"
 
 
+class byte_length(FunctionElement[int]):  # noqa: N801 - reads as an SQL function
+    """The number of bytes of a text in UTF-8."""
+
+    type = Integer()
+    inherit_cache = True
+    name = "rehost_byte_length"
+
+
 def is_over(instant: ColumnElement[datetime | None], longest_seconds: float) -> ColumnElement[bool]:
     """Return the condition that a time has passed, or lies further ahead than any is ever set.
 
@@ -308,6 +320,7 @@ _spell(
     postgresql="floor(extract(epoch FROM statement_timestamp()) / 86400)::integer",
     sqlite="CAST(julianday('now') - 2440587.5 AS INTEGER)",
 )
+_spell(byte_length, postgresql="octet_length(<x>)", sqlite="length(CAST(<x> AS BLOB))")
 _spell(
     host_of,
     postgresql=f"coalesce(left(lower(substring(<x> from '{HOST}')), {_HOST_CHARACTERS}), '')",

@@ -205,6 +205,7 @@ def create_table(file: Path, cases: Sequence[Case]) -> None:
         page = f"http://www.{case.host.site if case.host else 'permissive.example'}/case/{case.case_id}"
         title, brand = f"{case.title.chinese} {case.title.english}", f"{case.brand.chinese} {case.brand.english}"
         rows.append((case.case_id, page, title, brand, case.link))
+    file.touch(0o600)
     with closing(sqlite3.connect(file)) as database, database:
         database.execute(
             "CREATE TABLE ad_cases (id INTEGER PRIMARY KEY, case_id INTEGER UNIQUE NOT NULL, source_url TEXT NOT NULL,"

@@ -39,6 +39,7 @@ _PLACEHOLDER = """<svg xmlns="http://www.w3.org/2000/svg" width="320" height="24
 
 _STATUSES = {
     Reason.NOT_A_URL: HTTPStatus.NOT_FOUND,
+    Reason.KEY_TOO_LONG: HTTPStatus.NOT_FOUND,
     Reason.GONE: HTTPStatus.NOT_FOUND,
     Reason.ADDRESS_REFUSED: HTTPStatus.FORBIDDEN,
     Reason.PORT_REFUSED: HTTPStatus.FORBIDDEN,

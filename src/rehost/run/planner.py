@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from rehost.catalogue.table import TableCatalogue, WriteBack
+from rehost.catalogue.table import LONGEST_KEY_BYTES, TableCatalogue, WriteBack
 from rehost.db import Connection
 from rehost.events import Planned, RunEnded
 from rehost.ledger import Ledger
@@ -13,6 +14,8 @@ from rehost.ledger.reconcile import FoundFile
 from rehost.model import Copy, Link
 from rehost.store.base import Store
 from rehost.store.layout import Layout
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,12 @@ class Planner:
         """
         source = self.catalogue.name
         await self.recover()
+        number, first = await self.catalogue.rows_left_out()
+        if number:
+            log.warning(
+                "Rows left out, because their keys have more than %d bytes: %d; the first begins with %r.",
+                *(LONGEST_KEY_BYTES, number, first),
+            )
         synced = await self.ledger.sync.take_in(source, self.catalogue.links())
         compared = await self.ledger.reconcile.compare(source, self._listing)
         if synced.redo or compared.redo:

@@ -18,7 +18,7 @@ from rehost.errors import Transient, VisitError
 from rehost.events import Visited
 from rehost.hotlink.learner import Learner
 from rehost.images.verifier import ImageVerifier
-from rehost.model import Copy, Deferred, Image, Outcome, Refused, Stored, Task
+from rehost.model import Copy, Deferred, Format, Image, Outcome, Refused, Stored, Task
 from rehost.retry import visit_wait
 from rehost.store.base import Store
 from rehost.store.layout import Layout
@@ -52,6 +52,7 @@ class Visitor:
         log = VisitLog(task.host, may_postpone, postponed)
         decoy: str | None = None
         try:
+            self.layout.key(task.link, Format.JPEG)  # no request for a copy that could not be named
             found = await self._found(task)
             if found is not None and await self.learner.is_decoy(task.link, found[0].digest):
                 decoy, found = task.found, None  # a row may point at it: it stays until this visit has an outcome

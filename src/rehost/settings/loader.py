@@ -13,7 +13,7 @@ from rehost.model import Source
 from rehost.settings.database_url import UrlError, normal_url, parts_url
 from rehost.settings.definitions import DatabaseParts, Setting, Settings, settings_of
 from rehost.settings.layers import Given, Layer, TomlFile, read_dotenv, read_environment, read_toml
-from rehost.settings.sections import SectionError, Table, parse_origin, parse_source
+from rehost.settings.sections import NOT_SHOWN, SectionError, Table, parse_origin, parse_source
 
 T = TypeVar("T")
 
@@ -82,7 +82,7 @@ class _Reader:
         try:
             return normal_url(found[1].text, self.base)
         except UrlError as error:
-            self.add_error(name, "(not shown)", found[1].where, error.expected)
+            self.add_error(name, NOT_SHOWN, found[1].where, error.expected)
             return ""
 
     def add_error(self, name: str, value: object, where: str, expected: str) -> None:
@@ -98,7 +98,7 @@ class _Reader:
             return setting.kind.parse(found[1].text)
         except ValueError:
             self.add_error(
-                setting.name, "(not shown)" if setting.secret else found[1].text, found[1].where, setting.kind.expected
+                setting.name, NOT_SHOWN if setting.secret else found[1].text, found[1].where, setting.kind.expected
             )
             return setting.default
 

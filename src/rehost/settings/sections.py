@@ -15,6 +15,9 @@ T = TypeVar("T")
 Table = Mapping[str, object]
 
 _PATTERN_TEXT = re.compile(r"[^\s/]+|https?://[^\s/]+")
+NOT_SHOWN = "(not shown)"
+"""What messages say in place of a value that may be a secret: of headers, of cookies, of a key that is not known."""
+
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _REQUIRED = {
     "table": "the name of the table",
@@ -99,9 +102,9 @@ def _check_path(path: str) -> None:
 
 
 def _only(table: Table, *known: str) -> None:
-    for key, value in table.items():
+    for key in table:
         if key not in known:
-            raise SectionError(key, value, "one of the keys " + ", ".join(known))
+            raise SectionError(key, NOT_SHOWN, "one of the keys " + ", ".join(known))
 
 
 def _needed(table: Table, key: str) -> str:
@@ -117,7 +120,7 @@ def _optional(table: Table, key: str, kind: Kind[T]) -> T | None:
         return None
     text = plain_text(value)
     if text is None:
-        raise SectionError(key, value, kind.expected)
+        raise SectionError(key, NOT_SHOWN, kind.expected)
     try:
         return kind.parse(text)
     except ValueError as error:
@@ -128,18 +131,18 @@ def _pairs(table: Table, key: str) -> tuple[tuple[str, str], ...]:
     """Return a table of names and texts that a header can contain."""
     value = table.get(key, {})
     if not isinstance(value, Mapping):
-        raise SectionError(key, value, "a table such as { Name = 'text' }")
+        raise SectionError(key, NOT_SHOWN, "a table such as { Name = 'text' }")
     return tuple((_token(key, name), _header_text(key, text)) for name, text in value.items())
 
 
 def _token(key: str, name: str) -> str:
     if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):  # RFC 9110, section 5.6.2
-        raise SectionError(key, name, "names of letters, digits and -")
+        raise SectionError(key, NOT_SHOWN, "names of letters, digits and -")
     return name
 
 
 def _header_text(key: str, value: object) -> str:
-    invalid = SectionError(key, "(not shown)", HEADER.expected)  # it may be a secret
+    invalid = SectionError(key, NOT_SHOWN, HEADER.expected)
     if not isinstance(value, str):
         raise invalid
     try:

@@ -13,8 +13,8 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
-from rehost.errors import SettingsError
-from rehost.model import Format, Link
+from rehost.errors import Permanent, SettingsError
+from rehost.model import Format, Link, Reason
 
 LONGEST_SEGMENT = 200  # bytes; most file systems allow names of 255, the rest is for what a template adds
 LONGEST_KEY = 2000  # bytes; a whole path can have 4096 (Linux, PATH_MAX)
@@ -63,14 +63,15 @@ class Layout:
         """Return the key of a link's copy.
 
         Raises:
-            ValueError: the row key is too long for a path, or the template has no {position} and the link has one.
+            Permanent: the row key is too long for a path.
+            ValueError: the template has no {position} and the link has one.
         """
         if link.position and "{position}" not in self.template:
             raise ValueError(f"the template {self.template} has no {{position}}, the link is number {link.position}")
         named = self.template.replace("{position}", str(link.position)).replace("{key}", _encode(link.row_key))
         key = f"{named}.{format.value}"
         if len(key) > LONGEST_KEY:
-            raise ValueError(f"the row key {link.row_key[:40]}... is too long for the name of a file")
+            raise Permanent(Reason.KEY_TOO_LONG, f"its file's name would have {len(key):,} bytes, not {LONGEST_KEY:,}")
         return key
 
     def parse(self, key: str) -> tuple[str, int, Format] | None:

@@ -16,6 +16,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 # Cc: controls, ESC among them. Cf: formats, among them the marks that turn the direction of text (CVE-2021-42574).
 # Cs: lone surrogates, which no UTF-8 stream takes. Zl, Zp: line and paragraph separators. Co, Cn: private, unassigned.
 _HARMFUL = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn"})
+_NOT_ASCII = re.compile("[^ -~]")
 _ZERO_WIDTH_JOINER = "\u200d"  # category Cf, but harmless between two emoji (Unicode TS 51, section 2.2)
 _PICTOGRAPH = re.compile("[\u2600-\u27bf\U0001f000-\U0001faff]")
 _AFTER_PICTOGRAPH = re.compile("[\ufe0f\U0001f3fb-\U0001f3ff]")  # emoji presentation, skin tones
@@ -73,6 +74,13 @@ def plain(text: str) -> str:
         if unicodedata.category(each) in _HARMFUL and not _joins_emoji(text, index)
         else each
         for index, each in enumerate(text)
+    )
+
+
+def plain_json(text: str) -> str:
+    """Return a JSON text with such characters as escapes, which programs read as the same value."""
+    return _NOT_ASCII.sub(
+        lambda found: json.dumps(found[0])[1:-1] if unicodedata.category(found[0]) in _HARMFUL else found[0], text
     )
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import TracebackException
+from types import TracebackType
 from typing import TextIO
 
 from tqdm import tqdm
@@ -24,7 +27,7 @@ from rehost.events import (
     Visited,
 )
 from rehost.model import Deferred, Reason, Refused, Stored, Unchanged
-from rehost.telemetry.format import field
+from rehost.telemetry.format import field, plain
 
 FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s"
 DATE_FORMAT = "%Y-%m-%dT%H:%M:%S"
@@ -86,6 +89,8 @@ def visit_line(event: Visited) -> str:
 def logging_to(stream: TextIO, file: Path | None, *, verbose: bool) -> Iterator[None]:
     """Write rehost's log to a stream (warnings; if `verbose`, every visit) and to a file (every visit).
 
+    Only its owner may read a file that this creates: the log names rows and links.
+
     Raises:
         SettingsError: the file cannot be written.
     """
@@ -94,11 +99,11 @@ def logging_to(stream: TextIO, file: Path | None, *, verbose: bool) -> Iterator[
     handlers[0].setLevel(logging.INFO if verbose else logging.WARNING)
     if file is not None:
         try:
+            os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
             handlers.append(logging.FileHandler(file, encoding="utf-8"))
         except OSError as error:
             raise SettingsError(f"The log file {file} cannot be written ({error.strerror}): choose another.") from error
-    formatter = logging.Formatter(FORMAT, DATE_FORMAT)
-    formatter.converter = time.gmtime
+    formatter = _Formatter(FORMAT, DATE_FORMAT)
     before = logger.level, logger.propagate
     logger.setLevel(logging.INFO if verbose or file is not None else logging.WARNING)
     logger.propagate = False
@@ -123,6 +128,34 @@ def together(*listeners: Listener) -> Listener:
             listener(event)
 
     return listen
+
+
+_ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+class _Formatter(logging.Formatter):
+    """Writes a record on one line, a traceback below it; nothing within a message, or an exception's, starts a line."""
+
+    converter = staticmethod(time.gmtime)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return plain(super().formatMessage(record))
+
+    def formatException(self, ei: _ExceptionInfo) -> str:  # noqa: N802 - as above
+        if ei[1] is None:
+            return super().formatException(ei)
+        found = TracebackException(*ei)
+        _escape(found)
+        return "\n".join(map(plain, "".join(found.format()).removesuffix("\n").split("\n")))
+
+
+def _escape(found: TracebackException) -> None:
+    """Put the text of an exception, and of those that led to it or are in it, on one line each."""
+    setattr(found, "_str", plain(getattr(found, "_str")))  # noqa: B009, B010 - no public name, in Python 3.11 to 3.14
+    found.__notes__ = [plain(str(note)) for note in found.__notes__ or ()]
+    for other in (found.__cause__, found.__context__, *(found.exceptions or ())):
+        if other is not None:
+            _escape(other)
 
 
 class _StreamHandler(logging.Handler):

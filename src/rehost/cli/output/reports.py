@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rehost.cli.output.tables import Style, pad, table
 from rehost.events import Planned, RunEnded
 from rehost.model import Reason, State
-from rehost.telemetry.format import count, duration, share, size
+from rehost.telemetry.format import count, duration, plain_json, share, size
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -275,7 +275,7 @@ class OriginsReport:
 
 def to_json(report: DataclassInstance) -> str:
     """Return a report as one JSON object, with times in ISO 8601."""
-    return json.dumps(asdict(report), ensure_ascii=False, default=datetime.isoformat)
+    return plain_json(json.dumps(asdict(report), ensure_ascii=False, default=datetime.isoformat))
 
 
 def _moment(instant: datetime) -> str:

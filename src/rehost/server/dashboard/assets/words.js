@@ -44,6 +44,7 @@ const REASONS = {
   "not-a-url": [["The cell does not contain a URL", "单元格内容不是网址"], ["Correct the link in the row; the next run uses the new one.", "请修正该行的链接，下次任务会自动处理。"]],
   "address-refused": [["The address is not public", "不是公网地址"], ["If the host is yours, add its network to IMAGE_ALLOW_NETWORKS.", "若是自有网络，请在 IMAGE_ALLOW_NETWORKS 中放行。"]],
   "port-refused": [["Browsers block this port", "浏览器禁止访问该端口"], ["Correct the link in the row.", "请修正该行的链接。"]],
+  "key-too-long": [["The row's key is too long for a file's name", "该行的主键过长，无法作为文件名"], ["Shorten the row's key.", "请缩短该行的主键。"]],
   "robots-refused": [["The site's robots rules forbid it", "站点的 robots 规则不允许"], ["Ask the site, or set `robots` for this origin in rehost.toml.", "请联系站点，或在 rehost.toml 中为该源站单独设置 robots。"]],
   unresolved: [["The host name does not exist", "域名无法解析"], ["This often passes; otherwise look for the picture elsewhere.", "通常是暂时性问题；若持续出现，请另找图片来源。"]],
   unreachable: [["No connection could be made", "无法建立连接"], ["rehost retries. If all hosts fail, check this machine's network.", "会自动重试；若所有源站都失败，请检查本机网络。"]],
