@@ -1,12 +1,15 @@
-"""A name for this process that no other worker ever has, and whether a worker of this machine has ended."""
+"""A name for this process that no other worker ever has, whether a worker has ended, and what others can see of it."""
 
 from __future__ import annotations
 
+import ctypes
 import getpass
 import os
 import platform
 import uuid
 from pathlib import Path
+
+_PR_SET_DUMPABLE = 4  # linux/prctl.h
 
 
 def name() -> str:
@@ -30,6 +33,16 @@ def user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return str(os.getuid())
+
+
+def hide_memory() -> None:
+    """Hide the memory and the environment of this process, which hold secrets, from its user's other processes.
+
+    Only root can attach a debugger then, and there are no core dumps (prctl(2), PR_SET_DUMPABLE; Linux only).
+    """
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def kernel() -> str:

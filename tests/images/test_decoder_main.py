@@ -1,4 +1,3 @@
-import os
 import random
 
 import pytest
@@ -7,7 +6,7 @@ from hypothesis import strategies as st
 from tests.images.test_png import png
 
 from rehost.errors import Permanent, Transient, VisitError
-from rehost.images.decoder_main import Bounds, Unreadable, from_line, to_line, verify
+from rehost.images.decoder_main import Bounds, NeedsHeic, Unreadable, from_line, to_line, verify
 from rehost.model import Format, Image, Reason
 
 
@@ -18,6 +17,7 @@ from rehost.model import Format, Image, Reason
         Permanent(Reason.SVG, 'an "SVG"\ndocument'),
         Transient(Reason.TRUNCATED, "图"),
         Unreadable("Input/output error"),
+        NeedsHeic(),
     ],
 )
 def test_answer_is_the_same_after_the_pipe(answer):
@@ -41,7 +41,5 @@ def test_png_with_an_unknown_filter_is_corrupt_whether_its_file_is_mapped_or_rea
     path = tmp_path / "picture.png"
     path.write_bytes(png(random.Random(1), (2, 8), 40, 40, change=lambda raw: b"\7" + raw[1:]))
 
-    error = verify(os.fspath(path), Bounds(True, 10**6, 10, 10**8, 1 << 29, 10.0))
-
-    assert isinstance(error, Permanent)
-    assert error.evidence == "a PNG row with an unknown filter"
+    with path.open("rb") as file, pytest.raises(Permanent, match="a PNG row with an unknown filter"):
+        verify(file.fileno(), path.stat().st_size, Bounds(True, 10**6, 10, 10**8, 1 << 29, 10.0))

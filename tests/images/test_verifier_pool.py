@@ -236,6 +236,20 @@ async def test_too_little_memory_to_start_is_reported_in_a_sentence(spool):
             await subject.verify(spool(picture(1)))
 
 
+async def test_plugin_for_heic_is_loaded_by_the_first_heic(spool):
+    good, heic = spool(picture(1), "good"), spool(picture(1, Format.HEIC), "heic")
+
+    async with verifier(processes=1) as subject:
+        await subject.verify(good)
+        (without,) = children()
+        assert "pillow_heif" not in Path(f"/proc/{without}/maps").read_text()
+        assert (await subject.verify(heic)).format is Format.HEIC
+        (loaded,) = children()
+        assert "pillow_heif" in Path(f"/proc/{loaded}/maps").read_text()
+        assert (await subject.verify(good)).format is Format.JPEG
+        assert children() == {loaded}
+
+
 def modules_of_a_process(*, decode):
     bounds = Bounds(decode, 10**6, 10, 10**8, 512 * MEBIBYTE, 20).to_text()
     script = (
@@ -245,7 +259,10 @@ def modules_of_a_process(*, decode):
         "main()\n"
         "print(json.dumps(sorted(sys.modules)), file=sys.stderr)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], input=b"", capture_output=True, check=True)
+    parent, child = socket.socketpair()
+    parent.close()
+    with child:
+        done = subprocess.run([sys.executable, "-c", script], stdin=child, capture_output=True, check=True)
     return set(json.loads(done.stderr))
 
 

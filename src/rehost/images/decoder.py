@@ -12,6 +12,7 @@ from itertools import chain
 from typing import BinaryIO
 
 import PIL.Image
+import PIL.ImageCms
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -63,8 +64,15 @@ _ONES = b"\xff\0" * 8
 _NO_MARKER = b"\xff\x02"  # reserved (T.81, table B.1)
 
 
-def prepare(max_pixels: int) -> None:
-    """Configure Pillow for this process: strict, single-threaded, and silent about what is not part of the picture."""
+def prepare(max_pixels: int, *, heic: bool = False) -> None:
+    """Configure Pillow for this process: strict, single-threaded, and silent about what is not part of the picture.
+
+    All that a picture may need is imported: a confined process can open no module.
+
+    Args:
+        max_pixels: of one frame.
+        heic: load the HEIC plugin.
+    """
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     PIL.Image.MAX_IMAGE_PIXELS = max_pixels
     # Damaged metadata causes warnings, a damaged picture causes errors.
@@ -73,6 +81,9 @@ def prepare(max_pixels: int) -> None:
     PngImagePlugin.MAX_TEXT_CHUNK = _TEXT_BYTES
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # there is one process per core
     GifImagePlugin.LOADING_STRATEGY = GifImagePlugin.LoadingStrategy.RGB_AFTER_DIFFERENT_PALETTE_ONLY
+    PIL.Image.preinit()  # like ImageCms, Pillow imports these when it first needs them
+    if heic:
+        _reader(Format.HEIC)
 
 
 def decode(file: BinaryIO, structure: StructureResult, limits: ImageLimits) -> int:

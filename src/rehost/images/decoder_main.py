@@ -1,9 +1,10 @@
-"""The program of a decoder process: one line with a path comes in, one line with the answer goes out, until input ends.
+"""The program of a decoder process: an open file comes in, one line with the answer goes out, until input ends.
 
-verifier.py starts it as `python -m rehost.images.decoder_main BOUNDS`. Before it reads a picture it limits itself:
-its memory by RLIMIT_AS, its processor time per picture by a timer whose signal ends the process even within C code.
-It writes no files, opens no sockets, and ends with its parent, because the pipe is then closed. Answers are JSON:
-nothing that the process sends is unpickled or run.
+verifier.py starts it as `python -m rehost.images.decoder_main BOUNDS`, with a socket as standard input. Before it reads
+a picture it limits itself: its memory by RLIMIT_AS, its processor time per picture by a timer whose signal ends the
+process even within C code, and what else it can do by sandbox.py. It opens no file, not even to import a module, and
+ends with its parent, because the socket is then closed. Answers are JSON: nothing that the process sends is unpickled
+or run.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ import mmap
 import os
 import resource
 import signal
+import socket
 import stat
 import sys
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from importlib.util import find_spec
-from typing import TypeVar
 
 from rehost.errors import Permanent, Transient, VisitError
 from rehost.images.formats import Data, ImageLimits, examine, is_linear
 from rehost.images.formats.png import is_still, read_rows
 from rehost.model import Format, Image, Reason
 
-READY = b"ready\n"
 MAX_LINE_BYTES = 1 << 18
 """Longest answer; a thumbnail is the longest."""
 OUT_OF_MEMORY = 77
@@ -36,7 +37,6 @@ OUT_OF_MEMORY = 77
 SMALL_BYTES = 1 << 20
 """A file of at most this size is read at once; a larger one is mapped."""
 _NO_REGULAR_FILE = "not a regular file"
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ class Bounds:
     max_total_pixels: int
     memory_bytes: int
     picture_seconds: float  # of processor time
+    heic: bool = False  # load the plugin: 20 MB and a thread that most runs never need
 
     @property
     def limits(self) -> ImageLimits:
@@ -74,7 +75,12 @@ class Thumbnail:
     content: bytes
 
 
-Answer = Image | Thumbnail | VisitError | Unreadable
+@dataclass(frozen=True, slots=True)
+class NeedsHeic:
+    """Only a process with the HEIC plugin can decode the picture."""
+
+
+Answer = Image | Thumbnail | VisitError | Unreadable | NeedsHeic
 
 
 def to_line(answer: Answer) -> bytes:
@@ -89,6 +95,8 @@ def to_line(answer: Answer) -> bytes:
             fields = [kind, answer.reason.name, answer.evidence]
         case Unreadable():
             fields = ["unreadable", answer.cause]
+        case NeedsHeic():
+            fields = ["heic"]
     return json.dumps(fields).encode() + b"\n"
 
 
@@ -105,14 +113,18 @@ def from_line(line: bytes) -> Answer:
             return Permanent(Reason[name], evidence)
         case ["unreadable", str(cause)]:
             return Unreadable(cause)
+        case ["heic"]:
+            return NeedsHeic()
         case other:
             raise ValueError(f"not an answer: {other!r:.100}")
 
 
 def main() -> None:
-    """Answer requests until standard input ends."""
+    """Answer requests until the socket, which is standard input, is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent finishes what is in flight, and may need an answer then
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    from rehost.images.sandbox import confine  # noqa: PLC0415 -- the parent, which imports this module, needs it not
+
     bounds = Bounds(**json.loads(sys.argv[1]))
     output = os.dup(1)
     os.dup2(2, 1)  # what a C library prints must not get between the answers
@@ -122,116 +134,140 @@ def main() -> None:
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(resource_, (most, most))
+    has_heic()
     if bounds.decode:
         from rehost.images.decoder import prepare  # noqa: PLC0415 -- the structure alone needs no Pillow
 
-        prepare(bounds.max_pixels)
-    os.write(output, READY)
-    for line in sys.stdin.buffer:
-        signal.setitimer(signal.ITIMER_PROF, bounds.picture_seconds)
-        try:
-            match json.loads(line):
-                case [str(path), int(side)]:
-                    answer = shrink(path, side, bounds)
-                case path:
-                    answer = verify(path, bounds)
-        except MemoryError:
-            os._exit(OUT_OF_MEMORY)
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        os.write(output, to_line(answer))
+        prepare(bounds.max_pixels, heic=bounds.heic)
+    with socket.socket(fileno=0) as channel:
+        os.write(output, json.dumps(confine(threads=bounds.heic)).encode() + b"\n")
+        while received := _receive(channel):
+            signal.setitimer(signal.ITIMER_PROF, bounds.picture_seconds)
+            try:
+                answer = _answer(*received, bounds)
+            except MemoryError:
+                os._exit(OUT_OF_MEMORY)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            os.write(output, to_line(answer))
 
 
-def verify(path: str, bounds: Bounds) -> Answer:
-    """Return which picture the file at `path` is, or why it is none.
+def _receive(channel: socket.socket) -> tuple[int, int] | None:
+    """Return the next file and the side of its thumbnail (0: verify it); None once the parent has closed the socket."""
+    side, files, _, _ = socket.recv_fds(channel, 16, 1)
+    return (files[0], int(side)) if files else None
+
+
+def _answer(file: int, side: int, bounds: Bounds) -> Answer:
+    """Return what there is to say about an open file, and close it."""
+    try:
+        size = os.fstat(file).st_size
+        return shrink(file, size, side, bounds) if side else verify(file, size, bounds)
+    except VisitError as error:
+        return error
+    except OSError as error:
+        return _unreadable(error)
+    finally:
+        os.close(file)
+
+
+def verify(file: int, size: int, bounds: Bounds) -> Image | NeedsHeic:
+    """Return which picture the open file is.
 
     Raises:
+        VisitError: it is none.
         MemoryError: the picture needs more memory than the process may have.
+        OSError: the file cannot be read.
     """
+    with _contents(file, size) as data:
+        structure = examine(data, bounds.limits)
+        image = structure.image
+        if image.format is Format.HEIC and _lacks_heic(bounds):
+            return NeedsHeic()
+        if bounds.decode and image.format is Format.PNG and is_still(data):
+            read_rows(data)
+            return image
+    if not bounds.decode:
+        return structure.certain_image()
+    from rehost.images.decoder import decode  # noqa: PLC0415 -- main has imported it
 
-    def work(file: int, size: int) -> Image:
-        with _contents(file, size) as data:
-            structure = examine(data, bounds.limits)
-            image = structure.image
-            if image.format is Format.HEIC:
-                require_heic()
-            if bounds.decode and image.format is Format.PNG and is_still(data):
-                read_rows(data)
-                return image
-        if not bounds.decode:
-            return structure.certain_image()
-        from rehost.images.decoder import decode  # noqa: PLC0415 -- main has imported it
-
-        with open(file, "rb", closefd=False) as reader:
-            frames = decode(reader, structure, bounds.limits)
-        return image if structure.doubt is None else replace(image, frames=frames)
-
-    return _with_file(path, work)
+    with open(file, "rb", closefd=False) as reader:
+        frames = decode(reader, structure, bounds.limits)
+    return image if structure.doubt is None else replace(image, frames=frames)
 
 
 def walk(path: str, bounds: Bounds) -> Answer | None:
     """Return what `verify` returns without a decoder; None for formats whose walk can take longer than their size."""
-
-    def work(file: int, size: int) -> Image | None:
-        with _contents(file, size) as data:
-            return examine(data, bounds.limits).certain_image() if is_linear(data) else None
-
-    return _with_file(path, work)
-
-
-def shrink(path: str, side: int, bounds: Bounds) -> Answer:
-    """Return a thumbnail of the picture at `path`, which was verified when it was stored.
-
-    Raises:
-        MemoryError: the picture needs more memory than the process may have.
-    """
-
-    def work(file: int, size: int) -> Thumbnail:
-        from rehost.images.decoder import thumbnail  # noqa: PLC0415 -- main has imported it
-
-        with _contents(file, size) as data:
-            image = examine(data, bounds.limits).image
-        if image.format is Format.HEIC:
-            require_heic()
-        with open(file, "rb", closefd=False) as reader:
-            content = thumbnail(reader, image, side, bounds.limits)
-        if len(content) > MAX_LINE_BYTES // 2:  # base64 makes it a third longer
-            raise Permanent(Reason.TOO_LARGE, "a thumbnail with too many bytes")
-        return Thumbnail(content)
-
-    return _with_file(path, work)
-
-
-def require_heic() -> None:
-    """Return if the extra `heic` is installed: its wheel bundles GPL code, so it is no part of rehost.
-
-    Raises:
-        Permanent: UNSUPPORTED_FORMAT, with the name of the extra.
-    """
-    if find_spec("pillow_heif") is None:
-        raise Permanent(Reason.UNSUPPORTED_FORMAT, "HEIC, which needs the extra rehost[heic]")
-
-
-def _with_file(path: str, work: Callable[[int, int], _Result]) -> _Result | VisitError | Unreadable:
-    """Return what `work` makes of the file's descriptor and its size, with as few system calls as possible."""
+    file = open_file(path)
+    if not isinstance(file, int):
+        return file
     try:
-        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # otherwise opening a FIFO would block
-        try:
-            state = os.fstat(file)
-            if not stat.S_ISREG(state.st_mode):
-                return Permanent(Reason.NOT_AN_IMAGE, _NO_REGULAR_FILE)
-            return work(file, state.st_size)
-        finally:
-            os.close(file)
+        with _contents(file, os.fstat(file).st_size) as data:
+            return examine(data, bounds.limits).certain_image() if is_linear(data) else None
     except VisitError as error:
         return error
     except OSError as error:
-        if error.errno == errno.ENOMEM:
-            raise MemoryError from error
-        if error.errno == errno.ENXIO:  # a socket cannot even be opened
-            return Permanent(Reason.NOT_AN_IMAGE, _NO_REGULAR_FILE)
-        if error.errno == errno.ENOENT:
-            return Transient(Reason.EMPTY, "the file no longer exists")
-        return Unreadable(error.strerror or str(error))
+        return _unreadable(error)
+    finally:
+        os.close(file)
+
+
+def shrink(file: int, size: int, side: int, bounds: Bounds) -> Thumbnail | NeedsHeic:
+    """Return a thumbnail of the picture in the open file, which was verified when it was stored.
+
+    Raises:
+        VisitError, MemoryError, OSError: as `verify`.
+    """
+    from rehost.images.decoder import thumbnail  # noqa: PLC0415 -- main has imported it
+
+    with _contents(file, size) as data:
+        image = examine(data, bounds.limits).image
+    if image.format is Format.HEIC and _lacks_heic(bounds):
+        return NeedsHeic()
+    with open(file, "rb", closefd=False) as reader:
+        content = thumbnail(reader, image, side, bounds.limits)
+    if len(content) > MAX_LINE_BYTES // 2:  # base64 makes it a third longer
+        raise Permanent(Reason.TOO_LARGE, "a thumbnail with too many bytes")
+    return Thumbnail(content)
+
+
+@cache
+def has_heic() -> bool:
+    """Return whether the extra `heic` is installed: its wheel bundles GPL code, so it is no part of rehost."""
+    return find_spec("pillow_heif") is not None
+
+
+def _lacks_heic(bounds: Bounds) -> bool:
+    """Return whether this process would have to load the plugin.
+
+    Raises:
+        Permanent: UNSUPPORTED_FORMAT, with the name of the extra, if there is none.
+    """
+    if not has_heic():
+        raise Permanent(Reason.UNSUPPORTED_FORMAT, "HEIC, which needs the extra rehost[heic]")
+    return bounds.decode and not bounds.heic
+
+
+def open_file(path: str) -> int | VisitError | Unreadable:
+    """Return a descriptor for reading the file at `path`, or why there is none."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # otherwise opening a FIFO would block
+    except OSError as error:
+        return _unreadable(error)
+    if stat.S_ISREG(os.fstat(file).st_mode):
+        return file
+    os.close(file)
+    return Permanent(Reason.NOT_AN_IMAGE, _NO_REGULAR_FILE)
+
+
+def _unreadable(error: OSError) -> VisitError | Unreadable:
+    """Return what an error of the file system says about a file; raise MemoryError for a lack of memory."""
+    if error.errno == errno.ENOMEM:
+        raise MemoryError from error
+    if error.errno == errno.ENXIO:  # a socket cannot even be opened
+        return Permanent(Reason.NOT_AN_IMAGE, _NO_REGULAR_FILE)
+    if error.errno == errno.ENOENT:
+        return Transient(Reason.EMPTY, "the file no longer exists")
+    return Unreadable(error.strerror or str(error))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Verifies pictures for a run: a path goes in, a whole picture or the reason against it comes out.
+"""Verifies pictures for a run: a file goes in, a whole picture or the reason against it comes out.
 
 Decoder processes start when they are needed, decode one picture at a time each, and are killed and replaced when they
 exceed a limit: no executor of the standard library can end one worker that hangs in C code without losing the others.
@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
+import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Self
 
@@ -21,16 +24,20 @@ from rehost.errors import OperatorError, Permanent, StoreError, Transient, Visit
 from rehost.images.decoder_main import (
     MAX_LINE_BYTES,
     OUT_OF_MEMORY,
-    READY,
     SMALL_BYTES,
     Answer,
     Bounds,
+    NeedsHeic,
     Thumbnail,
     Unreadable,
     from_line,
+    open_file,
     walk,
 )
 from rehost.model import Image, Reason
+from rehost.process_identity import hide_memory
+
+log = logging.getLogger(__name__)
 
 _START_TIMEOUT_SECONDS = 60  # for Python and Pillow, on a machine that is busy with other work
 _THUMBNAIL_TIMEOUT_SECONDS = 20.0
@@ -58,8 +65,10 @@ class DecoderPool:
         self._idle: list[_Decoder] = []  # last in, first out, so that a quiet run starts few
         self._all: set[_Decoder] = set()
         self._closed = False
+        self._warned = False
 
     async def __aenter__(self) -> Self:
+        hide_memory()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -81,20 +90,36 @@ class DecoderPool:
         async with self._slots:
             if self._closed:
                 raise OperatorError("The decoder processes were stopped before every picture was verified.")
-            decoder = self._idle.pop() if self._idle else None
-            if decoder is not None and fresh:
-                await self._end(decoder)
-                decoder = None
-            if decoder is None:
-                decoder = await _Decoder.start(self._bounds, self._timeout_seconds)
-                self._all.add(decoder)
+            file = open_file(os.fspath(path))
+            if not isinstance(file, int):
+                return file
             try:
-                answer = await decoder.ask(path, side)
-            except BaseException:
-                await self._end(decoder)
-                raise
-            self._idle.append(decoder)
-            return answer
+                answer = await self._ask(file, side, fresh=fresh)
+                if isinstance(answer, NeedsHeic):
+                    self._bounds = replace(self._bounds, heic=True)
+                    answer = await self._ask(file, side, fresh=True)
+                return answer
+            finally:
+                os.close(file)
+
+    async def _ask(self, file: int, side: int, *, fresh: bool) -> Answer:
+        decoder = self._idle.pop() if self._idle else None
+        if decoder is not None and fresh:
+            await self._end(decoder)
+            decoder = None
+        if decoder is None:
+            decoder = await _Decoder.start(self._bounds, self._timeout_seconds)
+            self._all.add(decoder)
+            if decoder.missing and not self._warned:
+                self._warned = True
+                log.warning("decoders are not fully confined: %s", "; ".join(decoder.missing))
+        try:
+            answer = await decoder.ask(file, side)
+        except BaseException:
+            await self._end(decoder)
+            raise
+        self._idle.append(decoder)
+        return answer
 
     async def _end(self, decoder: _Decoder) -> None:
         self._all.discard(decoder)
@@ -142,11 +167,17 @@ class Thumbnailer:
 
 
 class _Decoder:
-    """One decoder process, seen from its parent."""
+    """One decoder process, seen from its parent.
 
-    def __init__(self, process: Process, timeout_seconds: float) -> None:
+    Attributes:
+        missing: what the system lacks to confine it.
+    """
+
+    def __init__(self, process: Process, channel: socket.socket, timeout_seconds: float) -> None:
         self._process = process
+        self._channel = channel
         self._timeout_seconds = timeout_seconds
+        self.missing: list[str] = []
 
     @classmethod
     async def start(cls, bounds: Bounds, timeout_seconds: float) -> Self:
@@ -157,42 +188,45 @@ class _Decoder:
         if "LD_LIBRARY_PATH" in os.environ:
             environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
         command = (sys.executable, "-P", "-m", "rehost.images.decoder_main", bounds.to_text())
+        channel, its_end = socket.socketpair()
+        channel.settimeout(0)  # it only ever holds one question
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
-                stdin=PIPE,
+                stdin=its_end.fileno(),
                 stdout=PIPE,
                 stderr=DEVNULL,
                 env=environment,
                 start_new_session=True,  # only the parent handles a terminal's Ctrl-C
                 limit=MAX_LINE_BYTES,
             )
-        except OSError as error:
+        except BaseException as error:
+            channel.close()
+            if not isinstance(error, OSError):
+                raise
             raise OperatorError(f"No decoder process can be started: {error.strerror or error}.") from error
-        decoder = cls(process, timeout_seconds)
+        finally:
+            its_end.close()
+        decoder = cls(process, channel, timeout_seconds)
         try:
             async with asyncio.timeout(_START_TIMEOUT_SECONDS):
-                ready = await decoder._line()
+                decoder.missing = json.loads(await decoder._line())
         except (DecoderDied, TimeoutError):
-            ready = b""
-        except BaseException:
-            await decoder.end()
-            raise
-        if ready != READY:
             await decoder.end()
             megabytes = bounds.memory_bytes >> 20
             raise OperatorError(
                 f"A decoder process ended before it was ready: is IMAGE_DECODE_MEMORY ({megabytes} MiB) enough, and "
                 f"does `{sys.executable} -m PIL` work?"
-            )
+            ) from None
+        except BaseException:
+            await decoder.end()
+            raise
         return decoder
 
-    async def ask(self, path: Path, side: int) -> Answer:
+    async def ask(self, file: int, side: int) -> Answer:
         """Return the answer of the process; raise DecoderDied if it ends, or if its answer is late or invalid."""
-        stdin = self._process.stdin
-        assert stdin is not None
-        question = [os.fspath(path), side] if side else os.fspath(path)
-        stdin.write(json.dumps(question).encode() + b"\n")
+        with suppress(OSError):  # the process has ended: how, its output says
+            socket.send_fds(self._channel, [b"%d" % side], [file])
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 return from_line(await self._line())
@@ -205,8 +239,7 @@ class _Decoder:
         """Kill the process and wait until it has ended."""
         with suppress(ProcessLookupError):
             self._process.kill()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        self._channel.close()
         await self._process.wait()
 
     async def _line(self) -> bytes:
@@ -233,8 +266,8 @@ LONG_WALK_SECONDS = 0.1
 class ImageVerifier:
     """Verifies pictures in decoder processes.
 
-    Everything that untrusted bytes can slow down or harm happens in those processes: this one only passes paths, and
-    stays small. The exception, with `verify` "structure", are small files of formats whose walk takes time in
+    Everything that untrusted bytes can slow down or harm happens in those processes: this one only passes open files,
+    and stays small. The exception, with `verify` "structure", are small files of formats whose walk takes time in
     proportion to their size: it is pure Python, and cheaper than asking a process. After one walk that took long, only
     tiny files are walked here. An async context manager; the first picture that needs one starts the first process.
 
@@ -327,6 +360,8 @@ def visit_error(death: DecoderDied, decode_seconds: float) -> VisitError:
             return Permanent(Reason.TOO_LARGE, "needs more memory to decode than IMAGE_DECODE_MEMORY")
         case status if status == -signal.SIGPROF:
             return Permanent(Reason.TOO_LARGE, f"more than {decode_seconds:g} s to decode")
+        case status if status == -signal.SIGSYS:
+            return Permanent(Reason.CORRUPT, "its decoder tried what the sandbox of decoders forbids (SIGSYS)")
         case status if status == -signal.SIGKILL:  # our own kills have no status: this one is the kernel's
             return Permanent(Reason.TOO_LARGE, "its decoder was killed, probably for lack of memory")
         case _:
