@@ -66,6 +66,21 @@ def test_long_url_under_thousands_of_patterns_is_not_allowed():
     assert not rules.allows(f"http://a.example/{'a' * 30_000}")
 
 
+@pytest.mark.parametrize(("text", "size"), [("", 1), ("Disallow: /a\n" * 10, 1), ("Disallow: /a\n" * 5000, 20)])
+def test_size_of_rules_counts_what_they_hold(text, size):
+    assert parse(f"User-agent: *\n{text}").size == size
+
+
+async def test_rules_of_many_origins_hold_little_memory(origin):
+    large = parse("User-agent: *\n" + "".join(f"Disallow: /{n:090}\n" for n in range(5000)))
+    async with fetcher_to(origin) as fetcher:
+        kept = fetcher._rules._answers
+        for number in range(100):
+            kept[str(number)] = large
+
+    assert len(kept) * large.size <= 1000
+
+
 def test_long_url_under_thousands_of_plain_rules_is_judged():
     rules = parse("User-agent: *\n" + "".join(f"Disallow: /b{n}\n" for n in range(5000)))
 

@@ -287,6 +287,22 @@ async def test_next_caller_looks_up_after_the_first_is_cancelled():
         await first
 
 
+async def test_large_answers_leave_room_for_fewer():
+    source = Source()
+    cache = LookupCache(source, 60.0, FakeClock().monotonic, places_of=lambda _answer: 400)
+
+    for key in "abc":
+        await cache(key)
+
+    assert [await cache("c"), await cache("b"), await cache("a")] == [3, 2, 4]
+
+
+async def test_sixty_four_addresses_of_a_name_are_kept():
+    addresses = [f"8.8.{number // 250}.{number % 250}" for number in range(3000)]
+
+    assert await SystemResolver(resolve=lambda _host: addresses)("a.example") == addresses[:64]
+
+
 async def test_no_more_than_a_thousand_keys_are_kept():
     source = Source()
     cache = LookupCache(source, 60.0, FakeClock().monotonic)

@@ -201,7 +201,13 @@ class Fetcher:
         self._headers = {"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
         self._obeys_robots = obeys_robots
         self._scheduler = scheduler
-        self._rules = LookupCache(self._robots_txt, robots.KEPT_SECONDS, clock.monotonic, failures=VisitError)
+        self._rules = LookupCache(
+            self._robots_txt,
+            robots.KEPT_SECONDS,
+            clock.monotonic,
+            failures=VisitError,
+            places_of=lambda rules: rules.size,
+        )
         addresses = LookupCache(resolver or SystemResolver(), _ADDRESSES_SECONDS, clock.monotonic)
         connector = Connector(address_policy, addresses, connect_to, proxies, connect_seconds)
         self._pool = ConnectionPool(connector, concurrency, headers_for)

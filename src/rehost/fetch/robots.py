@@ -24,6 +24,8 @@ _RESERVED = "%:/?#[]@!&'()+,;="  # section 2.2, without the * and $ of patterns;
 
 _STARS = re.compile(r"\*+")
 _MAX_RULES = 5_000
+_RULE_BYTES = 128  # of memory for a rule, besides the characters of its pattern
+_UNIT_BYTES = 32 * 1024
 _MAX_STEPS = 2_000_000  # characters compared for one URL: some 10 ms, as each pattern with a * can pass the whole URL
 # Google's robots meta tags, and those by which hosts ask not to be copied into collections.
 _FORBIDDING_TAGS = frozenset({"noindex", "noimageindex", "none", "noarchive", "noai", "noimageai"})
@@ -34,6 +36,11 @@ class Rules:
     """The rules of a robots.txt that apply to us: (is allowed, encoded path pattern)."""
 
     lines: tuple[tuple[bool, str], ...] = ()
+
+    @property
+    def size(self) -> int:
+        """About how many units of 32 kB they take in memory."""
+        return 1 + sum(_RULE_BYTES + len(pattern) for _, pattern in self.lines) // _UNIT_BYTES
 
     def allows(self, url: str) -> bool:
         """Return whether a URL may be requested, by its path and query: the longest match decides, allow wins a tie.

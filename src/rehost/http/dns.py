@@ -22,6 +22,7 @@ Resolver = Callable[[str], Awaitable[Sequence[str]]]
 
 _FAILURE_SECONDS = 1.0  # long enough for all callers that wait for the answer, short enough to try again soon
 _MAX_ENTRIES = 1_000
+_MAX_ADDRESSES = 64  # of one name that are kept: strangers decide how many there are
 _LOOKUPS_PER_DOMAIN = 2  # one more than needed, for a name whose answer was lost; its others wait, as its pictures do
 _UNANSWERED_NAMES = 3
 _SILENT_SECONDS = 30.0  # as long as getaddrinfo may block
@@ -38,14 +39,19 @@ class LookupCache(Generic[T]):
         seconds: float,
         timer: Callable[[], float],
         failures: type[Exception] = NameNotResolved,
+        places_of: Callable[[T], int] = lambda _answer: 1,
     ) -> None:
-        """Keep what `look_up` returns, or raises as one of the `failures`; `timer` gives monotonic seconds."""
+        """Keep what `look_up` returns, or raises as one of the `failures`; `timer` gives monotonic seconds.
+
+        There are a thousand places; `places_of` says how many an answer takes.
+        """
         self._look_up = look_up
         self._failures = failures
         self._answers: TLRUCache[str, T | Exception] = TLRUCache(
             _MAX_ENTRIES,
             lambda _key, answer, now: now + (_FAILURE_SECONDS if isinstance(answer, Exception) else seconds),
             timer=timer,
+            getsizeof=lambda answer: 1 if isinstance(answer, Exception) else places_of(answer),
         )
         self._locks: dict[str, asyncio.Lock] = {}  # of keys that are being looked up
 
@@ -137,7 +143,7 @@ class SystemResolver:
             raise NameNotResolved(f"{host}: no answer in {self._limit_seconds:g} s") from None
         if not isinstance(found, OSError):
             zone.answered()
-            return found
+            return found[:_MAX_ADDRESSES]
         error = resolver_error(host, found)
         if isinstance(error, NameNotFound):
             zone.answered()
