@@ -28,7 +28,7 @@ def test_a_low_limit_of_open_files_is_raised_to_what_the_run_needs(monkeypatch):
     raise_file_limit(SETTINGS)
 
     soft, hard = limits.now
-    assert 3 * 100 < soft < 500
+    assert 9 * 100 < soft < 1200
     assert hard == 4096
 
 
@@ -42,7 +42,7 @@ def test_more_workers_need_more_open_files(monkeypatch):
     assert limits.now[0] > alone
 
 
-@pytest.mark.parametrize("soft", [1024, resource.RLIM_INFINITY])
+@pytest.mark.parametrize("soft", [2048, resource.RLIM_INFINITY])
 def test_a_sufficient_limit_of_open_files_is_kept(monkeypatch, soft):
     limits = Limits(monkeypatch, soft=soft, hard=resource.RLIM_INFINITY)
 

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 FAILED = 1
 
 # Open files that a run needs.
-_ALWAYS = 64  # Python, event loop, database, store
-_EACH_REQUEST = 3  # socket, spool, DNS
+_ALWAYS = 128  # Python, event loop, database, store, and two for each of the lookups that may hang
+_EACH_REQUEST = 9  # a socket for each address of a host that does not answer (eight at most), spool
 _EACH_DECODER = 3  # its pipes while it starts
 _EACH_WORKER = 3  # its socket, and the pipe that shows when it has ended
 
