@@ -95,10 +95,13 @@ class _Zone:
     def answered(self) -> None:
         self.unanswered = 0
 
+    def is_silent(self, now: float) -> bool:
+        """Return whether a name need not be looked up; when the time is over, one lookup shows it."""
+        return self.unanswered >= _UNANSWERED_NAMES and (self.asked > 0 or self.silent_until > now)
+
     def missed(self, now: float) -> None:
         self.unanswered += 1
-        if self.unanswered >= _UNANSWERED_NAMES:
-            self.silent_until = now + _SILENT_SECONDS
+        self.silent_until = now + _SILENT_SECONDS
 
 
 class SystemResolver:
@@ -131,7 +134,7 @@ class SystemResolver:
         """
         domain, now = domain_of(host), asyncio.get_running_loop().time
         zone = self._zones.setdefault(domain, _Zone(asyncio.Semaphore(_LOOKUPS_PER_DOMAIN)))
-        if zone.silent_until > now():
+        if zone.is_silent(now()):
             raise NameNotResolved(f"{host}: not looked up, {zone.unanswered} names of {domain} in a row got no answer")
         try:
             async with asyncio.timeout(self._limit_seconds):

@@ -47,7 +47,6 @@ connect to instead, as curl's --connect-to."""
 
 _REMEMBERED_ORIGINS = 1_000
 _NEXT_ADDRESS_SECONDS = 0.25  # RFC 8305, section 8
-_NAT64_SECONDS = 2.0  # for one lookup; without an answer there is no NAT64
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 
@@ -248,11 +247,10 @@ class Connector:
         """Return the prefixes of this network's NAT64, looked up before the first IPv6 address is judged."""
         if self._nat64 is None and any(":" in address for address in addresses):
             try:
-                async with asyncio.timeout(_NAT64_SECONDS):
-                    self._nat64 = nat64_prefixes(await self._resolver("ipv4only.arpa"))
+                self._nat64 = nat64_prefixes(await self._resolver("ipv4only.arpa"))
             except NameNotFound:
                 self._nat64 = ()
-            except (NameNotResolved, TimeoutError):  # asked again next time; the resolver limits what that costs
+            except NameNotResolved:  # asked again next time; the resolver limits what that costs
                 return ()
         return self._nat64 or ()
 
