@@ -579,6 +579,13 @@ async def chunk_extension_for_each_byte(exchange):
 
 
 @behaviour
+async def length_with_zeros(exchange):
+    """A picture, its Content-Length after 5,000 zeros."""
+    await exchange.head(200, media_type(exchange.body), f"Content-Length: {len(exchange.body):05000}")
+    await exchange.send(exchange.body)
+
+
+@behaviour
 async def status_below_100(exchange):
     """An endless body under the status 099, which is neither interim nor final."""
     exchange.close()

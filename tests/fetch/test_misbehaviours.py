@@ -16,6 +16,7 @@ WHOLE = {  # the image, byte for byte
     *(
         "chunked-trailers",
         "header-folded",
+        "length-with-zeros",
         "missing-type",
         "ranges-on-whole",
         "sets-cookies",

@@ -178,6 +178,7 @@ async def test_trailers_are_bounded_after_a_long_body_too():
 FRAGMENTS = [
     *(b"HTTP/1.1 ", b"HTTP/1.0 ", b"000", b"099", b"100", b"103", b"104 X", b"199", b"200 OK", b"204", b"304", b"600"),
     *(b"\r\n", b"\n", b"\r\n\r\n", b"X: 1\r\n", b"Content-Length: 99999999999\r\n", b"Content-Length: 3\r\n"),
+    *(b"Content-Length: ", b"0" * 5000, b"9", b" \r\n ", b"\t", b","),
     *(b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: gzip\r\n", b"Connection: upgrade\r\n", b"Upgrade: h\r\n"),
     *(b"0\r\n", b"1\r\nx\r\n", b"ffff\r\n", b"1;" + b"e" * 500 + b"\r\nx\r\n", b"X: " + b"x" * 500, b"\0" * 500),
 ]
