@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.images import hostile
@@ -201,7 +202,7 @@ def test_what_the_kernel_refuses_is_reported_and_not_fatal():
 
 
 def test_machine_whose_system_calls_are_unknown_is_reported(monkeypatch):
-    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    monkeypatch.setattr("os.uname", lambda: SimpleNamespace(machine="riscv64"))
 
     with pytest.raises(OSError, match="not known on riscv64"):
         sandbox.forbid_calls()

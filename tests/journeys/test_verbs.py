@@ -15,6 +15,7 @@ import pytest
 from rehost.demo.cases import HELD, create_table, local_urls, make_cases
 from rehost.demo.origins import Origins, serve_origins
 from rehost.demo.pictures import Pictures
+from rehost.images.sandbox import probe
 from rehost.telemetry.format import size
 
 TIMEOUT = 120
@@ -122,13 +123,15 @@ def test_status_can_be_json(after_a_run):
 
     assert report["standing"]["states"]["held"] == 185
     assert report["standing"]["reasons"]["gone"] == 6
+    assert report["unconfined"] == probe()
     assert len(report["runs"]) >= 1
 
 
 def test_status_before_the_first_run_says_what_to_do(rehost):
     status = rehost("status")
 
-    assert (status.returncode, status.stdout) == (0, "cases: no links yet; run `rehost run` first.\n")
+    assert status.returncode == 0
+    assert status.stdout.startswith("cases: no links yet; run `rehost run` first.\n\ndecoders are confined by ")
 
 
 def test_origins_shows_each_learned_rule(after_a_run):

@@ -112,7 +112,7 @@ class DecoderPool:
             self._all.add(decoder)
             if decoder.missing and not self._warned:
                 self._warned = True
-                log.warning("decoders are not fully confined: %s", "; ".join(decoder.missing))
+                log.warning("decoders are not confined by %s", ", ".join(decoder.missing))
         try:
             answer = await decoder.ask(file, side)
         except BaseException:

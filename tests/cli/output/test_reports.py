@@ -1,9 +1,13 @@
-from rehost.cli.output.reports import Advice, plan_table, planned_words, summary
+import pytest
+
+from rehost.cli.output.reports import Advice, StatusReport, plan_table, planned_words, summary
 from rehost.cli.output.tables import Style
 from rehost.events import Planned, RunEnded
+from rehost.ledger.reports import SourceReport
 from rehost.model import Reason
 
 PLAIN = Style(is_on=False)
+STANDING = SourceReport("cases", {}, {}, due=0, later=0, leased=0, next_due_seconds=None, size=0)
 
 
 def ended(**changes):
@@ -90,3 +94,23 @@ def test_the_table_of_a_plan_has_a_line_for_each_kind_of_work():
     assert "new 2 of these: seen for the first time" in lines
     assert "lost 1 of these: the file is missing from the store" in lines
     assert "repaired 0 rows point at their copy again (no request needed)" in lines
+
+
+@pytest.mark.parametrize(
+    ("unconfined", "line"),
+    [
+        ([], "decoders are confined by namespaces, Landlock, seccomp"),
+        (
+            ["namespaces: Operation not permitted"],
+            "decoders are confined by Landlock, seccomp; not by namespaces: Operation not permitted",
+        ),
+        (
+            ["namespaces: a", "Landlock: b", "seccomp: c"],
+            "decoders are confined by nothing; not by namespaces: a, Landlock: b, seccomp: c",
+        ),
+    ],
+)
+def test_the_status_says_what_confines_decoders(unconfined, line):
+    report = StatusReport(STANDING, hosts=[], runs=[], failed=[], unconfined=unconfined)
+
+    assert report.text(PLAIN).splitlines()[-1] == line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rehost.cli.output.tables import Style, pad, table
 from rehost.events import Planned, RunEnded
+from rehost.images.sandbox import LAYERS, probe
 from rehost.model import Reason, State
 from rehost.telemetry.format import count, duration, plain_json, share, size
 
@@ -151,11 +153,12 @@ class StatusReport:
     hosts: Sequence[HostReport]
     runs: Sequence[RunReport]
     failed: Sequence[LinkReport]
+    unconfined: Sequence[str]  # what this system lacks to confine decoders, and why
 
     def text(self, style: Style) -> str:
         """Return the report for a person."""
         parts = [self._states(style), "\n".join(reason_lines(self.standing.reasons, style))]
-        parts += [self._hosts(style), self._runs(style), self._failed(style)]
+        parts += [self._hosts(style), self._runs(style), self._failed(style), self._decoders(style)]
         return "\n\n".join(part for part in parts if part)
 
     def _states(self, style: Style) -> str:
@@ -222,14 +225,21 @@ class StatusReport:
             style,
         )
 
+    def _decoders(self, style: Style) -> str:
+        lacking = [each.split(":")[0] for each in self.unconfined]
+        line = f"decoders are confined by {', '.join(each for each in LAYERS if each not in lacking) or 'nothing'}"
+        return style("bad", f"{line}; not by {', '.join(self.unconfined)}") if lacking else line
+
 
 async def read_status(queries: Queries, source: str, *, failed: bool) -> StatusReport:
     """Return the status of one source, with its failed links if they are wanted."""
+    unconfined = asyncio.create_task(asyncio.to_thread(probe))
     return StatusReport(
         await queries.source_report(source),
         await queries.hosts(source, HOSTS),
         await queries.runs(source, RUNS),
         await _failed_links(queries, source) if failed else (),
+        await unconfined,
     )
 
 
