@@ -66,6 +66,10 @@ class Reason(StrEnum):
     CORRUPT = "corrupt", "A decoder cannot read the whole picture."
     DECOY = "decoy", "The origin sent a placeholder instead of the picture."
     # ourselves
+    QUOTA_REACHED = (
+        "quota-reached",
+        "The copies of its domain, or source, take up what IMAGE_MAX_HOST_BYTES or IMAGE_MAX_SOURCE_BYTES allows.",
+    )
     WORKER_DIED = (
         "worker-died",
         "Each process that visited this picture ended without a result, the last one while it visited nothing else.",

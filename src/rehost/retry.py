@@ -25,6 +25,9 @@ LONGEST_REFUSED_WAIT = 56 * _DAY
 BUG_WAIT = 1 * _DAY
 """Seconds until the next visit of a link after a bug of ours ended the last one."""
 
+QUOTA_WAIT = 1 * _DAY
+"""Seconds until the next visit, at least, of a link that a storage quota left out."""
+
 
 def attempt_wait(attempt: int, error: Transient, random: Random) -> float | None:
     """Return the seconds to wait after attempt number `attempt` (from 1), or None to leave the rest to another visit.

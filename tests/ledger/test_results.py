@@ -182,3 +182,17 @@ async def test_a_link_that_has_changed_loses_the_decoy_unless_a_worker_has_lease
     standings = [await Queries(peer.database).link("cases", key) for key in ("1", "2")]
     assert [(each.state, each.reason, each.key) for each in standings if each] == [(State.WANTED, None, None)] * 2
     assert list((await peer.locals()).values())[:2] == [None, None]
+
+
+async def test_the_bytes_of_all_copies_are_summed_by_source_and_host(peer):
+    await add_cases(peer.database, [f"https://{host}.example/{number}.png" for number in range(3) for host in "ab"])
+    await peer.note()
+    await peer.hold_all()
+    await execute(peer.database, "UPDATE ad_cases SET main_image = NULL WHERE case_id = 1")
+    await execute(peer.database, "UPDATE ad_cases SET main_image = 'https://a.example/new.png' WHERE case_id = 3")
+    await peer.note()  # the copies of a link that is gone, or has changed, are still there
+    found = {("stale", "stale"): 1}
+
+    await peer.ledger.results.sizes(lambda source, host, size: found.update({(source, host): size}), found.clear)
+
+    assert found == {("cases", "a.example"): 15, ("cases", "b.example"): 15}

@@ -1,10 +1,12 @@
-"""What a stop cuts short, and what a bug costs."""
+"""What a stop cuts short, what a bug costs, and what storage quotas leave out."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
+from tests.origin import Origin
+from tests.run.test_run import make_world
 
 from rehost.errors import StoreError
 from rehost.model import Deferred, Link, Reason, Task
@@ -66,3 +68,68 @@ async def test_a_bug_without_a_task_is_counted(caplog):
 async def test_an_error_for_the_operator_is_no_bug():
     with pytest.raises(StoreError):
         await bug_to_outcome("record", [TASK], refuse())
+
+
+# --- storage quotas: the domain evil.test has names without end
+
+
+@pytest.fixture
+def shared_world(tmp_path):
+    """Twelve links below evil.test, each of a host of its own, and four of good.test; how many bytes they have."""
+    with Origin() as origin:
+
+        def make(**environment):
+            world = make_world(tmp_path, origin, environment)
+            world.add(*evil, *good)
+            return world
+
+        evil = [origin.url("permissive", f"{number}.jpg", host=f"a{number}.evil.test") for number in range(12)]
+        good = [origin.url("permissive", f"{number}.jpg", host="good.test") for number in range(4)]
+        yield make, [len(origin.picture(url)) for url in evil], [len(origin.picture(url)) for url in good]
+
+
+def held_sizes(world):
+    found = [path.stat().st_size for path in (world.folder / "images").glob("[!.]*/*")]
+    assert len(found) == len(world.locals())
+    assert list((world.folder / "images" / ".rehost").rglob("spool/*")) == []
+    return sum(found)
+
+
+async def test_a_domain_with_names_without_end_stores_no_more_than_its_quota(shared_world):
+    make, evil, good = shared_world
+    world = make(IMAGE_MAX_HOST_BYTES=str(sum(evil[:5])))
+
+    ended = await world.run()
+    asked = world.origin.count()
+    later = await world.run()
+    asked_later = world.origin.count()
+    again = await world.run(retry="quota-reached")
+
+    assert sum(evil[:5]) / 2 <= held_sizes(world) - sum(good) <= sum(evil[:5])
+    assert {13, 14, 15, 16} <= world.locals().keys()
+    assert ended.failed == {Reason.QUOTA_REACHED: 16 - len(world.locals())}
+    assert (later.failed, later.later) == ({}, ended.failed[Reason.QUOTA_REACHED])
+    assert again.failed == ended.failed
+    assert asked_later == asked
+    evidence = world.sql("SELECT DISTINCT evidence FROM rehost_links WHERE state = 'deferred'")
+    assert evidence == [(f"the copies of evil.test take up what IMAGE_MAX_HOST_BYTES={sum(evil[:5])} allows",)]
+
+
+async def test_a_source_stores_no_more_than_its_quota(shared_world):
+    make, evil, good = shared_world
+    world = make(IMAGE_MAX_SOURCE_BYTES=str(sum(evil[:5])))
+
+    ended = await world.run()
+
+    assert 0 < held_sizes(world) <= sum(evil[:5]) < sum(evil) + sum(good)
+    assert ended.failed == {Reason.QUOTA_REACHED: 16 - ended.held}
+
+
+async def test_without_a_quota_everything_is_stored(shared_world):
+    make, evil, good = shared_world
+    world = make()
+
+    ended = await world.run()
+
+    assert (ended.held, ended.failed) == (16, {})
+    assert held_sizes(world) == sum(evil) + sum(good)

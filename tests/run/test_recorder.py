@@ -18,7 +18,7 @@ from rehost.errors import Permanent
 from rehost.events import Recorded
 from rehost.images.verifier import ImageVerifier
 from rehost.model import Copy, Format, Image, Link, Reason, Refused, Stored, Task
-from rehost.run.limits import Limits
+from rehost.run.limits import Limits, StorageQuota
 from rehost.run.planner import Planner
 from rehost.run.recorder import Recorder, RecordingPipeline
 from rehost.run.stats import RunStats
@@ -114,7 +114,15 @@ class Worker:
             processes=1,
             clock=(clock := Clock()),
         ) as inspector:
-            visitor = Visitor(hotlinks, inspector, self.store, Layout(), clock, Random(1))
+            visitor = Visitor(
+                hotlinks,
+                inspector,
+                self.store,
+                Layout(),
+                clock,
+                Random(1),
+                StorageQuota(None, clock, domain_bytes=0, source_bytes=0),
+            )
             outcome = (await visitor.visit(task)).outcome
             return outcome if isinstance(outcome, Stored) else None
 

@@ -16,11 +16,13 @@ from rehost.clock import Clock
 from rehost.errors import Permanent, Transient
 from rehost.images.verifier import ImageVerifier
 from rehost.model import Deferred, Download, Format, Image, Link, Reason, Refused, Stored, Task, Validator
+from rehost.run.limits import StorageQuota
 from rehost.run.visitor import Visitor
 from rehost.store.layout import Layout
 from rehost.store.local import LocalStore
 
 LINK = Link("cases", "1", 0, "https://pics.example/1.jpg", None, None)
+QUOTA = StorageQuota(None, Clock(), domain_bytes=0, source_bytes=0)  # none
 FOUND = "1/main_image.jpg"
 DOWNLOAD = Download(Path("spool"), 7, "f" * 64, "https://pics.example/1.jpg", Validator())
 
@@ -56,7 +58,7 @@ async def visitor(folder, learner):
         clock=clock,
     )
     async with verifier, LocalStore(folder, clock=clock) as store:
-        yield Visitor(learner, verifier, store, Layout(), clock, Random(1))
+        yield Visitor(learner, verifier, store, Layout(), clock, Random(1), QUOTA)
 
 
 def task(**found):

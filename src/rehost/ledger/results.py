@@ -29,6 +29,7 @@ from rehost.ledger.schema import NO_COPY, links
 from rehost.model import Copy, Deferred, Link, Outcome, Reason, Refused, State, Stored, Unchanged, Validator
 
 GROUP = 1000  # entries that `refuse_decoys` takes at once
+_STREAMED = 500  # hosts that `sizes` reads at once: names of hosts cost a stranger nothing
 
 _ENTRY: Columns = {"entry": BigInteger(), "fence": BigInteger()}
 _COPY: Columns = {
@@ -246,6 +247,20 @@ class ResultWriter:
     @staticmethod
     async def _update(connection: Connection, given: FromClause, **values: Any) -> None:  # noqa: ANN401 - columns
         await connection.execute(update(links).values(values).where(_same_lease(given)))
+
+    async def sizes(self, add: Callable[[str, str, int], None], clear: Callable[[], None]) -> None:
+        """Call `clear`, then `add` with each source, each host and the bytes of its copies; again after an outage."""
+        total = func.sum(links.c.size)
+        query = select(links.c.source, links.c.host, total).where(links.c.key.is_not(None))
+        query = query.group_by(links.c.source, links.c.host).execution_options(yield_per=_STREAMED)
+
+        async def work(connection: Connection) -> None:
+            clear()
+            async with connection.stream(query) as rows:
+                async for source, host, size in rows:
+                    add(source, host, int(size))
+
+        await self.database.read(work, slow=True)
 
     # --- held copies that prove to be decoys
 

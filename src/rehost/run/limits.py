@@ -1,18 +1,22 @@
-"""What bounds a run: how much it does at once and for how long, what a stop interrupts, and what a bug may cost."""
+"""What bounds a run: how much it does at once, how long, and stores; what a stop interrupts, and a bug may cost."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from rehost.attempt import Postponed
-from rehost.errors import OperatorError
+from rehost.clock import Clock
+from rehost.errors import OperatorError, Transient
 from rehost.hosts.scheduler import HostPaused
+from rehost.http.url import domain_of
+from rehost.ledger.results import ResultWriter
 from rehost.model import Deferred, Reason, Task
-from rehost.retry import BUG_WAIT
+from rehost.retry import BUG_WAIT, QUOTA_WAIT
 from rehost.run.stats import RunStats
 
 T = TypeVar("T")
@@ -81,3 +85,55 @@ async def bug_to_none(what: str, work: Awaitable[T], stats: RunStats) -> T | Non
         return result
     stats.add_bugs()
     return None
+
+
+class StorageQuota:
+    """Bounds the bytes of the copies from each registrable domain, and of each source.
+
+    What is held is read from the ledger at the first visit and every RELOAD_SECONDS; in between, this process adds what
+    it has fetched. So several processes may exceed a quota together by what they fetch within that time.
+    """
+
+    RELOAD_SECONDS = 60.0
+
+    def __init__(self, results: ResultWriter, clock: Clock, *, domain_bytes: int, source_bytes: int) -> None:
+        """Take what reads the ledger, and the quotas in bytes; 0 is no limit."""
+        self._results = results
+        self._clock = clock
+        self._limits = {"IMAGE_MAX_HOST_BYTES": domain_bytes, "IMAGE_MAX_SOURCE_BYTES": source_bytes}
+        self._held: Counter[tuple[str, str]] = Counter()  # setting, and domain or source -> bytes
+        self._read_at: float | None = None
+        self._reading = asyncio.Lock()
+
+    async def check(self, task: Task) -> None:
+        """Raise Transient if a quota is used up, so that nothing is requested for this link."""
+        if not any(self._limits.values()):
+            return
+        async with self._reading:
+            now = self._clock.monotonic()
+            if self._read_at is None or now - self._read_at >= self.RELOAD_SECONDS:
+                await self._results.sizes(self._add, self._held.clear)
+                self._read_at = now
+        for setting, name in self._names(task.link.source, task.host):
+            if 0 < self._limits[setting] <= self._held[setting, name]:
+                raise self._used_up(setting, name)
+
+    def take(self, task: Task, size: int) -> None:
+        """Count a picture that was fetched; raise Transient if it does not fit, and let no more be fetched for now."""
+        grown = size - (task.copy.size if task.copy else 0)
+        for setting, name in self._names(task.link.source, task.host):
+            if 0 < self._limits[setting] < self._held[setting, name] + grown:
+                self._held[setting, name] = self._limits[setting]
+                raise self._used_up(setting, name)
+        self._add(task.link.source, task.host, grown)
+
+    def _add(self, source: str, host: str, size: int) -> None:
+        self._held.update(dict.fromkeys(self._names(source, host), size))
+
+    def _names(self, source: str, host: str) -> list[tuple[str, str]]:
+        names = [("IMAGE_MAX_SOURCE_BYTES", source)]
+        return [*names, ("IMAGE_MAX_HOST_BYTES", domain_of(host))] if self._limits["IMAGE_MAX_HOST_BYTES"] else names
+
+    def _used_up(self, setting: str, name: str) -> Transient:
+        evidence = f"the copies of {name} take up what {setting}={self._limits[setting]} allows"
+        return Transient(Reason.QUOTA_REACHED, evidence, retry_after=QUOTA_WAIT)

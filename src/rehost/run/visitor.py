@@ -20,6 +20,7 @@ from rehost.hotlink.learner import Learner
 from rehost.images.verifier import ImageVerifier
 from rehost.model import Copy, Deferred, Format, Image, Outcome, Refused, Stored, Task
 from rehost.retry import visit_wait
+from rehost.run.limits import StorageQuota
 from rehost.store.base import Store
 from rehost.store.layout import Layout
 
@@ -34,6 +35,7 @@ class Visitor:
     layout: Layout
     clock: Clock
     random: Random
+    quota: StorageQuota
 
     async def visit(self, task: Task, *, may_postpone: bool = False, postponed: Postponed | None = None) -> Visited:
         """Return the outcome of one visit, and what it cost.
@@ -87,8 +89,14 @@ class Visitor:
 
     async def _fetch(self, task: Task, log: VisitLog) -> Stored:
         """Return the image as the origin gives it now, in a spool."""
+        await self.quota.check(task)
         download, image = await self.learner.obtain(task.link, log)
-        copy = Copy(self.layout.key(task.link, image.format), download.digest, download.size)
+        try:
+            copy = Copy(self.layout.key(task.link, image.format), download.digest, download.size)
+            self.quota.take(task, download.size)
+        except VisitError:
+            download.spool.unlink(missing_ok=True)
+            raise
         return Stored(task, copy, image, download.spool, download.final_url, download.validator)
 
 

@@ -231,6 +231,20 @@ class Settings:
         "Disk space that must stay free; the run stops before free space falls below it.",
         unit="bytes",
     )
+    max_host_bytes: int = _setting(
+        "IMAGE_MAX_HOST_BYTES",
+        0,
+        size(0, 1024 * TIB),
+        "Maximum size of all copies from one registrable domain (example.com with all its hosts); 0 means no limit.",
+        unit="bytes",
+    )
+    max_source_bytes: int = _setting(
+        "IMAGE_MAX_SOURCE_BYTES",
+        0,
+        size(0, 1024 * TIB),
+        "Maximum size of all copies of one source; 0 means no limit.",
+        unit="bytes",
+    )
     lease_seconds: float = _setting(
         "IMAGE_LEASE_SECONDS",
         120.0,

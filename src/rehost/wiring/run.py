@@ -29,7 +29,7 @@ from rehost.images.verifier import ImageVerifier
 from rehost.ledger import Ledger
 from rehost.ledger.migrations import migrate
 from rehost.model import Source
-from rehost.run.limits import Limits
+from rehost.run.limits import Limits, StorageQuota
 from rehost.run.planner import Planner
 from rehost.run.recorder import Recorder
 from rehost.run.run import Components, Run
@@ -112,9 +112,12 @@ async def open_parts(
         verifier = await stack.enter_async_context(_verifier(settings, clock))
         fetcher = ImageFetcher(client, verifier, store, scheduler, clock, random, settings.attempts)
         learner = Learner(origins, _referers(settings), fetcher, scheduler, random, clock, listen)
+        quota = StorageQuota(
+            ledger.results, clock, domain_bytes=settings.max_host_bytes, source_bytes=settings.max_source_bytes
+        )
         parts = []
         for catalogue, layout in zip(catalogues, layouts, strict=True):
-            visitor = Visitor(learner, verifier, store, layout, clock, random)
+            visitor = Visitor(learner, verifier, store, layout, clock, random, quota)
             recorder = Recorder(ledger, store, catalogue, layout)
             cleaner = DecoyCleaner(ledger, store, catalogue, layout, learner)
             planner = Planner(ledger, store, catalogue, layout)
