@@ -46,7 +46,7 @@ def create_app(settings: rehost.Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with database:
+        async with database, rehost.Connections().bounded():
             yield
         await page.close()
         if images is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rehost.cli.main import main
     from rehost.errors import OperatorError, RehostError, SettingsError
+    from rehost.server.connections import Connections
     from rehost.settings import Settings
     from rehost.settings import load as load_settings
     from rehost.telemetry.log import logging_to
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Connections",
     "OperatorError",
     "RehostError",
     "Settings",
@@ -32,6 +34,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Connections": ("rehost.server.connections", "Connections"),
     "OperatorError": ("rehost.errors", "OperatorError"),
     "RehostError": ("rehost.errors", "RehostError"),
     "Settings": ("rehost.settings", "Settings"),

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from contextlib import suppress
 
 from rehost.errors import SettingsError
+from rehost.server.connections import Connections
 from rehost.server.files.send import Application
 
-MAX_CONNECTIONS = 2048  # at once; with granian's default of 128, that many slow clients would block all others
+MAX_CONNECTIONS = 300  # at once; more wait in the kernel's queue until `Connections` has made room
+QUEUED_CONNECTIONS = 2048
+READ_SECONDS = 15  # for the header of a request, and between two requests of a connection
+BUFFER_BYTES = 64 * 1024  # of a connection; also bounds the header of a request
+DRAIN_SECONDS = 10.0  # for responses in flight when the server is stopped
 
 
 class Listening:
@@ -27,7 +33,8 @@ class Listening:
             SettingsError: the port is taken, the address is not of this machine, or granian is not installed.
         """
         try:
-            from granian.constants import Interfaces  # noqa: PLC0415 - an optional dependency, only needed to serve
+            from granian.constants import HTTPModes, Interfaces  # noqa: PLC0415 - an optional dependency
+            from granian.http import HTTP1Settings  # noqa: PLC0415 - as above
             from granian.server.embed import Server  # noqa: PLC0415 - as above
         except ImportError as error:
             raise SettingsError("Serving needs granian: pip install 'rehost[server]'.") from error
@@ -38,24 +45,35 @@ class Listening:
             raise SettingsError(f"{problem} Choose another port (API_PORT) or address (API_HOST).") from error
         # granian announces itself as experimental and logs each start; only its errors matter.
         logging.getLogger("_granian").setLevel(logging.ERROR)
+        self._connections = Connections()
+        self._ending: asyncio.TimerHandle | None = None
         self._server = Server(
             application,
             address,
             port,
             interface=Interfaces.ASGI,
+            http=HTTPModes.http1,  # HTTP/2 would let one connection ask for hundreds of responses at once
+            http1_settings=HTTP1Settings(header_read_timeout=READ_SECONDS * 1000, max_buffer_size=BUFFER_BYTES),
             websockets=False,
             log_enabled=False,
             log_access=False,
-            backlog=MAX_CONNECTIONS,
+            backlog=QUEUED_CONNECTIONS,
             backpressure=MAX_CONNECTIONS,
         )
 
     async def serve(self) -> None:
         """Serve until `stop` is called."""
-        await self._server.serve()
+        async with self._connections.bounded():
+            try:
+                await self._server.serve()
+            finally:
+                if self._ending is not None:
+                    self._ending.cancel()
 
     def stop(self) -> None:
-        """Make `serve` return once responses in flight are finished."""
+        """Make `serve` return once responses in flight are finished, or after DRAIN_SECONDS."""
+        if self._ending is None:
+            self._ending = asyncio.get_running_loop().call_later(DRAIN_SECONDS, self._connections.close_all)
         self._server.stop()  # type: ignore[no-untyped-call]  # granian has no annotation here
 
 

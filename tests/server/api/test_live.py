@@ -94,6 +94,19 @@ async def test_number_of_streams_is_bounded(page, monkeypatch):
     assert answer.startswith(b"HTTP/1.1 503 ")
 
 
+async def test_number_of_streams_is_bounded_for_requests_at_the_same_time(page, monkeypatch):
+    monkeypatch.setattr("rehost.server.api.live.MAX_STREAMS", 3)
+    async with by_uvicorn(page) as port:
+        pairs = [await asyncio.open_connection("127.0.0.1", port) for _ in range(20)]
+        for _, writer in pairs:
+            writer.write(b"GET /api/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        answers = await asyncio.gather(*(reader.read() for reader, _ in pairs))
+        for _, writer in pairs:
+            writer.close()
+
+    assert sum(b"event: beat" in answer for answer in answers) == 3
+
+
 async def test_unknown_source_is_404_and_not_measured(page):
     async with by_uvicorn(page) as port:
         strange = [await ask(port, f"/api/live?source={number}") for number in range(3)]

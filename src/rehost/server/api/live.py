@@ -80,6 +80,9 @@ class Live:
         return StreamingResponse(stream, headers=headers, media_type="text/event-stream")
 
     async def _stream(self, source: str, *, is_first: bool) -> AsyncIterator[bytes]:
+        if self._streams >= MAX_STREAMS:  # others were opened since `respond` counted
+            yield b"retry: 5000\n\n"
+            return
         self._streams += 1
         try:
             course = self._courses.setdefault(source, _Course())

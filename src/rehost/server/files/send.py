@@ -15,7 +15,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
-CHUNK_BYTES = 256 * 1024  # of a file in memory, for each response that is being sent
+CHUNK_BYTES = 16 * 1024  # of a file in memory, for each response that is being sent
 
 _NOWAIT = getattr(os, "RWF_NOWAIT", None)  # Linux: read only what is in the page cache, never wait for the disk
 
