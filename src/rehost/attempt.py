@@ -15,6 +15,7 @@ from rehost.errors import RehostError, SlowToAnswer, Transient
 from rehost.fetch.fetcher import Fetcher
 from rehost.hosts.pacing import LatencyTracker
 from rehost.hosts.scheduler import RequestScheduler
+from rehost.http.url import host_of
 from rehost.images.verifier import ImageVerifier
 from rehost.model import Download, Image, NotModified, Partial, Request
 from rehost.retry import attempt_wait
@@ -120,7 +121,8 @@ class ImageFetcher:
         self.latency.answered(log.host, download.waited_seconds)
         log.size += download.size
         try:
-            return FetchedImage(download, await self.verifier.verify(download.spool))
+            image = await self.verifier.verify(download.spool, host_of(download.final_url))
+            return FetchedImage(download, image)
         except BaseException:
             download.spool.unlink(missing_ok=True)
             raise

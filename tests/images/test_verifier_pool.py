@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 from PIL import Image as Pillow
+from tests.fakes import FakeClock
 from tests.images.conftest import MEBIBYTE, verifier
 from tests.pictures import picture
 
+from rehost.clock import Clock
 from rehost.errors import OperatorError, Permanent, StoreError, Transient
 from rehost.images.decoder_main import OUT_OF_MEMORY, Bounds
-from rehost.images.verifier import DecoderDied, DecoderPool, visit_error
+from rehost.images.verifier import DecoderDied, DecoderPool, FairQueue, visit_error
 from rehost.model import Format, Image, Reason
 
 BOUNDS = Bounds(
@@ -106,7 +108,7 @@ async def test_picture_that_takes_too_long_is_too_large_and_the_next_one_is_veri
 async def test_process_that_hangs_is_killed_and_replaced(spool):
     path = spool(picture(1))
 
-    async with DecoderPool(BOUNDS, 1, timeout_seconds=0.3) as pool:
+    async with DecoderPool(BOUNDS, 1, timeout_seconds=0.3, clock=Clock()) as pool:
         await pool.ask(path)
         (hanging,) = children()
         os.kill(hanging, signal.SIGSTOP)
@@ -287,11 +289,12 @@ def test_verifier_does_not_import_a_decoder_into_the_main_process():
 ASKING = """
 import os, sys, uvloop
 from pathlib import Path
+from rehost.clock import Clock
 from rehost.images.verifier import DecoderPool
 from rehost.images.decoder_main import Bounds
 
 async def main():
-    async with DecoderPool(Bounds(True, 10**6, 10, 10**8, 512 << 20, 20), 1, 20) as pool:
+    async with DecoderPool(Bounds(True, 10**6, 10, 10**8, 512 << 20, 20), 1, 20, Clock()) as pool:
         print(await pool.ask(Path(sys.argv[1])), flush=True)
         sys.stdin.read()
 
@@ -332,3 +335,83 @@ async def test_large_png_needs_no_memory_for_its_pixels(spool):
 
     async with verifier(decode_memory_bytes=80 * MEBIBYTE, processes=1) as subject:
         assert (await subject.verify(path)).width == 7000
+
+
+async def served(slots, pictures):
+    """Return the order in which pictures (domain, seconds) that came at the same time got their slots."""
+    clock, order = FakeClock(), []
+    queue = FairQueue(slots, clock)
+
+    async def decode(domain, seconds):
+        async with queue.slot(domain):
+            order.append(domain)
+            await clock.sleep(seconds)
+
+    async with asyncio.TaskGroup() as group:
+        decoding = [group.create_task(decode(*picture)) for picture in pictures]
+        while not all(task.done() for task in decoding):
+            await asyncio.sleep(0)
+            clock.advance(0.5)
+    return "".join(order)
+
+
+@pytest.mark.parametrize(
+    ("slots", "pictures", "order"),
+    [
+        (1, [("h", 20)] * 3 + [("g", 1)] * 5, "hggggghh"),  # all good ones after the first heavy one
+        (2, [("h", 20)] * 4 + [("g", 1)] * 5, "hhggggghh"),
+        (2, [("h", 20)] * 4, "hhhh"),  # alone, it gets all slots
+        (1, [("a", 1)] * 3 + [("b", 1)] * 3, "ababab"),
+        (1, [("a", 2)] * 3 + [("b", 1)] * 4, "abbabba"),  # time counts, not pictures
+        (2, [("g", 1), ("h", 20), ("h", 20), *[("g", 1)] * 9], "ghggggggggg" + "h"),  # not all slots to one of two
+    ],
+)
+async def test_decoder_time_is_shared_fairly_between_domains(slots, pictures, order):
+    assert await served(slots, pictures) == order
+
+
+async def test_used_time_counts_half_after_a_minute():
+    clock = FakeClock()
+    queue = FairQueue(1, clock)
+    async with queue.slot("a"):
+        clock.time += 8
+
+    clock.time += FairQueue.HALF_LIFE_SECONDS
+
+    assert queue.seconds("a") == pytest.approx(4)
+    assert queue.seconds("b") == 0
+
+
+async def test_picture_that_is_cancelled_while_it_waits_loses_no_slot():
+    queue = FairQueue(1, FakeClock())
+
+    async def decode():
+        async with queue.slot("a"):
+            await asyncio.sleep(0)
+
+    for turns in range(6):  # before, while and after the slot is passed on
+        first, second = asyncio.create_task(decode()), asyncio.create_task(decode())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.gather(first, second, return_exceptions=True)
+
+        async with asyncio.timeout(10):
+            await decode()
+
+
+async def test_pictures_that_take_long_do_not_hold_up_those_of_other_domains(spool):
+    heavy = spool(blank(7000), "heavy")
+    good = [spool(picture(seed), f"good {seed}") for seed in range(10)]
+
+    async with verifier(processes=1, decode_seconds=0.3) as subject:
+        attack = [asyncio.create_task(subject.verify(heavy, f"{n}.attacker.com")) for n in range(24)]
+        await asyncio.sleep(0)
+        found = await asyncio.gather(*(subject.verify(path, "cdn.good.com") for path in good * 20))
+        assert {image.format for image in found} == {Format.JPEG}
+        ended = sum(task.done() for task in attack)
+        for task in attack:
+            task.cancel()
+        await asyncio.gather(*attack, return_exceptions=True)
+
+    assert ended < len(attack) / 2

@@ -9,18 +9,24 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import os
 import signal
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from contextlib import suppress
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Self
 
+from cachetools import LRUCache
+
 from rehost.clock import Clock
 from rehost.errors import OperatorError, Permanent, StoreError, Transient, VisitError
+from rehost.http.url import domain_of
 from rehost.images.decoder_main import (
     MAX_LINE_BYTES,
     OUT_OF_MEMORY,
@@ -52,16 +58,86 @@ class DecoderDied(Exception):  # noqa: N818 -- an event between the pool and its
         self.status = status  # negative for the signal that ended the process; None if the pool killed it
 
 
+class FairQueue:
+    """Shares a number of slots between domains: the domain that has used the least time gets the next slot.
+
+    Every picture of a domain can take as long as is allowed, so pictures wait per domain. A domain that is alone gets
+    all slots. Time used counts half after HALF_LIFE_SECONDS, and that of pictures in progress counts as well.
+    """
+
+    HALF_LIFE_SECONDS = 60.0
+    MOST_DOMAINS = 4096
+    """Domains whose time is remembered; the least recently active one is forgotten."""
+
+    def __init__(self, slots: int, clock: Clock) -> None:
+        self._free = slots
+        self._clock = clock
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._began: dict[str, list[float]] = {}  # domain -> since when it has its slots
+        self._used: LRUCache[str, tuple[float, float]] = LRUCache(self.MOST_DOMAINS)  # domain -> seconds, at what time
+
+    @asynccontextmanager
+    async def slot(self, domain: str) -> AsyncIterator[None]:
+        """Wait for a slot and hold it within the block."""
+        if self._free:
+            self._free -= 1
+        else:
+            await self._turn(domain)
+        began = self._clock.monotonic()
+        self._began.setdefault(domain, []).append(began)
+        try:
+            yield
+        finally:
+            now = self._clock.monotonic()
+            self._used[domain] = self._past_seconds(domain, now) + now - began, now
+            self._began[domain].remove(began)
+            if not self._began[domain]:
+                del self._began[domain]
+            self._pass_on()
+
+    def seconds(self, domain: str) -> float:
+        """Return how much time a domain has used, by what it counts now."""
+        now = self._clock.monotonic()
+        return self._past_seconds(domain, now) + sum(now - began for began in self._began.get(domain, ()))
+
+    def _past_seconds(self, domain: str, now: float) -> float:
+        used, at = self._used.get(domain, (0.0, now))
+        return used * math.exp2((at - now) / self.HALF_LIFE_SECONDS)
+
+    async def _turn(self, domain: str) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(domain, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # the slot came at the same time
+                self._pass_on()
+            raise
+
+    def _pass_on(self) -> None:
+        """Give the slot that has become free to the next picture, if one is waiting."""
+        while self._waiting:
+            domain = min(self._waiting, key=lambda each: (self.seconds(each), len(self._began.get(each, ()))))
+            turns = self._waiting.pop(domain)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[domain] = turns  # at the end: domains with equal times take turns
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+
 class DecoderPool:
     """Up to `processes` decoder processes with these bounds; an async context manager that leaves none behind.
 
     A process that has not answered after `timeout_seconds` is killed: its own timer counts only processor time.
     """
 
-    def __init__(self, bounds: Bounds, processes: int, timeout_seconds: float) -> None:
+    def __init__(self, bounds: Bounds, processes: int, timeout_seconds: float, clock: Clock) -> None:
         self._bounds = bounds
         self._timeout_seconds = timeout_seconds
-        self._slots = asyncio.Semaphore(processes)
+        self._queue = FairQueue(processes, clock)
         self._idle: list[_Decoder] = []  # last in, first out, so that a quiet run starts few
         self._all: set[_Decoder] = set()
         self._closed = False
@@ -75,11 +151,12 @@ class DecoderPool:
         self._closed = True
         await asyncio.gather(*(decoder.end() for decoder in self._all))
 
-    async def ask(self, path: Path, *, fresh: bool = False, side: int = 0) -> Answer:
+    async def ask(self, path: Path, domain: str = "", *, fresh: bool = False, side: int = 0) -> Answer:
         """Return what a decoder process says about the file at `path`. A cancelled call ends the process.
 
         Args:
             path: it is only read.
+            domain: where the picture comes from; decoder time is shared fairly between domains.
             fresh: ask a new process.
             side: ask for a thumbnail of at most this width and height in pixels; 0 to have the picture verified.
 
@@ -87,7 +164,7 @@ class DecoderPool:
             DecoderDied: the process ended; the next call starts another.
             OperatorError: no process can be started.
         """
-        async with self._slots:
+        async with self._queue.slot(domain):
             if self._closed:
                 raise OperatorError("The decoder processes were stopped before every picture was verified.")
             file = open_file(os.fspath(path))
@@ -144,7 +221,7 @@ class Thumbnailer:
             decode_memory_bytes,
             _THUMBNAIL_CPU_SECONDS,
         )
-        self._pool = DecoderPool(bounds, processes, _THUMBNAIL_TIMEOUT_SECONDS)
+        self._pool = DecoderPool(bounds, processes, _THUMBNAIL_TIMEOUT_SECONDS, Clock())
 
     async def __aenter__(self) -> Self:
         await self._pool.__aenter__()
@@ -279,7 +356,7 @@ class ImageVerifier:
         decode_memory_bytes: address space of each process, including some 100 MB for Python and Pillow.
         decode_seconds: processor time for one picture.
         processes: how many pictures are verified at once.
-        clock: measures how long a walk takes.
+        clock: measures how long a walk takes, and how long decoders work for a domain.
     """
 
     def __init__(
@@ -300,7 +377,8 @@ class ImageVerifier:
         self._bounds = Bounds(
             verify == "decode", max_pixels, max_frames, max_total_pixels, decode_memory_bytes, decode_seconds
         )
-        self._pool = DecoderPool(self._bounds, processes, decode_seconds * _TIMEOUT_FACTOR + _TIMEOUT_GRACE_SECONDS)
+        timeout_seconds = decode_seconds * _TIMEOUT_FACTOR + _TIMEOUT_GRACE_SECONDS
+        self._pool = DecoderPool(self._bounds, processes, timeout_seconds, clock)
 
     async def __aenter__(self) -> Self:
         await self._pool.__aenter__()
@@ -309,8 +387,10 @@ class ImageVerifier:
     async def __aexit__(self, *_: object) -> None:
         await self._pool.__aexit__()
 
-    async def verify(self, path: Path) -> Image:
+    async def verify(self, path: Path, host: str = "") -> Image:
         """Return what picture the file at `path` is; the file is only read.
+
+        Decoder time is shared fairly between the registrable domains of the hosts that pictures come from.
 
         If the process dies, an earlier picture may have damaged it. So a new process gets the picture, and only its
         death counts against the picture.
@@ -322,12 +402,12 @@ class ImageVerifier:
             OperatorError: no decoder process can be started.
         """
         try:
-            answer = self._walk(path) or await self._pool.ask(path)
+            answer = self._walk(path) or await self._pool.ask(path, domain_of(host))
         except DecoderDied as death:
             if death.status in {None, -signal.SIGPROF}:  # a timeout is not due to earlier pictures
                 raise visit_error(death, self._decode_seconds) from death
             try:
-                answer = await self._pool.ask(path, fresh=True)
+                answer = await self._pool.ask(path, domain_of(host), fresh=True)
             except DecoderDied as second:
                 raise visit_error(second, self._decode_seconds) from second
         if isinstance(answer, VisitError):

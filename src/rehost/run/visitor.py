@@ -71,7 +71,7 @@ class Visitor:
             return None
         path = self.store.path(task.found)
         try:
-            image = await self.verifier.verify(path)
+            image = await self.verifier.verify(path, task.host)
             digest, size = await asyncio.to_thread(_digest, path)
         except (VisitError, FileNotFoundError):
             return None
