@@ -496,7 +496,7 @@ async def test_a_bug_in_the_search_for_decoys_is_counted_and_costs_nothing_else(
 
     assert (ended.held, ended.failed) == (3, {Reason.BUG: 1})
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
-        "unveil failed row='-'"
+        "clearing decoys failed row='-'"
     ]
 
 
