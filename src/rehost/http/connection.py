@@ -65,6 +65,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport  # set by connection_made
         self._response: Response | None = None
         self._is_paused = False
+        self._arrived = select.poll()
 
     def send(
         self, request: bytes, on_close: Callable[[], None] = lambda: None, *, is_connect: bool = False
@@ -94,9 +95,7 @@ class Connection(asyncio.BufferedProtocol):
 
         What did arrive was made to be taken for the next response (response splitting), or is the end of the stream.
         """
-        waiting = select.poll()
-        waiting.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return not waiting.poll(0)
+        return not self._arrived.poll(0)
 
     def abort(self) -> None:
         """Close the connection at once."""
@@ -131,6 +130,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
         self._transport = cast("asyncio.Transport", transport)
+        self._arrived.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
         self.is_usable = True
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the event loop's guess
