@@ -4,6 +4,9 @@ The visit and its recording are those of a run. Only what leads to them differs:
 leased if it is due, so a link that failed is not visited again just because a page is opened. However many clients
 request the same link, there is one visit: clients of this process share it, and the lease keeps off other processes.
 
+Anyone can request anything, so one registrable domain gets at most half of the requests in flight, and an eighth of the
+places to wait for one: links that are slow to fetch do not take what those of other domains need.
+
 Visits need what a run has: a number in the ledger, shares of the hosts, leases that are renewed. So there is a run for
 each source from its first visit until no visit has been going on for QUIET_SECONDS.
 
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -22,6 +26,7 @@ from rehost.clock import Clock
 from rehost.errors import OperatorError
 from rehost.events import Listener
 from rehost.hosts.scheduler import HostPaused
+from rehost.http.url import domain_of
 from rehost.ledger.leases import Entry
 from rehost.model import State, Task
 from rehost.run.limits import Limits
@@ -32,6 +37,7 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25  # between two reads of a link that another worker has leased
 OTHERS_SECONDS = 20.0  # how long to wait for that worker
+MOST_FETCHING = 4  # pictures that are fetched, or wait for it, for each visit that a run would have in progress
 QUIET_SECONDS = 30.0  # without a visit, until the runs end
 
 Place = tuple[str, str, int]  # source, row key, position
@@ -57,6 +63,8 @@ class OnDemandService:
         self._clock = clock
         self._listen = listen
         self._fetching: dict[Place, asyncio.Task[Entry | None]] = {}
+        self._waiting: Counter[str] = Counter()  # by registrable domain; those that are being visited included
+        self._turns: dict[str, asyncio.Semaphore] = {}  # of the same domains
         self._recording = asyncio.Lock()
         self._runs: dict[str, _SourceRun] = {}
         self._runs_lock = asyncio.Lock()
@@ -72,15 +80,16 @@ class OnDemandService:
         A caller that stops waiting does not stop the visit. No more visits are begun than the limits allow.
 
         Raises:
-            OperatorError: database or store cannot be used; that does not count as a failure of the link.
+            OperatorError: database or store cannot be used, or too much is being fetched; that does not count as a
+                failure of the link.
         """
         if source not in self._sources:
             return None
         place = source, row_key, position
         fetching = self._fetching.get(place)
         if fetching is None:
-            if len(self._fetching) >= self._limits.visits:
-                return await self._shared.ledger.due.entry(*place)
+            if len(self._fetching) >= MOST_FETCHING * self._limits.visits:
+                raise OperatorError("as many pictures are being fetched as may be at once")
             fetching = asyncio.create_task(self._fetch(*place))
             self._fetching[place] = fetching
             fetching.add_done_callback(lambda done: self._forget(place, done))
@@ -120,8 +129,11 @@ class OnDemandService:
         while (entry := await ledger.due.entry(*place)) is not None and entry.copy is None:
             if entry.is_due and (paused := self._paused(entry)) is not None:
                 return paused
-            if entry.is_due and await self._visit_if_allowed(parts, place, entry):
-                break
+            if entry.is_due:
+                async with self._turn(domain_of(entry.host)):
+                    is_visited = await self._visit_if_allowed(parts, place, entry)
+                if is_visited:
+                    break
             if not (entry.is_due or entry.state is State.LEASED) or self._clock.monotonic() > until:
                 return entry
             await self._clock.sleep(POLL_SECONDS)
@@ -150,6 +162,20 @@ class OnDemandService:
             self._visiting -= 1
             self._is_visiting_suspect = False
         return task is not None
+
+    @asynccontextmanager
+    async def _turn(self, domain: str) -> AsyncIterator[None]:
+        """Wait for the turn of a link of this domain; raise OperatorError if too many of them wait."""
+        if self._waiting[domain] >= self._limits.visits // 2:
+            raise OperatorError(f"as many pictures of {domain} are being fetched as may be at once")
+        self._waiting[domain] += 1
+        try:
+            async with self._turns.setdefault(domain, asyncio.Semaphore(max(1, self._limits.requests // 2))):
+                yield
+        finally:
+            self._waiting[domain] -= 1
+            if not self._waiting[domain]:
+                del self._waiting[domain], self._turns[domain]
 
     async def _visit(self, parts: Components, task: Task) -> None:
         """Visit a link and record the outcome; give the lease back if anything prevents that."""
