@@ -8,9 +8,11 @@ import json
 import mmap
 import os
 import resource
+import signal
 import socket
 import struct
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from rehost.errors import Permanent
@@ -127,6 +129,11 @@ def attack(data, limits):
     """Stand for `examine` in a decoder process: the picture names an attempt and its victims."""
     picture = max(int(each) for each in range(3, 16) if is_open(each))
     name, targets = json.loads(bytes(data))
+    if name == "lie":
+        for descriptor in range(3, 16):  # one of them leads to the parent
+            with suppress(OSError):
+                os.write(descriptor, targets.encode())
+        signal.pause()
     raise Permanent(Reason.CORRUPT, tried(name, targets | {"picture": picture}))
 
 

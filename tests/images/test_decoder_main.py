@@ -1,3 +1,4 @@
+import json
 import random
 
 import pytest
@@ -33,6 +34,21 @@ def test_answer_is_the_same_after_the_pipe(answer):
 def test_other_lines_are_refused_as_answers(line):
     with pytest.raises((ValueError, KeyError)):
         from_line(b'["image", "EXE", 1, 1, ' + line)
+
+
+@pytest.mark.parametrize("numbers", [[0, 1, 1], [1, -1, 1], [1, 1, 2**31], [10**30, 1, 1]])
+def test_answer_with_impossible_dimensions_is_refused(numbers):
+    with pytest.raises(ValueError, match="dimensions"):
+        from_line(json.dumps(["image", "PNG", *numbers]).encode())
+
+
+def test_text_of_an_answer_can_be_stored_in_any_database():
+    for kind in ("transient", "permanent"):
+        error = from_line(json.dumps([kind, "CORRUPT", "a\0b\ud800" + "c" * 10**5]).encode())
+
+        assert error.evidence.startswith("a?b?c")
+        assert len(error.evidence) == 500
+    assert from_line(b'["unreadable", "\\u0000"]') == Unreadable("?")
 
 
 @pytest.mark.parametrize("small_bytes", [0, 1 << 20])

@@ -99,6 +99,26 @@ async def test_picture_that_controls_its_decoder_cannot_harm_anything(name, vict
     assert path.stat().st_mode & 0o400
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *('["unreadable", "a lie"]', '["heic"]', '["thumbnail", "AAAA"]', '["image", "PNG", 1, 1, 1e9]', "{}", ""),
+        *('["permanent", "CORRUPT", "\\u0000\\ud800"]', '["image", "JPEG", 99999999999999999999, 1, 1]', "[" * 9999),
+    ],
+)
+async def test_answer_of_a_picture_that_controls_its_decoder_counts_against_that_picture_only(
+    answer, hijacked, tmp_path
+):
+    path = tmp_path / "spool"
+    path.write_text(json.dumps(["lie", f"{answer}\n"]))
+
+    async with verifier(processes=1, decode_seconds=5) as subject:
+        with pytest.raises(Permanent) as caught:
+            await subject.verify(path)
+
+    assert caught.value.reason is Reason.CORRUPT
+
+
 def attempt(name, victim, folder, confine):
     """Return the ended process that has made an attempt after the statement `confine`."""
     script = (

@@ -101,22 +101,33 @@ def to_line(answer: Answer) -> bytes:
 
 
 def from_line(line: bytes) -> Answer:
-    """Return the answer that a line contains; raise ValueError or KeyError if `to_line` has not made the line."""
+    """Return the answer that a line contains, such that a database can store it, whoever has made the line.
+
+    Raises:
+        ValueError, KeyError: `to_line` has not made it.
+    """
     match json.loads(line):
         case ["image", str(name), int(width), int(height), int(frames)]:
+            if min(width, height, frames) < 1 or max(width, height, frames) >> 31:
+                raise ValueError("no picture has such dimensions")
             return Image(Format[name], width, height, frames)
         case ["thumbnail", str(content)]:
             return Thumbnail(b64decode(content, validate=True))
         case ["transient", str(name), str(evidence)]:
-            return Transient(Reason[name], evidence)
+            return Transient(Reason[name], _storable(evidence))
         case ["permanent", str(name), str(evidence)]:
-            return Permanent(Reason[name], evidence)
+            return Permanent(Reason[name], _storable(evidence))
         case ["unreadable", str(cause)]:
-            return Unreadable(cause)
+            return Unreadable(_storable(cause))
         case ["heic"]:
             return NeedsHeic()
         case other:
             raise ValueError(f"not an answer: {other!r:.100}")
+
+
+def _storable(text: str) -> str:
+    """Return the text without what PostgreSQL does not store: NUL, and halves of surrogate pairs."""
+    return text.replace("\0", "?").encode("utf-8", "replace").decode("utf-8")
 
 
 def main() -> None:
@@ -134,13 +145,13 @@ def main() -> None:
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(resource_, (most, most))
-    has_heic()
+    heic = has_heic() and bounds.heic  # a confined process cannot look for it
     if bounds.decode:
         from rehost.images.decoder import prepare  # noqa: PLC0415 -- the structure alone needs no Pillow
 
-        prepare(bounds.max_pixels, heic=bounds.heic)
+        prepare(bounds.max_pixels, heic=heic)
     with socket.socket(fileno=0) as channel:
-        os.write(output, json.dumps(confine(threads=bounds.heic)).encode() + b"\n")
+        os.write(output, json.dumps(confine(threads=heic)).encode() + b"\n")
         while received := _receive(channel):
             signal.setitimer(signal.ITIMER_PROF, bounds.picture_seconds)
             try:

@@ -309,7 +309,11 @@ class _Decoder:
                 return from_line(await self._line())
         except TimeoutError:
             raise DecoderDied(None, "no answer in time") from None
-        except (ValueError, KeyError) as error:  # a picture that has taken control of the decoder can write anything
+        except (
+            ValueError,
+            KeyError,
+            RecursionError,
+        ) as error:  # a picture that has taken control of the decoder can write anything
             raise DecoderDied(0, "an invalid answer") from error
 
     async def end(self) -> None:
@@ -413,8 +417,9 @@ class ImageVerifier:
         if isinstance(answer, VisitError):
             raise answer
         if isinstance(answer, Unreadable):
-            raise StoreError(f"{path} cannot be read: {answer.cause}.")
-        assert isinstance(answer, Image)  # no thumbnail was asked for
+            await asyncio.to_thread(_read, path, answer.cause)  # a decoder's word alone does not stop a run
+        if not isinstance(answer, Image):  # a picture that has taken control of the decoder can answer anything
+            raise Permanent(Reason.CORRUPT, "its decoder gave an impossible answer")
         return answer
 
     def _walk(self, path: Path) -> Answer | None:
@@ -429,6 +434,16 @@ class ImageVerifier:
         if self._clock.monotonic() - began > LONG_WALK_SECONDS:
             self._walked_bytes = TINY_BYTES
         return answer
+
+
+def _read(path: Path, cause: str) -> None:
+    """Read a file to its end; raise StoreError, with the cause that a decoder gave, if that is impossible."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            while file.read(SMALL_BYTES):
+                pass
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {cause}.") from error
 
 
 def visit_error(death: DecoderDied, decode_seconds: float) -> VisitError:
