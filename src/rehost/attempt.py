@@ -15,7 +15,7 @@ from rehost.errors import RehostError, SlowToAnswer, Transient
 from rehost.fetch.fetcher import Fetcher
 from rehost.hosts.pacing import LatencyTracker
 from rehost.hosts.scheduler import RequestScheduler
-from rehost.http.url import host_of
+from rehost.http.url import host_of, origin_of
 from rehost.images.verifier import ImageVerifier
 from rehost.model import Download, Image, NotModified, Partial, Request
 from rehost.retry import attempt_wait
@@ -112,7 +112,7 @@ class ImageFetcher:
 
     async def _attempt(self, request: Request, log: VisitLog) -> FetchedImage:
         try:
-            async with self.scheduler.slot(log.host):
+            async with self.scheduler.slot(origin_of(request.url)):
                 download = await self.fetcher.fetch(request)
         except SlowToAnswer:
             self.latency.gave_up(log.host)

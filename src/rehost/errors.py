@@ -28,7 +28,7 @@ class VisitError(RehostError):
         evidence: what was observed, for the operator: a status, a type, a size; without query strings, at most
             500 characters.
         partial: what was received, if another attempt can continue from there.
-        host: the host that failed, if a redirect led to another host than the link's.
+        origin: the origin that failed, if a redirect led to another one than the link's.
     """
 
     def __init__(self, reason: Reason, evidence: str = "") -> None:
@@ -37,7 +37,7 @@ class VisitError(RehostError):
         self.reason = reason
         self.evidence = evidence
         self.partial: Partial | None = None
-        self.host: str | None = None
+        self.origin: str | None = None
 
 
 class Transient(VisitError):  # noqa: N818 - the kind of cause

@@ -167,6 +167,7 @@ class Task:
     link: Link
     host: str  # by which the ledger groups links for politeness
     attempt: int  # number of visits including this one
+    origin: str = ""  # scheme://host[:port]; empty if the link is no valid URL
     validator: Validator | None = None
     copy: Copy | None = None  # the copy that the row has now, if any
     found: str | None = None  # key of a file at the place of this link's copy that the ledger does not know yet

@@ -231,24 +231,24 @@ class PermissiveScheduler:
     def __init__(self):
         self.begun, self.ended = [], []
 
-    async def unscheduled(self, host):
-        self.begun.append(host)
+    async def unscheduled(self, origin):
+        self.begun.append(origin)
 
-    def unscheduled_succeeded(self, host):
-        self.ended.append(host)
+    def unscheduled_succeeded(self, origin):
+        self.ended.append(origin)
 
 
 @pytest.mark.parametrize(
-    ("name", "host", "ended"),
+    ("name", "origin_of_error", "ended"),
     [
-        ("picture", None, ["b.example", "c.example"]),
-        ("not-found", "c.example", ["b.example"]),
-        ("closes-at-once", "c.example", ["b.example"]),
-        ("cut-in-transit", "c.example", ["b.example"]),
-        ("hang", "c.example", ["b.example"]),
+        ("picture", None, ["http://b.example", "http://c.example"]),
+        ("not-found", "http://c.example", ["http://b.example"]),
+        ("closes-at-once", "http://c.example", ["http://b.example"]),
+        ("cut-in-transit", "http://c.example", ["http://b.example"]),
+        ("hang", "http://c.example", ["http://b.example"]),
     ],
 )
-async def test_error_names_the_host_of_its_hop(spool, name, host, ended):
+async def test_error_names_the_origin_of_its_hop(spool, name, origin_of_error, ended):
     def play(asked, _path, _headers):
         if asked == "c.example":
             return name
@@ -260,14 +260,18 @@ async def test_error_names_the_host_of_its_hop(spool, name, host, ended):
             try:
                 await fetcher.fetch(Request("http://a.example/1.jpg", spool))
             except VisitError as error:
-                said = error.host
+                said = error.origin
 
-    assert (said, scheduler.begun, scheduler.ended) == (host, ["b.example", "c.example"], ended)
+    assert (said, scheduler.begun, scheduler.ended) == (
+        origin_of_error,
+        ["http://b.example", "http://c.example"],
+        ended,
+    )
 
 
 @pytest.mark.parametrize("name", ["not-found", "redirect-circle", "unavailable-date"])
-async def test_error_at_the_host_of_the_link_names_no_other(origin, fetch, name):
-    assert (await failing(fetch, origin.url(name, host="a.example"))).host is None
+async def test_error_at_the_origin_of_the_link_names_no_other(origin, fetch, name):
+    assert (await failing(fetch, origin.url(name, host="a.example"))).origin is None
 
 
 # conditional requests

@@ -258,7 +258,7 @@ async def test_concurrent_fetches_read_robots_txt_once(tmp_path):
         assert origin.count() == 10
 
 
-async def test_error_of_robots_txt_names_its_own_host(spool):
+async def test_error_of_robots_txt_names_its_own_origin(spool):
     def site(host, path, _headers):
         if path != "/robots.txt":
             return lambda exchange: exchange.reply(302, b"", "Location: http://b.example/1.png")
@@ -266,10 +266,10 @@ async def test_error_of_robots_txt_names_its_own_host(spool):
 
     with Origin(site) as origin:
         async with fetcher_to(origin, obeys_robots=lambda _origin: True) as opened:
-            for name, host in (("a", "b.example"), ("b", None)):
+            for name, failed in (("a", "http://b.example"), ("b", None)):
                 with pytest.raises(Transient) as caught:
                     await opened.fetch(Request(f"http://{name}.example/1.png", spool))
-                assert (caught.value.reason, caught.value.host) == (Reason.UNREACHABLE, host)
+                assert (caught.value.reason, caught.value.origin) == (Reason.UNREACHABLE, failed)
 
 
 async def asked_after(spool, status, body, *fields):

@@ -180,7 +180,7 @@ def test_recently_used_hosts_are_wanted_and_in_flight_counts_open_requests(limit
         (ERROR, HostSignal.STRAINED),
         (TIMED_OUT, HostSignal.TIMED_OUT),
         (Transient(Reason.UNREACHABLE), HostSignal.UNREACHABLE),
-        (Transient(Reason.UNRESOLVED), HostSignal.UNREACHABLE),
+        (Transient(Reason.UNRESOLVED), HostSignal.UNRESOLVED),
         (Permanent(Reason.TLS_FAILED), HostSignal.UNREACHABLE),
         (Permanent(Reason.ADDRESS_REFUSED), HostSignal.NONE),
         (Permanent(Reason.NOT_A_URL), HostSignal.NONE),
@@ -373,15 +373,15 @@ def test_pause_of_another_worker_is_kept_and_never_shortened(limiter, clock):
 
 
 def test_request_without_a_slot_is_refused_while_the_host_is_paused(limiter, clock):
-    limiter.check_not_paused("a.test")
+    limiter.check_not_paused("http://a.test")
     change = limiter.finished_unscheduled("a.test", Transient(Reason.THROTTLED, "status 429", retry_after=120.0))
 
     assert isinstance(change, Pause)
     with pytest.raises(HostUnavailable, match="throttled: status 429") as caught:
-        limiter.check_not_paused("a.test")
+        limiter.check_not_paused("http://a.test")
     assert caught.value.retry_after == limiter.pause_seconds("a.test")
     clock.advance(122)
-    limiter.check_not_paused("a.test")
+    limiter.check_not_paused("http://a.test")
     assert limiter.in_flight() == {}
 
 
@@ -566,9 +566,9 @@ class HostLimiterMachine(RuleBasedStateMachine):
         before = self.limiter.pause_seconds(host)
         if before:
             with pytest.raises(HostUnavailable):
-                self.limiter.check_not_paused(host)
+                self.limiter.check_not_paused(f"http://{host}")
         else:
-            self.limiter.check_not_paused(host)
+            self.limiter.check_not_paused(f"http://{host}")
         self.limiter.finished_unscheduled(host, error)
         assert self.limiter.pause_seconds(host) >= before
 

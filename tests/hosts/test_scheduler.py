@@ -38,7 +38,7 @@ class World:
         self.scheduler.refresh()
 
     async def ask(self, host=HOST):
-        async with self.scheduler.slot(host):
+        async with self.scheduler.slot(f"http://{host}"):
             return "had a slot"
 
     async def begin_to_wait(self, host=HOST):
@@ -50,10 +50,10 @@ class World:
     async def redirect(self, reason, **more):
         """Ask HOST, which redirects to a host that does not give what is asked for."""
         error = Transient(reason, **more)
-        error.host = "led.test"
+        error.origin = "http://led.test"
         with contextlib.suppress(VisitError):
-            async with self.scheduler.slot(HOST):
-                await self.scheduler.unscheduled("led.test")
+            async with self.scheduler.slot(f"http://{HOST}"):
+                await self.scheduler.unscheduled("http://led.test")
                 raise error
 
 
@@ -175,10 +175,10 @@ async def test_slot_is_given_back_when_the_budget_cannot_be_read():
 
 async def test_request_without_a_slot_counts_against_the_daily_budget_and_is_refused_beyond_it():
     world = World(budget=2)
-    await world.scheduler.unscheduled(HOST)
-    await world.scheduler.unscheduled(HOST)
+    await world.scheduler.unscheduled(f"http://{HOST}")
+    await world.scheduler.unscheduled(f"http://{HOST}")
     with pytest.raises(HostUnavailable, match="the day's budget of 2 requests is used up") as caught:
-        await world.scheduler.unscheduled(HOST)
+        await world.scheduler.unscheduled(f"http://{HOST}")
 
     assert caught.value.retry_after == pytest.approx(3600.0, abs=1)
     assert world.limiter.finished_unscheduled("other.test", caught.value) is None
@@ -186,7 +186,7 @@ async def test_request_without_a_slot_counts_against_the_daily_budget_and_is_ref
 
 
 async def test_request_without_a_slot_to_a_host_without_a_budget_is_not_held_up(world):
-    await world.scheduler.unscheduled(HOST)
+    await world.scheduler.unscheduled(f"http://{HOST}")
 
     assert not world.quota.taken
 
@@ -196,7 +196,7 @@ async def test_request_without_a_slot_to_a_host_without_a_budget_is_not_held_up(
 
 async def test_answer_of_a_host_behind_a_redirect_counts_for_that_host():
     world = World(first_slots=1)
-    async with world.scheduler.slot("led.test"):
+    async with world.scheduler.slot("http://led.test"):
         waiting = await world.begin_to_wait("led.test")
 
         await world.redirect(Reason.THROTTLED, retry_after=3600.0)
@@ -206,7 +206,7 @@ async def test_answer_of_a_host_behind_a_redirect_counts_for_that_host():
     assert world.limiter.pause_seconds(HOST) == 0
     assert world.limiter.pause_seconds("led.test") >= 3600
     with pytest.raises(HostUnavailable) as caught:
-        await world.scheduler.unscheduled("led.test")
+        await world.scheduler.unscheduled("http://led.test")
     assert caught.value.retry_after >= 3600
     await world.heartbeat.send()
     assert [host for host, _, _ in world.shares.pauses] == ["led.test"]
@@ -216,7 +216,7 @@ async def test_host_that_is_down_behind_redirects_is_paused_after_failures_in_a_
     world.share(1)
     for _ in range(2):
         await world.redirect(Reason.TIMED_OUT)
-    world.scheduler.unscheduled_succeeded("led.test")
+    world.scheduler.unscheduled_succeeded("http://led.test")
     for _ in range(2):
         await world.redirect(Reason.TIMED_OUT)
     assert world.limiter.pause_seconds("led.test") == 0
@@ -226,3 +226,98 @@ async def test_host_that_is_down_behind_redirects_is_paused_after_failures_in_a_
     assert world.limiter.pause_seconds("led.test") > 0
     assert world.limiter.pause_seconds(HOST) == 0
     assert world.limiter.in_flight() == {}
+
+
+# origins
+
+
+DEAD = f"http://{HOST}:4444"
+UNREACHABLE = Transient(Reason.UNREACHABLE, "unable to connect")
+
+
+async def fail(world, origin=DEAD):
+    with pytest.raises(Transient):
+        async with world.scheduler.slot(origin):
+            raise UNREACHABLE
+
+
+async def test_failed_connections_pause_their_origin_and_no_other_of_the_host(world):
+    world.share(1)
+    for _ in range(3):
+        await fail(world)
+
+    with pytest.raises(HostPaused):
+        await world.scheduler.slot(DEAD).__aenter__()
+    with pytest.raises(HostUnavailable, match="3 failures in a row"):
+        await world.scheduler.unscheduled(DEAD)
+    assert await world.ask() == "had a slot"
+    await world.heartbeat.send()
+    assert [name for name, _, _ in world.shares.pauses] == [DEAD]
+
+
+async def test_requests_that_wait_are_rejected_when_their_origin_is_paused_and_others_of_the_host_go_on(world):
+    world.share(1)
+    held = world.scheduler.slot(DEAD)
+    await held.__aenter__()
+    waiting = [asyncio.create_task(fail(world)) for _ in range(3)]
+    good = await world.begin_to_wait()
+
+    await held.__aexit__(None, None, None)
+
+    assert await asyncio.wait_for(good, 5) == "had a slot"
+    await asyncio.wait(waiting)
+    with pytest.raises(HostPaused):
+        await asyncio.wait_for(fail(world), 5)
+
+
+async def test_one_request_at_a_time_decides_whether_an_origin_is_up_again():
+    world = World(clock=FakeClock(), first_slots=4)
+    for _ in range(3):
+        await fail(world)
+    world.limiter._clock.advance(world.limiter.pause_seconds(DEAD) + 0.1)
+
+    async with world.scheduler.slot(DEAD):
+        with pytest.raises(HostPaused):
+            await world.scheduler.slot(DEAD).__aenter__()
+
+    async with world.scheduler.slot(DEAD), world.scheduler.slot(DEAD):
+        assert world.limiter.in_flight() == {HOST: 2}
+
+
+async def test_closed_port_behind_a_redirect_pauses_that_origin_and_not_its_host():
+    world = World(first_slots=4)
+    for _ in range(3):
+        error = Transient(Reason.UNREACHABLE)
+        error.origin = DEAD
+        with pytest.raises(Transient):
+            async with world.scheduler.slot(f"http://{HOST}"):
+                raise error
+
+    assert world.limiter.pause_seconds(DEAD) > 0
+    assert await world.ask() == "had a slot"
+
+
+async def test_errors_behind_a_redirect_to_another_origin_of_the_same_host_count_for_the_host():
+    world = World(first_slots=4)
+    for _ in range(3):
+        error = Transient(Reason.TIMED_OUT)
+        error.origin = f"https://{HOST}"
+        with pytest.raises(Transient):
+            async with world.scheduler.slot(f"http://{HOST}"):
+                raise error
+
+    assert world.limiter.pause_seconds(HOST) > 0
+
+
+async def test_pause_of_an_origin_that_another_worker_found_holds_here():
+    world = World()
+    waiting = asyncio.create_task(fail(world))
+    good = await world.begin_to_wait()
+    assert world.limiter.wanted() == {HOST: 4, DEAD: 0, f"http://{HOST}": 0}
+
+    world.limiter.apply({HOST: Share(1, 4, proven=True), DEAD: Share(0, pause_seconds=600.0)})
+    world.scheduler.refresh()
+
+    with pytest.raises(HostPaused):
+        await asyncio.wait_for(waiting, 5)
+    assert await asyncio.wait_for(good, 5) == "had a slot"

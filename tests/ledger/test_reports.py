@@ -56,6 +56,19 @@ async def test_hosts_are_reported_with_their_pauses(queries, database):
     assert [host.pause_seconds for host in await queries.hosts("cases")] == [0.0, 0.0]
 
 
+async def test_a_pause_of_an_origin_is_reported_with_its_host_and_resumed_with_it(queries, database):
+    shares = HostShares(database, worker="one", concurrency=4, lease_seconds=60)
+    await shares.pause("http://b.example:4444", 60.0, "3 failures in a row")
+
+    first, second = await queries.hosts("cases")
+    assert (first.pause_seconds, first.paused_origin) == (0.0, None)
+    assert (second.host, second.paused_origin) == ("b.example", "http://b.example:4444")
+    assert (second.pause_seconds, second.evidence) == (pytest.approx(60, abs=30), "3 failures in a row")
+
+    assert await shares.resume("b.example")
+    assert [host.paused_origin for host in await queries.hosts("cases")] == [None, None]
+
+
 async def test_pages_have_no_gap_and_no_overlap(queries):
     keys, after = [], 0
     while True:

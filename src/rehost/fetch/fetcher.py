@@ -29,7 +29,7 @@ from rehost.http.connection import Response, encodings
 from rehost.http.dns import LookupCache, Resolver, SystemResolver
 from rehost.http.errors import BodyTooLarge, HttpError
 from rehost.http.pool import CONNECT_SECONDS, ConnectionPool, Connector, ConnectTo, Proxies
-from rehost.http.url import REDIRECTS, RedirectChain, host_of, origin_of
+from rehost.http.url import REDIRECTS, RedirectChain, origin_of
 from rehost.model import Download, NotModified, Partial, Reason, Request, Validator
 
 _READ_BYTES = 1 << 20
@@ -129,24 +129,24 @@ class _Hops:
     """The requests of one attempt, in order: at most the first one has a slot, all others are unscheduled."""
 
     def __init__(self, scheduler: RequestScheduler | None, *, has_slot: bool) -> None:
-        self.host: str | None = None  # of the last request
+        self.origin: str | None = None  # of the last request
         self._scheduler = scheduler
         self._has_slot = has_slot
-        self._unscheduled: str | None = None  # the host of an unscheduled request that has not ended
+        self._unscheduled: str | None = None  # the origin of an unscheduled request that has not ended
 
-    async def begin(self, host: str) -> None:
-        """Return when a request to this host may be sent; raises HostUnavailable."""
+    async def begin(self, origin: str) -> None:
+        """Return when a request to this origin may be sent; raises HostUnavailable."""
         if not self._has_slot:
             if self._scheduler is not None:
-                await self._scheduler.unscheduled(host)
-            self._unscheduled = host
-        self.host, self._has_slot = host, False
+                await self._scheduler.unscheduled(origin)
+            self._unscheduled = origin
+        self.origin, self._has_slot = origin, False
 
     def end(self) -> None:
-        """Report that the last request ended well; if it did not, the error names its host instead."""
-        host, self._unscheduled = self._unscheduled, None
-        if host is not None and self._scheduler is not None:
-            self._scheduler.unscheduled_succeeded(host)
+        """Report that the last request ended well; if it did not, the error names its origin instead."""
+        origin, self._unscheduled = self._unscheduled, None
+        if origin is not None and self._scheduler is not None:
+            self._scheduler.unscheduled_succeeded(origin)
 
 
 @dataclass(slots=True)
@@ -224,7 +224,7 @@ class Fetcher:
 
         It never connects to an address that the policy refuses, never takes longer than one attempt may, and never
         writes more than the limit. On an error the spool is removed, unless the error carries it as its `partial`; if
-        a redirect led to another host, the error names that one as its `host`.
+        a redirect led to another origin, the error names that one as its `origin`.
 
         Raises:
             VisitError: whatever the origin did; Transient where a second try may cure it.
@@ -236,8 +236,8 @@ class Fetcher:
             result = await self._in_time(request, attempt)
         except VisitError as error:
             attempt.spool.close()
-            host = error.host or attempt.hops.host
-            error.host = host if host != host_of(request.url) else None
+            origin = error.origin or attempt.hops.origin
+            error.origin = origin if origin != origin_of(request.url) else None
             error.partial = attempt.partial() if isinstance(error, Transient) else None
             if error.partial is None:
                 attempt.spool.remove()
@@ -343,7 +343,7 @@ class Fetcher:
             hops.end()
             if is_image:
                 await self._check_robots(chain.url)
-            await hops.begin(host_of(chain.url))
+            await hops.begin(origin_of(chain.url))
             response = await self._pool.get(chain.url, chain.fit(headers))
             location = response.headers.get("Location") if response.status in REDIRECTS else None
             if not location:
@@ -381,10 +381,10 @@ class Fetcher:
         except HttpError as error:
             meaning = reasons.of_error(error)
             if isinstance(meaning, VisitError):
-                meaning.host = hops.host
+                meaning.origin = hops.origin
             raise meaning from error
         except VisitError as error:
-            error.host = hops.host
+            error.origin = hops.origin
             raise
         async with response:
             if response.status >= _FIRST_CLIENT_ERROR:

@@ -1,21 +1,38 @@
-"""Which host this worker may ask next: fewest requests in flight first, then longest unserved. No I/O.
+"""Which host this worker may ask next: that of the domain with the fewest requests in flight. No I/O.
 
 `HostPacing` decides how one host may be asked, `HostLimiter` which one comes next; its methods return the news for the
-other workers. The waiting hosts are in two heaps, so that the next of ten thousand is found quickly: a host gets a new
-entry when its state changes, and its old one becomes stale.
+other workers. Names below a registrable domain cost nothing, so requests are shared between domains first, and then
+between the hosts of a domain: fewest in flight first, then longest unserved.
+
+A `name` is a host or an origin (scheme://host[:port]): what one origin does is counted for its host too, except that
+connections to it fail.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from heapq import heappop, heappush
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
 from itertools import count
 from random import Random
 
+from cachetools import LRUCache
+
 from rehost.clock import Clock
 from rehost.errors import HostUnavailable, VisitError
-from rehost.hosts.pacing import Allowance, HostPacing, HostPolicy, News, Pause
+from rehost.hosts.pacing import (
+    FAILURES_IN_A_ROW,
+    Allowance,
+    Breaker,
+    HostPacing,
+    HostPolicy,
+    HostSignal,
+    News,
+    Pause,
+    signal_of,
+)
 from rehost.hosts.shares import Share
+from rehost.http.url import domain_of, host_of
 from rehost.model import Reason
 
 SHORT_PAUSE = 5.0
@@ -24,11 +41,55 @@ SHORT_PAUSE = 5.0
 RECENT_SECONDS = 10.0
 """A host counts as in use for so long after a request."""
 
-MAX_STALE = 100
-"""A heap is rebuilt when it has more entries than this, and twice as many as hosts wait."""
+MAX_ORIGINS = 10_000
+"""Origins that are remembered; those used longest ago are dropped first."""
 
-_Entry = tuple[float, int, str]
-"""The value that orders a host, its turn, and its name."""
+_MAX_STALE = 8
+"""A heap is rebuilt when it has this many entries more than twice its names."""
+
+_CONNECTED = frozenset({HostSignal.GOOD, HostSignal.THROTTLED, HostSignal.STRAINED})
+
+_Key = tuple[float, int]
+"""The value that orders a name, and its turn."""
+
+
+class _Order:
+    """Names in the order of their keys: a heap, in which an entry is stale once its name has another key, or none."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, _Key] = {}
+        self._heap: list[tuple[_Key, str]] = []
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def put(self, name: str, key: _Key) -> None:
+        """Add a name, or give it another key."""
+        if self._keys.get(name) == key:
+            return
+        self._keys[name] = key
+        heappush(self._heap, (key, name))
+        if len(self._heap) > 2 * len(self._keys) + _MAX_STALE:
+            self._heap = [(key, name) for name, key in self._keys.items()]
+            heapify(self._heap)
+
+    def remove(self, name: str) -> None:
+        self._keys.pop(name, None)
+
+    def first(self) -> tuple[_Key, str] | None:
+        """Return the lowest key and its name; None if there is no name."""
+        while self._heap and self._keys.get(self._heap[0][1]) != self._heap[0][0]:
+            heappop(self._heap)
+        return self._heap[0] if self._heap else None
+
+
+@dataclass(slots=True)
+class _Domain:
+    """The hosts below one registrable domain."""
+
+    turn: int  # of the last request to any of them
+    in_flight: int = 0
+    ready: _Order = field(default_factory=_Order)  # hosts that may be asked now, by requests in flight
 
 
 class HostLimiter:
@@ -63,9 +124,11 @@ class HostLimiter:
         self._first_slots = first_slots
         self._pacings: dict[str, HostPacing] = {}
         self._turns = count()
-        self._waiting: dict[str, _Entry | None] = {}  # each host's entry; None: it has no room
-        self._ready: list[_Entry] = []  # a heap by requests in flight, then by turn
-        self._held: list[_Entry] = []  # a heap by the time from which the host may be asked
+        self._breakers: LRUCache[str, Breaker] = LRUCache(MAX_ORIGINS)  # by origin
+        self._waiting: dict[str, None] = {}  # a set with an order
+        self._held = _Order()  # hosts, by the time from which they may be asked
+        self._domains: dict[str, _Domain] = {}
+        self._ready = _Order()  # domains with a host that may be asked now, by requests in flight
 
     def __len__(self) -> int:
         """Return how many hosts are remembered."""
@@ -75,8 +138,11 @@ class HostLimiter:
         """Return the state of a host; a new host starts with the defaults."""
         pacing = self._pacings.get(host)
         if pacing is None:
-            pacing = HostPacing(self._max_limit, self._policy_for(host), self._first_slots, next(self._turns))
+            turn = next(self._turns)
+            pacing = HostPacing(self._max_limit, self._policy_for(host), self._first_slots, turn)
             self._pacings[host] = pacing
+            pacing.domain = self._domain_name(host)
+            self._domains.setdefault(pacing.domain, _Domain(turn))
         return pacing
 
     @property
@@ -84,99 +150,117 @@ class HostLimiter:
         """The hosts for which requests wait."""
         return self._waiting.keys()
 
-    def add_waiting(self, host: str) -> None:
+    def add_waiting(self, name: str) -> None:
         """Let `next_host` consider this host."""
+        host = _host(name)
+        self._breaker(name)  # so that the heartbeat asks for pauses of the origin
         if host not in self._waiting:
             self._waiting[host] = None
             self._place(host)
 
     def remove_waiting(self, host: str) -> None:
         """Let `next_host` ignore this host: no request waits for it any more."""
-        self._waiting.pop(host, None)
+        if host in self._waiting:
+            del self._waiting[host]
+            self._place(host)
 
     def next_host(self) -> str | None:
         """Return the waiting host that should be asked next and may be asked now; None if none may."""
         now = self._clock.monotonic()
-        while (entry := self._first(self._held)) is not None and entry[0] <= now:
-            heappop(self._held)
-            self._place(entry[-1])
-        entry = self._first(self._ready)
-        return entry and entry[-1]
+        while (entry := self._held.first()) is not None and entry[0][0] <= now:
+            self._place(entry[1])
+        domain = self._ready.first()
+        host = domain and self._domains[domain[1]].ready.first()
+        return host and host[1]
 
     def next_time(self) -> float | None:
         """Return the monotonic time at which the first host that is held back may be asked again; None for never."""
-        entry = self._first(self._held)
-        return entry and entry[0]
+        entry = self._held.first()
+        return entry and entry[0][0]
 
-    def pause_seconds(self, host: str) -> float:
-        """Return how many seconds this host is still paused for; 0 if it is not paused."""
-        pacing = self._pacings.get(host)
-        return max(0.0, pacing.paused_until - self._clock.monotonic()) if pacing else 0.0
+    def pause_seconds(self, name: str) -> float:
+        """Return how many seconds this host, or this origin alone, is still paused for; 0 if it is not paused."""
+        if name == _host(name):
+            breaker = self._pacings[name].breaker if name in self._pacings else None
+        else:
+            breaker = self._breakers.get(name)
+        return breaker.pause_seconds(self._clock.monotonic()) if breaker else 0.0
 
-    def check_not_paused(self, host: str) -> None:
-        """Check that a request that needs no slot may be sent to this host.
+    def longest_pause(self, origin: str) -> str:
+        """Return the name that is paused for longer: the origin, or its host."""
+        return max(host_of(origin), origin, key=self.pause_seconds)
+
+    def check_not_paused(self, origin: str) -> None:
+        """Check that a request that needs no slot may be sent to this origin.
 
         Raises:
-            HostUnavailable: the host is paused.
+            HostUnavailable: the origin or its host is paused.
         """
-        if (seconds := self.pause_seconds(host)) > 0:
-            reason, evidence = self.cause(host)
+        name = self.longest_pause(origin)
+        if (seconds := self.pause_seconds(name)) > 0:
+            reason, evidence = self.cause(name)
             raise HostUnavailable(reason, evidence, retry_after=seconds)
 
     def lacks_share(self, host: str) -> bool:
         """Return whether this worker has no slot at a host that is not paused."""
         return not self.pause_seconds(host) and not self.pacing(host).slots
 
-    def cause(self, host: str) -> tuple[Reason, str]:
-        """Return why this host is paused, with the evidence."""
-        return self.pacing(host).cause
+    def cause(self, name: str) -> tuple[Reason, str]:
+        """Return why this host or origin is paused, with the evidence."""
+        return self._breaker(name).cause
 
     def daily_budget(self, host: str) -> int | None:
         """Return how many requests a day the operator allows to this host; None for any number."""
         known = self._pacings.get(host)
         return (known.policy if known else self._policy_for(host)).daily_budget
 
-    def started(self, host: str) -> None:
-        """Count a request to this host as in flight."""
-        self.pacing(host).start(self._clock.monotonic(), next(self._turns))
-        self._place(host)
+    def started(self, name: str) -> None:
+        """Count a request to this host or origin as in flight."""
+        turn = next(self._turns)
+        self.pacing(_host(name)).start(self._clock.monotonic(), turn)
+        self._count(name, 1, turn)
+        self._place(_host(name))
 
-    def finished(self, host: str, error: VisitError | None) -> News | None:
+    def finished(self, name: str, error: VisitError | None) -> News | None:
         """Count the request as ended, learn from how it ended, and return what the other workers should know."""
-        news = self._learn(host, error)
-        self.abandoned(host)
+        news = self._learn(name, error)
+        self.abandoned(name)
         return news
 
-    def abandoned(self, host: str) -> None:
+    def abandoned(self, name: str) -> None:
         """Count the request as ended without an answer to learn from: it was never sent."""
-        self.pacing(host).end()
-        self._place(host)
+        self.pacing(_host(name)).end()
+        self._count(name, -1)
+        self._place(_host(name))
 
-    def finished_unscheduled(self, host: str, error: VisitError | None) -> News | None:
+    def finished_unscheduled(self, name: str, error: VisitError | None) -> News | None:
         """Learn from how a request without a slot ended, and return what the other workers should know.
 
-        While the host is paused nothing is learned: the request was under way before the pause.
+        While the host or the origin is paused nothing is learned: the request was under way before the pause.
         """
-        if self.pause_seconds(host):
+        if self._breaker(name).paused_until > self._clock.monotonic() or self.pause_seconds(_host(name)):
             return None
-        news = self._learn(host, error)
-        self._place(host)
+        news = self._learn(name, error)
+        self._place(_host(name))
         return news
 
     def pause(self, pause: Pause) -> None:
-        """Pause this host; a pause that lasts longer stays as it is."""
+        """Pause this host or origin; a pause that lasts longer stays as it is."""
         until = self._clock.monotonic() + pause.seconds
-        self.pacing(pause.host).pause_until(until, (pause.reason, pause.evidence))
-        self._place(pause.host)
+        self._breaker(pause.host).pause_until(until, (pause.reason, pause.evidence))
+        self._place(_host(pause.host))
 
     def wanted(self) -> Mapping[str, int]:
-        """Return how many slots this worker could use at each host that waits or was in use recently."""
+        """Return how many slots this worker could use at each host that waits or was in use recently.
+
+        Also their origins, without a slot: a pause may be an origin's alone.
+        """
         recent = self._clock.monotonic() - RECENT_SECONDS
-        for host in [host for host, pacing in self._pacings.items() if pacing.used_at < recent]:
-            if self._is_forgettable(host):
-                del self._pacings[host]
+        idle = [host for host, pacing in self._pacings.items() if pacing.used_at < recent]
+        self._forget([host for host in idle if self._is_forgettable(host)])
         used = [host for host, pacing in self._pacings.items() if pacing.in_flight or pacing.used_at >= recent]
-        return dict.fromkeys([*self._waiting, *used], self._wanted_slots)
+        slots = dict.fromkeys([*self._waiting, *used], self._wanted_slots)
+        return slots | dict.fromkeys([origin for origin in self._breakers if host_of(origin) in slots], 0)
 
     def in_flight(self) -> Mapping[str, int]:
         """Return the number of requests in flight at each host that has any."""
@@ -184,55 +268,98 @@ class HostLimiter:
 
     def apply(self, shares: Mapping[str, Share]) -> None:
         """Apply this worker's shares from the ledger; a host without one gets the first slots again."""
-        for host in self._pacings.keys() | shares.keys():
-            pacing = self.pacing(host)
-            share = shares.get(host)
-            if share is None:
+        for name, share in shares.items():
+            until = self._clock.monotonic() + share.pause_seconds
+            breaker = self._breaker(name)
+            # Our own pause comes back from the ledger with an end a little later.
+            if share.pause_seconds > 0 and until > breaker.paused_until + SHORT_PAUSE:
+                reason = Reason.THROTTLED if name == _host(name) else Reason.UNREACHABLE
+                breaker.pause_until(until, (reason, "another worker paused the host"))
+        for host, pacing in self._pacings.items():
+            share_here = shares.get(host)
+            if share_here is None:
                 pacing.slots = self._first_slots
             else:
-                pacing.apply_share(share.slots, share.allowance, proven=share.proven)
-                until = self._clock.monotonic() + share.pause_seconds
-                # Our own pause comes back from the ledger with an end a little later.
-                if share.pause_seconds > 0 and until > pacing.paused_until + SHORT_PAUSE:
-                    pacing.pause_until(until, (Reason.THROTTLED, "another worker paused the host"))
+                pacing.apply_share(share_here.slots, share_here.allowance, proven=share_here.proven)
             self._place(host)
 
-    def _learn(self, host: str, error: VisitError | None) -> News | None:
-        pacing = self.pacing(host)
-        seconds = pacing.learn(error, self._clock.monotonic(), self._random)
+    def _learn(self, name: str, error: VisitError | None) -> News | None:
+        host, now, signal = _host(name), self._clock.monotonic(), signal_of(error)
+        pacing, failing = self.pacing(host), host
+        if signal is HostSignal.UNREACHABLE:
+            failing = name
+            seconds = self._breaker(name).fail(FAILURES_IN_A_ROW, error, now, self._random)
+        else:
+            seconds = pacing.learn(error, now, self._random)
+            if name != host and signal in _CONNECTED:
+                self._breaker(name).close()
         if seconds >= SHORT_PAUSE:
-            reason, evidence = pacing.cause
-            return Pause(host, seconds, evidence, reason)
+            reason, evidence = self.cause(failing)
+            return Pause(failing, seconds, evidence, reason)
         return Allowance(host, pacing.announce_limit(), proven=pacing.proven) if pacing.limit_changed else None
 
-    def _first(self, heap: list[_Entry]) -> _Entry | None:
-        """Return the first entry of a heap, without stale ones."""
-        while heap and self._waiting.get(heap[0][-1]) != heap[0]:
-            heappop(heap)
-        return heap[0] if heap else None
+    def _breaker(self, name: str) -> Breaker:
+        if name == _host(name):
+            return self.pacing(name).breaker
+        breaker = self._breakers.get(name)
+        if breaker is None:
+            breaker = self._breakers[name] = Breaker()
+        return breaker
+
+    def _count(self, name: str, requests: int, turn: int | None = None) -> None:
+        """Count requests as in flight, or as ended, at a domain and an origin."""
+        domain = self._domains[self.pacing(_host(name)).domain]
+        domain.in_flight += requests
+        domain.turn = domain.turn if turn is None else turn
+        if name != _host(name):
+            breaker = self._breaker(name)
+            breaker.in_flight = max(0, breaker.in_flight + requests)
 
     def _place(self, host: str) -> None:
-        """Put the host into the heap where it belongs now, if requests wait for it."""
-        if host not in self._waiting:
-            return
+        """Put the host, and its domain, where they belong now."""
         pacing = self.pacing(host)
-        if pacing.in_flight >= pacing.room():
-            self._waiting[host] = None
-        elif (ready_at := pacing.ready_at()) > self._clock.monotonic():
-            self._push(self._held, (ready_at, pacing.turn, host))
+        domain = self._domains[pacing.domain]
+        ready_at = pacing.ready_at()
+        may_be_asked = host in self._waiting and pacing.in_flight < pacing.room()
+        is_held = ready_at > self._clock.monotonic()
+        if may_be_asked and is_held:
+            self._held.put(host, (ready_at, pacing.turn))
         else:
-            self._push(self._ready, (pacing.in_flight, pacing.turn, host))
+            self._held.remove(host)
+        if may_be_asked and not is_held:
+            domain.ready.put(host, (pacing.in_flight, pacing.turn))
+        else:
+            domain.ready.remove(host)
+        if domain.ready:
+            self._ready.put(pacing.domain, (domain.in_flight, domain.turn))
+        else:
+            self._ready.remove(pacing.domain)
 
-    def _push(self, heap: list[_Entry], entry: _Entry) -> None:
-        if entry == self._waiting[entry[-1]]:
-            return
-        self._waiting[entry[-1]] = entry
-        heappush(heap, entry)
-        if len(heap) > 2 * len(self._waiting) + MAX_STALE:
-            heap[:] = sorted({each for each in heap if self._waiting.get(each[-1]) == each})
+    def _domain_name(self, host: str) -> str:
+        """Return the domain of a host that was just added; an only host has no need for the list of suffixes."""
+        if len(self._pacings) == 1:
+            return host
+        if len(self._pacings) - 1 == len(self._domains) == 1:
+            ((first, former),) = ((name, each) for name, each in self._pacings.items() if name != host)
+            domain = self._domains.pop(former.domain)
+            self._ready.remove(former.domain)
+            former.domain = domain_of(first)
+            self._domains[former.domain] = domain
+            self._place(first)
+        return domain_of(host)
 
     def _is_forgettable(self, host: str) -> bool:
         """Return whether nothing is lost with a host; a share from the ledger holds until the ledger changes it."""
         pacing = self._pacings[host]
         is_idle = host not in self._waiting and pacing.ready_at() <= self._clock.monotonic()
         return is_idle and pacing.slots == self._first_slots and pacing.is_forgettable()
+
+    def _forget(self, hosts: Collection[str]) -> None:
+        for host in hosts:
+            del self._pacings[host]
+        used = {pacing.domain for pacing in self._pacings.values()}
+        self._domains = {name: domain for name, domain in self._domains.items() if name in used}
+
+
+def _host(name: str) -> str:
+    return host_of(name) if "://" in name else name

@@ -2,7 +2,9 @@
 
 - Concurrency: additive increase, multiplicative decrease (Chiu and Jain, 1989), as in TCP.
 - Circuit breaker: closed -> open after several failures in a row (the host is paused) -> half-open (one request at a
-  time) -> closed on a good answer, or open again on a failure, for four times as long.
+  time) -> closed on a good answer, or open again on a failure, for four times as long. Each origin (scheme, host and
+  port) has one of its own for failed connections: a link may name a port on which nothing listens, and the pictures of
+  the host's other origins must not wait for that.
 - Retry-After takes precedence over both.
 
 LatencyTracker limits how long an answer may take to begin before another link is visited instead, as TCP computes its
@@ -13,7 +15,7 @@ costs one more request. A host gets at most one such extra request for ten answe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
 
@@ -39,6 +41,9 @@ THROTTLES_IN_A_ROW = 5
 LONGEST_THROTTLE_PAUSE = 60.0
 """Seconds, for a 429 without Retry-After."""
 
+PROBE_SECONDS = 1.0
+"""After so long other requests may be sent to a half-open origin that has one in flight, should that one be good."""
+
 
 class HostSignal(Enum):
     """What the end of a request says about the host; the picture does not matter."""
@@ -47,7 +52,8 @@ class HostSignal(Enum):
     THROTTLED = "throttled"
     STRAINED = "strained"  # 408, 5xx
     TIMED_OUT = "timed out"
-    UNREACHABLE = "unreachable"
+    UNRESOLVED = "unresolved"
+    UNREACHABLE = "unreachable"  # says nothing about the host's other origins
     NONE = "none"  # nothing was sent, or we did not wait for the answer
 
 
@@ -56,7 +62,7 @@ _SIGNALS = {
     Reason.ORIGIN_ERROR: HostSignal.STRAINED,
     Reason.TIMED_OUT: HostSignal.TIMED_OUT,
     Reason.UNREACHABLE: HostSignal.UNREACHABLE,
-    Reason.UNRESOLVED: HostSignal.UNREACHABLE,
+    Reason.UNRESOLVED: HostSignal.UNRESOLVED,
     Reason.TLS_FAILED: HostSignal.UNREACHABLE,
     Reason.NOT_A_URL: HostSignal.NONE,
     Reason.ADDRESS_REFUSED: HostSignal.NONE,
@@ -88,7 +94,7 @@ class HostPolicy:
 class Pause:
     """No worker should send requests to this host for some time."""
 
-    host: str
+    host: str  # or an origin (scheme://host[:port]), whose host may have others
     seconds: float
     evidence: str
     reason: Reason = Reason.THROTTLED  # its links are deferred for this, should the pause be long
@@ -108,6 +114,50 @@ News = Pause | Allowance
 
 
 @dataclass(slots=True)
+class Breaker:
+    """A circuit breaker, and other pauses, of one host or origin. Times are monotonic seconds."""
+
+    paused_until: float = 0.0
+    cause: tuple[Reason, str] = (Reason.THROTTLED, "the host is paused")
+    failures: int = 0  # in a row
+    trips: int = 0  # in a row
+    in_flight: int = 0  # requests in slots; counted for origins
+
+    def close(self) -> None:
+        """Forget the failures, after a good answer."""
+        self.failures = self.trips = 0
+
+    def fail(self, max_failures: int, error: VisitError | None, now: float, random: Random) -> float:
+        """Count a failure; return the seconds of the pause that it causes, 0 for none."""
+        self.failures += 1
+        if self.failures < max_failures or now < self.paused_until:
+            return 0.0
+        seconds = min(LONGEST_PAUSE, FIRST_PAUSE * 4.0**self.trips) * random.uniform(0.75, 1.25)
+        self.trips += 1
+        return self.pause(seconds, error, now, failures=self.failures)
+
+    def pause(self, seconds: float, error: VisitError | None, now: float, failures: int = 0) -> float:
+        """Pause for so long, unless a pause lasts longer already; return the seconds, or 0 if one does."""
+        cause = self.cause
+        if error:
+            last = error.evidence or error.reason.meaning
+            cause = error.reason, f"{failures} failures in a row (last: {last})" if failures else last
+        before = self.paused_until
+        self.pause_until(now + seconds, cause)
+        return seconds if self.paused_until > before else 0.0
+
+    def pause_until(self, until: float, cause: tuple[Reason, str]) -> None:
+        """Pause until then; a pause that lasts longer stays as it is."""
+        if until > self.paused_until:
+            self.paused_until, self.cause = until, cause
+
+    def pause_seconds(self, now: float) -> float:
+        """Return for how many seconds no request may be sent: the rest of the pause, or while another one decides."""
+        is_probed = self.trips > 0 and self.in_flight > 0
+        return max(0.0, self.paused_until - now, PROBE_SECONDS if is_probed else 0.0)
+
+
+@dataclass(slots=True)
 class HostPacing:
     """One host, as this worker knows it. Times are monotonic seconds.
 
@@ -118,20 +168,18 @@ class HostPacing:
     policy: HostPolicy
     slots: int  # this worker's share of the limit
     turn: int = 0  # grows with each request of this worker to any host: the lowest is longest unserved
+    domain: str = ""  # whose hosts share this worker's requests
+    breaker: Breaker = field(default_factory=Breaker)
     limit: int = 0  # requests at once that the host takes, across all workers
     proven: bool = False
     in_flight: int = 0
     used_at: float = 0.0
-    paused_until: float = 0.0
-    cause: tuple[Reason, str] = (Reason.THROTTLED, "the host is paused")
     limit_changed: bool = False  # and no other worker knows yet
     _just_announced: bool = False  # the next share from the ledger may be older than what we announced
     _next_at: float = 0.0
     _good: int = 0  # answers since the limit changed
     _ignored: int = 0  # requests that were in flight at the last halving: their failures cause no second one
-    _failures: int = 0  # in a row
     _throttles: int = 0  # in a row
-    _trips: int = 0  # of the breaker, in a row
 
     def __post_init__(self) -> None:
         """Begin with all that the operator allows; the share of a host that is not proven is one slot anyway."""
@@ -139,16 +187,16 @@ class HostPacing:
 
     def room(self) -> int:
         """Return how many requests this worker may have in flight; one while the breaker is half-open."""
-        return min(self.slots, 1 if self._trips else self.limit)
+        return min(self.slots, 1 if self.breaker.trips else self.limit)
 
     def ready_at(self) -> float:
         """Return the time from which the host may be asked, if there is room."""
-        return max(self.paused_until, self._next_at)
+        return max(self.breaker.paused_until, self._next_at)
 
     def is_forgettable(self) -> bool:
         """Return whether nothing is lost if this is forgotten once its pause is over."""
         return self.limit == self.max_limit and not (
-            self.in_flight or self._failures or self._trips or self.limit_changed
+            self.in_flight or self.breaker.failures or self.breaker.trips or self.limit_changed
         )
 
     def start(self, now: float, turn: int) -> None:
@@ -170,26 +218,22 @@ class HostPacing:
     def learn(self, error: VisitError | None, now: float, random: Random) -> float:
         """Learn from how a request ended; return the seconds for which it pauses the host, 0 for none."""
         match signal_of(error):
-            case HostSignal.NONE:
+            case HostSignal.NONE | HostSignal.UNREACHABLE:
                 return 0.0
             case HostSignal.GOOD:
-                self._failures = self._throttles = self._trips = 0
+                self._throttles = 0
+                self.breaker.close()
                 self._grow()
                 return 0.0
             case HostSignal.THROTTLED:
-                self._failures = self._trips = 0
+                self.breaker.close()
                 self._throttles += not self._ignored  # requests in flight together are throttled once
                 self._halve()
-                return self._pause(self._throttle_pause(error, random), error, now)
+                return self.breaker.pause(self._throttle_pause(error, random), error, now)
             case HostSignal.STRAINED:
                 return self._fail(ERRORS_IN_A_ROW, error, now, random)
-            case HostSignal.TIMED_OUT | HostSignal.UNREACHABLE:
+            case HostSignal.TIMED_OUT | HostSignal.UNRESOLVED:
                 return self._fail(FAILURES_IN_A_ROW, error, now, random)
-
-    def pause_until(self, until: float, cause: tuple[Reason, str]) -> None:
-        """Pause the host until then; a pause that lasts longer stays as it is."""
-        if until > self.paused_until:
-            self.paused_until, self.cause = until, cause
 
     def announce_limit(self) -> int:
         """Return the limit, which the caller reports to the other workers now."""
@@ -221,15 +265,10 @@ class HostPacing:
             self.limit_changed = True
 
     def _fail(self, max_failures: int, error: VisitError | None, now: float, random: Random) -> float:
-        self._failures += 1
         # One 500 may be the fault of the picture; a second in a row is the host's.
-        if signal_of(error) is HostSignal.TIMED_OUT or self._failures > 1:
+        if signal_of(error) is HostSignal.TIMED_OUT or self.breaker.failures > 0:
             self._halve()
-        if self._failures < max_failures or now < self.paused_until:
-            return 0.0
-        seconds = min(LONGEST_PAUSE, FIRST_PAUSE * 4.0**self._trips) * random.uniform(0.75, 1.25)
-        self._trips += 1
-        return self._pause(seconds, error, now, failures=self._failures)
+        return self.breaker.fail(max_failures, error, now, random)
 
     def _throttle_pause(self, error: VisitError | None, random: Random) -> float:
         """Return Retry-After (RFC 9110, section 10.2.3) plus some jitter, so that not all workers return at once."""
@@ -239,15 +278,6 @@ class HostPacing:
             least = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0**excess) * random.uniform(1.0, 1.25) if excess > 0 else 0.0
             return max(asked + random.uniform(0.0, min(1.0, asked / 10)), least)
         return random.uniform(0.5, 1.0) * min(LONGEST_THROTTLE_PAUSE, 2.0**self._throttles)
-
-    def _pause(self, seconds: float, error: VisitError | None, now: float, failures: int = 0) -> float:
-        cause = self.cause
-        if error:
-            last = error.evidence or error.reason.meaning
-            cause = error.reason, f"{failures} failures in a row (last: {last})" if failures else last
-        before = self.paused_until
-        self.pause_until(now + seconds, cause)
-        return seconds if self.paused_until > before else 0.0
 
 
 MIN_SECONDS = 0.5

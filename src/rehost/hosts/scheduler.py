@@ -19,8 +19,9 @@ from rehost.clock import Clock
 from rehost.errors import RehostError, VisitError
 from rehost.events import Listener, OriginPaused, Visited
 from rehost.hosts.limiter import HostLimiter
-from rehost.hosts.pacing import Allowance, News, Pause
+from rehost.hosts.pacing import Allowance, HostSignal, News, Pause, signal_of
 from rehost.hosts.shares import DailyQuota, HostShares
+from rehost.http.url import host_of
 from rehost.model import Stored
 
 MAX_HOSTS = 10_000
@@ -31,7 +32,7 @@ MIN_SECONDS = 0.02
 
 
 class HostPaused(RehostError):  # noqa: N818 - not an error: the link is visited later
-    """The host is paused for longer than a visit may wait; this says nothing about the link."""
+    """The host is paused for longer than a visit may wait, or the origin is; this says nothing about the link."""
 
 
 class RequestScheduler:
@@ -65,19 +66,20 @@ class RequestScheduler:
         self._free = concurrency
         self._patience = patience_seconds
         self._known: LRUCache[str, bool] = LRUCache(MAX_HOSTS)
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._waiting: dict[str, deque[tuple[asyncio.Future[None], str]]] = {}  # by host; each with its origin
         self._alarm: asyncio.Task[None] | None = None
 
     @asynccontextmanager
-    async def slot(self, host: str) -> AsyncIterator[None]:
-        """Wait for a slot at `host`, hold it for one request, and learn from how the request ended.
+    async def slot(self, origin: str) -> AsyncIterator[None]:
+        """Wait for a slot at the host of `origin`, hold it for one request, and learn from how the request ended.
 
-        A VisitError with another host in its `host` is that host's fault: a redirect led there.
+        A VisitError with another origin in its `origin` is that one's fault: a redirect led there.
 
         Raises:
-            HostPaused: the host is paused for longer than a visit may wait.
+            HostPaused: the host is paused for longer than a visit may wait, or the origin for however long: its
+                requests do not take the place of those to the host's other origins.
         """
-        await self._acquire(host)
+        await self._acquire(origin)
         error: VisitError | None = None
         try:
             yield
@@ -85,24 +87,24 @@ class RequestScheduler:
             error = caught
             raise
         finally:
-            self._release(host, error)
+            self._release(origin, error)
 
-    async def unscheduled(self, host: str) -> None:
+    async def unscheduled(self, origin: str) -> None:
         """Allow a request that needs no slot: a redirect's hop, a robots.txt.
 
         The host's daily budget counts it; concurrency and delays do not hold it up. Report a good end with
-        `unscheduled_succeeded`; of a failure, `slot` learns by the error's `host`.
+        `unscheduled_succeeded`; of a failure, `slot` learns by the error's `origin`.
 
         Raises:
-            HostUnavailable: the host is paused, or its daily budget is used up.
+            HostUnavailable: the origin or its host is paused, or the host's daily budget is used up.
         """
-        self._limiter.check_not_paused(host)
-        while not await self._is_within_budget(host):
-            self._limiter.check_not_paused(host)
+        self._limiter.check_not_paused(origin)
+        while not await self._is_within_budget(host_of(origin)):
+            self._limiter.check_not_paused(origin)
 
-    def unscheduled_succeeded(self, host: str) -> None:
+    def unscheduled_succeeded(self, origin: str) -> None:
         """Record that a request without a slot ended well."""
-        self._report(self._limiter.finished_unscheduled(host, None))
+        self._report(self._limiter.finished_unscheduled(origin, None))
 
     def refresh(self) -> None:
         """Apply changed shares and pauses to the requests that wait: reject those of long pauses, give slots."""
@@ -121,14 +123,17 @@ class RequestScheduler:
             if host is None:
                 break
             queue = self._waiting[host]
-            future = queue.popleft()
+            future, origin = queue.popleft()
             if not queue:
                 del self._waiting[host]
                 self._limiter.remove_waiting(host)
             if future.done():  # its visit was cancelled
                 continue
+            if self._limiter.pause_seconds(origin):
+                future.set_exception(HostPaused(origin))
+                continue
             self._free -= 1
-            self._limiter.started(host)
+            self._limiter.started(origin)
             future.set_result(None)
         self._set_alarm()
 
@@ -140,36 +145,37 @@ class RequestScheduler:
     def reject_waiters(self, host: str) -> None:
         """Raise HostPaused in all requests that wait for this host."""
         self._limiter.remove_waiting(host)
-        for future in self._waiting.pop(host, ()):
+        for future, _ in self._waiting.pop(host, ()):
             if not future.done():
                 future.set_exception(HostPaused(host))
 
-    async def _acquire(self, host: str) -> None:
+    async def _acquire(self, origin: str) -> None:
         while True:
-            await self._wait(host)
+            await self._wait(origin)
             try:
-                if await self._is_within_budget(host):
+                if await self._is_within_budget(host_of(origin)):
                     return
             except BaseException:
-                self._abandon(host)
+                self._abandon(origin)
                 raise
-            self._abandon(host)
+            self._abandon(origin)
 
-    async def _wait(self, host: str) -> None:
+    async def _wait(self, origin: str) -> None:
+        host = host_of(origin)
         if self._limiter.pause_seconds(host) > self._patience:
             raise HostPaused(host)
         if host not in self._known:
             self._known[host] = True
             self._heartbeat.wake()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(host, deque()).append(future)
-        self._limiter.add_waiting(host)
+        self._waiting.setdefault(host, deque()).append((future, origin))
+        self._limiter.add_waiting(origin)
         self.open()
         try:
             await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
-                self._abandon(host)  # the slot came in the moment in which the visit was cancelled
+                self._abandon(origin)  # the slot came in the moment in which the visit was cancelled
             raise
 
     async def _is_within_budget(self, host: str) -> bool:
@@ -186,17 +192,19 @@ class RequestScheduler:
             self.reject_waiters(host)
         return False
 
-    def _abandon(self, host: str) -> None:
+    def _abandon(self, origin: str) -> None:
         self._free += 1
-        self._limiter.abandoned(host)
+        self._limiter.abandoned(origin)
         self.open()
 
-    def _release(self, host: str, error: VisitError | None) -> None:
+    def _release(self, origin: str, error: VisitError | None) -> None:
         self._free += 1
-        if error is not None and error.host is not None:
-            self._report(self._limiter.finished_unscheduled(error.host, error))
-            error = None  # the host itself answered well: it led there
-        self._report(self._limiter.finished(host, error))
+        if error is not None and error.origin is not None:
+            is_another = host_of(error.origin) != host_of(origin) or signal_of(error) is HostSignal.UNREACHABLE
+            if is_another:  # the origin itself answered well: it led there
+                self._report(self._limiter.finished_unscheduled(error.origin, error))
+                error = None
+        self._report(self._limiter.finished(origin, error))
         self.open()
 
     def _report(self, news: News | None) -> None:

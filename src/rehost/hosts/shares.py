@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import FromClause, Integer, Text, case, delete, literal, or_, select, update
 
-from rehost.db import Columns, Connection, Database, Moment, after, is_over, now, seconds_until, today
+from rehost.db import Columns, Connection, Database, Moment, after, host_of, is_over, now, seconds_until, today
 from rehost.ledger.leases import LONGEST_LEASE, LONGEST_PAUSE, pause_seconds, remove_worker
 from rehost.ledger.schema import budgets, hosts, shares, workers
 
@@ -70,7 +70,7 @@ class HostShares:
         await self._database.transact(lambda connection: remove_worker(connection, self._worker))
 
     async def pause(self, host: str, seconds: float, evidence: str) -> None:
-        """Pause this host for all workers, by the database's clock; a pause that lasts longer stays as it is."""
+        """Pause this host or origin for all workers, by the database's clock; a longer pause stays as it is."""
         adding = self._database.insert(hosts).values(
             host=host, allowance=0, proven=False, paused_until=after(seconds), evidence=evidence
         )
@@ -86,12 +86,12 @@ class HostShares:
         await self._database.execute(pausing)
 
     async def resume(self, host: str) -> bool:
-        """End a host's pause, and return whether it had one; workers that know of the pause keep it to its end."""
-        resuming = (
-            update(hosts)
-            .values(paused_until=None, evidence=None)
-            .where(hosts.c.host == host, hosts.c.paused_until > now())
-        )
+        """End the pauses of a host and of its origins, and return whether there were any.
+
+        Workers that know of a pause keep it to its end.
+        """
+        is_theirs = or_(hosts.c.host == host, host_of(hosts.c.host) == host)  # an origin is the beginning of a URL
+        resuming = update(hosts).values(paused_until=None, evidence=None).where(is_theirs, hosts.c.paused_until > now())
         return await self._database.execute(resuming) > 0
 
     async def allow(self, host: str, allowance: int, *, proven: bool = False) -> None:

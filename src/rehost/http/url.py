@@ -38,6 +38,7 @@ _NAME = re.compile(r"(?=.{1,254}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
 # What no parser changes: nothing to encode, no dot segments, no empty ones (URL standard, sections 1.3 and 4.4).
 _SEGMENT = r"[\w~!$&'()*+,;=:@-][\w.~!$&'()*+,;=:@-]*"
 _PLAIN = re.compile(rf"(https?://[a-z0-9.:-]+/)(?:{_SEGMENT}(?:/{_SEGMENT})*)?(?:\?[\w.~!$&()*+,;=:@/?%-]+)?", re.ASCII)
+_FINAL_DOT = re.compile(r"\.(?=(?::\d+)?\Z)")  # of the host of an origin
 _REMEMBERED_HOSTS = 4096
 _REMEMBERED_ROOTS = 4096  # most URLs differ from others only in what follows their host
 
@@ -124,10 +125,23 @@ def origin_of(url: str) -> str:
     return f"{scheme}://{rest.partition('/')[0]}"
 
 
+def read_origin(text: str) -> str:
+    """Return the origin of a URL as found in the wild, which may end before its path; an empty text if it is none."""
+    try:
+        return origin_of(normalise(text))
+    except InvalidUrl:
+        return ""
+
+
 def host_of(url: str) -> str:
-    """Return the host of a normalised URL: a name in lower case, or an address (IPv6 without brackets)."""
+    """Return the host of a normalised URL or origin: a name in lower case, or an address (IPv6 without brackets).
+
+    Without the dot that may end a name: DNS reads `a.example.` and `a.example` alike (RFC 1034, section 3.1).
+    """
     authority = url.split("/", 3)[2]
-    return authority[1:].partition("]")[0] if authority.startswith("[") else authority.partition(":")[0]
+    if authority.startswith("["):
+        return authority[1:].partition("]")[0]
+    return authority.partition(":")[0].removesuffix(".")
 
 
 def port_of(url: str) -> int:
@@ -170,20 +184,24 @@ def _suffixes() -> Callable[[str], int]:
     return count
 
 
+def _without_final_dot(origin: str) -> str:
+    return _FINAL_DOT.sub("", origin)
+
+
 class OriginPattern:
     """A host, a host and all below it (`*.example.com`, example.com included), or one `scheme://host[:port]`."""
 
     def __init__(self, text: str) -> None:
         """Read a pattern; raises InvalidUrl for an origin that is none."""
         root = normalise(text) if "://" in text else None
-        self._origin = origin_of(root) if root else None
+        self._origin = _without_final_dot(origin_of(root)) if root else None
         self._is_wildcard = text.startswith("*.")
-        self._host = host_of(root) if root else text.removeprefix("*.").lower()
+        self._host = host_of(root) if root else text.removeprefix("*.").removesuffix(".").lower()
 
     def matches(self, url: str) -> bool:
         """Return whether the origin of a normalised URL matches."""
         if self._origin is not None:
-            return self._origin == origin_of(url)
+            return self._origin == _without_final_dot(origin_of(url))
         return self.matches_host(host_of(url))
 
     def matches_host(self, host: str) -> bool:

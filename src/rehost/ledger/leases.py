@@ -38,7 +38,8 @@ from sqlalchemy import (
     update,
 )
 
-from rehost.db import Connection, Database, after, is_over, now, seconds_until
+from rehost.db import Connection, Database, after, is_over, now, root_of, seconds_until
+from rehost.http.url import read_origin
 from rehost.ledger import schema
 from rehost.ledger.schema import REASONS, learnings, links, shares, workers
 from rehost.model import Copy, Link, Reason, State, Task, Validator
@@ -51,6 +52,9 @@ LONGEST_WAIT = 180 * _DAY_SECONDS  # a link that is refused again and again wait
 
 SUSPECTS = 20
 """Links that are leased together after the first death: a thousand take 50 turns, and the next death leaves 20."""
+
+MOST_ROOTS = 1000
+"""Beginnings of URLs that are read of one host: a link may spell its origin in any number of ways."""
 
 ALONE = 2  # deaths after which a suspect is leased alone
 
@@ -79,6 +83,7 @@ class Entry:
     reason: Reason | None  # why the last visit brought none
     wait_seconds: float  # until it is due; 0 if it is
     is_suspect: bool = False  # to be visited while no other link is
+    origin: str = ""  # scheme://host[:port]; empty if the link is no valid URL
 
     @property
     def is_due(self) -> bool:
@@ -116,8 +121,8 @@ class DueLinks:
         for row in await self.database.fetch_all(query):
             is_its_own = row.key is not None and row.held_url == row.url
             copy = Copy(row.key, row.digest, row.size) if is_its_own else None
-            reason, wait = REASONS.get(row.reason), max(0.0, row.wait)
-            return Entry(State(row.state), row.host, copy, reason, wait, is_suspect=row.deaths > 0)
+            reason, wait, origin = REASONS.get(row.reason), max(0.0, row.wait), read_origin(row.url)
+            return Entry(State(row.state), row.host, copy, reason, wait, row.deaths > 0, origin)
         return None
 
     async def counts(self, source: str) -> LinkCounts:
@@ -149,18 +154,37 @@ class DueLinks:
 
     async def defer_host(self, source: str, host: str, reason: Reason, evidence: str, wait_seconds: float) -> int:
         """Defer all due links of one host, unvisited, in one statement; return how many."""
-        deferring = (
-            update(links)
-            .values(
-                state=State.DEFERRED.value,
-                reason=reason.value,
-                evidence=evidence,
-                due_at=after(wait_seconds),
-                fence=links.c.fence + 1,
-            )
-            .where(links.c.source == source, links.c.host == host, is_due(links))
+        deferring = _deferring(reason, evidence, wait_seconds)
+        is_theirs = and_(links.c.source == source, links.c.host == host, is_due(links))
+        return await self.database.execute(deferring.where(is_theirs), slow=True)
+
+    async def defer_origin(
+        self, tasks: Sequence[Task], reason: Reason, evidence: str, wait_seconds: float
+    ) -> int | None:
+        """Defer these links, which are of one origin and not leased, and the due ones of the same origin, unvisited.
+
+        Those are found by what their URLs begin with, as written; the most frequent MOST_ROOTS beginnings are read.
+
+        Returns:
+            how many links were deferred; None, and nothing is written, if all due links of the host are of this origin.
+        """
+        first = tasks[0]
+        is_theirs = and_(links.c.source == first.link.source, links.c.host == first.host, is_due(links))
+        root = root_of(links.c.url)
+        query = select(root.label("root")).where(is_theirs).group_by(root).order_by(func.count().desc())
+        roots = [row.root for row in await self.database.fetch_all(query.limit(MOST_ROOTS), slow=True)]
+        same = [each for each in roots if read_origin(each) == first.origin]
+        if len(same) == len(roots) < MOST_ROOTS:
+            return None
+        is_same = or_(root.in_(same), links.c.entry.in_([task.entry for task in tasks]))
+        return await self.database.execute(
+            _deferring(reason, evidence, wait_seconds).where(is_theirs, is_same), slow=True
         )
-        return await self.database.execute(deferring, slow=True)
+
+
+def _deferring(reason: Reason, evidence: str, wait_seconds: float) -> Update:
+    values = {"state": State.DEFERRED.value, "reason": reason.value, "evidence": evidence}
+    return update(links).values(values | {"due_at": after(wait_seconds), "fence": links.c.fence + 1})
 
 
 def is_open(entries: FromClause) -> ColumnElement[bool]:
@@ -337,6 +361,7 @@ def _task(row: Any) -> Task:  # noqa: ANN401 - a row of `links`
         link=Link(row.source, row.row_key, row.position, row.url, row.page_url, row.local_url),
         host=row.host,
         attempt=row.attempts,
+        origin=read_origin(row.url),
         validator=Validator(row.etag, row.last_modified) if has_validator else None,
         copy=Copy(row.key, row.digest, row.size) if row.key is not None else None,
         found=row.key if is_pending else row.found,

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, and_, case, exists, false, func, not_, or_, select
 
 from rehost.db import Database, after, is_over, now, root_of, seconds_until
+from rehost.http.url import host_of
 from rehost.ledger.history import End
 from rehost.ledger.leases import LONGEST_LEASE, is_due, is_place, pause_seconds
 from rehost.ledger.schema import REASONS, changes, decoys, hosts, links, origins, runs, visits, workers
@@ -52,6 +53,7 @@ class HostReport:
     pause_seconds: float
     evidence: str | None  # of the pause
     next_due_seconds: float | None  # until the first of its waiting links is due
+    paused_origin: str | None = None  # the origin that is paused, if the host as a whole is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +284,20 @@ class Queries:
             .join_from(query, hosts, hosts.c.host == query.c.host, isouter=True)
             .order_by(query.c.present.desc(), query.c.host)
         )
-        return [HostReport(*row) for row in await self._all(known)]
+        pauses = await self.origin_pauses()
+        longest = {host_of(origin): origin for origin in sorted(pauses, key=lambda origin: pauses[origin][0])}
+        found = [HostReport(*row) for row in await self._all(known)]
+        for number, host in enumerate(found):
+            if not host.pause_seconds and (origin := longest.get(host.host)):
+                seconds, evidence = pauses[origin]
+                found[number] = replace(host, pause_seconds=seconds, evidence=evidence, paused_origin=origin)
+        return found
+
+    async def origin_pauses(self) -> Mapping[str, tuple[float, str | None]]:
+        """Return the remaining seconds of the pause of each origin that is paused alone, and the evidence."""
+        is_origin = hosts.c.host.contains("://") & (hosts.c.paused_until > now())
+        query = select(hosts.c.host, pause_seconds(), hosts.c.evidence).where(is_origin).limit(MOST)
+        return {row.host: (row.pause_seconds, row.evidence) for row in await self._all(query) if row.pause_seconds}
 
     async def roots(self, source: str, limit: int = MOST) -> Sequence[RootReport]:
         """Return what the URLs of a source begin with, up to the path and as written; the most frequent first."""

@@ -141,11 +141,17 @@ class OnDemandService:
         return entry and (self._paused(entry) or entry)
 
     def _paused(self, entry: Entry) -> Entry | None:
-        """Return the entry, waiting for the pause of its host; None if there is no long pause, or a copy is held."""
-        seconds = self._shared.limiter.pause_seconds(entry.host)
-        if entry.copy is not None or seconds <= self._limits.patience_seconds:
+        """Return the entry, waiting for a pause; None if a copy is held, or no pause keeps a visit from its request.
+
+        A visit waits out a short pause of its host, not one of its origin.
+        """
+        limiter = self._shared.limiter
+        name = max(entry.host, entry.origin, key=limiter.pause_seconds)
+        seconds = limiter.pause_seconds(name)
+        patience = 0.0 if limiter.pause_seconds(entry.origin) else self._limits.patience_seconds
+        if entry.copy is not None or seconds <= patience:
             return None
-        reason, _ = self._shared.limiter.cause(entry.host)
+        reason, _ = limiter.cause(name)
         return replace(entry, reason=reason, wait_seconds=max(seconds, entry.wait_seconds))
 
     async def _visit_if_allowed(self, parts: Components, place: Place, entry: Entry) -> bool:

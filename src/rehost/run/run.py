@@ -86,6 +86,7 @@ class Run:
             listen=listen,
         )
         self._recheck_seconds = limits.recheck_seconds
+        self._back_at: dict[str, float] = {}  # origin -> monotonic time when its deferred links are due again
 
     def stop(self) -> None:
         """Begin nothing more; what is in flight is finished and recorded within seconds."""
@@ -180,6 +181,8 @@ class Run:
             self._wake.clear()
             await self._tasks.lease_more()
             self._start_visits(group)
+            if await self._defer_origins():
+                continue
             if self._visits:
                 await self._wake.wait()
             elif not await self._wait_for_more():
@@ -206,7 +209,8 @@ class Run:
             self._tasks.postpone(task, again)
             return
         except HostPaused:
-            await self._tasks.give_back([task])
+            if not self._tasks.hold_if_paused(task):
+                await self._tasks.give_back([task])
             return
         except StoreError as error:  # raised at the end, after what others have verified is recorded
             self._failed = self._failed or error
@@ -229,6 +233,9 @@ class Run:
             if seconds > self._limits.patience_seconds:
                 await self._defer_host(host, seconds)
         short = [seconds for seconds in paused.values() if seconds <= self._limits.patience_seconds]
+        now = self._clock.monotonic()
+        self._back_at = {origin: at for origin, at in self._back_at.items() if at > now}
+        short += [at - now for at in self._back_at.values()]
         if short:
             await self._sleep(min(short))
             return True
@@ -246,9 +253,25 @@ class Run:
     async def _defer_host(self, host: str, seconds: float) -> None:
         """Defer all links of a host that is paused for long, until its pause ends."""
         await self._tasks.give_back_waiting(host)
-        reason, evidence = self._parts.limiter.cause(host)
+        reason, evidence = self._tasks.cause(host)
         links = await self._parts.ledger.due.defer_host(self._source, host, reason, evidence, seconds)
         self._emit(HostDeferred(host, links, reason, evidence, seconds))
+
+    async def _defer_origins(self) -> bool:
+        """Defer the links of paused origins, so that those of their hosts' other origins go on.
+
+        The run waits for those that are due again soon.
+
+        Returns:
+            whether any were deferred: others may be leased in their place.
+        """
+        deferred = await self._tasks.defer_paused()
+        for origin, links, seconds in deferred:
+            if seconds > self._limits.patience_seconds:
+                self._emit(HostDeferred(origin, links, *self._parts.limiter.cause(origin), seconds))
+            else:
+                self._back_at[origin] = self._clock.monotonic() + seconds
+        return bool(deferred)
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep, unless something wakes the run earlier."""

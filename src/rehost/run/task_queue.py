@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import chain
 
 from rehost.attempt import Postponed
 from rehost.hosts.limiter import HostLimiter
+from rehost.http.url import domain_of
 from rehost.ledger import Ledger
-from rehost.model import Task
+from rehost.model import Reason, Task
 from rehost.run.limits import Limits
 
 
 class TaskQueue:
-    """Leases links in batches, host by host, and returns one at a time, alternating between hosts.
+    """Leases links in batches, host by host, and returns one at a time, alternating between domains and their hosts.
 
-    No host waits until another one, slower or with more links, has finished.
+    No host waits until another one, slower or with more links, has finished; nor does a domain for one with more hosts.
     """
 
     def __init__(self, ledger: Ledger, source: str, limiter: HostLimiter, limits: Limits) -> None:
@@ -24,40 +27,63 @@ class TaskQueue:
         self._source = source
         self._limiter = limiter
         self._limits = limits
-        self._hosts: deque[str] = deque()  # in turn; those that may have due links
-        self._waiting: dict[str, deque[Task]] = {}
+        self._hosts: dict[str, deque[str]] = {}  # by domain, both in turn; those that may have due links
+        self._has_many_hosts = False
+        self._waiting: dict[str, dict[str, deque[Task]]] = {}  # by domain and host, both in turn
         self._postponed: deque[tuple[Task, Postponed]] = deque()
         self._first: dict[int, str] = {}  # entry -> host, where the first attempt may not have been made yet
-        self._visiting: Counter[str] = Counter()
+        self._visiting: Counter[str] = Counter()  # by host
+        self._domain_visits: Counter[str] = Counter()
+        self._paused: dict[str, list[Task]] = {}  # by origin: leased, and met while the origin was paused
+        self._sole_origins: dict[str, str] = {}  # host -> the origin of all its due links, when that was paused last
         self._suspects: set[int] = set()  # entries; while there are any, nothing else is leased
         self.open: dict[int, Task] = {}  # entry -> task: every lease that is neither recorded nor given back
 
     async def refresh(self) -> bool:
-        """Read which hosts have due links; return whether one of them may be sent a request now."""
+        """Read which hosts have due links; return whether one of them may be sent a request now.
+
+        Call it when nothing is in flight.
+        """
         hosts = await self._ledger.due.hosts(self._source)
-        self._hosts = deque(hosts)
-        return any(not self._limiter.pause_seconds(host) for host in hosts)
+        self._has_many_hosts = len(hosts) > 1
+        self._hosts = {}
+        for host in hosts:
+            self._hosts.setdefault(self._domain(host), deque()).append(host)
+        return any(not self._pause_seconds(host) for host in hosts)
 
     async def paused_hosts(self) -> dict[str, float]:
         """Return the hosts that have due links and are paused, with the remaining seconds of their pauses."""
         hosts = await self._ledger.due.hosts(self._source, with_suspects=True)
-        return {host: seconds for host in hosts if (seconds := self._limiter.pause_seconds(host)) > 0}
+        return {host: seconds for host in hosts if (seconds := self._pause_seconds(host)) > 0}
+
+    def cause(self, host: str) -> tuple[Reason, str]:
+        """Return why this host is paused, with the evidence."""
+        return self._limiter.cause(self._paused_name(host))
 
     async def lease_more(self) -> None:
         """Lease links of hosts that have none waiting here, up to the number that is kept ahead."""
-        for host in [] if self._suspects else list(self._hosts):
-            ahead = sum(map(len, self._waiting.values()))
-            if ahead >= self._limits.ahead:
+        share = max(2, self._limits.ahead // max(1, len(self._hosts)))
+        for domain in [] if self._suspects else list(self._hosts):
+            if sum(map(self._ahead, self._waiting)) >= self._limits.ahead:
                 break
-            if self._waiting.get(host) or self._limiter.pause_seconds(host):
+            await self._lease_domain(domain, share)
+
+    async def _lease_domain(self, domain: str, share: int) -> None:
+        """Lease links of the hosts of one domain, up to its share of those that are kept ahead."""
+        hosts = self._hosts.pop(domain)
+        batch = min(self._limits.batch, max(2, share // len(hosts)))
+        for host in list(hosts):
+            if self._ahead(domain) >= share:
+                break
+            hosts.rotate(-1)
+            if host in self._waiting.get(domain, {}) or self._pause_seconds(host):
                 continue
-            batch = min(self._limits.batch, max(2, self._limits.ahead // len(self._hosts)))
             tasks = await self._ledger.leases.lease(self._source, host, batch)
             if not tasks:
-                self._hosts.remove(host)
-                continue
-            self._waiting[host] = deque(tasks)
-            self.open.update((task.entry, task) for task in tasks)
+                hosts.remove(host)
+            self._add(tasks)
+        if hosts:
+            self._hosts[domain] = hosts
 
     async def lease_suspects(self) -> bool:
         """Lease links of which an earlier worker may have died; return whether there were any.
@@ -65,11 +91,7 @@ class TaskQueue:
         Call it when nothing is in flight: nothing else is leased until these have their outcomes.
         """
         tasks = await self._ledger.leases.lease_suspects(self._source)
-        for task in tasks:
-            self._waiting.setdefault(task.host, deque()).append(task)
-        if tasks:
-            self._hosts = deque(self._waiting)
-        self.open.update((task.entry, task) for task in tasks)
+        self._add(tasks)
         self._suspects = {task.entry for task in tasks}
         return bool(tasks)
 
@@ -79,30 +101,62 @@ class TaskQueue:
         return bool(self._suspects)
 
     def next(self, most_per_host: int) -> tuple[Task, Postponed | None] | None:
-        """Return the next task to visit, of the next host in turn that has one and is below its limit here.
+        """Return the next task to visit: of the domain with the fewest visits, of its next host in turn.
+
+        A host at its limit here has no turn, nor has a domain with half of all visits where there are others.
 
         If there is none, return a postponed one and its Postponed. While first attempts are still to be made, that is
         only one of a host without any, and only one request in ten, as each may hang until its timeout.
         """
-        for _ in range(len(self._hosts)):
-            host = self._hosts[0]
-            self._hosts.rotate(-1)
-            waiting = self._waiting.get(host)
-            if waiting and self._visiting[host] < most_per_host:
-                self._visiting[host] += 1
-                task = waiting.popleft()
+        while (host := self._next_host(most_per_host)) is not None:
+            task = self._pop(host)
+            if not self.hold_if_paused(task):
                 self._first[task.entry] = host
+                self._count(task, 1)
                 return task, None
         if self._first and self._visiting.total() - len(self._first) >= max(1, self._limits.requests // 10):
             return None
-        too_early = {*self._hosts, *self._first.values()} if self._first else set()
-        for _ in range(len(self._postponed)):
-            task, postponed = self._postponed.popleft()
-            if self._visiting[task.host] < most_per_host and task.host not in too_early:
-                self._visiting[task.host] += 1
-                return task, postponed
-            self._postponed.append((task, postponed))
-        return None
+        too_early = {*chain(*self._hosts.values()), *self._first.values()} if self._first else set()
+        ready = [
+            number
+            for number, (task, _) in enumerate(self._postponed)
+            if self._visiting[task.host] < most_per_host and task.host not in too_early
+        ]
+        if not ready:
+            return None
+        number = min(ready, key=lambda number: self._domain_visits[self._domain(self._postponed[number][0].host)])
+        task, postponed = self._postponed[number]
+        del self._postponed[number]
+        self._count(task, 1)
+        return task, postponed
+
+    def hold_if_paused(self, task: Task) -> bool:
+        """Keep a task aside, for `defer_paused`, if its origin is paused; return whether it is."""
+        if not self._limiter.pause_seconds(task.origin):
+            return False
+        self._paused.setdefault(task.origin, []).append(task)
+        return True
+
+    async def defer_paused(self) -> list[tuple[str, int, float]]:
+        """Defer the links of paused origins that were met, so that those of their hosts' other origins can be leased.
+
+        A host that has none of another origin counts as paused here, and nothing is written for it.
+
+        Returns:
+            the origins, the numbers of links that were deferred, and for how many seconds.
+        """
+        deferred = []
+        while self._paused:
+            origin, tasks = self._paused.popitem()
+            tasks += self._take(partial(_is_of_origin, origin))
+            await self.give_back(tasks)
+            seconds = self._limiter.pause_seconds(origin)
+            links = await self._ledger.due.defer_origin(tasks, *self._limiter.cause(origin), seconds)
+            if links is None:
+                self._sole_origins[tasks[0].host] = origin
+            else:
+                deferred.append((origin, links, seconds))
+        return deferred
 
     def may_postpone(self) -> bool:
         """Return whether there is room for one more postponed task."""
@@ -114,7 +168,7 @@ class TaskQueue:
 
     def visited(self, task: Task) -> None:
         """Count the task's visit as over; its lease stays open until the outcome is recorded."""
-        self._visiting[task.host] -= 1
+        self._count(task, -1)
         self._first.pop(task.entry, None)
 
     def close(self, tasks: Sequence[Task]) -> None:
@@ -132,8 +186,64 @@ class TaskQueue:
 
     async def give_back_waiting(self, host: str | None = None) -> None:
         """Release all waiting and postponed tasks, of one host or of all."""
-        hosts = list(self._waiting) if host is None else [host]
-        tasks = [task for name in hosts for task in self._waiting.pop(name, ())]
+        tasks = self._take(lambda task: host in {None, task.host})
         tasks += [task for task, _ in self._postponed if host in {None, task.host}]
         self._postponed = deque(each for each in self._postponed if host not in {None, each[0].host})
         await self.give_back(tasks)
+
+    def _domain(self, host: str) -> str:
+        """Return whose host this is; an only host has no need for the list of suffixes."""
+        return domain_of(host) if self._has_many_hosts else host
+
+    def _ahead(self, domain: str) -> int:
+        return sum(map(len, self._waiting.get(domain, {}).values()))
+
+    def _add(self, tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            self._waiting.setdefault(self._domain(task.host), {}).setdefault(task.host, deque()).append(task)
+            self.open[task.entry] = task
+
+    def _take(self, is_wanted: Callable[[Task], bool]) -> list[Task]:
+        """Take the waiting tasks of which this is true."""
+        tasks = [task for hosts in self._waiting.values() for waiting in hosts.values() for task in waiting]
+        self._waiting = {}
+        self._add([task for task in tasks if not is_wanted(task)])
+        return [task for task in tasks if is_wanted(task)]
+
+    def _next_host(self, most_per_host: int) -> str | None:
+        """Return the next host that has a task waiting and is below its limit."""
+        has_others = len(self._hosts) > 1 or len(self._waiting) > 1
+        fewest = max(most_per_host, self._limits.visits // 2) if has_others else self._limits.visits
+        found: str | None = None
+        for domain, hosts in self._waiting.items():
+            if (visits := self._domain_visits[domain]) < fewest:
+                host = next((each for each in hosts if self._visiting[each] < most_per_host), None)
+                found, fewest = (found, fewest) if host is None else (host, visits)
+        return found
+
+    def _pop(self, host: str) -> Task:
+        """Take the first waiting task of a host, and end the turn of the host and of its domain."""
+        domain = self._domain(host)
+        hosts = self._waiting.pop(domain)
+        tasks = hosts.pop(host)
+        task = tasks.popleft()
+        if tasks:
+            hosts[host] = tasks
+        if hosts:
+            self._waiting[domain] = hosts
+        return task
+
+    def _count(self, task: Task, visits: int) -> None:
+        self._visiting[task.host] += visits
+        self._domain_visits[self._domain(task.host)] += visits
+
+    def _paused_name(self, host: str) -> str:
+        """Return the host, or the origin of all its due links if that is paused for longer."""
+        return max(host, self._sole_origins.get(host, host), key=self._limiter.pause_seconds)
+
+    def _pause_seconds(self, host: str) -> float:
+        return self._limiter.pause_seconds(self._paused_name(host))
+
+
+def _is_of_origin(origin: str, task: Task) -> bool:
+    return task.origin == origin

@@ -303,4 +303,5 @@ def _run_note(run: RunReport) -> str:
 
 
 def _pause(host: HostReport) -> str:
-    return f"{duration(host.pause_seconds)}: {host.evidence or ''}" if host.pause_seconds else ""
+    origin = f"{host.paused_origin}: " if host.paused_origin else ""
+    return f"{duration(host.pause_seconds)}: {origin}{host.evidence or ''}" if host.pause_seconds else ""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
-from rehost.http.errors import InvalidUrl
-from rehost.http.url import normalise, origin_of
+from rehost.http.url import read_origin
 from rehost.ledger import Queries
 from rehost.ledger.reports import HostReport, RootReport
 from rehost.model import Rule
@@ -18,14 +17,14 @@ class OriginReport:
     """Where one origin stands; counts are of links."""
 
     origin: str  # scheme://host[:port]; empty for links that are no valid URL
-    host: str  # pauses are kept by host
+    host: str  # most pauses are kept by host
     present: int
     held: int
     failed: int  # deferred or refused
     due: int
     next_due_seconds: float | None  # until the first of the waiting links is due
     proven: bool  # the host has delivered a verified picture
-    pause_seconds: float  # of the host
+    pause_seconds: float  # of the origin or its host
     pause_evidence: str | None
     rule: Rule | None
     decoys: int  # pictures known to be decoys
@@ -43,33 +42,34 @@ class Origins:
 async def report_origins(queries: Queries, source: str) -> Origins:
     """Return where the origins of a source stand."""
     rules, decoys = await queries.rules(), await queries.decoys()
+    pauses = await queries.origin_pauses()
     hosts = {host.host: host for host in await queries.hosts(source, limit=1000)}
     rule_of = {rule.origin: rule for rule in rules}
-    by_origin = sorted(((_origin(each.root), each) for each in await queries.roots(source)), key=lambda pair: pair[0])
+    by_origin = sorted(
+        ((read_origin(each.root), each) for each in await queries.roots(source)), key=lambda pair: pair[0]
+    )
     reports = [
         _report(origin, [root for _, root in pairs], hosts, rule_of.get(origin), decoys.get(origin, 0))
         for origin, pairs in groupby(by_origin, key=lambda pair: pair[0])
     ]
+    for number, each in enumerate(reports):
+        if each.origin in pauses:
+            seconds, evidence = pauses[each.origin]
+            reports[number] = replace(each, pause_seconds=seconds, pause_evidence=evidence)
     return Origins(sorted(reports, key=lambda each: -each.present), rules, decoys)
 
 
 async def roots_of(queries: Queries, source: str, origin: str) -> Sequence[str]:
     """Return all spellings with which the URLs of an origin begin in the rows of a source."""
-    wanted = _origin(origin)
-    return [each.root for each in await queries.roots(source) if wanted and _origin(each.root) == wanted]
-
-
-def _origin(root: str) -> str:
-    try:
-        return origin_of(normalise(root))
-    except InvalidUrl:
-        return ""
+    wanted = read_origin(origin)
+    return [each.root for each in await queries.roots(source) if wanted and read_origin(each.root) == wanted]
 
 
 def _report(
     origin: str, roots: Sequence[RootReport], hosts: Mapping[str, HostReport], rule: Rule | None, decoys: int
 ) -> OriginReport:
     host = hosts.get(roots[0].host) if origin else None
+    is_paused = host is not None and host.paused_origin is None
     waits = [each.next_due_seconds for each in roots if each.next_due_seconds is not None]
     return OriginReport(
         origin,
@@ -80,8 +80,8 @@ def _report(
         due=sum(each.due for each in roots),
         next_due_seconds=min(waits, default=None),
         proven=host.proven if host else False,
-        pause_seconds=host.pause_seconds if host else 0.0,
-        pause_evidence=host.evidence if host else None,
+        pause_seconds=host.pause_seconds if host and is_paused else 0.0,
+        pause_evidence=host.evidence if host and is_paused else None,
         rule=rule,
         decoys=decoys,
     )

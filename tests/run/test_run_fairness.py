@@ -1,0 +1,103 @@
+"""Whole runs in which strangers' links must not hold up other links."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+
+import pytest
+from tests.misbehaviours import BEHAVIOURS
+from tests.origin import Origin
+from tests.run.test_run import HOST, World, make_world
+
+from rehost.events import HostDeferred, OriginPaused, Visited
+from rehost.hosts import pacing as pace
+from rehost.model import Reason
+
+
+@pytest.fixture
+def mood():
+    """What the origin does for a path, where a test changes that."""
+    return {}
+
+
+@pytest.fixture
+def world(tmp_path, mood, monkeypatch):
+    """Ports 443 and 4444 of every host are closed; a pause is longer than a run waits for."""
+    monkeypatch.setattr(pace, "FIRST_PAUSE", 60.0)
+    with Origin(lambda _host, path, _headers: mood.get(path)) as origin, socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and does not listen
+        port = closed.getsockname()[1]
+        connect_to = f"*:443:127.0.0.1:{port},*:4444:127.0.0.1:{port},{origin.connect_to}"
+        yield make_world(tmp_path, origin, {"IMAGE_CONNECT_TO": connect_to})
+
+
+def deferred(world: World) -> Counter[str]:
+    """Return how many links were deferred with each host or origin."""
+    return Counter({each.host: each.links for each in world.events if isinstance(each, HostDeferred)})
+
+
+def visited(world: World) -> Counter[str]:
+    """Return how many links of each origin were visited."""
+    return Counter(each.outcome.task.origin for each in world.events if isinstance(each, Visited))
+
+
+@pytest.mark.parametrize("dead", [f"http://{HOST}:4444", f"https://{HOST}"])
+async def test_links_to_a_port_on_which_nothing_listens_do_not_defer_the_others_of_the_host(world, dead):
+    world.add(*(f"{dead}/{number}.jpg" for number in range(12)))
+    world.add(*(world.link("permissive", f"{number}.jpg") for number in range(40)))
+
+    ended = await world.run()
+
+    assert (ended.held, ended.failed) == (40, {Reason.UNREACHABLE: 12})
+    assert [event.host for event in world.events if isinstance(event, OriginPaused)] == [dead]
+    assert deferred(world).total() + visited(world)[dead] == 12
+    assert 0 < ended.next_due_seconds <= 75
+    states = world.sql("SELECT DISTINCT state, reason FROM rehost_links WHERE url LIKE ?", f"{dead}/%")
+    assert states == [("deferred", "unreachable")]
+
+
+async def test_every_spelling_of_a_paused_origin_is_deferred(world):
+    spellings = ["http://pics.example:4444", "HTTP://PICS.example:04444", "http://pics.example:4444\\x"]
+    world.add(*(f"{spelling}/{number}.jpg" for number in range(100) for spelling in spellings))
+    world.add(*(world.link("permissive", f"{number}.jpg") for number in range(20)))
+
+    ended = await world.run()
+
+    assert (ended.held, ended.failed) == (20, {Reason.UNREACHABLE: 300})
+    assert visited(world)["http://pics.example:4444"] < 60
+
+
+async def test_a_host_whose_only_origin_is_down_is_deferred_as_a_whole(world):
+    world.add(*(f"http://dead.example:4444/{number}.jpg" for number in range(700)))
+    world.add(*(world.link("permissive", f"{number}.jpg") for number in range(40)))
+
+    ended = await world.run()
+
+    assert (ended.held, ended.failed) == (40, {Reason.UNREACHABLE: 700})
+    assert deferred(world).keys() == {"dead.example"}
+    assert visited(world)["http://dead.example:4444"] < 60
+    ((state, reason, evidence),) = world.sql(
+        "SELECT DISTINCT state, reason, evidence FROM rehost_links WHERE attempts = 0 AND host = 'dead.example'"
+    )
+    assert (state, reason) == ("deferred", "unreachable")
+    assert evidence.startswith("3 failures in a row (last: ")
+
+
+@pytest.mark.parametrize("others", [0, 20])
+async def test_links_of_an_origin_that_is_down_for_a_moment_are_held_in_the_same_run(world, mood, monkeypatch, others):
+    monkeypatch.setattr(pace, "FIRST_PAUSE", 1.0)
+    asked = 0
+
+    async def shaky(exchange):
+        nonlocal asked
+        asked += 1
+        await BEHAVIOURS["closes-at-once" if asked <= pace.FAILURES_IN_A_ROW else "picture"](exchange)
+
+    mood |= {f"/shaky/{number}.jpg": shaky for number in range(30)}
+    world.add(*(f"http://{HOST}:8080/shaky/{number}.jpg" for number in range(30)))
+    world.add(*(world.link("permissive", f"{number}.jpg") for number in range(others)))
+
+    ended = await world.run()
+
+    assert (ended.held, ended.failed) == (30 + others, {})
