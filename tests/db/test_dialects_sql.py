@@ -5,21 +5,28 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Text, select
 
-from rehost.db import Database, after, blank, host_of, now, seconds_until, today
+from rehost.db import OTHER_HOST, Database, after, blank, host_of, now, seconds_until, today
 
 HOSTS = [
     ("https://oss.adquan.com/upload/1.png", "oss.adquan.com"),
-    ("HTTP://User:p%40ss@EXAMPLE.com:8080/x?y#z", "example.com"),
+    ("HTTP://EXAMPLE.com:8080/x?y#z", "example.com"),
+    ("http://User:p%40ss@EXAMPLE.com:8080/x?y#z", OTHER_HOST),
     ("//cdn.example/x.png", "cdn.example"),
     ("  https://a.example", "a.example"),
     ("https:\\\\a.example\\x", "a.example"),
-    ("http://[2001:DB8::1]:80/x", "[2001:db8::1]"),
-    ("https://a@b@c.example/@d", "c.example"),
-    ("file:", ""),
-    ("javascript:alert(1)", ""),
-    ("a text", ""),
-    ("https://图片.example/x", "图片.example"),
-    (f"https://{'图' * 300}/x", "图" * 255),
+    ("https://xn--fiqs8s.a_b.example", "xn--fiqs8s.a_b.example"),
+    ("http://[2001:DB8::1]:80/x", OTHER_HOST),
+    ("http://127.1/x", OTHER_HOST),
+    ("http://0x7f.1/x", OTHER_HOST),
+    ("https://a.example./x", OTHER_HOST),
+    ("https://%61.example/x", OTHER_HOST),
+    ("https://a@b@c.example/@d", OTHER_HOST),
+    ("https:///a.example/x", OTHER_HOST),
+    ("file:", OTHER_HOST),
+    ("javascript:alert(1)", OTHER_HOST),
+    ("a text", OTHER_HOST),
+    ("https://图片.example/x", OTHER_HOST),
+    (f"https://{'a' * 300}/x", "a" * 255),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from random import Random
 
 import pytest
@@ -9,6 +10,8 @@ from tests.databases import Peer, add_cases, execute, make_ledger, stored
 
 from rehost.catalogue import Source, TableCatalogue
 from rehost.errors import CatalogueError
+from rehost.http.url import host_of
+from rehost.ledger import migrate
 from rehost.ledger.leases import Entry
 from rehost.ledger.sync import SyncResult
 from rehost.model import Copy, Reason, Refused, State
@@ -33,6 +36,65 @@ async def test_a_link_whose_host_is_too_long_for_an_index_is_taken_in(database, 
 
     assert (await peer.note()).new == 2
     assert len(await peer.lease_all()) == 2
+
+
+SPELLINGS = [
+    "http://good.example/1.png",
+    "HTTP://GOOD.example/2.png",
+    "http://%67ood.example/3.png",
+    "http://good.example./4.png",
+    "https://ｇｏｏｄ.example:8443/5.png",  # noqa: RUF001 - full width
+    "http:good.example/6.png",
+    "http:///good.example/7.png",
+]
+
+
+async def test_a_host_is_the_same_however_it_is_spelled(peer):
+    await add_cases(
+        peer.database, [*SPELLINGS, "https://例子.中国/1.png", "http://127.1/1.png", "http://[::0001]/1.png"]
+    )
+    await add_cases(peer.database, ["http://a:b@good.example/1.png", "http://a..b/1.png"], 100)
+
+    await peer.note()
+
+    hosts = {"good.example", "xn--fsqu00a.xn--fiqs8s", "127.0.0.1", "::1", ""}
+    assert set(await peer.ledger.due.hosts("cases")) - {"a..b"} == hosts
+    tasks = await peer.lease_all()
+    assert {task.link.url for task in tasks if task.host == "good.example"} == set(SPELLINGS)
+    assert all(task.host == host_of(task.origin) for task in tasks if task.origin)
+    assert await peer.note() == SyncResult(present=12, new=0, changed=0, vanished=0)
+
+
+async def test_a_changed_link_has_the_host_that_requests_have(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    await execute(peer.database, "UPDATE ad_cases SET main_image = 'http://B.example./1.png'")
+
+    assert (await peer.note()).changed == 1
+    assert await peer.ledger.due.hosts("cases") == ["b.example"]
+
+
+async def test_hosts_that_a_former_version_read_otherwise_are_read_again(peer):
+    await add_cases(peer.database, ["http://%67ood.example/1.png", "http://good.example./2.png", "http:c.example/3", A])
+    await peer.note()
+    former = {1: "%67ood.example", 2: "good.example.", 3: ""}
+    for key, host in former.items():
+        await execute(peer.database, f"UPDATE rehost_links SET host = '{host}' WHERE row_key = '{key}'")
+    await execute(peer.database, "DELETE FROM rehost_migrations WHERE number >= 6")
+    await migrate(peer.database)
+
+    assert await peer.note() == SyncResult(present=4, new=0, changed=0, vanished=0)
+    assert set(await peer.ledger.due.hosts("cases")) == {"good.example", "c.example", "a.example"}
+
+
+async def test_many_links_whose_hosts_only_the_parser_reads_are_taken_in(peer):
+    await add_cases(peer.database, [f"http://%67ood.example/{number}.png" for number in range(12_000)])
+
+    async with asyncio.timeout(120):
+        noted = await peer.note()
+
+    assert noted.new == 12_000
+    assert await peer.ledger.due.hosts("cases") == ["good.example"]
 
 
 async def test_a_second_sync_finds_nothing_new(peer):
@@ -180,7 +242,7 @@ async def test_one_row_is_taken_in_alone(either):
 
     entry = await take_in_row(either, "2")
 
-    assert entry == Entry(State.WANTED, "b.example", copy=None, reason=None, wait_seconds=0.0)
+    assert entry == Entry(State.WANTED, "b.example", None, None, wait_seconds=0.0, origin="https://b.example:8443")
     assert entry.is_due
     assert await either.ledger.due.entry("cases", "1", 0) is None
 

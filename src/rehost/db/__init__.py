@@ -2,6 +2,7 @@
 
 from rehost.db.dialects import (
     NEVER,
+    OTHER_HOST,
     Moment,
     after,
     blank,
@@ -29,6 +30,7 @@ from rehost.db.engine import (
 
 __all__ = [
     "NEVER",
+    "OTHER_HOST",
     "Columns",
     "Connection",
     "Database",

@@ -190,21 +190,24 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql(f"BEGIN {begin}")
 
 
-# Scheme (or none), two slashes of either kind, user and password, then the host: as lax as browsers are, because this
-# only groups links. PostgreSQL and Python read the expression alike.
-HOST = r"^\s*(?:[A-Za-z][A-Za-z0-9+.-]*:)?[/\\]{2}(?:[^/?#\\]*@)?(\[[^\]/?#]*\]|[^/?#:\\]*)"
-_HOST = re.compile(HOST)
+# Scheme (or none), two slashes of either kind, then a name that every parser reads alike, but for upper case: its last
+# label is no number (which makes an IPv4 address), and no dot ends it. PostgreSQL and Python read the expression alike.
+_SCHEME, _IN_LABEL = "[A-Za-z][A-Za-z0-9+.-]*:", "[A-Za-z0-9_-]"
+PLAIN_HOST = rf"^\s*(?:{_SCHEME})?[/\\]{{2}}((?:{_IN_LABEL}+\.)*[A-Za-z_]{_IN_LABEL}*)(?::[0-9]*)?(?:[/?#\\]|$)"
+_PLAIN_HOST = re.compile(PLAIN_HOST)
 _HOST_CHARACTERS = 255  # no host is longer (RFC 1035, section 2.3.4), and an index has a limit too
+OTHER_HOST = "?"
+"""What `host_of` returns where only the parser of URLs can tell the host, if there is one."""
 
 NEVER = datetime(9999, 12, 31, tzinfo=UTC)
 
 
 def host_of_text(url: str | None) -> str | None:
-    """Return the lower-cased host of a URL, or an empty text; `host_of` calls this on SQLite."""
+    """Return the lower-cased host of a URL, or OTHER_HOST; `host_of` calls this on SQLite."""
     if url is None:
         return None
-    match = _HOST.match(url)
-    return match[1].lower()[:_HOST_CHARACTERS] if match else ""
+    match = _PLAIN_HOST.match(url)
+    return match[1].lower()[:_HOST_CHARACTERS] if match else OTHER_HOST
 
 
 class Moment(TypeDecorator[datetime]):
@@ -264,7 +267,7 @@ class today(FunctionElement[int]):  # noqa: N801 - reads as an SQL function
 
 
 class host_of(FunctionElement[str]):  # noqa: N801 - reads as an SQL function
-    """The lower-cased host of a column of URLs; an empty text if a URL has none."""
+    """The host of a column of URLs, as requests have it; OTHER_HOST where it is not a plain name."""
 
     type = String()
     inherit_cache = True
@@ -323,7 +326,7 @@ _spell(
 _spell(byte_length, postgresql="octet_length(<x>)", sqlite="length(CAST(<x> AS BLOB))")
 _spell(
     host_of,
-    postgresql=f"coalesce(left(lower(substring(<x> from '{HOST}')), {_HOST_CHARACTERS}), '')",
+    postgresql=f"coalesce(left(lower(substring(<x> from '{PLAIN_HOST}')), {_HOST_CHARACTERS}), '{OTHER_HOST}')",
     sqlite="rehost_host(<x>)",
 )
 _spell(

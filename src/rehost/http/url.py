@@ -133,6 +133,12 @@ def read_origin(text: str) -> str:
         return ""
 
 
+def read_host(text: str) -> str:
+    """Return the host of a URL as found in the wild; an empty text if it is none."""
+    origin = read_origin(text)
+    return host_of(origin) if origin else ""
+
+
 def host_of(url: str) -> str:
     """Return the host of a normalised URL or origin: a name in lower case, or an address (IPv6 without brackets).
 

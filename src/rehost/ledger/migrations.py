@@ -108,6 +108,15 @@ MIGRATIONS = (
         ),
     ),
     Migration(5, "deaths", ("ALTER TABLE rehost_links ADD COLUMN deaths integer NOT NULL DEFAULT 0",)),
+    Migration(
+        6,
+        "hosts as requests have them",  # `?` is db.OTHER_HOST: the next sync reads these again
+        (
+            """UPDATE rehost_links SET host = '?'
+                WHERE rtrim(host, 'abcdefghijklmnopqrstuvwxyz0123456789._-') <> '' OR host = ''
+                OR rtrim(host, '.0123456789') <> host OR replace(host, '0x', '') <> host""",
+        ),
+    ),
 )
 
 _JOURNAL = "CREATE TABLE IF NOT EXISTS rehost_migrations (number integer PRIMARY KEY, name text, applied_at {moment})"

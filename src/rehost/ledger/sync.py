@@ -5,7 +5,7 @@ Differences go into a temporary table first and are then applied: if nothing dif
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from sqlalchemy import (
     Text,
     and_,
     case,
+    delete,
     exists,
     func,
     insert,
@@ -32,6 +33,7 @@ from sqlalchemy import (
 )
 
 from rehost.db import (
+    OTHER_HOST,
     Columns,
     Connection,
     Database,
@@ -45,6 +47,7 @@ from rehost.db import (
     temporary_table,
 )
 from rehost.errors import CatalogueError
+from rehost.http.url import read_host
 from rehost.ledger.leases import LONGEST_LEASE, LONGEST_WAIT, is_open
 from rehost.ledger.schema import links
 from rehost.model import State
@@ -61,6 +64,8 @@ _offered = temporary_table("rehost_offered", _OFFERED)
 _CELL = ("row_key", "position", "url", "page_url", "host")
 _DIFFERING: Columns = {"entry": BigInteger()} | {name: _OFFERED[name] for name in _CELL}
 _differing = temporary_table("rehost_differing", _DIFFERING)
+_unread = temporary_table("rehost_unread", {"number": BigInteger(), **_DIFFERING}, "number")
+_GROUP = 5000  # links whose hosts are read at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,7 @@ class CatalogueSync:
             async with temporary(connection, _differing):
                 query = _differing_links(source, offered)
                 await connection.execute(insert(_differing).from_select(list(_DIFFERING), query))
+                await _read_hosts(connection)
                 new, changed = await self._apply_differences(connection, source, _differing)
             await analyze(connection, links, new)
             vanished = await _mark_vanished(connection, source, offered)
@@ -111,7 +117,8 @@ class CatalogueSync:
         self, connection: Connection, source: str, row_key: str, found: Sequence[Sequence[object]]
     ) -> None:
         offered = self.database.given(_OFFERED, found)
-        if differing := [tuple(row) for row in await connection.execute(_differing_links(source, offered))]:
+        if rows := (await connection.execute(_differing_links(source, offered))).all():
+            differing = [(*row[:-1], read_host(row.url) if row.host == OTHER_HOST else row.host) for row in rows]
             await self._apply_differences(connection, source, self.database.given(_DIFFERING, differing))
         positions = [row[list(_OFFERED).index("position")] for row in found]
         of_row = update(links).where(links.c.source == source, links.c.row_key == row_key)
@@ -127,7 +134,7 @@ class CatalogueSync:
         changed = await _change(connection, differing)
         # Same link, but another page, or the row is back.
         same = links.c.url == differing.c.url
-        await _update(connection, differing, same, page_url=differing.c.page_url, present=True)
+        await _update(connection, differing, same, page_url=differing.c.page_url, host=differing.c.host, present=True)
         return new, changed
 
     async def _add_new(self, connection: Connection, source: str, differing: FromClause) -> int:
@@ -160,6 +167,25 @@ def same_place(offered: FromClause, source: str) -> ColumnElement[bool]:
     )
 
 
+async def _read_hosts(connection: Connection) -> None:
+    """Let the parser of URLs tell the hosts that SQL cannot: the ledger has each host as requests have it."""
+    unread = _differing.c.host == OTHER_HOST
+
+    async def groups() -> AsyncIterator[Iterable[Sequence[object]]]:
+        number = 0
+        query = select(_unread).order_by(_unread.c.number).limit(_GROUP)
+        while rows := (await connection.execute(query.where(_unread.c.number > number))).all():
+            number = rows[-1].number
+            yield [(*row[1:-1], read_host(row.url)) for row in rows]
+
+    async with temporary(connection, _unread):
+        numbered = select(func.row_number().over(), *_differing.c).where(unread)
+        moving = insert(_unread).from_select(list(_unread.c.keys()), numbered)
+        if (await connection.execute(moving)).rowcount:
+            await connection.execute(delete(_differing).where(unread))
+            await load(connection, _differing, groups())
+
+
 def _differing_links(source: str, offered: FromClause) -> Select[*tuple[Any, ...]]:
     """Return a query for the offered links that differ from the ledger's or are missing there: _DIFFERING's columns."""
     differs = or_(
@@ -167,6 +193,7 @@ def _differing_links(source: str, offered: FromClause) -> Select[*tuple[Any, ...
         not_(links.c.present),
         links.c.url != offered.c.url,
         links.c.page_url.is_distinct_from(offered.c.page_url),
+        links.c.host == OTHER_HOST,  # by a migration
     )
     return (
         select(links.c.entry, *(offered.c[name] for name in _CELL))
