@@ -33,6 +33,11 @@ def _answer(
     return JSONResponse({"data": None, **refusal.model_dump(exclude_none=True)}, status, headers)
 
 
+def misdirected(sentence: str) -> JSONResponse:
+    """Return the response to a request for another host."""
+    return _answer(HTTPStatus.MISDIRECTED_REQUEST, sentence)
+
+
 async def _invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     faults = [

@@ -6,14 +6,16 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
 import rehost
 from app.answers import Answer, Refusal
 from app.cases.collection import Library
 from app.cases.routes import case_routes
+from app.contract import contract_page
 from app.database import Database
-from app.faults import answer_errors
+from app.faults import answer_errors, misdirected
 from app.query_string import PlainQueryString
 
 if TYPE_CHECKING:
@@ -53,8 +55,18 @@ def create_app(settings: rehost.Settings) -> FastAPI:
             await images.close()
 
     refusals: dict[int | str, dict[str, Any]] = {422: {"model": Refusal}, 503: {"model": Refusal}}
-    app = FastAPI(title="Advertising cases", version=rehost.__version__, lifespan=lifespan, responses=refusals)
+    app = FastAPI(
+        title="Advertising cases",
+        version=rehost.__version__,
+        lifespan=lifespan,
+        responses=refusals,
+        docs_url=None,  # FastAPI's own pages load their scripts from elsewhere
+        redoc_url=None,
+    )
     answer_errors(app)
+    public = f"{settings.static_url_prefix}/", "/image/"
+    app.add_middleware(rehost.KnownHosts, names=rehost.known_hosts(settings), refuse=misdirected, public=public)
+    app.add_middleware(rehost.RelativeRedirects)
     app.add_middleware(PlainQueryString)
     app.include_router(case_routes(Library(database)))
 
@@ -68,6 +80,10 @@ def create_app(settings: rehost.Settings) -> FastAPI:
         """Check that the database can be reached; 503 if not."""
         await database.fetch("SELECT 1")
         return Answer(data=Health())
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return contract_page()
 
     app.mount(settings.static_url_prefix, rehost.files(settings))
     app.mount("/rehost", page)

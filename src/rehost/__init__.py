@@ -12,20 +12,24 @@ if TYPE_CHECKING:
     from rehost.cli.main import main
     from rehost.errors import OperatorError, RehostError, SettingsError
     from rehost.server.connections import Connections
+    from rehost.server.host_header import KnownHosts, RelativeRedirects
     from rehost.settings import Settings
     from rehost.settings import load as load_settings
     from rehost.telemetry.log import logging_to
-    from rehost.wiring.server import files, read_through, site
+    from rehost.wiring.server import files, known_hosts, read_through, site
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Connections",
+    "KnownHosts",
     "OperatorError",
     "RehostError",
+    "RelativeRedirects",
     "Settings",
     "SettingsError",
     "files",
+    "known_hosts",
     "load_settings",
     "logging_to",
     "main",
@@ -36,6 +40,9 @@ __all__ = [
 _HOMES = {
     "Connections": ("rehost.server.connections", "Connections"),
     "OperatorError": ("rehost.errors", "OperatorError"),
+    "KnownHosts": ("rehost.server.host_header", "KnownHosts"),
+    "RelativeRedirects": ("rehost.server.host_header", "RelativeRedirects"),
+    "known_hosts": ("rehost.wiring.server", "known_hosts"),
     "RehostError": ("rehost.errors", "RehostError"),
     "Settings": ("rehost.settings", "Settings"),
     "SettingsError": ("rehost.errors", "SettingsError"),

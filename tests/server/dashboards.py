@@ -84,7 +84,7 @@ async def site(peer, runs):
     await opened.close()
 
 
-def make_dashboard(database, runs, token=TOKEN):
+def make_dashboard(database, runs, token=TOKEN, hosts=frozenset()):
     @asynccontextmanager
     async def opening():
         yield Resources(
@@ -96,7 +96,7 @@ def make_dashboard(database, runs, token=TOKEN):
 
     api = Api(Lazy(opening), lambda _copies: DiskSpace(1000, 600), ("cases",))
     live = Live(api, Clock())
-    return Dashboard(api, RunControl(runs.open), live, NoFiles(), NoFiles(), token=token, version="0")
+    return Dashboard(api, RunControl(runs.open), live, NoFiles(), NoFiles(), token=token, version="0", hosts=hosts)
 
 
 @dataclass(frozen=True)

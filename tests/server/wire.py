@@ -29,8 +29,8 @@ async def ask(port, target, method="GET", **headers):
         await writer.wait_closed()
 
 
-def request(target, method="GET", **headers):
-    lines = [f"{method} {target} HTTP/1.1", "Host: localhost", "Connection: close"]
+def request(target, method="GET", host="localhost", **headers):
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", "Connection: close"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 

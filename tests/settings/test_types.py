@@ -37,6 +37,12 @@ def test_networks_are_parsed(tmp_path):
     assert tuple(map(ip_network, ("127.0.0.0/8", "fd00::/8", "10.0.0.1/32"))) == settings.allow_networks
 
 
+def test_host_names_are_parsed(tmp_path):
+    settings = load(tmp_path, {"API_ALLOWED_HOSTS": "Shop.example., www.shop.example *"}, {})
+
+    assert settings.allowed_hosts == ("shop.example", "www.shop.example", "*")
+
+
 def test_connect_to_is_parsed(tmp_path):
     text = "*:443:127.0.0.1:8443, Example.com::[::1]:80 [2001:db8::1]:80:other: ::127.0.0.1:"
 
@@ -62,6 +68,8 @@ def test_connect_to_is_parsed(tmp_path):
         ("IMAGE_MAX_BYTES", "64 pages"),
         ("IMAGE_ALLOW_NETWORKS", "10.1.2.3/8"),
         ("IMAGE_CONNECT_TO", "a:b:c:d"),
+        ("API_ALLOWED_HOSTS", "http://shop.example"),
+        ("API_ALLOWED_HOSTS", "shop.example:443"),
         ("IMAGE_CONNECT_TO", "a:1:b:99999"),
         ("IMAGE_CONNECT_TO", "[nonsense]:1:b:2"),
         ("IMAGE_STATIC_URL_PREFIX", "static"),

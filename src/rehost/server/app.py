@@ -11,6 +11,7 @@ from starlette.routing import Mount
 
 from rehost.server.files.response import error
 from rehost.server.files.send import Application, Message, Receive, Send, decline, send_text, serve_lifespan
+from rehost.server.host_header import RelativeRedirects
 
 IMAGES = "/image"
 
@@ -57,4 +58,4 @@ class Site:
 
 def mount(application: Application, path: str) -> Application:
     """Return an application that serves another one below a path such as /rehost, or at the root if it is empty."""
-    return Starlette(routes=[Mount(path, application)]) if path else application
+    return RelativeRedirects(Starlette(routes=[Mount(path, application)])) if path else application

@@ -16,6 +16,7 @@ from rehost.settings.types import (
     CONNECT_TO,
     DATABASE,
     HEADER,
+    HOSTS,
     NETWORKS,
     PATH,
     PORT,
@@ -303,6 +304,13 @@ class Settings:
     )
     api_host: str = _setting("API_HOST", "127.0.0.1", WORD, "Address on which the server listens.")
     api_port: int = _setting("API_PORT", 8000, PORT, "Port on which the server listens.")
+    allowed_hosts: tuple[str, ...] = _setting(
+        "API_ALLOWED_HOSTS",
+        (),
+        HOSTS,
+        "Host names under which browsers can open the dashboard and the API; the copies have no such limit.",
+        says="(localhost, API_HOST and any IP address)",
+    )
     origins: tuple[OriginOverride, ...] = field(default=(), repr=False)
     sources: tuple[Source, ...] = ()
 

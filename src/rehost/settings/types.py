@@ -25,6 +25,7 @@ _UNITS |= {f"{letter}b": 1000**power for power, letter in enumerate("kmgt", 1)}
 _HEADER_TEXT = re.compile(r"[\x20-\x7e]+")
 _HOST_TEXT = re.compile(r"[^\s/:@?#\[\],]+")
 _CONNECT_TO = re.compile(r"(\[[^\]]*\]|[^:\[\]]*):(\d*):(\[[^\]]*\]|[^:\[\]]*):(\d*)")
+_OWN_HOST = re.compile(r"[A-Za-z0-9._-]+")
 _LAST_PORT = 65535
 
 
@@ -169,6 +170,12 @@ def _host(text: str) -> str:
     return text.lower()
 
 
+def _own_host(word: str) -> str:
+    if word != "*" and not _OWN_HOST.fullmatch(word):
+        raise ValueError(word)
+    return word.lower().removesuffix(".")
+
+
 def _port(text: str) -> int | None:
     return _within(int(text), 1, _LAST_PORT) if text else None
 
@@ -200,6 +207,11 @@ REFERER: Kind[str] = Kind(_parse_referer, "auto, none, origin, site, page or a f
 NETWORKS: Kind[tuple[Network, ...]] = Kind(
     lambda text: tuple(map(ip_network, _words(text))),
     "networks such as 127.0.0.0/8 fd00::/8, without host bits, separated by commas or spaces",
+    blank=True,
+)
+HOSTS: Kind[tuple[str, ...]] = Kind(
+    lambda text: tuple(map(_own_host, _words(text))),
+    "host names in ASCII, without ports, separated by commas or spaces, or * for any",
     blank=True,
 )
 CONNECT_TO: Kind[tuple[ConnectTo, ...]] = Kind(

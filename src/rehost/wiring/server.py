@@ -76,7 +76,13 @@ def site(settings: Settings) -> Dashboard:
         Thumbnails(copies, Lazy(lambda: _thumbnailer(settings))),
         token=settings.token,
         version=rehost.__version__,
+        hosts=known_hosts(settings),
     )
+
+
+def known_hosts(settings: Settings) -> frozenset[str]:
+    """Return the host names under which the page and the APIs can be reached."""
+    return frozenset((*settings.allowed_hosts, settings.api_host.lower()))
 
 
 def read_through(settings: Settings) -> ReadThrough:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
-from tests.server.dashboards import client, database, database_url, peer, runs, site
+from tests.server.dashboards import HEADERS, client, database, database_url, peer, runs, site
+from tests.server.wire import ask
 
 from rehost.server.dashboard.dashboard import POLICY
 
@@ -17,6 +19,57 @@ async def test_every_response_has_the_pages_policy(client):
         response = await client.get(path)
         assert response.headers["content-security-policy"] == POLICY
         assert response.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/docs", "/app.js", "/api/sources", "/api/live", "/metrics", "/copies/1", "/thumbs/1"]
+)
+async def test_a_page_whose_name_was_rebound_reads_nothing(client, path):
+    response = await ask(client.port, path, host="evil.example")
+
+    assert response.status == 421
+    assert "API_ALLOWED_HOSTS" in json.loads(response.body)["error"]
+    assert response["content-security-policy"] == POLICY
+
+
+async def test_a_page_of_another_name_cannot_act(client, runs):
+    headers = {"content_length": "0", **HEADERS}
+    response = await ask(client.port, "/api/run", "POST", host="evil.example", **headers)
+
+    assert response.status == 421
+    assert not runs.started
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "//x/%2e%2e",
+            "//evil.example/%2e%2e",
+            "//app.js",
+            "/./app.js",
+            "/vendor",
+            "/vendor/",
+            "/vendor/uplot",
+            "/%2e",
+        ),
+        *(
+            "/vendor/../app.js",
+            "/vendor/%2e%2e/app.js",
+            "/app.js/",
+            "/app.js/.",
+            "/\\app.js",
+            "/app.js%00",
+            "/__init__.py",
+        ),
+        *("/%2e%2e/dashboard.py", "//evil.example", "/docs/", "/docs.html/", "/index.html/"),
+    ],
+)
+async def test_odd_paths_are_not_found_and_redirect_nowhere(client, path):
+    response = await ask(client.port, path, host="localhost")
+
+    assert response.status == 404
+    assert response["location"] is None
 
 
 async def test_the_pages_files_are_revalidated_each_time(client):

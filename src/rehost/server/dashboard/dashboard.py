@@ -8,18 +8,24 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
 
 from fastapi import FastAPI
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from rehost.server.api.actions import Actions, RunControl
 from rehost.server.api.app import create_api
+from rehost.server.api.http import error_response
 from rehost.server.api.live import Live
 from rehost.server.api.routes import Api
 from rehost.server.dashboard.thumbnails import Thumbnails
 from rehost.server.files.send import Application, Message, Receive, Send
+from rehost.server.host_header import KnownHosts
 
 # Only our own files load and run: text from rows could not send anything anywhere even if it were not plain text.
 POLICY = (
@@ -68,23 +74,29 @@ class Dashboard:
         *,
         token: str,
         version: str,
+        hosts: frozenset[str],
     ) -> None:
-        """Put the parts together; `files` serves the copies by key."""
+        """Put the parts together; `files` serves the copies by key, and `hosts` are the names of the server."""
         self._api = api
         self._runs = runs
         self._live = live
         self._thumbnails = thumbnails
         app = create_api(api, Actions(api, runs), live, token=token, version=version, lifespan=self._lifespan)
-        assets = StaticFiles(packages=[("rehost.server.dashboard", "assets")], html=True)
+        assets = StaticFiles(packages=[("rehost.server.dashboard", "assets")])
+        folder = Path(assets.all_directories[0])
+        names = {each.relative_to(folder).as_posix() for each in folder.rglob("*") if each.is_file()}
+        pages = {"": "index.html", "docs": "docs.html"}
 
-        async def docs(request: Request) -> Response:
-            return await assets.get_response("docs.html", request.scope)
+        async def asset(request: Request) -> Response:
+            path = request.path_params["path"]
+            if pages.get(path, path) not in names:  # also other spellings of a name
+                raise HTTPException(HTTPStatus.NOT_FOUND)
+            return await assets.get_response(pages.get(path, path), request.scope)
 
-        app.add_route("/docs", docs)
         app.mount("/copies", files)
         app.mount("/thumbs", thumbnails)
-        app.mount("/", assets)
-        self._app = SecurityHeaders(app)
+        app.add_route("/{path:path}", asset)
+        self._app = SecurityHeaders(KnownHosts(app, hosts, partial(error_response, HTTPStatus.MISDIRECTED_REQUEST)))
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -1,10 +1,10 @@
-// The API's OpenAPI document as a page: every operation with its parameters, and a link to try those that only read.
+// The OpenAPI document in the folder of the page, as a page: every operation with its parameters, and a link to try those that only read.
 import { el } from "./dom.js";
 
 const main = document.getElementById("main");
 const api = await (await fetch("openapi.json")).json();
-main.append(el("p", { class: "lead" }, api.info.description));
-main.append(el("p", { class: "soft" }, "Also: ", el("a", { href: "metrics" }, "metrics"), " for Prometheus, and ",
+main.append(el("p", { class: "lead" }, api.info.description || api.info.title));
+if (api.info.title === "rehost") main.append(el("p", { class: "soft" }, "Also: ", el("a", { href: "metrics" }, "metrics"), " for Prometheus, and ",
   el("a", { href: "api/live" }, "api/live"), ", server-sent events with the progress of a run (parameter: source)."));
 for (const [path, methods] of Object.entries(api.paths)) {
   for (const [method, operation] of Object.entries(methods)) main.append(section(path, method, operation));
@@ -26,7 +26,7 @@ function section(path, method, operation) {
 function values(schema) {
   if (schema.$ref) return values(api.components.schemas[schema.$ref.split("/").pop()]);
   if (schema.enum) return schema.enum.join(" · ");
-  if (schema.type === "integer") {
+  if (schema.type === "integer" && schema.maximum !== undefined) {
     const most = schema.maximum > 1e9 ? "" : `–${schema.maximum}`;
     return `${schema.minimum}${most}${schema.default > 1e9 ? "" : ` (${schema.default})`}`;
   }
