@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from rehost.cli.main import VERBS, find_command, main
+from rehost.errors import OperatorError
 
 
 def rehost(*arguments, **options):
@@ -140,3 +141,14 @@ def test_a_wrong_path_of_a_database_is_named_and_no_file_is_created(command, tmp
     path = tmp_path / "mistyped.db"
     assert (done.returncode, done.stderr) == (3, f"rehost: The file {path} does not exist: check DATABASE_URL.\n")
     assert not path.exists()
+
+
+def test_what_an_error_quotes_starts_no_line_and_acts_on_no_terminal(monkeypatch, capsys):
+    def fail(**_options):
+        raise OperatorError("one row\x85forged\u2028forged\x1b[2J\u202e\nthe next")
+
+    monkeypatch.setattr(find_command("status"), "callback", fail)
+
+    assert main(["status"]) == 3
+
+    assert capsys.readouterr().err == "rehost: one row\\x85forged\\u2028forged\\x1b[2J\\u202e\nrehost: the next\n"
