@@ -17,12 +17,12 @@ HOST = "a.example"
 
 
 async def test_a_task_has_the_link_exactly_as_its_row_has_it(peer):
-    await add_cases(peer.database, ["HTTPS://User@A.Example/ä.png "])
+    await add_cases(peer.database, ["HTTPS://A.Example:443/ä.png "])
     await peer.note()
 
     [task] = await peer.ledger.leases.lease("cases", "a.example", 5)
 
-    assert task.link.url == "HTTPS://User@A.Example/ä.png "
+    assert task.link.url == "HTTPS://A.Example:443/ä.png "
     assert task.link.row_key == "1"
     assert task.link.page_url == "https://www.example.com/1"
     assert (task.attempt, task.copy, task.found, task.validator) == (1, None, None, None)
