@@ -225,6 +225,7 @@ class Image:
     width: int
     height: int
     frames: int
+    damage: str | None = None  # what is wrong in the file, elsewhere than in its pixels
 
 
 @dataclass(frozen=True, slots=True)

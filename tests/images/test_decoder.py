@@ -1,5 +1,7 @@
 import io
 import random
+import struct
+import zlib
 from dataclasses import replace
 from functools import cache
 
@@ -9,7 +11,7 @@ from tests.images.test_formats import BEFORE_THE_FILE
 from tests.pictures import animation, picture
 
 from rehost.errors import Permanent, Transient, VisitError
-from rehost.images.decoder import decode, prepare
+from rehost.images.decoder import decode, prepare, thumbnail
 from rehost.images.formats import ImageLimits, StructureResult, examine
 from rehost.model import Format, Image, Reason
 
@@ -99,6 +101,49 @@ def test_progressive_jpeg_truncated_in_an_earlier_scan_is_refused():
 
     with pytest.raises(Transient):
         decode_all(with_end(whole[: end - 100]))
+
+
+@pytest.mark.parametrize("behind", [bytes(8192), b"<!-- served by a cache -->" * 300], ids=["zeros", "text"])
+@pytest.mark.parametrize("name", JPEGS)
+def test_jpeg_without_its_end_is_whole_if_every_block_is_there(name, behind):
+    whole = photograph(**JPEGS[name])
+    start, end = last_scan(whole)
+
+    assert decode_all(whole[:-2] + behind) == 1
+    for size in (start + (end - start) // 2, end - 128):
+        with pytest.raises(Transient) as caught:
+            decode_all(whole[:size].removesuffix(b"\xff") + behind)
+        assert caught.value.reason is Reason.TRUNCATED
+
+
+def segment(marker, content):
+    return bytes((0xFF, marker)) + (2 + len(content)).to_bytes(2, "big") + content
+
+
+DAMAGED_METADATA = {
+    "JFIF": segment(0xE0, b"JFIF\0\x01"),
+    "Exif": segment(0xE1, b"Exif\0\0II*\0\xff\xff\xff\x7f"),
+    "ICC profile": segment(0xE2, b"ICC_PROFILE\0\x01"),
+    "Photoshop": segment(0xED, b"Photoshop 3.0\0" + b"8BIM\x04"),
+    "Adobe": segment(0xEE, b"Adobe\0"),
+    "temporary marker": b"\xff\x01",
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED_METADATA)
+def test_jpeg_with_damaged_metadata_is_whole(name):
+    whole = photograph()
+    damaged = whole[:2] + DAMAGED_METADATA[name] + whole[2:]
+
+    assert decode_all(damaged) == 1
+    assert thumbnail(io.BytesIO(damaged), examine(damaged, LIMITS).image, 64, LIMITS)
+
+
+def test_animated_png_with_a_damaged_chunk_without_pixels_is_whole():
+    whole = animation(1, Format.PNG, 3)
+    damaged = whole[:33] + struct.pack(">I", 1) + b"pHYs\0" + struct.pack(">I", zlib.crc32(b"pHYs\0")) + whole[33:]
+
+    assert decode_all(damaged) == 3
 
 
 def test_more_pixels_or_frames_than_the_structure_announced_are_refused():

@@ -1,5 +1,6 @@
 import io
 import random
+import re
 import struct
 import sys
 import tracemalloc
@@ -209,15 +210,113 @@ def test_bytes_that_are_no_whole_picture_are_refused_permanently(data, reason):
     assert caught.value.reason is reason
 
 
-@pytest.mark.parametrize("kind", [b"IHDR", b"IDAT", b"IEND"])
-def test_png_chunk_must_match_its_checksum(kind):
-    whole = bytearray(picture(1, Format.PNG))
-    start = whole.index(kind)
-    length = int.from_bytes(whole[start - 4 : start], "big")
-    whole[start + 4 + length] ^= 1
+def with_wrong_checksum(whole, kind):
+    damaged = bytearray(whole)
+    start = damaged.index(kind)
+    damaged[start + 4 + int.from_bytes(damaged[start - 4 : start], "big")] ^= 1
+    return bytes(damaged)
+
+
+@pytest.mark.parametrize("kind", [b"IHDR", b"PLTE", b"tRNS", b"fcTL", b"fdAT"])
+def test_png_chunk_that_makes_pixels_must_match_its_checksum(kind):
+    whole = animation(1, Format.PNG, 3) if kind[:1] == b"f" else WHOLE["PNG with a palette"]
+    if kind == b"tRNS":
+        whole = whole.replace(b"IDAT", b"IDAT", 1)
+        at = whole.index(b"IDAT") - 4
+        whole = whole[:at] + chunk(b"tRNS", b"\0") + whole[at:]
 
     with pytest.raises(Permanent, match="checksum"):
-        examine(bytes(whole), LIMITS)
+        examine(with_wrong_checksum(whole, kind), LIMITS)
+
+
+def test_png_rows_with_a_wrong_checksum_are_in_doubt():
+    doubt = examine(with_wrong_checksum(picture(1, Format.PNG), b"IDAT"), LIMITS).doubt
+
+    assert doubt is not None
+    assert doubt.reason is Reason.CORRUPT
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"iCCP", b"pHYs", b"IEND"])
+def test_wrong_checksum_of_a_png_chunk_without_pixels_is_noted_as_damage(kind):
+    whole = picture(1, Format.PNG)
+    if kind != b"IEND":
+        whole = whole[:33] + chunk(kind, b"whatever") + whole[33:]
+
+    found = examine(with_wrong_checksum(whole, kind), LIMITS)
+
+    assert found.doubt is None
+    assert kind.decode() in found.image.damage
+
+
+@pytest.mark.parametrize("kept", range(12))
+def test_png_that_ends_within_its_end_is_in_doubt(kept):
+    whole = picture(1, Format.PNG)
+
+    doubt = examine(whole[: len(whole) - 12 + kept], LIMITS).doubt
+
+    assert doubt is not None
+    assert doubt.reason is Reason.TRUNCATED
+
+
+def test_png_that_browsers_do_not_show_is_refused():
+    whole = picture(1, Format.PNG)
+    at = whole.index(b"IDAT") - 4
+    unknown = whole[:at] + chunk(b"ABCD", b"x") + whole[at:]
+    half = len(whole[at + 8 : -16]) // 2
+    apart = whole[:at] + chunk(b"IDAT", whole[at + 8 : at + 8 + half]) + chunk(b"tEXt", b"between")
+    apart += chunk(b"IDAT", whole[at + 8 + half : -16]) + chunk(b"IEND", b"")
+
+    for data in (unknown, apart):
+        with pytest.raises(Permanent) as caught:
+            examine(data, LIMITS)
+        assert caught.value.reason is Reason.CORRUPT
+
+
+@pytest.mark.parametrize("behind", [bytes(4096), b"\n<!-- served by a cache -->\n" * 4, b"\xff" * 64])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 1}], ids=str)
+def test_jpeg_without_its_end_is_in_doubt_if_something_follows_its_scan(options, behind):
+    whole = converted("JPEG", **options)
+
+    assert examine(whole[:-2] + behind, LIMITS).doubt.reason is Reason.TRUNCATED
+
+
+@pytest.mark.parametrize("tail", [b"", b"\xff", b"\r\n"])
+def test_sequential_jpeg_that_ends_with_its_scan_is_refused(tail):
+    with pytest.raises(Transient):
+        examine(converted("JPEG")[:-2] + tail, LIMITS)
+
+
+def test_jpeg_with_two_frames_is_refused():
+    whole = converted("JPEG")
+    frame = whole.index(b"\xff\xc0")
+    header = whole[frame : frame + 2 + int.from_bytes(whole[frame + 2 : frame + 4], "big")]
+
+    with pytest.raises(Permanent, match="two frames"):
+        examine(whole[:-2] + header + whole[-2:], LIMITS)
+
+
+def test_progressive_jpeg_without_its_first_scan_is_refused():
+    whole = converted("JPEG", progressive=True)
+    first = whole.index(b"\xff\xda")
+    after = next(each.start() for each in re.finditer(rb"\xff[^\x00\xd0-\xd7\xff]", whole[first + 14 :])) + first + 14
+
+    with pytest.raises(Permanent, match="scan of each component"):
+        examine(whole[:first] + whole[after:], LIMITS)
+
+
+def test_jpeg_that_lacks_restart_intervals_in_its_middle_is_refused():
+    whole = converted("JPEG", restart_marker_blocks=1)
+    start, end = whole.index(b"\xff\xd1"), whole.index(b"\xff\xd4")
+
+    with pytest.raises(Permanent, match="restart"):
+        examine(whole[:start] + whole[end:], LIMITS)
+
+
+@pytest.mark.parametrize("kind", [b"\xfe", b"\xff"])
+def test_gif_that_ends_within_a_remark_behind_its_frame_is_in_doubt(kind):
+    whole = picture(1, Format.GIF)
+
+    assert examine(whole[:-1] + b"!" + kind + b"\x0bNETSCAPE", LIMITS).doubt.reason is Reason.TRUNCATED
 
 
 def test_end_marker_of_a_thumbnail_does_not_end_a_jpeg():

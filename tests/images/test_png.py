@@ -42,8 +42,8 @@ def png(dice, kind, width, height, *, interlaced=False, change=lambda raw: raw, 
 
 def we_accept(data):
     try:
-        examine(data, ImageLimits(10**6, 10))
-        read_rows(data)
+        doubt = examine(data, ImageLimits(10**6, 10, 10**7)).doubt
+        read_rows(data, to_end=doubt is not None)
     except VisitError:
         return False
     return True

@@ -28,7 +28,7 @@ from PIL import (
 )
 
 from rehost.errors import Permanent, Transient, VisitError
-from rehost.images.formats import ImageLimits, StructureResult
+from rehost.images.formats import ImageLimits, StructureResult, jpeg, png
 from rehost.model import Format, Image, Reason
 
 # Used directly: PIL.Image.open hides their errors, and imports all 40 plugins when one of them fails.
@@ -94,7 +94,7 @@ def decode(file: BinaryIO, structure: StructureResult, limits: ImageLimits) -> i
             Permanent(TOO_LARGE) if it finds more frames or pixels, in one frame or in all, than allowed.
         MemoryError: it needs more memory than the process may have.
     """
-    with _as_visit_errors(structure.image, file), _reader(structure.image.format)(file) as picture:
+    with _as_visit_errors(structure.image, file), _open(file, structure.image) as picture:
         limits.check_area(*picture.size)  # a decoder may see another size than the walk, which was held to the limits
         frames: int = getattr(picture, "n_frames", 1)
         limits.check_frames(frames)
@@ -117,6 +117,20 @@ def _frames(picture: ImageFile.ImageFile, frames: int) -> Iterator[PIL.Image.Ima
     for number in range(frames):
         picture.seek(number)
         yield picture
+
+
+def _open(file: BinaryIO, image: Image) -> ImageFile.ImageFile:
+    """Return the picture as Pillow reads it; damaged metadata of a JPEG or PNG, which are no pixels, are left out."""
+    essential = {Format.JPEG: jpeg.essential, Format.PNG: png.essential}.get(image.format)
+    try:
+        if image.format is not Format.PNG:  # an animation may have a damaged chunk between its frames
+            return _reader(image.format)(file)
+    except _UNREADABLE:
+        if essential is None:
+            raise
+    assert essential is not None
+    file.seek(0)
+    return _reader(image.format)(io.BytesIO(essential(file.read())))
 
 
 def _reader(kind: Format) -> Callable[[BinaryIO], ImageFile.ImageFile]:
@@ -180,7 +194,7 @@ def thumbnail(file: BinaryIO, image: Image, side: int, limits: ImageLimits) -> b
     Raises:
         VisitError, MemoryError: as `decode`.
     """
-    with _as_visit_errors(image, file), _reader(image.format)(file) as picture:
+    with _as_visit_errors(image, file), _open(file, image) as picture:
         limits.check_area(*picture.size)
         picture.draft(None, (side, side))  # a JPEG is read at a fraction of its size, which saves most of the time
         upright = ImageOps.exif_transpose(picture)

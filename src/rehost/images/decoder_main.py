@@ -21,7 +21,7 @@ import sys
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.util import find_spec
 
@@ -87,7 +87,8 @@ def to_line(answer: Answer) -> bytes:
     """Return the answer as one line with its line feed."""
     match answer:
         case Image():
-            fields: list[str | int] = ["image", answer.format.name, answer.width, answer.height, answer.frames]
+            size = answer.width, answer.height, answer.frames
+            fields: list[str | int | None] = ["image", answer.format.name, *size, answer.damage]
         case Thumbnail():
             fields = ["thumbnail", b64encode(answer.content).decode("ascii")]
         case VisitError():
@@ -107,10 +108,10 @@ def from_line(line: bytes) -> Answer:
         ValueError, KeyError: `to_line` has not made it.
     """
     match json.loads(line):
-        case ["image", str(name), int(width), int(height), int(frames)]:
+        case ["image", str(name), int(width), int(height), int(frames), str() | None as damage]:
             if min(width, height, frames) < 1 or max(width, height, frames) >> 31:
                 raise ValueError("no picture has such dimensions")
-            return Image(Format[name], width, height, frames)
+            return Image(Format[name], width, height, frames, damage and _storable(damage))
         case ["thumbnail", str(content)]:
             return Thumbnail(b64decode(content, validate=True))
         case ["transient", str(name), str(evidence)]:
@@ -195,15 +196,15 @@ def verify(file: int, size: int, bounds: Bounds) -> Image | NeedsHeic:
         if image.format is Format.HEIC and _lacks_heic(bounds):
             return NeedsHeic()
         if bounds.decode and image.format is Format.PNG and is_still(data):
-            read_rows(data)
-            return image
+            read_rows(data, to_end=structure.doubt is not None)
+            return structure.decoded_image(1)
     if not bounds.decode:
         return structure.certain_image()
     from rehost.images.decoder import decode  # noqa: PLC0415 -- main has imported it
 
     with open(file, "rb", closefd=False) as reader:
         frames = decode(reader, structure, bounds.limits)
-    return image if structure.doubt is None else replace(image, frames=frames)
+    return structure.decoded_image(frames)
 
 
 def walk(path: str, bounds: Bounds) -> Answer | None:

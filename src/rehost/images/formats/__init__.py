@@ -7,7 +7,7 @@ served with the picture's type and `nosniff`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rehost.errors import Permanent, VisitError
 from rehost.images.formats import bmp, gif, isobmff, jpeg, png, tiff, webp
@@ -52,6 +52,12 @@ class StructureResult:
             raise self.doubt
         return self.image
 
+    def decoded_image(self, frames: int) -> Image:
+        """Return the image after a decoder has read all of its frames: what raised the doubt is damage."""
+        if self.doubt is None:
+            return self.image
+        return replace(self.image, frames=frames, damage=self.image.damage or self.doubt.evidence)
+
 
 def is_linear(data: Data) -> bool:
     """Return whether `examine` takes time and memory in proportion to the size of these bytes, whatever they are."""
@@ -71,7 +77,8 @@ def examine(data: Data, limits: ImageLimits) -> StructureResult:
         raise Permanent({Other.EMPTY: Reason.EMPTY, Other.SVG: Reason.SVG}.get(found, reason), found)
     walked: Dimensions = _WALKERS[found](data, limits)
     limits.check_total(walked.width * walked.height * walked.frames)
-    return StructureResult(Image(found, walked.width, walked.height, walked.frames), walked.doubt, walked.scans_end)
+    image = Image(found, walked.width, walked.height, walked.frames, walked.damage)
+    return StructureResult(image, walked.doubt, walked.scans_end)
 
 
 __all__ = ["Data", "ImageLimits", "StructureResult", "examine", "is_linear"]

@@ -49,6 +49,7 @@ class Dimensions:
     frames: int = 1
     doubt: VisitError | None = None  # what is missing at the end, if the picture may be whole without it
     scans_end: int | None = None  # of a JPEG, unless its coding allows a scan to omit its end
+    damage: str | None = None  # what is wrong elsewhere than in the pixels
 
 
 def truncated(data: Data, where: str) -> Transient:

@@ -6,6 +6,7 @@ from rehost.errors import VisitError
 from rehost.images.formats.base import Data, Dimensions, ImageLimits, corrupt, read_bytes, truncated
 
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
+_REMARKS = frozenset({b"\xfe", b"\xff"})  # comments and what applications add (sections 24 and 26): no pixels
 
 
 def walk(data: Data, limits: ImageLimits) -> Dimensions:
@@ -29,9 +30,10 @@ def _walk_blocks(data: Data, at: int, limits: ImageLimits) -> tuple[int, VisitEr
         block = data[at]
         if block == _TRAILER:
             return frames, None
-        if block == _EXTENSION:  # it belongs to the frame that follows, so a file that ends here lacks a frame
+        if block == _EXTENSION:
+            is_remark = data[at + 1 : at + 2] in _REMARKS
             at = _skip_sub_blocks(data, at + 2)
-            if at >= len(data):
+            if at >= len(data) and not is_remark:  # it belongs to the frame that follows, so a frame is missing
                 raise truncated(data, "an extension of a GIF")
         elif block == _IMAGE:
             frames += 1

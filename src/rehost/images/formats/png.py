@@ -12,14 +12,16 @@ import zlib
 from collections.abc import Generator, Iterator
 from contextlib import closing
 
-from rehost.errors import Permanent, Transient
-from rehost.images.formats.base import Data, Dimensions, ImageLimits, corrupt, read_bytes, truncated
+from rehost.errors import Permanent, Transient, VisitError
+from rehost.images.formats.base import Data, Dimensions, ImageLimits, corrupt, truncated
 from rehost.model import Reason
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER_BYTES = 13
 _HEADER_AT = len(SIGNATURE) + 8  # after the length and type of the first chunk, which is IHDR
 _INDEXED = 3  # the colour type that needs a palette
+_CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})  # section 11.2: a decoder must know what these say
+_OF_PIXELS = _CRITICAL | {b"tRNS", b"acTL", b"fcTL", b"fdAT"}  # ancillary by name, but they make pixels or frames
 # colour type -> bit depths, and samples per pixel (section 11.2.1)
 _DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -31,43 +33,102 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 
 
 def walk(data: Data, limits: ImageLimits) -> Dimensions:
-    """Return the dimensions of the PNG at byte 0; what follows IEND is ignored."""
-    chunks = _checked_chunks(data)
-    width, height, needs_palette = _read_header(data, *next(chunks), limits)
+    """Return the dimensions of the PNG at byte 0; what follows IEND is ignored.
+
+    A wrong checksum of a chunk that has no pixels is damage, which says nothing about the picture. The result has a
+    doubt if the end of the file is missing, or the checksum of compressed rows is wrong: the rows may be whole all the
+    same, and have a checksum of their own.
+    """
+    chunks = _Chunks(data)
+    found = iter(chunks)
+    width, height, needs_palette = _read_header(data, *next(found), limits)
     has_palette = has_data = False
     announced_frames = frame_controls = 0
-    for kind, start, end in chunks:
+    former = b""
+    for kind, start, end in found:
         if kind == b"PLTE":
             has_palette = True
         elif kind == b"IDAT":
+            if has_data and former != kind:
+                raise corrupt("a PNG with another chunk between its IDATs, which browsers do not show")
             has_data = has_data or end > start
         elif kind == b"acTL" and not has_data:
             announced_frames = int.from_bytes(data[start : start + 4], "big")
             limits.check_frames(announced_frames)
         elif kind == b"fcTL":
             frame_controls += 1
+        former = kind
+    if announced_frames and chunks.doubt is not None and not chunks.has_all_frames:
+        raise chunks.doubt
     if not has_data or (needs_palette and not has_palette):
-        raise corrupt("a PNG without its picture or its palette")
-    return Dimensions(width, height, max(1, min(announced_frames, frame_controls)))
+        raise chunks.doubt or corrupt("a PNG without its picture or its palette")
+    frames = max(1, min(announced_frames, frame_controls))
+    return Dimensions(width, height, frames, chunks.doubt, damage=chunks.damage)
 
 
-def _checked_chunks(data: Data) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the chunks to IEND, each after its checksum was checked: type, begin and end of the content."""
-    at, kind = len(SIGNATURE), b""
-    while kind != b"IEND":
-        head = read_bytes(data, at, 8, "the header of a PNG chunk")
-        length, kind = int.from_bytes(head[:4], "big"), head[4:]
-        if not kind.isalpha() or length >= 2**31:
-            raise corrupt(f"a PNG chunk with the name {kind!r} and {length} bytes")
-        end = at + 8 + length
+class _Chunks:
+    """The chunks to IEND, each after its checksum was checked: type, begin and end of the content.
+
+    Attributes:
+        damage: what is wrong in a chunk without pixels.
+        doubt: what is wrong behind the rows, or with the checksum of compressed rows.
+        has_all_frames: whether the doubt, if there is one, is about IEND alone.
+    """
+
+    def __init__(self, data: Data) -> None:
+        self.damage: str | None = None
+        self.doubt: VisitError | None = None
+        self.has_all_frames = True
+        self._data = data
+
+    def __iter__(self) -> Iterator[tuple[bytes, int, int]]:
+        data, at, kind, has_data = self._data, len(SIGNATURE), b"", False
+        while kind != b"IEND" and self._can_go_on(has_data=has_data, at=at):
+            length, kind, start = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], at + 8
+            end = start + length
+            at = end + 4
+            has_data = has_data or kind == b"IDAT"
+            self._check(kind, start, end)
+            yield kind, start, min(end, len(data))
+
+    def _can_go_on(self, at: int, *, has_data: bool) -> bool:
+        """Return whether another chunk begins here; without rows so far, raise an error if none does."""
+        length, kind = int.from_bytes(self._data[at : at + 4], "big"), self._data[at + 4 : at + 8]
+        if at + 8 > len(self._data):
+            error: VisitError = truncated(self._data, "the chunks of a PNG")
+        elif not kind.isalpha() or length >= 2**31:
+            error = corrupt(f"a PNG chunk with the name {kind!r} and {length} bytes")
+        elif kind[:1].isupper() and kind not in _CRITICAL:
+            error = corrupt(f"a PNG with a critical chunk {kind.decode()}, which browsers do not know")
+            has_data = has_data and not self._is_intact(at + 4, at + 8 + length)
+        else:
+            return True
+        if not has_data:
+            raise error
+        self.doubt = self.doubt or error
+        return False
+
+    def _check(self, kind: bytes, start: int, end: int) -> None:
+        """Check the end and the checksum of a chunk."""
+        data, name = self._data, kind.decode()
         if end + 4 > len(data):
-            raise truncated(data, f"the {kind.decode()} of a PNG")
-        with memoryview(data) as view, view[at + 4 : end] as checked:
-            checksum = zlib.crc32(checked)
-        if checksum != int.from_bytes(data[end : end + 4], "big"):
-            raise corrupt(f"the {kind.decode()} of a PNG, which does not match its checksum")
-        yield kind, at + 8, end
-        at = end + 4
+            error: VisitError = truncated(data, f"the {name} of a PNG")
+        elif not self._is_intact(start - 4, end):
+            error = corrupt(f"the {name} of a PNG, which does not match its checksum")
+        else:
+            return
+        if kind in _OF_PIXELS - {b"IDAT", b"IEND"}:
+            raise error
+        if kind == b"IDAT" or end + 4 > len(data):
+            self.has_all_frames = self.has_all_frames and kind != b"IDAT"
+            self.doubt = self.doubt or error
+        else:
+            self.damage = self.damage or error.evidence
+
+    def _is_intact(self, start: int, end: int) -> bool:
+        """Return whether the checksum after these bytes is theirs."""
+        with memoryview(self._data) as view, view[start:end] as checked:
+            return zlib.crc32(checked) == int.from_bytes(self._data[end : end + 4], "big") and end + 4 <= len(view)
 
 
 def _read_header(data: Data, kind: bytes, start: int, end: int, limits: ImageLimits) -> tuple[int, int, bool]:
@@ -86,17 +147,27 @@ def is_still(data: Data) -> bool:
     return all(kind != b"acTL" for kind, _, _ in _chunks(data))
 
 
-def read_rows(data: Data) -> None:
+def read_rows(data: Data, *, to_end: bool = False) -> None:
     """Inflate every row of a still PNG whose structure was walked.
+
+    Args:
+        data: the file.
+        to_end: require the stream's own checksum too, where those of the chunks are wrong or missing.
 
     Raises:
         VisitError: Permanent(CORRUPT), or Transient(TRUNCATED) if rows are missing.
     """
-    with closing(_inflate(data)) as pieces:  # on an error as well: it holds views, with which a file cannot be unmapped
+    with closing(
+        _inflate(data, to_end=to_end)
+    ) as pieces:  # on an error as well: it holds views, with which a file cannot be unmapped
         rest = b""
         for rows, row_bytes in passes(data):
             rest = _read_pass(rows, row_bytes, rest, pieces)
-        next(pieces, None)  # the end of the stream has its checksum; more bytes than the rows need are no error
+        if not to_end:
+            next(pieces, None)  # the end of the stream has its checksum; more bytes than the rows need are no error
+            return
+        for _ in pieces:
+            pass
 
 
 def passes(data: Data) -> Iterator[tuple[int, int]]:
@@ -125,8 +196,8 @@ def _read_pass(rows: int, row_bytes: int, piece: bytes, pieces: Iterator[bytes])
         piece = following
 
 
-def _inflate(data: Data) -> Generator[bytes, None, None]:
-    """Yield the inflated rows in pieces of bounded size."""
+def _inflate(data: Data, *, to_end: bool) -> Generator[bytes, None, None]:
+    """Yield the inflated rows in pieces of bounded size, to the end of the stream."""
     stream = zlib.decompressobj()
     try:
         with memoryview(data) as view:
@@ -135,8 +206,22 @@ def _inflate(data: Data) -> Generator[bytes, None, None]:
                     yield stream.decompress(compressed, _OUTPUT_BYTES)
                 while stream.unconsumed_tail:
                     yield stream.decompress(stream.unconsumed_tail, _OUTPUT_BYTES)
+                if stream.eof:
+                    return
     except zlib.error as error:
         raise Permanent(Reason.CORRUPT, f"PNG: {error}") from error
+    if to_end:
+        raise Transient(Reason.TRUNCATED, "a PNG without the checksum of its rows")
+
+
+def essential(data: Data) -> bytes:
+    """Return a PNG whose structure was walked with nothing but its pixels and frames, for a decoder that reads more."""
+    parts = [SIGNATURE]
+    for kind, start, end in (*_chunks(data), (b"IEND", 0, 0)):
+        if kind in _OF_PIXELS:
+            content = data[start:end]
+            parts += [struct.pack(">I", len(content)), kind, content, struct.pack(">I", zlib.crc32(kind + content))]
+    return b"".join(parts)
 
 
 def _data_slices(data: Data) -> Iterator[tuple[int, int]]:
@@ -150,7 +235,8 @@ def _data_slices(data: Data) -> Iterator[tuple[int, int]]:
 def _chunks(data: Data) -> Iterator[tuple[bytes, int, int]]:
     """Yield the chunks before IEND of a PNG that was walked: type, begin and end of the content."""
     at = len(SIGNATURE)
-    while (kind := data[at + 4 : at + 8]) != b"IEND":
+    while at + 8 <= len(data) and (kind := data[at + 4 : at + 8]) != b"IEND":
         start = at + 8
-        at = start + int.from_bytes(data[at : at + 4], "big") + 4
-        yield kind, start, at - 4
+        end = start + int.from_bytes(data[at : at + 4], "big")
+        yield kind, start, min(end, len(data))
+        at = end + 4
