@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 from PIL import Image as Pillow
-from tests.images.test_formats import BEFORE_THE_FILE
+from tests.images.test_formats import BEFORE_THE_FILE, icon, with_screen
 from tests.pictures import animation, picture
 
 from rehost.errors import Permanent, Transient, VisitError
@@ -144,6 +144,26 @@ def test_animated_png_with_a_damaged_chunk_without_pixels_is_whole():
     damaged = whole[:33] + struct.pack(">I", 1) + b"pHYs\0" + struct.pack(">I", zlib.crc32(b"pHYs\0")) + whole[33:]
 
     assert decode_all(damaged) == 3
+
+
+def test_animated_png_with_numbers_out_of_sequence_is_whole():
+    whole = bytearray(animation(1, Format.PNG, 3))
+    at = whole.index(b"fdAT")
+    whole[at + 4 : at + 8] = struct.pack(">I", 77)
+    length = int.from_bytes(whole[at - 4 : at], "big")
+    whole[at + 4 + length : at + 8 + length] = struct.pack(">I", zlib.crc32(whole[at : at + 4 + length]))
+
+    assert decode_all(bytes(whole)) == 3
+
+
+def test_gif_without_a_screen_is_decoded():
+    assert decode_all(with_screen(animation(1, Format.GIF, 3), 0, 0)) == 3
+
+
+def test_icon_with_a_small_size_beyond_its_end_is_decoded():
+    small, large = picture(1, Format.PNG, 16, 16), picture(1, Format.PNG, 32, 32)
+
+    assert decode_all(icon((16, small, 10**6), (32, large, 0))) == 1
 
 
 def test_more_pixels_or_frames_than_the_structure_announced_are_refused():

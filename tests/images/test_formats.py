@@ -490,3 +490,66 @@ def test_formats_with_offsets_are_not_linear():
     linear = {kind for kind in WRITABLE if is_linear(picture(1, kind))}
 
     assert linear == {Format.JPEG, Format.PNG, Format.GIF, Format.WEBP, Format.BMP}
+
+
+def with_screen(whole, width, height):
+    return whole[:6] + struct.pack("<HH", width, height) + whole[10:]
+
+
+def test_gif_without_a_screen_has_the_size_of_its_first_frame():
+    found = examine(with_screen(picture(1, Format.GIF, 40, 30), 0, 0), LIMITS).image
+
+    assert (found.width, found.height) == (40, 30)
+
+
+def test_smallest_gif_is_whole():
+    spacer = b"GIF89a" + bytes((1, 0, 1, 0, 0, 0xFF, 0)) + b"," + bytes((0, 0, 0, 0, 1, 0, 1, 0, 0)) + b"\x02\0;"
+
+    assert len(spacer) == 26
+    assert examine(spacer, LIMITS).is_proven
+
+
+def icon(*entries):
+    """Return an ICO of these pictures: side, bytes, and how many bytes behind the file it lies."""
+    at, directory = 6 + 16 * len(entries), b""
+    for side, content, beyond in entries:
+        directory += struct.pack("<BBBBHHII", side, side, 0, 0, 1, 32, len(content), at + beyond)
+        at += len(content)
+    return struct.pack("<HHH", 0, 1, len(entries)) + directory + b"".join(content for _, content, _ in entries)
+
+
+def test_icon_is_whole_if_only_a_small_size_is_not():
+    small, large = picture(1, Format.PNG, 16, 16), picture(1, Format.PNG, 32, 32)
+
+    found = examine(icon((16, small, 10**6), (32, large, 0)), LIMITS).image
+    assert (found.width, found.height) == (32, 32)
+    assert "ICO" in found.damage
+    with pytest.raises(Transient):
+        examine(icon((16, small, 0), (32, large, 10**6)), LIMITS)
+
+
+def bitmap(runs, width=4, height=2):
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(runs), 0, 0, 1, 0) + bytes(4)
+    return b"BM" + struct.pack("<IHHI", 58 + len(runs), 0, 0, 58) + header + runs
+
+
+@pytest.mark.parametrize(
+    ("runs", "is_whole"),
+    [
+        (b"\x04\0\0\0\x04\0\0\x01", True),
+        (b"\x04\0\0\0\x04\0", True),  # the last row is full
+        (b"\x04\0\0\0\0\x04abcd\0\x01", True),  # four pixels as they are
+        (b"\x02\0\0\x02\x02\x01\0\x01", True),  # goes on in the next row
+        (b"\x05\0\0\0\x04\0\0\x01", False),
+        (b"\x08\0\0\x01", False),
+        (b"\x04\0\0\x01", False),  # one row of two
+        (b"\x04\0\0\0\x02\0", False),
+    ],
+)
+def test_runs_of_a_bmp_fill_its_rows(runs, is_whole):
+    try:
+        examine(bitmap(runs), LIMITS)
+    except VisitError:
+        assert not is_whole
+    else:
+        assert is_whole

@@ -7,7 +7,7 @@ import mmap
 import struct
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import BinaryIO
 
@@ -28,7 +28,7 @@ from PIL import (
 )
 
 from rehost.errors import Permanent, Transient, VisitError
-from rehost.images.formats import ImageLimits, StructureResult, jpeg, png
+from rehost.images.formats import ImageLimits, StructureResult, bmp, gif, jpeg, png
 from rehost.model import Format, Image, Reason
 
 # Used directly: PIL.Image.open hides their errors, and imports all 40 plugins when one of them fails.
@@ -49,6 +49,9 @@ _UNREADABLE = (
     *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError),
     *(AttributeError, AssertionError, RuntimeError, SystemError, struct.error),
 )
+
+_BUGS = (AttributeError, TypeError, NameError)
+"""Errors that no bytes should cause: of Pillow, or of the code here."""
 
 # Memory for decoders that do not report a lack of it: measured with 24 and 48 megapixels, 8 bits a channel.
 _BYTES_PER_PIXEL = {Format.JPEG: 8, Format.WEBP: 18, Format.AVIF: 12, Format.JPEG2000: 20, Format.HEIC: 10}
@@ -119,16 +122,25 @@ def _frames(picture: ImageFile.ImageFile, frames: int) -> Iterator[PIL.Image.Ima
         yield picture
 
 
+_ESSENTIAL = {
+    Format.JPEG: jpeg.essential,
+    Format.PNG: png.essential,
+    Format.GIF: gif.essential,
+    Format.ICO: bmp.essential_icon,
+}
+"""Functions that rewrite a container so that a decoder does not fail over what is not part of the picture."""
+
+
 def _open(file: BinaryIO, image: Image) -> ImageFile.ImageFile:
-    """Return the picture as Pillow reads it; damaged metadata of a JPEG or PNG, which are no pixels, are left out."""
-    essential = {Format.JPEG: jpeg.essential, Format.PNG: png.essential}.get(image.format)
-    try:
-        if image.format is not Format.PNG:  # an animation may have a damaged chunk between its frames
-            return _reader(image.format)(file)
-    except _UNREADABLE:
-        if essential is None:
-            raise
-    assert essential is not None
+    """Return the picture as Pillow reads it; if that fails, as it reads what the file has of the picture alone."""
+    essential = _ESSENTIAL.get(image.format)
+    if essential is None:
+        return _reader(image.format)(file)
+    if image.format is not Format.PNG and image.damage is None:  # an animation may have damage between its frames
+        with suppress(*_UNREADABLE):
+            picture = _reader(image.format)(file)
+            if all(picture.size):
+                return picture
     file.seek(0)
     return _reader(image.format)(io.BytesIO(essential(file.read())))
 
@@ -223,6 +235,8 @@ def _as_visit_errors(image: Image, file: BinaryIO) -> Iterator[None]:
 def _visit_error(image: Image, error: Exception) -> VisitError:
     """Return what the error of a decoder means; raise MemoryError if the cause may be a lack of memory."""
     evidence = f"{image.format.upper()}: {str(error) or type(error).__name__}"[:200]
+    if isinstance(error, _BUGS):
+        return Transient(Reason.BUG, f"{type(error).__name__} in the decoder: {evidence}"[:200])
     if "truncated" in evidence.lower():
         return Transient(Reason.TRUNCATED, evidence)
     if isinstance(error.__cause__, MemoryError) or "memory" in evidence.lower() or _is_short_of_memory(image):

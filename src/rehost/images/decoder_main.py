@@ -195,6 +195,8 @@ def verify(file: int, size: int, bounds: Bounds) -> Image | NeedsHeic:
         image = structure.image
         if image.format is Format.HEIC and _lacks_heic(bounds):
             return NeedsHeic()
+        if bounds.decode and structure.is_proven:
+            return structure.decoded_image(image.frames)
         if bounds.decode and image.format is Format.PNG and is_still(data):
             read_rows(data, to_end=structure.doubt is not None)
             return structure.decoded_image(1)

@@ -40,11 +40,13 @@ class StructureResult:
         doubt: the error unless a decoder can read every frame that was begun. GIFs without a trailer exist on the web
             and every viewer shows them; without a decoder they count as truncated.
         scans_end: where the last scan of a JPEG ends.
+        is_proven: whether the walk has seen every pixel, so that no decoder is needed.
     """
 
     image: Image
     doubt: VisitError | None = None
     scans_end: int | None = None
+    is_proven: bool = False
 
     def certain_image(self) -> Image:
         """Return the image; raise the doubt if there is one."""
@@ -78,7 +80,7 @@ def examine(data: Data, limits: ImageLimits) -> StructureResult:
     walked: Dimensions = _WALKERS[found](data, limits)
     limits.check_total(walked.width * walked.height * walked.frames)
     image = Image(found, walked.width, walked.height, walked.frames, walked.damage)
-    return StructureResult(image, walked.doubt, walked.scans_end)
+    return StructureResult(image, walked.doubt, walked.scans_end, walked.is_proven)
 
 
 __all__ = ["Data", "ImageLimits", "StructureResult", "examine", "is_linear"]

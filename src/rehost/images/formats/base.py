@@ -50,6 +50,7 @@ class Dimensions:
     doubt: VisitError | None = None  # what is missing at the end, if the picture may be whole without it
     scans_end: int | None = None  # of a JPEG, unless its coding allows a scan to omit its end
     damage: str | None = None  # what is wrong elsewhere than in the pixels
+    is_proven: bool = False  # the walk has seen every pixel: no decoder is needed
 
 
 def truncated(data: Data, where: str) -> Transient:

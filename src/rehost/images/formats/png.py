@@ -215,11 +215,16 @@ def _inflate(data: Data, *, to_end: bool) -> Generator[bytes, None, None]:
 
 
 def essential(data: Data) -> bytes:
-    """Return a PNG whose structure was walked with nothing but its pixels and frames, for a decoder that reads more."""
-    parts = [SIGNATURE]
+    """Return a PNG whose structure was walked with nothing but its pixels and frames, numbered through, for a decoder.
+
+    Browsers do not require the numbers of fcTL and fdAT to be in sequence.
+    """
+    parts, number = [SIGNATURE], 0
     for kind, start, end in (*_chunks(data), (b"IEND", 0, 0)):
         if kind in _OF_PIXELS:
             content = data[start:end]
+            if kind in {b"fcTL", b"fdAT"}:
+                content, number = struct.pack(">I", number) + content[4:], number + 1
             parts += [struct.pack(">I", len(content)), kind, content, struct.pack(">I", zlib.crc32(kind + content))]
     return b"".join(parts)
 
