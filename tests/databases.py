@@ -84,9 +84,9 @@ def make_ledger(
     return Ledger(database, worker, lease_seconds=lease_seconds, url=url)
 
 
-def stored(task: Task, digest: str = "d" * 64, extension: str = "png") -> Stored:
+def stored(task: Task, digest: str = "d" * 64, extension: str = "png", image: Image = IMAGE) -> Stored:
     key = f"{task.link.row_key}/main_image.{extension}"
-    return Stored(task, Copy(key, digest, 5), IMAGE, spool=None, final_url=task.link.url)
+    return Stored(task, Copy(key, digest, 5), image, spool=None, final_url=task.link.url)
 
 
 @dataclass

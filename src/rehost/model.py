@@ -110,6 +110,11 @@ class Format(StrEnum):
     JPEG2000 = "jp2", "image/jp2"
     HEIC = "heic", "image/heic"
 
+    @property
+    def is_displayed(self) -> bool:
+        """Return whether Chromium and Firefox display it."""
+        return self not in {Format.TIFF, Format.JPEG2000, Format.HEIC}
+
 
 MAX_LINK_CHARACTERS = 32_768
 """No server accepts a longer request line: a longer cell is not a link, and is not read further."""

@@ -8,7 +8,7 @@ from tests.databases import add_cases, put_ahead, stored
 from rehost.hosts.shares import HostShares
 from rehost.ledger import Queries
 from rehost.ledger.reports import LinkFilter
-from rehost.model import Deferred, Format, Reason, Refused, State
+from rehost.model import Deferred, Format, Image, Reason, Refused, State
 
 LINKS = [f"https://a.example/{number}.png" for number in range(4)] + ["https://B.example/100%_x.png"]
 
@@ -41,6 +41,26 @@ async def test_a_source_report_counts_states_reasons_and_waits(queries):
     assert standing.reasons == {Reason.THROTTLED: 1, Reason.GONE: 1}
     assert (standing.due, standing.later, standing.size) == (1, 2, 10)
     assert standing.next_due_seconds == pytest.approx(3600, abs=60)
+
+
+async def test_damaged_pictures_and_those_that_browsers_do_not_display_are_counted(peer):
+    await add_cases(peer.database, LINKS)
+    await peer.note()
+    tasks = sorted(await peer.ledger.leases.lease("cases", "a.example", 10), key=lambda task: task.link.row_key)
+    images = [
+        Image(Format.JPEG, 4, 3, 1, "the iCCP of a PNG, which does not match its checksum"),
+        Image(Format.TIFF, 4, 3, 1),
+        Image(Format.HEIC, 4, 3, 1),
+        Image(Format.PNG, 4, 3, 1),
+    ]
+    await peer.record(1, [stored(task, image=image) for task, image in zip(tasks, images, strict=True)])
+    queries = Queries(peer.database)
+
+    standing = await queries.source_report("cases")
+    link = await queries.link("cases", tasks[0].link.row_key)
+
+    assert (standing.states[State.HELD], standing.damaged, standing.undisplayed) == (4, 1, 2)
+    assert "iCCP" in link.damage
 
 
 async def test_hosts_are_reported_with_their_pauses(queries, database):

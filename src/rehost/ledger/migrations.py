@@ -117,6 +117,7 @@ MIGRATIONS = (
                 OR rtrim(host, '.0123456789') <> host OR replace(host, '0x', '') <> host""",
         ),
     ),
+    Migration(7, "damage", ("ALTER TABLE rehost_links ADD COLUMN damage text",)),
 )
 
 _JOURNAL = "CREATE TABLE IF NOT EXISTS rehost_migrations (number integer PRIMARY KEY, name text, applied_at {moment})"

@@ -37,6 +37,8 @@ class SourceReport:
     leased: int  # by living workers; links leased by dead ones are due
     next_due_seconds: float | None
     size: int  # bytes of all held copies
+    damaged: int  # held copies that are whole, but damaged elsewhere than in their pixels
+    undisplayed: int  # held copies in formats that browsers do not display
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ class LinkReport:
     width: int | None
     height: int | None
     frames: int | None
+    damage: str | None
     held_at: datetime | None
 
 
@@ -194,6 +197,7 @@ _IS_RUNNING = and_(
 )
 _number = func.coalesce(runs.c.crew, runs.c.run)
 _FORMATS = {format_.value: format_ for format_ in Format}
+_UNDISPLAYED = [format_.value for format_ in Format if not format_.is_displayed]
 _LINK = [links.c[name] for name in LinkReport.__dataclass_fields__]
 _FAILED = links.c.state.in_((State.DEFERRED.value, State.REFUSED.value))
 _HELD = links.c.state == State.HELD.value
@@ -235,6 +239,8 @@ class Queries:
                 func.count().filter(is_leased).label("leased"),
                 seconds_until(func.min(links.c.due_at).filter(is_later)).label("next_due"),
                 func.coalesce(func.sum(links.c.size).filter(_HELD), 0).label("size"),
+                func.count().filter(_HELD, links.c.damage.is_not(None)).label("damaged"),
+                func.count().filter(_HELD, links.c.format.in_(_UNDISPLAYED)).label("undisplayed"),
             )
             .where(links.c.source == source, links.c.present)
             .group_by(links.c.state, "reason")
@@ -254,6 +260,8 @@ class Queries:
             leased=sum(row.leased for row in rows),
             next_due_seconds=min(waits, default=None),
             size=int(sum(row.size for row in rows)),
+            damaged=sum(row.damaged for row in rows),
+            undisplayed=sum(row.undisplayed for row in rows),
         )
 
     async def growth(self, days: int = 7) -> int:

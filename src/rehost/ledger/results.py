@@ -41,6 +41,7 @@ _COPY: Columns = {
     "width": Integer(),
     "height": Integer(),
     "frames": Integer(),
+    "damage": Text(),
     "final_url": Text(),
     "etag": Text(),
     "last_modified": Text(),
@@ -130,7 +131,7 @@ class ResultWriter:
         return (
             *(outcome.task.entry, outcome.task.fence),
             *(copy.key, copy.digest, copy.size, self.url(copy.key)),
-            *(image.format.value, image.width, image.height, image.frames),
+            *(image.format.value, image.width, image.height, image.frames, image.damage),
             *(outcome.final_url, validator.etag, validator.last_modified),
         )
 

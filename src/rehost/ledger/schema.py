@@ -16,7 +16,8 @@ REASONS = {reason.value: reason for reason in Reason}
 """The reason for each text of the column `reason`."""
 
 NO_COPY = dict.fromkeys(
-    ("key", "digest", "size", "held_url", "final_url", "format", "width", "height", "frames", "etag",
+    ("key", "digest", "size", "held_url", "final_url", "format", "width", "height", "frames", "damage",
+     "etag",
      "last_modified", "held_at", "pending_digest", "pending_url")
 )  # fmt: skip
 """Values of `links` for an entry without a copy."""
@@ -66,6 +67,7 @@ links = Table(
     Column("width", Integer),
     Column("height", Integer),
     Column("frames", Integer),
+    Column("damage", String),  # what is wrong in the file, elsewhere than in its pixels
     Column("etag", String),
     Column("last_modified", String),
     Column("held_at", Moment),

@@ -1,13 +1,17 @@
+from dataclasses import replace
+
 import pytest
 
 from rehost.cli.output.reports import Advice, StatusReport, plan_table, planned_words, summary
 from rehost.cli.output.tables import Style
 from rehost.events import Planned, RunEnded
 from rehost.ledger.reports import SourceReport
-from rehost.model import Reason
+from rehost.model import Reason, State
 
 PLAIN = Style(is_on=False)
-STANDING = SourceReport("cases", {}, {}, due=0, later=0, leased=0, next_due_seconds=None, size=0)
+STANDING = SourceReport(
+    "cases", {}, {}, due=0, later=0, leased=0, next_due_seconds=None, size=0, damaged=0, undisplayed=0
+)
 
 
 def ended(**changes):
@@ -94,6 +98,15 @@ def test_the_table_of_a_plan_has_a_line_for_each_kind_of_work():
     assert "new 2 of these: seen for the first time" in lines
     assert "lost 1 of these: the file is missing from the store" in lines
     assert "repaired 0 rows point at their copy again (no request needed)" in lines
+
+
+def test_the_status_counts_damaged_pictures_and_those_that_browsers_do_not_display():
+    standing = replace(STANDING, states={State.HELD: 5}, damaged=2, undisplayed=1)
+    lines = words(StatusReport(standing, hosts=[], runs=[], failed=[], unconfined=[]).text(PLAIN))
+
+    assert "2 of the held pictures are whole, but their files are damaged elsewhere" in lines
+    assert "1 are held, but browsers do not display their format" in lines
+    assert not any("damaged" in line for line in words(StatusReport(STANDING, [], [], [], []).text(PLAIN)))
 
 
 @pytest.mark.parametrize(

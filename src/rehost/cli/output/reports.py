@@ -174,6 +174,11 @@ class StatusReport:
             for state, number in standing.states.items()
             if number
         ]
+        for number, note in (
+            (standing.damaged, "of the held pictures are whole, but their files are damaged elsewhere"),
+            (standing.undisplayed, "are held, but browsers do not display their format"),
+        ):
+            lines += [f"  {'':<19} {count(number):>7}  {note}"] if number else []
         if standing.later:
             first = (
                 "" if standing.next_due_seconds is None else f", the earliest in {duration(standing.next_due_seconds)}"

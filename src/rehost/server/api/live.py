@@ -35,6 +35,8 @@ class Beat:
     is_running: bool
     present: int
     held: int
+    damaged: int
+    undisplayed: int
     settled: int  # links that are neither due nor leased
     size: int
     rate: float = 0.0  # links settled per second
@@ -123,6 +125,8 @@ class Live:
                 is_running=any(run.is_alive for run in await queries.runs(source, 10)),
                 present=present,
                 held=report.states[State.HELD],
+                damaged=report.damaged,
+                undisplayed=report.undisplayed,
                 settled=present - report.due - report.leased,
                 size=report.size,
                 states=report.states,

@@ -82,6 +82,7 @@ async function sheet({ source, row_key, position }) {
         ...fact("page", link.page_url && outward(link.page_url)), ...fact("local", link.local_url),
         ...fact("final", link.final_url && link.final_url !== link.url ? outward(link.final_url) : null),
         ...fact("dimensions", link.width && `${link.width} × ${link.height} · ${link.format}${link.frames > 1 ? ` · ${link.frames}` : ""}`),
+        ...fact("damage", link.damage),
         ...fact("size", link.size === null ? null : bytes(link.size)), ...fact("digest", link.digest && el("code", {}, link.digest)),
         ...fact("alike", alike.length ? el("span", {}, ...alike.flatMap((each) => [el("a", { href: `#/gallery${query({ text: each.row_key })}`, onclick: () => dialog.close() },
           each.source === source ? each.row_key : `${each.source} ${each.row_key}`), " "])) : null),

@@ -43,8 +43,10 @@ function showHero(hero, standing) {
     el("a", { href: part.href, class: "key" }, el("i", { class: part.name }), el("b", {}, part.text), " ", part.label));
   const wait = standing.next_due_seconds === null ? null : el("span", { class: "soft" }, text("next", span(standing.next_due_seconds)));
   return put(hero, 
-    el("h1", {}, el("strong", {}, percent(held, present)), " ", text("shows")),
+    el("h1", {}, el("strong", {}, percent(held - standing.undisplayed, present)), " ", text("shows")),
     el("p", { class: "soft" }, `${number(held)} ${text("of")} ${plural("links", present)}`),
+    standing.undisplayed ? el("p", { class: "soft" }, text("undisplayed", number(standing.undisplayed))) : null,
+    standing.damaged ? el("p", { class: "soft" }, text("damaged", number(standing.damaged))) : null,
     stack(parts), el("div", { class: "legend" }, ...legend, wait));
 }
 

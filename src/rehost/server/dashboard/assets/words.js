@@ -36,6 +36,9 @@ const TEXTS = {
   wrongtoken: ["This is not the operator's token. Unlock actions with the right one.", "令牌不正确，请使用正确的令牌重新解锁。"],
   retry: ["Retry", "重试"], retrythese: ["Retry these", "重试这些"], alike: ["Same picture as in", "使用相同图片的行"], retryall: ["Retry all", "全部重试"], pause: ["Pause for a day", "暂停一天"], resume: ["Resume", "恢复"], start: ["Start a run", "开始任务"],
   did: ["Done: {0} due now.", "完成：{0} 条链接可立即重试。"], didpause: ["{0} is paused.", "已暂停 {0}。"], didresume: ["{0} is no longer paused.", "已恢复 {0}。"], didstart: ["The run has started.", "任务已开始。"],
+  undisplayed: ["{0} are held, but browsers do not display their format", "{0} 张已保存，但浏览器不支持显示其格式"],
+  damaged: ["{0} are whole, though their files are damaged elsewhere", "{0} 张画面完整，但文件的其他部分有损坏"],
+  damage: ["Damage outside the picture", "画面以外的损坏"],
   unshown: ["Your browser cannot show this format.", "浏览器不支持显示此格式。"], nocopy: ["No copy yet", "尚无副本"], source: ["Source", "数据源"],
 };
 
