@@ -452,9 +452,11 @@ async def test_a_bug_in_recording_a_group_costs_one_image(world, monkeypatch, ca
     assert (ended.held, ended.overtaken, ended.failed) == (5, 0, {Reason.BUG: 1})
     assert sorted(world.locals()) == [1, 2, 4, 5, 6]
     assert not list((world.folder / "images").rglob("3/main_image*")), "its file is gone again"
-    group, single = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
-    assert sorted(group.removeprefix("record failed row=").strip("'").split(",")) == list("123456")
+    *group, single = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
     assert single == "record failed row='3'"
+    # on a busy machine a group may have fewer rows, or row 3 alone
+    assert len(group) <= 1
+    assert all("3" in each.removeprefix("record failed row=").strip("'").split(",") for each in group)
     assert world.sql("SELECT row_key, state, reason, evidence FROM rehost_links WHERE reason IS NOT NULL") == [
         ("3", "deferred", "bug", "KeyError")
     ]
