@@ -15,6 +15,7 @@ from rehost.model import Format, Image, Reason
     "answer",
     [
         Image(Format.AVIF, 3, 4, 5),
+        Image(Format.PNG, 3, 4, 1, "the tEXt of a PNG"),
         Permanent(Reason.SVG, 'an "SVG"\ndocument'),
         Transient(Reason.TRUNCATED, "图"),
         Unreadable("Input/output error"),
@@ -39,7 +40,7 @@ def test_other_lines_are_refused_as_answers(line):
 @pytest.mark.parametrize("numbers", [[0, 1, 1], [1, -1, 1], [1, 1, 2**31], [10**30, 1, 1]])
 def test_answer_with_impossible_dimensions_is_refused(numbers):
     with pytest.raises(ValueError, match="dimensions"):
-        from_line(json.dumps(["image", "PNG", *numbers]).encode())
+        from_line(json.dumps(["image", "PNG", *numbers, None]).encode())
 
 
 def test_text_of_an_answer_can_be_stored_in_any_database():

@@ -11,7 +11,6 @@ from tests.images.test_formats import steps
 from tests.pictures import picture
 
 from rehost.errors import Permanent
-from rehost.images import decoder_main
 from rehost.images.formats import ImageLimits, examine
 from rehost.images.formats.isobmff import check_hevc_units
 from rehost.model import Format, Image, Reason
@@ -101,28 +100,24 @@ def test_photograph_needs_at_most_half_of_a_decoders_memory(tmp_path):
     assert asyncio.run(verify()) == Image(Format.HEIC, 2016, 1512, 1)
 
 
-def test_heic_without_the_extra_is_refused_with_the_name_of_the_extra(monkeypatch):
-    monkeypatch.setattr(decoder_main, "find_spec", lambda _name: None)
-
-    with pytest.raises(Permanent, match=r"rehost\[heic\]") as caught:
-        decoder_main.require_heic()
-
-    assert caught.value.reason is Reason.UNSUPPORTED_FORMAT
-
-
 @pytest.mark.parametrize("verify", ["decode", "structure"])
 def test_process_without_the_extra_refuses_only_heic(tmp_path, verify):
     """In a program of its own, in which nothing can import the extra."""
     program = f"""
-import sys
+import os, sys
 sys.modules["pillow_heif"] = sys.modules["_pillow_heif"] = None
-from rehost.images.decoder_main import Bounds, verify
+from rehost.errors import Permanent
+from rehost.images.decoder_main import Bounds, open_file, verify
 if {verify == "decode"}:
     from rehost.images.decoder import prepare
-    prepare(10**7)
-bounds = Bounds({verify == "decode"}, 10**7, 10, 1 << 29, 10.0)
-print(verify(sys.argv[1], bounds))
-print(verify(sys.argv[2], bounds).format)
+    prepare(10**7, heic=False)
+bounds = Bounds({verify == "decode"}, 10**7, 10, 10**8, 1 << 29, 10.0)
+for name in sys.argv[1:]:
+    try:
+        size = os.stat(name).st_size
+        print(verify(open_file(name), size, bounds).format)
+    except Permanent as error:
+        print(error)
 """
     photo, other = tmp_path / "photo", tmp_path / "other"
     photo.write_bytes(WHOLE)
