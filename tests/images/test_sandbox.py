@@ -208,6 +208,20 @@ async def test_missing_layer_is_logged_once_and_pictures_are_verified(tmp_path, 
     assert "namespaces: Operation not permitted" in record.getMessage()
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user; for others, MISSING says it")
+def test_ordinary_user_is_confined_as_root_is():
+    script = (
+        "import os\nfrom rehost.images import sandbox\n"
+        "os.setgroups([])\nos.setresgid(65534, 65534, 65534)\nos.setresuid(65534, 65534, 65534)\n"
+        "print(*sandbox.confine(), sep='\\n')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert [each for each in done.stdout.split("\n") if each and "namespaces" not in each] == [
+        each for each in MISSING if "namespaces" not in each
+    ]
+
+
 @needs("Landlock")
 def test_what_the_kernel_refuses_is_reported_and_not_fatal():
     script = (
