@@ -11,7 +11,7 @@ from itertools import count
 
 from rehost.clock import Clock
 from rehost.hosts.shares import Share
-from rehost.hotlink.repository import KnownGoodLink, Spending
+from rehost.hotlink.repository import Evidence, KnownGoodLink, Spending
 from rehost.model import Rule
 
 
@@ -62,7 +62,7 @@ class FakeOriginRepository:
     def __init__(self) -> None:
         self.rules: dict[str, Rule] = {}
         self.forgotten: list[str] = []  # origins
-        self.notices: dict[str, dict[str, str]] = {}  # origin -> digest of a decoy -> evidence
+        self.notices: dict[str, dict[str, dict[str, Evidence]]] = {}  # origin -> digest of a decoy -> folder
         self.spent: dict[str, int] = {}  # extra requests
         self.held: dict[str, list[KnownGoodLink]] = {}  # by host
         self.fresh_in: dict[str, float] = {}  # seconds after which extra requests no longer count
@@ -106,11 +106,18 @@ class FakeOriginRepository:
     async def good_links(self, host: str) -> Sequence[KnownGoodLink]:
         return self.held.get(host, [])
 
-    async def decoys(self, origin: str) -> frozenset[str]:
-        return frozenset(self.notices.get(origin, ()))
+    async def decoys(self, origin: str) -> Mapping[str, frozenset[str]]:
+        return {digest: frozenset(folders) for digest, folders in self.notices.get(origin, {}).items()}
 
-    async def add_decoy(self, origin: str, digest: str, evidence: str) -> None:
-        self.notices.setdefault(origin, {})[digest] = evidence
+    async def add_decoy(self, origin: str, folder: str, digest: str, evidence: str) -> None:
+        assert evidence
+        self.notices.setdefault(origin, {}).setdefault(digest, {}).setdefault(folder, Evidence.FIRST)
+
+    async def evidence(self, origin: str, folder: str, digest: str) -> Evidence:
+        return self.notices.get(origin, {}).get(digest, {}).get(folder, Evidence.NONE)
+
+    async def confirm_decoy(self, origin: str, folder: str, digest: str) -> None:
+        self.notices[origin][digest][folder] = Evidence.CONFIRMED
 
 
 class FakeHostShares:

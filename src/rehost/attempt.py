@@ -11,7 +11,7 @@ from random import Random
 from typing import NamedTuple
 
 from rehost.clock import Clock
-from rehost.errors import RehostError, SlowToAnswer, Transient
+from rehost.errors import RehostError, SlowToAnswer, Transient, VisitError
 from rehost.fetch.fetcher import Fetcher
 from rehost.hosts.pacing import LatencyTracker
 from rehost.hosts.scheduler import RequestScheduler
@@ -123,6 +123,8 @@ class ImageFetcher:
         try:
             image = await self.verifier.verify(download.spool, host_of(download.final_url))
             return FetchedImage(download, image)
-        except BaseException:
+        except BaseException as error:
             download.spool.unlink(missing_ok=True)
+            if isinstance(error, VisitError) and (origin := origin_of(download.final_url)) != origin_of(request.url):
+                error.origin = origin
             raise

@@ -55,6 +55,16 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
+class CopiesSuspected:
+    """Held copies may be decoys: their links are visited again, and the copies stay until a second check agrees."""
+
+    source: str
+    host: str
+    digest: str
+    copies: int
+
+
+@dataclass(frozen=True, slots=True)
 class OriginLearned:
     """A Referer rule was learned, for the first time or again."""
 
@@ -102,7 +112,7 @@ class RunEnded:
     adopted: int  # of `held`: found on disk and verified without a request
     failed: dict[Reason, int] = field(default_factory=dict)
     overtaken: int = 0
-    unveiled: int = 0  # copies of this or earlier runs that turned out to be decoys: quarantined
+    unveiled: int = 0  # copies of this or earlier runs that turned out to be decoys: replaced, or quarantined
     size: int = 0  # bytes received
     seconds: float = 0.0
     later: int = 0  # due later
@@ -112,8 +122,20 @@ class RunEnded:
     total_present: int = 0
     interrupted: bool = False
     mended: int = 0  # rows whose local URL was written again without a request
+    suspected: int = 0  # copies that came to be suspected of being decoys; those that are not unveiled stay
 
 
-Event = RunBegan | Planned | Visited | Recorded | OriginLearned | OriginChanged | OriginPaused | HostDeferred | RunEnded
+Event = (
+    RunBegan
+    | Planned
+    | Visited
+    | Recorded
+    | CopiesSuspected
+    | OriginLearned
+    | OriginChanged
+    | OriginPaused
+    | HostDeferred
+    | RunEnded
+)
 Listener = Callable[[Event], None]
 """Called in the event loop; must return at once and must not raise."""

@@ -177,6 +177,12 @@ class Task:
     copy: Copy | None = None  # the copy that the row has now, if any
     found: str | None = None  # key of a file at the place of this link's copy that the ledger does not know yet
     pending: str | None = None  # digest of the file at `found` if it is this link's: a run was killed while storing it
+    held_url: str | None = None  # the link's URL that `copy` came from
+
+    @property
+    def has_own_copy(self) -> bool:
+        """Return whether the link has its own copy already, and is visited because that may be a decoy."""
+        return self.copy is not None and self.held_url == self.link.url
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +256,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:
-    """The copy is still current."""
+    """The copy is still current, or nothing better came."""
 
     task: Task
     validator: Validator | None = None
@@ -260,7 +266,7 @@ class Unchanged:
 class Deferred:
     """The visit failed for a temporary cause.
 
-    `decoy` is the key of a known decoy at the place of the link's copy, which is to be removed.
+    `decoy` is the key of a confirmed decoy at the place of the link's copy, which is to be removed.
     """
 
     task: Task

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from rehost.hotlink.repository import Spending
+from rehost.hotlink.repository import Evidence, Spending
 from rehost.model import Rule
 
 ORIGIN = "https://oss.adquan.com"
@@ -25,13 +25,26 @@ class OriginsContract:
         assert not await origins.forget_rule(OTHER, "site")
         assert await origins.rule(ORIGIN) is None
 
-    async def test_decoys_add_up_and_belong_to_their_origin(self, origins):
-        for digest in ("a" * 64, "b" * 64, "a" * 64):
-            await origins.add_decoy(ORIGIN, digest, "comes for a path where nothing is")
+    async def test_decoys_add_up_and_belong_to_their_origin_and_folder(self, origins):
+        for digest, folder in (("a" * 64, "/x/"), ("b" * 64, "/x/"), ("a" * 64, "/y/*"), ("a" * 64, "/x/")):
+            await origins.add_decoy(ORIGIN, folder, digest, "comes for a path where nothing is")
         await origins.forget_rule(ORIGIN, "site")
 
-        assert await origins.decoys(ORIGIN) == {"a" * 64, "b" * 64}
-        assert await origins.decoys(OTHER) == frozenset()
+        assert await origins.decoys(ORIGIN) == {"a" * 64: {"/x/", "/y/*"}, "b" * 64: {"/x/"}}
+        assert await origins.decoys(OTHER) == {}
+
+    async def test_decoy_is_confirmed_in_one_folder_only(self, origins):
+        assert await origins.evidence(ORIGIN, "/x/", "a" * 64) is Evidence.NONE
+
+        for folder in ("/x/", "/y/"):
+            await origins.add_decoy(ORIGIN, folder, "a" * 64, "comes for a path where nothing is")
+        assert await origins.evidence(ORIGIN, "/x/", "a" * 64) is Evidence.FIRST
+
+        await origins.confirm_decoy(ORIGIN, "/x/", "a" * 64)
+        await origins.add_decoy(ORIGIN, "/x/", "a" * 64, "comes for a path where nothing is")
+        assert await origins.evidence(ORIGIN, "/x/", "a" * 64) is Evidence.CONFIRMED
+        assert await origins.evidence(ORIGIN, "/y/", "a" * 64) is Evidence.FIRST
+        assert await origins.evidence(OTHER, "/x/", "a" * 64) is Evidence.NONE
 
     async def test_extra_requests_are_counted_until_a_rule_is_forgotten(self, origins):
         await origins.save_rule(RULE)

@@ -540,7 +540,7 @@ async def test_new_decoys_are_accepted_for_few_links_if_no_extra_request_is_left
         at.origins.refresh(f"http://{HOST}")
         assert await at.outcome(links[-1]) == Reason.DECOY
         assert digest(NOTICE) in await at.origins.decoys(f"http://{HOST}")
-        assert at.learner.new_decoys(link(links[-1], PAGE), None) == {digest(NOTICE)}
+        assert at.learner.new_decoys(link(links[-1], PAGE), set()) == {digest(NOTICE)}
 
 
 @pytest.mark.parametrize("after", ["forbidden", "html-page"])

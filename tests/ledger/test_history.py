@@ -104,26 +104,6 @@ async def test_a_reverted_visit_is_overtaken(peer, queries):
     assert [each.outcome for each in await history(queries)] == [End.OVERTAKEN]
 
 
-async def test_a_held_copy_that_proves_to_be_a_decoy_is_in_the_history(peer, queries):
-    await visit(peer, 1, stored)
-
-    await peer.ledger.database.transact(
-        lambda transaction: peer.ledger.results.refuse_decoys(
-            transaction,
-            2,
-            "cases",
-            "a.example",
-            "d" * 64,
-            evidence="the same for an impossible path",
-            wait_seconds=60.0,
-        )
-    )
-
-    decoy, held = await history(queries)
-    assert (decoy.run, decoy.outcome, decoy.reason) == (2, End.REFUSED, Reason.DECOY)
-    assert held.outcome is End.HELD
-
-
 async def test_a_late_outcome_of_the_former_owner_is_not_in_the_history(peer, queries):
     (task,) = await peer.lease_all()
     await execute(peer.database, "UPDATE rehost_links SET fence = fence + 1")

@@ -1,12 +1,11 @@
-"""Outcomes are recorded, and held copies that prove to be decoys are refused; on both databases."""
+"""Outcomes are recorded, and held copies that may be decoys are made due; on both databases."""
 
 from __future__ import annotations
 
 from tests.databases import add_cases, execute, execute_in_ledger, hold_apart, stored
 
-from rehost.catalogue.table import Clearing
 from rehost.ledger import Queries
-from rehost.model import Link, Reason, State, Task, Unchanged, Validator
+from rehost.model import Link, State, Task, Unchanged, Validator
 
 A = "https://a.example/1.png"
 B = "https://b.example:8443/2.png"
@@ -123,20 +122,6 @@ async def hold_with_notice(peer, run: int) -> None:
     await peer.record(run, [stored(task, digests[task.link.row_key]) for task in tasks])
 
 
-async def refuse_notice(peer, run: int):
-    async def work(transaction):
-        found = await peer.ledger.results.refuse_decoys(
-            transaction, run, "cases", "a.example", NOTICE, evidence="given for anything", wait_seconds=9e5
-        )
-        cleared = await peer.catalogue.clear([Clearing(link, copy.key) for link, copy in found], transaction)
-        await peer.ledger.history.add_changes(
-            transaction, run, [(link, before, None) for link, before in cleared.items()]
-        )
-        return found
-
-    return await peer.ledger.database.transact(work)
-
-
 async def test_digests_that_several_links_of_one_host_share_are_found(peer):
     await hold_with_notice(peer, 1)
 
@@ -147,41 +132,55 @@ async def test_digests_that_several_links_of_one_host_share_are_found(peer):
     }
 
 
-async def test_a_decoy_is_refused_on_its_host_only_and_its_rows_are_cleared(peer):
+async def test_suspected_copies_make_their_links_due_and_stay_where_they_are(peer):
     await hold_with_notice(peer, 1)
+    results = peer.ledger.results
+    found = await results.copies_to_examine("cases", "a.example", NOTICE)
+    assert [link.url for link in found.values()] == [LINKS[0], LINKS[1]]
+    first, second = found
 
-    found = await refuse_notice(peer, 2)
+    assert await results.suspect(NOTICE, [first], [second]) == 1
 
-    assert [(link.row_key, copy.key) for link, copy in found] == [("1", "1/main_image.png"), ("2", "2/main_image.png")]
-    assert await refuse_notice(peer, 2) == []
-    first = await Queries(peer.database).link("cases", "1")
-    assert first is not None
-    assert (first.state, first.reason, first.key) == (State.REFUSED, Reason.DECOY, None)
-    assert await peer.locals() == {
-        1: None,
-        2: None,
-        3: "/static/images/3/main_image.png",
-        4: "/static/images/4/main_image.png",
-    }
-    assert await peer.stale_rows() == []
+    assert await results.copies_to_examine("cases", "a.example", NOTICE) == {}  # for a month
+    reports = [await Queries(peer.database).link("cases", key) for key in ("1", "2")]
+    assert [(each.state, each.digest) for each in reports if each] == [(State.WANTED, NOTICE), (State.HELD, NOTICE)]
+    assert list((await peer.locals()).values()) == [f"/static/images/{n}/main_image.png" for n in (1, 2, 3, 4)]
+    (task,) = await peer.ledger.leases.lease("cases", "a.example", 9)
+    assert (task.has_own_copy, task.copy.digest) == (True, NOTICE)
+    assert await results.suspect(NOTICE, [first], []) == 0  # a worker is visiting it
 
 
-async def test_a_link_that_has_changed_loses_the_decoy_unless_a_worker_has_leased_it(peer):
+async def test_suspect_that_is_left_as_it_is_is_held_again(peer):
     await hold_with_notice(peer, 1)
-    await execute(peer.database, "UPDATE ad_cases SET main_image = main_image || '?new' WHERE case_id = 1")
+    found = await peer.ledger.results.copies_to_examine("cases", "a.example", NOTICE)
+    await peer.ledger.results.suspect(NOTICE, list(found), [])
+    tasks = await peer.ledger.leases.lease("cases", "a.example", 9)
+
+    await peer.record(2, [Unchanged(task) for task in tasks])
+
+    assert (await peer.ledger.due.counts("cases")).held == 4
+    assert await peer.ledger.results.copies_to_examine("cases", "a.example", NOTICE) == {}
+
+
+async def test_copy_of_a_former_link_is_examined_under_the_url_that_it_came_from(peer):
+    await hold_with_notice(peer, 1)
     await execute(peer.database, "UPDATE ad_cases SET main_image = 'https://c.example/5' WHERE case_id = 2")
     await peer.note()
-    [task] = await peer.ledger.leases.lease("cases", "c.example", 1)
-    locked = await refuse_notice(peer, 2)
-    await peer.ledger.leases.release([task])
 
-    found = await refuse_notice(peer, 2)
+    found = await peer.ledger.results.copies_to_examine("cases", "a.example", NOTICE)
 
-    assert [link.row_key for link, _ in locked] == ["1"]
-    assert [link.row_key for link, _ in found] == ["2"]
-    standings = [await Queries(peer.database).link("cases", key) for key in ("1", "2")]
-    assert [(each.state, each.reason, each.key) for each in standings if each] == [(State.WANTED, None, None)] * 2
-    assert list((await peer.locals()).values())[:2] == [None, None]
+    assert [link.url for link in found.values()] == LINKS[:2]
+
+
+async def test_lost_copy_is_no_longer_a_suspect(peer):
+    await hold_with_notice(peer, 1)
+    found = await peer.ledger.results.copies_to_examine("cases", "a.example", NOTICE)
+    await peer.ledger.results.suspect(NOTICE, list(found), [])
+    await peer.ledger.reconcile.mark_missing("cases", "1", 0, "1/main_image.png")
+
+    tasks = await peer.ledger.leases.lease("cases", "a.example", 9)
+
+    assert {task.link.row_key: task.has_own_copy for task in tasks} == {"1": False, "2": True}
 
 
 async def test_the_bytes_of_all_copies_are_summed_by_source_and_host(peer):

@@ -15,7 +15,8 @@ from tests.pictures import picture
 
 from rehost.clock import Clock
 from rehost.errors import Permanent
-from rehost.events import Recorded
+from rehost.events import CopiesSuspected, Recorded
+from rehost.hotlink.repository import Evidence
 from rehost.images.verifier import ImageVerifier
 from rehost.model import Copy, Format, Image, Link, Reason, Refused, Stored, Task
 from rehost.run.limits import Limits, StorageQuota
@@ -67,6 +68,9 @@ class FakeLearner:
 
     async def is_decoy(self, _link, _digest: str) -> bool:
         return False
+
+    async def examine_copy(self, _link, _digest: str, _log) -> Evidence:
+        return Evidence.NONE
 
 
 @dataclass
@@ -428,14 +432,14 @@ class Parts:
     def close(self, tasks):
         self.recorded += [task.entry for task in tasks]
 
-    async def clean(self, _run, group):
+    async def find(self, group):
         await self.answers.wait()
-        return len(group)
+        return (CopiesSuspected("cases", "a.example", "d" * 64, len(group)),)
 
     def start(self) -> asyncio.Task[None]:
         async def both() -> None:
             async with asyncio.timeout(5), asyncio.TaskGroup() as group:
-                searching = group.create_task(self.pipeline.search_decoys(1))
+                searching = group.create_task(self.pipeline.search_decoys())
                 await self.pipeline.record(1)
                 searching.cancel()
 
@@ -455,11 +459,11 @@ async def test_recording_does_not_wait_for_the_search_for_decoys_in_an_earlier_g
         await parts.pipeline.put(outcome(entry))
     await parts.until_recorded(10)
 
-    assert parts.stats.unveiled == 0
-    assert sum(event.failed for event in parts.events) == 10
+    assert parts.stats.suspected == 0
+    assert sum(event.failed for event in parts.events if isinstance(event, Recorded)) == 10
     parts.answers.set()
     await parts.pipeline.flush()
-    assert parts.stats.unveiled == 10
+    assert parts.stats.suspected == 10
     await parts.pipeline.end()
     await running
 
@@ -483,7 +487,7 @@ async def test_stop_cuts_the_search_for_decoys_short_whatever_its_backlog():
     await running
 
     assert parts.recorded == list(range(60))
-    assert parts.stats.unveiled == 0
+    assert parts.stats.suspected == 0
 
 
 async def test_flush_returns_after_the_search_of_everything_put():
@@ -494,6 +498,6 @@ async def test_flush_returns_after_the_search_of_everything_put():
 
     await parts.pipeline.flush()
 
-    assert (parts.recorded, parts.stats.unveiled) == ([1], 1)
+    assert (parts.recorded, parts.stats.suspected) == ([1], 1)
     await parts.pipeline.end()
     await running

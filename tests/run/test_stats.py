@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from rehost.events import HostDeferred, Planned, Recorded, RunBegan, RunEnded, Visited
-from rehost.model import Copy, Deferred, Format, Image, Link, Outcome, Reason, Stored, Task, Unchanged
+from dataclasses import replace
+
+from rehost.events import CopiesSuspected, HostDeferred, Planned, Recorded, RunBegan, RunEnded, Visited
+from rehost.model import Copy, Deferred, Format, Image, Link, Outcome, Reason, Refused, Stored, Task, Unchanged
 from rehost.run.stats import RunStats, combined
 
 TASK = Task(1, 1, Link("cases", "1", 0, "https://a.example/1", None, None), "a.example", 1)
@@ -55,3 +57,17 @@ def test_summaries_of_several_processes_add_up():
     assert ended.failed == {Reason.GONE: 4, Reason.DECOY: 2}
     assert ended.unveiled == 4
     assert (ended.seconds, ended.later, ended.total_held, ended.interrupted) == (7.5, 6, 30, True)
+
+
+def test_copies_found_to_be_decoys_are_counted_once_they_are_replaced_or_removed():
+    stats = RunStats()
+    held = replace(TASK, copy=COPY, held_url=TASK.link.url)
+
+    stats.add(CopiesSuspected("cases", "a.example", COPY.digest, 4))
+    stats.add(visited(Stored(held, COPY, IMAGE, None, "https://a.example/1")))
+    stats.add(visited(Refused(held, Reason.DECOY, "decoy", 60.0, COPY.key)))
+    stats.add(visited(Deferred(held, Reason.DECOY, "decoy", 60.0)))
+    stats.add(visited(Unchanged(held)))
+
+    ended = stats.ended("cases", 1.0)
+    assert (ended.suspected, ended.unveiled, ended.adopted) == (4, 2, 0)

@@ -14,8 +14,22 @@ from tests.pictures import picture
 from rehost.attempt import FetchedImage
 from rehost.clock import Clock
 from rehost.errors import Permanent, Transient
+from rehost.hotlink.repository import CONFIRM_SECONDS, Evidence
 from rehost.images.verifier import ImageVerifier
-from rehost.model import Deferred, Download, Format, Image, Link, Reason, Refused, Stored, Task, Validator
+from rehost.model import (
+    Copy,
+    Deferred,
+    Download,
+    Format,
+    Image,
+    Link,
+    Reason,
+    Refused,
+    Stored,
+    Task,
+    Unchanged,
+    Validator,
+)
 from rehost.run.limits import StorageQuota
 from rehost.run.visitor import Visitor
 from rehost.store.layout import Layout
@@ -30,9 +44,11 @@ DOWNLOAD = Download(Path("spool"), 7, "f" * 64, "https://pics.example/1.jpg", Va
 class FakeLearner:
     """Answers each link alike; knows some decoys."""
 
-    def __init__(self, answer, decoys=()):
+    def __init__(self, answer, decoys=(), evidence=Evidence.NONE):
         self._answer = answer
         self._decoys = decoys
+        self._evidence = evidence
+        self.examined = []
 
     async def obtain(self, _link, log):
         log.attempts, log.size = 1, 7
@@ -42,6 +58,10 @@ class FakeLearner:
 
     async def is_decoy(self, _link, digest):
         return digest in self._decoys
+
+    async def examine_copy(self, link, digest, _log):
+        self.examined.append((link.url, digest))
+        return self._evidence
 
 
 @asynccontextmanager
@@ -126,11 +146,56 @@ async def test_file_that_is_not_the_links_image_is_not_adopted(tmp_path, body, p
     assert visited.outcome.decoy is None
 
 
-async def test_known_decoy_in_the_store_is_reported_with_the_failure_and_stays(tmp_path):
+@pytest.mark.parametrize(
+    ("evidence", "kind", "decoy"),
+    [(Evidence.NONE, Refused, None), (Evidence.FIRST, Deferred, None), (Evidence.CONFIRMED, Refused, FOUND)],
+)
+async def test_known_decoy_in_the_store_is_to_be_removed_once_it_is_confirmed(tmp_path, evidence, kind, decoy):
     digest = put(tmp_path, picture(1))
-    async with visitor(tmp_path, FakeLearner(Permanent(Reason.GONE), decoys={digest})) as visits:
+    learner = FakeLearner(Permanent(Reason.GONE), decoys={digest}, evidence=evidence)
+    async with visitor(tmp_path, learner) as visits:
         outcome = (await visits.visit(task(found=FOUND))).outcome
 
-    assert isinstance(outcome, Refused)
-    assert outcome.decoy == FOUND
+    assert (type(outcome), outcome.reason, outcome.decoy) == (kind, Reason.GONE, decoy)
+    assert learner.examined == [(LINK.url, digest)]
     assert (tmp_path / FOUND).exists()
+
+
+HELD = Copy(FOUND, "e" * 64, 7)
+FORMER = "https://pics.example/former.jpg"
+
+
+@pytest.mark.parametrize(
+    ("evidence", "url", "kind", "decoy"),
+    [
+        (Evidence.NONE, LINK.url, Unchanged, None),
+        (Evidence.FIRST, LINK.url, Deferred, None),
+        (Evidence.STANDING, LINK.url, Deferred, None),
+        (Evidence.CONFIRMED, LINK.url, Refused, FOUND),
+        (Evidence.NONE, FORMER, Refused, None),
+        (Evidence.FIRST, FORMER, Deferred, None),
+        (Evidence.CONFIRMED, FORMER, Refused, FOUND),
+    ],
+)
+async def test_invariant_5_copy_is_removed_only_once_it_is_confirmed_to_be_a_decoy(
+    tmp_path, evidence, url, kind, decoy
+):
+    learner = FakeLearner(Permanent(Reason.DECOY, "decoy"), evidence=evidence)
+    async with visitor(tmp_path, learner) as visits:
+        outcome = (await visits.visit(task(copy=HELD, held_url=url))).outcome
+
+    assert type(outcome) is kind
+    assert getattr(outcome, "decoy", None) == decoy
+    assert learner.examined == [(url, HELD.digest)]
+    if kind is Deferred:
+        assert CONFIRM_SECONDS <= outcome.wait_seconds <= 2 * CONFIRM_SECONDS
+
+
+@pytest.mark.parametrize(("digest", "kind"), [("f" * 64, Unchanged), ("e" * 64, Stored)])
+async def test_suspect_whose_link_gives_the_same_bytes_is_unchanged(tmp_path, digest, kind):
+    learner = FakeLearner(FetchedImage(DOWNLOAD, Image(Format.JPEG, 4, 3, 1)))
+    async with visitor(tmp_path, learner) as visits:
+        outcome = (await visits.visit(task(copy=Copy(FOUND, digest, 7), held_url=LINK.url))).outcome
+
+    assert type(outcome) is kind
+    assert learner.examined == []

@@ -9,11 +9,15 @@ can cure (404, a timeout) belongs to the link and teaches nothing.
 Only one of these proves a decoy; a foreign Referer on the same link proves nothing by itself:
 
 1. a control: URLs that cannot be that image (decoys.control_urls) give the same bytes under the same Referer;
-2. a comparison: two links gave the same bytes, and under another Referer they give two different images;
+2. a comparison: two links of one folder gave the same bytes, and under another Referer two different images;
 3. a change: a link that gave its own bytes before gives these bytes now.
 
 An image that a control gives is what the origin shows where nothing is: a decoy too. Shared bytes that nothing proves
 to be a decoy are an image that several links share; they are examined once.
+
+A proof holds for the folder of the link (decoys.py), because anyone may answer for another folder of the same host. In
+another folder the same bytes need a control of their own. An answer that a redirect brought from another site teaches
+nothing about the origin: whoever writes the link may choose the target.
 
 **Cost.** At most EXTRA_REQUESTS per origin and learning for tries, controls and checks, across all workers and runs
 (repository.py). While the chain is tried one is kept for a control; once the origin is settled, one to recognise a
@@ -43,7 +47,7 @@ from rehost.events import Listener, OriginChanged, OriginLearned
 from rehost.fetch.reasons import request_url
 from rehost.hosts.pacing import Pause
 from rehost.hosts.scheduler import RequestScheduler
-from rehost.hotlink.decoys import DecoyDetector, SeenDigests
+from rehost.hotlink.decoys import DecoyDetector, SeenDigests, scope
 from rehost.hotlink.origin_state import (
     MOST_PATIENCE,
     REFUSALS_IN_A_ROW,
@@ -53,8 +57,8 @@ from rehost.hotlink.origin_state import (
     ProbeBudget,
 )
 from rehost.hotlink.referers import LinkProbe, Referers, Target, is_refusal
-from rehost.hotlink.repository import KnownGoodLink, OriginRepository
-from rehost.http.url import host_of, origin_of
+from rehost.hotlink.repository import Evidence, KnownGoodLink, OriginRepository
+from rehost.http.url import folder_of, host_of, origin_of
 from rehost.model import Link, Rule
 
 MOST_ORIGINS = 20_000
@@ -103,7 +107,7 @@ class Learner:
         await self._read_ledger(origin)
         with probe:
             while True:
-                if origin.is_settled and not probe.answers:
+                if (origin.is_settled or origin.away_rule) and not probe.answers:
                     rule = await self._ask_under_rule(probe)
                     if rule is not None:
                         return probe.take(rule)
@@ -113,7 +117,7 @@ class Learner:
                         return await self._learn(probe)
 
     async def examine(self, links: Sequence[Link], digest: str, host: str) -> bool:
-        """Return whether these bytes, which at least two links of one origin gave, are a decoy of that origin.
+        """Return whether these bytes, which at least two links of one host gave, are a decoy beside the first of them.
 
         Costs at most what is left of the origin's extra requests, sent in slots of `host`; either finding is
         remembered.
@@ -128,19 +132,20 @@ class Learner:
         await self._read_ledger(origin)
         with probe:
             async with origin.lock:
-                if digest in origin.decoys:
+                folder = folder_of(probe.target.url)
+                if origin.is_decoy_at(folder, digest):
                     return True
-                if self._seen.is_genuine(origin.origin, digest):
+                if any(self._seen.is_genuine(origin.origin + each, digest) for each in ("", folder)):
                     return False
                 with suppress(LearnedElsewhere):  # the next group that shares these bytes asks again
                     async with origin.budget.learning():
                         return await self._decoys.is_shared_decoy(probe, probe.first_rule(), digest, other)
                 return False
 
-    def new_decoys(self, link: Link, digest: str | None) -> set[str]:
+    def new_decoys(self, link: Link, digests: set[str]) -> set[str]:
         """Return the decoys of the link's origin that may be held: those that became known since the last call.
 
-        Includes the digest of the link's own copy if that is a known decoy.
+        Includes those of these digests, the link's own, that are known decoys of any folder.
         """
         try:
             origin = self._origins.get(origin_of(request_url(link.url)))
@@ -148,16 +153,41 @@ class Learner:
             return set()
         if origin is None:
             return set()
-        return origin.new_decoys() | ({digest} if digest in origin.decoys else set())
+        return origin.new_decoys() | (digests & origin.decoys.keys())
 
     async def is_decoy(self, link: Link, digest: str) -> bool:
-        """Return whether these bytes are a known decoy of the link's origin."""
+        """Return whether these bytes are a known decoy of the link's folder."""
         try:
-            origin = self._origin(request_url(link.url))
+            url = request_url(link.url)
         except VisitError:
             return False
+        origin = self._origin(url)
         await self._read_ledger(origin)
-        return digest in origin.decoys
+        return origin.is_decoy_at(folder_of(url), digest)
+
+    async def examine_copy(self, link: Link, digest: str, log: VisitLog, *, again: bool = True) -> Evidence:
+        """Return the evidence that a copy of a link is a decoy, by what comes beside that very link.
+
+        Requires a control beside it if there is no evidence yet or, with `again`, if what there is can be confirmed
+        now. Without a decoy of these bytes at the origin, no request is sent.
+
+        Raises:
+            HostPaused, StoreError: as ImageFetcher.fetch.
+        """
+        try:
+            probe = self._probe(link, log)
+        except VisitError:
+            return Evidence.NONE
+        origin = probe.origin
+        await self._read_ledger(origin)
+        if digest not in origin.decoys:
+            return Evidence.NONE
+        with probe:
+            async with origin.lock:
+                known = await self._repository.evidence(origin.origin, folder_of(probe.target.url), digest)
+                if known is not Evidence.NONE and not again:
+                    return known
+                return await self._decoys.examine_copy(probe, digest)
 
     # --- one link
 
@@ -165,11 +195,14 @@ class Learner:
         """Request the link under the origin's rule; return the rule if it gave an image that is not suspect."""
         origin, rule = probe.origin, probe.first_rule()
         answer = await probe.ask(rule, extra=False)
-        if isinstance(answer, VisitError) or answer.download.digest in origin.decoys or not origin.is_settled:
+        if isinstance(answer, VisitError) or not (origin.is_settled or probe.is_away(rule)):
             return None
-        if self._seen.add(origin.origin, answer.download.digest, probe.target):
+        digest = answer.download.digest
+        if self._decoys.is_known_elsewhere(probe, rule, digest):
             return None
-        origin.accept(KnownGoodLink(*probe.target, answer.download.digest))
+        if self._seen.add(scope(origin.origin, probe.place(rule)), digest, probe.target):
+            return None
+        self._trust(probe, rule, digest)
         return rule
 
     async def _learn(self, probe: LinkProbe) -> FetchedImage:
@@ -185,11 +218,11 @@ class Learner:
     async def _try_chain(self, probe: LinkProbe) -> FetchedImage | None:
         """Try the origin's rule, then the chain, until the budget is used up; no rule is tried twice."""
         origin, first = probe.origin, probe.first_rule()
-        for rule in dict.fromkeys((first, *probe.chain)):
+        for rule in probe.order():
             answer = probe.answers.get(rule)
             if answer is None:
                 # A link's first request is its own; so is one under a rule that was learned since.
-                extra = bool(probe.answers) and (origin.rule is None or rule != first)
+                extra = bool(probe.answers) and rule != probe.away_rule() and (origin.rule is None or rule != first)
                 # The answer needs a control, unless another rule gave the decoy that it differs from.
                 if extra and not await probe.spend(keep=0 if probe.decoys else 1):
                     break
@@ -204,8 +237,7 @@ class Learner:
 
     async def _accept(self, probe: LinkProbe, rule: str, digest: str) -> None:
         origin = probe.origin
-        origin.accept(KnownGoodLink(*probe.target, digest))
-        if rule == origin.rule:
+        if not self._trust(probe, rule, digest) or rule == origin.rule:
             return
         origin.rule = rule
         if self._referers.forced(probe.target.url) is None:
@@ -214,11 +246,22 @@ class Learner:
             await self._repository.save_rule(Rule(origin.origin, rule, evidence, self._clock.now()))
             self._listen(OriginLearned(origin.origin, rule, evidence))
 
+    @staticmethod
+    def _trust(probe: LinkProbe, rule: str, digest: str) -> bool:
+        """Remember that the link gave an image; return False, and trust its origin no more, if another site gave it."""
+        if probe.is_away(rule):
+            probe.origin.away_rule = rule
+            return False
+        probe.origin.accept(KnownGoodLink(*probe.target, digest))
+        return True
+
     # --- refusals and change
 
     async def _refuse(self, probe: LinkProbe) -> FetchedImage:
         """Raise why the link has no image; or, if the origin has changed, learn it again."""
         origin, failure = probe.origin, probe.failure()
+        if all(map(probe.is_away, probe.answers)):
+            raise failure  # other sites refused, across redirects: that says nothing about the origin
         if origin.rule is None:
             raise await self._leave_alone(origin, failure) if origin.trust is OriginTrust.RESTING else failure
         error = await self._check_rule(probe, failure)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -29,6 +29,7 @@ from enum import Enum, auto
 from rehost.clock import Clock
 from rehost.errors import HostUnavailable
 from rehost.hotlink.repository import KnownGoodLink, OriginRepository, Spending
+from rehost.http.url import folder_of
 from rehost.model import Reason
 
 EXTRA_REQUESTS = 5
@@ -182,10 +183,11 @@ class OriginState:
     rests: int = 0  # in a row
     resting_until: float = -math.inf  # monotonic seconds
     ledger_read_at: float | None = None  # monotonic seconds
-    decoys: set[str] = field(default_factory=set)  # digests
+    away_rule: str | None = None  # under which a redirect led to an image of another site last
+    decoys: dict[str, set[str]] = field(default_factory=dict)  # folders (decoys.place_of), by digest
     has_loaded_good_links: bool = False
     _new_decoys: set[str] = field(default_factory=set)  # copies of them may be held
-    _good_links: deque[KnownGoodLink] = field(default_factory=lambda: deque(maxlen=2))  # different bytes, last at end
+    _good_links: deque[KnownGoodLink] = field(default_factory=lambda: deque(maxlen=8))  # different bytes, last at end
     _first_digest: str | None = None  # of the first image since learning began
     _patience: int = REFUSALS_IN_A_ROW
 
@@ -260,26 +262,36 @@ class OriginState:
 
     # --- decoys and good links
 
-    def add_decoys(self, digests: Iterable[str]) -> None:
-        """Remember digests that this or another worker has proven to be decoys."""
-        new = set(digests) - self.decoys
-        self.decoys |= new
-        self._new_decoys |= new
+    def add_decoys(self, found: Mapping[str, Collection[str]]) -> None:
+        """Remember what this or another worker has proven to be decoys: folders by digest."""
+        for digest, folders in found.items():
+            known = self.decoys.setdefault(digest, set())
+            if not known.issuperset(folders):
+                known.update(folders)
+                self._new_decoys.add(digest)
+
+    def is_decoy_at(self, place: str, digest: str) -> bool:
+        """Return whether these bytes are a decoy of this place, or of all that lies below a folder above it."""
+        return any(
+            place.startswith(folder[:-1]) and " " not in place if folder.endswith("*") else place == folder
+            for folder in self.decoys.get(digest, ())
+        )
 
     def new_decoys(self) -> set[str]:
         """Return the decoys that became known since the last call."""
         new, self._new_decoys = self._new_decoys, set()
         return new
 
-    def good_link(self, *, other_than: str | None = None) -> KnownGoodLink | None:
-        """Return the last link that worked, or the last one that gave other bytes than this digest."""
-        return next((link for link in reversed(self._good_links) if link.digest != other_than), None)
+    def good_link(self, *, other_than: str | None = None, beside: str = "") -> KnownGoodLink | None:
+        """Return the last link that worked, or that gave other bytes than this digest; one in this folder if any."""
+        links = [link for link in reversed(self._good_links) if link.digest != other_than]
+        return next((link for link in links if folder_of(link.url) == beside), next(iter(links), None))
 
     def load_good_links(self, links: Iterable[KnownGoodLink]) -> None:
         """Remember links that worked before this process began, the last held first."""
         self.has_loaded_good_links = True
         for link in links:
-            if link.digest in self.decoys | {each.digest for each in self._good_links}:
+            if link.digest in self.decoys.keys() | {each.digest for each in self._good_links}:
                 continue
             if len(self._good_links) == self._good_links.maxlen:
                 break

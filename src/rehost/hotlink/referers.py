@@ -8,7 +8,7 @@ LinkProbe is one link that is requested under one Referer after another: the ans
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
@@ -17,7 +17,16 @@ from rehost.errors import Permanent, VisitError
 from rehost.hotlink.origin_state import OriginState
 from rehost.hotlink.repository import KnownGoodLink
 from rehost.http.errors import InvalidUrl
-from rehost.http.url import FirstMatch, OriginPattern, host_of, normalise, origin_of, registrable_domain
+from rehost.http.url import (
+    FirstMatch,
+    OriginPattern,
+    domain_of,
+    folder_of,
+    host_of,
+    normalise,
+    origin_of,
+    registrable_domain,
+)
 from rehost.model import Download, Reason, Referer
 
 AUTO = "auto"
@@ -94,6 +103,21 @@ class Target(NamedTuple):
     page_url: str | None
 
 
+def is_away(url: str, host: str) -> bool:
+    """Return whether a host belongs to another site than a URL: to another registrable domain."""
+    return host != host_of(url) and domain_of(host) != domain_of(host_of(url))
+
+
+def place_of(url: str, final_url: str) -> str:
+    """Return where an answer belongs: the folder of the URL and, if a redirect led to another site, that site.
+
+    Whoever chooses the target of a redirect chooses the answer. So such an answer says nothing about the answers that
+    the folder itself gives, and the other way round.
+    """
+    host = host_of(final_url)
+    return f"{folder_of(url)} {domain_of(host)}" if is_away(url, host) else folder_of(url)
+
+
 @dataclass(slots=True)
 class LinkProbe:
     """The requests for one link. Use it as a context manager: at its end it removes the spools that were not taken."""
@@ -107,6 +131,7 @@ class LinkProbe:
     decoys: set[str] = field(default_factory=set)  # rules under which a decoy came
     is_refusal_counted: bool = False  # once per link, however often the link is tried
     is_repeat_counted: bool = False
+    controlled: set[str] = field(default_factory=set)  # rules under which a control for this link was answered
     chain: tuple[str, ...] = field(init=False)  # the rules to try, in order
     _downloads: list[Download] = field(default_factory=list)
 
@@ -126,6 +151,31 @@ class LinkProbe:
         if rule is not None and rule in self.chain:
             return rule
         return self.chain[-1 if rule == Referer.PAGE else 0]
+
+    def order(self) -> Iterator[str]:
+        """Yield the rules to try; what follows a rule depends on the answer under it."""
+        first = self.first_rule()
+        yield first
+        if (away := self.away_rule()) is not None:
+            yield away
+        yield from (rule for rule in self.chain if rule != first)
+
+    def away_rule(self) -> str | None:
+        """Return the rule that another site wants, if the first request was answered by another site."""
+        rule, first = self.origin.away_rule, self.first_rule()
+        return rule if rule in self.chain and rule != first and first in self.answers and self.is_away(first) else None
+
+    def is_away(self, rule: str) -> bool:
+        """Return whether the answer under a rule came from another site, across a redirect."""
+        answer = self.answers[rule]
+        url = answer.origin if isinstance(answer, VisitError) else answer.download.final_url
+        return url is not None and is_away(self.target.url, host_of(url))
+
+    def place(self, rule: str) -> str:
+        """Return the place of the image under a rule; of one that was not requested now, the link's folder."""
+        answer = self.answers.get(rule)
+        image = None if isinstance(answer, VisitError) else answer
+        return place_of(self.target.url, image.download.final_url if image else self.target.url)
 
     def take(self, rule: str) -> FetchedImage:
         """Return the image that came under a rule; removing its spool is up to the caller now."""

@@ -6,19 +6,23 @@ until that worker ends its learning, or has been silent for a lease.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
-from sqlalchemy import Update, case, delete, or_, select, update
+from sqlalchemy import ColumnElement, Update, and_, case, delete, or_, select, update
 
 from rehost.db import Connection, Database, after, is_over, now
+from rehost.http.url import domain_of, host_of
 from rehost.ledger.leases import LONGEST_LEASE
 from rehost.ledger.schema import decoys, learnings, links, origins
 from rehost.model import Rule, State
 
 LEARNING_SECONDS = 30 * 86400.0
 """After this long the budget is fresh again: otherwise decoys that appeared since could not be proven."""
+
+CONFIRM_SECONDS = 900.0
+"""Between the two controls that have to agree before a copy counts as a decoy."""
 
 _CLOCK_SLACK_SECONDS = 86400.0
 _MOST_GOOD_LINKS = 20  # rows to read; those that share an image count once
@@ -38,6 +42,15 @@ class Spending(Enum):
     GRANTED = "granted"
     USED_UP = "used up"
     ELSEWHERE = "elsewhere"  # another worker learns this origin, or has just done so: what it finds holds for us
+
+
+class Evidence(Enum):
+    """What is known about bytes as a decoy of one folder."""
+
+    NONE = "none"
+    FIRST = "first"  # they are a decoy there, by what was seen within CONFIRM_SECONDS
+    STANDING = "standing"  # by what was seen earlier: a second control may confirm it
+    CONFIRMED = "confirmed"
 
 
 class OriginRepository:
@@ -125,28 +138,53 @@ class OriginRepository:
         await self._database.execute(_renewal(origin, seconds))
 
     async def good_links(self, host: str) -> Sequence[KnownGoodLink]:
-        """Return a few held links of a host, of different bytes, the last held first; adopted files do not count."""
+        """Return a few held links of a host, of different bytes, the last held first.
+
+        Neither adopted files count nor what came from another site, across a redirect.
+        """
         held = [links.c.state == State.HELD.value, links.c.present, links.c.url == links.c.held_url]
         query = (
-            select(links.c.url, links.c.page_url, links.c.digest)
+            select(links.c.url, links.c.page_url, links.c.digest, links.c.final_url)
             .where(links.c.host == host, *held, links.c.final_url.is_not(None))
             .order_by(links.c.held_at.desc())
             .limit(_MOST_GOOD_LINKS)
         )
         found: dict[str, KnownGoodLink] = {}
         for row in await self._database.fetch_all(query):
-            found.setdefault(row.digest, KnownGoodLink(row.url, row.page_url, row.digest))
+            if domain_of(host_of(row.final_url)) == domain_of(host):
+                found.setdefault(row.digest, KnownGoodLink(row.url, row.page_url, row.digest))
         return list(found.values())
 
-    async def decoys(self, origin: str) -> frozenset[str]:
-        """Return the digests of this origin's known decoys."""
-        rows = await self._database.fetch_all(select(decoys.c.digest).where(decoys.c.origin == origin))
-        return frozenset(row.digest for row in rows)
+    async def decoys(self, origin: str) -> Mapping[str, frozenset[str]]:
+        """Return the folders of this origin where each known decoy comes, by digest."""
+        rows = await self._database.fetch_all(select(decoys.c.digest, decoys.c.folder).where(decoys.c.origin == origin))
+        return {digest: frozenset(row.folder for row in rows if row.digest == digest) for digest, _ in rows}
 
-    async def add_decoy(self, origin: str, digest: str, evidence: str) -> None:
-        """Store a digest as a decoy of this origin."""
-        adding = self._database.insert(decoys).values(origin=origin, digest=digest, evidence=evidence, learned_at=now())
+    async def add_decoy(self, origin: str, folder: str, digest: str, evidence: str) -> None:
+        """Store a digest as a decoy of a folder of this origin."""
+        adding = self._database.insert(decoys).values(
+            origin=origin, folder=folder, digest=digest, evidence=evidence, learned_at=now()
+        )
         await self._database.execute(adding.on_conflict_do_nothing())
+
+    async def evidence(self, origin: str, folder: str, digest: str) -> Evidence:
+        """Return what is known about these bytes as a decoy of this folder."""
+        is_early = or_(decoys.c.learned_at < after(-CONFIRM_SECONDS), decoys.c.learned_at > after(_CLOCK_SLACK_SECONDS))
+        query = select(decoys.c.confirmed_at, is_early.label("is_early")).where(_is_decoy(origin, folder, digest))
+        for row in await self._database.fetch_all(query):
+            if row.confirmed_at is not None:
+                return Evidence.CONFIRMED
+            return Evidence.STANDING if row.is_early else Evidence.FIRST
+        return Evidence.NONE
+
+    async def confirm_decoy(self, origin: str, folder: str, digest: str) -> None:
+        """Store that a second control has confirmed this decoy."""
+        confirming = update(decoys).where(_is_decoy(origin, folder, digest)).values(confirmed_at=now())
+        await self._database.execute(confirming)
+
+
+def _is_decoy(origin: str, folder: str, digest: str) -> ColumnElement[bool]:
+    return and_(decoys.c.origin == origin, decoys.c.folder == folder, decoys.c.digest == digest)
 
 
 def _renewal(origin: str, seconds: float) -> Update:

@@ -125,6 +125,12 @@ def origin_of(url: str) -> str:
     return f"{scheme}://{rest.partition('/')[0]}"
 
 
+def folder_of(url: str) -> str:
+    """Return the path of a normalised URL up to its last slash."""
+    path = url.partition("?")[0].removeprefix(origin_of(url))
+    return path[: path.rfind("/") + 1]
+
+
 def read_origin(text: str) -> str:
     """Return the origin of a URL as found in the wild, which may end before its path; an empty text if it is none."""
     try:

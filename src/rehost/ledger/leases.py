@@ -366,4 +366,5 @@ def _task(row: Any) -> Task:  # noqa: ANN401 - a row of `links`
         copy=Copy(row.key, row.digest, row.size) if row.key is not None else None,
         found=row.key if is_pending else row.found,
         pending=row.pending_digest if is_pending else None,
+        held_url=row.held_url,
     )

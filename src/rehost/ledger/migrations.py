@@ -118,6 +118,20 @@ MIGRATIONS = (
         ),
     ),
     Migration(7, "damage", ("ALTER TABLE rehost_links ADD COLUMN damage text",)),
+    Migration(
+        8,
+        "decoys by folder",
+        (
+            # What was known of whole origins says nothing of a folder: it is learned again.
+            "DROP TABLE rehost_decoys",
+            """CREATE TABLE rehost_decoys (
+                origin text NOT NULL, folder text NOT NULL, digest text NOT NULL, evidence text NOT NULL,
+                learned_at {moment} NOT NULL, confirmed_at {moment}, PRIMARY KEY (origin, folder, digest)
+            )""",
+            "UPDATE rehost_learnings SET extra = 0",
+            "ALTER TABLE rehost_links ADD COLUMN suspected_at {moment}",
+        ),
+    ),
 )
 
 _JOURNAL = "CREATE TABLE IF NOT EXISTS rehost_migrations (number integer PRIMARY KEY, name text, applied_at {moment})"

@@ -39,6 +39,7 @@ class SourceReport:
     size: int  # bytes of all held copies
     damaged: int  # held copies that are whole, but damaged elsewhere than in their pixels
     undisplayed: int  # held copies in formats that browsers do not display
+    suspected: int = 0  # of the deferred: copies that stay until a second check confirms that they are decoys
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +242,7 @@ class Queries:
                 func.coalesce(func.sum(links.c.size).filter(_HELD), 0).label("size"),
                 func.count().filter(_HELD, links.c.damage.is_not(None)).label("damaged"),
                 func.count().filter(_HELD, links.c.format.in_(_UNDISPLAYED)).label("undisplayed"),
+                func.count().filter(_FAILED, links.c.held_url == links.c.url).label("suspected"),
             )
             .where(links.c.source == source, links.c.present)
             .group_by(links.c.state, "reason")
@@ -262,6 +264,7 @@ class Queries:
             size=int(sum(row.size for row in rows)),
             damaged=sum(row.damaged for row in rows),
             undisplayed=sum(row.undisplayed for row in rows),
+            suspected=sum(row.suspected for row in rows),
         )
 
     async def growth(self, days: int = 7) -> int:

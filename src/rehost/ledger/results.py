@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -24,12 +24,15 @@ from sqlalchemy import (
 )
 
 from rehost.db import NEVER, Columns, Connection, Database, after, host_of, now
-from rehost.ledger.history import End, History, visit_row
+from rehost.ledger.history import History, visit_row
 from rehost.ledger.schema import NO_COPY, links
-from rehost.model import Copy, Deferred, Link, Outcome, Reason, Refused, State, Stored, Unchanged, Validator
+from rehost.model import Deferred, Link, Outcome, Refused, State, Stored, Unchanged, Validator
 
-GROUP = 1000  # entries that `refuse_decoys` takes at once
+GROUP = 1000  # entries that `copies_to_examine` returns at once
 _STREAMED = 500  # hosts that `sizes` reads at once: names of hosts cost a stranger nothing
+
+SUSPECTED_SECONDS = 30 * 86_400.0
+"""For so long a copy that was suspected to be a decoy is not suspected again: anyone may cause a suspicion."""
 
 _ENTRY: Columns = {"entry": BigInteger(), "fence": BigInteger()}
 _COPY: Columns = {
@@ -52,8 +55,8 @@ _COPY: Columns = {
 class ResultWriter:
     """Records outcomes, each under its lease's fence: an entry that was leased again or has changed stays as it is.
 
-    `record` and `refuse_decoys` belong in the transaction that writes the rows; `record` is for entries whose leases
-    that transaction has confirmed. `announce_replacements` and `revert` are transactions of their own.
+    `record` belongs in the transaction that writes the rows, and is for entries whose leases that transaction has
+    confirmed. The others are transactions of their own.
     """
 
     database: Database
@@ -124,6 +127,7 @@ class ResultWriter:
             found=null(),
             pending_digest=null(),
             pending_url=null(),
+            suspected_at=null(),
         )
 
     def _row(self, outcome: Stored) -> tuple[object, ...]:
@@ -263,7 +267,7 @@ class ResultWriter:
 
         await self.database.read(work, slow=True)
 
-    # --- held copies that prove to be decoys
+    # --- held copies that may be decoys
 
     async def shared_digests(self, source: str, digests: Sequence[str]) -> Mapping[tuple[str, str], Sequence[Link]]:
         """Return two links, the first and the last taken in, of each host that gave several links one of these digests.
@@ -292,49 +296,44 @@ class ResultWriter:
             found.setdefault((row.host, row.digest), []).append(_link(row))
         return found
 
-    async def refuse_decoys(
-        self,
-        connection: Connection,
-        run: int,
-        source: str,
-        host: str,
-        digest: str,
-        *,
-        evidence: str,
-        wait_seconds: float,
-    ) -> Sequence[tuple[Link, Copy]]:
-        """Refuse, as decoys, held links of a host with this digest, one group at a time; return links and their copies.
+    async def copies_to_examine(self, source: str, host: str, digest: str) -> Mapping[int, Link]:
+        """Return links with a copy of a host with this digest, by entry, with the URL that the copy came from.
 
-        Links that have changed since lose such a copy and go on waiting, except while a worker is visiting them: it
-        may be about to put another picture in the copy's place.
-
-        Call it until it returns nothing. The rows are to be cleared, and the clearing added to the history, in the same
-        transaction; the copies go to quarantine after the commit.
+        At most GROUP, and none that was suspected within SUSPECTED_SECONDS or that a worker is visiting.
         """
-        is_held = and_(links.c.state == State.HELD.value, links.c.host == host)
-        is_former = and_(
-            links.c.state.not_in((State.HELD.value, State.LEASED.value)),
-            links.c.key.is_not(None),
-            links.c.pending_digest.is_(None),
-            host_of(links.c.held_url) == host,
-        )
         query = (
             select(links)
-            .where(links.c.digest == digest, links.c.source == source, or_(is_held, is_former))
+            .where(
+                links.c.digest == digest,
+                links.c.source == source,
+                links.c.present,
+                links.c.state != State.LEASED.value,
+                or_(links.c.suspected_at.is_(None), links.c.suspected_at < after(-SUSPECTED_SECONDS)),
+                or_(and_(links.c.held_url == links.c.url, links.c.host == host), host_of(links.c.held_url) == host),
+            )
             .order_by(links.c.entry)
             .limit(GROUP)
-            .with_for_update()
         )
-        rows = (await connection.execute(query)).all()
-        entries = [row.entry for row in rows if row.state == State.HELD.value]
-        if entries:
-            refused = {"state": State.REFUSED.value, "reason": Reason.DECOY.value, "evidence": evidence}
-            refusing = update(links).values(**refused, due_at=after(wait_seconds), fence=links.c.fence + 1)
-            await connection.execute(refusing.where(self._is_one_of(entries)))
-            end = (End.REFUSED.value, Reason.DECOY.value, evidence, digest)
-            await self.history.add_visits(connection, run, [(entry, *end) for entry in entries])
-        await self._forget_copies(connection, [row.entry for row in rows])
-        return [(_link(row), Copy(row.key, row.digest, row.size)) for row in rows]
+        return {row.entry: replace(_link(row), url=row.held_url) for row in await self.database.fetch_all(query)}
+
+    async def suspect(self, digest: str, entries: Sequence[int], examined: Sequence[int]) -> int:
+        """Make links due whose copies, of this digest, may be decoys; return how many. The copies and the rows stay.
+
+        `examined` are links whose copies turned out not to be suspect. Both are left alone for SUSPECTED_SECONDS.
+        """
+
+        async def work(connection: Connection) -> int:
+            still = and_(links.c.digest == digest, links.c.state != State.LEASED.value)
+            seen = update(links).values(suspected_at=now())
+            if examined:
+                await connection.execute(seen.where(still, self._is_one_of(examined)))
+            if not entries:
+                return 0
+            wanting = seen.values(state=State.WANTED.value, due_at=now(), attempts=0, fence=links.c.fence + 1)
+            wanted = await connection.scalars(wanting.where(still, self._is_one_of(entries)).returning(links.c.entry))
+            return len(wanted.all())
+
+        return await self.database.transact(work)
 
     async def _forget_copies(self, connection: Connection, entries: Sequence[int]) -> None:
         """Forget the copies of these entries; their rows are cleared in the same transaction."""

@@ -18,7 +18,7 @@ REASONS = {reason.value: reason for reason in Reason}
 NO_COPY = dict.fromkeys(
     ("key", "digest", "size", "held_url", "final_url", "format", "width", "height", "frames", "damage",
      "etag",
-     "last_modified", "held_at", "pending_digest", "pending_url")
+     "last_modified", "held_at", "pending_digest", "pending_url", "suspected_at")
 )  # fmt: skip
 """Values of `links` for an entry without a copy."""
 
@@ -73,6 +73,7 @@ links = Table(
     Column("held_at", Moment),
     Column("former_key", String),  # of the copy before this one, until its file is known to be removed
     Column("deaths", Integer),  # leases that ended without an outcome since the last one that had one
+    Column("suspected_at", Moment),  # when the copy was examined as a possible decoy last
 )
 
 runs = Table(
@@ -155,9 +156,11 @@ decoys = Table(
     "rehost_decoys",
     metadata,
     Column("origin", String, primary_key=True),
+    Column("folder", String, primary_key=True),  # where it comes; hotlink/decoys.py describes the forms
     Column("digest", String, primary_key=True),
     Column("evidence", String),
     Column("learned_at", Moment),
+    Column("confirmed_at", Moment),  # by a second control, a while later: copies may be cleared
 )
 
 hosts = Table(

@@ -56,7 +56,7 @@ class OnDemandService:
     """Fetches single pictures; `close` ends it."""
 
     def __init__(self, sources: Mapping[str, Components], limits: Limits, clock: Clock, listen: Listener) -> None:
-        """Take the parts of each source, at least one; they share all but planner, visitor, recorder and cleaner."""
+        """Take the parts of each source, at least one; they share all but those that know a source."""
         self._sources = sources
         self._shared = next(iter(sources.values()))
         self._limits = limits
@@ -194,10 +194,12 @@ class OnDemandService:
                 async with self._recording:
                     recorded = await parts.recorder.record(source_run.run, [visited.outcome])
                 self._listen(recorded)
-                unveiled = await parts.cleaner.clean(source_run.run, [visited.outcome])
+                suspected = await parts.suspected_copies.find([visited.outcome])
                 source_run.stats.add(visited)
                 source_run.stats.add(recorded)
-                source_run.stats.unveiled += unveiled
+                for event in suspected:
+                    source_run.stats.add(event)
+                    self._listen(event)
         except HostPaused:
             await parts.ledger.leases.release([task])
         except BaseException:

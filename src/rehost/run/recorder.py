@@ -19,7 +19,7 @@ from enum import Enum, auto
 from rehost.catalogue.table import Clearing, TableCatalogue, WriteBack
 from rehost.db import Connection
 from rehost.events import Listener, Recorded
-from rehost.hotlink.cleanup import DecoyCleaner
+from rehost.hotlink.suspected_copies import SuspectedCopies
 from rehost.ledger import Ledger
 from rehost.model import Deferred, Outcome, Refused, Stored
 from rehost.run.limits import Limits, bug_to_none, bug_to_outcome, unless_stopped
@@ -176,7 +176,7 @@ class RecordingPipeline:
     def __init__(
         self,
         recorder: Recorder,
-        cleaner: DecoyCleaner,
+        suspected_copies: SuspectedCopies,
         tasks: TaskQueue,
         stats: RunStats,
         *,
@@ -186,7 +186,7 @@ class RecordingPipeline:
     ) -> None:
         """Take the parts; a stop cuts the search for decoys short, and `listen` gets each Recorded event."""
         self._recorder = recorder
-        self._cleaner = cleaner
+        self._suspected_copies = suspected_copies
         self._tasks = tasks
         self._stats = stats
         self._limits = limits
@@ -228,7 +228,7 @@ class RecordingPipeline:
                 self._outcomes.task_done()
         await unless_stopped(self._recorded.join(), self._stop, grace_seconds=self._limits.drain_seconds)
 
-    async def search_decoys(self, run: int) -> None:
+    async def search_decoys(self) -> None:
         """Search every recorded group for decoys, until cancelled.
 
         Raises:
@@ -236,8 +236,9 @@ class RecordingPipeline:
         """
         while True:
             group = await self._recorded.get()
-            cleared = await bug_to_none("clearing decoys", self._cleaner.clean(run, group), self._stats)
-            self._stats.unveiled += cleared or 0
+            for event in await bug_to_none("search for decoys", self._suspected_copies.find(group), self._stats) or ():
+                self._stats.add(event)
+                self._listen(event)
             self._recorded.task_done()
 
     async def _next_group(self) -> tuple[list[Outcome], bool]:

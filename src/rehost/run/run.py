@@ -16,7 +16,7 @@ from rehost.errors import OperatorError, StoreError
 from rehost.events import Event, HostDeferred, Listener, Planned, RunBegan, RunEnded, Visited
 from rehost.hosts.limiter import HostLimiter
 from rehost.hosts.scheduler import Heartbeat, HostPaused, RequestScheduler
-from rehost.hotlink.cleanup import DecoyCleaner
+from rehost.hotlink.suspected_copies import SuspectedCopies
 from rehost.ledger import Ledger
 from rehost.model import Task
 from rehost.run.limits import Limits, bug_to_none, bug_to_outcome, unless_stopped
@@ -39,7 +39,7 @@ class Components:
     limiter: HostLimiter
     scheduler: RequestScheduler
     heartbeat: Heartbeat
-    cleaner: DecoyCleaner
+    suspected_copies: SuspectedCopies
     store: Store
 
 
@@ -78,7 +78,7 @@ class Run:
         self._failed: StoreError | None = None  # from a visit
         self._pipeline = RecordingPipeline(
             parts.recorder,
-            parts.cleaner,
+            parts.suspected_copies,
             self._tasks,
             self._stats,
             limits=limits,
@@ -148,7 +148,7 @@ class Run:
         try:
             async with asyncio.TaskGroup() as group:
                 recording = group.create_task(self._pipeline.record(run))
-                others = [group.create_task(self._pipeline.search_decoys(run)), group.create_task(self._beat())]
+                others = [group.create_task(self._pipeline.search_decoys()), group.create_task(self._beat())]
                 await self._visit_all(group)
                 await self._drain()
                 await self._pipeline.end()

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from rehost.events import Event, HostDeferred, Planned, Recorded, RunEnded, Visited
+from rehost.events import CopiesSuspected, Event, HostDeferred, Planned, Recorded, RunEnded, Visited
 from rehost.model import Deferred, Reason, Refused, Stored, Unchanged
 
-_SUMMED = ("held", "unchanged", "adopted", "overtaken", "mended", "unveiled", "size")
+_SUMMED = ("held", "unchanged", "adopted", "overtaken", "mended", "suspected", "unveiled", "size")
 
 
 @dataclass(slots=True)
@@ -23,6 +23,7 @@ class RunStats:
     adopted: int = 0
     overtaken: int = 0
     mended: int = 0  # rows
+    suspected: int = 0  # held copies that may be decoys
     unveiled: int = 0  # held copies that turned out to be decoys
     size: int = 0  # bytes received
     failed: Counter[Reason] = field(default_factory=Counter)
@@ -42,6 +43,8 @@ class RunStats:
                 self.held += event.held
                 self.overtaken += event.overtaken
                 self.add_bugs(event.bugs)
+            case CopiesSuspected():
+                self.suspected += event.copies
             case _:
                 pass
 
@@ -59,12 +62,14 @@ class RunStats:
         self._count_visited(1)
         self.size += visited.size
         match visited.outcome:
-            case Stored(final_url=None):
-                self.adopted += 1
+            case Stored(final_url=final_url, task=task):
+                self.adopted += final_url is None
+                self.unveiled += task.has_own_copy
             case Unchanged():
                 self.unchanged += 1
-            case Deferred(reason=reason) | Refused(reason=reason):
+            case Deferred(reason=reason, decoy=decoy) | Refused(reason=reason, decoy=decoy):
                 self.failed[reason] += 1
+                self.unveiled += decoy is not None
             case _:
                 pass
 

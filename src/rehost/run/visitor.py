@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -17,8 +17,9 @@ from rehost.clock import Clock
 from rehost.errors import Transient, VisitError
 from rehost.events import Visited
 from rehost.hotlink.learner import Learner
+from rehost.hotlink.repository import CONFIRM_SECONDS, Evidence
 from rehost.images.verifier import ImageVerifier
-from rehost.model import Copy, Deferred, Format, Image, Outcome, Refused, Stored, Task
+from rehost.model import Copy, Deferred, Format, Image, Outcome, Refused, Stored, Task, Unchanged
 from rehost.retry import visit_wait
 from rehost.run.limits import StorageQuota
 from rehost.store.base import Store
@@ -52,17 +53,15 @@ class Visitor:
         """
         started = self.clock.monotonic()
         log = VisitLog(task.host, may_postpone, postponed)
-        decoy: str | None = None
+        suspect = task.copy if task.held_url else None
         try:
             self.layout.key(task.link, Format.JPEG)  # no request for a copy that could not be named
             found = await self._found(task)
             if found is not None and await self.learner.is_decoy(task.link, found[0].digest):
-                decoy, found = task.found, None  # a row may point at it: it stays until this visit has an outcome
+                suspect, found = found[0], None  # a row may point at it: it stays until it is confirmed to be a decoy
             outcome: Outcome = (found and await self._adopt(task, *found)) or await self._fetch(task, log)
         except VisitError as error:
-            kind = Deferred if isinstance(error, Transient) else Refused
-            wait = visit_wait(task.attempt, error, self.random)
-            outcome = kind(task, error.reason, error.evidence, wait, decoy)
+            outcome = await self._failed(task, error, suspect, log)
         return Visited(outcome, task.host, log.size, self.clock.monotonic() - started, log.attempts)
 
     async def _found(self, task: Task) -> tuple[Copy, Image] | None:
@@ -87,10 +86,13 @@ class Visitor:
         spool = await self.store.spool_copy(task.found)  # .jpeg becomes .jpg
         return Stored(task, copy, image, spool) if spool else None
 
-    async def _fetch(self, task: Task, log: VisitLog) -> Stored:
+    async def _fetch(self, task: Task, log: VisitLog) -> Stored | Unchanged:
         """Return the image as the origin gives it now, in a spool."""
         await self.quota.check(task)
         download, image = await self.learner.obtain(task.link, log)
+        if task.has_own_copy and task.copy is not None and task.copy.digest == download.digest:
+            download.spool.unlink(missing_ok=True)
+            return Unchanged(task, download.validator)
         try:
             copy = Copy(self.layout.key(task.link, image.format), download.digest, download.size)
             self.quota.take(task, download.size)
@@ -98,6 +100,21 @@ class Visitor:
             download.spool.unlink(missing_ok=True)
             raise
         return Stored(task, copy, image, download.spool, download.final_url, download.validator)
+
+    async def _failed(self, task: Task, error: VisitError, suspect: Copy | None, log: VisitLog) -> Outcome:
+        """Return the outcome of a visit without an image; a copy goes only if it is confirmed to be a decoy."""
+        kind = Deferred if isinstance(error, Transient) else Refused
+        wait = visit_wait(task.attempt, error, self.random)
+        evidence = Evidence.NONE
+        if suspect is not None:
+            url = task.held_url if task.held_url and suspect == task.copy else task.link.url
+            evidence = await self.learner.examine_copy(replace(task.link, url=url), suspect.digest, log)
+        if evidence is Evidence.CONFIRMED and suspect is not None:
+            return kind(task, error.reason, error.evidence, wait, suspect.key)
+        if evidence is not Evidence.NONE:
+            words = f"{error.evidence}; the copy may be a decoy, and stays until a second control agrees"
+            return Deferred(task, error.reason, words, CONFIRM_SECONDS * self.random.uniform(1.0, 1.25))
+        return Unchanged(task) if task.has_own_copy else kind(task, error.reason, error.evidence, wait)
 
 
 def _digest(path: Path) -> tuple[str, int]:

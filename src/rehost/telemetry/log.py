@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from rehost.errors import SettingsError
 from rehost.events import (
+    CopiesSuspected,
     Event,
     HostDeferred,
     Listener,
@@ -39,10 +40,10 @@ def log_event(event: Event) -> None:
     """Write the log line of an event, if it has one; a listener."""
     match event:
         case Visited():
-            is_bug = isinstance(event.outcome, Deferred | Refused) and event.outcome.reason is Reason.BUG
-            level = logging.ERROR if is_bug else logging.INFO
-            if _log.isEnabledFor(level):
-                _log.log(level, "%s", visit_line(event))
+            _log_visit(event)
+        case CopiesSuspected():
+            seen = {"source": event.source, "host": event.host, "digest": event.digest}
+            _log_fields("copies suspected to be decoys", logging.WARNING, copies=event.copies, **seen)
         case OriginLearned() | OriginChanged():
             word = "origin" if isinstance(event, OriginLearned) else "origin changed"
             _log_fields(word, origin=event.origin, referer=event.referer, evidence=event.evidence)
@@ -64,6 +65,15 @@ def log_event(event: Event) -> None:
             pass
 
 
+def _log_visit(event: Visited) -> None:
+    level = logging.INFO
+    if isinstance(event.outcome, Deferred | Refused):
+        is_bug, is_cleared = event.outcome.reason is Reason.BUG, event.outcome.decoy is not None
+        level = logging.ERROR if is_bug else logging.WARNING if is_cleared else logging.INFO
+    if _log.isEnabledFor(level):
+        _log.log(level, "%s", visit_line(event))
+
+
 def visit_line(event: Visited) -> str:
     """Return the one line of a visit: `visit stored row=297041 origin=oss.adquan.com bytes=400869 ms=212 attempt=1`."""
     link = event.outcome.task.link
@@ -82,6 +92,7 @@ def visit_line(event: Visited) -> str:
         case Deferred() | Refused() as outcome:
             word = "deferred" if isinstance(outcome, Deferred) else "refused"
             fields |= {"reason": outcome.reason, "evidence": outcome.evidence, "wait": round(outcome.wait_seconds)}
+            fields |= {"decoy_removed": outcome.decoy} if outcome.decoy is not None else {}
     return f"visit {word} {_fields(fields)}"
 
 
@@ -172,8 +183,8 @@ class _StreamHandler(logging.Handler):
             self.handleError(record)
 
 
-def _log_fields(word: str, **values: str | int) -> None:
-    _log.info("%s", f"{word} {_fields(values)}")
+def _log_fields(word: str, level: int = logging.INFO, /, **values: str | int) -> None:
+    _log.log(level, "%s", f"{word} {_fields(values)}")
 
 
 def _fields(values: dict[str, str | int]) -> str:

@@ -19,10 +19,10 @@ from rehost.hosts.limiter import HostLimiter
 from rehost.hosts.pacing import HostPolicy
 from rehost.hosts.scheduler import Heartbeat, RequestScheduler
 from rehost.hosts.shares import DailyQuota, HostShares
-from rehost.hotlink.cleanup import DecoyCleaner
 from rehost.hotlink.learner import Learner
 from rehost.hotlink.referers import Referers
 from rehost.hotlink.repository import OriginRepository
+from rehost.hotlink.suspected_copies import SuspectedCopies
 from rehost.http.address_policy import AddressPolicy
 from rehost.http.url import FirstMatch, OriginPattern
 from rehost.images.verifier import ImageVerifier
@@ -119,9 +119,11 @@ async def open_parts(
         for catalogue, layout in zip(catalogues, layouts, strict=True):
             visitor = Visitor(learner, verifier, store, layout, clock, random, quota)
             recorder = Recorder(ledger, store, catalogue, layout)
-            cleaner = DecoyCleaner(ledger, store, catalogue, layout, learner)
+            suspected_copies = SuspectedCopies(ledger, catalogue, learner)
             planner = Planner(ledger, store, catalogue, layout)
-            parts.append(Components(planner, visitor, recorder, ledger, limiter, scheduler, heartbeat, cleaner, store))
+            parts.append(
+                Components(planner, visitor, recorder, ledger, limiter, scheduler, heartbeat, suspected_copies, store)
+            )
         yield parts
 
 

@@ -80,8 +80,12 @@ def summary(ended: RunEnded, style: Style, advice: Advice | None = USUAL_ADVICE)
         lines += reason_lines(ended.failed, style)
     if ended.overtaken:
         lines.append(_line("changed", count(ended.overtaken), "links changed during the run; the next run visits them"))
+    if ended.suspected:
+        note = "held copies may be decoys: each stays until an image replaces it, or a second check agrees"
+        lines.append(_line("suspected", count(ended.suspected), note))
     if ended.unveiled:
-        lines.append(_line("decoys", count(ended.unveiled), "copies were decoys: moved to quarantine, rows cleared"))
+        note = "copies were decoys: replaced by the image, or moved to quarantine and their rows cleared"
+        lines.append(_line("decoys", count(ended.unveiled), note))
     held = f"of {count(ended.total_present)} links are held ({share(ended.total_held, ended.total_present)})"
     lines += ["", _line("total", count(ended.total_held), held)]
     if ended.free_bytes is not None:
@@ -177,6 +181,7 @@ class StatusReport:
         for number, note in (
             (standing.damaged, "of the held pictures are whole, but their files are damaged elsewhere"),
             (standing.undisplayed, "are held, but browsers do not display their format"),
+            (standing.suspected, "copies may be decoys; each stays until a second check agrees"),
         ):
             lines += [f"  {'':<19} {count(number):>7}  {note}"] if number else []
         if standing.later:
