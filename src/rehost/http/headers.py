@@ -49,6 +49,11 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape").strip(" \t")
 
 
+def names_of(value: str) -> list[str]:
+    """Return the names in a list field, such as Connection, in lower case."""
+    return [name for part in value.split(",") if (name := part.strip().lower())]
+
+
 def encode_request(method: str, target: str, headers: Mapping[str, str]) -> bytes:
     """Return an HTTP/1.1 request without a body (RFC 9112, section 2.1).
 

@@ -1,0 +1,204 @@
+"""Heads and chunks of HTTP/1 responses (RFC 9112), read as leniently as browsers read them. Pure, no I/O.
+
+What leaves one reading of where the body ends is read, whatever is wrong with it, but its connection carries no second
+response (`is_regular`). What leaves two readings is a ProtocolError. docs/reference/answers.md lists both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rehost.http.errors import ProtocolError
+from rehost.http.headers import Headers, names_of
+
+MAX_FIELDS = 128
+_SWITCHING_PROTOCOLS, _FIRST_FINAL, _LAST = 101, 200, 599  # RFC 9110, section 15
+_WITHOUT_BODY = frozenset({_SWITCHING_PROTOCOLS, 204, 304})  # RFC 9112, section 6.3
+_MAX_LENGTH = 10**18
+
+_HEAD_END = re.compile(rb"\n\r?\n")
+_STATUS_LINE = re.compile(rb"HTTP/(\d)\.(\d)[ \t]+(\d{3})(?!\d)")
+_REGULAR_STATUS_LINE = re.compile(rb"HTTP/1\.[01] \d{3}(?: .*)?")
+_REGULAR_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110, section 5.6.2
+_SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?\r*", re.DOTALL)
+
+
+class Head:
+    """The head of a response.
+
+    Attributes:
+        status: from 100 to 599.
+        headers: its fields.
+        length: of the body in bytes; None if the body is chunked, or goes on until the connection is closed.
+        is_chunked: whether the body is chunked.
+        is_regular: whether it is framed as RFC 9112 says; if not, no other response must be read after this one.
+        keeps_alive: whether the connection can be used for another request.
+    """
+
+    def __init__(self, raw: bytes) -> None:
+        """Read a head, with or without the blank line at its end.
+
+        Raises:
+            ProtocolError: it is none, or leaves open where the body ends.
+        """
+        first, *lines = raw.split(b"\n")
+        found = _STATUS_LINE.match(first)
+        if found is None or b"\0" in raw:
+            raise ProtocolError("a head with a NUL" if found else "no status line of HTTP")
+        self.status = int(found[3])
+        if not 100 <= self.status <= _LAST:  # noqa: PLR2004 - the first status, RFC 9110, section 15
+            raise ProtocolError(f"status {self.status}")
+        self.is_regular = _REGULAR_STATUS_LINE.fullmatch(first.removesuffix(b"\r")) is not None
+        self.headers = Headers()
+        self._read_fields(lines)
+        self.is_chunked = False
+        self.length: int | None = None
+        self._read_framing()
+        connection = names_of(self.headers.joined("Connection"))
+        is_persistent = "close" not in connection and (found[2] != b"0" or "keep-alive" in connection)
+        has_end = self.is_chunked or self.length is not None
+        self.keeps_alive = is_persistent and has_end and self.is_regular and self.status != _SWITCHING_PROTOCOLS
+
+    @property
+    def is_interim(self) -> bool:
+        """Whether another response to the same request follows."""
+        return self.status < _FIRST_FINAL and self.status != _SWITCHING_PROTOCOLS
+
+    def _read_fields(self, lines: Sequence[bytes]) -> None:
+        """Read the fields; a line without a name is ignored, as browsers do."""
+        name = value = b""
+        for line in lines:
+            text = line.rstrip(b"\r")
+            if text[:1] in {b" ", b"\t"} and name:  # a folded line, RFC 9112, section 5.2
+                value += b" " + text.strip(b" \t")
+                continue
+            self._add(name, value)
+            name, colon, value = text.partition(b":")
+            if text and not (colon and _REGULAR_NAME.fullmatch(name)):
+                self.is_regular = False
+            name = name.strip(b" \t") if colon else b""
+        self._add(name, value)
+        if len(self.headers) > MAX_FIELDS:
+            raise ProtocolError("too many fields in a head")
+
+    def _add(self, name: bytes, value: bytes) -> None:
+        if name:
+            self.headers.add(name, value)
+
+    def _read_framing(self) -> None:
+        """Find out where the body ends (RFC 9112, section 6.3)."""
+        codings = names_of(self.headers.joined("Transfer-Encoding"))
+        lengths = self.headers.all("Content-Length")
+        if self.status in _WITHOUT_BODY or self.is_interim:
+            self.length = 0
+        elif "chunked" in codings:
+            self.is_chunked = True
+            self.is_regular = self.is_regular and codings == ["chunked"] and not lengths
+        elif lengths:
+            self.length = _length(lengths)
+            self.is_regular = self.is_regular and not codings and len(lengths) == 1 and lengths[0].isdigit()
+        else:
+            self.is_regular = self.is_regular and not codings
+
+
+def _length(values: Sequence[str]) -> int | None:
+    """Return the length that Content-Length announces; None if no value of it is a number.
+
+    Raises:
+        ProtocolError: there are two, so a proxy may have read another one.
+    """
+    parts = {part.strip() for value in values for part in value.split(",")}
+    numbers = {int(part) for part in parts if part.isascii() and part.isdigit() and len(part) < len(str(_MAX_LENGTH))}
+    if not numbers and not any(part.isdigit() for part in parts):
+        return None
+    if len(numbers) != 1 or not all(part.isdigit() for part in parts):
+        raise ProtocolError(f"two lengths: {', '.join(sorted(parts))[:100]!a}")
+    return numbers.pop()
+
+
+class HeadReader:
+    """Collects the bytes of a head, up to the blank line after it."""
+
+    def __init__(self) -> None:
+        self._raw = bytearray()
+
+    def feed(self, data: bytes) -> tuple[Head, bytes] | None:
+        """Take bytes; return the head and the bytes after it as soon as it is complete.
+
+        Raises:
+            ProtocolError: as `Head`.
+        """
+        raw = self._raw
+        start = max(0, len(raw) - 2)
+        raw += data
+        if (
+            start == 0
+        ):  # blank lines before it are skipped: RFC 9112, section 2.2, asks it of servers, browsers do so too
+            raw[:] = raw.lstrip(b"\r\n")
+        end = _HEAD_END.search(raw, start)
+        if end is None:
+            return None
+        rest = bytes(raw[end.end() :])
+        head = Head(bytes(raw[: end.start()]))
+        raw.clear()
+        return head, rest
+
+
+class ChunkReader:
+    """Reads a chunked body (RFC 9112, section 7.1).
+
+    Attributes:
+        is_complete: whether its last chunk and the trailer section have arrived.
+        is_regular: whether it was written as the RFC says.
+    """
+
+    def __init__(self) -> None:
+        self.is_complete = False
+        self.is_regular = True
+        self._line = bytearray()  # the beginning of a line
+        self._left = 0  # bytes of the chunk in hand
+        self._read_line = self._read_size
+
+    def feed(self, data: bytes) -> list[memoryview]:
+        """Return the pieces of the body in these bytes; bytes after its end are ignored.
+
+        Raises:
+            ProtocolError: they are no chunks.
+        """
+        pieces, at, view = list[memoryview](), 0, memoryview(data)
+        while at < len(data):
+            if self.is_complete:
+                self.is_regular = False
+                break
+            if self._left:
+                piece = view[at : at + self._left]
+                pieces.append(piece)
+                self._left -= len(piece)
+                at += len(piece)
+                continue
+            end = data.find(b"\n", at)
+            if end < 0:
+                self._line += data[at:]
+                break
+            line = bytes(self._line) + data[at:end] if self._line else data[at:end]
+            self._line.clear()
+            self.is_regular = self.is_regular and line.endswith(b"\r")
+            self._read_line(line)
+            at = end + 1
+        return pieces
+
+    def _read_size(self, line: bytes) -> None:
+        found = _SIZE.fullmatch(line)
+        if found is None:
+            raise ProtocolError(f"a chunk of {line[:20]!a} bytes")
+        self._left = int(found[1], 16)
+        self._read_line = self._read_end if self._left else self._read_trailer
+
+    def _read_end(self, line: bytes) -> None:
+        if line.rstrip(b"\r"):
+            raise ProtocolError("a chunk that is longer than announced")
+        self._read_line = self._read_size
+
+    def _read_trailer(self, line: bytes) -> None:
+        self.is_complete = not line.rstrip(b"\r")
