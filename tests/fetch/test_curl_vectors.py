@@ -26,8 +26,6 @@ WE_ARE_STRICTER = {
     "1171": "a transfer coding, asked for by --tr-encoding; we ask for none",
     "1267": "HTTP/0.9, allowed by --http0.9",
     "66": "HTTP/0.9, allowed by --http0.9",
-    "1482": "chunked twice, of which curl undoes one",
-    "1494": "Transfer-Encoding beside Content-Length (RFC 9112, section 6.3: it may be smuggled)",
     "3035": "cut short; curl goes on because of --retry-all-errors --continue-at, so do we with a validator",
     "395": "a Content-Length beyond 64 bits, which curl takes for none",
     "314": "br, asked for by --compressed; the standard library does not read it",

@@ -72,7 +72,6 @@ REFUSED = {
     "http09": Reason.MALFORMED,
     "legal-reasons": Reason.HOTLINK_REFUSED,
     "longer-than-announced": Reason.MALFORMED,
-    "negative-length": Reason.MALFORMED,
     "no-content": Reason.EMPTY,
     "not-found": Reason.GONE,
     "not-http": Reason.MALFORMED,

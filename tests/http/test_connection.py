@@ -5,7 +5,6 @@ import tracemalloc
 from itertools import chain, cycle, islice
 
 import pytest
-from httptools import HttpParserCallbackError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -84,7 +83,7 @@ async def test_interim_response_with_a_body_breaks_the_protocol(status, framing)
     response.feed(memoryview(b"HTTP/1.1 " + status + b" X\r\n" + framing + b"\r\n\r\n6\r\npictur"))
 
     assert ended(connection)
-    with pytest.raises(ProtocolError, match="an interim response with a body"):
+    with pytest.raises(ProtocolError, match="no status line"):
         await read(response)
 
 
@@ -253,9 +252,12 @@ async def test_extra_line_break_after_the_body_is_ignored(size, more):
 
 @pytest.mark.parametrize("raw", [COUNTED, CHUNKED])
 @pytest.mark.parametrize("size", [len(COUNTED) - 3, 1000])
-async def test_more_bytes_than_announced_break_the_protocol(raw, size):
-    with pytest.raises(ProtocolError, match="more bytes than announced"):
-        await played(raw + b"HTTP/1.1 200 OK\r\n\r\n", size)
+async def test_more_bytes_than_announced_close_the_connection(raw, size):
+    connection, response, body = await played(raw + b"HTTP/1.1 200 OK\r\n\r\n", size)
+
+    assert body == b"pictur"
+    assert not response.is_exact
+    assert connection.calls[-1] == "closed"
 
 
 async def test_early_body_bytes_are_kept_and_reading_pauses():
@@ -314,9 +316,9 @@ async def test_error_of_the_sink_ends_the_response_and_is_raised(raw, fault):
     except Exception as error:  # noqa: BLE001 - the event loop passes back what its protocol raises
         response.disconnect(error)
 
-    with pytest.raises((type(fault), HttpParserCallbackError)) as caught:
+    with pytest.raises(type(fault)) as caught:
         await receiving
-    assert fault in (caught.value, caught.value.__context__)
+    assert caught.value is fault
     assert connection.calls[-1] == "closed"
 
 

@@ -59,6 +59,10 @@ WHOLE = {
     + b"Content-Length: 4\r\n\r\nbody",
     "gzip": HEAD + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"body", mtime=0),
     "identity": HEAD + b"Transfer-Encoding: identity\r\n\r\nbody",
+    "negative length": HEAD + b"Content-Length: -4\r\n\r\nbody",
+    "the same length twice": HEAD + b"Content-Length: 4\r\nContent-Length: 4\r\n\r\nbody",
+    "length and chunks": HEAD + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+    "too long": HEAD + b"Content-Length: 4\r\n\r\nbody!",
 }
 
 BROKEN = {
@@ -66,19 +70,7 @@ BROKEN = {
     "half a head": (HEAD, ConnectionClosed, "closed without an answer"),
     "HTTP/0.9": (b"body", ProtocolError, "HTTP"),
     "other protocol": (b"SSH-2.0-OpenSSH_9.6\r\n", ProtocolError, "HTTP"),
-    "negative length": (HEAD + b"Content-Length: -4\r\n\r\nbody", ProtocolError, "Content-Length"),
-    "the same length twice": (
-        HEAD + b"Content-Length: 4\r\nContent-Length: 4\r\n\r\nbody",
-        ProtocolError,
-        "Content-Length",
-    ),
     "two lengths": (HEAD + b"Content-Length: 4\r\nContent-Length: 5\r\n\r\nbody", ProtocolError, "Content-Length"),
-    "length and chunks": (
-        HEAD + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
-        ProtocolError,
-        "Content-Length",
-    ),
-    "too long": (HEAD + b"Content-Length: 4\r\n\r\nbody!", ProtocolError, "more bytes than announced"),
     "too short": (HEAD + b"Content-Length: 5\r\n\r\nbody", IncompleteBody, "cut off after 4 bytes"),
     "cut chunk": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n9\r\nbody", IncompleteBody, "cut off after 4 bytes"),
     "no last chunk": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n", IncompleteBody, "cut off"),
@@ -90,7 +82,11 @@ BROKEN = {
         IncompleteBody,
         "the gzip body ends before its end",
     ),
-    "many fields": (HEAD + b"".join(b"X-%d: 1\r\n" % n for n in range(200)), ProtocolError, "does not end"),
+    "many fields": (
+        HEAD + b"".join(b"X-%d: 1\r\n" % n for n in range(200)) + b"\r\n",
+        ProtocolError,
+        "too many fields",
+    ),
     "endless field": (HEAD + b"X: " + b"1" * 70_000, ProtocolError, "does not end"),
 }
 

@@ -288,8 +288,9 @@ class Fetcher:
         """Judge the status of a final response, and receive its body from the first byte on."""
         if response.status == _NOT_MODIFIED and request.validator is not None and request.partial is None:
             return NotModified(url, Validator(*fields.validators(response.headers)))
-        if response.status in {_PARTIAL_CONTENT, _NOT_MODIFIED}:
-            raise Permanent(Reason.MALFORMED, f"status {response.status}, which was not asked for")
+        is_part = response.status == _PARTIAL_CONTENT and "Content-Range" in response.headers
+        if response.status == _NOT_MODIFIED or (is_part and fields.size_of_whole(response.headers, 0, None) is None):
+            raise Transient(Reason.MALFORMED, f"status {response.status}, which was not asked for")
         wait = reasons.retry_after_seconds(
             response.headers.get("Retry-After"), response.headers.get("Date"), self._clock.now()
         )
@@ -311,8 +312,8 @@ class Fetcher:
             attempt.validator = validator if fields.is_strong(validator.etag) else None
         with spool.explained():
             await read_decoded(response, spool.write)
-        if attempt.whole_size is not None and spool.size > attempt.whole_size:
-            raise Permanent(Reason.MALFORMED, "more bytes than announced")
+        if attempt.whole_size is not None and (spool.size > attempt.whole_size or not response.is_exact):
+            raise Permanent(Reason.MALFORMED, "the rest of a body, framed in an unusual way")
         if attempt.whole_size is not None and spool.size < attempt.whole_size:
             raise Transient(Reason.TRUNCATED, f"{spool.size} of {attempt.whole_size} bytes")
         if not spool.size:

@@ -27,7 +27,8 @@ _HTTP_ERRORS: dict[type[http.HttpError], tuple[type[VisitError], Reason]] = {
     http.ConnectFailed: (Transient, Reason.UNREACHABLE),
     http.ConnectionClosed: (Transient, Reason.UNREACHABLE),
     http.TlsFailed: (Permanent, Reason.TLS_FAILED),
-    http.ProtocolError: (Permanent, Reason.MALFORMED),
+    http.ProtocolError: (Transient, Reason.MALFORMED),  # of a proxy or a cache, most often: another answer may be whole
+    http.InvalidRedirect: (Permanent, Reason.MALFORMED),
     http.IncompleteBody: (Transient, Reason.TRUNCATED),
     http.BodyTooLarge: (Permanent, Reason.TOO_LARGE),
     http.TooManyRedirects: (Permanent, Reason.TOO_MANY_REDIRECTS),
@@ -82,11 +83,11 @@ def of_error(error: http.HttpError) -> RehostError:
 
 
 def of_status(status: int, retry_after: float | None = None) -> VisitError | None:
-    """Return what a final status means for the link; None for 200 and 203, whose body may be the image.
+    """Return what a final status means for the link; None for a success (2xx) whose body may be the image.
 
-    206 and 304 are for the caller, which knows what it requested. `retry_after` is in seconds.
+    What a 206 or 304 brings is for the caller to judge, which knows what it requested. `retry_after` is in seconds.
     """
-    if status in {200, 203}:
+    if status // 100 == 2 and status not in _STATUSES:  # noqa: PLR2004 - Successful
         return None
     other = Reason.ORIGIN_ERROR if status // 100 == 5 else Reason.UNEXPECTED_STATUS  # noqa: PLR2004 - Server Error
     kind, reason = _STATUSES.get(status, (Permanent, other))

@@ -19,6 +19,7 @@ PIECE_BYTES = 256 * 1024
 
 _GZIP = 16 + zlib.MAX_WBITS
 _RAW_DEFLATE = -zlib.MAX_WBITS
+_COMPRESSIONS = frozenset({"gzip", "x-gzip", "compress", "x-compress", "deflate", "br", "zstd"})
 _ZLIB_METHOD = 8  # RFC 1950, section 2.2: the lower half of the first byte
 _CODED_BYTES = 64 * 1024  # that may decode to nothing: what does not compress grows by a thousandth, and has a header
 _DRAIN_BYTES = 64 * 1024  # typical error pages are smaller; reading one saves a new connection
@@ -77,13 +78,14 @@ async def drain(response: Response) -> None:
 
 
 def check_transfer_encoding(value: str) -> None:
-    """Raise ProtocolError for any transfer coding but chunked (RFC 9112, section 6.1), which the parser undoes.
+    """Raise ProtocolError for a transfer coding that compresses (RFC 9112, section 7.2).
 
-    A request never asks for another one (TE), and what it left would be the coded bytes.
+    A request never asks for one (TE), and what `framing` left would be the coded bytes. Names that are no coding mean
+    nothing.
     """
-    names = encodings(value)
-    if names not in ([], ["chunked"]):
-        raise ProtocolError(f"transfer encoding {_quoted(names)}")
+    names = set(encodings(value)) & _COMPRESSIONS
+    if names:
+        raise ProtocolError(f"transfer encoding {_quoted(sorted(names))}")
 
 
 def decoder_for(content_encoding: str) -> Decoder | None:

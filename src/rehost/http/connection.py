@@ -1,7 +1,7 @@
 """One connection: a request goes out and its response comes in, then the next one, while both sides keep it open.
 
-httptools (llhttp) reads heads and chunks. Any other body goes from the connection's buffer straight to its sink, and
-no task is woken for a piece. A response moves through these states:
+A body that is not chunked goes from the connection's buffer straight to its sink, and no task is woken for a piece.
+A response moves through these states:
 
     HEAD ──┬──> CHUNKED ──────┐
            ├──> COUNTED ──────┼──> COMPLETE             the connection can be reused if the framing allows it
@@ -18,9 +18,8 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Self, cast
 
-import httptools
-
 from rehost.http.errors import ConnectionClosed, HttpError, IncompleteBody, ProtocolError, printable
+from rehost.http.framing import ChunkReader, Head, HeadReader
 from rehost.http.headers import Headers
 
 Sink = Callable[[bytes | memoryview], None]
@@ -32,15 +31,13 @@ _MAX_EARLY_BYTES = 4 * _HEAD_BYTES  # of those; one read has them, and then the 
 # Heads, sizes and extensions of chunks, trailers: so much may arrive without one byte of body, and in total so much
 # more than half of the body. Chunks of 16 bytes come with 6 around each; those of one byte, with 5.
 _MAX_OVERHEAD_BYTES = 64 * 1024
-_MAX_FIELDS = 128
-_INTERIM, _SWITCHING_PROTOCOLS, _FIRST_FINAL, _LAST = 100, 101, 200, 599  # RFC 9110, section 15
 
 
 class State(IntEnum):
     """What a response waits for; from COMPLETE on, for nothing more."""
 
     HEAD = 0  # the status line and fields of the final response (interim ones, RFC 9110, section 15.2, are skipped)
-    CHUNKED = 1  # a body in a transfer coding, which llhttp reads
+    CHUNKED = 1  # a body in chunks
     COUNTED = 2  # a body of `length` bytes
     UNTIL_CLOSE = 3  # a body that ends with the connection (RFC 9112, section 6.3)
     COMPLETE = 4
@@ -164,6 +161,7 @@ class Response:
         headers: of the final response.
         length: the announced bytes of the body, or None.
         received: bytes of the body so far, before content codings are undone.
+        is_exact: whether it was framed as RFC 9112 says, as far as it has been read.
     """
 
     def __init__(self, connection: Connection, on_close: Callable[[], None], *, is_connect: bool = False) -> None:
@@ -175,17 +173,17 @@ class Response:
         self.headers = Headers()
         self.length: int | None = None
         self.received = 0
+        self.is_exact = True
         self._connection = connection
         self._on_close = on_close
         self._is_connect = is_connect
-        self._parser: httptools.HttpResponseParser | None = _parser(self)
         self._state = State.HEAD
-        self._is_whole = False  # the parser has seen the end; the bytes in hand may still hold too many
-        self._is_reusable = False
+        self._head = HeadReader()
+        self._chunks = ChunkReader()
+        self._keeps_alive = False
         self._error: BaseException | None = None
         self._overhead = 0  # bytes so far that are not body
         self._silence = 0  # bytes of the last reads, none of which had body in it
-        self._pieces: list[bytes] = []  # of the body, that the parser found in the read in hand
         self._early: list[bytes] = []  # body bytes that arrived before the sink was known: those of a read or two
         self._sink: Sink | None = None
         self._changed: asyncio.Future[None] | None = None  # while a task waits for the head or the end
@@ -236,20 +234,13 @@ class Response:
 
     def feed(self, data: memoryview) -> None:
         """Take received bytes; they are used up on return."""
-        if self._parser is None:
-            if self._state is State.COUNTED:
-                self._deliver_counted(data)
+        try:
+            if self._state is State.HEAD:
+                self._read_head(bytes(data))
             else:
-                self._deliver(data)
-            return
-        received = self.received
-        self._parse(self._parser, data)
-        body_bytes = self.received - received
-        self._overhead += len(data) - body_bytes
-        self._silence = 0 if body_bytes else self._silence + len(data)
-        is_endless = self._silence > _MAX_OVERHEAD_BYTES or self._overhead > _MAX_OVERHEAD_BYTES + self.received // 2
-        if is_endless or len(self.headers) > _MAX_FIELDS:
-            self._fail(ProtocolError("a header, or what is around a body, that does not end"))
+                self._read_body(data)
+        except ProtocolError as error:
+            self._fail(error)
 
     def disconnect(self, error: BaseException | None) -> None:
         """Take note that the connection was closed (None) or broke, so nothing more will arrive."""
@@ -262,91 +253,67 @@ class Response:
         else:
             self._fail(IncompleteBody(f"cut off after {self.received} bytes"))
 
-    # The parser calls these while it is fed.
+    def _read_head(self, data: bytes) -> None:
+        """Take bytes of heads, those of interim responses first (RFC 9110, section 15.2), and what follows them."""
+        self._overhead += len(data)
+        while (found := self._head.feed(data)) is not None:
+            head, data = found
+            if not head.is_interim:
+                self._overhead -= len(data)
+                self._start_body(head, memoryview(data))
+                return
+        if self._overhead > _MAX_OVERHEAD_BYTES:
+            raise ProtocolError("a head that does not end")
 
-    def on_message_begin(self) -> None:
-        """Start an interim response or the final one, after which none may follow."""
-        if self._refuses_more():
-            return
-        self.headers = Headers()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a field of a head; those after the body (trailers) are ignored."""
-        if self._state is State.HEAD:
-            self.headers.add(name, value)
-
-    def on_headers_complete(self) -> None:
-        """Take the head, if it is the final response's, and decide how the body is framed."""
-        if self._state is not State.HEAD:
-            return
-        assert self._parser is not None
-        status = self._parser.get_status_code()
-        if not _INTERIM <= status <= _LAST:
-            self._fail(ProtocolError(f"status {status}"))
-            return
-        if _SWITCHING_PROTOCOLS != status < _FIRST_FINAL:
-            return
-        self.status = status
-        self._is_whole = self._is_connect and status // 100 == 2  # noqa: PLR2004 - the class of the status
-        self._is_reusable = self._is_whole or (status != _SWITCHING_PROTOCOLS and self._parser.should_keep_alive())
-        length = self.headers.get("Content-Length")
-        self.length = int(length.lstrip("0") or "0") if length is not None else None  # int() takes 4300 digits
-        if encodings(self.headers.joined("Transfer-Encoding")):
+    def _start_body(self, head: Head, data: memoryview) -> None:
+        """Take the final head, and the bytes that came with it."""
+        self.status, self.headers, self.length = head.status, head.headers, head.length
+        self.is_exact, self._keeps_alive = head.is_regular, head.keeps_alive
+        if self._is_connect and head.status // 100 == 2:  # noqa: PLR2004 - the class of the status
+            self.length, self._keeps_alive = 0, True
+            if data:
+                raise ProtocolError("bytes before the tunnel is used")
+        if head.is_chunked and self.length is None:
             self._state = State.CHUNKED
         else:
             self._state = State.UNTIL_CLOSE if self.length is None else State.COUNTED
-
-    def on_body(self, data: bytes) -> None:
-        """Take a piece of the body; those of one read reach the sink together."""
-        if self._state is State.HEAD:  # RFC 9110, section 15.2: an interim response has no content
-            self._fail(ProtocolError("an interim response with a body"))
-        if self._state < State.COMPLETE and not self._refuses_more():
-            self._pieces.append(data)
-
-    def on_message_complete(self) -> None:
-        """Take note that the final response is whole."""
-        self._is_whole = self._state is not State.HEAD
-
-    def _refuses_more(self) -> bool:
-        if self._is_whole:
-            self._fail(ProtocolError("more bytes than announced"))
-        return self._is_whole
-
-    def _parse(self, parser: httptools.HttpResponseParser, data: memoryview) -> None:
-        before, fault = self._state, None
-        try:
-            parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass
-        except httptools.HttpParserCallbackError:
-            raise  # a bug in this class
-        except httptools.HttpParserError as error:
-            fault = ProtocolError(printable(error)) if self.status != _SWITCHING_PROTOCOLS else None
-        pieces, self._pieces = self._pieces, []
-        if pieces:
-            self._deliver(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        if fault is not None:
-            self._fail(fault)
-        if self._is_whole:
-            self._end(State.COMPLETE)
-        elif before is State.HEAD and State.HEAD < self._state < State.COMPLETE:
-            if self._state is not State.CHUNKED:
-                self._parser = None  # all that follows is body
+        self._read_body(data)
+        if self._state < State.COMPLETE:
             self._connection.pause()  # until the reader names a sink
             self._wake()
 
-    def _deliver_counted(self, data: memoryview) -> None:
-        assert self.length is not None
-        missing = self.length - self.received
-        if len(data) > missing and bytes(data[missing:]).strip(b"\r\n"):
-            self._fail(ProtocolError("more bytes than announced"))
-            return
-        self._deliver(data[:missing])
-        if self.received == self.length:
+    def _read_body(self, data: memoryview) -> None:
+        if self._state is State.CHUNKED:
+            self._read_chunks(data)
+        elif self._state is State.COUNTED:
+            assert self.length is not None
+            missing = self.length - self.received
+            if len(data) > missing and bytes(data[missing:]).strip(b"\r\n"):
+                self.is_exact = False
+            self._deliver(data[:missing])
+            if self.received == self.length:
+                self._end(State.COMPLETE)
+        elif data:
+            self._deliver(data)
+
+    def _read_chunks(self, data: memoryview) -> None:
+        """Take a piece of a chunked body; the chunks in it reach the sink together."""
+        pieces = self._chunks.feed(bytes(data))
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if body:
+            self._deliver(body)
+        self._overhead += len(data) - len(body)
+        self._silence = 0 if body else self._silence + len(data)
+        if self._chunks.error is not None:
+            raise self._chunks.error
+        if self._chunks.is_complete:
+            self.is_exact = self.is_exact and self._chunks.is_regular
             self._end(State.COMPLETE)
+        elif self._silence > _MAX_OVERHEAD_BYTES or self._overhead > _MAX_OVERHEAD_BYTES + self.received // 2:
+            raise ProtocolError("what is around a body does not end")
 
     def _deliver(self, data: bytes | memoryview) -> None:
-        if self._state >= State.COMPLETE:  # the sink has refused an earlier piece
+        if self._state >= State.COMPLETE or not data:  # the sink has refused an earlier piece
             return
         self.received += len(data)
         if self._sink is None:
@@ -367,8 +334,7 @@ class Response:
         if self._state >= State.COMPLETE:
             return
         self._state, self._error = state, error
-        self._parser = None  # breaks the reference circle between the parser and this object
-        self._connection.finish(is_reusable=self._is_reusable and state is State.COMPLETE)
+        self._connection.finish(is_reusable=self._keeps_alive and self.is_exact and state is State.COMPLETE)
         self._wake()
 
     def _wake(self) -> None:
@@ -381,15 +347,6 @@ class Response:
             await self._changed
         finally:
             self._changed = None
-
-
-def _parser(response: Response) -> httptools.HttpResponseParser:
-    """Return a parser that accepts what browsers accept in a head: bare LF, and stray bytes in values."""
-    parser = httptools.HttpResponseParser(response)
-    parser.set_dangerous_leniencies(
-        lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
-    )
-    return parser
 
 
 def encodings(value: str) -> list[str]:

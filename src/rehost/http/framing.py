@@ -15,8 +15,10 @@ from rehost.http.headers import Headers, names_of
 MAX_FIELDS = 128
 _SWITCHING_PROTOCOLS, _FIRST_FINAL, _LAST = 101, 200, 599  # RFC 9110, section 15
 _WITHOUT_BODY = frozenset({_SWITCHING_PROTOCOLS, 204, 304})  # RFC 9112, section 6.3
-_MAX_LENGTH = 10**18
+_MAX_DIGITS = 18  # of a length; more are no length of a file
 
+_START = b"HTTP/"
+_NO_STATUS_LINE = "no status line of HTTP"
 _HEAD_END = re.compile(rb"\n\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/(\d)\.(\d)[ \t]+(\d{3})(?!\d)")
 _REGULAR_STATUS_LINE = re.compile(rb"HTTP/1\.[01] \d{3}(?: .*)?")
@@ -45,7 +47,7 @@ class Head:
         first, *lines = raw.split(b"\n")
         found = _STATUS_LINE.match(first)
         if found is None or b"\0" in raw:
-            raise ProtocolError("a head with a NUL" if found else "no status line of HTTP")
+            raise ProtocolError("a head with a NUL" if found else _NO_STATUS_LINE)
         self.status = int(found[3])
         if not 100 <= self.status <= _LAST:  # noqa: PLR2004 - the first status, RFC 9110, section 15
             raise ProtocolError(f"status {self.status}")
@@ -109,12 +111,15 @@ def _length(values: Sequence[str]) -> int | None:
         ProtocolError: there are two, so a proxy may have read another one.
     """
     parts = {part.strip() for value in values for part in value.split(",")}
-    numbers = {int(part) for part in parts if part.isascii() and part.isdigit() and len(part) < len(str(_MAX_LENGTH))}
-    if not numbers and not any(part.isdigit() for part in parts):
+    numbers = {part.lstrip("0") or "0" for part in parts if part.isascii() and part.isdigit()}
+    if not numbers:
         return None
-    if len(numbers) != 1 or not all(part.isdigit() for part in parts):
-        raise ProtocolError(f"two lengths: {', '.join(sorted(parts))[:100]!a}")
-    return numbers.pop()
+    if len(numbers) > 1 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise ProtocolError(f"two values of Content-Length: {', '.join(sorted(parts))[:100]!a}")
+    number = numbers.pop()
+    if len(number) > _MAX_DIGITS:
+        raise ProtocolError(f"a Content-Length of {len(number)} digits")
+    return int(number)
 
 
 class HeadReader:
@@ -136,6 +141,8 @@ class HeadReader:
             start == 0
         ):  # blank lines before it are skipped: RFC 9112, section 2.2, asks it of servers, browsers do so too
             raw[:] = raw.lstrip(b"\r\n")
+        if not raw.startswith(_START[: len(raw)]):
+            raise ProtocolError(_NO_STATUS_LINE)
         end = _HEAD_END.search(raw, start)
         if end is None:
             return None
@@ -151,23 +158,21 @@ class ChunkReader:
     Attributes:
         is_complete: whether its last chunk and the trailer section have arrived.
         is_regular: whether it was written as the RFC says.
+        error: a ProtocolError once something came that is no chunk; the pieces before it count.
     """
 
     def __init__(self) -> None:
         self.is_complete = False
         self.is_regular = True
+        self.error: ProtocolError | None = None
         self._line = bytearray()  # the beginning of a line
         self._left = 0  # bytes of the chunk in hand
         self._read_line = self._read_size
 
     def feed(self, data: bytes) -> list[memoryview]:
-        """Return the pieces of the body in these bytes; bytes after its end are ignored.
-
-        Raises:
-            ProtocolError: they are no chunks.
-        """
+        """Return the pieces of the body in these bytes; bytes after its end are ignored."""
         pieces, at, view = list[memoryview](), 0, memoryview(data)
-        while at < len(data):
+        while at < len(data) and self.error is None:
             if self.is_complete:
                 self.is_regular = False
                 break
@@ -191,13 +196,14 @@ class ChunkReader:
     def _read_size(self, line: bytes) -> None:
         found = _SIZE.fullmatch(line)
         if found is None:
-            raise ProtocolError(f"a chunk of {line[:20]!a} bytes")
+            self.error = ProtocolError(f"no chunk size: {line[:20]!a}")
+            return
         self._left = int(found[1], 16)
         self._read_line = self._read_end if self._left else self._read_trailer
 
     def _read_end(self, line: bytes) -> None:
         if line.rstrip(b"\r"):
-            raise ProtocolError("a chunk that is longer than announced")
+            self.error = ProtocolError("a chunk that is longer than announced")
         self._read_line = self._read_size
 
     def _read_trailer(self, line: bytes) -> None:
