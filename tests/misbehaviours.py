@@ -6,13 +6,21 @@ hyphens: `cut_in_transit` is reached as /cut-in-transit/anything.jpg.
 
 import asyncio
 import gzip
+import sys
 import zlib
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from urllib.parse import urlsplit
 
+import brotli
+
 from rehost.model import Format
 from tests.pictures import picture
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 BEHAVIOURS = {}
 HONEST = {"picture", "slow", "permissive"}
@@ -747,9 +755,27 @@ async def gzip_misnamed(exchange):
 
 
 @behaviour
-async def brotli(exchange):
-    """Content-Encoding: br, unasked."""
+async def brotli_misnamed(exchange):
+    """Content-Encoding: br on a body that is no brotli."""
     await exchange.reply(200, b"\x0b\x02\x80" + exchange.body, "Content-Encoding: br")
+
+
+@behaviour
+async def brotli_coded(exchange):
+    """br on a picture, unasked."""
+    await exchange.reply(200, brotli.compress(exchange.body, quality=1), "Content-Encoding: br")
+
+
+@behaviour
+async def zstd_coded(exchange):
+    """zstd on a picture, unasked."""
+    await exchange.reply(200, zstd.compress(exchange.body), "Content-Encoding: zstd")
+
+
+@behaviour
+async def coded_in_no_coding(exchange):
+    """Content-Encoding names things that are no codings."""
+    await exchange.reply(200, exchange.body, "Content-Encoding: UTF-8, aws-chunked, image/jpeg")
 
 
 # types
@@ -887,6 +913,24 @@ async def partial_unasked(exchange):
     """206 to a request without a range."""
     size = len(exchange.body)
     await exchange.reply(206, exchange.body, f"Content-Range: bytes 0-{size - 1}/{size}")
+
+
+@behaviour
+async def partial_without_range(exchange):
+    """206 to a request without a range, and nothing that says which part it is."""
+    await exchange.reply(206, exchange.body, media_type(exchange.body))
+
+
+@behaviour
+async def partial_multipart(exchange):
+    """206 with parts between boundaries, to a request without a range."""
+    await exchange.reply(206, b"--b\r\n\r\n" + exchange.body, "Content-Type: multipart/byteranges; boundary=b")
+
+
+@behaviour
+async def status_226(exchange):
+    """A whole picture under a success other than 200."""
+    await exchange.reply(226, exchange.body, media_type(exchange.body))
 
 
 @behaviour

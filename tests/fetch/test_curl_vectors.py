@@ -6,10 +6,12 @@ framing changed to fit: then rehost and curl have to agree, apart from the excep
 
 import csv
 import re
+import sys
 import zlib
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+import brotli
 from tests.fetch.conftest import fetcher_to
 from tests.origin import Origin
 from tests.pictures import picture
@@ -17,6 +19,11 @@ from tests.pictures import picture
 from rehost.errors import VisitError
 from rehost.images.formats import ImageLimits, examine
 from rehost.model import Download, Format, Reason, Request
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 PICTURE = picture(1, Format.PNG)
 
@@ -28,9 +35,6 @@ WE_ARE_STRICTER = {
     "66": "HTTP/0.9, allowed by --http0.9",
     "3035": "cut short; curl goes on because of --retry-all-errors --continue-at, so do we with a validator",
     "395": "a Content-Length beyond 64 bits, which curl takes for none",
-    "314": "br, asked for by --compressed; the standard library does not read it",
-    "316": "br, asked for by --compressed; the standard library does not read it",
-    "397": "zstd, asked for by --compressed; the standard library does not read it",
 }
 
 WE_ARE_LAXER = {
@@ -38,6 +42,9 @@ WE_ARE_LAXER = {
     "1425": "the fault is a terminal as output",
     "1460": "the fault is a file that is there already",
     "1479": "the fault is in the second reply on the connection, which a closed one does not get",
+    "1722": "chunked, and a name that is no coding, which leaves one reading; browsers read it",
+    "178": "a negative Content-Length is none, as for browsers: the body ends with the connection",
+    "415": "a negative Content-Length is none, as for browsers: the body ends with the connection",
     "1683": "the fault is a file that is there already",
     "2106": "the fault is in a trailer, after the whole picture; trailers mean nothing to us",
     "471": "the fault is in the second reply on the connection, which a closed one does not get",
@@ -92,6 +99,8 @@ def _coded(head, original, body):
     """Return a body coded as the original was: in two members, where that had two."""
     coding = re.search(rb"(?im)^content-encoding:[ \t]*(\S+)", head)
     name = coding[1].lower() if coding else b""
+    if name in {b"br", b"zstd"}:
+        return brotli.compress(body) if name == b"br" else zstd.compress(body)
     if name not in {b"gzip", b"deflate"}:
         return body
     wbits = 31 if name == b"gzip" else 15
@@ -152,17 +161,23 @@ async def replies(folder):
             yield served
 
 
+def is_whole(spool):
+    """Return whether a body would be held: the proof of the picture does what framing and coding leave."""
+    try:
+        found = examine(spool.read_bytes(), ImageLimits(max_pixels=10**6, max_frames=100, max_total_pixels=10**8))
+    except VisitError:
+        return False
+    return found.doubt is None
+
+
 async def test_no_reply_is_stored_as_it_is(shared, tmp_path):
     stored, hung = [], []
     async with replies(tmp_path) as served:
         for vector in vectors(shared):
             spool, end = await served(vector, vector.raw)
             if isinstance(end, Download):
-                try:
-                    examine(spool.read_bytes(), ImageLimits(max_pixels=10**6, max_frames=100, max_total_pixels=10**8))
-                except VisitError:
-                    continue
-                stored.append(vector.test)
+                if is_whole(spool):
+                    stored.append(vector.test)
             elif end.reason is Reason.TIMED_OUT:
                 hung.append(vector.test)
 
@@ -176,7 +191,7 @@ async def test_images_in_these_replies_end_as_with_curl(shared, tmp_path):
         for vector in vectors(shared):
             size = len(PICTURE) - 1 if vector.curl_exit == 63 else 1 << 20  # --max-filesize, exceeded
             spool, end = await served(vector, vector.with_picture(), size)
-            ours = isinstance(end, Download)
+            ours = isinstance(end, Download) and is_whole(spool)
             if ours:
                 assert spool.read_bytes() == PICTURE, vector.test
             curls = vector.curl_exit == 0 and vector.status in {200, None}

@@ -272,7 +272,7 @@ def test_process_imports_only_what_it_needs_and_ends_with_its_input():
     modules = modules_of_a_process(decode=True)
 
     assert "PIL.Image" in modules
-    assert modules.isdisjoint({"httptools", "sqlalchemy", "asyncio", "uvloop", "multiprocessing", "ssl"})
+    assert modules.isdisjoint({"brotli", "sqlalchemy", "asyncio", "uvloop", "multiprocessing", "ssl"})
 
 
 def test_structure_alone_does_not_import_pillow():

@@ -24,8 +24,8 @@ from rehost.fetch import reasons, robots
 from rehost.hosts.scheduler import RequestScheduler
 from rehost.http import headers as fields
 from rehost.http.address_policy import AddressPolicy
-from rehost.http.body import drain, read_decoded, read_prefix
-from rehost.http.connection import Response, encodings
+from rehost.http.body import codings_of, drain, read_decoded, read_prefix
+from rehost.http.connection import Response
 from rehost.http.dns import LookupCache, Resolver, SystemResolver
 from rehost.http.errors import BodyTooLarge, HttpError
 from rehost.http.pool import CONNECT_SECONDS, ConnectionPool, Connector, ConnectTo, Proxies
@@ -118,6 +118,13 @@ class Spool:
         os.lseek(self._file, 0, os.SEEK_SET)
         while data := os.read(self._file, _READ_BYTES):
             self._hash.update(data)
+
+
+def _is_whole(response: Response) -> bool:
+    """Return whether a 206 that was not asked for brings the whole body, or does not say which part it brings."""
+    if fields.media_type(response.headers) == "multipart/byteranges":  # RFC 9110, section 14.6
+        return False
+    return "Content-Range" not in response.headers or fields.size_of_whole(response.headers, 0, None) is not None
 
 
 _ADDRESSES_SECONDS = 60.0  # for which the addresses of a name are remembered
@@ -288,8 +295,7 @@ class Fetcher:
         """Judge the status of a final response, and receive its body from the first byte on."""
         if response.status == _NOT_MODIFIED and request.validator is not None and request.partial is None:
             return NotModified(url, Validator(*fields.validators(response.headers)))
-        is_part = response.status == _PARTIAL_CONTENT and "Content-Range" in response.headers
-        if response.status == _NOT_MODIFIED or (is_part and fields.size_of_whole(response.headers, 0, None) is None):
+        if response.status == _NOT_MODIFIED or (response.status == _PARTIAL_CONTENT and not _is_whole(response)):
             raise Transient(Reason.MALFORMED, f"status {response.status}, which was not asked for")
         wait = reasons.retry_after_seconds(
             response.headers.get("Retry-After"), response.headers.get("Date"), self._clock.now()
@@ -306,7 +312,7 @@ class Fetcher:
         """Write the body to the spool as it arrives, to its end."""
         spool = attempt.spool
         validator = attempt.validator or Validator(*fields.validators(response.headers))
-        if not encodings(response.headers.joined("Content-Encoding")):  # ranges are of bytes before decoding
+        if not codings_of(response.headers.joined("Content-Encoding")):  # ranges are of bytes before decoding
             if spool.size + (response.length or 0) > self._max_bytes:
                 raise Permanent(Reason.TOO_LARGE, f"{response.length} bytes announced")
             attempt.validator = validator if fields.is_strong(validator.etag) else None

@@ -1,26 +1,34 @@
 """Bodies of responses: content codings undone in pieces (RFC 9110, section 8.4), and small ways to read a body.
 
-An origin may apply a coding although the request accepts none. gzip and deflate are undone; what the standard library
-cannot read (br, zstd) and chains of codings are refused.
+An origin may apply a coding although the request accepts none. What browsers undo is undone; a name that is no coding
+means nothing, as for browsers. Checksums behind a coded body are not looked at: the proof of the picture is stricter.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING, cast
 
-from rehost.http.connection import Response, Sink, encodings
-from rehost.http.errors import BodyTooLarge, HttpError, IncompleteBody, ProtocolError
+from rehost.http.connection import Response, Sink
+from rehost.http.errors import BodyTooLarge, HttpError, IncompleteBody, ProtocolError, printable
+from rehost.http.headers import names_of
+
+if TYPE_CHECKING:
+    from backports.zstd import ZstdDecompressor
 
 PIECE_BYTES = 256 * 1024
-"""The most that one piece of decoded body holds, whatever the compression ratio."""
+"""About the most that one piece of decoded body holds, whatever the compression ratio."""
 
-_GZIP = 16 + zlib.MAX_WBITS
-_RAW_DEFLATE = -zlib.MAX_WBITS
-_COMPRESSIONS = frozenset({"gzip", "x-gzip", "compress", "x-compress", "deflate", "br", "zstd"})
-_ZLIB_METHOD = 8  # RFC 1950, section 2.2: the lower half of the first byte
+_UNDONE = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd"})  # by browsers, and here
+_COMPRESSIONS = _UNDONE | {"compress", "x-compress"}
+_MOST_CODINGS = 3  # on top of each other; two have been seen
+_ZLIB_METHOD, _ZLIB_BYTES = 8, 2  # RFC 1950, section 2.2: the lower half of the first byte; the whole header
+_GZIP_MAGIC, _GZIP_BYTES = b"\x1f\x8b\x08", 10  # RFC 1952, section 2.3
+_ZSTD_WINDOW_LOG = 23  # 8 MB, RFC 9659, section 3
 _CODED_BYTES = 64 * 1024  # that may decode to nothing: what does not compress grows by a thousandth, and has a header
 _DRAIN_BYTES = 64 * 1024  # typical error pages are smaller; reading one saves a new connection
 _DRAIN_SECONDS = 0.5
@@ -30,7 +38,7 @@ async def read_decoded(response: Response, sink: Sink) -> None:
     """Pass the decoded body to a sink, to its end.
 
     Raises:
-        ProtocolError: the framing or a coding is broken, or a coding is not supported.
+        ProtocolError: the framing or a coding is broken, or there are too many codings.
         IncompleteBody: the body, or its coding, ends too early.
         HttpError, OSError: from the sink.
     """
@@ -40,15 +48,9 @@ async def read_decoded(response: Response, sink: Sink) -> None:
         await response.read_body(sink)
         return
 
-    size = 0
-
     def decode(piece: bytes | memoryview) -> None:
-        nonlocal size
         for decoded in decoder.feed(piece):
-            size += len(decoded)
             sink(decoded)
-        if response.received > _CODED_BYTES + 2 * size:
-            raise ProtocolError("a coded body that decodes to next to nothing")
 
     await response.read_body(decode)
     if response.received:
@@ -83,59 +85,165 @@ def check_transfer_encoding(value: str) -> None:
     A request never asks for one (TE), and what `framing` left would be the coded bytes. Names that are no coding mean
     nothing.
     """
-    names = set(encodings(value)) & _COMPRESSIONS
+    names = _COMPRESSIONS.intersection(names_of(value))
     if names:
-        raise ProtocolError(f"transfer encoding {_quoted(sorted(names))}")
+        raise ProtocolError(f"transfer encoding {', '.join(sorted(names))}")
+
+
+def codings_of(value: str) -> list[str]:
+    """Return the codings that a Content-Encoding names and that are undone, in lower case and in their order."""
+    return [name for name in names_of(value) if name in _UNDONE]
 
 
 def decoder_for(content_encoding: str) -> Decoder | None:
     """Return a decoder for the value of Content-Encoding; None if no coding is named.
 
     Raises:
-        ProtocolError: the coding is not supported.
+        ProtocolError: there are more codings than anybody needs.
     """
-    names = encodings(content_encoding)
-    if not names:
-        return None
-    if len(names) > 1 or names[0] not in {"gzip", "x-gzip", "deflate"}:
-        raise ProtocolError(f"content encoding {_quoted(names)}")
-    return Decoder(names[0])
-
-
-def _quoted(names: list[str]) -> str:
-    return ascii(", ".join(names)[:40])[1:-1]
+    names = codings_of(content_encoding)
+    if len(names) > _MOST_CODINGS:
+        raise ProtocolError(f"{len(names)} content codings")
+    return Decoder(names) if names else None
 
 
 class Decoder:
-    """Undoes gzip (RFC 1952) or deflate (RFC 1950; also without its header, as some servers send it)."""
+    """Undoes the codings of a body, the last one first; bytes behind the end of a coded body are ignored."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._inflate = zlib.decompressobj(_GZIP) if name != "deflate" else None
+    def __init__(self, names: Sequence[str]) -> None:
+        self._steps = [_Step(name) for name in reversed(names)]
 
     def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
         """Yield the pieces that these coded bytes decode to.
 
         Raises:
-            ProtocolError: the bytes are not so coded, or go on after the end of the coded body.
+            ProtocolError: the bytes are not so coded, or decode to next to nothing.
         """
-        if self._inflate is None:
-            self._inflate = zlib.decompressobj(zlib.MAX_WBITS if data[0] & 0x0F == _ZLIB_METHOD else _RAW_DEFLATE)
-        if self._inflate.eof:
-            raise ProtocolError(f"bytes after the end of the {self._name} body")
-        while data:
-            try:
-                yield self._inflate.decompress(data, PIECE_BYTES)
-            except zlib.error as error:
-                raise ProtocolError(f"not {self._name}: {error}") from error
-            data = self._inflate.unconsumed_tail
-        if self._inflate.unused_data:
-            raise ProtocolError(f"bytes after the end of the {self._name} body")
+        pieces: Iterable[bytes | memoryview] = [data]
+        for step in self._steps:
+            pieces = step.feed(pieces)
+        return cast("Iterator[bytes]", pieces)
 
     def finish(self) -> None:
         """Raise IncompleteBody unless the coded body has reached its own end.
 
         Content-Length cannot show this: it may match a body that was cut before it was sent.
         """
-        if self._inflate is None or not self._inflate.eof:
+        for step in self._steps:
+            step.finish()
+
+
+class _Step:
+    """Undoes one coding, in pieces."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._decompressor = _decompressor(name)
+        self._taken = 0  # bytes
+        self._given = 0
+
+    def feed(self, pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+        for piece in pieces:
+            self._taken += len(piece)
+            yield from self._decode(piece)
+            if self._taken > _CODED_BYTES + 2 * self._given:
+                raise ProtocolError("a coded body that decodes to next to nothing")
+
+    def finish(self) -> None:
+        if not self._decompressor.eof:
             raise IncompleteBody(f"the {self._name} body ends before its end")
+
+    def _decode(self, data: bytes | memoryview) -> Iterator[bytes]:
+        while not self._decompressor.eof:
+            try:
+                decoded = self._decompressor.decompress(data, PIECE_BYTES)
+            except (HttpError, MemoryError):
+                raise
+            except Exception as error:  # each library has an error of its own
+                raise ProtocolError(f"not {self._name}: {printable(error)}") from error
+            self._given += len(decoded)
+            if decoded:
+                yield decoded
+            if self._decompressor.needs_input:
+                return
+            data = b""
+
+
+def _decompressor(name: str) -> _Inflate | _Brotli | ZstdDecompressor:
+    if name == "br":
+        return _Brotli()
+    if name != "zstd":
+        return _Inflate(is_gzip=name != "deflate")
+    if sys.version_info >= (3, 14):
+        from compression import zstd  # noqa: PLC0415 - few origins send it
+    else:
+        from backports import zstd  # noqa: PLC0415 - the same
+    return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG})
+
+
+class _Inflate:
+    """gzip (RFC 1952) or deflate (RFC 1950; also without its header, as some servers send it), without checksums."""
+
+    def __init__(self, *, is_gzip: bool) -> None:
+        self.needs_input = True
+        self._is_gzip = is_gzip
+        self._header = bytearray()
+        self._is_header_read = False
+        self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
+
+    @property
+    def eof(self) -> bool:
+        return self._zlib.eof
+
+    def decompress(self, data: bytes | memoryview, max_length: int) -> bytes:
+        if not self._is_header_read:
+            self._header += data
+            size = _gzip_header(self._header) if self._is_gzip else _zlib_header(self._header)
+            if size is None:
+                return b""
+            data, self._is_header_read = bytes(self._header[size:]), True
+        decoded = self._zlib.decompress(data or self._zlib.unconsumed_tail, max_length)
+        self.needs_input = not self._zlib.unconsumed_tail and len(decoded) < max_length
+        return decoded
+
+
+class _Brotli:
+    """br (RFC 7932)."""
+
+    def __init__(self) -> None:
+        import brotli  # noqa: PLC0415 - few origins send it
+
+        self.needs_input = True
+        self._brotli = brotli.Decompressor()
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._brotli.is_finished())
+
+    def decompress(self, data: bytes | memoryview, max_length: int) -> bytes:
+        decoded: bytes = self._brotli.process(data, output_buffer_limit=max_length)
+        self.needs_input = self._brotli.can_accept_more_data() and len(decoded) < max_length
+        return decoded
+
+
+def _gzip_header(raw: bytearray) -> int | None:
+    """Return the size of a gzip header (RFC 1952, section 2.3); None as long as it is not complete."""
+    if not raw.startswith(_GZIP_MAGIC[: len(raw)]):
+        raise ProtocolError("not gzip: no header of it")
+    if len(raw) < _GZIP_BYTES + 2:
+        return None
+    flags, size = raw[3], _GZIP_BYTES
+    if flags & 4:  # extra fields
+        size += 2 + int.from_bytes(raw[size : size + 2], "little")
+    for flag in (8, 16):  # name, comment
+        if flags & flag:
+            size = raw.find(0, size) + 1 or len(raw) + 1
+    size += flags & 2  # a checksum of two bytes
+    return size if size <= len(raw) else None
+
+
+def _zlib_header(raw: bytearray) -> int | None:
+    """Return the size of a zlib header (RFC 1950, section 2.2), 0 if there is none; None as long as that is open."""
+    if len(raw) < _ZLIB_BYTES:
+        return None
+    return _ZLIB_BYTES if raw[0] & 0x0F == _ZLIB_METHOD else 0

@@ -347,9 +347,3 @@ class Response:
             await self._changed
         finally:
             self._changed = None
-
-
-def encodings(value: str) -> list[str]:
-    """Return the codings that a Content-Encoding or Transfer-Encoding names, in lower case, without `identity`."""
-    names = (part.strip().lower() for part in value.split(","))
-    return [name for name in names if name not in {"", "identity", "none"}]

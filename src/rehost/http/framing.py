@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from rehost.http.errors import ProtocolError
 from rehost.http.headers import Headers, names_of
 
-MAX_FIELDS = 128
+MAX_FIELDS = 1000  # a head of 64 kB holds no more that say something
 _SWITCHING_PROTOCOLS, _FIRST_FINAL, _LAST = 101, 200, 599  # RFC 9110, section 15
 _WITHOUT_BODY = frozenset({_SWITCHING_PROTOCOLS, 204, 304})  # RFC 9112, section 6.3
 _MAX_DIGITS = 18  # of a length; more are no length of a file
@@ -137,9 +137,7 @@ class HeadReader:
         raw = self._raw
         start = max(0, len(raw) - 2)
         raw += data
-        if (
-            start == 0
-        ):  # blank lines before it are skipped: RFC 9112, section 2.2, asks it of servers, browsers do so too
+        if start == 0:  # blank lines before it are skipped, as browsers do (RFC 9112, section 2.2, asks it of servers)
             raw[:] = raw.lstrip(b"\r\n")
         if not raw.startswith(_START[: len(raw)]):
             raise ProtocolError(_NO_STATUS_LINE)
