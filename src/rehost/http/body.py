@@ -11,7 +11,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from rehost.http.connection import Response, Sink
 from rehost.http.errors import BodyTooLarge, HttpError, IncompleteBody, ProtocolError, printable
@@ -138,7 +138,7 @@ class _Step:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._decompressor = _decompressor(name)
+        self._decompressor, self._error = _decompressor(name)
         self._taken = 0  # bytes
         self._given = 0
 
@@ -157,9 +157,7 @@ class _Step:
         while not self._decompressor.eof:
             try:
                 decoded = self._decompressor.decompress(data, PIECE_BYTES)
-            except (HttpError, MemoryError):
-                raise
-            except Exception as error:  # each library has an error of its own
+            except self._error as error:
                 raise ProtocolError(f"not {self._name}: {printable(error)}") from error
             self._given += len(decoded)
             if decoded:
@@ -169,16 +167,20 @@ class _Step:
             data = b""
 
 
-def _decompressor(name: str) -> _Inflate | _Brotli | ZstdDecompressor:
+def _decompressor(name: str) -> tuple[_Inflate | _Brotli | ZstdDecompressor, type[Exception]]:
+    """Return what undoes a coding, and the error that it raises."""
     if name == "br":
-        return _Brotli()
+        import brotli  # noqa: PLC0415 - few origins send it
+
+        return _Brotli(brotli.Decompressor()), brotli.error
     if name != "zstd":
-        return _Inflate(is_gzip=name != "deflate")
+        return _Inflate(is_gzip=name != "deflate"), zlib.error
     if sys.version_info >= (3, 14):
         from compression import zstd  # noqa: PLC0415 - few origins send it
     else:
         from backports import zstd  # noqa: PLC0415 - the same
-    return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG})
+    limit = {int(zstd.DecompressionParameter.window_log_max): _ZSTD_WINDOW_LOG}
+    return zstd.ZstdDecompressor(options=limit), zstd.ZstdError
 
 
 class _Inflate:
@@ -210,11 +212,9 @@ class _Inflate:
 class _Brotli:
     """br (RFC 7932)."""
 
-    def __init__(self) -> None:
-        import brotli  # noqa: PLC0415 - few origins send it
-
+    def __init__(self, decompressor: Any) -> None:  # noqa: ANN401 - the package has no types
         self.needs_input = True
-        self._brotli = brotli.Decompressor()
+        self._brotli = decompressor
 
     @property
     def eof(self) -> bool:
