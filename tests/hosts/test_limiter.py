@@ -1,7 +1,12 @@
+import subprocess
+import sys
 import tracemalloc
+from collections import Counter
+from math import ceil
 from random import Random
 
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.fakes import FakeClock
@@ -105,6 +110,78 @@ def test_host_served_longest_ago_is_next_even_if_another_is_quicker(limiter):
         went.append(host)
 
     assert {went.count(host) for host in waiting} == {10}
+
+
+@given(hosts=st.lists(st.integers(1, 30), min_size=1, max_size=6), slots=st.integers(1, 40))
+def test_a_domain_with_any_number_of_hosts_gets_no_more_than_its_part_of_the_requests(hosts, slots):
+    limiter = HostLimiter(FakeClock(), Random(1), concurrency=slots, first_slots=slots)
+    names = [f"{number}.domain{domain}.test" for domain, count in enumerate(hosts) for number in range(count)]
+    for host in names:
+        limiter.add_waiting(host)
+
+    went = []
+    while len(went) < slots:
+        went.append(limiter.next_host())
+        limiter.started(went[-1])
+
+    domains = Counter(host.partition(".")[2] for host in went)
+    assert max(domains.values()) <= ceil(slots / len(hosts))
+
+
+def test_a_domain_gets_all_requests_while_it_waits_alone(limiter):
+    assert len(start_all(limiter, "1.a.test", "2.a.test")) == 16
+
+
+def test_requests_that_end_go_to_the_domain_that_has_fewest(limiter):
+    evil = {f"{number}.evil.test" for number in range(200)}
+    for host in sorted(evil)[:8]:
+        limiter.started(host)
+    went = []
+    for host in sorted(evil)[:4]:
+        limiter.finished(host, TIMED_OUT)
+        went.append(next_host(limiter, evil | {"good.test"}))
+        limiter.started(went[-1])
+
+    assert went == ["good.test"] * 4
+
+
+def test_last_slot_is_kept_for_other_domains_while_one_is_in_use(limiter, clock):
+    limiter.started("good.test")
+    evil = start_all(limiter, "1.evil.test", "2.evil.test")
+    assert limiter.next_host(is_last_slot=True) is None  # no slot at any host of it
+    limiter.add_waiting("3.evil.test")
+    assert limiter.next_host(is_last_slot=True) == "3.evil.test"
+
+    limiter.finished("good.test", None)
+    assert limiter.next_host(is_last_slot=True) is None
+    assert limiter.next_host() == "3.evil.test"
+
+    clock.advance(11)
+    assert limiter.next_host(is_last_slot=True) == "3.evil.test"
+    assert len(evil) == 16
+
+
+def test_hosts_of_a_domain_take_turns(limiter):
+    went = start_all(limiter, *(f"{number}.a.test" for number in range(3)))
+
+    assert [set(went[n : n + 3]) for n in range(0, 24, 3)] == [{"0.a.test", "1.a.test", "2.a.test"}] * 8
+
+
+def test_an_only_host_needs_no_list_of_public_suffixes():
+    code = """
+import sys
+from random import Random
+from rehost.clock import Clock
+from rehost.hosts.limiter import HostLimiter
+limiter = HostLimiter(Clock(), Random(1), concurrency=8)
+limiter.add_waiting("http://www.a.test")
+limiter.started("http://www.a.test")
+assert "tldextract" not in sys.modules
+limiter.add_waiting("http://b.test")
+limiter.add_waiting("http://images.a.test")
+assert limiter.next_host() == "b.test"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_only_a_waiting_host_is_next(limiter):

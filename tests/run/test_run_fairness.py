@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections import Counter
 
@@ -13,6 +14,7 @@ from tests.run.test_run import HOST, World, make_world
 from rehost.events import HostDeferred, OriginPaused, Visited
 from rehost.hosts import pacing as pace
 from rehost.model import Reason
+from rehost.wiring.run import open_run
 
 
 @pytest.fixture
@@ -101,3 +103,23 @@ async def test_links_of_an_origin_that_is_down_for_a_moment_are_held_in_the_same
     ended = await world.run()
 
     assert (ended.held, ended.failed) == (30 + others, {})
+
+
+async def test_names_below_one_domain_that_never_answer_do_not_hold_up_the_pictures_of_another(world):
+    world.add(*(world.link("hang", f"{number}.jpg", host=f"n{number}.evil.example") for number in range(200)))
+    world.add(*(world.link("permissive", f"{number}.jpg") for number in range(60)))
+    ended_at = []
+
+    def listen(event):
+        world.events.append(event)
+        if isinstance(event, Visited):
+            ended_at.append(event.outcome.task.host)
+            if ended_at.count(HOST) == 60:
+                run.stop()
+
+    async with open_run(world.settings, source=None, listen=listen) as run:
+        ended = await asyncio.wait_for(run.execute(), 120)
+
+    asked = {request.host for request in world.origin.requests} - {HOST}
+    assert ended.held == 60
+    assert len(asked) < 60

@@ -1,7 +1,8 @@
 """Which link is visited next: first attempts before second ones, and no host waits for one that hangs."""
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import replace
+from zlib import crc32
 
 import pytest
 
@@ -33,7 +34,7 @@ class Due:
 
 
 def task(host, number):
-    entry = 1000 * ord(host[0]) + number
+    entry = 1000 * crc32(host.encode()) + number
     link = Link("cases", str(entry), 0, f"http://{host}.example/{number}.jpg", None, None)
     return Task(entry, 1, link, host, 1)
 
@@ -82,6 +83,68 @@ async def test_a_postponed_task_comes_after_the_first_attempts_of_its_host():
 
     assert [each and each[1] for each in drawn] == [None, None, None]
     assert [each and each[0].entry != first.entry for each in drawn] == [True, True, None]
+
+
+async def test_names_below_one_domain_take_no_more_than_half_of_the_leases_and_visits_from_another():
+    due = Due(**{f"{number}.evil.example": 1 for number in range(200)} | {"good.example": 60})
+    tasks = TaskQueue(due, "cases", due, replace(LIMITS, ahead=100))
+    await tasks.refresh()
+    for _ in range(10):
+        await tasks.lease_more()
+
+    leased = Counter(each.host.partition(".")[2] for each in tasks.open.values())
+    drawn = [tasks.next(12)[0].host for _ in range(24)]
+
+    assert leased == {"evil.example": 50, "example": 8}  # a batch of the good host, which may have more
+    assert drawn.count("good.example") == 8
+    assert drawn[:16:2].count("good.example") in {0, 8}  # in turn
+
+
+async def test_visits_need_not_wait_until_all_hosts_of_another_domain_are_leased():
+    due = Due(**{f"{number}.evil.example": 1 for number in range(200)} | {"good.example": 60})
+    tasks = TaskQueue(due, "cases", due, replace(LIMITS, ahead=400))
+    await tasks.refresh()
+    await tasks.lease_more()
+
+    assert len(tasks.open) < 40
+    assert "good.example" in {each.host for each in tasks.open.values()}
+
+
+async def test_a_domain_has_half_of_the_visits_at_most_while_there_are_others():
+    due = Due(**{f"{number}.evil.example": 1 for number in range(40)} | {"good.example": 1})
+    tasks = TaskQueue(due, "cases", due, replace(LIMITS, ahead=400))
+    await tasks.refresh()
+    for _ in range(5):
+        await tasks.lease_more()
+
+    drawn = [each[0].host for _ in range(48) if (each := tasks.next(12))]
+
+    assert (len(drawn), drawn.count("good.example")) == (LIMITS.visits // 2 + 1, 1)
+
+
+async def test_a_domain_has_all_visits_while_there_are_no_others():
+    due = Due(**{f"{number}.a.example": 1 for number in range(60)})
+    tasks = TaskQueue(due, "cases", due, replace(LIMITS, ahead=400))
+    await tasks.refresh()
+    for _ in range(5):
+        await tasks.lease_more()
+
+    assert len([each for _ in range(60) if (each := tasks.next(12))]) == LIMITS.visits
+
+
+async def test_postponed_tasks_of_the_domain_with_fewest_visits_come_first():
+    due = Due(**{f"{number}.evil.example": 1 for number in range(10)} | {"good.example": 2})
+    tasks = TaskQueue(due, "cases", due, replace(LIMITS, ahead=400))
+    await tasks.refresh()
+    await tasks.lease_more()
+    drawn = [tasks.next(12)[0] for _ in range(12)]
+    for task in sorted(drawn, key=lambda task: task.host):
+        tasks.visited(task)
+        tasks.postpone(task, Postponed(0))
+
+    again = [tasks.next(12)[0].host for _ in range(4)]
+
+    assert again.count("good.example") == 2
 
 
 @pytest.mark.parametrize(("hosts", "each"), [(1, 8), (2, 8), (4, 5), (20, 2)])

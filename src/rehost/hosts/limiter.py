@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from itertools import count
+from math import inf
 from random import Random
 
 from cachetools import LRUCache
@@ -119,6 +120,7 @@ class HostLimiter:
         self._clock = clock
         self._random = random
         self._max_limit = concurrency
+        self._in_flight = 0
         self._wanted_slots = min(requests or concurrency, concurrency)
         self._policy_for = policy_for
         self._first_slots = first_slots
@@ -129,6 +131,8 @@ class HostLimiter:
         self._held = _Order()  # hosts, by the time from which they may be asked
         self._domains: dict[str, _Domain] = {}
         self._ready = _Order()  # domains with a host that may be asked now, by requests in flight
+        self._used: tuple[str, float] = ("", -inf)  # the domain used last, and when
+        self._other_used_at = -inf  # when any other one was used last
 
     def __len__(self) -> int:
         """Return how many hosts are remembered."""
@@ -156,6 +160,7 @@ class HostLimiter:
         self._breaker(name)  # so that the heartbeat asks for pauses of the origin
         if host not in self._waiting:
             self._waiting[host] = None
+            self._use(self.pacing(host).domain)
             self._place(host)
 
     def remove_waiting(self, host: str) -> None:
@@ -164,13 +169,22 @@ class HostLimiter:
             del self._waiting[host]
             self._place(host)
 
-    def next_host(self) -> str | None:
-        """Return the waiting host that should be asked next and may be asked now; None if none may."""
+    def next_host(self, *, is_last_slot: bool = False) -> str | None:
+        """Return the waiting host that should be asked next and may be asked now; None if none may.
+
+        If all other slots are one domain's, the last one is kept for other domains while one of them is in use: it is
+        for their next request, which may follow from the answer to the one before.
+        """
         now = self._clock.monotonic()
         while (entry := self._held.first()) is not None and entry[0][0] <= now:
             self._place(entry[1])
-        domain = self._ready.first()
-        host = domain and self._domains[domain[1]].ready.first()
+        first = self._ready.first()
+        if first is None:
+            return None
+        (in_flight, _), domain = first
+        if is_last_slot and in_flight == self._in_flight and self._is_another_in_use(domain, now):
+            return None
+        host = self._domains[domain].ready.first()
         return host and host[1]
 
     def next_time(self) -> float | None:
@@ -310,10 +324,22 @@ class HostLimiter:
         """Count requests as in flight, or as ended, at a domain and an origin."""
         domain = self._domains[self.pacing(_host(name)).domain]
         domain.in_flight += requests
+        self._in_flight += requests
+        self._use(self.pacing(_host(name)).domain)
         domain.turn = domain.turn if turn is None else turn
         if name != _host(name):
             breaker = self._breaker(name)
             breaker.in_flight = max(0, breaker.in_flight + requests)
+
+    def _use(self, domain: str) -> None:
+        """Remember that a domain is in use now."""
+        if domain != self._used[0]:
+            self._other_used_at = self._used[1]
+        self._used = domain, self._clock.monotonic()
+
+    def _is_another_in_use(self, domain: str, now: float) -> bool:
+        used_at = self._used[1] if domain != self._used[0] else self._other_used_at
+        return used_at >= now - RECENT_SECONDS
 
     def _place(self, host: str) -> None:
         """Put the host, and its domain, where they belong now."""
@@ -344,6 +370,7 @@ class HostLimiter:
             domain = self._domains.pop(former.domain)
             self._ready.remove(former.domain)
             former.domain = domain_of(first)
+            self._used = former.domain, self._used[1]
             self._domains[former.domain] = domain
             self._place(first)
         return domain_of(host)

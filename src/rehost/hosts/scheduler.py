@@ -119,7 +119,7 @@ class RequestScheduler:
     def open(self) -> None:
         """Give slots to all requests that may be sent now."""
         while self._free > 0 and self._waiting:
-            host = self._limiter.next_host()
+            host = self._limiter.next_host(is_last_slot=self._free == 1 < self._concurrency)
             if host is None:
                 break
             queue = self._waiting[host]

@@ -14,6 +14,9 @@ from rehost.ledger import Ledger
 from rehost.model import Reason, Task
 from rehost.run.limits import Limits
 
+MOST_LEASES = 20
+"""Statements that lease links before visits begin."""
+
 
 class TaskQueue:
     """Leases links in batches, host by host, and returns one at a time, alternating between domains and their hosts.
@@ -61,20 +64,25 @@ class TaskQueue:
         return self._limiter.cause(self._paused_name(host))
 
     async def lease_more(self) -> None:
-        """Lease links of hosts that have none waiting here, up to the number that is kept ahead."""
-        share = max(2, self._limits.ahead // max(1, len(self._hosts)))
-        for domain in [] if self._suspects else list(self._hosts):
-            if sum(map(self._ahead, self._waiting)) >= self._limits.ahead:
-                break
-            await self._lease_domain(domain, share)
+        """Lease links of hosts that have none waiting here, up to the number that is kept ahead.
 
-    async def _lease_domain(self, domain: str, share: int) -> None:
-        """Lease links of the hosts of one domain, up to its share of those that are kept ahead."""
-        hosts = self._hosts.pop(domain)
-        batch = min(self._limits.batch, max(2, share // len(hosts)))
+        One host of each domain in turn, and of no more than MOST_LEASES hosts: visits need not wait for the rest.
+        """
+        left = MOST_LEASES
+        domains = [] if self._suspects else list(self._hosts)
+        share = max(2, self._limits.ahead // max(1, len(domains)))
+        while domains and left > 0 and sum(map(self._ahead, self._waiting)) < self._limits.ahead:
+            domain = domains.pop(0)
+            if self._ahead(domain) < share and await self._lease_host(domain, share):
+                domains.append(domain)
+                left -= 1
+
+    async def _lease_host(self, domain: str, share: int) -> bool:
+        """Lease links of the next host of a domain that has none waiting here; return whether there is such a host."""
+        hosts = self._hosts.pop(domain, deque())
+        self._hosts |= {domain: hosts} if hosts else {}  # its turn is over
+        batch = min(self._limits.batch, max(2, share // max(1, len(hosts))))
         for host in list(hosts):
-            if self._ahead(domain) >= share:
-                break
             hosts.rotate(-1)
             if host in self._waiting.get(domain, {}) or self._pause_seconds(host):
                 continue
@@ -82,8 +90,8 @@ class TaskQueue:
             if not tasks:
                 hosts.remove(host)
             self._add(tasks)
-        if hosts:
-            self._hosts[domain] = hosts
+            return True
+        return False
 
     async def lease_suspects(self) -> bool:
         """Lease links of which an earlier worker may have died; return whether there were any.
