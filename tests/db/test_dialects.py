@@ -7,13 +7,17 @@ import sqlite3
 from random import Random
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from sqlalchemy import text
 from tests.databases import execute, open_database
 from tests.postgres import GUARDED_PASSWORD, GUARDED_USER
 
 from rehost.clock import Clock
-from rehost.db import Database
+from rehost.db import OTHER_HOST, Database
+from rehost.db.dialects import host_of_text
 from rehost.errors import LedgerError, SettingsError
+from rehost.http.url import read_host
 
 
 async def test_cancelled_transaction_releases_its_locks_though_its_traceback_lives(database):
@@ -101,3 +105,16 @@ async def test_a_new_file_is_its_owners_and_an_old_one_keeps_its_mode(tmp_path):
             modes = {path.suffix: path.stat().st_mode & 0o777 for path in tmp_path.glob(f"{file.stem}.db*")}
         assert len(modes) == 3
         assert set(modes.values()) == {0o600 if file == new else 0o640}
+
+
+@given(
+    st.sampled_from(["http://", "HTTPS:\\\\", "//", "\\\\", "http:", "http:///", " http://", "ftp://", "/\\"]),
+    st.text("aZx09.-_%6[]:@\\ｅ例 \n", max_size=12),
+    st.sampled_from(["", "/x", ":80/", ":/", "?", "#a", ":8a/", ":1@b/", "@b/", "\\x", "\n"]),
+)
+@example("http://", "0x7f.1", "/x")
+@example("http://", "a.1", "/x")
+def test_a_host_that_sql_reads_is_the_one_that_the_parser_of_urls_reads(scheme, host, rest):
+    url = f"{scheme}{host}{rest}"
+
+    assert host_of_text(url) == OTHER_HOST or read_host(url) in {"", host_of_text(url)}

@@ -123,6 +123,7 @@ def test_error_does_not_quote_the_query():
         ("https://a.example/b", "https://a.example", "a.example", 443),
         ("http://a.example:8080/b", "http://a.example:8080", "a.example", 8080),
         ("http://[2001:db8::1]/b", "http://[2001:db8::1]", "2001:db8::1", 80),
+        ("http://a.example.:8080/b", "http://a.example.:8080", "a.example", 8080),
     ],
 )
 def test_url_has_an_origin_a_host_and_a_port(url, origin, host, port):
@@ -207,12 +208,17 @@ def test_fast_path_reads_urls_as_the_parser_does(link):
     if isinstance(read, str):
         parsed = ada_url.URL(read)
         assert origin_of(read) == str(parsed.origin)
-        assert host_of(read) == str(parsed.hostname)
+        assert host_of(read) == str(parsed.hostname).removesuffix(".")
 
 
 @pytest.mark.parametrize(
     ("pattern", "url", "matches"),
     [
+        ("a.example", "https://a.example./x", True),
+        ("a.example.", "https://a.example/x", True),
+        ("*.example", "https://a.example./x", True),
+        ("https://a.example:8443", "https://a.example.:8443/x", True),
+        ("https://a.example.", "https://a.example/x", True),
         ("a.example", "https://a.example/", True),
         ("A.example", "http://a.example:8080/", True),
         ("a.example", "https://b.a.example/", False),

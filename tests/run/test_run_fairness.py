@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from tests.misbehaviours import BEHAVIOURS
@@ -14,6 +15,7 @@ from tests.run.test_run import HOST, World, make_world
 from rehost.events import HostDeferred, OriginPaused, Visited
 from rehost.hosts import pacing as pace
 from rehost.model import Reason
+from rehost.settings import OriginOverride
 from rehost.wiring.run import open_run
 
 
@@ -122,4 +124,21 @@ async def test_names_below_one_domain_that_never_answer_do_not_hold_up_the_pictu
 
     asked = {request.host for request in world.origin.requests} - {HOST}
     assert ended.held == 60
-    assert len(asked) < 60
+    assert len(asked) < 150  # all 200, when each of their hosts had its turn
+
+
+async def test_a_daily_budget_holds_however_the_host_is_spelled(world, mood):
+    def to(spelling):
+        return lambda exchange: exchange.reply(302, b"", f"Location: http://{spelling}/permissive/x.jpg")
+
+    spellings = ["pics.example", "PICS.example", "%70ics.example", "pics.example.", "ｐｉｃｓ.example"]  # noqa: RUF001
+    world.add(*(f"http://{each}/permissive/{number}.jpg" for number in range(10) for each in spellings))
+    mood |= {f"/moved/{number}.jpg": to(each) for number, each in enumerate(spellings[:4])}
+    world.add(*(world.link("moved", f"{number}.jpg", host="free.example") for number in range(4)))
+    world.settings = replace(world.settings, origins=(OriginOverride(HOST, daily_budget=5),))
+
+    ended = await world.run()
+
+    assert len([each for each in world.origin.requests if each.host.rstrip(".").lower() == HOST]) == 5
+    assert world.sql("SELECT DISTINCT host FROM rehost_links ORDER BY host") == [("free.example",), (HOST,)]
+    assert ended.failed[Reason.THROTTLED] >= 45
