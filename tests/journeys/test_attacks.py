@@ -89,7 +89,7 @@ GROUPS = {
         [{"webp-heavy": 24}, {"gif-heavy": 1}], many=4, settings={"IMAGE_VERIFY": "decode"}
     ),
     "closed ports of an innocent host": Group(
-        [{"port": 12}, {"scheme": 12}, {"redirect-to-closed-port": 12}, {"redirect-to-closed-scheme": 12}]
+        [{"port": 40}, {"scheme": 40}, {"redirect-to-closed-port": 20}, {"redirect-to-closed-scheme": 20}]
     ),
 }
 
