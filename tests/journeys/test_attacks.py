@@ -26,8 +26,11 @@ import pytest
 from tests import attackers
 from tests.journeys.fork_server import ForkServer
 from tests.journeys.world import TABLE, Command, World, ended
-from tests.origin import Origin
+from tests.origin import Behaviour, Exchange, Origin
+from tests.pictures import picture
 from tests.postgres import Postgres
+
+from rehost.model import Format
 
 MEMORY = 1_500_000_000
 """Bytes of address space that a program may have here: what grows without end fails instead of the machine."""
@@ -335,6 +338,96 @@ def test_no_spelling_of_a_host_evades_its_budget(new_world) -> None:
     assert done.returncode == 1, done.stderr
     asked = {each.host.rstrip(".") for each in world.origin.requests[before:]}
     assert (asked, len(world.origin.requests) - before) == ({"good-0.test"}, 5)
+
+
+# --- decoys that an attacker stages
+
+
+ALICE = picture(1, Format.JPEG, 200, 100)
+OTHER = [picture(number, Format.JPEG, 210, 100) for number in (2, 3)]
+HERS = ("cat", "dog")
+
+
+@dataclass
+class SharedHost:
+    """A host on which Alice has pictures, and so has Bob, who attacks her."""
+
+    redirects: bool = False  # the host redirects wherever a link says, and Bob's own server answers
+    varies: bool = False  # with a Referer, Bob shows another picture each time
+    overwrites: bool = False  # Bob's pictures are his own until he attacks; he has no others, under no name
+    is_attack: bool = False
+    asked: int = 0
+
+    def __call__(self, host: str, path: str, headers: Mapping[str, str]) -> Behaviour | str | bytes:
+        if path.startswith("/~alice/"):
+            name = path.removeprefix("/~alice/").partition(".")[0]
+            return {"cat": ALICE, "dog": OTHER[0], "new": OTHER[1]}.get(name, "not-found")
+        if self.redirects and host == "shared.test":
+            return redirect_to_bob
+        self.asked += 1
+        if self.overwrites and len(path) > len("/~bob/00.jpg"):
+            return "not-found"
+        if self.is_attack and not (self.varies and "referer" in headers):
+            return ALICE
+        return picture(100 + self.asked, Format.JPEG, 220, 100)
+
+
+async def redirect_to_bob(exchange: Exchange) -> None:
+    await exchange.reply(302, b"", f"Location: http://bob.test{exchange.asked.target}")
+
+
+STAGED = {
+    "copies": {},
+    "copies, overwritten": {"overwrites": True},
+    "copies, by Referer": {"varies": True},
+    "copies behind a redirect": {"redirects": True},
+    "copies behind a redirect, by Referer": {"redirects": True, "varies": True},
+    "copies behind a redirect, overwritten": {"redirects": True, "overwrites": True},
+}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("staged", STAGED)
+def test_a_held_picture_survives_its_copies_in_a_strangers_folder(new_world, staged, sample) -> None:
+    for number, is_held_before in sample([(2, True), (2, False), (3, True), (12, False), (12, True)], 1):
+        play = SharedHost(**STAGED[staged])
+        with Origin(play) as shared:
+            world = new_world({"IMAGE_CONNECT_TO": shared.connect_to})
+            world.origin = shared
+            stage(world, play, number, is_held_before=is_held_before)
+            check_hers(world, f"{number} links, {is_held_before=}")
+
+
+def stage(world: World, play: SharedHost, number: int, *, is_held_before: bool) -> None:
+    """Play an attack with this many links, and some runs after it."""
+    for case_id, name in enumerate(HERS, 1):
+        world.add(case_id, f"http://shared.test/~alice/{name}.jpg")
+    if is_held_before:
+        run_all(world)
+    for each in range(number):
+        world.add(10 + each, f"http://shared.test/~bob/{each}.jpg")
+    if play.overwrites:
+        run_all(world)
+        for each in range(number, 2 * number):
+            world.add(10 + each, f"http://shared.test/~bob/{each}.jpg")
+    play.is_attack = True
+    for _ in range(3):
+        run_all(world)
+    world.add(len(HERS) + 1, "http://shared.test/~alice/new.jpg")
+    run_all(world)
+
+
+def run_all(world: World) -> None:
+    with world.start(options=["--retry", "all"]) as command:
+        done = ended(command)
+    assert done.returncode in {0, 1}, done.stderr
+
+
+def check_hers(world: World, case: str) -> None:
+    """Assert that all of Alice's pictures are held, the one that came after the attack too."""
+    hers = dict(world.sql("SELECT case_id, main_image_local FROM ad_cases WHERE case_id < 10"))
+    assert hers == {str(number): f"/static/images/{number}/main_image.jpg" for number in (1, 2, 3)}, case
+    assert (world.store / "1/main_image.jpg").read_bytes() == ALICE, case
 
 
 # --- a server that fetches what is asked for
