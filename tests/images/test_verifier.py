@@ -14,6 +14,10 @@ from rehost.images import decoder_main
 from rehost.images import verifier as verifier_module
 from rehost.model import Format, Image, Reason
 
+SPARE = {"GIF": 2, "PNG": 16, "PNG with a palette": 16, "progressive JPEG": 5}
+"""Bytes at the end without which viewers show the whole picture: the end of the data and of the file, the checksum of
+the last rows. Within the last bytes of its last scan, a progressive JPEG only refines a block (test_decoder.py)."""
+
 
 @pytest.mark.parametrize("kind", WRITABLE)
 def test_whole_picture_is_accepted(kind, verify):
@@ -27,14 +31,20 @@ def test_every_frame_is_read(kind, verify):
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_truncated_picture_that_lacks_a_pixel_is_refused(name, verify):
-    # the last two bytes of a GIF end the data and the file: without them it has every pixel, and viewers show it
     whole = WHOLE[name]
-    spare = 2 if name == "GIF" else 0
+    sizes = sorted({*range(0, len(whole), 7), *range(len(whole) - 40, len(whole))})
 
-    accepted = [size for size in range(0, len(whole) - spare, 7) if isinstance(verify(whole[:size]), Image)]
-    accepted += [size for size in range(len(whole) - 40, len(whole) - spare) if isinstance(verify(whole[:size]), Image)]
+    accepted = [size for size in sizes if isinstance(verify(whole[:size]), Image)]
 
-    assert accepted == []
+    assert all(size >= len(whole) - SPARE.get(name, 0) for size in accepted)
+
+
+@pytest.mark.parametrize("name", SPARE)
+def test_truncated_picture_with_every_pixel_is_accepted_as_damaged(name, verify):
+    found = verify(WHOLE[name][: -SPARE[name]])
+
+    assert isinstance(found, Image)
+    assert found.damage
 
 
 def test_gif_without_its_trailer_is_accepted_if_every_begun_frame_is_complete(verify):
