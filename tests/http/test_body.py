@@ -66,7 +66,7 @@ def test_coding_is_undone_in_pieces_of_any_size(data, step):
     assert undo("deflate", raw_deflate(data), step) == data
     assert undo("br", brotli.compress(data, quality=1), step) == data
     assert undo("zstd", zstd.compress(data), step) == data
-    assert undo("zstd, utf-8, br", brotli.compress(zstd.compress(data), quality=1), step) == data
+    assert undo("gzip, utf-8, br", brotli.compress(gzip.compress(data), quality=1), step) == data
 
 
 PACKS = {
@@ -130,6 +130,20 @@ def test_decompression_bomb_is_decoded_in_bounded_pieces(name):
 
     assert max(sizes) <= PIECE_BYTES * 2
     assert sum(sizes) == 50_000_000
+
+
+def test_memory_that_a_br_stream_may_ask_for_is_bounded():
+    data = b"a picture, or so" * 100
+
+    assert undo("br", brotli.compress(data, lgwin=23)) == data
+    with pytest.raises(ProtocolError, match="window"):
+        undo("br", brotli.compress(data, lgwin=24))
+
+
+@pytest.mark.parametrize("names", ["br, br", "zstd, zstd", "zstd, gzip, br"])
+def test_codings_that_take_much_memory_each_are_refused_together(names):
+    with pytest.raises(ProtocolError, match="content codings"):
+        decoder_for(names)
 
 
 def test_memory_that_a_zstd_frame_may_ask_for_is_bounded():

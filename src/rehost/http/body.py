@@ -29,6 +29,8 @@ _MOST_CODINGS = 3  # on top of each other; two have been seen
 _ZLIB_METHOD, _ZLIB_BYTES = 8, 2  # RFC 1950, section 2.2: the lower half of the first byte; the whole header
 _GZIP_MAGIC, _GZIP_BYTES = b"\x1f\x8b\x08", 10  # RFC 1952, section 2.3
 _ZSTD_WINDOW_LOG = 23  # 8 MB, RFC 9659, section 3
+_BR_WINDOW_24 = 0x0F  # RFC 7932, section 9.1: the lower half of the first byte says 16 MB
+_WINDOWED = frozenset({"br", "zstd"})  # their decoders keep megabytes; one of them at most
 _CODED_BYTES = 64 * 1024  # that may decode to nothing: what does not compress grows by a thousandth, and has a header
 _DRAIN_BYTES = 64 * 1024  # typical error pages are smaller; reading one saves a new connection
 _DRAIN_SECONDS = 0.5
@@ -102,7 +104,7 @@ def decoder_for(content_encoding: str) -> Decoder | None:
         ProtocolError: there are more codings than anybody needs.
     """
     names = codings_of(content_encoding)
-    if len(names) > _MOST_CODINGS:
+    if len(names) > _MOST_CODINGS or sum(name in _WINDOWED for name in names) > 1:
         raise ProtocolError(f"{len(names)} content codings")
     return Decoder(names) if names else None
 
@@ -215,12 +217,17 @@ class _Brotli:
     def __init__(self, decompressor: Any) -> None:  # noqa: ANN401 - the package has no types
         self.needs_input = True
         self._brotli = decompressor
+        self._is_begun = False
 
     @property
     def eof(self) -> bool:
         return bool(self._brotli.is_finished())
 
     def decompress(self, data: bytes | memoryview, max_length: int) -> bytes:
+        if data and not self._is_begun:
+            self._is_begun = True
+            if data[0] & 0x0F == _BR_WINDOW_24:
+                raise ProtocolError("a br window of more than 8 MB")
         decoded: bytes = self._brotli.process(data, output_buffer_limit=max_length)
         self.needs_input = self._brotli.can_accept_more_data() and len(decoded) < max_length
         return decoded
