@@ -10,17 +10,13 @@ import sys
 import zlib
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from importlib import import_module
 from urllib.parse import urlsplit
 
 import brotli
 
 from rehost.model import Format
 from tests.pictures import picture
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 BEHAVIOURS = {}
 HONEST = {"picture", "slow", "permissive"}
@@ -769,6 +765,7 @@ async def brotli_coded(exchange):
 @behaviour
 async def zstd_coded(exchange):
     """zstd on a picture, unasked."""
+    zstd = import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
     await exchange.reply(200, zstd.compress(exchange.body), "Content-Encoding: zstd")
 
 

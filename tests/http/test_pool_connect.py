@@ -207,6 +207,124 @@ async def test_certificate_must_be_trusted_and_name_the_host(monkeypatch, tmp_pa
             await opened(connector_to(server.port), "https://a.example/")
 
 
+def old_server(monkeypatch, tmp_path, ciphers):
+    """Return the context of a server that offers these ciphers only, by a trusted certificate."""
+    authority, context = trustme.CA(key_type=trustme.KeyType.RSA), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("a.example", key_type=trustme.KeyType.RSA).configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(ciphers)
+    return context
+
+
+@pytest.mark.parametrize("ciphers", ["AES128-SHA", "AES256-GCM-SHA384", "ECDHE-RSA-AES128-SHA", "ECDHE-RSA-AES256-SHA"])
+async def test_old_server_is_reached_as_browsers_reach_it(monkeypatch, tmp_path, caplog, ciphers):
+    context = old_server(monkeypatch, tmp_path, ciphers)
+
+    async with raw_server(tls=context) as server:
+        connector = connector_to(server.port)
+        with caplog.at_level("INFO", "rehost.http.pool"):
+            await opened(connector, "https://a.example/")
+        await opened(connector, "https://a.example/")
+
+    assert "a.example" in connector._old_servers
+    assert f"old-tls host=a.example cipher={ciphers}" in caplog.text
+
+
+@pytest.mark.parametrize("ciphers", ["ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-RSA-CHACHA20-POLY1305"])
+async def test_other_servers_get_the_strict_offer_only(monkeypatch, tmp_path, ciphers):
+    context = old_server(monkeypatch, tmp_path, ciphers)
+
+    async with raw_server(tls=context) as server:
+        connector = connector_to(server.port)
+        await opened(connector, "https://a.example/")
+
+    assert not connector._old_servers
+
+
+@pytest.mark.parametrize("ciphers", ["CAMELLIA128-SHA", "AES128-SHA256", "DHE-RSA-AES128-SHA"])
+async def test_what_no_browser_offers_fails_and_is_not_remembered(monkeypatch, tmp_path, ciphers):
+    context = old_server(monkeypatch, tmp_path, ciphers)
+
+    async with raw_server(tls=context) as server:
+        connector = connector_to(server.port)
+        with pytest.raises((TlsFailed, ConnectFailed), match="with the ciphers that browsers still offer"):
+            await opened(connector, "https://a.example/")
+
+    assert not connector._old_servers
+
+
+async def test_certificate_of_an_old_server_is_checked_as_ever(monkeypatch, tmp_path):
+    context = old_server(monkeypatch, tmp_path, "AES128-SHA")
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+
+    async with raw_server(tls=context) as server:
+        connector = connector_to(server.port)
+        with pytest.raises(TlsFailed, match="certificate verify failed"):
+            await opened(connector, "https://a.example/")
+
+    assert not connector._old_servers
+
+
+def test_old_tls_is_at_least_1_2():
+    context = connector_to(1)._old_tls
+
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+async def test_missing_intermediate_certificate_is_named(monkeypatch, tmp_path):
+    root, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    leaf = root.create_child_ca().issue_cert("a.example")
+    with leaf.private_key_pem.tempfile() as key, leaf.cert_chain_pems[0].tempfile() as chain:
+        context.load_cert_chain(chain, key)  # without the intermediate
+    root.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+
+    async with raw_server(tls=context) as server:
+        with pytest.raises(TlsFailed, match="sends no intermediate certificate"):
+            await opened(connector_to(server.port), "https://a.example/")
+
+    assert server.connections == 0  # no second handshake: another cipher would not help
+
+
+def without_secure_renegotiation(flight):
+    """Return the records of a server with the extension of RFC 5746 taken out of its ServerHello (RFC 5246)."""
+    size = 5 + int.from_bytes(flight[3:5], "big")
+    record, rest = flight[5:size], flight[size:]
+    start = 4 + 2 + 32 + 1 + record[38] + 2 + 1 + 2  # type and length, version, random, session, cipher, compression
+    extensions, at, kept = record[start:], 0, b""
+    while at < len(extensions):
+        end = at + 4 + int.from_bytes(extensions[at + 2 : at + 4], "big")
+        if extensions[at : at + 2] != b"\xff\x01":
+            kept += extensions[at:end]
+        at = end
+    hello = record[4 : start - 2] + len(kept).to_bytes(2, "big") + kept
+    message = b"\x02" + len(hello).to_bytes(3, "big") + hello
+    return flight[:3] + len(message).to_bytes(2, "big") + message + rest
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_server_without_secure_renegotiation_is_reached_with_the_old_offer_only(monkeypatch, tmp_path, is_old):
+    server_context = old_server(monkeypatch, tmp_path, "ECDHE-RSA-AES128-GCM-SHA256")
+    connector = connector_to(1)
+    context = connector._old_tls if is_old else connector._tls
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(to_client, to_server, server_hostname="a.example")
+    answers = ssl.MemoryBIO()
+    server = server_context.wrap_bio(to_server, answers, server_side=True)
+    for side in (client, server):
+        with pytest.raises(ssl.SSLWantReadError):
+            side.do_handshake()
+    to_client.write(without_secure_renegotiation(answers.read()))
+
+    with pytest.raises(ssl.SSLWantReadError if is_old else ssl.SSLError) as caught:
+        client.do_handshake()
+
+    assert is_old or "UNSAFE_LEGACY_RENEGOTIATION_DISABLED" in str(caught.value)
+
+
 async def test_server_without_tls_fails():
     async with raw_server(b"HTTP/1.1 400 Bad Request\r\n\r\n") as server:
         with pytest.raises((TlsFailed, ConnectFailed)):

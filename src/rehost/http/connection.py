@@ -87,6 +87,11 @@ class Connection(asyncio.BufferedProtocol):
         inner = await loop.start_tls(self._transport, self, context, server_hostname=host)
         self._transport = cast("asyncio.Transport", inner)
 
+    @property
+    def cipher(self) -> str:
+        """The cipher suite of its TLS; "none" without TLS."""
+        return str((self._transport.get_extra_info("cipher") or ("none",))[0])
+
     def is_quiet(self) -> bool:
         """Return whether nothing waits on the socket, read or not: between exchanges nothing may arrive.
 

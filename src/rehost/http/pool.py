@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
 import ssl
 from base64 import b64encode
@@ -21,6 +22,7 @@ from typing import NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
 from aiohappyeyeballs import AddrInfoType, start_connection
+from cachetools import LRUCache
 
 from rehost.http.address_policy import AddressPolicy, is_address, nat64_prefixes, one_per_family
 from rehost.http.connection import BUFFER_BYTES, Connection, Response
@@ -38,6 +40,8 @@ from rehost.http.errors import (
 from rehost.http.headers import encode_request
 from rehost.http.url import host_of, origin_of, port_of
 
+logger = logging.getLogger(__name__)
+
 CONNECT_SECONDS = 5.0
 """For a connection, TLS included: long enough for two lost SYNs (RFC 6298 has them sent again after 1 and 3 s)."""
 
@@ -47,6 +51,14 @@ connect to instead, as curl's --connect-to."""
 
 _REMEMBERED_ORIGINS = 1_000
 _NEXT_ADDRESS_SECONDS = 0.25  # RFC 8305, section 8
+# What Chromium and Firefox still offer to servers that know nothing better: CBC with SHA-1, RSA key exchange.
+_OLD_CIPHERS = (
+    "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE-ECDSA-AES128-SHA:ECDHE-RSA-AES128-SHA:ECDHE-ECDSA-AES256-SHA:"
+    "ECDHE-RSA-AES256-SHA:AES128-GCM-SHA256:AES256-GCM-SHA384:AES128-SHA:AES256-SHA"
+)
+_OP_LEGACY_SERVER_CONNECT = 0x4  # servers without RFC 5746; `ssl` names it from Python 3.12 on
+_REMEMBERED_OLD_SERVERS = 1_000
+_NO_ISSUER = frozenset({2, 20, 21})  # X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT and its kind
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 
@@ -158,10 +170,23 @@ class Connector:
         self._nat64: Sequence[IPv6Network] | None = None  # not looked up yet
         self._routes = lru_cache(_REMEMBERED_ORIGINS)(self._route)
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
+        self._old_servers: LRUCache[str, bool] = LRUCache(_REMEMBERED_OLD_SERVERS)  # names that need `_old_tls`
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
         return ssl.create_default_context()  # honours SSL_CERT_FILE and SSL_CERT_DIR
+
+    @cached_property
+    def _old_tls(self) -> ssl.SSLContext:
+        """TLS 1.2 as browsers still speak it with old servers; certificates are checked as ever."""
+        context = ssl.create_default_context()
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(_OLD_CIPHERS)
+        context.options |= _OP_LEGACY_SERVER_CONNECT
+        return context
+
+    def _tls_for(self, name: str) -> ssl.SSLContext:
+        return self._old_tls if name in self._old_servers else self._tls
 
     async def route(self, url: str) -> Route:
         """Return how the origin of a normalised URL is reached.
@@ -187,11 +212,31 @@ class Connector:
     async def connect(self, route: Route) -> Connection:
         """Return a new connection to an origin, ready for a request.
 
+        If the TLS handshake fails, for anything but the certificate, it is tried once more as with an old server.
+
         Raises:
             AddressRefused: no address of the host may be connected to.
             NameNotResolved, ConnectFailed, TlsFailed, TooManyOpenFiles: see `errors`.
             ConnectionClosed, ProtocolError: the proxy did not answer properly.
         """
+        is_old = route.name in self._old_servers
+        try:
+            return await self._connect(route)
+        except (TlsFailed, ConnectFailed) as error:
+            if is_old or not route.is_tls or not _ended_the_handshake(error.__cause__):
+                raise
+            self._old_servers[route.name] = True
+            try:
+                connection = await self._connect(route)
+            except BaseException as again:
+                self._old_servers.pop(route.name, None)
+                if isinstance(again, TlsFailed | ConnectFailed):
+                    raise type(again)(f"{error}; with the ciphers that browsers still offer: {again}") from again
+                raise
+        logger.info("old-tls host=%s cipher=%s", route.name, connection.cipher)
+        return connection
+
+    async def _connect(self, route: Route) -> Connection:
         proxy = route.proxy
         if proxy is None:
             addresses = await self._addresses(route.target[0])
@@ -262,7 +307,7 @@ class Connector:
             _, connection = await asyncio.get_running_loop().create_connection(
                 lambda: Connection(self._buffer),
                 sock=connected,
-                ssl=self._tls if tls_host else None,
+                ssl=self._tls_for(tls_host) if tls_host else None,
                 server_hostname=tls_host,
             )
         return connection
@@ -276,7 +321,7 @@ class Connector:
                 if response.status // 100 != 2:  # noqa: PLR2004 - the class of the status
                     raise ConnectFailed(f"the proxy answered with status {response.status}")
                 await response.read_body(lambda _piece: None)  # empty, or the error says why not
-            await connection.start_tls(self._tls, route.name)
+            await connection.start_tls(self._tls_for(route.name), route.name)
 
     @asynccontextmanager
     async def _translated(self) -> AsyncIterator[None]:
@@ -288,12 +333,22 @@ class Connector:
             raise ConnectFailed(f"no connection in {self._connect_seconds:g} s") from error
         except ssl.SSLEOFError as error:
             raise ConnectFailed(printable(error)) from error
+        except ssl.SSLCertVerificationError as error:
+            hint = "; its authority is unknown, or the server sends no intermediate certificate"
+            raise TlsFailed(f"{printable(error)}{hint if error.verify_code in _NO_ISSUER else ''}") from error
         except ssl.SSLError as error:
             raise TlsFailed(printable(error)) from error
         except (OSError, RuntimeError) as error:  # uvloop raises RuntimeError for some that are OSError elsewhere
             if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
                 raise TooManyOpenFiles(printable(error)) from error
             raise ConnectFailed(printable(error)) from error
+
+
+def _ended_the_handshake(error: BaseException | None) -> bool:
+    """Return whether a server may have ended a handshake because nothing that was offered suits it."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return False
+    return isinstance(error, ssl.SSLError | ConnectionResetError | ConnectionAbortedError)
 
 
 def connect_target(entries: Sequence[ConnectTo], host: str, port: int) -> tuple[str, int]:
