@@ -493,6 +493,46 @@ async def test_resumed_body_must_not_exceed_the_limit(origin, spool, fetch):
     assert not spool.exists()
 
 
+# cookies
+
+
+async def test_cookie_of_a_redirect_lives_as_long_as_the_attempt(spool):
+    seen = []
+
+    async def gate(exchange):
+        seen.append(exchange.asked.headers.get("cookie"))
+        if seen[-1] is None:
+            await exchange.reply(302, b"", f"Location: {exchange.asked.target}", "Set-Cookie: pass=1; Path=/")
+        else:
+            await exchange.reply(200, exchange.body)
+
+    with Origin(lambda _host, _path, _headers: gate) as origin:
+        async with fetcher_to(origin) as fetcher:
+            for _ in range(2):
+                download = await fetcher.fetch(Request("http://a.example/1.jpg", spool))
+        assert spool.read_bytes() == origin.picture("http://a.example/1.jpg")
+
+    assert download.final_url == "http://a.example/1.jpg"
+    assert seen == [None, "pass=1"] * 2
+
+
+async def test_cookie_of_a_redirect_reaches_no_other_site(spool):
+    seen = []
+
+    async def away(exchange):
+        seen.append((exchange.asked.host, exchange.asked.headers.get("cookie")))
+        if exchange.asked.host == "a.example":
+            await exchange.reply(302, b"", "Location: http://b.example/1.jpg", "Set-Cookie: secret=1; Domain=example")
+        else:
+            await exchange.reply(200, exchange.body)
+
+    with Origin(lambda _host, _path, _headers: away) as origin:
+        async with fetcher_to(origin) as fetcher:
+            await fetcher.fetch(Request("http://a.example/1.jpg", spool))
+
+    assert seen == [("a.example", None), ("b.example", None)]
+
+
 # codings
 
 

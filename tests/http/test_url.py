@@ -7,6 +7,7 @@ from rehost.http.errors import HttpError, InvalidRedirect, InvalidUrl, PortRefus
 from rehost.http.url import (
     BAD_PORTS,
     MAX_URL_CHARACTERS,
+    Cookies,
     FirstMatch,
     OriginPattern,
     RedirectChain,
@@ -263,6 +264,94 @@ def test_chain_ends_after_the_allowed_redirects(limit):
     assert chain(*allowed, limit=limit).url == f"https://a.example/{limit + 1}"
     with pytest.raises(TooManyRedirects, match=f"more than {limit}"):
         chain(*allowed, "/end", limit=limit)
+
+
+def test_chain_that_leads_back_with_another_cookie_is_no_circle():
+    made = RedirectChain("https://a.example/1", 9)
+    made.follow("/1", ["seen=1"])
+    assert (made.url, made.fit({"Accept": "*/*"})) == ("https://a.example/1", {"Accept": "*/*", "Cookie": "seen=1"})
+
+    made.follow("/1", ["seen=2", "more=1"])
+    assert made.fit({}) == {"Cookie": "seen=2; more=1"}
+    with pytest.raises(TooManyRedirects, match="a circle"):
+        made.follow("/1", ["seen=1", "more=; Max-Age=0"])
+
+
+@pytest.mark.parametrize("limit", [0, 3])
+def test_new_cookies_for_ever_end_after_the_allowed_redirects(limit):
+    made = RedirectChain("https://a.example/1", limit)
+    for number in range(limit):
+        made.follow("/1", [f"n={number}"])
+
+    with pytest.raises(TooManyRedirects, match=f"more than {limit}"):
+        made.follow("/1", ["n=end"])
+
+
+@pytest.mark.parametrize(
+    ("field", "url", "sent"),
+    [
+        ("n=v", "https://img.a.example/x", "n=v"),
+        ("n=v", "https://img.a.example/", "n=v"),
+        ("n=v", "http://img.a.example/x", "n=v"),
+        ("n=v", "https://a.example/x", ""),
+        ("n=v", "https://b.img.a.example/x", ""),
+        ("n=v; Domain=a.example", "https://a.example/x", "n=v"),
+        ("n=v; domain=.A.example", "https://other.a.example/x", "n=v"),
+        ("n=v; domain=img.a.example", "https://b.img.a.example/x", "n=v"),
+        ("n=v; domain=a.example", "https://xa.example/x", ""),
+        ("n=v; domain=example", "https://img.a.example/x", ""),
+        ("n=v; domain=other.a.example", "https://other.a.example/x", ""),
+        ("n=v; domain=b.example", "https://b.example/x", ""),
+        ("n=v; path=/p", "https://img.a.example/p", "n=v"),
+        ("n=v; path=/p", "https://img.a.example/p/1", "n=v"),
+        ("n=v; path=/p", "https://img.a.example/p?q=/p", "n=v"),
+        ("n=v; path=/p", "https://img.a.example/pp", ""),
+        ("n=v; path=p", "https://img.a.example/x", "n=v"),
+        ("n=v; Secure", "https://img.a.example/x", "n=v"),
+        ("n=v; Secure", "http://img.a.example/x", ""),
+        ("n=a=b; HttpOnly; SameSite=Lax; Priority=High", "https://img.a.example/x", "n=a=b"),
+        (' n = "v" ;Path=/', "https://img.a.example/x", 'n="v"'),
+        ("n=", "https://img.a.example/x", "n="),
+        ("n", "https://img.a.example/x", ""),
+        ("=v", "https://img.a.example/x", ""),
+        ("", "https://img.a.example/x", ""),
+        ("n=v\rX: y", "https://img.a.example/x", ""),
+        ("n=v; max-age=0", "https://img.a.example/x", ""),
+        ("n=v; Max-Age=-1", "https://img.a.example/x", ""),
+        ("n=v; expires=Thu, 01-Jan-1970 00:00:00 GMT", "https://img.a.example/x", ""),
+        ("n=" + "v" * 5000, "https://img.a.example/x", ""),
+    ],
+)
+def test_cookie_reaches_only_what_it_was_set_for(field, url, sent):
+    cookies = Cookies()
+    cookies.take("https://img.a.example/set", [field])
+
+    assert cookies.of(url) == sent
+
+
+@pytest.mark.parametrize(
+    ("url", "field", "other"),
+    [
+        ("https://x.github.io/", "n=v; domain=github.io", "https://y.github.io/"),
+        ("https://x.co.uk/", "n=v; domain=co.uk", "https://y.co.uk/"),
+        ("https://co.uk/", "n=v; domain=co.uk", "https://y.co.uk/"),
+        ("https://1.2.3.4/", "n=v; domain=3.4", "https://9.9.3.4/"),
+    ],
+)
+def test_no_cookie_is_set_for_a_whole_suffix(url, field, other):
+    cookies = Cookies()
+    cookies.take(url, [field])
+
+    assert cookies.of(other) == ""
+
+
+def test_cookies_are_bounded_and_the_longest_path_comes_first():
+    cookies = Cookies()
+    cookies.take("https://a.example/p/", ["n=root; path=/", "n=p", "m=1"])
+    cookies.take("https://a.example/p/", [f"x{number}=1; path=/other" for number in range(10_000)])
+
+    assert cookies.of("https://a.example/p/1") == "n=p; m=1; n=root"
+    assert len(cookies.of("https://a.example/other").split("; ")) < 50
 
 
 def test_chain_refuses_bad_ports_as_such():

@@ -357,7 +357,7 @@ class Fetcher:
                 return chain.url, response
             async with response:
                 await drain(response)
-            chain.follow(location)
+            chain.follow(location, response.headers.all("Set-Cookie"))
 
     def _headers_of(self, request: Request) -> Mapping[str, str]:
         headers = dict(self._headers)

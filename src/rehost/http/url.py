@@ -1,4 +1,4 @@
-"""URLs as found in the wild, read as browsers read them (WHATWG URL standard), and where redirects lead. Pure."""
+"""URLs as found in the wild, read as browsers read them (WHATWG URL standard); redirects and their cookies. Pure."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ _SEGMENT = r"[\w~!$&'()*+,;=:@-][\w.~!$&'()*+,;=:@-]*"
 _PLAIN = re.compile(rf"(https?://[a-z0-9.:-]+/)(?:{_SEGMENT}(?:/{_SEGMENT})*)?(?:\?[\w.~!$&()*+,;=:@/?%-]+)?", re.ASCII)
 _FINAL_DOT = re.compile(r"\.(?=(?::\d+)?\Z)")  # of the host of an origin
 _REMEMBERED_HOSTS = 4096
+_MOST_COOKIES, _MOST_COOKIE_CHARACTERS = 50, 4096  # RFC 6265, section 6.1
 _REMEMBERED_ROOTS = 4096  # most URLs differ from others only in what follows their host
 
 
@@ -237,6 +238,70 @@ class FirstMatch(Generic[T]):
         return next((value for pattern, value in self.values if pattern.matches_host(host)), self.default)
 
 
+@dataclass(frozen=True, slots=True)
+class _Cookie:
+    name: str
+    value: str
+    domain: str
+    path: str
+    with_subdomains: bool
+    only_https: bool
+
+    def fits(self, url: str) -> bool:
+        """Return whether a request for a URL has this cookie (RFC 6265, section 5.4)."""
+        host, path = host_of(url), _path_of(url)
+        is_theirs = host == self.domain or (self.with_subdomains and host.endswith(f".{self.domain}"))
+        is_below = path == self.path or path.startswith(self.path if self.path.endswith("/") else f"{self.path}/")
+        return is_theirs and is_below and (url.startswith("https:") or not self.only_https)
+
+
+class Cookies:
+    """The cookies that the redirects of one attempt set (RFC 6265); nothing of them outlives it."""
+
+    def __init__(self) -> None:
+        self._cookies: dict[tuple[str, str, str], _Cookie] = {}
+
+    def take(self, url: str, fields: Sequence[str]) -> None:
+        """Take the values of the Set-Cookie fields of a response from a URL; those that may not be set are ignored."""
+        for field in fields:
+            cookie, is_removed = _cookie(url, field)
+            if cookie is None or len(self._cookies) >= _MOST_COOKIES:
+                continue
+            key = cookie.name, cookie.domain, cookie.path
+            if is_removed:
+                self._cookies.pop(key, None)
+            else:
+                self._cookies[key] = cookie
+
+    def of(self, url: str) -> str:
+        """Return the Cookie field of a request for a URL, or an empty text."""
+        fitting = sorted((each for each in self._cookies.values() if each.fits(url)), key=lambda each: -len(each.path))
+        return "; ".join(f"{each.name}={each.value}" for each in fitting)
+
+
+def _cookie(url: str, field: str) -> tuple[_Cookie | None, bool]:
+    """Return the cookie that a Set-Cookie sets, if it may, and whether this removes it (RFC 6265, section 5.2)."""
+    pair, *rest = field.split(";")
+    name, equals, value = (part.strip(" \t") for part in pair.partition("="))
+    if not name or not equals or len(field) > _MOST_COOKIE_CHARACTERS or _CONTROL.search(field.replace("\t", " ")):
+        return None, False
+    attributes = {key.strip().lower(): text.strip() for key, _, text in (part.partition("=") for part in rest)}
+    host, domain = host_of(url), attributes.get("domain", "").removeprefix(".").lower()
+    has_domain = bool(domain) and registrable_domain(domain) is not None  # a suffix is nobody's
+    if domain not in {"", host} and not (has_domain and host.endswith(f".{domain}")):
+        return None, False  # another host's
+    path = attributes.get("path", "")
+    if not path.startswith("/"):
+        path = _path_of(url).rpartition("/")[0] or "/"  # section 5.1.4
+    cookie = _Cookie(name, value, domain or host, path, has_domain, "secure" in attributes)
+    is_removed = attributes.get("max-age", "1").startswith(("-", "0")) or "1970" in attributes.get("expires", "")
+    return cookie, is_removed
+
+
+def _path_of(url: str) -> str:
+    return "/" + url.split("/", 3)[3].partition("?")[0]
+
+
 class RedirectChain:
     """The URLs of one request: the first one, and those that its redirects lead to.
 
@@ -249,25 +314,29 @@ class RedirectChain:
         self.url = url
         self._first = url
         self._max_redirects = max_redirects
-        self._seen = {url}
+        self._cookies = Cookies()
+        self._seen = {(url, "")}
 
     def fit(self, headers: Mapping[str, str]) -> Mapping[str, str]:
-        """Return the fields that the URL may see: over http no Referer of https (RFC 9110, section 10.1.3).
+        """Return the fields for the URL: with the cookies that were set for it on the way.
 
-        A chain that starts over http has a Referer that was chosen for http.
+        Over http there is no Referer of https (RFC 9110, section 10.1.3), but a chain that starts over http has one
+        that was chosen for http.
         """
+        cookies = self._cookies.of(self.url)
+        fitting = {**headers, "Cookie": cookies} if cookies else dict(headers)
         is_downgrade = self._first.startswith("https:") and self.url.startswith("http:")
-        if not is_downgrade or not headers.get("Referer", "").startswith("https:"):
-            return headers
-        return {name: value for name, value in headers.items() if name != "Referer"}
+        if is_downgrade and headers.get("Referer", "").startswith("https:"):
+            del fitting["Referer"]
+        return fitting
 
-    def follow(self, location: str) -> None:
-        """Go on to the target of a redirect; its Location has raw bytes beyond ASCII as surrogate escapes.
+    def follow(self, location: str, set_cookies: Sequence[str] = ()) -> None:
+        """Go on to the target of a redirect; its fields have raw bytes beyond ASCII as surrogate escapes.
 
         Raises:
             InvalidRedirect: it leads to no http or https URL.
             PortRefused: it leads to a port of another protocol.
-            TooManyRedirects: it leads back, or is one too many.
+            TooManyRedirects: it leads back, with the same cookies as before, or is one too many.
         """
         try:
             url = normalise(_RAW_BYTE.sub(lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", location), self.url)
@@ -275,9 +344,11 @@ class RedirectChain:
             raise
         except InvalidUrl as error:
             raise InvalidRedirect(f"a redirect: {error}") from error
-        if url in self._seen:  # without cookies the same request gets the same response
+        self._cookies.take(self.url, set_cookies)
+        request = url, self._cookies.of(url)
+        if request in self._seen:  # it would get the same response
             raise TooManyRedirects("a circle")
         if len(self._seen) > self._max_redirects:
             raise TooManyRedirects(f"more than {self._max_redirects}")
-        self._seen.add(url)
+        self._seen.add(request)
         self.url = url
