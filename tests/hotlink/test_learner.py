@@ -44,6 +44,60 @@ def refused(headers):
     return HOST not in headers.get("referer", "")
 
 
+# links that mean more than one URL
+
+
+async def test_link_without_a_scheme_has_that_of_its_page(tmp_path):
+    async with worker(tmp_path) as at:
+        got = await at.obtain(f"//{HOST}/permissive/1.jpg", PAGE)
+
+        assert got == at.origin.picture(f"http://{HOST}/permissive/1.jpg")
+        assert at.origin.connections == 1
+
+
+async def test_other_scheme_is_tried_where_that_of_the_page_fails_and_remembered_for_the_host(tmp_path):
+    links = [f"//{HOST}/permissive/{number}.jpg" for number in range(3)]
+    async with worker(tmp_path) as at:  # its certificate is not trusted
+        got = [await at.obtain(each, "https://www.cases.test/") for each in links]
+
+        assert got == [at.origin.picture(f"http:{each}") for each in links]
+        assert at.origin.connections == 2
+        assert await at.outcome(f"https://{HOST}/permissive/1.jpg") is Reason.TLS_FAILED  # that one has a scheme
+        assert at.left_behind() == []
+
+
+async def test_escaped_ampersand_is_tried_as_one_where_the_link_fails(tmp_path):
+    def play(_host, path, _headers):
+        return "not-found" if "&amp;" in path else "permissive"
+
+    async with worker(tmp_path, play) as at:
+        got = await at.obtain(f"http://{HOST}/1.jpg?x=1&amp;y=2&amp;z=3")
+
+        assert got == at.origin.picture(f"http://{HOST}/1.jpg")
+        asked = [each.target for each in at.origin.requests if each.path == "/1.jpg"]
+        assert asked == ["/1.jpg?x=1&amp;y=2&amp;z=3", "/1.jpg?x=1&y=2&z=3"]
+
+
+async def test_escaped_ampersand_that_works_is_left_alone(tmp_path):
+    async with worker(tmp_path, lambda *_: "permissive") as at:
+        await at.obtain(f"http://{HOST}/1.jpg?x=1&amp;y=2")
+
+        asked = [each.target for each in at.origin.requests if each.path == "/1.jpg"]
+        assert asked == ["/1.jpg?x=1&amp;y=2"]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "requests", "reason"), [("not-found", 2, Reason.GONE), ("fails", 1, Reason.ORIGIN_ERROR)]
+)
+async def test_link_with_an_escaped_ampersand_keeps_its_own_failure(tmp_path, behaviour, requests, reason):
+    def play(_host, path, _headers):
+        return behaviour if "&amp;" in path else "forbidden"
+
+    async with worker(tmp_path, play, referers=Referers("none")) as at:
+        assert await at.outcome(f"http://{HOST}/1.jpg?x=1&amp;y=2") is reason
+        assert at.origin.count() == requests
+
+
 # rules
 
 

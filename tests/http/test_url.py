@@ -16,7 +16,9 @@ from rehost.http.url import (
     normalise,
     origin_of,
     port_of,
+    read_origin,
     registrable_domain,
+    with_scheme_of,
 )
 
 AS_BROWSERS_READ_THEM = {
@@ -25,6 +27,9 @@ AS_BROWSERS_READ_THEM = {
     "\u3000https://a.example/b.png\xa0": "https://a.example/b.png",
     "HTTPS://A.EXAMPLE/B.PNG": "https://a.example/B.PNG",
     "//a.example/b.png": "https://a.example/b.png",
+    "http://a.exa\nmple/b.png": "http://a.example/b.png",
+    "http://a.example/\r\n\t\tb\tc.png": "http://a.example/bc.png",
+    "ht\ntp:/\t/a.example/b.png": "http://a.example/b.png",
     "https://a.example": "https://a.example/",
     "https://a.example:443/b.png": "https://a.example/b.png",
     "http://a.example:443/b.png": "http://a.example:443/b.png",
@@ -65,8 +70,9 @@ NO_URLS = [
     "http://a..example/",
     f"http://{'a' * 64}.example/",
     "http://xn--pokxncvks/",
-    "http://a.exa\nmple/b.png",
-    "http://a.example/b\tc.png",
+    "http://a.exa\vmple/b.png",
+    "http://a.example/b\x1fc.png",
+    "http://a.example/b\x7f.png",
     "http://a.example\0.b.example/",
     "http://user:word@a.example/b.png",
     "http://user@a.example/b.png",
@@ -131,6 +137,23 @@ def test_url_has_an_origin_a_host_and_a_port(url, origin, host, port):
     assert (origin_of(url), host_of(url), port_of(url)) == (origin, host, port)
 
 
+@pytest.mark.parametrize(
+    ("text", "page", "url"),
+    [
+        ("//a.example/b", "https://b.example/", "https://a.example/b"),
+        ("//a.example/b", "http://b.example/", "http://a.example/b"),
+        ("  //a.example/b", " HTTP://b.example/", "http://a.example/b"),
+        ("\\\\a.example/b", "http://b.example/", "http://a.example/b"),
+        ("//a.example/b", None, "https://a.example/b"),
+        ("//a.example/b", "no page", "https://a.example/b"),
+        ("https://a.example/b", "http://b.example/", "https://a.example/b"),
+    ],
+)
+def test_url_without_a_scheme_has_that_of_its_page(text, page, url):
+    assert normalise(with_scheme_of(text, page)) == url
+    assert read_origin(text, page) == origin_of(url)
+
+
 def followed(url, location):
     chain = RedirectChain(url, 1)
     chain.follow(location)
@@ -143,7 +166,7 @@ def test_raw_bytes_of_a_location_are_sent_back_unchanged():
     assert followed("https://a.example/", location) == "https://a.example/%CD%BC.png"
 
 
-@pytest.mark.parametrize("location", ["file:///etc/passwd", "http://[::", "http://u:p@a.example/", "a\nb"])
+@pytest.mark.parametrize("location", ["file:///etc/passwd", "http://[::", "http://u:p@a.example/", "a\vb"])
 def test_location_that_is_no_web_address_is_invalid(location):
     with pytest.raises(InvalidRedirect):
         followed("https://a.example/", location)

@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from rehost.errors import OperatorError, Permanent, RehostError, SettingsError, Transient, VisitError, shortage
 from rehost.http import errors as http
 from rehost.http.pool import Proxies
-from rehost.http.url import normalise
+from rehost.http.url import has_no_scheme, normalise, with_scheme_of
 from rehost.model import Reason
 
 LONGEST_RETRY_AFTER = 7 * 86_400.0
@@ -33,6 +33,10 @@ _HTTP_ERRORS: dict[type[http.HttpError], tuple[type[VisitError], Reason]] = {
     http.BodyTooLarge: (Permanent, Reason.TOO_LARGE),
     http.TooManyRedirects: (Permanent, Reason.TOO_MANY_REDIRECTS),
 }
+_OF_THE_SCHEME = frozenset({Reason.UNREACHABLE, Reason.TLS_FAILED})
+_OF_THE_URL = frozenset(  # what another URL may cure
+    {Reason.GONE, Reason.HOTLINK_REFUSED, Reason.UNEXPECTED_STATUS, Reason.EMPTY, Reason.NOT_AN_IMAGE, Reason.DECOY}
+)
 _STATUSES: dict[int, tuple[type[VisitError], Reason]] = {
     204: (Permanent, Reason.EMPTY),
     205: (Permanent, Reason.EMPTY),
@@ -51,16 +55,27 @@ _STATUSES: dict[int, tuple[type[VisitError], Reason]] = {
 }
 
 
-def request_url(link: str) -> str:
-    """Return the absolute http or https URL, all ASCII, that a link stands for (`http.url.normalise`).
+def request_url(link: str, page_url: str | None = None) -> str:
+    """Return the absolute http or https URL, all ASCII, that a link on a page stands for (`http.url.normalise`).
 
     Raises:
         Permanent: NOT_A_URL or PORT_REFUSED.
     """
     try:
-        return normalise(link)
+        return normalise(with_scheme_of(link, page_url))
     except http.HttpError as error:
         raise of_error(error) from error
+
+
+def other_url(link: str, url: str, error: VisitError) -> str | None:
+    """Return what else a link may mean, whose URL failed; None if that would not help.
+
+    The other scheme of a link without one, where that cannot be reached; `&` where the cell says `&amp;`.
+    """
+    if has_no_scheme(link):
+        other = {"https": "http", "http": "https"}[url.partition(":")[0]] + url[url.index(":") :]
+        return other if error.reason in _OF_THE_SCHEME else None
+    return url.replace("&amp;", "&") if "&amp;" in url and error.reason in _OF_THE_URL else None
 
 
 def proxies_of(environment: Mapping[str, str], *, resolves: bool = False) -> Proxies:

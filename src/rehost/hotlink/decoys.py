@@ -220,7 +220,7 @@ class DecoyDetector:
         if origin.has_loaded_good_links:
             return
         held = await self.repository.good_links(host_of(origin.origin))
-        normalised = [link._replace(url=request_url(link.url)) for link in held]
+        normalised = [link._replace(url=request_url(link.url, link.page_url)) for link in held]
         origin.load_good_links(link for link in normalised if origin_of(link.url) == origin.origin)
 
     async def _comes_for_anything(self, probe: LinkProbe, rule: str, digest: str, *, extra: bool = True) -> bool | None:

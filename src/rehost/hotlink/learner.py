@@ -44,7 +44,7 @@ from rehost.attempt import FetchedImage, ImageFetcher, VisitLog
 from rehost.clock import Clock
 from rehost.errors import Permanent, Transient, VisitError
 from rehost.events import Listener, OriginChanged, OriginLearned
-from rehost.fetch.reasons import request_url
+from rehost.fetch.reasons import other_url, request_url
 from rehost.hosts.pacing import Pause
 from rehost.hosts.scheduler import RequestScheduler
 from rehost.hotlink.decoys import DecoyDetector, SeenDigests, scope
@@ -58,7 +58,7 @@ from rehost.hotlink.origin_state import (
 )
 from rehost.hotlink.referers import LinkProbe, Referers, Target, is_refusal
 from rehost.hotlink.repository import Evidence, KnownGoodLink, OriginRepository
-from rehost.http.url import folder_of, host_of, origin_of
+from rehost.http.url import folder_of, has_no_scheme, host_of, origin_of
 from rehost.model import Link, Rule
 
 MOST_ORIGINS = 20_000
@@ -94,6 +94,7 @@ class Learner:
         self._seen = SeenDigests()
         self._decoys = DecoyDetector(repository, self._seen, random)
         self._origins: LRUCache[str, OriginState] = LRUCache(MOST_ORIGINS)
+        self._schemes: LRUCache[str, str] = LRUCache(MOST_ORIGINS)  # of hosts that cannot be reached by the other one
 
     async def obtain(self, link: Link, log: VisitLog) -> FetchedImage:
         """Return a proven image that is no decoy; removing its spool is up to the caller.
@@ -102,7 +103,22 @@ class Learner:
             VisitError: there is none.
             Postponed, HostPaused, StoreError: as ImageFetcher.fetch.
         """
-        probe = self._probe(link, log)
+        target = self._target(link)
+        try:
+            return await self._obtain(target, log)
+        except VisitError as error:
+            url = other_url(link.url, target.url, error)
+            if url is None:
+                raise
+            with suppress(VisitError):
+                image = await self._obtain(Target(url, link.page_url), log)
+                if has_no_scheme(link.url):
+                    self._schemes[host_of(url)] = url.partition(":")[0]
+                return image
+            raise
+
+    async def _obtain(self, target: Target, log: VisitLog) -> FetchedImage:
+        probe = self._probe(target, log)
         origin = probe.origin
         await self._read_ledger(origin)
         with probe:
@@ -126,9 +142,8 @@ class Learner:
             VisitError: a link is malformed, or the bytes must wait.
             HostPaused, StoreError: as ImageFetcher.fetch.
         """
-        probe = self._probe(links[0], VisitLog(host))
+        probe, other = self._probe(self._target(links[0]), VisitLog(host)), self._target(links[1])
         origin = probe.origin
-        other = Target(request_url(links[1].url), links[1].page_url)
         await self._read_ledger(origin)
         with probe:
             async with origin.lock:
@@ -148,7 +163,7 @@ class Learner:
         Includes those of these digests, the link's own, that are known decoys of any folder.
         """
         try:
-            origin = self._origins.get(origin_of(request_url(link.url)))
+            origin = self._origins.get(origin_of(self._target(link).url))
         except VisitError:
             return set()
         if origin is None:
@@ -158,7 +173,7 @@ class Learner:
     async def is_decoy(self, link: Link, digest: str) -> bool:
         """Return whether these bytes are a known decoy of the link's folder."""
         try:
-            url = request_url(link.url)
+            url = self._target(link).url
         except VisitError:
             return False
         origin = self._origin(url)
@@ -175,7 +190,7 @@ class Learner:
             HostPaused, StoreError: as ImageFetcher.fetch.
         """
         try:
-            probe = self._probe(link, log)
+            probe = self._probe(self._target(link), log)
         except VisitError:
             return Evidence.NONE
         origin = probe.origin
@@ -321,9 +336,15 @@ class Learner:
 
     # --- what is known
 
-    def _probe(self, link: Link, log: VisitLog) -> LinkProbe:
-        url = request_url(link.url)
-        return LinkProbe(Target(url, link.page_url), self._origin(url), self._referers, self._images, log)
+    def _target(self, link: Link) -> Target:
+        url = request_url(link.url, link.page_url)
+        if has_no_scheme(link.url):
+            scheme = self._schemes.get(host_of(url), url.partition(":")[0])
+            url = f"{scheme}:{url.partition(':')[2]}"
+        return Target(url, link.page_url)
+
+    def _probe(self, target: Target, log: VisitLog) -> LinkProbe:
+        return LinkProbe(target, self._origin(target.url), self._referers, self._images, log)
 
     def _origin(self, url: str) -> OriginState:
         name = origin_of(url)

@@ -32,6 +32,7 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 """Statuses whose Location is followed (RFC 9110, section 15.4); 300, 304 and 305 are not among them."""
 
 _RAW_BYTE = re.compile(r"[\udc80-\udcff]")  # in a Location in GBK, say: such origins expect the same bytes back
+_LINE_BREAKS = dict.fromkeys(map(ord, "\t\n\r"))  # URL standard, section 4.4: they are removed, wherever they are
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Names that DNS can carry (RFC 1035, section 2.3.4), and the underscore that real hosts use.
 _NAME = re.compile(r"(?=.{1,254}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
@@ -47,9 +48,9 @@ _REMEMBERED_ROOTS = 4096  # most URLs differ from others only in what follows th
 def normalise(text: str, base: str | None = None) -> str:
     """Return the absolute http or https URL, all ASCII, that a text stands for.
 
-    White space around it and the fragment are dropped, what is not ASCII is encoded (host names by UTS #46). A text
-    that begins with `//` and has no base means https. Credentials are refused, as browsers refuse them in subresources:
-    so none can leak to another origin.
+    White space around it, line breaks and tabs in it, and the fragment are dropped; what is not ASCII is encoded (host
+    names by UTS #46). A text that begins with `//` and has no base means https. Credentials are refused, as browsers
+    refuse them in subresources: so none can leak to another origin.
 
     Args:
         text: a URL as written by people and programs, or the Location of a redirect.
@@ -76,13 +77,13 @@ def _parse(text: str, base: str | None) -> str:
     text = text.strip()
     if not text:
         raise InvalidUrl("it is blank")
+    text = text.translate(_LINE_BREAKS)
     if _CONTROL.search(text):
-        # A browser silently drops line breaks; in the wild they are attempts to smuggle something.
         raise InvalidUrl("it contains a control character")
     if "\\" in text and "@" in text:
         raise InvalidUrl("a backslash and an @: parsers disagree about its host")
-    if base is None and text.startswith(("//", "\\\\")):
-        text = f"https:{text}"
+    if base is None:
+        text = with_scheme_of(text, None)
     try:
         url = URL(text, base) if base else URL(text)
     except ValueError:
@@ -120,6 +121,21 @@ def _is_idn(label: str) -> bool:
     return not text.isascii() and idna_to_ascii(text) == label.encode("ascii")
 
 
+def has_no_scheme(text: str) -> bool:
+    """Return whether a text is a URL without a scheme: it begins with `//`, and means that of its page."""
+    return text.lstrip().startswith(("//", "\\\\"))
+
+
+def with_scheme_of(text: str, page_url: str | None) -> str:
+    """Return a URL that begins with `//` with the scheme of its page; without one with https. Others stay as they are.
+
+    URL standard, section 4.4: such a URL has the scheme of its base.
+    """
+    if not has_no_scheme(text):
+        return text
+    return f"{'http' if (page_url or '').lstrip().lower().startswith('http:') else 'https'}:{text.lstrip()}"
+
+
 def origin_of(url: str) -> str:
     """Return scheme://host[:port] of a normalised URL, the port only where it is not the scheme's default."""
     scheme, _, rest = url.partition("://")
@@ -132,10 +148,10 @@ def folder_of(url: str) -> str:
     return path[: path.rfind("/") + 1]
 
 
-def read_origin(text: str) -> str:
-    """Return the origin of a URL as found in the wild, which may end before its path; an empty text if it is none."""
+def read_origin(text: str, page_url: str | None = None) -> str:
+    """Return the origin of a URL as found on a page, which may end before its path; an empty text if it is none."""
     try:
-        return origin_of(normalise(text))
+        return origin_of(normalise(with_scheme_of(text, page_url)))
     except InvalidUrl:
         return ""
 

@@ -121,7 +121,7 @@ class DueLinks:
         for row in await self.database.fetch_all(query):
             is_its_own = row.key is not None and row.held_url == row.url
             copy = Copy(row.key, row.digest, row.size) if is_its_own else None
-            reason, wait, origin = REASONS.get(row.reason), max(0.0, row.wait), read_origin(row.url)
+            reason, wait, origin = REASONS.get(row.reason), max(0.0, row.wait), read_origin(row.url, row.page_url)
             return Entry(State(row.state), row.host, copy, reason, wait, row.deaths > 0, origin)
         return None
 
@@ -361,7 +361,7 @@ def _task(row: Any) -> Task:  # noqa: ANN401 - a row of `links`
         link=Link(row.source, row.row_key, row.position, row.url, row.page_url, row.local_url),
         host=row.host,
         attempt=row.attempts,
-        origin=read_origin(row.url),
+        origin=read_origin(row.url, row.page_url),
         validator=Validator(row.etag, row.last_modified) if has_validator else None,
         copy=Copy(row.key, row.digest, row.size) if row.key is not None else None,
         found=row.key if is_pending else row.found,
