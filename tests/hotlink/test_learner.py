@@ -503,6 +503,103 @@ async def test_unsupported_format_is_not_a_refusal(tmp_path, body):
         assert at.origins.forgotten == at.pauses == []
 
 
+# redirects, folders
+
+
+def led_to(host, *, refuses=lambda _headers: False):
+    """Return an origin whose links redirect to a host, which answers 403 to what it refuses, and to made-up names."""
+
+    def play(asked, path, headers):
+        if asked == HOST:
+            return lambda exchange: exchange.reply(302, b"", f"Location: http://{host}{path}")
+        return "not-found" if len(path) > len("/a/picture-99.jpg") else "forbidden" if refuses(headers) else None
+
+    return play
+
+
+def at_cdn(links, host):
+    return [link.replace(HOST, host) for link in links]
+
+
+async def test_images_that_another_site_gives_are_accepted_together_and_teach_nothing(tmp_path):
+    first, later = urls("a", 1), urls("a", 8, start=2)
+    all_there = asyncio.Event()
+
+    async def wait_for_all(exchange):
+        if exchange.origin.count(host="cdn.test") == 2 + len(later):  # with the control of the first link
+            all_there.set()
+        await all_there.wait()
+        await BEHAVIOURS["permissive"](exchange)
+
+    play = led_to("cdn.test")
+
+    def played(host, path, headers):
+        is_later = host == "cdn.test" and path in paths(later)
+        return wait_for_all if is_later else play(host, path, headers)
+
+    async with worker(tmp_path, played) as at:
+        got = await at.outcomes(first + later)
+
+        assert got == [at.origin.picture(link) for link in at_cdn(first + later, "cdn.test")]
+        assert at.rule() is None
+        assert at.events == []
+        assert at.origin.peak("cdn.test") == len(later)
+
+
+async def test_rule_that_another_site_wants_costs_one_more_request_for_each_link_and_is_not_the_origins(tmp_path):
+    links = urls("a", 12)
+    async with worker(tmp_path, led_to("cdn.test", refuses=lambda headers: headers.get("referer") != PAGE)) as at:
+        got = await at.outcomes(links)
+
+        assert got == [at.origin.picture(link) for link in at_cdn(links, "cdn.test")]
+        assert at.rule() is None
+        assert at.origin.count(host=HOST) <= 2 * len(links) + EXTRA_REQUESTS
+
+
+async def test_rule_is_learned_across_a_redirect_to_another_host_of_the_same_site(tmp_path):
+    links, host = urls("a", 6), "www.cases.test"
+    play = led_to("cdn.cases.test", refuses=lambda headers: "referer" not in headers)
+    async with worker(tmp_path, lambda asked, *how: play(HOST if asked == host else asked, *how)) as at:
+        got = await at.outcomes([link.replace(HOST, host) for link in links])
+
+        assert got == [at.origin.picture(link) for link in at_cdn(links, "cdn.cases.test")]
+        assert at.rule(host) == "origin"
+
+
+async def test_refusals_of_another_site_do_not_make_the_origin_doubted(tmp_path):
+    links, away = urls("a", 3), urls("b", 60)
+
+    def play(asked, path, headers):
+        if asked == HOST and path.startswith("/b/"):
+            return lambda exchange: exchange.reply(302, b"", f"Location: http://evil.test{path}")
+        return "html-page" if asked != HOST else None
+
+    async with worker(tmp_path, play) as at:
+        await at.outcomes(links)
+        assert {await at.outcome(link) for link in away} == {Reason.NOT_AN_IMAGE}
+
+        assert at.origins.forgotten == at.pauses == []
+        assert at.origin.count(host=HOST) <= len(links + away) + EXTRA_REQUESTS
+        assert at.origin.count("/a/picture-1.jpg") == 1  # it was not asked for again as a check
+
+
+async def test_decoy_of_one_folder_is_refused_in_another_after_a_control_there(tmp_path):
+    decoys, alike = urls("a", 3), urls("b", 3)
+
+    def play(host, path, headers):
+        if path.startswith("/b/") and path not in paths(alike):
+            return "not-found"
+        return NOTICE
+
+    async with worker(tmp_path, play) as at:
+        assert {await at.outcome(link) for link in decoys} == {Reason.DECOY}
+        at.origins.spent[f"http://{HOST}"] = EXTRA_REQUESTS  # these controls are the links' own
+
+        assert [await at.outcome(link) for link in alike] == [NOTICE] * 3
+        assert {await at.outcome(link) for link in urls("c", 3)} == {Reason.DECOY}
+        assert (await at.origins.decoys(f"http://{HOST}"))[digest(NOTICE)] == {"/a/", "/c/"}
+
+
 # change
 
 

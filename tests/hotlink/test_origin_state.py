@@ -95,6 +95,39 @@ def test_rule_of_another_worker_is_trusted_and_its_loss_is_followed(origin):
     assert (origin.trust, origin.rule) == (OriginTrust.UNKNOWN, None)
 
 
+@pytest.mark.parametrize(
+    ("place", "is_decoy"),
+    [
+        ("/a/", True),
+        ("/a/b/", False),
+        ("/", False),
+        ("/w/", True),
+        ("/w/2020/", True),
+        ("/ww/", False),
+        ("/w/ evil.test", False),
+        ("/a/ evil.test", False),
+        ("/r/ evil.test", True),
+        ("/r/", False),
+    ],
+)
+def test_decoy_belongs_to_its_folder_or_to_all_below_or_to_the_site_that_a_redirect_led_to(origin, place, is_decoy):
+    origin.add_decoys({"d": ["/a/", "/w/*", "/r/ evil.test"]})
+
+    assert origin.is_decoy_at(place, "d") is is_decoy
+    assert not origin.is_decoy_at(place, "e")
+
+
+def test_decoy_is_new_once_for_each_folder(origin):
+    origin.add_decoys({"d": ["/a/"]})
+    assert origin.new_decoys() == {"d"}
+
+    origin.add_decoys({"d": ["/a/"]})
+    assert origin.new_decoys() == set()
+
+    origin.add_decoys({"d": ["/b/"]})
+    assert origin.new_decoys() == {"d"}
+
+
 @pytest.fixture
 def spools(tmp_path):
     folder = tmp_path / "spools"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehost.hotlink.referers import Referers
+from rehost.hotlink.referers import Referers, place_of
 from rehost.http.url import registrable_domain
 
 PICTURE = "https://oss.adquan.com/upload/20200628/159333611702b57de84188551c.png"
@@ -124,3 +124,21 @@ def test_suffix_list_is_neither_loaded_early_nor_fetched(monkeypatch):
 
     monkeypatch.setattr(socket, "socket", None)
     assert registrable_domain("oss.adquan.com") == "adquan.com"
+
+
+@pytest.mark.parametrize(
+    ("final_url", "place"),
+    [
+        ("https://pics.example/b/c.jpg", "/a/b/"),
+        ("http://pics.example:81/c.jpg", "/a/b/"),
+        ("https://cdn.pics.example/c.jpg", "/a/b/"),
+        ("https://cdn.evil.test/c.jpg", "/a/b/ evil.test"),
+        ("https://192.0.2.1/c.jpg", "/a/b/ 192.0.2.1"),
+    ],
+)
+def test_answer_belongs_to_the_folder_and_to_the_site_that_a_redirect_led_to(final_url, place):
+    assert place_of("http://pics.example/a/b/c.jpg?d=/e/f", final_url) == place
+
+
+def test_users_of_a_public_suffix_are_sites_of_their_own():
+    assert place_of("https://alice.github.io/a.jpg", "https://bob.github.io/a.jpg") == "/ bob.github.io"

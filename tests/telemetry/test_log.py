@@ -1,11 +1,12 @@
 import io
 import logging
+from dataclasses import replace
 
 import pytest
 from tests.telemetry.visits import bug, refused, stored
 
 from rehost.errors import SettingsError
-from rehost.events import HostDeferred, OriginChanged, OriginPaused
+from rehost.events import CopiesSuspected, HostDeferred, OriginChanged, OriginPaused
 from rehost.model import Reason
 from rehost.telemetry.log import log_event, logging_to, visit_line
 
@@ -96,6 +97,21 @@ def test_an_origin_that_refuses_its_rule_has_a_line(tmp_path):
         'origin changed origin=https://a.example referer=page evidence="3 links in a row are refused under page: status'
     )
     assert f" INFO {line} 403" in file.read_text("utf-8")
+
+
+def test_copies_that_may_be_decoys_and_those_that_are_removed_are_warnings():
+    stream = io.StringIO()
+    visit = refused()
+
+    with logging_to(stream, None, verbose=False):
+        log_event(CopiesSuspected("cases", "pics.example", "d" * 64, 3))
+        log_event(visit)
+        log_event(replace(visit, outcome=replace(visit.outcome, decoy="297041/main_image.png")))
+
+    suspected, removed = stream.getvalue().splitlines()
+    assert " WARNING copies suspected to be decoys copies=3 source=cases host=pics.example " in suspected
+    assert " WARNING visit refused row=297041 " in removed
+    assert removed.endswith(" decoy_removed=297041/main_image.png")
 
 
 def test_verbose_shows_every_visit_on_the_stream():

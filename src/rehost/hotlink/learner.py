@@ -123,13 +123,13 @@ class Learner:
         await self._read_ledger(origin)
         with probe:
             while True:
-                if (origin.is_settled or origin.away_rule) and not probe.answers:
+                if origin.may_ask_together() and not probe.answers:
                     rule = await self._ask_under_rule(probe)
                     if rule is not None:
                         return probe.take(rule)
                 async with origin.lock:
                     # A link that waited while another one was learning is requested under the rule now.
-                    if probe.answers or not origin.is_settled:
+                    if probe.answers or not origin.may_ask_together():
                         return await self._learn(probe)
 
     async def examine(self, links: Sequence[Link], digest: str, host: str) -> bool:

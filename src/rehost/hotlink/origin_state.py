@@ -191,6 +191,10 @@ class OriginState:
     _first_digest: str | None = None  # of the first image since learning began
     _patience: int = REFUSALS_IN_A_ROW
 
+    def may_ask_together(self) -> bool:
+        """Return whether links may be asked for at the same time: settled, or redirecting to another site."""
+        return self.is_settled or self.away_rule is not None
+
     # --- transitions
 
     def accept(self, link: KnownGoodLink) -> None:
