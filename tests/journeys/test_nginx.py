@@ -12,6 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
+from starlette.responses import PlainTextResponse
+from tests.server.conftest import by_uvicorn
+from tests.server.test_app import rest
+from tests.server.wire import ask
+
+from rehost.server.host_header import KnownHosts
 
 ROOT = Path(__file__).resolve().parents[2]
 HOWTO = ROOT / "docs" / "howto" / "nginx.md"
@@ -98,3 +104,28 @@ def test_nginx_serves_copies_and_nothing_else(port):
     assert answer.getheader("Content-Security-Policy") == "default-src 'none'; sandbox"
     for path in (".rehost/quarantine/x.png", "%2erehost/quarantine/x.png", "../nginx.conf", "297041/", "297041/no.png"):
         assert get(port, f"/static/images/{path}").status in {400, 403, 404}
+
+
+async def test_nginx_in_front_of_the_dashboard_passes_its_name_on(tmp_path):
+    if NGINX is None:
+        pytest.skip("nginx is not installed")
+    blocks = re.findall(r"```nginx\n(.*?)```", HOWTO.read_text(encoding="utf-8"), re.DOTALL)
+    top, bottom = CONFIGURATION.split("    server {{", maxsplit=1)[0], "\n}\n"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        number = probe.getsockname()[1]
+    known = KnownHosts(rest, frozenset({"shop.example"}), lambda sentence: PlainTextResponse(sentence, 421))
+    async with by_uvicorn(known) as upstream:
+        block = blocks[1].replace("listen 80;", f"listen 127.0.0.1:{number};").replace(":8000;", f":{upstream};")
+        user = "user root;" if os.geteuid() == 0 else ""
+        (tmp_path / "nginx.conf").write_text(top.format(folder=tmp_path, user=user) + block + bottom)
+        with subprocess.Popen([NGINX, "-p", tmp_path, "-c", tmp_path / "nginx.conf", "-e", "stderr"]) as server:
+            try:
+                wait_for(number, server)
+                replies = [await ask(number, path, host="shop.example") for path in ("/a", "/api/live")]
+                foreign = await ask(number, "/a", host="evil.example")
+            finally:
+                server.terminate()
+
+    assert [reply.body for reply in replies] == [b"rest /a", b"rest /api/live"]
+    assert foreign.status == 421

@@ -15,6 +15,7 @@ from rehost.server.files.send import (
     Message,
     Receive,
     Send,
+    chunk_bytes,
     decline,
     headers_of,
     path_within,
@@ -38,6 +39,7 @@ class CopyFiles:
     def __init__(self, root: Path, media_type: Callable[[bytes], str | None]) -> None:
         """Serve files below `root`, which need not exist yet, whose first bytes have a media type."""
         self._finder = FileFinder(root, media_type)
+        self._sending = 0  # responses whose bytes are read here
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -70,9 +72,11 @@ class CopyFiles:
         by_server = "http.response.pathsend" in (scope.get("extensions") or {})
         response, file, descriptor = await self._prepare(scope, opened=with_body, by_server=by_server)
         if descriptor is not None:
+            self._sending += 1
             try:
-                await send_parts(response, descriptor, send)
+                await send_parts(response, descriptor, send, chunk_bytes(self._sending))
             finally:
+                self._sending -= 1
                 os.close(descriptor)
         elif file is not None and with_body and response.status == HTTPStatus.OK:
             await send_path(response, file.path, send)

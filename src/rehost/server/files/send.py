@@ -15,7 +15,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
-CHUNK_BYTES = 16 * 1024  # of a file in memory, for each response that is being sent
+MIN_CHUNK_BYTES, MAX_CHUNK_BYTES = 16 * 1024, 256 * 1024  # of a file in memory; small chunks cost time
+ALL_CHUNKS_BYTES = 1024**2  # of all responses, one chunk of each; granian keeps up to five more
 
 _NOWAIT = getattr(os, "RWF_NOWAIT", None)  # Linux: read only what is in the page cache, never wait for the disk
 
@@ -75,8 +76,13 @@ async def send_path(response: CopyResponse, path: str, send: Send) -> None:
     await send({"type": "http.response.pathsend", "path": path})
 
 
-async def send_parts(response: CopyResponse, descriptor: int, send: Send) -> None:
-    """Send text and parts of an open file in chunks; the next chunk is read once the client has taken the last one.
+def chunk_bytes(responses: int) -> int:
+    """Return the size of the chunks in which a file is sent while there are so many responses."""
+    return max(MIN_CHUNK_BYTES, min(ALL_CHUNKS_BYTES // responses, MAX_CHUNK_BYTES))
+
+
+async def send_parts(response: CopyResponse, descriptor: int, send: Send, size: int) -> None:
+    """Send text and parts of an open file in chunks of `size` bytes, each as soon as the server takes it.
 
     Raises:
         OSError: the disk failed, or the file is shorter than it was; the response breaks off.
@@ -88,7 +94,7 @@ async def send_parts(response: CopyResponse, descriptor: int, send: Send) -> Non
             continue
         left = part
         while left:
-            chunk = await _read(descriptor, left[:CHUNK_BYTES])
+            chunk = await _read(descriptor, left[:size])
             await _send_chunk(chunk, send)
             left = left[len(chunk) :]
     await send({"type": "http.response.body", "body": b""})
