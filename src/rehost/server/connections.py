@@ -22,8 +22,8 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 BUSY = 200  # connections; with more than that, those that wait for their clients are closed until KEPT are left
-KEPT = 100
-WAIT_SECONDS = 0.3  # a connection that waits for its client for less is not closed
+KEPT = 150
+WAIT_SECONDS = 0.5  # a connection that waits for its client for less is not closed
 WRITE_SECONDS = 30.0  # a connection whose client takes no byte of a response for that long is closed in any case
 UNSENT_BYTES = 64 * 1024  # which the kernel takes for a slow client at most (tcp(7), TCP_NOTSENT_LOWAT)
 DESCRIPTORS = 4096  # open files: a socket and a file for each connection, and duplicates while they are examined
