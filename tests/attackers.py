@@ -357,7 +357,7 @@ def heavy_webp(name, side=4000, frames=331):
 
 
 @cache
-def heavy_gif(name, side=4000, frames=60):
+def heavy_gif(name, side=4000, frames=25):
     """Return an animation whose frames are one block repeated."""
     file = io.BytesIO()
     Image.new("P", (side, side)).save(file, "GIF")

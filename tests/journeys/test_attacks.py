@@ -275,7 +275,12 @@ def alone_in_network(origin: Origin, proof: Mapping[str, str], tmp_path: Path, i
     def make() -> World:
         folder = tmp_path / f"names-{next(numbers)}"
         folder.mkdir()
-        settings = {**proof, "IMAGE_CONNECT_TO": "", "RESOLVER_OPTIONS": "timeout:5" if is_full else "timeout:2"}
+        settings = {
+            **proof,
+            **({} if is_full else BRIEF),
+            "IMAGE_CONNECT_TO": "",
+            "RESOLVER_OPTIONS": "timeout:5" if is_full else "timeout:2",
+        }
         world = World(folder, origin, None, settings=settings)
         world.sql(TABLE)
         return world
@@ -300,7 +305,7 @@ def test_names_that_are_never_answered_keep_no_picture_waiting(names, alone_in_n
     good = good_links(60)
     alone = measure(alone_in_network(), good, before=names)
     world = alone_in_network()
-    bad = [f"http://n{number}.silent.test/1.jpg" for number in range(200 if is_full else 40)]
+    bad = [f"http://n{number}.silent.test/1.jpg" for number in range(200 if is_full else 100)]
 
     attacked = measure(world, good, bad, before=names)
 
@@ -485,7 +490,7 @@ def test_a_server_that_fetches_bad_links_still_fetches_good_ones(new_world, evil
     bad = [
         link for group in GROUPS.values() for links in group.played(is_full=False) for link in bad_links(links, evil)
     ]
-    good = good_links(60 if is_full else 20)
+    good = good_links(60 if is_full else 8)
     world = new_world(BRIEF)
     world.fill([*bad, *good])
 
