@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from tests.databases import add_cases, execute, put_ahead, stored
 
 from rehost.hosts.shares import HostShares
-from rehost.hotlink.repository import OriginRepository, Spending
+from rehost.hotlink.repository import CONFIRM_SECONDS, Evidence, OriginRepository, Spending
 
 ORIGIN = "https://a.example"
 GRANTED, USED_UP, ELSEWHERE = Spending.GRANTED, Spending.USED_UP, Spending.ELSEWHERE
@@ -119,3 +120,25 @@ async def test_good_links_of_a_host_are_held_ones_with_different_images(peer):
     assert {each.url for each in found} <= set(LINKS[:3])
     assert [each.url for each in await origins.good_links("b.example")] == [LINKS[3]]
     assert await origins.good_links("c.example") == []
+
+
+async def test_links_that_a_redirect_led_to_another_site_are_no_good_links(peer):
+    await add_cases(peer.database, LINKS[:3])
+    await peer.note()
+    ends = {"1": "https://evil.test/1", "2": "https://cdn.a.example/2", "3": LINKS[2]}
+    outcomes = [stored(task, task.link.row_key * 64) for task in await peer.lease_all()]
+    await peer.record(1, [replace(each, final_url=ends[each.task.link.row_key]) for each in outcomes])
+    origins = OriginRepository(peer.database, worker="one", lease_seconds=60.0)
+
+    assert {link.url for link in await origins.good_links("a.example")} == set(LINKS[1:3])
+
+
+async def test_decoy_is_open_to_a_second_control_only_after_a_while(database):
+    origins = worker(database, "one")
+    await origins.add_decoy(ORIGIN, "/a/", "d" * 64, "comes for a path where nothing is")
+    assert await origins.evidence(ORIGIN, "/a/", "d" * 64) is Evidence.FIRST
+
+    before = "now() - interval '16 minutes'" if not database.is_sqlite else f"unixepoch('now') - {CONFIRM_SECONDS + 1}"
+    await execute(database, f"UPDATE rehost_decoys SET learned_at = {before}")
+
+    assert await origins.evidence(ORIGIN, "/a/", "d" * 64) is Evidence.STANDING

@@ -109,6 +109,16 @@ def test_the_status_counts_damaged_pictures_and_those_that_browsers_do_not_displ
     assert not any("damaged" in line for line in words(StatusReport(STANDING, [], [], [], []).text(PLAIN)))
 
 
+def test_the_status_and_the_summary_say_which_copies_may_be_decoys():
+    standing = replace(STANDING, states={State.HELD: 5, State.DEFERRED: 1}, suspected=1)
+    status = words(StatusReport(standing, hosts=[], runs=[], failed=[], unconfined=[]).text(PLAIN))
+    lines = words(summary(ended(suspected=2, unveiled=1), PLAIN))
+
+    assert "1 copies may be decoys; each stays until a second check agrees" in status
+    assert any(line.startswith("suspected 2 held copies may be decoys") for line in lines)
+    assert any(line.startswith("decoys 1 copies were decoys: replaced by the image, or moved") for line in lines)
+
+
 @pytest.mark.parametrize(
     ("unconfined", "line"),
     [
