@@ -330,9 +330,21 @@ SPELLINGS = [
 ]
 
 
+FORMS = [
+    "http://{host}/picture/{name}.jpg",
+    "http:{host}/picture/{name}.jpg",
+    "http:\\\\{host}\\picture\\{name}.jpg",
+    "ht\ntp://{host}/picture/{name}.jpg",
+    "  http:////{host}/picture/{name}.jpg\t",
+    "{host}/picture/{name}.jpg",
+]
+
+
 def test_no_spelling_of_a_host_evades_its_budget(new_world) -> None:
     links = [
-        f"http://{host}/picture/{number}-{place}.jpg" for place, host in enumerate(SPELLINGS) for number in (1, 2, 3)
+        link.format(host=host, name=f"{place}-{number}")
+        for place, host in enumerate(SPELLINGS)
+        for number, link in enumerate(FORMS)
     ]
     world = new_world({"IMAGE_DAILY_BUDGET": "5"})
     before = len(world.origin.requests)
