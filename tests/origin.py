@@ -288,7 +288,7 @@ class Origin:
         first, *fields = raw.decode("latin-1").split("\r\n")
         method, target, _version = first.split(" ", 2)
         headers = {name.strip().lower(): value.strip() for name, _, value in (f.partition(":") for f in fields if f)}
-        if "://" in target:  # asked as a proxy: RFC 9112, section 3.2.2
+        if target.startswith(("http://", "https://")):  # asked as a proxy: RFC 9112, section 3.2.2
             target = target[target.find("/", target.find("://") + 3) :]
         host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
         self._counts[host, target] += 1

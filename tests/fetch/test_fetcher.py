@@ -536,11 +536,11 @@ async def test_cookie_of_a_redirect_reaches_no_other_site(spool):
 # codings
 
 
-@pytest.mark.parametrize(("name", "seen"), [("Transfer-Encoding", "encoding zstd"), ("Content-Encoding", "not zstd")])
+@pytest.mark.parametrize(("name", "seen"), [("Transfer-Encoding", "encoding gzip"), ("Content-Encoding", "not gzip")])
 async def test_every_line_of_a_coding_field_counts(spool, name, seen):
     async def coded(exchange):
         exchange.close()
-        await exchange.head(200, f"{name}: identity", f"{name}: zstd")
+        await exchange.head(200, f"{name}: identity", f"{name}: gzip")
         await exchange.send(exchange.body)
 
     with Origin(lambda _host, _path, _headers: coded) as origin:

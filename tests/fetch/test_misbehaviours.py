@@ -29,7 +29,14 @@ WHOLE = {  # the image, byte for byte
 }
 
 OTHER_BYTES = {  # another body: the verifier, or the Referer learner, judges it
-    *("changes-every-time", "cut-at-origin", "decoy-without-own-site", "html-as-picture", "html-page"),
+    *(
+        "brotli-misnamed",
+        "changes-every-time",
+        "cut-at-origin",
+        "decoy-without-own-site",
+        "html-as-picture",
+        "html-page",
+    ),
     *("html-without-own-site", "notice", "notice-redirect", "notice-redirect-without-own-site", "redirect"),
     *(
         "longer-than-announced",
@@ -48,7 +55,7 @@ CUT = {
 }
 
 MALFORMED = {
-    *("brotli-misnamed", "chunk-extension-for-each-byte", "chunk-extensions", "chunked-broken", "chunked-broken-late"),
+    *("chunk-extension-for-each-byte", "chunk-extensions", "chunked-broken", "chunked-broken-late"),
     *("chunked-endless-size", "chunked-trailer-flood", "chunks-of-one-byte", "gzip-misnamed", "header-flood"),
     *("header-long", "header-many", "http09", "informational-body", "informational-flood", "not-http"),
     *("not-modified-unasked", "partial-multipart", "status-below-100", "two-lengths"),

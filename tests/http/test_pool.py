@@ -76,7 +76,6 @@ BROKEN = {
     "no last chunk": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n", IncompleteBody, "cut off"),
     "broken chunk": (HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\nbody", ProtocolError, "chunk size"),
     "gzip over chunks": (HEAD + b"Transfer-Encoding: gzip\r\n\r\nbody", ProtocolError, "transfer encoding gzip"),
-    "no br": (HEAD + b"Content-Encoding: br\r\n\r\nno br", ProtocolError, "not br"),
     "cut gzip": (
         HEAD + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"body", mtime=0)[:-9],
         IncompleteBody,

@@ -11,7 +11,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from rehost.http.connection import Response, Sink
 from rehost.http.errors import BodyTooLarge, HttpError, IncompleteBody, ProtocolError, printable
@@ -24,10 +24,13 @@ PIECE_BYTES = 256 * 1024
 """About the most that one piece of decoded body holds, whatever the compression ratio."""
 
 _UNDONE = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd"})  # by browsers, and here
+# Browsers undo these only where they asked for them (not over http): so what is not so coded may be the plain body.
+_ASKED_FOR = frozenset({"br", "zstd"})
 _COMPRESSIONS = _UNDONE | {"compress", "x-compress"}
 _MOST_CODINGS = 3  # on top of each other; two have been seen
 _ZLIB_METHOD, _ZLIB_BYTES = 8, 2  # RFC 1950, section 2.2: the lower half of the first byte; the whole header
 _GZIP_MAGIC, _GZIP_BYTES = b"\x1f\x8b\x08", 10  # RFC 1952, section 2.3
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # RFC 8878, section 3.1.1
 _ZSTD_WINDOW_LOG = 23  # 8 MB, RFC 9659, section 3
 _BR_WINDOW_24 = 0x0F  # RFC 7932, section 9.1: the lower half of the first byte says 16 MB
 _WINDOWED = frozenset({"br", "zstd"})  # their decoders keep megabytes; one of them at most
@@ -115,7 +118,7 @@ class Decoder:
     def __init__(self, names: Sequence[str]) -> None:
         self._steps = [_Step(name) for name in reversed(names)]
 
-    def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
         """Yield the pieces that these coded bytes decode to.
 
         Raises:
@@ -124,7 +127,7 @@ class Decoder:
         pieces: Iterable[bytes | memoryview] = [data]
         for step in self._steps:
             pieces = step.feed(pieces)
-        return cast("Iterator[bytes]", pieces)
+        return iter(pieces)
 
     def finish(self) -> None:
         """Raise IncompleteBody unless the coded body has reached its own end.
@@ -143,24 +146,35 @@ class _Step:
         self._decompressor, self._error = _decompressor(name)
         self._taken = 0  # bytes
         self._given = 0
+        self._beginning = bytearray()  # what was taken before anything was given
+        self._is_plain = False
 
-    def feed(self, pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    def feed(self, pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
         for piece in pieces:
+            if self._is_plain:
+                yield piece
+                continue
             self._taken += len(piece)
-            yield from self._decode(piece)
+            if not self._given and self._name in _ASKED_FOR:
+                self._beginning += piece
+            try:
+                yield from self._decode(piece)
+            except self._error as error:
+                if self._given or self._name not in _ASKED_FOR or self._beginning.startswith(_ZSTD_MAGIC):
+                    raise ProtocolError(f"not {self._name}: {printable(error)}") from error
+                self._is_plain = True
+                yield bytes(self._beginning)
+                continue
             if self._taken > _CODED_BYTES + 2 * self._given:
                 raise ProtocolError("a coded body that decodes to next to nothing")
 
     def finish(self) -> None:
-        if not self._decompressor.eof:
+        if not self._is_plain and not self._decompressor.eof:
             raise IncompleteBody(f"the {self._name} body ends before its end")
 
     def _decode(self, data: bytes | memoryview) -> Iterator[bytes]:
         while not self._decompressor.eof:
-            try:
-                decoded = self._decompressor.decompress(data, PIECE_BYTES)
-            except self._error as error:
-                raise ProtocolError(f"not {self._name}: {printable(error)}") from error
+            decoded = self._decompressor.decompress(data, PIECE_BYTES)
             self._given += len(decoded)
             if decoded:
                 yield decoded
@@ -227,6 +241,7 @@ class _Brotli:
         if data and not self._is_begun:
             self._is_begun = True
             if data[0] & 0x0F == _BR_WINDOW_24:
+                self._brotli.process(data[:1])  # raises an error for what is no br, such as a plain JPEG
                 raise ProtocolError("a br window of more than 8 MB")
         decoded: bytes = self._brotli.process(data, output_buffer_limit=max_length)
         self.needs_input = self._brotli.can_accept_more_data() and len(decoded) < max_length
