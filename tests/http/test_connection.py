@@ -361,3 +361,126 @@ async def test_bytes_after_a_success_of_connect_break_the_protocol(raw):
         await read(response)
     response.close()
     assert connection.calls == ["closed", "on_close"]
+
+
+# Generated answers: a body, its framing, and deviations from RFC 9112. What leaves one reading of the body is read.
+
+ODD_LINES = [
+    b"no colon",
+    b": no name",
+    b"a name: x",
+    b"X : y",
+    b"X: a\rb",
+    b"\xe5\x9b\xbe: 1",
+    b"\x01: 2",
+    b"X:",
+    b"@: 1",
+]
+STATUS_LINES = [b"HTTP/1.1 200 OK", b"HTTP/1.0 200", b"HTTP/1.2 200 OK", b"HTTP/1.1  200 OK", b"HTTP/1.1 200  \xd5\xd2"]
+BODIES = st.binary(min_size=1, max_size=300)
+
+
+@st.composite
+def counted(draw, body):
+    size = b"%d" % len(body)
+    fields = draw(
+        st.sampled_from(
+            [
+                [b"Content-Length: " + size],
+                [b"content-length:" + size + b" \t"],
+                [b"Content-Length: 000" + size],
+                [b"Content-Length: " + size, b"Content-Length: 0" + size],
+                [b"Content-Length: " + size + b", " + size],
+                [b"Content-Length : " + size],
+                [b"Transfer-Encoding: identity", b"Content-Length: " + size],
+                [b"Content-Length: " + size, b"Transfer-Encoding: binary"],
+                [b"Content-Length:", b" " + size],
+            ]
+        )
+    )
+    return fields, body + draw(st.sampled_from([b"", b"\r\n", b"<!-- cached -->", b"HTTP/1.1 200 OK\r\n\r\n"]))
+
+
+@st.composite
+def chunked(draw, body):
+    fields = draw(
+        st.sampled_from(
+            [
+                [b"Transfer-Encoding: chunked"],
+                [b"Transfer-Encoding: CHUNKED", b"Content-Length: 3"],
+                [b"Content-Length: 3, 4", b"Transfer-Encoding: chunked"],
+                [b"Transfer-Encoding: chunked, chunked"],
+                [b"Transfer-Encoding: identity, chunked"],
+            ]
+        )
+    )
+    eol, framed, rest = draw(st.sampled_from([b"\r\n", b"\n"])), b"", body
+    while rest:
+        piece, rest = rest[: (size := draw(st.integers(1, 300)))], rest[size:]
+        form = draw(st.sampled_from([b"%x%b", b"%X%b", b"00%x%b", b" %x %b", b"%x;a=b%b", b'%x ; a="b" %b']))
+        framed += form % (len(piece), eol) + piece + eol
+    end = draw(st.sampled_from([b"0%b%b", b"000%b%b", b"0;x%bTrailer: 1%b%b", b"0%bno trailer%bContent-Length: 9%b%b"]))
+    framed += end % ((eol,) * end.count(b"%b"))
+    return fields, framed + draw(st.sampled_from([b"", b"\r\n", b"0\r\n\r\n", b"surplus"]))
+
+
+@st.composite
+def closed(draw, body):
+    values = [b"", b"unknown", b"-5", b"+5", b"5.0", b"0x5", b"5 5", b"\xd9\xa5"]
+    fields = [b"Content-Length: " + value for value in values] + [b"Transfer-Encoding: identity", b"Connection: close"]
+    return draw(st.lists(st.sampled_from(fields), max_size=2)), body
+
+
+@st.composite
+def answers(draw):
+    """Return a body, and an answer that leaves one reading of it."""
+    body = draw(BODIES)
+    fields, framed = draw(st.one_of(counted(body), chunked(body), closed(body)))
+    before, after = draw(st.lists(st.sampled_from(ODD_LINES), max_size=2)), draw(st.sampled_from([[], [b"no colon"]]))
+    eol = draw(st.sampled_from([b"\r\n", b"\n"]))
+    return body, eol.join([draw(st.sampled_from(STATUS_LINES)), *before, *fields, *after, b"", b""]) + framed
+
+
+@given(answers(), st.integers(1, 400), st.booleans())
+async def test_answer_with_one_reading_is_read_whole(answer, size, late):
+    body, raw = answer
+
+    connection, _, found = await played(raw, size, late=late)
+
+    assert found == body
+    assert ended(connection)
+
+
+@given(BODIES, st.integers(1, 400), st.data())
+async def test_answer_with_two_readings_is_refused(body, size, data):
+    length, more = b"Content-Length: %d" % len(body), b"%d" % (len(body) + data.draw(st.integers(1, 9)))
+    fields, framed = data.draw(
+        st.sampled_from(
+            [
+                ([length, b"Content-Length: " + more], body),
+                ([length + b", " + more], body),
+                ([length, b"Content-Length: x"], body),
+                ([length + b", -" + more], body),
+                ([b"X: \0", length], body),
+                ([b"Transfer-Encoding: chunked", length], b"-" + body + b"\r\n"),  # no size of a chunk
+                ([b"Transfer-Encoding: chunked"], b"%x\r\n" % (len(body) + 2) + body + b"\r\n0\r\n\r\n"),
+                ([b"Transfer-Encoding: chunked"], b"%x\r\n" % len(body) + body + b"X\r\n0\r\n\r\n"),
+                ([b"Transfer-Encoding: chunked"], b"%x\r\n" % len(body) + body + b"\r\n-0\r\n\r\n"),
+                ([b"Transfer-Encoding: chunked"], b"0x%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n"),
+                ([b"Content-Length: " + more], body),
+            ]
+        )
+    )
+
+    with pytest.raises((ProtocolError, IncompleteBody)):
+        await played(b"\r\n".join([b"HTTP/1.1 200 OK", *fields, b"", b""]) + framed, size)
+
+
+@given(answers(), st.integers(1, 400))
+async def test_answer_that_deviates_closes_its_connection(answer, size):
+    _, raw = answer
+
+    connection, response, _ = await played(raw, size)
+
+    if not response.is_exact:
+        assert connection.calls[-1] == "closed"
