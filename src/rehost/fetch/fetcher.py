@@ -316,10 +316,15 @@ class Fetcher:
             if spool.size + (response.length or 0) > self._max_bytes:
                 raise Permanent(Reason.TOO_LARGE, f"{response.length} bytes announced")
             attempt.validator = validator if fields.is_strong(validator.etag) else None
-        with spool.explained():
-            await read_decoded(response, spool.write)
+        try:
+            with spool.explained():
+                await read_decoded(response, spool.write)
+        finally:
+            if not response.is_exact:  # nothing is joined to what such a response brought
+                attempt.validator = None
         if attempt.whole_size is not None and (spool.size > attempt.whole_size or not response.is_exact):
-            raise Permanent(Reason.MALFORMED, "the rest of a body, framed in an unusual way")
+            attempt.validator = None
+            raise Transient(Reason.MALFORMED, "the rest of a body, framed in an unusual way")
         if attempt.whole_size is not None and spool.size < attempt.whole_size:
             raise Transient(Reason.TRUNCATED, f"{spool.size} of {attempt.whole_size} bytes")
         if not spool.size:

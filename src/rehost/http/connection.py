@@ -307,12 +307,12 @@ class Response:
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if body:
             self._deliver(body)
+        self.is_exact = self.is_exact and self._chunks.is_regular
         self._overhead += len(data) - len(body)
         self._silence = 0 if body else self._silence + len(data)
         if self._chunks.error is not None:
             raise self._chunks.error
         if self._chunks.is_complete:
-            self.is_exact = self.is_exact and self._chunks.is_regular
             self._end(State.COMPLETE)
         elif self._silence > _MAX_OVERHEAD_BYTES or self._overhead > _MAX_OVERHEAD_BYTES + self.received // 2:
             raise ProtocolError("what is around a body does not end")

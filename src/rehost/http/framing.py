@@ -20,10 +20,10 @@ _MAX_DIGITS = 18  # of a length; more are no length of a file
 _START = b"HTTP/"
 _NO_STATUS_LINE = "no status line of HTTP"
 _HEAD_END = re.compile(rb"\n\r?\n")
-_STATUS_LINE = re.compile(rb"HTTP/(\d)\.(\d)[ \t]+(\d{3})(?!\d)")
+_STATUS_LINE = re.compile(rb"HTTP/(\d)\.(\d)[ \t]+(\d{3})(?!\d)", re.IGNORECASE)
 _REGULAR_STATUS_LINE = re.compile(rb"HTTP/1\.[01] \d{3}(?: .*)?")
 _REGULAR_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110, section 5.6.2
-_SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?\r*", re.DOTALL)
+_SIZE = re.compile(rb"[ \t]*0*([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?\r*", re.DOTALL)
 
 
 class Head:
@@ -139,7 +139,7 @@ class HeadReader:
         raw += data
         if start == 0:  # blank lines before it are skipped, as browsers do (RFC 9112, section 2.2, asks it of servers)
             raw[:] = raw.lstrip(b"\r\n")
-        if not raw.startswith(_START[: len(raw)]):
+        if raw[: len(_START)].upper() != _START[: len(raw)]:
             raise ProtocolError(_NO_STATUS_LINE)
         end = _HEAD_END.search(raw, start)
         if end is None:
