@@ -484,3 +484,20 @@ async def test_answer_that_deviates_closes_its_connection(answer, size):
 
     if not response.is_exact:
         assert connection.calls[-1] == "closed"
+
+
+async def test_a_body_in_tiny_chunks_is_refused_after_a_few_megabytes():
+    _, response = begun()
+    response.feed(memoryview(CHUNKED_HEAD))
+    sizes = []
+    reading = asyncio.create_task(response.read_body(lambda piece: sizes.append(len(piece))))
+    await asyncio.sleep(0)
+    chunks = b"a\r\n0123456789\r\n" * 10_000
+    for _ in range(40):
+        if not reading.done():
+            response.feed(memoryview(chunks))
+            await asyncio.sleep(0)
+
+    with pytest.raises(ProtocolError, match="around a body"):
+        await asyncio.wait_for(reading, 5)
+    assert 1_000_000 < sum(sizes) < 4_000_000

@@ -31,6 +31,7 @@ _MAX_EARLY_BYTES = 4 * _HEAD_BYTES  # of those; one read has them, and then the 
 # Heads, sizes and extensions of chunks, trailers: so much may arrive without one byte of body, and in total so much
 # more than half of the body. Chunks of 16 bytes come with 6 around each; those of one byte, with 5.
 _MAX_OVERHEAD_BYTES = 64 * 1024
+_TINY_CHUNKS_BYTES = 2 * 1024 * 1024  # of a body that may come in chunks of ten bytes; the rest, in larger ones
 
 
 class State(IntEnum):
@@ -314,8 +315,12 @@ class Response:
             raise self._chunks.error
         if self._chunks.is_complete:
             self._end(State.COMPLETE)
-        elif self._silence > _MAX_OVERHEAD_BYTES or self._overhead > _MAX_OVERHEAD_BYTES + self.received // 2:
+        elif self._silence > _MAX_OVERHEAD_BYTES or self._overhead > self._most_overhead():
             raise ProtocolError("what is around a body does not end")
+
+    def _most_overhead(self) -> int:
+        """Return how many bytes may surround what was received; tiny chunks are for small bodies, as each costs time."""
+        return _MAX_OVERHEAD_BYTES + min(self.received, _TINY_CHUNKS_BYTES) // 2 + self.received // 16
 
     def _deliver(self, data: bytes | memoryview) -> None:
         if self._state >= State.COMPLETE or not data:  # the sink has refused an earlier piece
