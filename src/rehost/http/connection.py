@@ -319,7 +319,7 @@ class Response:
             raise ProtocolError("what is around a body does not end")
 
     def _most_overhead(self) -> int:
-        """Return how many bytes may surround what was received; tiny chunks are for small bodies, as each costs time."""
+        """Return how many bytes may surround what was received; tiny chunks cost time, and are for small bodies."""
         return _MAX_OVERHEAD_BYTES + min(self.received, _TINY_CHUNKS_BYTES) // 2 + self.received // 16
 
     def _deliver(self, data: bytes | memoryview) -> None:
