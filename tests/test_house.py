@@ -53,8 +53,8 @@ def test_at_most_a_tenth_of_the_modules_are_small():
     assert len(small) <= len(house.modules()) / 10, [named(path) for path in small]
 
 
-def test_the_package_has_about_20_000_lines_or_fewer():
-    assert house.all_lines() <= 20_500
+def test_the_package_has_no_more_lines_than_argued():
+    assert house.all_lines() <= 23_600  # docs/decisions/0014-the-size-of-the-house.md
 
 
 def test_a_protocol_has_at_least_two_implementations():

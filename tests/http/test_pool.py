@@ -13,6 +13,7 @@ from tests.http.conftest import LOOPBACK, connector_to, get, no_names, pool_to, 
 
 from rehost.http.address_policy import AddressPolicy
 from rehost.http.body import drain, read_prefix
+from rehost.http.connection import IdleConnections
 from rehost.http.errors import (
     AddressRefused,
     BodyTooLarge,
@@ -21,7 +22,7 @@ from rehost.http.errors import (
     IncompleteBody,
     ProtocolError,
 )
-from rehost.http.pool import ConnectionPool, Connector, IdleConnections, Proxies
+from rehost.http.pool import ConnectionPool, Connector, Proxies
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfirst"
 SECOND = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nsecond\r\n0\r\n\r\n"

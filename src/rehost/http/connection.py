@@ -16,7 +16,7 @@ import select
 import ssl
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Self, cast
+from typing import NamedTuple, Self, cast
 
 from rehost.http.errors import ConnectionClosed, HttpError, IncompleteBody, ProtocolError, printable
 from rehost.http.framing import ChunkReader, Head, HeadReader
@@ -357,3 +357,63 @@ class Response:
             await self._changed
         finally:
             self._changed = None
+
+
+IDLE_SECONDS = 15.0
+"""An idle connection is closed after 15 to 30 s; servers close theirs after 5 s to a minute or so."""
+
+
+class _Idle(NamedTuple):
+    origin: str
+    connection: Connection
+    sweep: int  # the number of sweeps before it was kept
+
+
+class IdleConnections:
+    """Connections that are kept open for the next request to the same origin, each for one or two periods."""
+
+    def __init__(self, seconds: float = IDLE_SECONDS) -> None:
+        self._seconds = seconds
+        self._kept: list[_Idle] = []  # the last used one at the end
+        self._sweeps = 0
+        self._next_sweep: asyncio.TimerHandle | None = None
+
+    def take(self, origin: str) -> Connection | None:
+        """Return the last used connection to an origin, and keep it no longer; None if there is none.
+
+        One on which something has arrived meanwhile is closed.
+        """
+        for kept in reversed(self._kept):  # from its end: what is removed on the way moves nothing that is to come
+            if kept.origin == origin and kept.connection.is_usable:
+                self._kept.remove(kept)
+                if kept.connection.is_quiet():
+                    return kept.connection
+                kept.connection.abort()
+        return None
+
+    def keep(self, origin: str, connection: Connection) -> None:
+        """Keep a connection if it is usable."""
+        if connection.is_usable:
+            self._kept.append(_Idle(origin, connection, self._sweeps))
+            self._schedule_sweep()
+
+    def shrink(self, at_most: int) -> None:
+        """Close the connections that were used longest ago until at most so many are kept."""
+        while len(self._kept) > at_most:
+            self._kept.pop(0).connection.abort()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.shrink(0)
+        if self._next_sweep is not None:
+            self._next_sweep.cancel()
+
+    def _schedule_sweep(self) -> None:
+        if self._next_sweep is None and self._kept:
+            self._next_sweep = asyncio.get_running_loop().call_later(self._seconds, self._sweep)
+
+    def _sweep(self) -> None:
+        self._next_sweep = None
+        self.shrink(sum(kept.sweep == self._sweeps for kept in self._kept))  # the newest ones, at the list's end
+        self._sweeps += 1
+        self._schedule_sweep()

@@ -291,7 +291,16 @@ async def test_health_is_200_and_ready_503_without_the_database():
         yield
 
     api = Api(Lazy(opening), lambda _copies: DiskSpace(1, 1), ("cases",))
-    page = Dashboard(api, RunControl(Runs().open), Live(api, Clock()), NoFiles(), NoFiles(), token="t", version="0")
+    page = Dashboard(
+        api,
+        RunControl(Runs().open),
+        Live(api, Clock()),
+        NoFiles(),
+        NoFiles(),
+        token="t",
+        version="0",
+        hosts=frozenset(),
+    )
     async with client_of(page) as client:
         assert (await client.get("/health")).status_code == 200
         for path in ("/ready", "/api/links", "/metrics"):
