@@ -142,7 +142,7 @@ def chunks(reader, raw, *sizes):
     """Return the body that a reader finds in bytes that arrive in pieces of these sizes, the rest at once."""
     found = []
     for size in (*sizes, len(raw)):
-        found += [bytes(piece) for piece in reader.feed(raw[:size])]
+        found += [bytes(piece) for piece in reader.feed(memoryview(raw[:size]))]
         raw = raw[size:]
     return b"".join(found)
 
@@ -170,7 +170,7 @@ def test_chunks_are_read(raw, is_regular, sizes):
 @pytest.mark.parametrize("cut", range(len(b"5\r\nwhole\r\n0\r\n\r\n")))
 def test_chunked_body_that_is_cut_is_not_complete(cut):
     reader = ChunkReader()
-    reader.feed(b"5\r\nwhole\r\n0\r\n\r\n"[:cut])
+    reader.feed(memoryview(b"5\r\nwhole\r\n0\r\n\r\n"[:cut]))
 
     assert not reader.is_complete
 
@@ -182,7 +182,7 @@ def test_chunked_body_that_is_cut_is_not_complete(cut):
 )  # fmt: skip
 def test_what_is_no_chunk_is_refused(raw):
     reader = ChunkReader()
-    pieces = reader.feed(b"2\r\nab\r\n" + raw)
+    pieces = reader.feed(memoryview(b"2\r\nab\r\n" + raw))
 
     assert bytes(pieces[0]) == b"ab"
     assert isinstance(reader.error, ProtocolError)

@@ -185,7 +185,7 @@ class Response:
         self._is_connect = is_connect
         self._state = State.HEAD
         self._head = HeadReader()
-        self._chunks = ChunkReader()
+        self._chunks: ChunkReader | None = None  # while the body is chunked
         self._keeps_alive = False
         self._error: BaseException | None = None
         self._overhead = 0  # bytes so far that are not body
@@ -280,7 +280,7 @@ class Response:
             if data:
                 raise ProtocolError("bytes before the tunnel is used")
         if head.is_chunked and self.length is None:
-            self._state = State.CHUNKED
+            self._state, self._chunks = State.CHUNKED, ChunkReader()
         else:
             self._state = State.UNTIL_CLOSE if self.length is None else State.COUNTED
         self._read_body(data)
@@ -304,16 +304,18 @@ class Response:
 
     def _read_chunks(self, data: memoryview) -> None:
         """Take a piece of a chunked body; the chunks in it reach the sink together."""
-        pieces = self._chunks.feed(bytes(data))
+        chunks = self._chunks
+        assert chunks is not None
+        pieces = chunks.feed(data)
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if body:
             self._deliver(body)
-        self.is_exact = self.is_exact and self._chunks.is_regular
+        self.is_exact = self.is_exact and chunks.is_regular
         self._overhead += len(data) - len(body)
         self._silence = 0 if body else self._silence + len(data)
-        if self._chunks.error is not None:
-            raise self._chunks.error
-        if self._chunks.is_complete:
+        if chunks.error is not None:
+            raise chunks.error
+        if chunks.is_complete:
             self._end(State.COMPLETE)
         elif self._silence > _MAX_OVERHEAD_BYTES or self._overhead > self._most_overhead():
             raise ProtocolError("what is around a body does not end")

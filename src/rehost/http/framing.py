@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import chain
 
 from rehost.http.errors import ProtocolError
 from rehost.http.headers import Headers, names_of
@@ -21,8 +22,13 @@ _START = b"HTTP/"
 _NO_STATUS_LINE = "no status line of HTTP"
 _HEAD_END = re.compile(rb"\n\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/(\d)\.(\d)[ \t]+(\d{3})(?!\d)", re.IGNORECASE)
+_TOKEN, _REST = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+", rb"[^\r\n\0]*"  # RFC 9110, section 5.6.2; of a line
 _REGULAR_STATUS_LINE = re.compile(rb"HTTP/1\.[01] \d{3}(?: .*)?")
-_REGULAR_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110, section 5.6.2
+_REGULAR_NAME = re.compile(_TOKEN)
+_FIELD = re.compile(rb"(%b):(%b)\r\n" % (_TOKEN, _REST))
+_FIELD_EXTRA = len(b":\r\n")
+_LINE_END = re.compile(rb"\n")
+_NEXT_CHUNK = re.compile(rb"\r\n([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n")  # as most are
 _SIZE = re.compile(rb"[ \t]*0*([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?\r*", re.DOTALL)
 
 
@@ -44,7 +50,7 @@ class Head:
         Raises:
             ProtocolError: it is none, or leaves open where the body ends.
         """
-        first, *lines = raw.split(b"\n")
+        first, _, fields = raw.partition(b"\n")
         found = _STATUS_LINE.match(first)
         if found is None or b"\0" in raw:
             raise ProtocolError("a head with a NUL" if found else _NO_STATUS_LINE)
@@ -53,7 +59,14 @@ class Head:
             raise ProtocolError(f"status {self.status}")
         self.is_regular = _REGULAR_STATUS_LINE.fullmatch(first.removesuffix(b"\r")) is not None
         self.headers = Headers()
-        self._read_fields(lines)
+        regular = _FIELD.findall(fields + b"\n")  # most heads need no more
+        if sum(map(len, chain.from_iterable(regular))) + _FIELD_EXTRA * len(regular) == len(fields) + 1:
+            for name, value in regular:
+                self.headers.add(name, value)
+        else:
+            self._read_fields(fields.split(b"\n"))
+        if len(self.headers) > MAX_FIELDS:
+            raise ProtocolError("too many fields in a head")
         self.is_chunked = False
         self.length: int | None = None
         self._read_framing()
@@ -81,8 +94,6 @@ class Head:
                 self.is_regular = False
             name = name.strip(b" \t") if colon else b""
         self._add(name, value)
-        if len(self.headers) > MAX_FIELDS:
-            raise ProtocolError("too many fields in a head")
 
     def _add(self, name: bytes, value: bytes) -> None:
         if name:
@@ -110,6 +121,8 @@ def _length(values: Sequence[str]) -> int | None:
     Raises:
         ProtocolError: there are two, so a proxy may have read another one.
     """
+    if len(values) == 1 and len(values[0]) <= _MAX_DIGITS and values[0].isascii() and values[0].isdigit():
+        return int(values[0])
     parts = {part.strip() for value in values for part in value.split(",")}
     numbers = {part.lstrip("0") or "0" for part in parts if part.isascii() and part.isdigit()}
     if not numbers:
@@ -137,7 +150,7 @@ class HeadReader:
         raw = self._raw
         start = max(0, len(raw) - 2)
         raw += data
-        if start == 0:  # blank lines before it are skipped, as browsers do (RFC 9112, section 2.2, asks it of servers)
+        if start == 0 and raw.startswith((b"\r", b"\n")):  # browsers skip blank lines (RFC 9112, section 2.2)
             raw[:] = raw.lstrip(b"\r\n")
         if raw[: len(_START)].upper() != _START[: len(raw)]:
             raise ProtocolError(_NO_STATUS_LINE)
@@ -167,29 +180,35 @@ class ChunkReader:
         self._left = 0  # bytes of the chunk in hand
         self._read_line = self._read_size
 
-    def feed(self, data: bytes) -> list[memoryview]:
+    def feed(self, data: memoryview) -> list[memoryview]:
         """Return the pieces of the body in these bytes; bytes after its end are ignored."""
-        pieces, at, view = list[memoryview](), 0, memoryview(data)
-        while at < len(data) and self.error is None:
+        pieces, at, size = list[memoryview](), 0, len(data)
+        while at < size and self.error is None:
             if self.is_complete:
                 self.is_regular = False
                 break
-            if self._left:
-                piece = view[at : at + self._left]
-                pieces.append(piece)
-                self._left -= len(piece)
-                at += len(piece)
+            if not self._left:
+                at = self._take_line(data, at)
                 continue
-            end = data.find(b"\n", at)
-            if end < 0:
-                self._line += data[at:]
-                break
-            line = bytes(self._line) + data[at:end] if self._line else data[at:end]
-            self._line.clear()
-            self.is_regular = self.is_regular and line.endswith(b"\r")
-            self._read_line(line)
-            at = end + 1
+            piece = data[at : at + self._left]
+            pieces.append(piece)
+            self._left -= len(piece)
+            at += len(piece)
+            if not self._left and (following := _NEXT_CHUNK.match(data, at)):
+                self._left, at = int(following[1], 16), following.end()
         return pieces
+
+    def _take_line(self, data: memoryview, at: int) -> int:
+        """Take the bytes from `at` to the end of the line, if it is there; return where the next one begins."""
+        found = _LINE_END.search(data, at)
+        self._line += data[at : found.start() if found else None]
+        if found is None:
+            return len(data)
+        line = bytes(self._line)
+        self._line.clear()
+        self.is_regular = self.is_regular and line.endswith(b"\r")
+        self._read_line(line)
+        return found.end()
 
     def _read_size(self, line: bytes) -> None:
         found = _SIZE.fullmatch(line)

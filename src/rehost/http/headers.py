@@ -30,7 +30,7 @@ class Headers(Mapping[str, str]):
 
     def joined(self, name: str) -> str:
         """Return the value of a list field, its lines joined by commas (RFC 9110, section 5.3)."""
-        return ", ".join(self.all(name))
+        return ", ".join(self.all(name)) if name in self else ""
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower().encode() in self._values
@@ -51,7 +51,7 @@ def _text(raw: bytes) -> str:
 
 def names_of(value: str) -> list[str]:
     """Return the names in a list field, such as Connection, in lower case."""
-    return [name for part in value.split(",") if (name := part.strip().lower())]
+    return [name for part in value.split(",") if (name := part.strip().lower())] if value else []
 
 
 def encode_request(method: str, target: str, headers: Mapping[str, str]) -> bytes:
