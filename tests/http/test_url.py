@@ -27,9 +27,9 @@ AS_BROWSERS_READ_THEM = {
     "\u3000https://a.example/b.png\xa0": "https://a.example/b.png",
     "HTTPS://A.EXAMPLE/B.PNG": "https://a.example/B.PNG",
     "//a.example/b.png": "https://a.example/b.png",
-    "http://a.exa\nmple/b.png": "http://a.example/b.png",
+    "http://a.example/\nb\n.png": "http://a.example/b.png",
     "http://a.example/\r\n\t\tb\tc.png": "http://a.example/bc.png",
-    "ht\ntp:/\t/a.example/b.png": "http://a.example/b.png",
+    "ht\ttp:/\t\n/a.example/b.png": "http://a.example/b.png",
     "https://a.example": "https://a.example/",
     "https://a.example:443/b.png": "https://a.example/b.png",
     "http://a.example:443/b.png": "http://a.example:443/b.png",
@@ -70,6 +70,10 @@ NO_URLS = [
     "http://a..example/",
     f"http://{'a' * 64}.example/",
     "http://xn--pokxncvks/",
+    "http://a.exa\nmple/b.png",
+    "http://a.exa\rmple/b.png",
+    "http://a.example/te\r\nst.png",
+    "http://a.example/b.png\nhttp://a.example/c.png",
     "http://a.exa\vmple/b.png",
     "http://a.example/b\x1fc.png",
     "http://a.example/b\x7f.png",
@@ -166,7 +170,7 @@ def test_raw_bytes_of_a_location_are_sent_back_unchanged():
     assert followed("https://a.example/", location) == "https://a.example/%CD%BC.png"
 
 
-@pytest.mark.parametrize("location", ["file:///etc/passwd", "http://[::", "http://u:p@a.example/", "a\vb"])
+@pytest.mark.parametrize("location", ["file:///etc/passwd", "http://[::", "http://u:p@a.example/", "a\nb", "a\vb"])
 def test_location_that_is_no_web_address_is_invalid(location):
     with pytest.raises(InvalidRedirect):
         followed("https://a.example/", location)

@@ -33,6 +33,7 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _RAW_BYTE = re.compile(r"[\udc80-\udcff]")  # in a Location in GBK, say: such origins expect the same bytes back
 _LINE_BREAKS = dict.fromkeys(map(ord, "\t\n\r"))  # URL standard, section 4.4: they are removed, wherever they are
+_BROKEN_WORD = re.compile(r"\w[\r\n]+\w")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Names that DNS can carry (RFC 1035, section 2.3.4), and the underscore that real hosts use.
 _NAME = re.compile(r"(?=.{1,254}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
@@ -48,9 +49,10 @@ _REMEMBERED_ROOTS = 4096  # most URLs differ from others only in what follows th
 def normalise(text: str, base: str | None = None) -> str:
     """Return the absolute http or https URL, all ASCII, that a text stands for.
 
-    White space around it, line breaks and tabs in it, and the fragment are dropped; what is not ASCII is encoded (host
-    names by UTS #46). A text that begins with `//` and has no base means https. Credentials are refused, as browsers
-    refuse them in subresources: so none can leak to another origin.
+    White space around it, line breaks and tabs in it, and the fragment are dropped (a break within a word is refused,
+    more strictly than in browsers); what is not ASCII is encoded (host names by UTS #46). A text that begins with `//`
+    and has no base means https. Credentials are refused, as browsers refuse them in subresources: so none can leak to
+    another origin.
 
     Args:
         text: a URL as written by people and programs, or the Location of a redirect.
@@ -77,6 +79,8 @@ def _parse(text: str, base: str | None) -> str:
     text = text.strip()
     if not text:
         raise InvalidUrl("it is blank")
+    if _BROKEN_WORD.search(text):  # two lines of a cell are two things; elsewhere it is an attempt to smuggle something
+        raise InvalidUrl("a line break within a word")
     text = text.translate(_LINE_BREAKS)
     if _CONTROL.search(text):
         raise InvalidUrl("it contains a control character")
