@@ -182,6 +182,15 @@ async def test_only_the_permitted_one_of_several_addresses_is_tried():
     assert server.connections == 1
 
 
+async def test_error_without_a_text_is_named_by_its_kind(monkeypatch):
+    async def fail(*_, **__):
+        raise ConnectionAbortedError  # as uvloop does when a server ends a handshake
+
+    monkeypatch.setattr(pool, "start_connection", fail)
+    with pytest.raises(ConnectFailed, match="ConnectionAbortedError"):
+        await opened(connector_to(1), "http://a.example/")
+
+
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
 async def test_shortage_of_files_is_no_fault_of_the_host(monkeypatch, number):
     async def fail(*_, **__):

@@ -23,6 +23,8 @@ PLAIN = picture(7, Format.JPEG, 160, 120)
 
 
 def rows(shared, name):
+    if not (shared / "wild").is_dir():
+        pytest.skip("../shared/wild is absent")
     with (shared / "wild" / name).open(newline="", encoding="utf-8") as file:
         return [row for row in csv.DictReader(file) if row["expected"] != "either"]
 

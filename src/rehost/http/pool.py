@@ -341,7 +341,7 @@ class Connector:
         except (OSError, RuntimeError) as error:  # uvloop raises RuntimeError for some that are OSError elsewhere
             if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
                 raise TooManyOpenFiles(printable(error)) from error
-            raise ConnectFailed(printable(error)) from error
+            raise ConnectFailed(printable(error) or type(error).__name__) from error
 
 
 def _ended_the_handshake(error: BaseException | None) -> bool:
