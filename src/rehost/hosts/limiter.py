@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
@@ -388,5 +389,6 @@ class HostLimiter:
         self._domains = {name: domain for name, domain in self._domains.items() if name in used}
 
 
+@lru_cache(MAX_ORIGINS)
 def _host(name: str) -> str:
     return host_of(name) if "://" in name else name
