@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 from tests.databases import add_cases, execute, stored
-from tests.ledger.test_results import hold_with_notice, refuse_notice
+from tests.ledger.test_results import NOTICE, hold_with_notice
 from tests.run.test_planner import apart_world
 
+from rehost.catalogue.table import Clearing
 from rehost.errors import LedgerError
 from rehost.ledger import Queries
 from rehost.ledger.history import Runs
+from rehost.model import Reason, Refused
 from rehost.run.undo import Undone, undo
 from rehost.wiring import databases
 
@@ -89,6 +91,23 @@ async def test_undo_restores_what_was_there_before_the_first_of_several_writes(p
 
     assert undone == Undone(restored=1, left=0)
     assert await peer.locals() == {1: None}
+
+
+async def refuse_notice(peer, run):
+    """Refuse the copies that are decoys, and clear their rows, as run/recorder.py does."""
+    ledger = peer.ledger
+    await ledger.results.suspect(NOTICE, list(await ledger.results.copies_to_examine("cases", "a.example", NOTICE)), [])
+    tasks = await ledger.leases.lease("cases", "a.example", 9)
+
+    async def work(transaction):
+        cleared = await peer.catalogue.clear([Clearing(task.link, task.copy.key) for task in tasks], transaction)
+        changes = [(link, before, None) for link, before in cleared.items()]
+        await ledger.history.add_changes(transaction, run, changes)
+        refused = [Refused(task, Reason.DECOY, "given for anything", 9e5, task.copy.key) for task in tasks]
+        await ledger.results.record(transaction, run, refused, {})
+        return len(changes)
+
+    assert await ledger.database.transact(work) == 2
 
 
 async def test_undo_does_not_bring_a_decoy_back(peer, runs):
