@@ -28,7 +28,7 @@ _REGULAR_NAME = re.compile(_TOKEN)
 _FIELD = re.compile(rb"(%b):(%b)\r\n" % (_TOKEN, _REST))
 _FIELD_EXTRA = len(b":\r\n")
 _LINE_END = re.compile(rb"\n")
-_NEXT_CHUNK = re.compile(rb"\r\n([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n")  # as most are
+_NEXT_CHUNK = re.compile(rb"\r\n(?:([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n|0\r\n\r\n)")  # as most are; or the end
 _SIZE = re.compile(rb"[ \t]*0*([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?\r*", re.DOTALL)
 
 
@@ -195,7 +195,8 @@ class ChunkReader:
             self._left -= len(piece)
             at += len(piece)
             if not self._left and (following := _NEXT_CHUNK.match(data, at)):
-                self._left, at = int(following[1], 16), following.end()
+                self._left, at = int(following[1] or b"0", 16), following.end()
+                self.is_complete = not self._left
         return pieces
 
     def _take_line(self, data: memoryview, at: int) -> int:
