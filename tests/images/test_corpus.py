@@ -88,3 +88,13 @@ def test_the_structure_alone_refuses_truncated_files_and_files_that_are_no_pictu
     ]
 
     assert accepted == []
+
+
+def test_pictures_are_held_as_browsers_show_them(shared, verify):
+    with (shared / "wild" / "pictures.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["expected"] != "either"]
+    assert len(rows) > 100
+
+    held = {row["file"]: isinstance(verify.file(shared / "wild" / "pictures" / row["file"]), Image) for row in rows}
+
+    assert held == {row["file"]: row["expected"] == "hold" for row in rows}
