@@ -87,22 +87,22 @@ def victim(tmp_path):
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_link_that_ends_its_process_is_deferred_by_itself_after_three_deaths(victim, workers):
+def test_a_link_that_ends_its_process_is_deferred_by_itself_after_four_deaths(victim, workers):
     victim.fill(LINKS, poison=150)
 
-    ends = [victim.run(workers) for _ in range(4)]
+    ends = [victim.run(workers) for _ in range(5)]
 
     assert ends[0].returncode == -signal.SIGKILL or "A worker process died (exit code -9)" in ends[0].stderr
     assert ends[-1].returncode == 0, ends[-1].stderr
     assert victim.held() == LINKS - 1
-    assert victim.not_held() == [("150", "deferred", "worker-died", 3)]
+    assert victim.not_held() == [("150", "deferred", "worker-died", 4)]
 
 
 @pytest.mark.timeout(300)
-async def test_a_picture_that_ends_the_server_is_deferred_by_itself_after_three_deaths(victim):
+async def test_a_picture_that_ends_the_server_is_deferred_by_itself_after_four_deaths(victim):
     victim.fill(8, poison=4)
     statuses = []
-    for _ in range(5):
+    for _ in range(6):
         with free_socket() as chosen:
             port = chosen.getsockname()[1]
         command = victim.command("serve", "--api-port", str(port))
@@ -124,4 +124,4 @@ async def test_a_picture_that_ends_the_server_is_deferred_by_itself_after_three_
             break
 
     assert statuses[-1] == [200, 200, 200, 503, 200, 200, 200, 200], statuses
-    assert victim.not_held() == [("4", "deferred", "worker-died", 3)]
+    assert victim.not_held() == [("4", "deferred", "worker-died", 4)]

@@ -8,7 +8,7 @@ worker taken for dead that is alive is fenced like any other that is late.
 
 A link may be what its worker died of. So a link whose lease ended without an outcome is a suspect, and no worker leases
 it beside other links: after the first death SUSPECTS of them are leased together, after the second each alone. If its
-worker dies even then, the link is deferred. An outcome of any kind ends the suspicion.
+worker dies twice even then, the link is deferred. An outcome of any kind ends the suspicion.
 
 What is due, and what waits until when, is here as well. `is_open` is spelled as in the partial index
 `rehost_links_open`, so that no such query reads held links.
@@ -57,6 +57,9 @@ MOST_ROOTS = 1000
 """Beginnings of URLs that are read of one host: a link may spell its origin in any number of ways."""
 
 ALONE = 2  # deaths after which a suspect is leased alone
+_CERTAIN = (
+    ALONE + 1
+)  # deaths after which one more defers it: a kill from outside seldom meets the same link alone twice
 
 _FAILED = (State.DEFERRED.value, State.REFUSED.value)
 
@@ -325,18 +328,21 @@ class LeaseManager:
 def _ended() -> dict[str, Any]:
     """Return the values of an entry whose lease ended without an outcome: due again, as if that had been no visit.
 
-    An entry that was leased alone is deferred for a day, which doubles with each further death up to eight.
+    An entry that was leased alone twice is deferred for a day, which doubles with each further death up to eight.
     """
     deaths = links.c.deaths
-    was_alone = deaths >= ALONE
-    wait = case(*((deaths == ALONE + number, _DAY_SECONDS * 2**number) for number in range(3)), else_=8 * _DAY_SECONDS)
+    is_certain = deaths >= _CERTAIN
+    waits = ((deaths == _CERTAIN + number, _DAY_SECONDS * 2**number) for number in range(3))
+    wait = case(*waits, else_=8 * _DAY_SECONDS)
     return {
         "deaths": deaths + 1,
-        "attempts": case((was_alone, links.c.attempts), else_=links.c.attempts - 1),
-        "state": case((was_alone, State.DEFERRED.value), else_=State.WANTED.value),
-        "due_at": case((was_alone, after(wait)), else_=now()),
-        "reason": case((was_alone, Reason.WORKER_DIED.value), else_=links.c.reason),
-        "evidence": case((was_alone, "the last process that ended was visiting nothing else"), else_=links.c.evidence),
+        "attempts": case((is_certain, links.c.attempts), else_=links.c.attempts - 1),
+        "state": case((is_certain, State.DEFERRED.value), else_=State.WANTED.value),
+        "due_at": case((is_certain, after(wait)), else_=now()),
+        "reason": case((is_certain, Reason.WORKER_DIED.value), else_=links.c.reason),
+        "evidence": case(
+            (is_certain, "the last two processes that ended were visiting nothing else"), else_=links.c.evidence
+        ),
     }
 
 
