@@ -51,6 +51,7 @@ connect to instead, as curl's --connect-to."""
 
 _REMEMBERED_ORIGINS = 1_000
 _NEXT_ADDRESS_SECONDS = 0.25  # RFC 8305, section 8
+_CIPHERS = "ECDH+AESGCM:ECDH+CHACHA20:ECDH+AES:DHE+AES:!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM"  # Python's own default
 # What Chromium and Firefox still offer to servers that know nothing better: CBC with SHA-1, RSA key exchange.
 _OLD_CIPHERS = (
     "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE-ECDSA-AES128-SHA:ECDHE-RSA-AES128-SHA:ECDHE-ECDSA-AES256-SHA:"
@@ -174,7 +175,9 @@ class Connector:
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
-        return ssl.create_default_context()  # honours SSL_CERT_FILE and SSL_CERT_DIR
+        context = ssl.create_default_context()  # honours SSL_CERT_FILE and SSL_CERT_DIR
+        context.set_ciphers(_CIPHERS)  # builds of Python differ
+        return context
 
     @cached_property
     def _old_tls(self) -> ssl.SSLContext:
