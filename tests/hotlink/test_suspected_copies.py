@@ -422,8 +422,15 @@ async def test_redirects_of_a_strangers_host_to_the_victims_image_change_nothing
         assert rules(world) == rule
 
 
-@pytest.mark.parametrize("seed", range(6))
-async def test_no_answers_of_a_stranger_outside_the_victims_folder_change_her_row(tmp_path, seed):
+async def test_no_answers_of_a_stranger_outside_the_victims_folder_change_her_row(tmp_path, sample):
+    for seed in sample(range(6), 1):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        await any_answers(folder, seed)
+
+
+async def any_answers(folder, seed):
+    """Have a stranger's links answered at random, and check her row after each of three runs."""
     random = Random(seed)
     status = random.choice((301, 302, 307))
 
@@ -442,7 +449,7 @@ async def test_no_answers_of_a_stranger_outside_the_victims_folder_change_her_ro
         *(f"http://{HOST}/2020/{{}}.jpg", f"http://{HOST}/~{{}}/photo.jpg", f"http://{HOST}:81/~alice/{{}}.jpg"),
         *("http://evil.test/{}.jpg", f"https://{HOST}/~bob/{{}}.jpg"),
     ]
-    async with strangers(tmp_path, play) as world:
+    async with strangers(folder, play) as world:
         world.add(VICTIM)
         await world.run()
         before = victim(world)
