@@ -27,6 +27,7 @@ _REGULAR_STATUS_LINE = re.compile(rb"HTTP/1\.[01] \d{3}(?: .*)?")
 _REGULAR_NAME = re.compile(_TOKEN)
 _FIELD = re.compile(rb"(%b):(%b)\r\n" % (_TOKEN, _REST))
 _FIELD_EXTRA = len(b":\r\n")
+_SMALL_BYTES = 512  # a copy of fewer takes no more memory than a view of them
 _LINE_END = re.compile(rb"\n")
 _NEXT_CHUNK = re.compile(rb"\r\n(?:([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n|0\r\n\r\n)")  # as most are; or the end
 _SIZE = re.compile(rb"[ \t]*0*([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?\r*", re.DOTALL)
@@ -180,9 +181,9 @@ class ChunkReader:
         self._left = 0  # bytes of the chunk in hand
         self._read_line = self._read_size
 
-    def feed(self, data: memoryview) -> list[memoryview]:
+    def feed(self, data: memoryview) -> list[bytes | memoryview]:
         """Return the pieces of the body in these bytes; bytes after its end are ignored."""
-        pieces, at, size = list[memoryview](), 0, len(data)
+        pieces, at, size = list[bytes | memoryview](), 0, len(data)
         while at < size and self.error is None:
             if self.is_complete:
                 self.is_regular = False
@@ -191,7 +192,7 @@ class ChunkReader:
                 at = self._take_line(data, at)
                 continue
             piece = data[at : at + self._left]
-            pieces.append(piece)
+            pieces.append(piece if len(piece) > _SMALL_BYTES else bytes(piece))
             self._left -= len(piece)
             at += len(piece)
             if not self._left and (following := _NEXT_CHUNK.match(data, at)):
