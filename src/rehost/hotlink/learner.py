@@ -17,7 +17,7 @@ to be a decoy are an image that several links share; they are examined once.
 
 A proof holds for the folder of the link (decoys.py), because anyone may answer for another folder of the same host. In
 another folder the same bytes need a control of their own. An answer that a redirect brought from another site teaches
-nothing about the origin: whoever writes the link may choose the target.
+nothing about the origin: the author of the link may choose the target.
 
 **Cost.** At most EXTRA_REQUESTS per origin and learning for tries, controls and checks, across all workers and runs
 (repository.py). While the chain is tried one is kept for a control; once the origin is settled, one to recognise a

@@ -111,7 +111,7 @@ def is_away(url: str, host: str) -> bool:
 def place_of(url: str, final_url: str) -> str:
     """Return where an answer belongs: the folder of the URL and, if a redirect led to another site, that site.
 
-    Whoever chooses the target of a redirect chooses the answer. So such an answer says nothing about the answers that
+    The author of a redirect chooses its target, and so the answer. Such an answer says nothing about the answers that
     the folder itself gives, and the other way round.
     """
     host = host_of(final_url)
