@@ -102,7 +102,7 @@ def to_line(answer: Answer) -> bytes:
 
 
 def from_line(line: bytes) -> Answer:
-    """Return the answer that a line contains, such that a database can store it, whoever has made the line.
+    """Return the answer that a line contains, such that a database can store it; an attacker may have made the line.
 
     Raises:
         ValueError, KeyError: `to_line` has not made it.
