@@ -1,3 +1,4 @@
+import io
 import shutil
 
 import pytest
@@ -9,7 +10,7 @@ from rehost.model import Format
 
 
 def test_every_picture_has_its_format_and_is_complete(all_cases, pictures):
-    whole = [case for case in all_cases if case.host and case.fault is not Fault.CUT]
+    whole = [case for case in all_cases if case.host and case.fault not in {Fault.CUT, Fault.DAMAGED}]
 
     for case in whole:
         with Image.open(pictures.path(case)) as picture:
@@ -22,6 +23,19 @@ def test_cut_picture_cannot_be_decoded(all_cases, pictures):
 
     with pytest.raises(OSError), Image.open(pictures.path(case)) as picture:
         picture.load()
+
+
+@pytest.mark.parametrize("kind", [Format.PNG, Format.JPEG])
+def test_damaged_picture_is_whole_but_for_its_end_or_a_text_chunk(all_cases, pictures, kind):
+    case = next(case for case in all_cases if case.fault is Fault.DAMAGED and case.format is kind)
+    damaged, whole = pictures.path(case).read_bytes(), io.BytesIO()
+    draw(case).save(whole, {"jpg": "JPEG"}.get(kind, kind), quality=86, progressive=True)
+
+    text = damaged[damaged.index(b"tEXt") - 4 : -12] if kind is Format.PNG else b""
+    end = b"\xff\xd9" if kind is Format.JPEG else b""
+
+    assert text or end
+    assert damaged.replace(text, b"") + end == whole.getvalue()
 
 
 def test_no_two_pictures_are_the_same(all_cases, pictures):

@@ -97,6 +97,7 @@ class Fault(Enum):
 
     DEAD = (404, Result(State.REFUSED, Reason.GONE))
     REMOVED = (410, Result(State.REFUSED, Reason.GONE))
+    DAMAGED = (None, HELD)  # the file is damaged outside its pixels, which are whole
     CUT = (None, Result(State.DEFERRED, Reason.TRUNCATED))  # the file ends too early; Content-Length matches it
     NO_URL = (None, Result(State.REFUSED, Reason.NOT_A_URL))  # the cell holds text that is no URL
 
@@ -188,6 +189,7 @@ def _faults(hosts: Sequence[Host | None]) -> dict[int, Fault]:
         **dict.fromkeys((open_ones[4], open_ones[11], own_site[9], own_site[21]), Fault.DEAD),
         **dict.fromkeys((open_ones[19], own_site[33]), Fault.REMOVED),
         open_ones[26]: Fault.CUT,
+        **dict.fromkeys((open_ones[8], open_ones[12]), Fault.DAMAGED),  # a PNG and a progressive JPEG
         hosts.index(None): Fault.NO_URL,
     }
 

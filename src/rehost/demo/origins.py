@@ -84,7 +84,7 @@ class Origins:
         if answer.body == self._pictures.placeholder.read_bytes():
             return Shown.PLACEHOLDER
         is_picture = answer.status == HTTPStatus.OK and answer.body == self._pictures.path(case).read_bytes()
-        return Shown.PICTURE if is_picture and case.fault is not Fault.CUT else Shown.BROKEN
+        return Shown.PICTURE if is_picture and case.fault in {None, Fault.DAMAGED} else Shown.BROKEN
 
     def _refusal(self, behaviour: Behaviour) -> Answer:
         match behaviour:

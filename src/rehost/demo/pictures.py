@@ -21,11 +21,13 @@ from PIL import Image, ImageDraw, ImageFont
 from rehost.demo.cases import SEED, Case, Fault
 from rehost.model import Format
 
-EDITION = 3  # raise it when the drawing changes
+EDITION = 4  # raise it when the drawing changes
 STAMP = "edition.txt"
 WIDTH, HEIGHT = 480, 600
 ART = (2 * WIDTH, 900)  # the drawing, above the words, at twice its size
 MARGIN = 28
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"  # ISO/IEC 10918-1, table B.1
+PNG_END_BYTES = 12  # of the IEND chunk
 GIF_FRAMES = (0.0, 0.05, 0.10, 0.14, 0.10, 0.05)  # how much light each frame adds
 
 PALETTES = (  # from the darkest colour to the lightest
@@ -80,9 +82,20 @@ class Pictures:
                 frames[0].save(path, save_all=True, append_images=frames[1:], duration=180, loop=0)
             case _:
                 picture.save(path)
+        whole = path.read_bytes()
         if case.fault is Fault.CUT:
-            whole = path.read_bytes()
             path.write_bytes(whole[: len(whole) * 3 // 5])
+        elif case.fault is Fault.DAMAGED:
+            path.write_bytes(_damaged(whole))
+
+
+def _damaged(whole: bytes) -> bytes:
+    """Return a JPEG without its end marker, or a PNG with a wrong checksum in a text chunk: browsers show both."""
+    if whole.startswith(JPEG_START):
+        return whole.removesuffix(JPEG_END)
+    text = b"Comment\0damaged"
+    chunk = len(text).to_bytes(4) + b"tEXt" + text + bytes(4)
+    return whole[:-PNG_END_BYTES] + chunk + whole[-PNG_END_BYTES:]
 
 
 def draw(case: Case) -> Image.Image:

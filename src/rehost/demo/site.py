@@ -15,7 +15,7 @@ from string import Template
 from starlette.requests import Request
 from starlette.responses import Response
 
-from rehost.demo.cases import HOSTS, Case, Host, Result, Words
+from rehost.demo.cases import HOSTS, Case, Fault, Host, Result, Words
 from rehost.demo.origins import Answer, Origins, Shown
 from rehost.server.files.send import Application, Message, Receive, Send
 
@@ -131,6 +131,7 @@ class _Renderer:
 <h3>{escape(title)}</h3>
 <p>{escape(translation)}</p>
 <p>{self._either(case.brand)} · {self._either(case.industry)}</p>
+{f"<p>{self._text('damaged')}</p>" if case.fault is Fault.DAMAGED else ""}
 </article>
 """
 
