@@ -17,6 +17,7 @@ T = TypeVar("T")
 pytest_plugins = ["tests.postgres"]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+os.environ["REHOST_LANG"] = "en"  # whatever the developer's locale is
 SEED = os.environ.setdefault("REHOST_TEST_SEED", str(secrets.randbelow(10**6)))  # one for all processes of the tests
 
 # What may be skipped in CI: the beginning of the reason, and why it is right that CI does without.

@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from rehost.language import Message
+
 if TYPE_CHECKING:
     from rehost.model import Partial, Reason
 
@@ -65,9 +67,18 @@ class Permanent(VisitError):  # noqa: N818 - the kind of cause
 
 
 class OperatorError(RehostError):
-    """A problem that only the operator can solve; the message says what is wrong, where, and what to do."""
+    """A problem that only the operator can solve; the message says what is wrong, where, and what to do.
+
+    Attributes:
+        messages: one or several, a line each; as a string the error is in English.
+    """
 
     exit_status = 3  # of the command
+
+    def __init__(self, *texts: str, **fields: object) -> None:
+        """Take texts as a Message has them, `{name}` for each field; without fields, they are taken as they are."""
+        self.messages = [Message(text, **fields) for text in texts]
+        super().__init__("\n".join(self.messages))
 
 
 class SettingsError(OperatorError):

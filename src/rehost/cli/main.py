@@ -1,6 +1,7 @@
 """The command `rehost`: finds the command, and turns its end into an exit status.
 
-This module imports only click; a command's module is imported when that command is called, so `rehost --help` is fast.
+This module imports no library but click; a command's module is imported when that command is called, so that
+`rehost --help` is fast.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from typing import Any
 import click
 
 from rehost import __version__
+from rehost.cli.help import in_own_words, speaking
 from rehost.cli.streams import tolerant_streams
 from rehost.errors import OperatorError
+from rehost.language import gettext as _
+from rehost.language import translated
 
 INTERRUPTED = 130
 
@@ -71,12 +75,12 @@ class Verbs(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
         """Return the command of this name."""
-        return find_command(cmd_name) if cmd_name in VERBS else None
+        return in_own_words(find_command(cmd_name)) if cmd_name in VERBS else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         """List the verbs without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(VERBS.items()))
+        with formatter.section(_("Commands")):
+            formatter.write_dl([(verb, _(text)) for verb, text in VERBS.items()])
 
 
 @click.group(cls=Verbs, context_settings=CONTEXT, epilog=EPILOG, no_args_is_help=True)
@@ -97,21 +101,21 @@ def main(argv: Sequence[str] | None = None, *, called: str | None = None) -> int
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     gc.set_threshold(GC_THRESHOLD)
-    with tolerant_streams():
+    with tolerant_streams(), speaking():
         return _main(arguments, called)
 
 
 def _main(arguments: list[str], called: str | None) -> int:
     try:
         if called is None:
-            status = rehost.main(args=arguments, prog_name="rehost", standalone_mode=False)
+            status = in_own_words(rehost).main(args=arguments, prog_name="rehost", standalone_mode=False)
         else:
-            verb = find_command(arguments[0])
+            verb = in_own_words(find_command(arguments[0]))
             status = verb.main(args=arguments[1:], prog_name=called, standalone_mode=False, **CONTEXT)
     except OperatorError as error:
         from rehost.telemetry.format import plain
 
-        for line in str(error).split("\n"):
+        for line in "\n".join(map(translated, error.messages)).split("\n"):
             print(f"rehost: {plain(line)}", file=sys.stderr)  # noqa: T201 - what the command line prints
         return error.exit_status
     except click.ClickException as error:

@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 
 import click
 
-from rehost.settings import Settings, load, settings_of
+from rehost.language import Message
+from rehost.language import gettext as _
+from rehost.settings import Setting, Settings, load, settings_of
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -34,7 +36,7 @@ class SettingsCommand(click.Command):
         """Write the examples."""
         formatter.write_paragraph()
         with formatter.indentation():
-            formatter.write_text(re.sub(r"\brehost (run|serve)\b", lambda _: ctx.command_path, self.epilog or ""))
+            formatter.write_text(re.sub(r"\brehost (run|serve)\b", lambda _found: ctx.command_path, self.epilog or ""))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options in two sections."""
@@ -43,15 +45,20 @@ class SettingsCommand(click.Command):
         for parameter in self.get_params(ctx):
             if isinstance(parameter, click.Option) and (record := parameter.get_help_record(ctx)) is not None:
                 (settings if isinstance(parameter, SettingOption) else own).append(record)
-        with formatter.section("Options"):
+        with formatter.section(_("Options")):
             formatter.write_dl(own)
         if settings:
-            with formatter.section("Settings for this command (to keep them, use the environment or .env)"):
+            with formatter.section(_("Settings for this command (to keep them, use the environment or .env)")):
                 formatter.write_dl(settings)
 
 
 class SettingOption(click.Option):
     """A setting given on the command line."""
+
+    def __init__(self, names: Sequence[str], setting: Setting, **options: Any) -> None:  # noqa: ANN401 - click's
+        super().__init__(names, **options)
+        about, default = Message(setting.help), setting.default_text
+        self.help = Message("{help} [{name}; {default}]", help=about, name=setting.name, default=default)
 
 
 def settings_flags(*attributes: str, without: Sequence[str] = ()) -> Callable[[F], F]:
@@ -72,7 +79,7 @@ def settings_flags(*attributes: str, without: Sequence[str] = ()) -> Callable[[F
                 f"setting_{setting.attribute}",
                 cls=SettingOption,
                 metavar=(setting.unit or "VALUE").upper(),
-                help=f"{setting.help} [{setting.name}; {setting.default_text}]",
+                setting=setting,
             )(function)
         return function
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TypeVar
 
+from rehost.language import Message
 from rehost.model import Source
 from rehost.settings.sections import OriginOverride
 from rehost.settings.types import (
@@ -65,11 +66,11 @@ class Setting:
     def default_text(self) -> str:
         """Return the default as an operator would write it, with its unit."""
         if self.says:
-            return self.says
+            return Message(self.says)
         if self.unit == "bytes" and isinstance(self.default, int):
             return size_text(self.default)
         value = f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
-        return f"{value} {self.unit}".rstrip()
+        return Message("{value} {unit}", value=value, unit=Message(self.unit)) if self.unit else value
 
 
 def _setting(

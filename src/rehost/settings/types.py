@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
+from rehost.language import Message
+
 T = TypeVar("T")
 
 Network = IPv4Network | IPv6Network
@@ -34,7 +36,7 @@ class Kind(Generic[T]):
     """The type of a setting."""
 
     parse: Callable[[str], T]
-    expected: str  # in words, to follow "expected "
+    expected: str  # in words, to follow "expected "; a Message
     blank: bool = False  # an empty text is a value, and does not mean that the setting is absent
 
 
@@ -55,7 +57,7 @@ def whole(low: int, high: int) -> Kind[int]:
             raise ValueError(text)
         return _within(int(text), low, high)
 
-    return Kind(parse, f"a whole number from {low} to {high}")
+    return Kind(parse, Message("a whole number from {low} to {high}", low=low, high=high))
 
 
 def seconds(low: float, high: float) -> Kind[float]:
@@ -66,7 +68,7 @@ def seconds(low: float, high: float) -> Kind[float]:
             raise ValueError(text)
         return _within(float(text), low, high)
 
-    return Kind(parse, f"a number of seconds from {low:g} to {high:g}")
+    return Kind(parse, Message("a number of seconds from {low:g} to {high:g}", low=low, high=high))
 
 
 def size(low: int, high: int) -> Kind[int]:
@@ -78,7 +80,8 @@ def size(low: int, high: int) -> Kind[int]:
             raise ValueError(text)
         return _within(int(float(found[1]) * _UNITS[found[2].lower()]), low, high)
 
-    return Kind(parse, f"a size such as 64MiB, 1GiB or plain bytes, from {size_text(low)} to {size_text(high)}")
+    bounds = {"low": size_text(low), "high": size_text(high)}
+    return Kind(parse, Message("a size such as 64MiB, 1GiB or plain bytes, from {low} to {high}", **bounds))
 
 
 def size_text(count: int) -> str:
@@ -98,7 +101,7 @@ def choice(*words: str) -> Kind[str]:
             raise ValueError(text)
         return text.lower()
 
-    return Kind(parse, " or ".join(words))
+    return Kind(parse, Message("{words} or {last}", words=", ".join(words[:-1]), last=words[-1]))
 
 
 def _parse_switch(text: str) -> bool:
@@ -193,29 +196,29 @@ def _within(value: N, low: float, high: float) -> N:
     return value
 
 
-TEXT: Kind[str] = Kind(str, "any text", blank=True)
-WORD: Kind[str] = Kind(str, "any text")
-SERVER: Kind[str] = Kind(_parse_server, "a host name, an address, or a folder that starts with /")
-TOKEN: Kind[str] = Kind(_parse_token, "printable ASCII, without spaces around it")
-DATABASE: Kind[str] = Kind(str, "postgresql://user:password@host:port/name or sqlite:///path")
-HEADER: Kind[str] = Kind(_parse_header, "printable ASCII", blank=True)
-SWITCH: Kind[bool] = Kind(_parse_switch, "on or off (also true/false, yes/no, 1/0)")
+TEXT: Kind[str] = Kind(str, Message("any text"), blank=True)
+WORD: Kind[str] = Kind(str, Message("any text"))
+SERVER: Kind[str] = Kind(_parse_server, Message("a host name, an address, or a folder that starts with /"))
+TOKEN: Kind[str] = Kind(_parse_token, Message("printable ASCII, without spaces around it"))
+DATABASE: Kind[str] = Kind(str, Message("postgresql://user:password@host:port/name or sqlite:///path"))
+HEADER: Kind[str] = Kind(_parse_header, Message("printable ASCII"), blank=True)
+SWITCH: Kind[bool] = Kind(_parse_switch, Message("on or off (also true/false, yes/no, 1/0)"))
 PORT = whole(1, _LAST_PORT)
-PATH: Kind[Path] = Kind(_parse_path, "a path, absolute or relative to the folder of the settings")
-PREFIX: Kind[str] = Kind(_parse_prefix, "a path such as /static/images")
-REFERER: Kind[str] = Kind(_parse_referer, "auto, none, origin, site, page or a fixed http(s) URL")
+PATH: Kind[Path] = Kind(_parse_path, Message("a path, absolute or relative to the folder of the settings"))
+PREFIX: Kind[str] = Kind(_parse_prefix, Message("a path such as /static/images"))
+REFERER: Kind[str] = Kind(_parse_referer, Message("auto, none, origin, site, page or a fixed http(s) URL"))
 NETWORKS: Kind[tuple[Network, ...]] = Kind(
     lambda text: tuple(map(ip_network, _words(text))),
-    "networks such as 127.0.0.0/8 fd00::/8, without host bits, separated by commas or spaces",
+    Message("networks such as 127.0.0.0/8 fd00::/8, without host bits, separated by commas or spaces"),
     blank=True,
 )
 HOSTS: Kind[tuple[str, ...]] = Kind(
     lambda text: tuple(map(_own_host, _words(text))),
-    "host names in ASCII, without ports, separated by commas or spaces, or * for any",
+    Message("host names in ASCII, without ports, separated by commas or spaces, or * for any"),
     blank=True,
 )
 CONNECT_TO: Kind[tuple[ConnectTo, ...]] = Kind(
     lambda text: tuple(map(_connect_to, _words(text))),
-    "host:port:address:port, with * for any host, nothing for any port, [::1] for IPv6",
+    Message("host:port:address:port, with * for any host, nothing for any port, [::1] for IPv6"),
     blank=True,
 )

@@ -6,6 +6,7 @@ Text that comes from a row or a response passes through `plain` before it is pri
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
@@ -68,6 +69,20 @@ def cut(text: str, columns: int) -> str:
             break
         kept += grapheme
     return kept + "…"
+
+
+# Between two words, or beside a wide character: not before a closing mark, not after an opening one (JIS X 4051).
+_UNIT = re.compile(r"[（《“]*(?:[⺀-￯]|[^\s⺀-￯“]+)[，。；：？！、）》”…%]*\s*")
+
+
+def wrap(text: str, columns: int) -> list[str]:
+    """Return the lines of a text that fits into these columns; a word that is longer has a line of its own."""
+    lines = [""]
+    for unit in _UNIT.findall(text):
+        if lines[-1] and width((lines[-1] + unit).rstrip()) > columns:
+            lines.append("")
+        lines[-1] += unit
+    return [line.rstrip() for line in lines]
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str | int]], style: Style) -> str:

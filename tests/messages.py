@@ -1,0 +1,142 @@
+"""The texts that the command line shows, collected from the code, and their Chinese catalogue.
+
+`./dev messages` adds new texts to the catalogue, drops those that are gone, and compiles it; test_language.py checks
+it.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import io
+import string
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from babel.messages.catalog import Catalog
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po, write_po
+
+from rehost import errors
+from rehost.cli.help import paragraphs
+from rehost.cli.main import VERBS, find_command, rehost
+from rehost.language import CHINESE, Message
+from rehost.model import Reason
+from rehost.settings import DatabaseParts, Settings, settings_of
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "rehost"
+PO = PACKAGE / "locale" / CHINESE / "LC_MESSAGES" / "rehost.po"
+MO = PO.with_suffix(".mo")
+
+HEADER = r"""# The Chinese texts of the command line. `./dev messages` updates this file from the code and compiles it.
+msgid ""
+msgstr ""
+"Language: zh_CN\n"
+"Content-Type: text/plain; charset=utf-8\n"
+"Plural-Forms: nplurals=1; plural=0;\n"
+
+"""
+
+MARKS = {"_": 1, "gettext": 1, "ngettext": 2, "Message": 1}  # and how many of the arguments are texts
+ERRORS = {
+    name for name, each in vars(errors).items() if inspect.isclass(each) and issubclass(each, errors.OperatorError)
+}
+
+Text = str | tuple[str, str]  # or one text for one thing, and another for several
+
+
+def name_of(call: ast.Call) -> str:
+    """Return the last part of the name of what is called."""
+    return getattr(call.func, "id", getattr(call.func, "attr", ""))
+
+
+def literal(node: ast.expr) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def marked(path: Path) -> Iterator[Text]:
+    """Yield the texts that a file marks: what it gives to `_`, `ngettext`, Message and errors for the operator."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        name = name_of(node)
+        number = len(node.args) if name in ERRORS else MARKS.get(name, 0)
+        texts = [text for each in node.args[:number] if (text := literal(each)) is not None]
+        if name == "ngettext" and len(texts) == 2:
+            yield texts[0], texts[1]
+        else:
+            yield from texts
+
+
+def declared() -> Iterator[str]:
+    """Yield the texts that are marked by where they are: reasons, settings, verbs and their options."""
+    yield from (reason.meaning for reason in Reason)
+    for part in (Settings, DatabaseParts):
+        for setting in settings_of(part):
+            yield from (setting.help, setting.says, setting.unit, setting.kind.expected)
+    yield from VERBS.values()
+    commands: list[click.Command] = [rehost, *map(find_command, VERBS)]
+    for command in commands:
+        for text in (command.help, command.short_help, command.epilog):
+            yield from (each.removeprefix("\b\n") for each in paragraphs(text or ""))
+        for parameter in command.params:
+            if not isinstance(text := getattr(parameter, "help", None) or "", Message):
+                yield from paragraphs(text)
+
+
+def collected() -> set[Text]:
+    """Return all texts that need a translation."""
+    found: set[Text] = {text for text in declared() if not isinstance(text, Message)}
+    for path in sorted([*PACKAGE.rglob("*.py"), *Path(click.__file__).parent.glob("*.py")]):
+        found.update(marked(path))
+    return {text for text in found if text and any(any(each.isalpha() for each in part) for part in parts(text))}
+
+
+def parts(text: Text) -> tuple[str, ...]:
+    return (text,) if isinstance(text, str) else text
+
+
+def fields(text: str) -> set[str]:
+    """Return the names in braces."""
+    try:
+        return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+    except ValueError:
+        return {text[start:] for start, each in enumerate(text) if each == "{"}
+
+
+def catalogue() -> Catalog:
+    """Return the Chinese catalogue as it is."""
+    with PO.open("rb") as file:
+        return read_po(file, locale=CHINESE)
+
+
+def update() -> int:
+    """Bring the catalogue up to date and compile it; return how many texts lack a translation."""
+    known = catalogue()
+    current = Catalog(locale=CHINESE)
+    for text in collected():
+        current.add(text)
+    known.update(current, no_fuzzy_matching=True, update_creation_date=False)
+    known.obsolete.clear()
+    with PO.open("wb") as file:
+        file.write(HEADER.encode())
+        write_po(file, known, width=120, no_location=True, omit_header=True, sort_output=True)
+    MO.write_bytes(compiled())
+    return sum(1 for message in catalogue() if not all(parts(message.string)))
+
+
+def compiled() -> bytes:
+    """Return the catalogue in the form that is read when a command runs."""
+    buffer = io.BytesIO()
+    write_mo(buffer, catalogue())
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    lacking = update()
+    summary = f"{PO.relative_to(ROOT)}: {lacking} texts without a translation"
+    print(summary)  # noqa: T201 - what it is for
+    sys.exit(1 if lacking else 0)
