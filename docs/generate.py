@@ -32,7 +32,10 @@ setting (secrets have none), the environment, `.env`, and `rehost.toml` (plain n
 The two files are in backend/ for the programs there, and in the current directory (or `--base`) for `rehost`.
 Relative paths start from that folder.
 A comment after a value in `.env` is not part of the value; quote a value that contains ` #`.
-Names that are not listed here are ignored.
+A name at the top of `rehost.toml` that is not listed here is an error, and so is an unknown key of a section.
+Other programs may use the same `.env` and environment, so their names are ignored there.
+But a name like a listed one is taken for a misspelling of it, unless that one is given beside it: it is an error in
+`.env` if it begins with `IMAGE_` or `REHOST_`, and a warning otherwise.
 An empty value counts as not given, unless the setting is a text or a list that may be empty.
 """
 ABOUT_STANDARD = """\

@@ -80,6 +80,11 @@ class OperatorError(RehostError):
         self.messages = [Message(text, **fields) for text in texts]
         super().__init__("\n".join(self.messages))
 
+    def add(self, text: str, **fields: object) -> None:
+        """Add a text to the messages."""
+        self.messages.append(Message(text, **fields))
+        self.args = ("\n".join(self.messages),)
+
 
 class SettingsError(OperatorError):
     """A setting, a settings file or the command line is not valid."""
@@ -91,12 +96,29 @@ class CatalogueError(OperatorError):
     """The operator's table cannot be read or written."""
 
 
+class MissingTableError(CatalogueError):
+    """The database has no table of the name that a source gives."""
+
+
 class LedgerError(OperatorError):
     """Our own tables, or their database, cannot be used."""
 
 
 class StoreError(OperatorError):
     """The store cannot be used: it is full, read-only, missing or failing."""
+
+
+_EXTRAS = {"asyncpg": "postgresql", "fastapi": "server", "granian": "server", "starlette": "server"}
+
+
+def missing_extra(error: ModuleNotFoundError) -> SettingsError | None:
+    """Return a SettingsError that says how to install the module's package if an extra of ours has it, else None."""
+    package = (error.name or "").partition(".")[0]
+    if (extra := _EXTRAS.get(package)) is None:
+        return None
+    return SettingsError(
+        "{package} is not installed: run pip install '.[{extra}]' in the clone of rehost.", package=package, extra=extra
+    )
 
 
 def shortage(error: BaseException) -> OperatorError | None:

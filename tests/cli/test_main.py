@@ -1,6 +1,8 @@
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
@@ -152,3 +154,90 @@ def test_what_an_error_quotes_starts_no_line_and_acts_on_no_terminal(monkeypatch
     assert main(["status"]) == 3
 
     assert capsys.readouterr().err == "rehost: one row\\x85forged\\u2028forged\\x1b[2J\\u202e\nrehost: the next\n"
+
+
+def made(folder, statements, toml=None):
+    """A SQLite database in the folder, whose settings are those of the environment."""
+    with closing(sqlite3.connect(folder / "shop.db")) as shop, shop:
+        shop.executescript(statements)
+    if toml is not None:
+        (folder / "rehost.toml").write_text(f'DATABASE_URL = "sqlite:///shop.db"\n{toml}')
+
+
+SOURCE = '[source.p]\ntable = "goods"\nkey = "sku"\nlink = "photo"\nlocal = "{}"\n'
+
+
+@pytest.mark.parametrize("command", [["run"], ["plan"]], ids=lambda each: each[0])
+def test_a_folder_without_a_description_of_the_table_is_named(command, tmp_path, monkeypatch, capsys):
+    made(tmp_path, "CREATE TABLE goods (sku TEXT PRIMARY KEY, photo TEXT, copy TEXT)")
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///shop.db")
+
+    assert main([*command, "--base", str(tmp_path)]) == 3
+
+    said = capsys.readouterr().err
+    assert "has no table ad_cases" in said
+    assert (
+        f"rehost: The folder {tmp_path} has neither rehost.toml nor .env, so the table is the default (ad_cases)."
+        in said
+    )
+    assert "name its folder with --base" in said
+
+
+def test_an_unreachable_database_that_nobody_named_is_one_of_the_defaults(tmp_path, monkeypatch, capsys):
+    for name in ("DATABASE_URL", "DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("rehost.settings.loader.parts_url", lambda _parts: "postgresql://nobody@127.0.0.1:9/none")
+
+    assert main(["status", "--base", str(tmp_path)]) == 3
+
+    said = capsys.readouterr().err
+    assert (
+        f"The folder {tmp_path} has neither rehost.toml nor .env, so the database and the table are the default" in said
+    )
+
+
+def test_a_table_that_rehost_toml_names_is_not_called_the_default(tmp_path, capsys):
+    made(tmp_path, "", SOURCE.format("copy"))
+
+    assert main(["plan", "--base", str(tmp_path)]) == 3
+
+    said = capsys.readouterr().err
+    assert "has no table goods" in said
+    assert "default" not in said
+
+
+@pytest.mark.parametrize("column", ["photo", "sku"])
+def test_a_column_that_is_to_be_read_and_written_is_refused(column, tmp_path, capsys):
+    made(tmp_path, "CREATE TABLE goods (sku TEXT PRIMARY KEY, photo TEXT, copy TEXT)", SOURCE.format(column))
+
+    assert main(["run", "--base", str(tmp_path)]) == 2
+
+    assert (
+        f"local={column} ({tmp_path}/rehost.toml:6) is not valid; expected a column of its own"
+        in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "arguments"),
+    [
+        ("fastapi", "server", ["serve"]),
+        ("starlette", "server", ["serve"]),
+        ("granian", "server", ["demo"]),
+        ("starlette", "server", ["demo"]),
+        ("asyncpg", "postgresql", ["status"]),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named_with_its_extra(package, extra, arguments, tmp_path):
+    program = (
+        f"import sys; sys.modules[{package!r}] = None; from rehost.cli.main import main; sys.exit(main({arguments!r}))"
+    )
+    environment = {"PATH": os.environ["PATH"], "DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False,
+        env=environment, cwd=tmp_path,
+    )  # fmt: skip
+
+    said = f"rehost: {package} is not installed: run pip install '.[{extra}]' in the clone of rehost.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)

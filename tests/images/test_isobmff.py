@@ -128,5 +128,5 @@ for name in sys.argv[1:]:
     )
 
     refusal, accepted = done.stdout.splitlines()
-    assert "rehost[heic]" in refusal
+    assert "pip install '.[heic]'" in refusal
     assert accepted == "avif"

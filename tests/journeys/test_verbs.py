@@ -131,7 +131,10 @@ def test_status_before_the_first_run_says_what_to_do(rehost):
     status = rehost("status")
 
     assert status.returncode == 0
-    assert status.stdout.startswith("cases: no links yet; run `rehost run` first.\n\ndecoders are confined by ")
+    assert status.stdout.startswith(
+        "cases: no run has recorded a link of this source yet. "
+        "`rehost plan` checks its table, and `rehost run` copies its pictures.\n\ndecoders are confined by "
+    )
 
 
 def test_origins_shows_each_learned_rule(after_a_run):

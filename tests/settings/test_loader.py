@@ -1,8 +1,11 @@
 import subprocess
 import sys
+from dataclasses import replace
 
-from tests.settings.reading import from_dotenv
+import pytest
+from tests.settings.reading import from_dotenv, from_toml
 
+from rehost.errors import SettingsError
 from rehost.settings import load
 
 
@@ -18,10 +21,73 @@ def test_priority_falls_from_flags_to_environment_to_dotenv_to_toml(tmp_path):
     assert (settings.concurrency, settings.retry, settings.max_redirects, settings.max_frames) == (1, 2, 3, 4)
 
 
-def test_unknown_names_are_ignored(tmp_path):
-    (tmp_path / "rehost.toml").write_text('NEWS = "x"\n[tool.other]\nx = 1\n')
+def test_names_of_other_programs_are_ignored(tmp_path, caplog):
+    environ = {"LANG": "C", "IMAGE_TAG": "v1", "DB_NAME": "shop", "DB_NAMES": "a b", "API_KEY": "x"}
 
-    assert from_dotenv(tmp_path, "OPENAI_KEY=x\nnot a line\nTHIS IS=nothing\n") == load(tmp_path, {"LANG": "C"}, {})
+    settings = from_dotenv(tmp_path, "OPENAI_KEY=x\nnot a line\nTHIS IS=nothing\n")
+
+    assert settings == replace(
+        load(tmp_path, environ, {}),
+        database_url=settings.database_url,
+        ledger_url=settings.ledger_url,
+        found=settings.found,
+    )
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('NEWS = "x"', "NEWS ({}:1) is not a setting of rehost, nor a section: correct it, or remove it."),
+        (
+            "IMAGE_MAX_BITES = 1",
+            "IMAGE_MAX_BITES ({}:1) is not a setting of rehost, nor a section (did you mean IMAGE_MAX_BYTES?)",
+        ),
+        (
+            'database_url = "x"',
+            "database_url ({}:1) is not a setting of rehost, nor a section (did you mean DATABASE_URL?)",
+        ),
+        (
+            '\n[sources.p]\ntable = "t"',
+            "sources ({}:1) is not a setting of rehost, nor a section (did you mean [source.NAME]?)",
+        ),
+        ("API_PORT = 2026-01-01", "API_PORT ({}:1) is not valid: it is a table or a date"),
+    ],
+)
+def test_an_unknown_name_in_rehost_toml_is_an_error_that_suggests_the_nearest(tmp_path, text, said):
+    with pytest.raises(SettingsError) as raised:
+        from_toml(tmp_path, text)
+
+    assert said.format(tmp_path / "rehost.toml") in str(raised.value)
+
+
+def test_a_misspelt_setting_in_dotenv_is_an_error(tmp_path):
+    with pytest.raises(SettingsError, match=r"IMAGE_STORAGE_DIRR \(.*/.env:2\) .*\(did you mean IMAGE_STORAGE_DIR\?\)"):
+        from_dotenv(tmp_path, "DB_NAME=x\nIMAGE_STORAGE_DIRR=/mnt/pictures\n")
+
+
+@pytest.mark.parametrize(
+    ("dotenv", "environ", "said"),
+    [
+        ("", {"IMAGE_STORAGE_DIRR": ""}, "the environment) is not a setting of rehost (did you mean IMAGE_STORAGE_DIR"),
+        ("DB_PASSWRD=x", {}, ".env:1) is not a setting of rehost (did you mean DB_PASSWORD?), and is ignored."),
+        ("IMAGE_CDN=x", {}, ".env:1) is not a setting of rehost, and is ignored."),
+    ],
+)  # fmt: skip
+def test_a_name_that_may_be_a_misspelling_is_a_warning_where_other_programs_have_names_too(
+    tmp_path, caplog, dotenv, environ, said
+):
+    (tmp_path / ".env").write_text(dotenv)
+
+    load(tmp_path, environ, {})
+
+    assert said in caplog.text
+
+
+def test_the_places_that_describe_database_and_tables_are_named(tmp_path):
+    assert load(tmp_path, {"IMAGE_DOWNLOAD_RETRY": "1"}, {}).found == ()
+    assert from_dotenv(tmp_path, "DB_NAME=x").found == (".env",)
+    assert load(tmp_path, {"DB_NAME": "x"}, {}).found == (".env", "the environment")
 
 
 def test_an_empty_environment_variable_does_not_override_the_file(tmp_path):

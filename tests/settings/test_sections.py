@@ -97,3 +97,18 @@ def test_an_origin_is_parsed(tmp_path):
 def test_an_invalid_line_of_an_origin_is_named(tmp_path, line):
     with pytest.raises(SettingsError, match=rf'\[origin."x.com"\] {line.split()[0]}=.*rehost.toml:2'):
         from_toml(tmp_path, f'[origin."x.com"]\n{line}\n')
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('lnk = "x"', "(did you mean link?)"),
+        ('DATABASE_URL = "x"', "settings such as IMAGE_STORAGE_DIR stand above the first section"),
+    ],
+)
+def test_an_unknown_key_is_answered_with_the_nearest_or_its_place(tmp_path, line, said):
+    with pytest.raises(SettingsError) as raised:
+        from_toml(tmp_path, f'[source.goods]\ntable="t"\nkey="k"\nlink="l"\nlocal="o"\n{line}\n')
+
+    assert said in str(raised.value)
+    assert "rehost.toml:6)" in str(raised.value)

@@ -38,7 +38,7 @@ from sqlalchemy import (
 from sqlalchemy.types import UserDefinedType
 
 from rehost.db import Connection, Database, LinkRows, blank, byte_length, host_of
-from rehost.errors import CatalogueError
+from rehost.errors import CatalogueError, MissingTableError
 from rehost.model import MAX_LINK_CHARACTERS, Link, Source
 
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
@@ -359,7 +359,7 @@ async def bind(database: Database, source: Source) -> Table:
     """
     types = await types_of(database, source)
     if not types:
-        raise CatalogueError(f"{database.place.place} has no table {source.table}: {_table_advice(source)}")
+        raise MissingTableError(f"{database.place.place} has no table {source.table}: {_table_advice(source)}")
     for column in filter(None, (source.key, source.link, source.page, source.local)):
         if column not in types:
             raise CatalogueError(f"The table {source.table} has no column {column}: {_column_advice(source, column)}")
@@ -378,7 +378,7 @@ async def bind(database: Database, source: Source) -> Table:
 
 def _table_advice(source: Source) -> str:
     if source.table == Source().table:
-        return f"check that this is the right database, or run {INITIAL} in it."
+        return f"check that this is the right database. In the manual's, {INITIAL} creates that table."
     return "check the source's table, or that this is the right database."
 
 

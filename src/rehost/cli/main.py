@@ -17,7 +17,7 @@ import click
 from rehost import __version__
 from rehost.cli.help import in_own_words, speaking
 from rehost.cli.streams import tolerant_streams
-from rehost.errors import OperatorError
+from rehost.errors import OperatorError, missing_extra
 from rehost.language import gettext as _
 from rehost.language import translated
 
@@ -105,13 +105,24 @@ def main(argv: Sequence[str] | None = None, *, called: str | None = None) -> int
         return _main(arguments, called)
 
 
-def _main(arguments: list[str], called: str | None) -> int:
+def _call(arguments: list[str], called: str | None) -> object:
+    """Call the command, and return what it returns.
+
+    Raises:
+        SettingsError: its packages are not installed.
+    """
     try:
         if called is None:
-            status = in_own_words(rehost).main(args=arguments, prog_name="rehost", standalone_mode=False)
-        else:
-            verb = in_own_words(find_command(arguments[0]))
-            status = verb.main(args=arguments[1:], prog_name=called, standalone_mode=False, **CONTEXT)
+            return in_own_words(rehost).main(args=arguments, prog_name="rehost", standalone_mode=False)
+        verb = in_own_words(find_command(arguments[0]))
+        return verb.main(args=arguments[1:], prog_name=called, standalone_mode=False, **CONTEXT)
+    except ModuleNotFoundError as error:
+        raise missing_extra(error) or error from error
+
+
+def _main(arguments: list[str], called: str | None) -> int:
+    try:
+        status = _call(arguments, called)
     except OperatorError as error:
         from rehost.telemetry.format import plain
 

@@ -41,7 +41,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from rehost.errors import OperatorError, SettingsError
+from rehost.errors import OperatorError, SettingsError, missing_extra
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -106,7 +106,7 @@ def _make_engine(url: URL, seconds: float) -> AsyncEngine:
     try:
         return pool(place, connect_args=arguments)
     except ModuleNotFoundError as error:
-        raise SettingsError("PostgreSQL needs the package asyncpg: pip install 'rehost[postgresql]'.") from error
+        raise missing_extra(error) or error from error
 
 
 def _for_asyncpg(url: URL, answer_seconds: float) -> tuple[URL, dict[str, object]]:

@@ -257,7 +257,7 @@ def _lacks_heic(bounds: Bounds) -> bool:
         Permanent: UNSUPPORTED_FORMAT, with the name of the extra, if there is none.
     """
     if not has_heic():
-        raise Permanent(Reason.UNSUPPORTED_FORMAT, "HEIC, which needs the extra rehost[heic]")
+        raise Permanent(Reason.UNSUPPORTED_FORMAT, "HEIC, which needs an extra: pip install '.[heic]'")
     return bounds.decode and not bounds.heic
 
 

@@ -30,14 +30,13 @@ class Listening:
             port: TCP port.
 
         Raises:
-            SettingsError: the port is taken, the address is not of this machine, or granian is not installed.
+            SettingsError: the port is taken, or the address is not of this machine.
+            ModuleNotFoundError: granian is not installed.
         """
-        try:
-            from granian.constants import HTTPModes, Interfaces  # noqa: PLC0415 - an optional dependency
-            from granian.http import HTTP1Settings  # noqa: PLC0415 - as above
-            from granian.server.embed import Server  # noqa: PLC0415 - as above
-        except ImportError as error:
-            raise SettingsError("Serving needs granian: pip install 'rehost[server]'.") from error
+        from granian.constants import HTTPModes, Interfaces  # noqa: PLC0415 - an optional dependency
+        from granian.http import HTTP1Settings  # noqa: PLC0415 - as above
+        from granian.server.embed import Server  # noqa: PLC0415 - as above
+
         try:
             address = _probe(host, port)
         except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name

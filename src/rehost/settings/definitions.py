@@ -40,6 +40,8 @@ from rehost.settings.types import (
 
 T = TypeVar("T")
 
+PLACES = ("rehost.toml", ".env", "the environment")
+
 KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
 
 
@@ -314,6 +316,8 @@ class Settings:
     )
     origins: tuple[OriginOverride, ...] = field(default=(), repr=False)
     sources: tuple[Source, ...] = ()
+    base: Path = Path()  # the folder that was searched for settings
+    found: tuple[str, ...] = ()  # of PLACES, those that gave something about the database or its tables
 
     @property
     def attempts(self) -> int:

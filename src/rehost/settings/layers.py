@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ _ASSIGNMENT = re.compile(
     """,
     re.VERBOSE | re.MULTILINE | re.DOTALL,
 )
+SECTIONS = ("source", "origin")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 
@@ -44,6 +45,8 @@ class TomlFile:
     text: str = field(repr=False, default="")
     sources: Mapping[str, Table] = field(default_factory=dict)
     origins: Mapping[str, Table] = field(default_factory=dict)
+    others: Sequence[str] = ()  # names at its top that are neither a section of these kinds nor of a setting's type
+    exists: bool = False
 
     def where(self, key: str, section: str) -> str:
         """Return `file:line` of a key, found by searching the text because tomllib reports no lines."""
@@ -61,7 +64,7 @@ def read_dotenv(path: Path) -> Layer:
     Raises:
         SettingsError: the file exists and cannot be read.
     """
-    data = _read(path)
+    data = _read(path) or b""
     encoding = "utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig"
     # Comments may be in any encoding: bytes that are not UTF-8 invalidate only the setting that contains them.
     text = data.decode(encoding, "surrogateescape" if encoding == "utf-8-sig" else "replace")
@@ -80,7 +83,8 @@ def read_toml(path: Path) -> TomlFile:
         SettingsError: the file cannot be read or is not TOML.
     """
     try:
-        text = _read(path).decode("utf-8-sig")
+        data = _read(path)
+        text = (data or b"").decode("utf-8-sig")
         document = tomllib.loads(text)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path} is not valid TOML: {error}") from error
@@ -89,14 +93,16 @@ def read_toml(path: Path) -> TomlFile:
         for name, value in document.items()
         if (words := plain_text(value)) is not None
     }
-    return TomlFile(plain, path, text, _tables(document, "source", path), _tables(document, "origin", path))
+    sources, origins = (_tables(document, name, path) for name in SECTIONS)
+    others = [name for name in document if name not in plain and name not in SECTIONS]
+    return TomlFile(plain, path, text, sources, origins, others, exists=data is not None)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        return b""
+        return None
     except OSError as error:
         raise SettingsError(f"{path} cannot be read ({error.strerror}): make it a readable file.") from error
 

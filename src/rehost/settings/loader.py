@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +12,18 @@ from rehost import __version__
 from rehost.errors import SettingsError
 from rehost.model import Source
 from rehost.settings.database_url import UrlError, normal_url, parts_url
-from rehost.settings.definitions import DatabaseParts, Setting, Settings, settings_of
-from rehost.settings.layers import Given, Layer, TomlFile, read_dotenv, read_environment, read_toml
-from rehost.settings.sections import NOT_SHOWN, SectionError, Table, parse_origin, parse_source
+from rehost.settings.definitions import PLACES, DatabaseParts, Setting, Settings, settings_of
+from rehost.settings.layers import SECTIONS, Given, Layer, TomlFile, read_dotenv, read_environment, read_toml
+from rehost.settings.sections import NOT_SHOWN, SectionError, Table, did_you_mean, nearest, parse_origin, parse_source
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+_DATABASE = frozenset({"DATABASE_URL", *(each.name for each in settings_of(DatabaseParts))})
+_KNOWN = _DATABASE | {each.name for each in settings_of(Settings)}
+_OWN_PREFIXES = ("IMAGE_", "REHOST_")
+_PREFIXES = (*_OWN_PREFIXES, "DATABASE_", "DB_", "API_")
 
 _LONGEST_SHOWN = 200  # characters
 
@@ -33,10 +41,14 @@ def load(base: Path, environ: Mapping[str, str], flags: Mapping[str, object]) ->
     """
     base = base.absolute()
     toml = read_toml(base / "rehost.toml")
-    reader = _Reader(base, (_flag_layer(flags), read_environment(environ), read_dotenv(base / ".env"), toml.layer))
+    dotenv, environment = read_dotenv(base / ".env"), read_environment(environ)
+    reader = _Reader(base, (_flag_layer(flags), environment, dotenv, toml.layer))
+    _check_toml_names(toml, reader.errors)
+    _check_names(dotenv, environment, reader.errors)
     parts = reader.parse(DatabaseParts)
     values = reader.parse(Settings)
     database = _database_url(reader, parts)
+    is_database_given = not _DATABASE.isdisjoint([*reader.layers[0], *environment])
     contact = f" ({values['contact']})" if values["contact"] else ""
     settings = Settings(
         **values
@@ -47,11 +59,48 @@ def load(base: Path, environ: Mapping[str, str], flags: Mapping[str, object]) ->
             "user_agent": values["user_agent"] or f"rehost/{__version__}{contact}",
             "origins": tuple(_sections(toml, "origin", toml.origins, parse_origin, reader.errors)),
             "sources": _sources(toml, reader.errors) or (Source(),),
+            "base": base,
+            "found": tuple(
+                place
+                for place, is_there in zip(PLACES, (toml.exists, dotenv, is_database_given), strict=True)
+                if is_there
+            ),
         }
     )
     if reader.errors:
         raise SettingsError("\n".join(reader.errors))
     return settings
+
+
+def _check_toml_names(toml: TomlFile, errors: list[str]) -> None:
+    """Record an error for each name at the top of rehost.toml that is neither a setting nor a section."""
+    sections = [f"[{each}.NAME]" for each in SECTIONS]
+    for name in (*toml.layer, *toml.others):
+        where = f"{name} ({toml.where(name, '')})"
+        if name in toml.others and name in _KNOWN:
+            errors.append(f"{where} is not valid: it is a table or a date, where a text or a number is expected.")
+        elif name not in _KNOWN:
+            hint = did_you_mean(name, _KNOWN) or did_you_mean(f"[{name}.NAME]", sections)
+            errors.append(f"{where} is not a setting of rehost, nor a section{hint}: correct it, or remove it.")
+
+
+def _check_names(dotenv: Layer, environment: Layer, errors: list[str]) -> None:
+    """Record an error, or log a warning, for each name that looks like one of ours and is none.
+
+    Other programs use the same `.env` and environment. So a name is taken for a misspelling only if it is near the name
+    of a setting that was not given beside it; it is an error where the file and the prefix are rehost's.
+    """
+    for layer in (dotenv, environment):
+        for name, given in layer.items():
+            if name in _KNOWN or not name.startswith(_PREFIXES):
+                continue
+            near = nearest(name, _KNOWN)
+            is_ours = layer is dotenv and name.startswith(_OWN_PREFIXES)
+            sentence = f"{name} ({given.where}) is not a setting of rehost" + did_you_mean(name, _KNOWN)
+            if near and near not in layer and is_ours:
+                errors.append(f"{sentence}: correct it, or remove it.")
+            elif is_ours or (near and near not in layer):
+                log.warning("%s, and is ignored.", sentence)
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,6 +17,8 @@ Table = Mapping[str, object]
 _PATTERN_TEXT = re.compile(r"[^\s/]+|https?://[^\s/]+")
 NOT_SHOWN = "(not shown)"
 """What messages say in place of a value that may be a secret: of headers, of cookies, of a key that is not known."""
+
+_LIKENESS = 0.8  # of difflib: one letter wrong in five
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _REQUIRED = {
@@ -69,8 +71,13 @@ def parse_source(name: str, table: Table) -> Source:
     given = {key: _needed(table, key) for key in _REQUIRED}
     path = _optional(table, "path", WORD) or f"{{key}}/{given['link']}"
     _check_path(path)
+    page = _optional(table, "page", WORD)
+    if given["local"] in {given["key"], given["link"], page}:
+        raise SectionError(
+            "local", given["local"], "a column of its own, which rehost writes (the others it only reads)"
+        )
     title = _optional(table, "title", WORD) or Source().title
-    return Source(name=name, page=_optional(table, "page", WORD), path=path, title=title, **given)
+    return Source(name=name, page=page, path=path, title=title, **given)
 
 
 def parse_origin(pattern: str, table: Table) -> OriginOverride:
@@ -104,7 +111,23 @@ def _check_path(path: str) -> None:
 def _only(table: Table, *known: str) -> None:
     for key in table:
         if key not in known:
-            raise SectionError(key, NOT_SHOWN, "one of the keys " + ", ".join(known))
+            moved = "; settings such as IMAGE_STORAGE_DIR stand above the first section" if key.isupper() else ""
+            raise SectionError(key, NOT_SHOWN, f"one of the keys {', '.join(known)}{moved}{did_you_mean(key, known)}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that one is most likely a misspelling of, or None."""
+    import difflib  # noqa: PLC0415 - few settings have an unknown name
+
+    by_case = {each.upper(): each for each in known}
+    found = difflib.get_close_matches(name.upper(), by_case, 1, _LIKENESS)
+    return by_case[found[0]] if found else None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return words in parentheses that suggest the nearest known name, or nothing."""
+    near = nearest(name, known)
+    return f" (did you mean {near}?)" if near else ""
 
 
 def _needed(table: Table, key: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from random import SystemRandom
 
@@ -14,7 +14,8 @@ from rehost import process_identity as identity
 from rehost.catalogue import TableCatalogue
 from rehost.clock import Clock
 from rehost.db import Database
-from rehost.errors import SettingsError
+from rehost.errors import CatalogueError, LedgerError, MissingTableError, SettingsError
+from rehost.language import Message
 from rehost.ledger.history import Runs, Worker
 from rehost.ledger.migrations import migrate
 from rehost.ledger.reports import Queries
@@ -61,11 +62,33 @@ async def open_databases(
     """
     database = partial(Database, clock=clock, random=SystemRandom(), outage_seconds=outage_seconds)
     async with AsyncExitStack() as stack:
+        stack.enter_context(_naming_the_folder(settings))
         catalogue = await stack.enter_async_context(database(settings.database_url, must_exist=True))
         if settings.ledger_url == settings.database_url:
             yield catalogue, catalogue
             return
         yield catalogue, await stack.enter_async_context(database(settings.ledger_url))
+
+
+@contextmanager
+def _naming_the_folder(settings: Settings) -> Iterator[None]:
+    """Add to an error about a database or a table that nobody named which folder was searched for its name."""
+    try:
+        yield
+    except (CatalogueError, LedgerError) as error:
+        if "rehost.toml" in settings.found or (settings.found and not isinstance(error, MissingTableError)):
+            raise
+        lacking = Message("no rehost.toml") if ".env" in settings.found else Message("neither rehost.toml nor .env")
+        default = Message("the table is") if settings.found else Message("the database and the table are")
+        error.add(
+            "The folder {folder} has {lacking}, so {default} the default ({table}). Describe your own in rehost.toml "
+            "there (docs/howto/other-tables.md), or name its folder with --base.",
+            folder=settings.base,
+            lacking=lacking,
+            default=default,
+            table=Source().table,
+        )
+        raise
 
 
 @asynccontextmanager

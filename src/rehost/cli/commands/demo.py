@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rehost.cli.commands.run import start
-from rehost.cli.commands.serve import build_site, serve_application
+from rehost.cli.commands.serve import build_site, require_server, serve_application
 from rehost.cli.loop import run_loop
 from rehost.cli.options import RunOptions
 from rehost.cli.output.reports import summary
@@ -65,7 +65,9 @@ def demo(*, once: bool, port: int, folder: Path) -> int:
     from rehost.demo.origins import serve_origins
     from rehost.server.listen import free_port
 
-    port = port if once else free_port(HOST, port)
+    if not once:
+        require_server()
+        port = free_port(HOST, port)
     click.echo(f"Creating 200 invented cases in {folder}/.")
     demonstration = Demonstration.prepare(folder)
     with serve_origins(demonstration.origins) as origins_port:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,6 @@ import click
 
 from rehost.cli.loop import SIGNALS, run_loop
 from rehost.cli.options import SettingsCommand, base_option, log_file_option, read_settings, settings_flags
-from rehost.errors import SettingsError
 
 if TYPE_CHECKING:
     from rehost.server.files.send import Application
@@ -52,16 +52,25 @@ def serve(
     return 0
 
 
+def require_server() -> None:
+    """Import the server's packages.
+
+    Raises:
+        ModuleNotFoundError: one of them is not installed.
+    """
+    for module in ("granian", "rehost.wiring.server"):
+        import_module(module)
+
+
 def build_site(settings: Settings, at: str = "") -> Application:
     """Return the server's application, with the dashboard and the API below `at`.
 
     Raises:
-        SettingsError: the server's packages are not installed, or the settings contradict each other.
+        ModuleNotFoundError: the server's packages are not installed.
+        SettingsError: the settings contradict each other.
     """
-    try:
-        from rehost.wiring.server import build_server
-    except ModuleNotFoundError as error:
-        raise SettingsError(f"Serving needs {error.name}: pip install 'rehost[server]'.") from error
+    from rehost.wiring.server import build_server
+
     return build_server(settings, at)
 
 
@@ -75,7 +84,8 @@ async def serve_application(application: Application, host: str, port: int, log_
         log_file: gets a line for each visit that was requested through the server.
 
     Raises:
-        SettingsError: the port is in use, the file cannot be written, or the server's packages are not installed.
+        ModuleNotFoundError: the server's packages are not installed.
+        SettingsError: the port is in use, or the file cannot be written.
     """
     from rehost.server.listen import Listening
     from rehost.telemetry.log import logging_to

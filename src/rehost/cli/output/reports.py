@@ -170,7 +170,10 @@ class StatusReport:
         present = sum(standing.states.values())
         held = standing.states.get(State.HELD, 0)
         if not present:
-            return f"{standing.source}: no links yet; run `rehost run` first."
+            return (
+                f"{standing.source}: no run has recorded a link of this source yet. "
+                "`rehost plan` checks its table, and `rehost run` copies its pictures."
+            )
         head = f"{standing.source}: {count(held)} of {count(present)} links are held ({share(held, present)}), "
         lines = [style("strong", head + size(standing.size))]
         lines += [
@@ -290,7 +293,10 @@ class OriginsReport:
             [(h.host or NO_HOST, h.allowance, h.present, h.held, h.failed, h.due, _pause(h)) for h in self.hosts],
             style,
         )
-        return "\n\n".join(part for part in (rules, hosts) if part) or "No origins yet; run `rehost run` first."
+        return (
+            "\n\n".join(part for part in (rules, hosts) if part)
+            or "No run has learned anything about a host yet: start one with `rehost run`."
+        )
 
 
 def to_json(report: DataclassInstance) -> str:

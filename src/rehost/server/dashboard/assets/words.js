@@ -64,7 +64,7 @@ const REASONS = {
   "too-large": [["Larger than the limits", "超出大小限制"], ["Raise IMAGE_MAX_BYTES or IMAGE_MAX_PIXELS, then retry.", "请调大 IMAGE_MAX_BYTES 或 IMAGE_MAX_PIXELS 后重试。"]],
   empty: [["The file is empty", "文件为空"], ["Replace the link in the row.", "请更换该行的链接。"]],
   "not-an-image": [["This is not a picture", "内容不是图片"], ["Open the link to see what it is, and replace it.", "请打开链接查看其内容，并更换链接。"]],
-  "unsupported-format": [["This format cannot be verified", "无法校验此格式"], ["HEIC needs the extra rehost[heic]; for other formats replace the link.", "HEIC 需安装 rehost[heic]；其他格式请更换链接。"]],
+  "unsupported-format": [["This format cannot be verified", "无法校验此格式"], ["HEIC needs an extra (pip install '.[heic]'); for other formats replace the link.", "HEIC 需安装附加组件（pip install '.[heic]'）；其他格式请更换链接。"]],
   svg: [["SVG can contain scripts", "SVG 可能含有脚本，不予保存"], ["Replace the link with one to a bitmap.", "请换成位图链接。"]],
   corrupt: [["The picture is damaged", "图片已损坏"], ["Replace the link in the row.", "请更换该行的链接。"]],
   decoy: [["A placeholder instead of the picture", "返回的是占位图"], ["Set the headers it requires (Referer, cookies) in rehost.toml, or replace the link.", "请在 rehost.toml 中设置该源站所需的请求头，或更换链接。"]],
