@@ -103,6 +103,22 @@ class HostDeferred:
 
 
 @dataclass(frozen=True, slots=True)
+class DatabaseAway:
+    """A database does not answer; this is said again at each try."""
+
+    place: str  # in words that begin a sentence
+    seconds: float  # since the first failure
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseBack:
+    """A database that was away answers again."""
+
+    place: str
+    seconds: float  # that it was away
+
+
+@dataclass(frozen=True, slots=True)
 class RunEnded:
     """The run has ended; this is its summary."""
 
@@ -135,6 +151,8 @@ Event = (
     | OriginChanged
     | OriginPaused
     | HostDeferred
+    | DatabaseAway
+    | DatabaseBack
     | RunEnded
 )
 Listener = Callable[[Event], None]

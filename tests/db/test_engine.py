@@ -15,6 +15,7 @@ from tests.postgres import running_postgres
 from rehost.db import Database
 from rehost.db.dialects import CONNECTIONS
 from rehost.errors import LedgerError
+from rehost.events import DatabaseAway, DatabaseBack
 
 
 async def test_given_rows_keep_their_values_and_order(database):
@@ -51,9 +52,10 @@ async def test_writers_run_one_after_the_other(database_url, database):
     assert await execute(database, "SELECT title FROM ad_cases") == [("40",)]
 
 
-async def test_transaction_survives_a_restart_of_the_server():
+async def test_transaction_survives_a_restart_of_the_server_and_says_that_it_waits():
+    events: list[DatabaseAway | DatabaseBack] = []
     with running_postgres() as server:
-        async with open_database(server.url()) as database:
+        async with open_database(server.url(), listen=events.append) as database:
             await execute(database, "CREATE TABLE numbers (n integer)")
             server.stop(signal.SIGQUIT)
             writing = asyncio.create_task(execute(database, "INSERT INTO numbers VALUES (1)"))
@@ -61,6 +63,12 @@ async def test_transaction_survives_a_restart_of_the_server():
             await writing
 
             assert await execute(database, "SELECT n FROM numbers") == [(1,)]
+    *away, back = events
+    assert {type(each) for each in away} == {DatabaseAway}
+    assert isinstance(back, DatabaseBack)
+    assert away[0].seconds == 0.0
+    assert back.seconds >= away[-1].seconds
+    assert {each.place for each in events} == {f"The database server at {server.host}:{server.port}"}
 
 
 async def test_outage_longer_than_the_limit_is_an_error():

@@ -4,7 +4,7 @@ import io
 from tests.fakes import FakeClock
 from tests.telemetry.visits import planned, refused, stored
 
-from rehost.events import HostDeferred, OriginPaused
+from rehost.events import DatabaseAway, DatabaseBack, HostDeferred, OriginPaused
 from rehost.model import Reason
 from rehost.telemetry import progress as module
 from rehost.telemetry.progress import progress
@@ -144,3 +144,59 @@ async def test_quiet_shows_nothing():
         show(stored())
 
     assert stream.getvalue() == ""
+
+
+AWAY = "The database server at localhost:5432"
+
+
+async def test_an_outage_of_the_database_is_named_in_place_of_the_time_left(monkeypatch):
+    monkeypatch.setattr(module, "TICK_SECONDS", 0.001)
+    bar, lines = Terminal(), io.StringIO()
+
+    for stream in (bar, lines):
+        clock = FakeClock()
+        with progress(stream, clock, quiet=False) as show:
+            show(planned(2))
+            show(stored())
+            show(DatabaseAway(AWAY, 0.1))
+            show(DatabaseAway(AWAY, 2.0))
+            clock.advance(10)
+            show(DatabaseAway(AWAY, 12.0))
+            await becomes_true(lambda: "database for 12.0 s" in stream.getvalue())  # noqa: B023 - used at once
+            show(DatabaseBack(AWAY, 13.0))
+            clock.advance(10)
+            show(stored())
+
+    assert lines.getvalue().splitlines() == [
+        f"{AWAY} does not answer: waiting for it.",
+        "50% 1/2, waiting for the database for 12.0 s",
+        f"{AWAY} answers again, after 13.0 s.",
+        "100% 2/2, 0.1 pictures/s, 802 kB, 0 failed",
+    ]
+    assert f"{AWAY} does not answer: waiting for it.\n" in bar.getvalue()
+    assert "1/2, waiting for the database for 12.0 s" in bar.getvalue()
+    assert " left, " in bar.getvalue().split("\r")[-1]
+
+
+async def test_an_outage_while_planning_is_named_though_there_is_no_bar():
+    stream = Terminal()
+
+    with progress(stream, FakeClock(), quiet=False) as show:
+        show(DatabaseAway(AWAY, 2.0))
+
+    assert stream.getvalue() == f"{AWAY} does not answer: waiting for it.\n"
+
+
+async def test_the_time_left_is_shown_in_80_columns(monkeypatch):
+    monkeypatch.setattr(module, "USUAL_COLUMNS", 80)
+    stream = Terminal()
+
+    with progress(stream, FakeClock(), quiet=False) as show:
+        show(planned(100_000))
+        for _ in range(11_111):
+            show(refused())
+
+    last = stream.getvalue().split("\r")[-1]
+    assert "11111/100000, " in last
+    assert " left, " in last
+    assert "11,111 failed" in last

@@ -124,10 +124,11 @@ def _main(arguments: list[str], called: str | None) -> int:
     try:
         status = _call(arguments, called)
     except OperatorError as error:
+        from rehost.cli.output.tables import Style, fold
         from rehost.telemetry.format import plain
 
         for line in "\n".join(map(translated, error.messages)).split("\n"):
-            print(f"rehost: {plain(line)}", file=sys.stderr)  # noqa: T201 - what the command line prints
+            print(fold(f"rehost: {plain(line)}", Style.of(sys.stderr).columns), file=sys.stderr)  # noqa: T201 - the end
         return error.exit_status
     except click.ClickException as error:
         error.show()

@@ -49,6 +49,7 @@ from rehost.db.dialects import (
     with_driver,
 )
 from rehost.db.errors import (
+    AWAY,
     STARTING_UP,
     OtherDatabase,
     Place,
@@ -56,9 +57,11 @@ from rehost.db.errors import (
     is_database_error,
     is_locked,
     is_transient,
+    is_unreachable,
     operator_error,
 )
 from rehost.errors import CatalogueError, LedgerError, OperatorError
+from rehost.events import DatabaseAway, DatabaseBack, Listener
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
@@ -99,8 +102,10 @@ class _OutageRetry:
     place: Place
     error: type[OperatorError]
     max_seconds: Callable[[BaseException], float]  # of an outage with this error
+    listen: Listener
     _since: float | None = None
     _wait: float = FIRST_WAIT
+    _is_away: bool = False
 
     async def wait(self, caught: Exception) -> None:
         """Wait a moment, after which another try is worth it.
@@ -112,12 +117,17 @@ class _OutageRetry:
         self._since = now if self._since is None else self._since
         if not is_transient(caught) or now - self._since >= self.max_seconds(caught):
             raise operator_error(caught, self.place, self.error) from caught
+        if is_unreachable(caught) or code_of(caught) in AWAY:
+            self._is_away = True
+            self.listen(DatabaseAway(self.place.server, now - self._since))
         await self.clock.sleep(self._wait * self.random.uniform(0.5, 1.5))
         self._wait = min(LONGEST_WAIT, self._wait * 2)
 
     def reset(self) -> None:
         """Count from the beginning: the work has gone on since the last failure."""
-        self._since, self._wait = None, FIRST_WAIT
+        if self._is_away and self._since is not None:
+            self.listen(DatabaseBack(self.place.server, self.clock.monotonic() - self._since))
+        self._since, self._wait, self._is_away = None, FIRST_WAIT, False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +156,7 @@ class Database:
         outage_seconds: float = 120.0,
         answer_seconds: float = ANSWER_SECONDS,
         must_exist: bool = False,
+        listen: Listener = lambda _event: None,
     ) -> None:
         """Take the URL of a PostgreSQL or SQLite database, with or without a driver in its scheme.
 
@@ -156,6 +167,7 @@ class Database:
             outage_seconds: how long a database that was reached once may be away.
             answer_seconds: how long an answer may take before the database counts as away.
             must_exist: refuse to create a SQLite file that is missing.
+            listen: is called with DatabaseAway and DatabaseBack.
 
         Raises:
             SettingsError: the URL is not one of PostgreSQL or SQLite.
@@ -166,6 +178,7 @@ class Database:
         self._outage_seconds = outage_seconds
         self._answer_seconds = answer_seconds
         self._must_exist = must_exist
+        self._listen = listen
         self._was_reached = False
         self._engines: Engines | None = None
         self._file: tuple[int, int] | None = None  # device and inode of a SQLite file, as it was opened
@@ -263,11 +276,14 @@ class Database:
         while True:
             try:
                 async with self._session(error, slow=slow) as session:
-                    return await work(session)
+                    done = await work(session)
             except Exception as caught:
                 if not is_database_error(caught):
                     raise
                 await retry.wait(caught)
+            else:
+                retry.reset()
+                return done
 
     async def walk(self, steps: Callable[[Session], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
         """Yield what `steps` yields with one connection; after an outage call it again, to go on from where it was."""
@@ -303,7 +319,7 @@ class Database:
         return await self.hold(once, error=error, slow=slow)
 
     def _retry(self, error: type[OperatorError]) -> _OutageRetry:
-        return _OutageRetry(self._clock, self._random, self.place, error, self._max_outage)
+        return _OutageRetry(self._clock, self._random, self.place, error, self._max_outage, self._listen)
 
     def _max_outage(self, caught: BaseException) -> float:
         """Return for how many seconds to retry after this error."""

@@ -27,6 +27,7 @@ _TRANSIENT_CLASSES = ("08",)  # connection exceptions
 # everything that a database does not support; asyncpg has a class of its own for it.
 _TRANSIENT_CLASS = "InvalidCachedStatementError"
 STARTING_UP = "57P03"
+AWAY = frozenset({"57P01", "57P02", STARTING_UP})
 
 _SENTENCES = {
     "28P01": "{server} refuses the password of the user {user}: check DB_USER and DB_PASSWORD, or DATABASE_URL.",

@@ -11,23 +11,61 @@ from typing import TextIO
 from tqdm import tqdm
 
 from rehost.clock import Clock
-from rehost.events import Event, HostDeferred, Listener, OriginPaused, Planned, RunEnded, Visited
+from rehost.events import (
+    DatabaseAway,
+    DatabaseBack,
+    Event,
+    HostDeferred,
+    Listener,
+    OriginPaused,
+    Planned,
+    RunEnded,
+    Visited,
+)
 from rehost.run.stats import RunStats
 from rehost.telemetry.format import count, duration, plain, share, size
 
 LINE_SECONDS = 10.0
 TICK_SECONDS = 1.0
 USUAL_COLUMNS, USUAL_ROWS = 100, 24
-# tqdm puts a comma before the postfix.
-BAR = "{percentage:3.0f}% {bar:24} {n_fmt}/{total_fmt}, {rate_noinv_fmt}{postfix}, {remaining} left"
+# What matters less comes later, for tqdm cuts lines at the terminal's width. It puts a comma before the postfix.
+BAR = "{percentage:3.0f}% {bar} {n_fmt}/{total_fmt}, {remaining} left, {rate_noinv_fmt}{postfix}"
+AWAY_BAR = "{percentage:3.0f}% {bar} {n_fmt}/{total_fmt}, {desc}"
+AWAY_SECONDS = 1.0  # of an outage that is not worth a word
+
+
+class Outage:
+    """Whether the database is away, and what to say about it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since: float | None = None
+
+    def words(self) -> str:
+        """Return what the run waits for, and for how long it has; an empty text if the database is there."""
+        if self._since is None:
+            return ""
+        return f"waiting for the database for {duration(self._clock.monotonic() - self._since)}"
+
+    def line(self, event: DatabaseAway | DatabaseBack) -> str | None:
+        """Return a line when an outage begins or ends."""
+        match event:
+            case DatabaseAway() if self._since is None and event.seconds >= AWAY_SECONDS:
+                self._since = self._clock.monotonic() - event.seconds
+                return f"{event.place} does not answer: waiting for it."
+            case DatabaseBack() if self._since is not None:
+                self._since = None
+                return f"{event.place} answers again, after {duration(event.seconds)}."
+        return None
 
 
 class Bar:
     """A bar that redraws itself in place."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, clock: Clock) -> None:
         self._stream = stream
         self._stats = RunStats()
+        self._outage = Outage(clock)
         self._bar: tqdm[None] | None = None
 
     def __call__(self, event: Event) -> None:
@@ -42,13 +80,18 @@ class Bar:
                 self._bar.update(self._stats.visited - self._bar.n)
             case OriginPaused() if self._bar is not None:
                 tqdm.write(pause_line(event), file=self._stream)
+            case DatabaseAway() | DatabaseBack() if line := self._outage.line(event):
+                tqdm.write(line, file=self._stream)
+                self.tick()
             case _:
                 pass
 
     def tick(self) -> None:
-        """Redraw the time left while nothing is visited."""
+        """Redraw the time left, or the wait for the database, while nothing is visited."""
         if self._bar is not None:
-            self._bar.refresh()
+            words = self._outage.words()
+            self._bar.bar_format = AWAY_BAR if words else BAR
+            self._bar.set_description_str(words)
 
     def close(self) -> None:
         """Leave the bar on the terminal as it is."""
@@ -92,6 +135,7 @@ class Lines:
         self._stream = stream
         self._clock = clock
         self._stats = RunStats()
+        self._outage = Outage(clock)
         self._started = self._printed = clock.monotonic()
 
     def __call__(self, event: Event) -> None:
@@ -102,6 +146,8 @@ class Lines:
                 self.tick()
             case OriginPaused():
                 print(pause_line(event), file=self._stream, flush=True)
+            case DatabaseAway() | DatabaseBack() if line := self._outage.line(event):
+                print(line, file=self._stream, flush=True)
             case RunEnded() if self._stats.visited:
                 self._print()
             case _:
@@ -122,8 +168,8 @@ class Lines:
         waiting = max(0, stats.due - stats.visited)
         left = f", {duration(waiting / rate) if rate else '?'} left" if waiting else ""
         done = f"{share(stats.visited, stats.due)} {count(stats.visited)}/{count(stats.due)}"
-        line = f"{done}, {rate:.1f} pictures/s, {_received_and_failed(stats)}{left}"
-        print(line, file=self._stream, flush=True)
+        going = self._outage.words() or f"{rate:.1f} pictures/s, {_received_and_failed(stats)}{left}"
+        print(f"{done}, {going}", file=self._stream, flush=True)
 
 
 def _received_and_failed(stats: RunStats) -> str:
@@ -142,7 +188,7 @@ def progress(stream: TextIO, clock: Clock, *, quiet: bool) -> Iterator[Listener]
     if quiet:
         yield lambda _event: None
         return
-    display = Bar(stream) if stream.isatty() else Lines(stream, clock)
+    display = Bar(stream, clock) if stream.isatty() else Lines(stream, clock)
 
     async def tick_regularly() -> None:
         while True:

@@ -15,6 +15,7 @@ from rehost.catalogue import TableCatalogue
 from rehost.clock import Clock
 from rehost.db import Database
 from rehost.errors import CatalogueError, LedgerError, MissingTableError, SettingsError
+from rehost.events import Listener
 from rehost.language import Message
 from rehost.ledger.history import Runs, Worker
 from rehost.ledger.migrations import migrate
@@ -51,7 +52,7 @@ def source_of(settings: Settings, name: str | None) -> Source:
 
 @asynccontextmanager
 async def open_databases(
-    settings: Settings, clock: Clock, outage_seconds: float = 120.0
+    settings: Settings, clock: Clock, outage_seconds: float = 120.0, listen: Listener = lambda _event: None
 ) -> AsyncIterator[tuple[Database, Database]]:
     """Open the catalogue's database and the ledger's, which are one and the same unless REHOST_LEDGER_URL differs.
 
@@ -59,8 +60,9 @@ async def open_databases(
         settings: all of them.
         clock: for the waits while a database is away.
         outage_seconds: how long one that was reached once may be away.
+        listen: is called with events of outages.
     """
-    database = partial(Database, clock=clock, random=SystemRandom(), outage_seconds=outage_seconds)
+    database = partial(Database, clock=clock, random=SystemRandom(), outage_seconds=outage_seconds, listen=listen)
     async with AsyncExitStack() as stack:
         stack.enter_context(_naming_the_folder(settings))
         catalogue = await stack.enter_async_context(database(settings.database_url, must_exist=True))

@@ -76,7 +76,9 @@ async def open_parts(
     random = SystemRandom()
     me = worker()
     async with AsyncExitStack() as stack:
-        catalogue_db, ledger_db = await stack.enter_async_context(open_databases(settings, clock, outage_seconds))
+        catalogue_db, ledger_db = await stack.enter_async_context(
+            open_databases(settings, clock, outage_seconds, listen)
+        )
         catalogues = [
             await TableCatalogue.open(catalogue_db, source, is_joint=catalogue_db is ledger_db) for source in sources
         ]

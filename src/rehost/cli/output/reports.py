@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from rehost.cli.output.tables import Style, pad, table
+from rehost.cli.output.tables import Style, fold, pad, table
 from rehost.events import Planned, RunEnded
 from rehost.images.sandbox import LAYERS, probe
 from rehost.model import Reason, State
@@ -90,7 +90,7 @@ def summary(ended: RunEnded, style: Style, advice: Advice | None = USUAL_ADVICE)
     lines += ["", _line("total", count(ended.total_held), held)]
     if ended.free_bytes is not None:
         lines.append(_line("disk", size(ended.free_bytes), "free"))
-    return "\n".join([*lines, *_what_next(ended, failed, advice)])
+    return fold("\n".join([*lines, *_what_next(ended, failed, advice)]), style.columns)
 
 
 def _headline(ended: RunEnded, failed: int) -> str:
@@ -138,7 +138,8 @@ def plan_table(planned: Planned, style: Style) -> str:
         ("vanished", planned.vanished, "links are gone from the table"),
         ("later", planned.later, "failed before and are waiting (to visit them now: rehost run --retry all)"),
     )
-    return "\n".join([style("strong", head), "", *(_line(name, count(n), note) for name, n, note in rows)])
+    lines = [style("strong", head), "", *(_line(name, count(n), note) for name, n, note in rows)]
+    return fold("\n".join(lines), style.columns)
 
 
 def _line(name: str, figure: str, note: str, style: Style | None = None, look: str = "") -> str:
@@ -161,8 +162,14 @@ class StatusReport:
 
     def text(self, style: Style) -> str:
         """Return the report for a person."""
-        parts = [self._states(style), "\n".join(reason_lines(self.standing.reasons, style))]
-        parts += [self._hosts(style), self._runs(style), self._failed(style), self._decoders(style)]
+        states, reasons = self._states(style), "\n".join(reason_lines(self.standing.reasons, style))
+        parts = [fold(states, style.columns), fold(reasons, style.columns)]
+        parts += [
+            self._hosts(style),
+            self._runs(style),
+            self._failed(style),
+            fold(self._decoders(style), style.columns),
+        ]
         return "\n\n".join(part for part in parts if part)
 
     def _states(self, style: Style) -> str:

@@ -13,7 +13,8 @@ from typing import TextIO
 
 from rehost.telemetry.format import count, plain
 
-WIDEST_CELL = 60  # columns
+WIDEST_CELL = 60  # columns to which a file or a pipe gets cells filled; longer ones stay whole
+NARROWEST_NOTE = 24  # columns
 NARROWEST_CELL = 8  # columns
 _GAP = "  "
 _CODES = {"strong": "1", "good": "32", "bad": "31", "weak": "2"}  # ECMA-48, section 8.3.117 (SGR)
@@ -85,10 +86,29 @@ def wrap(text: str, columns: int) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
+_NOTE = re.compile(r"(.*\S  +|)(\S.*)")  # behind the last gap of a line
+_SGR = re.compile("\x1b\\[[0-9;]*m")
+
+
+def fold(text: str, columns: int | None) -> str:
+    """Return lines that are too long for the terminal broken between words; what follows a gap stays behind it."""
+    return text if columns is None else "\n".join(_folded(line, columns) for line in text.split("\n"))
+
+
+def _folded(line: str, columns: int) -> str:
+    found = _NOTE.fullmatch(line)
+    if found is None or width(_SGR.sub("", line)) <= columns:
+        return line
+    indent = width(_SGR.sub("", found[1]))
+    if columns - indent < NARROWEST_NOTE:
+        return "\n".join(wrap(line, columns))
+    return found[1] + f"\n{'':{indent}}".join(wrap(found[2], columns - indent))
+
+
 def table(heads: Sequence[str], rows: Iterable[Sequence[str | int]], style: Style) -> str:
     """Return a table, no wider than the terminal if that is possible; numbers are aligned right.
 
-    Without rows it is an empty text.
+    A file or a pipe gets every cell whole. Without rows it is an empty text.
     """
     values = list(rows)
     if not values:
@@ -96,8 +116,13 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str | int]], style: Styl
     is_number = [any(isinstance(row[i], int) for row in values) for i in range(len(heads))]
     cells = [[count(cell) if isinstance(cell, int) else plain(cell) for cell in row] for row in values]
     widths = [max(width(head), *(width(row[i]) for row in cells)) for i, head in enumerate(heads)]
-    widths = _fit([min(each, WIDEST_CELL) for each in widths], is_number, style.columns)
-    head, *lines = (_GAP.join(map(pad, row, widths, is_number)).rstrip() for row in [heads, *cells])
+    if style.columns is None:
+        widths = [min(each, WIDEST_CELL) for each in widths]
+        lines = [_GAP.join(map(_fill, row, widths, is_number)).rstrip() for row in [heads, *cells]]
+    else:
+        widths = _fit(widths, is_number, style.columns)
+        lines = [_GAP.join(map(pad, row, widths, is_number)).rstrip() for row in [heads, *cells]]
+    head, *lines = lines
     return "\n".join([style("weak", head), *lines])
 
 
@@ -115,6 +140,9 @@ def _fit(widths: list[int], is_fixed: Sequence[bool], columns: int | None) -> li
 
 def pad(text: str, columns: int, is_right: bool = False) -> str:  # noqa: FBT001, FBT002 - right or left
     """Return the text cut or filled to exactly these columns, aligned left or right."""
-    text = cut(text, columns)
+    return _fill(cut(text, columns), columns, is_right)
+
+
+def _fill(text: str, columns: int, is_right: bool) -> str:  # noqa: FBT001 - as above
     space = " " * (columns - width(text))
     return space + text if is_right else text + space
