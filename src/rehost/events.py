@@ -10,7 +10,7 @@ from rehost.model import Outcome, Reason
 
 @dataclass(frozen=True, slots=True)
 class RunBegan:
-    """A run has begun; its number is the one that `rehost undo` takes."""
+    """A run has begun over this source; its number, one for all sources, is the one that `rehost undo` takes."""
 
     source: str
     run: int
@@ -139,6 +139,7 @@ class RunEnded:
     interrupted: bool = False
     mended: int = 0  # rows whose local URL was written again without a request
     suspected: int = 0  # copies that came to be suspected of being decoys; those that are not unveiled stay
+    sources: tuple[RunEnded, ...] = ()  # of a run over several sources: the summary of each, of which this is the sum
 
 
 Event = (

@@ -105,16 +105,6 @@ def test_an_unknown_source_is_named_and_the_others_are_listed(tmp_path):
     assert done.stderr == "rehost: There is no source named nope. Sources: cases; rehost.toml can define more.\n"
 
 
-def test_one_of_several_sources_must_be_chosen(tmp_path):
-    keys = 'table="t"\nkey="id"\nlink="photo"\nlocal="l"\n'
-    (tmp_path / "rehost.toml").write_text(f'[source.a]\n{keys}path="a/{{key}}"\n[source.b]\n{keys}', encoding="utf-8")
-
-    done = rehost("plan", "--base", str(tmp_path), env={"DATABASE_URL": "sqlite:///none.db"})
-
-    assert done.returncode == 2
-    assert done.stderr == "rehost: There are several sources: choose one with --source (a, b).\n"
-
-
 def test_an_operator_error_is_status_3_with_a_message(tmp_path):
     done = rehost("run", "--base", str(tmp_path), env={"DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none"})
 

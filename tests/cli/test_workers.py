@@ -114,6 +114,8 @@ class PlayedProcess:
 class PlayedRun:
     """The first process's own share: plans, and ends when it is stopped, or at once."""
 
+    sources = ("cases",)
+
     def __init__(self, supervisor, due, error=None, *, is_endless=False):
         self._supervisor = supervisor
         self._due = due
@@ -176,6 +178,30 @@ async def test_large_reports_arrive_complete_and_in_order():
     assert seen[2:-1] == [*large, *large[:1]]
     assert ended.held == 3
     assert seen[-1] == ended
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("due", "number"), [((3, 0), 7), ((0, 3), 7), ((0, 0), 0)])
+async def test_workers_begin_when_all_sources_are_planned_and_links_of_any_are_due(due, number):
+    begun = []
+
+    class OverTwo(PlayedRun):
+        sources = ("cases", "shops")
+
+        async def execute(self, **_):
+            supervisor.listen(RunBegan("cases", 7))
+            for source, links in zip(self.sources, due, strict=True):
+                begun.append(supervisor._is_begun)
+                supervisor.listen(Planned(source, present=9, held=0, due=links, later=0))
+            return end_of(1)
+
+    with played_worker([[end_of(2)]]) as (worker, received):
+        supervisor = WorkerSupervisor([worker], [].append, FakeClock())
+
+        await supervisor.execute(OverTwo(supervisor, due=0))
+
+    assert received == [number]
+    assert begun == [False, False]
 
 
 @pytest.mark.timeout(60)

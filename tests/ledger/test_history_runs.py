@@ -53,6 +53,6 @@ async def test_the_processes_of_one_command_are_one_run(peer, database, runs):
     assert (ended.held, ended.failed, ended.size, ended.mended) == (3, 3, 15, 4)
     assert ended.reasons == {Reason.GONE: 3}
     assert [each.run for each in await Queries(database).runs("cases", limit=1, before=first)] == [before]
-    with pytest.raises(LedgerError, match=f"Run {second} is one process of run {first}: `rehost undo {first}`"):
+    with pytest.raises(LedgerError, match=f"Run {second} is a part of run {first}: `rehost undo {first}`"):
         await undo(runs, second, peer.catalogue)
     assert await undo(runs, first, peer.catalogue) == Undone(restored=3, left=0)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rehost.events import CopiesSuspected, HostDeferred, Planned, Recorded, RunBegan, RunEnded, Visited
 from rehost.model import Copy, Deferred, Format, Image, Link, Outcome, Reason, Refused, Stored, Task, Unchanged
-from rehost.run.stats import RunStats, combined
+from rehost.run.stats import RunStats, combined, total
 
 TASK = Task(1, 1, Link("cases", "1", 0, "https://a.example/1", None, None), "a.example", 1)
 COPY, IMAGE = Copy("1/main_image.png", "d" * 64, 5), Image(Format.PNG, 4, 3, 1)
@@ -71,3 +71,30 @@ def test_copies_found_to_be_decoys_are_counted_once_they_are_replaced_or_removed
 
     ended = stats.ended("cases", 1.0)
     assert (ended.suspected, ended.unveiled, ended.adopted) == (4, 2, 0)
+
+
+def test_the_summary_of_several_sources_is_their_sum_and_holds_each():
+    first = RunEnded("a", 10, 1, 2, {Reason.GONE: 3}, size=1000, seconds=5.0, later=3, next_due_seconds=8.0,
+                     free_bytes=7, total_held=15, total_present=30)  # fmt: skip
+    second = RunEnded("b", 20, 0, 0, {Reason.GONE: 1}, size=500, seconds=5.0, total_held=20, total_present=20,
+                      free_bytes=7, interrupted=True)  # fmt: skip
+
+    ended = total([first, second])
+
+    assert (ended.held, ended.failed, ended.size, ended.later) == (30, {Reason.GONE: 4}, 1500, 3)
+    assert (ended.total_held, ended.total_present, ended.next_due_seconds, ended.free_bytes) == (35, 50, 8.0, 7)
+    assert (ended.seconds, ended.interrupted, ended.sources) == (5.0, True, (first, second))
+    assert total([first]) == first
+
+
+def test_summaries_of_several_processes_add_up_by_source():
+    one = total([RunEnded("a", 10, 0, 0, total_held=10), RunEnded("b", 1, 0, 0, total_held=1)])
+    two = total([RunEnded("a", 5, 0, 0, total_held=15), RunEnded("b", 2, 0, 0, total_held=3)])
+
+    ended = combined([one, two], 7.5)
+
+    assert (ended.held, ended.total_held, ended.seconds) == (18, 18, 7.5)
+    assert [(each.source, each.held, each.total_held, each.seconds) for each in ended.sources] == [
+        ("a", 15, 15, 7.5),
+        ("b", 3, 3, 7.5),
+    ]

@@ -126,7 +126,7 @@ async def test_undo_restores_rows_of_another_database(apart_world):
     await apart_world.run()
     assert [apart_world.path_of(url).exists() for url in apart_world.locals().values()] == [True] * 3
 
-    undone = await databases.undo(apart_world.settings, source=None, run=1)
+    undone = await databases.undo(apart_world.settings, run=1)
 
-    assert undone == Undone(restored=3, left=0)
+    assert undone == {"cases": Undone(restored=3, left=0)}
     assert apart_world.locals() == before

@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., object])
 class RunOptions:
     """What the command line says about a run, besides settings."""
 
-    source: str | None = None
+    sources: tuple[str, ...] = ()  # none named: all
     retry: str | None = None
     log_file: Path | None = None
     is_quiet: bool = False
@@ -94,7 +94,11 @@ base_option = click.option(
     help="Folder that contains .env and rehost.toml; relative paths are resolved from it. [the current directory]",
 )
 source_option = click.option(
-    "--source", metavar="NAME", help="The table to work on; required if rehost.toml names several."
+    "--source",
+    "sources",
+    metavar="NAME",
+    multiple=True,
+    help="A table to work on, by its name in rehost.toml; can be repeated. [all of them]",
 )
 log_file_option = click.option(
     "--log-file",
@@ -102,6 +106,12 @@ log_file_option = click.option(
     help="Append a line per visit to this file; relative to the current directory.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
+json_by_source_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help='Print one JSON object, for programs; for several tables {"sources": [...], "total": {...}}.',
+)
 
 
 def read_settings(base: Path, given: dict[str, Any]) -> Settings:

@@ -172,20 +172,23 @@ class WorkerSupervisor:
         self._watch = watch
         self._clock = clock
         self._run: Run
-        self._number = 0
+        self._number = self._planned = self._due = 0
         self._is_begun = False
         self._ended: list[RunEnded] = []
         self._error: OperatorError | None = None
 
     def listen(self, event: Event) -> None:
-        """Handle an event of this process; once it has planned and links are due, the workers begin."""
+        """Handle an event of this process; once all sources are planned and links are due, the workers begin."""
         match event:
             case RunBegan():
                 self._number = event.run
-            case Planned() if event.due:
-                self._is_begun = True
-                for worker in self._workers:
-                    worker.begin(self._number)
+            case Planned():
+                self._planned += 1
+                self._due += event.due
+                if self._due and self._planned == len(self._run.sources):
+                    self._is_begun = True
+                    for worker in self._workers:
+                        worker.begin(self._number)
             case RunEnded():
                 return  # workers may still be busy
         self._watch(event)
@@ -286,7 +289,7 @@ async def _execute(part: WorkerShare, channel: socket.socket, run_number: int, r
 
     async with (
         open_run(
-            part.settings, source=part.options.source, listen=together(listen, log_event), requests=part.requests
+            part.settings, source=part.options.sources, listen=together(listen, log_event), requests=part.requests
         ) as run,
         relaying(channel, reports, run.stop),
     ):

@@ -3,7 +3,8 @@
 A link's visits are in a ring of slots: nothing has to be deleted, and years of visits take no more room than months. A
 visit that ended like the one before it increases that one's count.
 
-The processes of one command are one run: each has its own row, with the run of the first process as its `crew`.
+All processes of one command and all its sources are one run: each process has its own row for each source, with the
+number of the first of these rows as its `crew`. What they write into rows they write under that number.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    or_,
     select,
     update,
 )
@@ -204,7 +206,7 @@ class Runs:
     worker: Worker
 
     async def begin(self, source: str, crew: int | None = None) -> int:
-        """Record that a run starts, by itself or as part of the run `crew`; return its number."""
+        """Record that a run over a source starts, by itself or as part of the run `crew`; return its number."""
         worker = self.worker
         adding = (
             insert(runs)
@@ -247,16 +249,28 @@ class Runs:
         )
         await self.database.execute(ending)
 
-    async def check(self, run: int, source: str) -> None:
-        """Raise LedgerError unless this is a run of the source, and not just one process of a run."""
-        found = await self.database.fetch_all(select(runs.c.source, runs.c.crew).where(runs.c.run == run))
-        if not found or found[0].source != source:
-            raise LedgerError(f"The source {source} has no run {run}; `rehost status` lists the runs.")
-        if (crew := found[0].crew) is not None:
-            raise LedgerError(f"Run {run} is one process of run {crew}: `rehost undo {crew}` undoes all of it.")
+    async def sources(self, run: int) -> Sequence[str]:
+        """Return the sources that a run was over; none if there is no such run.
 
-    async def changes(self, run: int, after: int) -> Sequence[RowChange]:
-        """Return up to 1000 rows that a run wrote, in the order of their last write, after the change number `after`.
+        Raises:
+            LedgerError: it is just a part of a run.
+        """
+        is_part = or_(runs.c.run == run, runs.c.crew == run)
+        found = await self.database.fetch_all(select(runs.c.source, runs.c.crew).where(is_part).order_by(runs.c.run))
+        if found and (crew := found[0].crew) is not None:
+            raise LedgerError(f"Run {run} is a part of run {crew}: `rehost undo {crew}` undoes all of it.")
+        return list(dict.fromkeys(row.source for row in found))
+
+    async def check(self, run: int, source: str) -> None:
+        """Raise LedgerError unless this is a run, and not just a part of one, and was over the source."""
+        found = await self.sources(run)
+        if not found:
+            raise LedgerError(f"There is no run {run}; `rehost status` lists the runs.")
+        if source not in found:
+            raise LedgerError(f"Run {run} was over {', '.join(found)}, not over {source}; `rehost status` lists runs.")
+
+    async def changes(self, run: int, source: str, after: int) -> Sequence[RowChange]:
+        """Return up to 1000 rows of a source that a run wrote, by their last write, after the change number `after`.
 
         Rows that the run cleared (decoys) are left out.
         """
@@ -265,7 +279,8 @@ class Runs:
         before = select(first.c.before_url).where(_same_row(first)).order_by(first.c.change).limit(1).scalar_subquery()
         query = (
             select(columns.change, columns.row_key, columns.url, before, columns.after_url)
-            .where(columns.run == run, columns.change > after, is_last, columns.after_url.is_not(None))
+            .where(columns.run == run, columns.source == source, columns.change > after)
+            .where(is_last, columns.after_url.is_not(None))
             .order_by(columns.change)
             .limit(1000)
         )
@@ -289,9 +304,10 @@ class Runs:
         )
         await self.database.execute(remembering)
 
-    async def mark_undone(self, run: int) -> None:
-        """Record that a run was undone."""
-        await self.database.execute(update(runs).values(undone_at=now()).where(runs.c.run == run))
+    async def mark_undone(self, run: int, source: str) -> None:
+        """Record that a run was undone in one of its sources."""
+        is_part = and_(or_(runs.c.run == run, runs.c.crew == run), runs.c.source == source)
+        await self.database.execute(update(runs).values(undone_at=now()).where(is_part))
 
 
 def _same_row(others: FromClause) -> ColumnElement[bool]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -143,7 +143,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """One run, of one process or of several; None is a value that is not known yet or, after a kill, never will be."""
+    """One run's part over one source; None is a value that is not known yet or, after a kill, never will be.
+
+    A command may run several processes, and over several sources: these then have reports with the same number.
+    """
 
     run: int
     source: str
@@ -190,7 +193,7 @@ class Page:
     next: int | None  # value of `after` for the next page; None at the end
 
 
-_SAME_IN_RUN = ("run", "source", "host", "pid", "os_user", "version", "started_at", "undone_at")
+_SAME_IN_RUN = ("source", "host", "pid", "os_user", "version", "started_at", "undone_at")
 _SUMS_OF_RUN = ("held", "unchanged", "adopted", "failed", "overtaken", "mended", "size")
 _IS_RUNNING = and_(
     runs.c.ended_at.is_(None),
@@ -273,11 +276,12 @@ class Queries:
         rows = await self._all(query.where(_HELD, links.c.held_at > after(-86400.0 * days)))
         return int(rows[0][0])
 
-    async def hosts(self, source: str, limit: int = 100) -> Sequence[HostReport]:
-        """Return the hosts of a source, most links first."""
+    async def hosts(self, source: str | Collection[str], limit: int = 100) -> Sequence[HostReport]:
+        """Return the hosts of a source, or of several together, most links first."""
+        names = [source] if isinstance(source, str) else source
         query = (
             select(links.c.host, *_COUNTS)
-            .where(links.c.source == source, links.c.present)
+            .where(links.c.source.in_(names), links.c.present)
             .group_by(links.c.host)
             .order_by(func.count().desc(), links.c.host)
             .limit(min(limit, MOST))
@@ -333,10 +337,10 @@ class Queries:
         return {row.origin: row.number for row in await self._all(query)}
 
     async def runs(self, source: str | None = None, limit: int = 20, before: int | None = None) -> Sequence[RunReport]:
-        """Return the last runs, latest first; with `before`, those older than it (the next page)."""
-        records: dict[int, list[Any]] = {}
+        """Return the last runs, latest first, by source; with `before`, those older than it (the next page)."""
+        records: dict[tuple[int, str], list[Any]] = {}
         for row in await self._all(_runs_query(source, min(limit, MOST), before)):
-            records.setdefault(row.number, []).append(row)
+            records.setdefault((row.number, row.source), []).append(row)
         return [_run_report(parts) for parts in records.values()]
 
     async def links(self, which: LinkFilter, after: int = 0, limit: int = 100) -> Page:
@@ -422,17 +426,20 @@ def _link(row: Row[*tuple[Any, ...]]) -> LinkReport:
 
 def _runs_query(source: str | None, limit: int, before: int | None) -> Select[*tuple[Any, ...]]:
     """Return the query for the records of the last runs, ordered by run, a run's first process first."""
+    part = runs.alias("part")
     last = select(runs.c.run).where(runs.c.crew.is_(None)).order_by(runs.c.run.desc()).limit(limit)
     if source is not None:
-        last = last.where(runs.c.source == source)
+        is_part = exists().where(part.c.crew == runs.c.run, part.c.source == source)
+        last = last.where(or_(runs.c.source == source, is_part))
     if before is not None:
         last = last.where(runs.c.run < before)
     chosen = last.subquery()
-    return (
+    query = (
         select(runs, _IS_RUNNING.label("is_alive"), _number.label("number"))
         .join(chosen, _number == chosen.c.run)
         .order_by(_number.desc(), runs.c.run)
     )
+    return query if source is None else query.where(runs.c.source == source)
 
 
 def _run_report(parts: Sequence[Any]) -> RunReport:
@@ -450,6 +457,7 @@ def _run_report(parts: Sequence[Any]) -> RunReport:
     return RunReport(
         **same,
         **sums,
+        run=first.number,
         ended_at=ended_at,
         workers=len(parts),
         working=working,

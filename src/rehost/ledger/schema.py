@@ -98,7 +98,7 @@ runs = Table(
     Column("interrupted", Boolean),
     Column("reasons", Text),  # JSON: reason -> number of links
     Column("undone_at", Moment),
-    Column("crew", BigInteger),  # the run that this one is part of: all processes of one command are one run
+    Column("crew", BigInteger),  # the run that this is part of: all processes and sources of one command are one run
     Column("mended", Integer),  # rows pointed at their copies again, without a request
 )
 

@@ -1,12 +1,14 @@
 """Many images: lease, visit within limits, record in groups, stop gracefully.
 
-Until nothing is due, these run at the same time: the visits, the recorder, the search for decoys behind it, and the
-heartbeat.
+Until nothing is due, these run at the same time: the heartbeat and, for each source, its visits, its recorder, and the
+search for decoys behind it. All sources share the limits of requests; each has visits of its own, so that none waits
+for another one, slower or with more links. Links of which a worker may have died come last, one source at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -22,7 +24,7 @@ from rehost.model import Task
 from rehost.run.limits import Limits, bug_to_none, bug_to_outcome, unless_stopped
 from rehost.run.planner import Planner
 from rehost.run.recorder import Recorder, RecordingPipeline
-from rehost.run.stats import RunStats
+from rehost.run.stats import RunStats, total
 from rehost.run.task_queue import TaskQueue
 from rehost.run.visitor import Visitor
 from rehost.store.base import Store
@@ -61,45 +63,35 @@ async def visit_link(
 
 
 class Run:
-    """One run over one source, by one process."""
+    """One run over one or several sources, by one process."""
 
-    def __init__(self, parts: Components, limits: Limits, clock: Clock, listen: Listener) -> None:
-        """Take the parts; nothing happens before `execute`."""
-        self._parts = parts
+    def __init__(self, parts: Sequence[Components], limits: Limits, clock: Clock, listen: Listener) -> None:
+        """Take the parts of each source; nothing happens before `execute`."""
+        self._shared = parts[0]  # ledger, limiter, scheduler, heartbeat and store are the same in all
         self._limits = limits
         self._clock = clock
         self._listen = listen
-        self._source = parts.planner.catalogue.name
-        self._tasks = TaskQueue(parts.ledger, self._source, parts.limiter, limits)
-        self._stats = RunStats()
-        self._visits: set[asyncio.Task[None]] = set()
-        self._wake = asyncio.Event()
         self._stop = asyncio.Event()
-        self._failed: StoreError | None = None  # from a visit
-        self._pipeline = RecordingPipeline(
-            parts.recorder,
-            parts.suspected_copies,
-            self._tasks,
-            self._stats,
-            limits=limits,
-            stop=self._stop,
-            listen=listen,
-        )
-        self._recheck_seconds = limits.recheck_seconds
-        self._back_at: dict[str, float] = {}  # origin -> monotonic time when its deferred links are due again
+        self._sources = [_SourceRun(each, limits, clock, listen, self._stop, self.stop) for each in parts]
+
+    @property
+    def sources(self) -> Sequence[str]:
+        """Return the names of the sources."""
+        return [each.name for each in self._sources]
 
     def stop(self) -> None:
         """Begin nothing more; what is in flight is finished and recorded within seconds."""
         self._stop.set()
-        self._wake.set()
+        for each in self._sources:
+            each.wake()
 
-    async def plan(self) -> Planned:
-        """Return what `execute` would find due; rows that need no request are mended.
+    async def plan(self) -> Sequence[Planned]:
+        """Return what `execute` would find due, by source; rows that need no request are mended.
 
         Raises:
             OperatorError: the database or the store cannot be used.
         """
-        return await self._parts.planner.plan()
+        return [await each.parts.planner.plan() for each in self._sources]
 
     async def execute(self, *, retry: str | None = None, crew: int | None = None) -> RunEnded:
         """Visit every due link once and return the run's summary.
@@ -111,86 +103,160 @@ class Run:
         Raises:
             OperatorError: the database or the store stopped the run; the next run goes on where this one was.
         """
-        started = self._clock.monotonic()
-        own = await self._parts.ledger.runs.begin(self._source, crew)
-        run = own if crew is None else crew
-        self._listen(RunBegan(self._source, run))
-        if crew is not None or await self._finds_work(run, retry):
-            await self._work(run)
-        ended = await self._summary(self._clock.monotonic() - started)
-        await self._parts.ledger.runs.end(own, ended)
-        self._listen(ended)
-        return ended
+        started, runs = self._clock.monotonic(), self._shared.ledger.runs
+        own = [await runs.begin(self._sources[0].name, crew)]
+        run = own[0] if crew is None else crew
+        own += [await runs.begin(each.name, run) for each in self._sources[1:]]
+        for each in self._sources:
+            self._listen(RunBegan(each.name, run))
+        working = [each for each in self._sources if crew is not None or await each.finds_work(run, retry)]
+        if working:
+            await self._work(run, working)
+        seconds = self._clock.monotonic() - started
+        ended = [await each.summary(seconds) for each in self._sources]
+        for number, part in zip(own, ended, strict=True):
+            await runs.end(number, part)
+        self._listen(total(ended))
+        return total(ended)
+
+    async def _work(self, run: int, sources: Sequence[_SourceRun]) -> None:
+        stopped: list[OperatorError] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                recording = [group.create_task(each.pipeline.record(run)) for each in sources]
+                others = [group.create_task(each.pipeline.search_decoys()) for each in sources]
+                others.append(group.create_task(self._beat()))
+                await _visit_all(group, sources)
+                await asyncio.wait([group.create_task(each.drain()) for each in sources])
+                for each in sources:
+                    await each.pipeline.end()
+                await asyncio.wait(recording)
+                for task in others:
+                    task.cancel()
+            stopped += [each.failed for each in sources if each.failed is not None]
+            if not stopped:
+                await self._leave()
+        except* OperatorError as caught:
+            stopped += [each for each in caught.exceptions if isinstance(each, OperatorError)]
+        if not stopped:
+            return
+        if isinstance(stopped[0], StoreError):  # the database still answers: no other worker need wait for our leases
+            with suppress(OperatorError):
+                await self._leave()
+        raise stopped[0]  # Python before 3.11.4 wraps what is raised within `except*`
+
+    async def _leave(self) -> None:
+        """Give back what is leased and not recorded, and this worker's shares of hosts."""
+        for each in self._sources:
+            await each.tasks.give_back(list(each.tasks.open.values()))
+        await self._shared.heartbeat.stop()
+
+    async def _beat(self) -> None:
+        """Send heartbeats until cancelled: at once when there is news, every few seconds otherwise."""
+        heartbeat, scheduler = self._shared.heartbeat, self._shared.scheduler
+        renewed = self._clock.monotonic()
+        while True:
+            await heartbeat.send()
+            scheduler.refresh()
+            for each in self._sources:
+                each.wake()
+            if self._clock.monotonic() - renewed >= self._limits.renew_seconds:
+                leased = [task for each in self._sources for task in each.tasks.open.values()]
+                await self._shared.ledger.leases.renew(leased)
+                renewed = self._clock.monotonic()
+            is_starved = scheduler.is_starved()
+            await heartbeat.wait(self._limits.starved_seconds if is_starved else self._limits.beat_seconds)
+
+
+async def _visit_all(group: asyncio.TaskGroup, sources: Sequence[_SourceRun]) -> None:
+    """Visit the due links of all sources; suspects only while no other link of any source is visited."""
+    if len(sources) > 1:
+        await asyncio.wait([group.create_task(each.visit_all(group, with_suspects=False)) for each in sources])
+    for each in sources:
+        await each.visit_all(group)
+
+
+class _SourceRun:
+    """A process's part of a run over one source: what is leased, visited, recorded and counted of it."""
+
+    def __init__(
+        self,
+        parts: Components,
+        limits: Limits,
+        clock: Clock,
+        listen: Listener,
+        stop: asyncio.Event,
+        stop_all: Callable[[], None],
+    ) -> None:
+        """Take the parts; `stop` is set when the run is to stop, and `stop_all` stops it for all sources."""
+        self.parts = parts
+        self.name = parts.planner.catalogue.name
+        self.failed: StoreError | None = None  # from a visit
+        self.tasks = TaskQueue(parts.ledger, self.name, parts.limiter, limits)
+        self._limits = limits
+        self._clock = clock
+        self._listen = listen
+        self._stats = RunStats()
+        self._visits: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._stop = stop
+        self._stop_all = stop_all
+        self.pipeline = RecordingPipeline(
+            parts.recorder,
+            parts.suspected_copies,
+            self.tasks,
+            self._stats,
+            limits=limits,
+            stop=stop,
+            listen=listen,
+        )
+        self._recheck_seconds = limits.recheck_seconds
+        self._back_at: dict[str, float] = {}  # origin -> monotonic time when its deferred links are due again
+
+    def wake(self) -> None:
+        """Let `visit_all` look again for what it can do."""
+        self._wake.set()
 
     def _emit(self, event: Event) -> None:
         self._stats.add(event)
         self._listen(event)
 
-    async def _finds_work(self, run: int, retry: str | None) -> bool:
+    async def finds_work(self, run: int, retry: str | None) -> bool:
         """Plan, and return whether there is anything to do; False if the run is to stop."""
         planned = await unless_stopped(self._plan(run, retry), self._stop, grace_seconds=self._limits.drain_seconds)
         if planned is None:
             return False
         self._emit(planned)
         # Links that other workers have leased are not due, but become due if those workers die.
-        return bool(planned.due or (await self._parts.ledger.due.counts(self._source)).leased)
+        return bool(planned.due or (await self.parts.ledger.due.counts(self.name)).leased)
 
     async def _plan(self, run: int, retry: str | None) -> Planned:
         """Return what is due; if the planner has a bug, what was due before, so that the run goes on with that."""
-        planned = await bug_to_none("plan", self._parts.planner.plan(run, retry=retry), self._stats)
+        planned = await bug_to_none("plan", self.parts.planner.plan(run, retry=retry), self._stats)
         if planned is not None:
             return planned
-        counts = await self._parts.ledger.due.counts(self._source)
-        return Planned(self._source, counts.present, counts.held, counts.due, counts.later)
-
-    async def _work(self, run: int) -> None:
-        stopped: OperatorError | None = None
-        try:
-            async with asyncio.TaskGroup() as group:
-                recording = group.create_task(self._pipeline.record(run))
-                others = [group.create_task(self._pipeline.search_decoys()), group.create_task(self._beat())]
-                await self._visit_all(group)
-                await self._drain()
-                await self._pipeline.end()
-                await recording
-                for each in others:
-                    each.cancel()
-                if self._failed is not None:
-                    raise self._failed
-            await self._leave()
-        except* OperatorError as caught:
-            stopped = next(each for each in caught.exceptions if isinstance(each, OperatorError))
-        if stopped is None:
-            return
-        if isinstance(stopped, StoreError):  # the database still answers: no other worker need wait for our leases
-            with suppress(OperatorError):
-                await self._leave()
-        raise stopped  # Python before 3.11.4 wraps what is raised within `except*`
-
-    async def _leave(self) -> None:
-        """Give back what is leased and not recorded, and this worker's shares of hosts."""
-        await self._tasks.give_back(list(self._tasks.open.values()))
-        await self._parts.heartbeat.stop()
+        counts = await self.parts.ledger.due.counts(self.name)
+        return Planned(self.name, counts.present, counts.held, counts.due, counts.later)
 
     # --- visits
 
-    async def _visit_all(self, group: asyncio.TaskGroup) -> None:
-        """Start visits until nothing is due or the run is to stop."""
-        await self._tasks.refresh()
+    async def visit_all(self, group: asyncio.TaskGroup, *, with_suspects: bool = True) -> None:
+        """Start visits until nothing is due, suspects aside unless they are wanted, or the run is to stop."""
+        await self.tasks.refresh()
         while not self._stop.is_set():
             self._wake.clear()
-            await self._tasks.lease_more()
+            await self.tasks.lease_more()
             self._start_visits(group)
             if await self._defer_origins():
                 continue
             if self._visits:
                 await self._wake.wait()
-            elif not await self._wait_for_more():
+            elif not await self._wait_for_more(with_suspects=with_suspects):
                 break
 
     def _start_visits(self, group: asyncio.TaskGroup) -> None:
         per_host = max(4, self._limits.visits // 4)
-        while len(self._visits) < self._limits.visits and (task := self._tasks.next(per_host)):
+        while len(self._visits) < self._limits.visits and (task := self.tasks.next(per_host)):
             self._recheck_seconds = self._limits.recheck_seconds
             visit = group.create_task(self._visit(*task))
             self._visits.add(visit)
@@ -202,33 +268,33 @@ class Run:
 
     async def _visit(self, task: Task, postponed: Postponed | None) -> None:
         """Visit one link and pass its outcome on to be recorded."""
-        may_postpone = postponed is None and self._tasks.may_postpone()
+        may_postpone = postponed is None and self.tasks.may_postpone()
         try:
-            visited = await visit_link(self._parts.visitor, task, may_postpone=may_postpone, postponed=postponed)
+            visited = await visit_link(self.parts.visitor, task, may_postpone=may_postpone, postponed=postponed)
         except Postponed as again:
-            self._tasks.postpone(task, again)
+            self.tasks.postpone(task, again)
             return
         except HostPaused:
-            if not self._tasks.hold_if_paused(task):
-                await self._tasks.give_back([task])
+            if not self.tasks.hold_if_paused(task):
+                await self.tasks.give_back([task])
             return
         except StoreError as error:  # raised at the end, after what others have verified is recorded
-            self._failed = self._failed or error
-            self.stop()
+            self.failed = self.failed or error
+            self._stop_all()
             return
         finally:
-            self._tasks.visited(task)
+            self.tasks.visited(task)
         self._emit(visited)
-        self._parts.heartbeat.report_picture(visited, self._limits.concurrency)
-        await self._pipeline.put(visited.outcome)
+        self.parts.heartbeat.report_picture(visited, self._limits.concurrency)
+        await self.pipeline.put(visited.outcome)
 
-    async def _wait_for_more(self) -> bool:
+    async def _wait_for_more(self, *, with_suspects: bool) -> bool:
         """Return whether there is more to do, after waiting for it if that is short; nothing is in flight here."""
-        if self._tasks.has_suspects:
-            await self._pipeline.flush()
-        if await self._tasks.refresh():
+        if self.tasks.has_suspects:
+            await self.pipeline.flush()
+        if await self.tasks.refresh():
             return True
-        paused = await self._tasks.paused_hosts()
+        paused = await self.tasks.paused_hosts()
         for host, seconds in paused.items():
             if seconds > self._limits.patience_seconds:
                 await self._defer_host(host, seconds)
@@ -239,11 +305,13 @@ class Run:
         if short:
             await self._sleep(min(short))
             return True
-        await self._pipeline.flush()  # the last outcomes may reveal decoys, whose links are due again
-        counts = await self._parts.ledger.due.counts(self._source)
-        if counts.due and await self._tasks.lease_suspects():
+        await self.pipeline.flush()  # the last outcomes may reveal decoys, whose links are due again
+        counts = await self.parts.ledger.due.counts(self.name)
+        if counts.due and not with_suspects:
+            return await self.tasks.refresh()
+        if counts.due and await self.tasks.lease_suspects():
             return True
-        if counts.leased > len(self._tasks.open):
+        if counts.leased > len(self.tasks.open):
             # Another worker is visiting links: it may finish soon, and if it dies they become due again.
             await self._sleep(self._recheck_seconds)
             self._recheck_seconds = min(self._limits.recheck_growth * self._recheck_seconds, self._limits.beat_seconds)
@@ -252,9 +320,9 @@ class Run:
 
     async def _defer_host(self, host: str, seconds: float) -> None:
         """Defer all links of a host that is paused for long, until its pause ends."""
-        await self._tasks.give_back_waiting(host)
-        reason, evidence = self._tasks.cause(host)
-        links = await self._parts.ledger.due.defer_host(self._source, host, reason, evidence, seconds)
+        await self.tasks.give_back_waiting(host)
+        reason, evidence = self.tasks.cause(host)
+        links = await self.parts.ledger.due.defer_host(self.name, host, reason, evidence, seconds)
         self._emit(HostDeferred(host, links, reason, evidence, seconds))
 
     async def _defer_origins(self) -> bool:
@@ -265,10 +333,10 @@ class Run:
         Returns:
             whether any were deferred: others may be leased in their place.
         """
-        deferred = await self._tasks.defer_paused()
+        deferred = await self.tasks.defer_paused()
         for origin, links, seconds in deferred:
             if seconds > self._limits.patience_seconds:
-                self._emit(HostDeferred(origin, links, *self._parts.limiter.cause(origin), seconds))
+                self._emit(HostDeferred(origin, links, *self.parts.limiter.cause(origin), seconds))
             else:
                 self._back_at[origin] = self._clock.monotonic() + seconds
         return bool(deferred)
@@ -279,36 +347,23 @@ class Run:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
 
-    async def _drain(self) -> None:
+    async def drain(self) -> None:
         """Give back what has not begun; let what is in flight end, for a while."""
-        await self._tasks.give_back_waiting()
+        await self.tasks.give_back_waiting()
         if self._visits:
             _, late = await asyncio.wait(self._visits, timeout=self._limits.drain_seconds)
             for visit in late:
                 visit.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    async def _beat(self) -> None:
-        """Send heartbeats until cancelled: at once when there is news, every few seconds otherwise."""
-        heartbeat, scheduler = self._parts.heartbeat, self._parts.scheduler
-        renewed = self._clock.monotonic()
-        while True:
-            await heartbeat.send()
-            scheduler.refresh()
-            self._wake.set()
-            if self._clock.monotonic() - renewed >= self._limits.renew_seconds:
-                await self._parts.ledger.leases.renew(list(self._tasks.open.values()))
-                renewed = self._clock.monotonic()
-            is_starved = scheduler.is_starved()
-            await heartbeat.wait(self._limits.starved_seconds if is_starved else self._limits.beat_seconds)
-
-    async def _summary(self, seconds: float) -> RunEnded:
-        counts = await self._parts.ledger.due.counts(self._source)
+    async def summary(self, seconds: float) -> RunEnded:
+        """Return how the run ended for this source, after so many seconds."""
+        counts = await self.parts.ledger.due.counts(self.name)
         return replace(
-            self._stats.ended(self._source, seconds),
+            self._stats.ended(self.name, seconds),
             later=counts.later,
             next_due_seconds=counts.next_due_seconds,
-            free_bytes=await self._parts.store.free_bytes(),
+            free_bytes=await self.parts.store.free_bytes(),
             total_held=counts.held,
             total_present=counts.present,
             interrupted=self._stop.is_set(),

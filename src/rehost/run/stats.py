@@ -80,10 +80,32 @@ class RunStats:
 
 def combined(ends: Sequence[RunEnded], seconds: float) -> RunEnded:
     """Return the summary of a run by several processes, after so many seconds; totals are what the last one read."""
+    sources = [combined(each, seconds) for each in zip(*(end.sources for end in ends), strict=True)]
+    return replace(_sum(ends), seconds=seconds, sources=tuple(sources))
+
+
+def total(ends: Sequence[RunEnded]) -> RunEnded:
+    """Return the summary of a run from those of its sources: the only one, or the sum of all, which holds each."""
+    if len(ends) == 1:
+        return ends[0]
+    return replace(
+        _sum(ends),
+        source=", ".join(each.source for each in ends),
+        later=sum(each.later for each in ends),
+        next_due_seconds=min(
+            (each.next_due_seconds for each in ends if each.next_due_seconds is not None), default=None
+        ),
+        total_held=sum(each.total_held for each in ends),
+        total_present=sum(each.total_present for each in ends),
+        sources=tuple(ends),
+    )
+
+
+def _sum(ends: Sequence[RunEnded]) -> RunEnded:
+    """Return the last summary, with the sums of what each of them counted."""
     return replace(
         ends[-1],
         **{name: sum(getattr(each, name) for each in ends) for name in _SUMMED},
         failed=dict(sum((Counter(each.failed) for each in ends), Counter())),
-        seconds=seconds,
         interrupted=any(each.interrupted for each in ends),
     )

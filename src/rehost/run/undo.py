@@ -1,4 +1,4 @@
-"""Takes a run back: every row it wrote gets the local URL from before, unless the row has changed since."""
+"""Takes a run over one source back: rows it wrote get the local URL from before, unless they have changed since."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def undo(
     """
     await runs.check(run, catalogue.name)
     restored, seen, last = 0, 0, 0
-    while group := await runs.changes(run, last):
+    while group := await runs.changes(run, catalogue.name, last):
         last = group[-1].number
         group = [
             replace(change, before=None) if change.before and not is_there(change.before) else change
@@ -48,5 +48,5 @@ async def undo(
         restored += await catalogue.restore(restores)
         await runs.mark_restored(catalogue.name, group)
         seen += len(group)
-    await runs.mark_undone(run)
+    await runs.mark_undone(run, catalogue.name)
     return Undone(restored, seen - restored)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from random import SystemRandom
@@ -33,21 +33,19 @@ def worker() -> Worker:
     return Worker(identity.name(), platform.node(), os.getpid(), identity.user(), rehost.__version__)
 
 
-def source_of(settings: Settings, name: str | None) -> Source:
-    """Return the source of that name; without a name the only one.
+def sources_of(settings: Settings, names: Collection[str] = ()) -> Sequence[Source]:
+    """Return the sources of these names; without names, all.
 
     Raises:
-        SettingsError: there is no such source, or there are several and no name.
+        SettingsError: there is no such source.
     """
-    sources = {each.name: each for each in settings.sources}
-    if name is None and len(sources) == 1:
-        return next(iter(sources.values()))
-    if name not in sources:
-        known = ", ".join(sources)
-        if name is None:
-            raise SettingsError(f"There are several sources: choose one with --source ({known}).")
-        raise SettingsError(f"There is no source named {name}. Sources: {known}; rehost.toml can define more.")
-    return sources[name]
+    known = {each.name: each for each in settings.sources}
+    for name in names:
+        if name not in known:
+            raise SettingsError(
+                f"There is no source named {name}. Sources: {', '.join(known)}; rehost.toml can define more."
+            )
+    return [each for each in settings.sources if not names or each.name in names]
 
 
 @asynccontextmanager
@@ -93,6 +91,32 @@ def _naming_the_folder(settings: Settings) -> Iterator[None]:
         raise
 
 
+async def open_catalogues(
+    database: Database, sources: Sequence[Source], *, is_joint: bool = False
+) -> Sequence[TableCatalogue]:
+    """Open the table of each source; `is_joint` as in `TableCatalogue.open`.
+
+    Raises:
+        CatalogueError: some tables cannot be used; the message has a line for each of several sources.
+        OperatorError: the database cannot be used.
+    """
+    opened: list[TableCatalogue] = []
+    fault = CatalogueError()
+    for source in sources:
+        try:
+            opened.append(await TableCatalogue.open(database, source, is_joint=is_joint))
+        except CatalogueError as error:
+            is_common = any(message.fields["fault"] == str(error) for message in fault.messages)  # no database
+            if len(sources) == 1 or is_common:
+                raise
+            fault.add("{source}: {fault}", source=source.name, fault=error.messages[0])
+    if fault.messages and opened:
+        fault.add("To leave them out: --source {sources}.", sources=" --source ".join(each.name for each in opened))
+    if fault.messages:
+        raise fault
+    return opened
+
+
 @asynccontextmanager
 async def open_queries(settings: Settings) -> AsyncIterator[Queries]:
     """Open the ledger for questions.
@@ -105,20 +129,32 @@ async def open_queries(settings: Settings) -> AsyncIterator[Queries]:
         yield Queries(ledger)
 
 
-async def undo(settings: Settings, *, source: str | None, run: int) -> undoing.Undone:
-    """Put the column back as it was before a run, where it has not changed since.
+async def undo(settings: Settings, *, sources: Collection[str] = (), run: int) -> Mapping[str, undoing.Undone]:
+    """Put the columns back as they were before a run, where they have not changed since; return that by source.
+
+    Args:
+        settings: all of them.
+        sources: whose columns; none named means those of all sources that the run was over.
+        run: its number.
 
     Raises:
-        OperatorError: there is no such run, or the database cannot be used.
+        OperatorError: there is no such run, the settings lack one of its sources, or the database cannot be used.
     """
+    chosen = sources_of(settings, sources)
     async with open_databases(settings, Clock()) as (catalogue_db, ledger_db):
         await migrate(ledger_db)
-        chosen = source_of(settings, source)
-        layout = Layout(chosen.path, settings.static_url_prefix)
+        runs = Runs(ledger_db, worker())
+        names = sources or await runs.sources(run) or [chosen[0].name]
+        for name in names:
+            await runs.check(run, name)
+        wanted = sources_of(settings, names)
+        return {
+            source.name: await undoing.undo(runs, run, catalogue, is_there=partial(_is_there, settings, source))
+            for source, catalogue in zip(wanted, await open_catalogues(catalogue_db, wanted), strict=True)
+        }
 
-        def is_there(url: str) -> bool:
-            key = layout.key_of_url(url)
-            return key is None or (settings.storage_dir / key).is_file()  # another URL cannot be checked
 
-        catalogue = await TableCatalogue.open(catalogue_db, chosen)
-        return await undoing.undo(Runs(ledger_db, worker()), run, catalogue, is_there=is_there)
+def _is_there(settings: Settings, source: Source, url: str) -> bool:
+    """Return whether a local URL leads to a file; True for another URL, which cannot be checked."""
+    key = Layout(source.path, settings.static_url_prefix).key_of_url(url)
+    return key is None or (settings.storage_dir / key).is_file()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import SystemRandom
 from typing import TypeVar
 
 from rehost import process_identity as identity
 from rehost.attempt import ImageFetcher
-from rehost.catalogue import TableCatalogue
 from rehost.clock import Clock
 from rehost.events import Listener
 from rehost.fetch.fetcher import Fetcher
@@ -37,29 +36,30 @@ from rehost.run.visitor import Visitor
 from rehost.settings import OriginOverride, Settings
 from rehost.store.layout import Layout
 from rehost.store.local import LocalStore
-from rehost.wiring.databases import open_databases, source_of, worker
+from rehost.wiring.databases import open_catalogues, open_databases, sources_of, worker
 
 T = TypeVar("T")
 
 
 @asynccontextmanager
 async def open_run(
-    settings: Settings, *, source: str | None, listen: Listener, requests: int | None = None
+    settings: Settings, *, source: str | Collection[str] | None, listen: Listener, requests: int | None = None
 ) -> AsyncIterator[Run]:
-    """Open everything that a run over one source needs, in the order in which an operator would fix problems.
+    """Open everything that a run needs, in the order in which an operator would fix problems.
 
     Args:
         settings: all of them.
-        source: its name; None for the only one.
+        source: its name, or several; None or no name for all.
         listen: is called with every event.
         requests: how many of the command's requests this process may have in flight; None for all of them.
 
     Raises:
-        OperatorError: a setting, the database, the table or the store cannot be used.
+        OperatorError: a setting, the database, a table or the store cannot be used.
     """
     clock = Clock()
     limits = limits_of(settings, requests or settings.concurrency)
-    async with open_parts(settings, [source_of(settings, source)], clock, limits, listen) as [parts]:
+    chosen = sources_of(settings, [source] if isinstance(source, str) else source or ())
+    async with open_parts(settings, chosen, clock, limits, listen) as parts:
         yield Run(parts, limits, clock, listen)
 
 
@@ -79,9 +79,7 @@ async def open_parts(
         catalogue_db, ledger_db = await stack.enter_async_context(
             open_databases(settings, clock, outage_seconds, listen)
         )
-        catalogues = [
-            await TableCatalogue.open(catalogue_db, source, is_joint=catalogue_db is ledger_db) for source in sources
-        ]
+        catalogues = await open_catalogues(catalogue_db, sources, is_joint=catalogue_db is ledger_db)
         await migrate(ledger_db)
         layouts = [Layout(source.path, settings.static_url_prefix) for source in sources]
         store = await stack.enter_async_context(

@@ -1,12 +1,28 @@
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import pytest
 
-from rehost.cli.output.reports import Advice, StatusReport, plan_table, planned_words, summary
+from rehost.cli.output.reports import (
+    Advice,
+    StatusReport,
+    plan_table,
+    plan_tables,
+    planned_words,
+    several,
+    status_text,
+    status_total,
+    summary,
+    to_json,
+    total_plan,
+    undone_text,
+)
 from rehost.cli.output.tables import Style
 from rehost.events import Planned, RunEnded
 from rehost.ledger.reports import SourceReport
 from rehost.model import Reason, State
+from rehost.run.stats import total
+from rehost.run.undo import Undone
 
 PLAIN = Style(is_on=False)
 STANDING = SourceReport(
@@ -137,3 +153,82 @@ def test_the_status_says_what_confines_decoders(unconfined, line):
     report = StatusReport(STANDING, hosts=[], runs=[], failed=[], unconfined=unconfined)
 
     assert report.text(PLAIN).splitlines()[-1] == line
+
+
+# --- several sources
+
+OTHER = replace(STANDING, source="shops", states={State.HELD: 1, State.DEFERRED: 2}, next_due_seconds=9.0, size=1000)
+
+
+def test_the_summary_of_several_sources_has_a_block_for_each_before_the_total():
+    text = summary(total([ended(), ended(source="shops", held=20, failed={}, later=0)]), PLAIN)
+
+    cases, shops, *rest = text.split("\n\n")
+    assert words(cases)[:3] == ["cases", "copied 5,980", "failed 128"]
+    assert words(shops) == ["shops", "copied 20", "failed 0", "total 5,980 of 6,108 links are held (97.9%)"]
+    assert rest[0].startswith("Done in 5 min 12 s: 4.80 GB received")
+    assert "copied 6,000" in words(rest[1])
+    assert "total 11,960 of 12,216 links are held (97.9%)" in words(rest[2])
+
+
+def test_the_plan_of_several_sources_has_a_line_for_each_and_one_for_all():
+    plans = [Planned("cases", 9, 5, 3, 1, new=3), Planned("shops", 2, 1, 0, 1, mended=7)]
+
+    lines = words(plan_tables(plans, PLAIN))
+
+    assert lines[0] == "source links held due later new changed vanished lost found repaired"
+    assert lines[1:] == ["cases 9 5 3 1 3 0 0 0 0 0", "shops 2 1 0 1 0 0 0 0 0 7", "total 11 6 3 2 3 0 0 0 0 7"]
+    assert planned_words(plans[1], named=True).startswith("shops: 2 links, 1 held")
+
+
+def test_the_status_of_several_sources_ends_with_the_total():
+    reports = [
+        StatusReport(replace(each, states=each.states or {State.HELD: 1}), [], [], [], []) for each in (STANDING, OTHER)
+    ]
+
+    lines = words(status_text(reports, PLAIN))
+
+    assert lines[0] == "cases: 1 of 1 links are held (100%), 0 B"
+    assert "shops: 1 of 3 links are held (33.3%), 1.00 kB" in lines
+    assert lines[-3:-1] == ["total: 2 of 4 links are held (50%), 1.00 kB", ""]
+    assert status_total(reports).next_due_seconds == 9.0
+
+
+def test_undoing_in_several_sources_is_told_by_source_and_in_all():
+    one, both = {"cases": Undone(3, 0)}, {"cases": Undone(3, 0), "shops": Undone(1, 2)}
+
+    assert undone_text(one, 7) == "Restored 3 rows to what they were before run 7."
+    left = "2 rows were left as they are, because they have changed since."
+    assert undone_text(both, 7).splitlines() == [
+        "cases: Restored 3 rows to what they were before run 7.",
+        f"shops: Restored 1 rows to what they were before run 7. {left}",
+        f"total: Restored 4 rows to what they were before run 7. {left}",
+    ]
+
+
+def test_the_json_of_one_source_is_its_report_and_of_several_each_and_the_total():
+    plan = Planned("cases", 9, 5, 3, 1)
+    run = total([ended(), ended(source="shops", failed={Reason.GONE: 1})])
+
+    one = json.loads(to_json(several([plan], total_plan)))
+    plans = json.loads(to_json(several([plan, replace(plan, source="shops")], total_plan)))
+    runs = json.loads(to_json(several(run.sources, lambda _sources: run)))
+    alone = json.loads(to_json(several([ended()], lambda _sources: ended())))
+
+    assert one == asdict(plan)
+    assert [each["source"] for each in plans["sources"]] == ["cases", "shops"]
+    assert plans["total"] == {name: 2 * value for name, value in one.items() if name != "source"}
+    assert [each["held"] for each in (*runs["sources"], runs["total"])] == [5980, 5980, 11960]
+    assert runs["total"]["failed"] == {"decoy": 8, "gone": 121}
+    assert "sources" not in alone
+    assert "sources" not in runs["total"]
+
+
+def test_the_status_of_several_sources_can_be_json():
+    status = StatusReport(OTHER, [], [], [], [])
+
+    report = json.loads(to_json(several([status, status], status_total)))
+
+    assert report["sources"][0]["standing"]["states"] == {"held": 1, "deferred": 2}
+    assert report["total"]["states"] == {"held": 2, "deferred": 4}
+    assert report["total"]["size"] == 2000

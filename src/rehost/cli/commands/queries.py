@@ -4,17 +4,40 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rehost.cli.loop import run_loop
-from rehost.cli.options import SettingsCommand, base_option, json_option, read_settings, settings_flags, source_option
-from rehost.cli.output.reports import OriginsReport, StatusReport, plan_table, read_status, to_json
+from rehost.cli.options import (
+    SettingsCommand,
+    base_option,
+    json_by_source_option,
+    json_option,
+    read_settings,
+    settings_flags,
+    source_option,
+)
+from rehost.cli.output.reports import (
+    OriginsReport,
+    StatusReport,
+    plan_tables,
+    read_status,
+    several,
+    status_text,
+    status_total,
+    to_json,
+    total_plan,
+    total_undone,
+    undone_text,
+)
 from rehost.cli.output.tables import Style
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rehost.events import Planned
     from rehost.settings import Settings
 
@@ -37,19 +60,20 @@ Exit status:
 @click.option("--failed", is_flag=True, help="Also list the links without a copy (the first thousand).")
 @source_option
 @base_option
-@json_option
-def status(*, failed: bool, source: str | None, base: Path, as_json: bool) -> int:
+@json_by_source_option
+def status(*, failed: bool, sources: tuple[str, ...], base: Path, as_json: bool) -> int:
     """Show which links have a copy, which do not, and why. This reads rehost's own tables only."""
-    report = run_loop(_read_status(read_settings(base, {}), source, failed=failed))
-    click.echo(to_json(report) if as_json else report.text(Style.of(sys.stdout)))
+    reports = run_loop(_read_status(read_settings(base, {}), sources, failed=failed))
+    click.echo(to_json(several(reports, status_total)) if as_json else status_text(reports, Style.of(sys.stdout)))
     return 0
 
 
-async def _read_status(settings: Settings, source: str | None, *, failed: bool) -> StatusReport:
-    from rehost.wiring.databases import open_queries, source_of
+async def _read_status(settings: Settings, sources: tuple[str, ...], *, failed: bool) -> Sequence[StatusReport]:
+    from rehost.wiring.databases import open_queries, sources_of
 
+    chosen = sources_of(settings, sources)
     async with open_queries(settings) as queries:
-        return await read_status(queries, source_of(settings, source).name, failed=failed)
+        return await read_status(queries, [each.name for each in chosen], failed=failed)
 
 
 @click.command(
@@ -69,11 +93,11 @@ Exit status:
 )
 @source_option
 @base_option
-@json_option
+@json_by_source_option
 @settings_flags("storage_dir", "static_url_prefix")
 def plan(
     *,
-    source: str | None,
+    sources: tuple[str, ...],
     base: Path,
     as_json: bool,
     **settings_given: Any,  # noqa: ANN401 - click passes one argument per setting
@@ -83,15 +107,15 @@ def plan(
     It compares table, ledger and store: new rows, changed links, lost files. It sends no request. Like a run, it
     immediately repairs whatever needs none, such as a cleared column whose file still exists.
     """
-    planned = run_loop(_read_plan(read_settings(base, settings_given), source))
-    click.echo(to_json(planned) if as_json else plan_table(planned, Style.of(sys.stdout)))
+    plans = run_loop(_read_plans(read_settings(base, settings_given), sources))
+    click.echo(to_json(several(plans, total_plan)) if as_json else plan_tables(plans, Style.of(sys.stdout)))
     return 0
 
 
-async def _read_plan(settings: Settings, source: str | None) -> Planned:
+async def _read_plans(settings: Settings, sources: tuple[str, ...]) -> Sequence[Planned]:
     from rehost.wiring.run import open_run
 
-    async with open_run(settings, source=source, listen=lambda _event: None) as run:
+    async with open_run(settings, source=sources, listen=lambda _event: None) as run:
         return await run.plan()
 
 
@@ -118,22 +142,23 @@ Exit status:
 @source_option
 @base_option
 @json_option
-def origins(*, source: str | None, base: Path, as_json: bool) -> int:
+def origins(*, sources: tuple[str, ...], base: Path, as_json: bool) -> int:
     """Show what rehost has learned about the hosts.
 
     For each origin, this shows which Referer works there, and how rehost learned it. For each host, it shows how many
     requests are sent at the same time, and whether requests are paused.
     """
-    report = run_loop(_read_origins(read_settings(base, {}), source))
+    report = run_loop(_read_origins(read_settings(base, {}), sources))
     click.echo(to_json(report) if as_json else report.text(Style.of(sys.stdout)))
     return 0
 
 
-async def _read_origins(settings: Settings, source: str | None) -> OriginsReport:
-    from rehost.wiring.databases import open_queries, source_of
+async def _read_origins(settings: Settings, sources: tuple[str, ...]) -> OriginsReport:
+    from rehost.wiring.databases import open_queries, sources_of
 
+    chosen = sources_of(settings, sources)
     async with open_queries(settings) as queries:
-        hosts = await queries.hosts(source_of(settings, source).name)
+        hosts = await queries.hosts([each.name for each in chosen])
         return OriginsReport(await queries.rules(), await queries.decoys(), hosts)
 
 
@@ -149,8 +174,9 @@ def check_run(_context: click.Context, _parameter: click.Parameter, word: str) -
     short_help="Restore the column to what it was before a run.",
     epilog="""\b
 Examples:
-  rehost status             lists the last runs with their numbers
-  rehost undo 12            undoes run 12
+  rehost status                      lists the last runs with their numbers
+  rehost undo 12                     undoes run 12
+  rehost undo 12 --source products   undoes it in one table of several
 
 \b
 Exit status:
@@ -162,27 +188,32 @@ Exit status:
 @click.argument("run", callback=check_run, metavar="RUN")
 @source_option
 @base_option
-@json_option
+@json_by_source_option
 @settings_flags("storage_dir", "static_url_prefix")
 def undo(
     *,
     run: int,
-    source: str | None,
+    sources: tuple[str, ...],
     base: Path,
     as_json: bool,
     **settings_given: Any,  # noqa: ANN401 - click passes one argument per setting
 ) -> int:
     """Restore the column to what it was before a run. RUN is its number, as `rehost status` lists it.
 
+    Without --source, this undoes the run in every table that it was over.
+
     A row that has changed since that run is left as it is. The copies stay in the store: the next run writes their
     URLs again, without any request.
     """
     from rehost.wiring.databases import undo
 
-    undone = run_loop(undo(read_settings(base, settings_given), source=source, run=run))
-    if as_json:
-        click.echo(to_json(undone))
-        return 0
-    left = f" {undone.left} rows were left as they are, because they have changed since." if undone.left else ""
-    click.echo(f"Restored {undone.restored} rows to what they were before run {run}.{left}")
+    settings = read_settings(base, settings_given)
+    undone = run_loop(undo(settings, sources=sources, run=run))
+    if not as_json:
+        click.echo(undone_text(undone, run))
+    elif len(set(sources or settings.sources)) == 1:
+        click.echo(to_json(total_undone(undone)))
+    else:
+        each = [{"source": name, **asdict(done)} for name, done in undone.items()]
+        click.echo(to_json({"sources": each, "total": total_undone(undone)}))
     return 0

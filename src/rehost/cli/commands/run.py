@@ -15,13 +15,13 @@ from rehost.cli.options import (
     RunOptions,
     SettingsCommand,
     base_option,
-    json_option,
+    json_by_source_option,
     log_file_option,
     read_settings,
     settings_flags,
     source_option,
 )
-from rehost.cli.output.reports import USUAL_ADVICE, Advice, planned_words, summary, to_json
+from rehost.cli.output.reports import USUAL_ADVICE, Advice, planned_words, several, summary, to_json
 from rehost.cli.output.tables import Style
 from rehost.clock import Clock
 from rehost.errors import OperatorError
@@ -66,10 +66,11 @@ async def _conduct(share: WorkerShare, processes: Sequence[Worker]) -> tuple[Run
     from rehost.wiring.run import open_run
 
     options, clock = share.options, Clock()
+    names = options.sources or share.settings.sources
 
     def announce(event: Event) -> None:
         if isinstance(event, Planned) and not options.is_quiet:
-            click.echo(planned_words(event), err=True)
+            click.echo(planned_words(event, named=len(names) > 1), err=True)
 
     with (
         logging_to(sys.stderr, options.log_file, verbose=options.is_verbose),
@@ -77,7 +78,7 @@ async def _conduct(share: WorkerShare, processes: Sequence[Worker]) -> tuple[Run
     ):
         supervisor = WorkerSupervisor(processes, together(announce, show), clock)
         listen = together(supervisor.listen, log_event)
-        async with open_run(share.settings, source=options.source, listen=listen, requests=share.requests) as run:
+        async with open_run(share.settings, source=options.sources, listen=listen, requests=share.requests) as run:
             with stop_on_signals(supervisor.stop, _say, supervisor.kill) as received:
                 ended = await supervisor.execute(run, retry=options.retry)
     return ended, received.exit_status(FAILED if ended.failed else 0)
@@ -109,7 +110,8 @@ def _say(sentence: str) -> None:
 
 EPILOG = """\b
 Examples:
-  rehost run                           every due link, with the settings in .env
+  rehost run                           every due link of every table, with the settings in .env
+  rehost run --source products         only those of one table in rehost.toml
   rehost run --retry all               also visit links that are waiting for a later visit
   rehost run --retry timed-out         also visit links that failed for this reason
   rehost run --concurrency 20 --log-file rehost.log
@@ -148,13 +150,13 @@ def check_retry(_context: click.Context, _parameter: click.Parameter, word: str 
 @log_file_option
 @click.option("--quiet", "-q", is_flag=True, help="Print no progress and no summary, only warnings and errors.")
 @click.option("--verbose", "-v", is_flag=True, help="Also print a line per visit on stderr.")
-@json_option
+@json_by_source_option
 @settings_flags(without=("read_through", "api_host", "api_port"))
 def run(
     *,
     retry: str | None,
     workers: int | None,
-    source: str | None,
+    sources: tuple[str, ...],
     base: Path,
     log_file: Path | None,
     quiet: bool,
@@ -168,10 +170,10 @@ def run(
     that failed before wait for their next visit: minutes to weeks, depending on the reason.
     """
     settings = read_settings(base, settings_given)
-    options = RunOptions(source, retry, log_file, is_quiet=quiet or as_json, is_verbose=verbose)
+    options = RunOptions(sources, retry, log_file, is_quiet=quiet or as_json, is_verbose=verbose)
     ended, status = start(settings, options, workers or 1)
     if as_json:
-        click.echo(to_json(ended))
+        click.echo(to_json(several(ended.sources or (ended,), lambda _sources: ended)))
     elif not quiet:
         click.echo(summary(ended, Style.of(sys.stdout), _advice(log_file)))
     return status

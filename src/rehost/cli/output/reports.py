@@ -1,13 +1,17 @@
-"""What the verbs print: the summary of a run, the plan, the status, the origins."""
+"""What the verbs print: the summary of a run, the plan, the status, the origins, what was undone.
+
+Of several sources, each verb prints a report for each and the total.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rehost.cli.output.tables import Style, fold, pad, table
 from rehost.events import Planned, RunEnded
@@ -16,10 +20,11 @@ from rehost.model import Reason, State
 from rehost.telemetry.format import count, duration, plain_json, share, size
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
     from rehost.ledger.reports import HostReport, LinkReport, Queries, RunReport, SourceReport
     from rehost.model import Rule
+    from rehost.run.undo import Undone
+
+T = TypeVar("T")
 
 RUNS = 5
 HOSTS = 12
@@ -48,8 +53,8 @@ USUAL_ADVICE = Advice()
 # --- a run
 
 
-def planned_words(planned: Planned) -> str:
-    """Return in one line what a run is going to do."""
+def planned_words(planned: Planned, *, named: bool = False) -> str:
+    """Return in one line what a run is going to do, beginning with the source if it is to be `named`."""
     parts = [f"{count(planned.present)} links", f"{count(planned.held)} held", f"{count(planned.due)} to visit"]
     parts += [
         f"{count(number)} {words}"
@@ -64,13 +69,22 @@ def planned_words(planned: Planned) -> str:
         )
         if number
     ]
-    return ", ".join(parts)
+    return f"{planned.source}: {', '.join(parts)}" if named else ", ".join(parts)
 
 
 def summary(ended: RunEnded, style: Style, advice: Advice | None = USUAL_ADVICE) -> str:
-    """Return the summary of a run, with advice unless there is none to give."""
+    """Return the summary of a run, of each source first if there are several; with advice unless there is none."""
     failed = sum(ended.failed.values())
-    lines = [style("strong", _headline(ended, failed))]
+    lines = [style("strong", _headline(ended, failed)), *_figures(ended, style)]
+    if ended.free_bytes is not None:
+        lines.append(_line("disk", size(ended.free_bytes), "free"))
+    parts = ["\n".join([style("strong", each.source), *filter(None, _figures(each, style))]) for each in ended.sources]
+    return fold("\n\n".join([*parts, "\n".join([*lines, *_what_next(ended, failed, advice)])]), style.columns)
+
+
+def _figures(ended: RunEnded, style: Style) -> list[str]:
+    """Return what a run did, and where it leaves the links."""
+    lines, failed = [], sum(ended.failed.values())
     if ended.held or failed or ended.unchanged:
         note = f"{count(ended.adopted)} of them were already on disk" if ended.adopted else ""
         lines += ["", _line("copied", count(ended.held), note, style, "good")]
@@ -87,10 +101,7 @@ def summary(ended: RunEnded, style: Style, advice: Advice | None = USUAL_ADVICE)
         note = "copies were decoys: replaced by the image, or moved to quarantine and their rows cleared"
         lines.append(_line("decoys", count(ended.unveiled), note))
     held = f"of {count(ended.total_present)} links are held ({share(ended.total_held, ended.total_present)})"
-    lines += ["", _line("total", count(ended.total_held), held)]
-    if ended.free_bytes is not None:
-        lines.append(_line("disk", size(ended.free_bytes), "free"))
-    return fold("\n".join([*lines, *_what_next(ended, failed, advice)]), style.columns)
+    return [*lines, "", _line("total", count(ended.total_held), held)]
 
 
 def _headline(ended: RunEnded, failed: int) -> str:
@@ -121,6 +132,21 @@ def reason_lines(reasons: Mapping[Reason, int], style: Style) -> list[str]:
     """Return a line for each reason with its meaning, the most frequent first."""
     ordered = sorted(reasons.items(), key=lambda each: (-each[1], each[0]))
     return [f"  {style('weak', f'{reason:<19}')} {count(number):>7}  {reason.meaning}" for reason, number in ordered]
+
+
+def total_plan(plans: Sequence[Planned]) -> Planned:
+    """Return the sums of the plans of several sources."""
+    names = [each.name for each in fields(Planned) if each.name != "source"]
+    return Planned("total", **{name: sum(getattr(plan, name) for plan in plans) for name in names})
+
+
+def plan_tables(plans: Sequence[Planned], style: Style) -> str:
+    """Return what a run would do; of several sources, a line for each and one for all."""
+    if len(plans) == 1:
+        return plan_table(plans[0], style)
+    rows = [astuple(plan) for plan in (*plans, total_plan(plans))]
+    names = [{"present": "links", "mended": "repaired"}.get(each.name, each.name) for each in fields(Planned)]
+    return table(names, rows, style)
 
 
 def plan_table(planned: Planned, style: Style) -> str:
@@ -162,27 +188,23 @@ class StatusReport:
 
     def text(self, style: Style) -> str:
         """Return the report for a person."""
+        return status_text([self], style)
+
+    def parts(self, style: Style) -> list[str]:
+        """Return the report for a person, part by part, without that on decoders."""
         states, reasons = self._states(style), "\n".join(reason_lines(self.standing.reasons, style))
         parts = [fold(states, style.columns), fold(reasons, style.columns)]
-        parts += [
-            self._hosts(style),
-            self._runs(style),
-            self._failed(style),
-            fold(self._decoders(style), style.columns),
-        ]
-        return "\n\n".join(part for part in parts if part)
+        parts += [self._hosts(style), self._runs(style), self._failed(style)]
+        return [part for part in parts if part]
 
     def _states(self, style: Style) -> str:
         standing = self.standing
-        present = sum(standing.states.values())
-        held = standing.states.get(State.HELD, 0)
-        if not present:
+        if not any(standing.states.values()):
             return (
                 f"{standing.source}: no run has recorded a link of this source yet. "
                 "`rehost plan` checks its table, and `rehost run` copies its pictures."
             )
-        head = f"{standing.source}: {count(held)} of {count(present)} links are held ({share(held, present)}), "
-        lines = [style("strong", head + size(standing.size))]
+        lines = [style("strong", _standing_line(standing))]
         lines += [
             f"  {state:<19} {count(number):>7}  {STATE_WORDS[state]}"
             for state, number in standing.states.items()
@@ -245,22 +267,55 @@ class StatusReport:
             style,
         )
 
-    def _decoders(self, style: Style) -> str:
+    def decoders(self, style: Style) -> str:
+        """Return what confines decoders on this machine."""
         lacking = [each.split(":")[0] for each in self.unconfined]
         line = f"decoders are confined by {', '.join(each for each in LAYERS if each not in lacking) or 'nothing'}"
         return style("bad", f"{line}; not by {', '.join(self.unconfined)}") if lacking else line
 
 
-async def read_status(queries: Queries, source: str, *, failed: bool) -> StatusReport:
-    """Return the status of one source, with its failed links if they are wanted."""
-    unconfined = asyncio.create_task(asyncio.to_thread(probe))
-    return StatusReport(
-        await queries.source_report(source),
-        await queries.hosts(source, HOSTS),
-        await queries.runs(source, RUNS),
-        await _failed_links(queries, source) if failed else (),
-        await unconfined,
-    )
+def status_text(reports: Sequence[StatusReport], style: Style) -> str:
+    """Return the status of each source and, of several, of all together, for a person."""
+    parts = [part for report in reports for part in report.parts(style)]
+    if len(reports) > 1:
+        parts.append(style("strong", _standing_line(status_total(reports))))
+    return "\n\n".join([*parts, fold(reports[0].decoders(style), style.columns)])
+
+
+def status_total(reports: Sequence[StatusReport]) -> SourceReport:
+    """Return where all these sources stand together."""
+    each = [report.standing for report in reports]
+    waits = [one.next_due_seconds for one in each if one.next_due_seconds is not None]
+    names = ("due", "later", "leased", "size", "damaged", "undisplayed", "suspected")
+    sums: dict[str, Any] = {name: sum(getattr(one, name) for one in each) for name in names}
+    for name in ("states", "reasons"):
+        counter = Counter(getattr(each[0], name))
+        for one in each[1:]:
+            counter.update(getattr(one, name))
+        sums[name] = dict(counter)
+    return replace(each[0], source="total", next_due_seconds=min(waits, default=None), **sums)
+
+
+def _standing_line(standing: SourceReport) -> str:
+    present, held = sum(standing.states.values()), standing.states.get(State.HELD, 0)
+    head = f"{standing.source}: {count(held)} of {count(present)} links are held ({share(held, present)}), "
+    return head + size(standing.size)
+
+
+async def read_status(queries: Queries, sources: Sequence[str], *, failed: bool) -> Sequence[StatusReport]:
+    """Return the status of each source, with its failed links if they are wanted."""
+    probing = asyncio.create_task(asyncio.to_thread(probe))
+    read = [
+        (
+            await queries.source_report(source),
+            await queries.hosts(source, HOSTS),
+            await queries.runs(source, RUNS),
+            await _failed_links(queries, source) if failed else (),
+        )
+        for source in sources
+    ]
+    unconfined = await probing
+    return [StatusReport(*each, unconfined) for each in read]
 
 
 async def _failed_links(queries: Queries, source: str) -> Sequence[LinkReport]:
@@ -306,9 +361,53 @@ class OriginsReport:
         )
 
 
-def to_json(report: DataclassInstance) -> str:
+# --- what was undone
+
+
+def total_undone(undone: Mapping[str, Undone]) -> Undone:
+    """Return the sums over several sources."""
+    first, *others = undone.values()
+    for each in others:
+        first = replace(first, restored=first.restored + each.restored, left=first.left + each.left)
+    return first
+
+
+def undone_text(undone: Mapping[str, Undone], run: int) -> str:
+    """Return what undoing a run has done in each of several sources, and in all."""
+
+    def sentence(each: Undone) -> str:
+        left = f" {each.left} rows were left as they are, because they have changed since." if each.left else ""
+        return f"Restored {each.restored} rows to what they were before run {run}.{left}"
+
+    if len(undone) == 1:
+        return sentence(total_undone(undone))
+    return "\n".join(f"{name}: {sentence(each)}" for name, each in [*undone.items(), ("total", total_undone(undone))])
+
+
+# --- JSON
+
+
+def several(reports: Sequence[T], total: Callable[[Sequence[T]], object]) -> object:
+    """Return what `to_json` takes for the reports of several sources: each, and their total. Of one: its report."""
+    if len(reports) == 1:
+        return reports[0]
+    sums = _members(total(reports))
+    sums.pop("source", None)
+    return {"sources": reports, "total": sums}
+
+
+def to_json(report: object) -> str:
     """Return a report as one JSON object, with times in ISO 8601."""
-    return plain_json(json.dumps(asdict(report), ensure_ascii=False, default=datetime.isoformat))
+    return plain_json(json.dumps(report, ensure_ascii=False, default=_members))
+
+
+def _members(value: Any) -> Any:  # noqa: ANN401 - what json.dumps takes
+    """Return a report as a dictionary, and a time as text."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    members = asdict(value)
+    members.pop("sources", None)  # of a RunEnded: `several` lists them
+    return members
 
 
 def _moment(instant: datetime) -> str:
