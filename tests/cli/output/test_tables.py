@@ -177,7 +177,10 @@ def test_a_terminal_shows_as_much_of_a_cell_as_its_width_allows():
         ("failed           12  a b c", 80, "failed           12  a b c"),
         ("a very long sentence that is broken", 18, "a very long\nsentence that is\nbroken"),
         (f"gone   6  {'word ' * 6}end", 34, f"gone   6  {'word ' * 4}word\n{' ' * 10}word end"),
-        ("\x1b[2mup\x1b[0m   6  to the very end of a line", 32, "\x1b[2mup\x1b[0m   6  to the very end of a\n        line"),
+        (
+            "\x1b[2mup\x1b[0m   6  to the very end of a line", 32,
+            "\x1b[2mup\x1b[0m   6  to the very end of a\n        line",
+        ),
         ("name      6  too narrow for two columns", 20, "name      6  too\nnarrow for two\ncolumns"),
         ("to a pipe everything as it is " * 9, None, "to a pipe everything as it is " * 9),
         ("", 10, ""),
