@@ -1,4 +1,6 @@
 import os
+import re
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -231,3 +233,16 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra(package, extra,
 
     said = f"rehost: {package} is not installed: run pip install '.[{extra}]' in the clone of rehost.\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+
+
+def test_a_demonstration_says_that_its_port_is_taken(tmp_path, capsys):
+    (tmp_path / "thesis.txt").touch()  # ends it before it starts
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        assert main(["demo", "--dir", str(tmp_path), "--port", str(port)]) == 2
+
+    said = capsys.readouterr().out
+    assert re.search(rf"^Port {port} is taken, so the page will be at port [0-9]+\.$", said, re.MULTILINE)

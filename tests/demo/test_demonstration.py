@@ -1,3 +1,4 @@
+import os
 import sqlite3
 from contextlib import closing
 
@@ -96,6 +97,7 @@ def test_every_start_is_fresh_but_keeps_the_pictures(tmp_path):
     point(first, first.cases[0], "/static/images/1/main_image.png")
     drawn = first.pictures.placeholder.stat().st_mtime_ns
 
+    os.close(first.lock)
     second = Demonstration.prepare(folder)
 
     assert not (folder / IMAGES).exists()
@@ -158,3 +160,18 @@ def test_copies_are_compared_with_the_bytes_that_the_host_sends(all_cases, pictu
 @pytest.mark.parametrize("token", ["", "a-long-token"])
 def test_dashboard_of_the_demonstration_gets_the_token(demonstration, token):
     assert demonstration.settings(4711, token).token == token
+
+
+def test_folder_of_a_demonstration_that_runs_is_left_alone(tmp_path):
+    running = Demonstration.prepare(tmp_path)
+    copy = tmp_path / "images" / "1.png"
+    copy.parent.mkdir()
+    copy.touch()
+
+    with pytest.raises(SettingsError, match=f"Another demonstration is using the folder {tmp_path}: end it, or name"):
+        Demonstration.prepare(tmp_path)
+
+    assert copy.exists()
+    os.close(running.lock)
+    Demonstration.prepare(tmp_path)
+    assert not copy.exists()

@@ -5,6 +5,8 @@ Every start is a fresh one: only the pictures of the hosts are kept.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -42,17 +44,18 @@ class Demonstration:
     cases: Sequence[Case]
     pictures: Pictures
     origins: Origins
+    lock: int | None = None  # descriptor of a file of the folder, which is locked until it is closed
 
     @classmethod
     def prepare(cls, folder: Path) -> Demonstration:
         """Prepare a folder: an empty store, a new table, and the pictures of the hosts.
 
         Raises:
-            SettingsError: the folder holds files that are not the demonstration's.
+            SettingsError: the folder holds files that are not the demonstration's, or another one uses it now.
             StoreError: the folder cannot be written.
         """
         try:
-            _clear(folder)
+            lock = _clear(folder)
             cases = make_cases()
             pictures = Pictures(folder / PICTURES)
             pictures.create(cases)
@@ -60,7 +63,7 @@ class Demonstration:
         except OSError as error:
             path = error.filename or folder
             raise StoreError(f"{path} cannot be written ({error.strerror}); name another folder with --dir.") from error
-        return cls(folder, cases, pictures, Origins(cases, pictures))
+        return cls(folder, cases, pictures, Origins(cases, pictures), lock)
 
     def settings(self, port: int, token: str = "") -> Settings:
         """Return the settings of the run, which send every request for port 80 to the simulated hosts at `port`.
@@ -111,14 +114,24 @@ class Demonstration:
         return str(result) if is_same else f"held, but {file} is not the picture"
 
 
-def _clear(folder: Path) -> None:
-    """Remove the results of the last demonstration; keep the pictures of the hosts."""
+def _clear(folder: Path) -> int:
+    """Remove the results of the last demonstration, keep the pictures of the hosts; return a lock on the folder."""
     mark = folder / MARK
     if folder.is_dir() and any(folder.iterdir()) and not (mark.is_file() and mark.read_bytes() == MARK_TEXT.encode()):
         raise SettingsError(f"{folder} holds files that are not the demonstration's; name another folder with --dir.")
     folder.mkdir(parents=True, exist_ok=True)
-    mark.write_text(MARK_TEXT, "utf-8")
+    lock = os.open(mark, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise SettingsError(
+            "Another demonstration is using the folder {folder}: end it, or name another folder with --dir.",
+            folder=folder,
+        ) from error
+    os.write(lock, MARK_TEXT.encode())
     for file in folder.glob(f"{DATABASE}*"):
         file.unlink()
     with suppress(FileNotFoundError):
         shutil.rmtree(folder / IMAGES)
+    return lock

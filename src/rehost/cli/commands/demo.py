@@ -16,6 +16,7 @@ from rehost.cli.loop import run_loop
 from rehost.cli.options import RunOptions
 from rehost.cli.output.reports import summary
 from rehost.cli.output.tables import Style
+from rehost.language import gettext as _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +68,11 @@ def demo(*, once: bool, port: int, folder: Path) -> int:
 
     if not once:
         require_server()
-        port = free_port(HOST, port)
+        wanted, port = port, free_port(HOST, port)
+        if port != wanted:
+            click.echo(
+                _("Port {wanted} is taken, so the page will be at port {port}.").format(wanted=wanted, port=port)
+            )
     click.echo(f"Creating 200 invented cases in {folder}/.")
     demonstration = Demonstration.prepare(folder)
     with serve_origins(demonstration.origins) as origins_port:
