@@ -12,8 +12,15 @@ from pathlib import Path
 import click
 import pytest
 
+from rehost import retry
 from rehost.cli.main import VERBS, rehost
+from rehost.fetch import reasons
+from rehost.hosts import pacing
+from rehost.hotlink import origin_state
+from rehost.http import pool
+from rehost.ledger import leases
 from rehost.model import Reason
+from rehost.run.limits import Limits
 from rehost.settings import DatabaseParts, Settings, load, settings_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -162,3 +169,41 @@ def test_tutorial_creates_its_table(tmp_path):
     subprocess.run([sys.executable, "-c", script[1]], cwd=tmp_path, check=True)
 
     assert (tmp_path / "shop.db").exists()
+
+
+AMOUNTS = {0.5: "half a", 1.0: "a", 4: "four", 20: "twenty"}
+
+
+@pytest.mark.parametrize(
+    ("page", "sentence"),
+    [
+        ("origins.md", f"at least {AMOUNTS[pacing.MIN_SECONDS]} second)"),
+        ("origins.md", f"After {pacing.FAILURES_IN_A_ROW} time-outs in a row, or {pacing.ERRORS_IN_A_ROW} errors"),
+        ("origins.md", f"a host is paused for {pacing.FIRST_PAUSE:.0f} seconds"),
+        ("origins.md", f"more than {pacing.THROTTLES_IN_A_ROW} times in a row"),
+        ("origins.md", "at most a tenth of" if pacing.CREDIT_PER_ANSWER == 0.1 else "?"),
+        ("origins.md", f"not established after {pool.CONNECT_SECONDS:.0f} seconds"),
+        ("origins.md", f"longer than {retry.LONGEST_ATTEMPT_WAIT:.0f} seconds, the next attempt"),
+        ("origins.md", f"next visit: {retry.FIRST_VISIT_WAIT / 60:.0f} minutes, then twice as long each time, up"),
+        ("origins.md", f"at most {origin_state.EXTRA_REQUESTS} each time its rule is learned"),
+        ("origins.md", f"After {origin_state.MOST_PATIENCE} refusals in a row"),
+        ("origins.md", f"about {Limits(1, 1, 1, 1).postponed} links can be postponed"),
+        ("durability.md", f"{AMOUNTS[leases.SUSPECTS]} together"),
+        ("durability.md", f"One such link costs {AMOUNTS[leases.ALONE + 2]} processes"),
+    ],
+)  # fmt: skip
+def test_numbers_in_explanations_are_those_of_the_code(page, sentence):
+    assert sentence in text_of(ROOT / "docs" / "explanation" / page)
+
+
+def test_the_longest_waits_in_explanations_are_those_of_the_code():
+    day = 86_400
+
+    assert (day, 14 * day, 56 * day) == (retry.LONGEST_VISIT_WAIT, retry.REFUSED_WAIT, retry.LONGEST_REFUSED_WAIT)
+    assert (day, 7 * day) == (origin_state.LONGEST_REST, reasons.LONGEST_RETRY_AFTER)
+
+
+def test_no_page_names_a_package_index_that_does_not_have_rehost():
+    pages = [page for page in PAGES if re.search(r"pip install ['\"]?rehost", text_of(page))]
+
+    assert not pages

@@ -38,10 +38,7 @@ class Reason(StrEnum):
     TIMED_OUT = "timed-out", "The attempt took longer than IMAGE_DOWNLOAD_TIMEOUT."
     # the response
     GONE = "gone", "The origin says that there is no such picture (404, 410)."
-    HOTLINK_REFUSED = (
-        "hotlink-refused",
-        "The origin refused the request (401, 403, 451) with every Referer that was tried.",
-    )
+    HOTLINK_REFUSED = "hotlink-refused", "The origin refused the request (401, 403, 451)."
     THROTTLED = (
         "throttled",
         "The origin asked us to wait (429, 503 with Retry-After), its host is paused, or the daily budget is spent.",
@@ -72,7 +69,7 @@ class Reason(StrEnum):
     )
     WORKER_DIED = (
         "worker-died",
-        "Each process that visited this picture ended without a result, the last one while it visited nothing else.",
+        "Each process that visited this picture ended without a result, the last two while they visited nothing else.",
     )
     BUG = "bug", "rehost itself failed while processing this picture or planning a run; the traceback is in the log."
 
@@ -83,7 +80,7 @@ class State(StrEnum):
     WANTED = "wanted"  # no copy yet, or one to be replaced; due now
     LEASED = "leased"  # a worker is visiting it, until its lease ends
     HELD = "held"  # a complete copy is stored and the row points at it
-    DEFERRED = "deferred"  # failed temporarily; due again in minutes to a week
+    DEFERRED = "deferred"  # failed temporarily; due again in minutes to a day, or when the origin asked
     REFUSED = "refused"  # failed permanently; due again in weeks
 
 

@@ -44,8 +44,9 @@ def serve(
 ) -> int:
     """Serve the copies over HTTP until Ctrl-C or SIGTERM.
 
-    It serves complete copies only. It derives the Content-Type from the bytes, supports ETag and range requests, and
-    sends headers that keep browsers from treating a copy as anything but a picture.
+    It serves the pictures in the folder of the copies, and nothing else there. It derives the Content-Type from the
+    bytes, supports ETag and range requests, and sends headers that keep browsers from treating a copy as anything but
+    a picture.
     """
     settings = read_settings(base, settings_given)
     run_loop(serve_application(build_site(settings), settings.api_host, settings.api_port, log_file))

@@ -1,4 +1,4 @@
-"""Finding copies to serve: only complete pictures inside the store, at the price of one stat for files seen before."""
+"""Finding copies to serve: only pictures inside the store, at the price of one stat for files seen before."""
 
 from __future__ import annotations
 
