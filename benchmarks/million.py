@@ -48,7 +48,8 @@ class Trial:
         """Measure one program; exit if the database is not as expected afterwards."""
         self.postgres.run("CHECKPOINT")
         store.mkdir(exist_ok=True)
-        command = [catalogue.REHOST, verb, "--base", str(self.folder)]
+        program = catalogue.RECORD if verb == "record" else (catalogue.REHOST, verb)
+        command = [*program, "--base", str(self.folder)]
         figures = measure(command, store, {**self.environment, "IMAGE_STORAGE_DIR": str(store)})
         sys.stderr.write(f"{name}: {figures.wall:.2f} s\n")
         found = self.sql("SELECT string_agg(state || ' ' || n, ', ' ORDER BY state) FROM"
@@ -75,8 +76,8 @@ class Trial:
     def few(self, *, counts: bool) -> None:
         """Run over a few rows with nothing to do."""
         self.fill(self.urls[:FEW])
-        subprocess.run([catalogue.REHOST, "plan"], env={**plain(os.environ), **self.environment}, cwd=self.folder,
-                       stdout=subprocess.DEVNULL, check=True)  # fmt: skip
+        environment = {**plain(os.environ), **self.environment}
+        subprocess.run(catalogue.RECORD, env=environment, cwd=self.folder, check=True)
         self.hold_all()
         few = min(FEW, len(self.urls))
         self.step(FEW_WORDS, "run", tree(self.folder / "few", few), f"held {few}", counts=counts)
@@ -86,7 +87,7 @@ class Trial:
         rows, some = len(self.urls), len(self.pictures)
         store = self.folder / "store"
         self.fill(self.urls)
-        self.step("record all rows (plan)", "plan", store, f"wanted {rows}", counts=counts)
+        self.step("record all rows (the plan of a run)", "record", store, f"wanted {rows}", counts=counts)
         self.sql(WAIT.format(first=some))
         self.sql("VACUUM ANALYZE")
         after = f"held {some}, refused {rows - some}"

@@ -31,7 +31,7 @@ def main() -> None:
         urls = [f"https://host{number % 40}.bench.test/{number}.png" for number in range(ROWS)]
         catalogue.fresh_table(postgres, catalogue.on(catalogue.PAGE, urls))
         environment = {**plain(os.environ), **catalogue.settings(postgres), "IMAGE_STORAGE_DIR": f"{folder}/images"}
-        subprocess.run([catalogue.REHOST, "plan"], env=environment, cwd=folder, stdout=subprocess.DEVNULL, check=True)
+        subprocess.run(catalogue.RECORD, env=environment, cwd=folder, stdout=subprocess.DEVNULL, check=True)
         for number in range(arguments.rounds + 1):
             for _ in range(max(1, round(STARTS * arguments.scale))):
                 for name, command in SIDES.items():

@@ -67,9 +67,7 @@ def settling(postgres: Postgres, links: int, rounds: int, folder: Path) -> str:
         for number in ALONE:
             catalogue.fresh_table(postgres, catalogue.on(catalogue.PAGE, urls))
             environment = {**os.environ, **catalogue.settings(postgres), "IMAGE_STORAGE_DIR": f"{folder}/none"}
-            subprocess.run(
-                [catalogue.REHOST, "plan"], env=environment, cwd=folder, stdout=subprocess.DEVNULL, check=True
-            )
+            subprocess.run(catalogue.RECORD, env=environment, cwd=folder, check=True)
             figures = settle(postgres, number, links)
             sys.stderr.write(f"round {turn} {number} with the database alone: {figures[0]:.0f} links/s\n")
             if turn:

@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.postgres import Postgres, running_postgres
 
 REHOST = str(Path(sys.executable).with_name("rehost"))
+RECORD = (sys.executable, str(Path(__file__).with_name("record_links.py")))
 DATABASE = "bench"
 EARNEST = {"fsync": "on", "full_page_writes": "on", "shared_buffers": "128MB", "max_connections": "100"}
 PAGE = "https://example.com/"

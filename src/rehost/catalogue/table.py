@@ -328,7 +328,13 @@ class TableCatalogue:
     async def _write(
         self, transaction: Connection | None, given: FromClause, match: ColumnElement[bool]
     ) -> Mapping[int, str | None]:
-        """Lock the rows that match, write those that differ, and return each value before by its number in `given`."""
+        """Lock the rows that match, write those that differ, and return each value before by its number in `given`.
+
+        A database that is opened for reading only is not written; the values are returned all the same.
+        """
+        if self._database.reads_only:
+            rows = await self._database.fetch_all(self._values(given, match), error=CatalogueError)
+            return {row[0]: row[1] for row in rows}
         locking = self._values(given, match).order_by(self._key).with_for_update(of=self._table)
         writing = (
             update(self._table)
@@ -391,10 +397,11 @@ def _column_advice(source: Source, column: str) -> str:
 
 
 async def _check(connection: Connection, database: Database, source: Source, table: Table) -> None:
-    """Check that the column for the local URL can be written, and that each key names one row."""
+    """Check that the column for the local URL can be written, if it is to be, and that each key names one row."""
     # Planned, not run: the database refuses now (a view, a privilege), not later.
     writing = update(table).values({source.local: null()}).where(false())
-    await connection.exec_driver_sql(f"EXPLAIN {writing.compile(dialect=connection.dialect)}")
+    if not database.reads_only:
+        await connection.exec_driver_sql(f"EXPLAIN {writing.compile(dialect=connection.dialect)}")
     if await _is_declared_unique(connection, database, source):
         return
     links = links_of(table, source).subquery()

@@ -88,23 +88,27 @@ class Engines:
         await self.patient.dispose()
 
 
-def make_engines(url: URL, answer_seconds: float) -> Engines:
-    """Return the engines, not connected yet."""
-    prompt = _make_engine(url, answer_seconds)
-    return Engines(prompt, prompt if url.get_backend_name() == "sqlite" else _make_engine(url, LONG_ANSWER_SECONDS))
+def make_engines(url: URL, answer_seconds: float, *, reads_only: bool = False) -> Engines:
+    """Return the engines, not connected yet; with `reads_only`, the database refuses every statement that writes."""
+    prompt = _make_engine(url, answer_seconds, reads_only=reads_only)
+    if url.get_backend_name() == "sqlite":
+        return Engines(prompt, prompt)
+    return Engines(prompt, _make_engine(url, LONG_ANSWER_SECONDS, reads_only=reads_only))
 
 
-def _make_engine(url: URL, seconds: float) -> AsyncEngine:
+def _make_engine(url: URL, seconds: float, *, reads_only: bool) -> AsyncEngine:
     pool = partial(create_async_engine, pool_size=CONNECTIONS, max_overflow=0, pool_timeout=seconds)
     if url.get_backend_name() == "sqlite":
         engine = pool(url, connect_args={"timeout": BUSY_SECONDS, "factory": _Connection})
+        if not reads_only:
+            event.listen(engine.sync_engine, "do_connect", _make_sqlite_file)
         event.listen(engine.sync_engine, "do_connect", _try_sqlite)
-        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "connect", partial(_prepare_sqlite, _READING if reads_only else _WRITING))
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
     place, arguments = _for_asyncpg(url, seconds)
     try:
-        return pool(place, connect_args=arguments)
+        return pool(place, connect_args=arguments, execution_options={"postgresql_readonly": reads_only})
     except ModuleNotFoundError as error:
         raise missing_extra(error) or error from error
 
@@ -135,11 +139,16 @@ def check_file(path: str, error: type[OperatorError], *, must_exist: bool) -> No
     Raises:
         OperatorError: of the kind `error`: the file is missing, or something else.
     """
-    if must_exist and not Path(path).exists() and not path.startswith("file:"):
+    if must_exist and is_missing(path):
         raise error(f"The file {path} does not exist: check DATABASE_URL.")
     with suppress(OSError), Path(path).open("rb") as file:
         if file.read(len(_SQLITE_MAGIC)) not in {b"", _SQLITE_MAGIC}:
             raise error(f"{path} is not a SQLite database: check DATABASE_URL.")
+
+
+def is_missing(path: str) -> bool:
+    """Return whether a SQLite file does not exist; of a URI nothing is known."""
+    return not Path(path).exists() and not path.startswith("file:")
 
 
 def identity_of(file: str) -> tuple[int, int] | None:
@@ -164,21 +173,31 @@ class _Connection(sqlite3.Connection):
         super().close()
 
 
-def _try_sqlite(_dialect: Dialect, _record: object, place: Sequence[str], options: dict[str, object]) -> None:
+def _make_sqlite_file(_dialect: Dialect, _record: object, place: Sequence[str], options: dict[str, object]) -> None:
     if not options.get("uri"):  # a file that this creates is its owner's, and so are SQLite's files beside it
         with suppress(OSError):
             os.close(os.open(place[0], os.O_RDWR | os.O_CREAT, 0o600))
+
+
+def _try_sqlite(_dialect: Dialect, _record: object, place: Sequence[str], options: dict[str, object]) -> None:
     # Tried first: of a file that cannot be opened, aiosqlite leaves a thread that raises once the loop is closed.
     sqlite3.connect(place[0], uri=bool(options.get("uri"))).close()
 
 
-def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:
+_WRITING = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",  # a reported commit is on disk (invariant 1)
+)
+_READING = ("PRAGMA query_only = ON",)
+
+
+def _prepare_sqlite(pragmas: Sequence[str], connection: DBAPIConnection, _record: object) -> None:
     try:
         connection.isolation_level = None  # we begin transactions ourselves
         connection.create_function("rehost_host", 1, host_of_text, deterministic=True)
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = FULL")  # a reported commit is on disk (invariant 1)
+        for pragma in pragmas:
+            cursor.execute(pragma)
         cursor.close()
     except BaseException:
         connection.close()  # otherwise its thread outlives us: the pool does not know the connection yet

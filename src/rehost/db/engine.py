@@ -45,6 +45,7 @@ from rehost.db.dialects import (
     Engines,
     check_file,
     identity_of,
+    is_missing,
     make_engines,
     with_driver,
 )
@@ -157,6 +158,7 @@ class Database:
         answer_seconds: float = ANSWER_SECONDS,
         must_exist: bool = False,
         listen: Listener = lambda _event: None,
+        reads_only: bool = False,
     ) -> None:
         """Take the URL of a PostgreSQL or SQLite database, with or without a driver in its scheme.
 
@@ -168,6 +170,7 @@ class Database:
             answer_seconds: how long an answer may take before the database counts as away.
             must_exist: refuse to create a SQLite file that is missing.
             listen: is called with DatabaseAway and DatabaseBack.
+            reads_only: change nothing, not even a missing file or SQLite's journal mode.
 
         Raises:
             SettingsError: the URL is not one of PostgreSQL or SQLite.
@@ -177,7 +180,8 @@ class Database:
         self._random = random
         self._outage_seconds = outage_seconds
         self._answer_seconds = answer_seconds
-        self._must_exist = must_exist
+        self._must_exist = must_exist or reads_only
+        self.reads_only = reads_only
         self._listen = listen
         self._was_reached = False
         self._engines: Engines | None = None
@@ -191,7 +195,7 @@ class Database:
         )
 
     async def __aenter__(self) -> Self:
-        self._engines = make_engines(self._url, self._answer_seconds)
+        self._engines = make_engines(self._url, self._answer_seconds, reads_only=self.reads_only)
         return self
 
     async def __aexit__(
@@ -200,6 +204,10 @@ class Database:
         engines, self._engines = self._engines, None
         if engines is not None:
             await engines.dispose()
+
+    def is_missing(self) -> bool:
+        """Return whether this is a SQLite file that does not exist."""
+        return self.is_sqlite and is_missing(self.place.database)
 
     async def reopen_if_replaced(self) -> None:
         """Reopen a SQLite file that was replaced: an open connection would go on with the old one unnoticed.
@@ -381,7 +389,9 @@ class Database:
             .render_derived()
         )
 
-    async def stream(self, query: Select[*tuple[Any, ...]]) -> AsyncIterator[Sequence[Sequence[Any]]]:
+    async def stream(
+        self, query: Select[*tuple[Any, ...]], error: type[OperatorError] = CatalogueError
+    ) -> AsyncIterator[Sequence[Sequence[Any]]]:
         """Yield a query's rows in groups, in bounded memory, for a transaction of another database.
 
         There is no retry here: the other transaction retries, and learns from OtherDatabase which of the two failed.
@@ -394,7 +404,7 @@ class Database:
         except Exception as caught:
             if not is_database_error(caught):
                 raise
-            raise OtherDatabase(self.place, CatalogueError) from caught
+            raise OtherDatabase(self.place, error) from caught
 
 
 _MANY_ROWS = 10_000  # new rows from which on PostgreSQL should not wait for its autovacuum
@@ -434,10 +444,10 @@ async def load(connection: AsyncConnection, table: Table, groups: AsyncIterator[
     """
     names = [each.name for each in table.columns]
     if _is_sqlite(connection):
-        marks = ", ".join("?" for _ in names)
+        columns, marks = ", ".join(names), ", ".join("?" for _ in names)
         async for group in groups:
             if rows := [tuple(row) for row in group]:
-                await connection.exec_driver_sql(f"INSERT INTO {table.name} VALUES ({marks})", rows)  # noqa: S608 - our own name
+                await connection.exec_driver_sql(f"INSERT INTO {table.name} ({columns}) VALUES ({marks})", rows)  # noqa: S608 - our own names
         return
     driver = (await connection.get_raw_connection()).driver_connection
     assert driver is not None

@@ -134,6 +134,8 @@ MIGRATIONS = (
     ),
 )
 
+LATEST = MIGRATIONS[-1].number
+
 _JOURNAL = "CREATE TABLE IF NOT EXISTS rehost_migrations (number integer PRIMARY KEY, name text, applied_at {moment})"
 _POSTGRESQL = {
     "moment": "timestamptz",
@@ -144,25 +146,29 @@ _SQLITE = {"moment": "real", "serial": "integer PRIMARY KEY", "real": "real"}
 
 
 async def version(database: Database) -> int:
-    """Return the number of the last migration applied here; 0 if our tables do not exist."""
-    return await database.read(_version)
+    """Return the number of the last migration applied here; 0 if our tables do not exist.
+
+    Raises:
+        LedgerError: the tables belong to a later version of rehost.
+    """
+    there = await database.read(_version)
+    if there > LATEST:
+        raise LedgerError(
+            f"{database.place.place} was last used by a later rehost (its tables are number {there}, we know {LATEST}):"
+            " install that version."
+        )
+    return there
 
 
-async def migrate(database: Database) -> None:
-    """Bring our tables up to date; do nothing if they are.
+async def migrate(database: Database, number: int | None = None) -> None:
+    """Bring our tables up to date, or to what they were after the migration of this number; do nothing if they are.
 
     Raises:
         LedgerError: this user may not create tables, or the tables belong to a later version of rehost.
     """
-    there = await version(database)
-    latest = MIGRATIONS[-1].number
-    if there > latest:
-        raise LedgerError(
-            f"{database.place.place} was last used by a later rehost (its tables are number {there}, we know {latest}):"
-            " install that version."
-        )
-    if there < latest:
-        await database.transact(lambda connection: _apply(connection, database), slow=True)
+    wanted = LATEST if number is None else number
+    if await version(database) < wanted:
+        await database.transact(lambda connection: _apply(connection, database, wanted), slow=True)
 
 
 async def _version(connection: Connection) -> int:
@@ -171,14 +177,14 @@ async def _version(connection: Connection) -> int:
     return int(await connection.scalar(select(func.coalesce(func.max(schema.migrations.c.number), 0))) or 0)
 
 
-async def _apply(connection: Connection, database: Database) -> None:
+async def _apply(connection: Connection, database: Database, wanted: int) -> None:
     await database.lock(connection, "migrations")
     words = _SQLITE if database.is_sqlite else _POSTGRESQL
     there = await _version(connection)
     try:
         await connection.exec_driver_sql(_JOURNAL.format(**words))
         for migration in MIGRATIONS:
-            if migration.number > there:
+            if there < migration.number <= wanted:
                 for statement in migration.statements:
                     await connection.exec_driver_sql(statement.format(**words))
                 await connection.execute(

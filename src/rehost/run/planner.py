@@ -1,4 +1,8 @@
-"""Compares catalogue, ledger and store to find what is due; mends at once what needs no request."""
+"""Compares catalogue, ledger and store to find what is due; mends at once what needs no request.
+
+`rehost plan` calls `compare` with parts that change nothing of the operator's (wiring/databases.py), and a run calls
+`plan`: both have their figures from the same code.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +41,18 @@ class Planner:
         Raises:
             OperatorError: the database or the store cannot be used.
         """
-        source = self.catalogue.name
         await self.recover()
+        planned = await self.compare(run, retry=retry)
+        await self._remove_leftovers(self.catalogue.name)
+        return planned
+
+    async def compare(self, run: int | None = None, *, retry: str | None = None) -> Planned:
+        """Do what `plan` does, but for files: none is changed.
+
+        Raises:
+            OperatorError: the database or the store cannot be used.
+        """
+        source = self.catalogue.name
         number, first = await self.catalogue.rows_left_out()
         if number:
             log.warning(
@@ -52,7 +66,6 @@ class Planner:
         elif retry is not None:
             await self.ledger.due.forget_waits(source, None if retry == "all" else retry)
         mended = await self._mend(source, run)
-        await self._remove_leftovers(source)
         counts = await self.ledger.due.counts(source)
         return Planned(
             source,

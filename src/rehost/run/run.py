@@ -85,14 +85,6 @@ class Run:
         for each in self._sources:
             each.wake()
 
-    async def plan(self) -> Sequence[Planned]:
-        """Return what `execute` would find due, by source; rows that need no request are mended.
-
-        Raises:
-            OperatorError: the database or the store cannot be used.
-        """
-        return [await each.parts.planner.plan() for each in self._sources]
-
     async def execute(self, *, retry: str | None = None, crew: int | None = None) -> RunEnded:
         """Visit every due link once and return the run's summary.
 

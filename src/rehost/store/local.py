@@ -71,12 +71,16 @@ class _Opened:
 class LocalStore:
     """Copies in a folder; `async with` opens it. `store.base.Store` says what the methods promise."""
 
-    def __init__(self, root: Path, *, clock: Clock, min_free_bytes: int = 0) -> None:
-        """Keep copies below `root`, created if needed; refuse spools while the disk has less than `min_free_bytes`."""
+    def __init__(self, root: Path, *, clock: Clock, min_free_bytes: int = 0, reads_only: bool = False) -> None:
+        """Keep copies below `root`, created if needed; refuse spools while the disk has less than `min_free_bytes`.
+
+        With `reads_only` nothing is created or changed; only `path`, `keys`, `file_ids` and `free_bytes` can be called.
+        """
         self._root = root.absolute()
         self._home = self._root / HOME
         self._clock = clock
         self._min_free_bytes = min_free_bytes
+        self._reads_only = reads_only
         self._numbers = count(1)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
         self._spool_refusal = ""  # why there are no more spools
@@ -86,7 +90,7 @@ class LocalStore:
     async def __aenter__(self) -> Self:
         """Create the folder and a work folder in it; clean up after processes that have ended."""
         try:
-            self._opened = await self._run(self._open)
+            self._opened = None if self._reads_only else await self._run(self._open)
         except BaseException:
             self._threads.shutdown(wait=False)
             raise
@@ -94,7 +98,8 @@ class LocalStore:
 
     async def __aexit__(self, *_: object) -> None:
         """Remove the spools; leave what is set aside for `recover`."""
-        await self._run(self._close)
+        if self._opened is not None:
+            await self._run(self._close)
         self._threads.shutdown(wait=False)
         self._opened = None
 

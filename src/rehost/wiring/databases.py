@@ -1,4 +1,4 @@
-"""Opens the databases, for runs and for what needs nothing else: questions to the ledger, and undo."""
+"""Opens the databases, for runs and for what needs little else: questions to the ledger, plan, and undo."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ from rehost.catalogue import TableCatalogue
 from rehost.clock import Clock
 from rehost.db import Database
 from rehost.errors import CatalogueError, LedgerError, MissingTableError, SettingsError
-from rehost.events import Listener
+from rehost.events import Listener, Planned
 from rehost.language import Message
+from rehost.ledger import Ledger
 from rehost.ledger.history import Runs, Worker
 from rehost.ledger.migrations import migrate
 from rehost.ledger.reports import Queries
+from rehost.ledger.scratch import copy_ledger
 from rehost.model import Source
 from rehost.run import undo as undoing
+from rehost.run.planner import Planner
 from rehost.settings import Settings
 from rehost.store.layout import Layout
+from rehost.store.local import LocalStore
 
 OUTAGE_SECONDS = 5.0  # a request does not wait longer for a database that was reached before
 
@@ -50,7 +54,12 @@ def sources_of(settings: Settings, names: Collection[str] = ()) -> Sequence[Sour
 
 @asynccontextmanager
 async def open_databases(
-    settings: Settings, clock: Clock, outage_seconds: float = 120.0, listen: Listener = lambda _event: None
+    settings: Settings,
+    clock: Clock,
+    outage_seconds: float = 120.0,
+    listen: Listener = lambda _event: None,
+    *,
+    reads_only: bool = False,
 ) -> AsyncIterator[tuple[Database, Database]]:
     """Open the catalogue's database and the ledger's, which are one and the same unless REHOST_LEDGER_URL differs.
 
@@ -59,8 +68,16 @@ async def open_databases(
         clock: for the waits while a database is away.
         outage_seconds: how long one that was reached once may be away.
         listen: is called with events of outages.
+        reads_only: change nothing in them.
     """
-    database = partial(Database, clock=clock, random=SystemRandom(), outage_seconds=outage_seconds, listen=listen)
+    database = partial(
+        Database,
+        clock=clock,
+        random=SystemRandom(),
+        outage_seconds=outage_seconds,
+        listen=listen,
+        reads_only=reads_only,
+    )
     async with AsyncExitStack() as stack:
         stack.enter_context(_naming_the_folder(settings))
         catalogue = await stack.enter_async_context(database(settings.database_url, must_exist=True))
@@ -127,6 +144,29 @@ async def open_queries(settings: Settings) -> AsyncIterator[Queries]:
     async with open_databases(settings, Clock()) as (_, ledger):
         await migrate(ledger)
         yield Queries(ledger)
+
+
+async def plan(settings: Settings, sources: Collection[str] = ()) -> Sequence[Planned]:
+    """Return what a run over these sources, or over all, would plan now, and change nothing: no row, table or file.
+
+    The run's own planner works on a copy of each source's ledger.
+
+    Raises:
+        OperatorError: a setting, the database, a table or the store cannot be used.
+    """
+    clock, chosen, plans = Clock(), sources_of(settings, sources), []
+    async with AsyncExitStack() as stack:
+        catalogue_db, ledger_db = await stack.enter_async_context(open_databases(settings, clock, reads_only=True))
+        is_joint = catalogue_db is ledger_db
+        store = await stack.enter_async_context(LocalStore(settings.storage_dir, clock=clock, reads_only=True))
+        catalogues = await open_catalogues(catalogue_db, chosen, is_joint=False)
+        for source, catalogue in zip(chosen, catalogues, strict=True):
+            layout = Layout(source.path, settings.static_url_prefix)
+            async with copy_ledger(ledger_db, source.name, clock, is_joint=is_joint) as copy:
+                ledger = Ledger(copy, worker(), lease_seconds=settings.lease_seconds, url=layout.url)
+                await ledger.leases.release_dead_workers(identity.is_gone)
+                plans.append(await Planner(ledger, store, catalogue, layout).compare())
+    return plans
 
 
 async def undo(settings: Settings, *, sources: Collection[str] = (), run: int) -> Mapping[str, undoing.Undone]:

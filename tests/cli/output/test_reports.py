@@ -113,7 +113,7 @@ def test_the_table_of_a_plan_has_a_line_for_each_kind_of_work():
     assert lines[0] == "cases: 3 links would be visited"
     assert "new 2 of these: seen for the first time" in lines
     assert "lost 1 of these: the file is missing from the store" in lines
-    assert "repaired 0 rows point at their copy again (no request needed)" in lines
+    assert "repaired 0 rows would point at their copy again (no request needed)" in lines
 
 
 def test_the_status_counts_damaged_pictures_and_those_that_browsers_do_not_display():

@@ -38,7 +38,6 @@ from rehost.cli.output.tables import Style
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rehost.events import Planned
     from rehost.settings import Settings
 
 
@@ -78,7 +77,7 @@ async def _read_status(settings: Settings, sources: tuple[str, ...], *, failed: 
 
 @click.command(
     cls=SettingsCommand,
-    short_help="Show what a run would request, and repair what needs no request.",
+    short_help="Show what a run would request and repair; change nothing.",
     epilog="""\b
 Examples:
   rehost plan
@@ -102,21 +101,16 @@ def plan(
     as_json: bool,
     **settings_given: Any,  # noqa: ANN401 - click passes one argument per setting
 ) -> int:
-    """Show what a run would request, and repair what needs no request.
+    """Show what a run would request and repair, and change nothing.
 
-    It compares table, ledger and store: new rows, changed links, lost files. It sends no request. Like a run, it
-    immediately repairs whatever needs none, such as a cleared column whose file still exists.
+    It compares table, ledger and store: new rows, changed links, lost files. It sends no request, and changes no row,
+    no table and no file: a database user who may only read is enough.
     """
-    plans = run_loop(_read_plans(read_settings(base, settings_given), sources))
+    from rehost.wiring.databases import plan
+
+    plans = run_loop(plan(read_settings(base, settings_given), sources))
     click.echo(to_json(several(plans, total_plan)) if as_json else plan_tables(plans, Style.of(sys.stdout)))
     return 0
-
-
-async def _read_plans(settings: Settings, sources: tuple[str, ...]) -> Sequence[Planned]:
-    from rehost.wiring.run import open_run
-
-    async with open_run(settings, source=sources, listen=lambda _event: None) as run:
-        return await run.plan()
 
 
 @click.command(

@@ -160,7 +160,7 @@ def plan_table(planned: Planned, style: Style) -> str:
         ("changed", planned.changed, "of these: the link has changed since the last run"),
         ("lost", planned.lost, "of these: the file is missing from the store"),
         ("found", planned.found, "of these: a file is there already, and will be verified without a request"),
-        ("repaired", planned.mended, "rows point at their copy again (no request needed)"),
+        ("repaired", planned.mended, "rows would point at their copy again (no request needed)"),
         ("vanished", planned.vanished, "links are gone from the table"),
         ("later", planned.later, "failed before and are waiting (to visit them now: rehost run --retry all)"),
     )
