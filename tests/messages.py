@@ -7,8 +7,10 @@ it.
 from __future__ import annotations
 
 import ast
+import errno
 import inspect
 import io
+import os
 import string
 import sys
 from collections.abc import Iterator
@@ -22,9 +24,11 @@ from babel.messages.pofile import read_po, write_po
 from rehost import errors
 from rehost.cli.help import paragraphs
 from rehost.cli.main import VERBS, find_command, rehost
+from rehost.db.errors import SENTENCES
 from rehost.language import CHINESE, Message
 from rehost.model import Reason
 from rehost.settings import DatabaseParts, Settings, settings_of
+from rehost.store.filesystem import ADVICE
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "rehost"
@@ -45,6 +49,13 @@ ERRORS = {
     name for name, each in vars(errors).items() if inspect.isclass(each) and issubclass(each, errors.OperatorError)
 }
 
+SYSTEM_ERRORS = (  # that an operator may meet
+    errno.EACCES, errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EAGAIN, errno.EBADF, errno.ECONNREFUSED,
+    errno.ECONNRESET, errno.EDQUOT, errno.EFBIG, errno.EHOSTUNREACH, errno.EIO, errno.EISDIR, errno.EMFILE,
+    errno.ENETUNREACH, errno.ENOENT, errno.ENOMEM,
+    errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EPIPE, errno.EROFS, errno.ETIMEDOUT,
+)  # fmt: skip
+
 Text = str | tuple[str, str]  # or one text for one thing, and another for several
 
 
@@ -53,8 +64,11 @@ def name_of(call: ast.Call) -> str:
     return getattr(call.func, "id", getattr(call.func, "attr", ""))
 
 
-def literal(node: ast.expr) -> str | None:
-    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+def literals(node: ast.expr) -> list[str]:
+    """Return the text that an argument is, or the two texts that it may be."""
+    if isinstance(node, ast.IfExp):
+        return [*literals(node.body), *literals(node.orelse)]
+    return [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
 
 
 def marked(path: Path) -> Iterator[Text]:
@@ -64,7 +78,7 @@ def marked(path: Path) -> Iterator[Text]:
             continue
         name = name_of(node)
         number = len(node.args) if name in ERRORS else MARKS.get(name, 0)
-        texts = [text for each in node.args[:number] if (text := literal(each)) is not None]
+        texts = [text for each in node.args[:number] for text in literals(each)]
         if name == "ngettext" and len(texts) == 2:
             yield texts[0], texts[1]
         else:
@@ -77,7 +91,7 @@ def declared() -> Iterator[str]:
     for part in (Settings, DatabaseParts):
         for setting in settings_of(part):
             yield from (setting.help, setting.says, setting.unit, setting.kind.expected)
-    yield from VERBS.values()
+    yield from [*VERBS.values(), *ADVICE.values(), *SENTENCES.values(), *map(os.strerror, SYSTEM_ERRORS)]
     commands: list[click.Command] = [rehost, *map(find_command, VERBS)]
     for command in commands:
         for text in (command.help, command.short_help, command.epilog):

@@ -121,6 +121,11 @@ def missing_extra(error: ModuleNotFoundError) -> SettingsError | None:
     )
 
 
+def cause_of(error: BaseException) -> Message:
+    """Return what an error says, in the system's words if it comes from the system."""
+    return Message(getattr(error, "strerror", None) or str(error))
+
+
 def shortage(error: BaseException) -> OperatorError | None:
     """Return an OperatorError if the error says that no more files can be opened, otherwise None."""
     if not isinstance(error, OSError) or error.errno not in {errno.EMFILE, errno.ENFILE}:

@@ -72,7 +72,7 @@ class Message(str):
     template: str
     fields: Mapping[str, object]
 
-    def __new__(cls, template: str, **fields: object) -> Self:
+    def __new__(cls, template: str, /, **fields: object) -> Self:
         """Fill in the fields; without any, the text is taken as it is, braces included."""
         self = super().__new__(cls, template.format(**fields) if fields else template)
         self.template, self.fields = template, fields

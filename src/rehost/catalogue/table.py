@@ -39,6 +39,7 @@ from sqlalchemy.types import UserDefinedType
 
 from rehost.db import Connection, Database, LinkRows, blank, byte_length, host_of
 from rehost.errors import CatalogueError, MissingTableError
+from rehost.language import Message
 from rehost.model import MAX_LINK_CHARACTERS, Link, Source
 
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
@@ -365,15 +366,28 @@ async def bind(database: Database, source: Source) -> Table:
     """
     types = await types_of(database, source)
     if not types:
-        raise MissingTableError(f"{database.place.place} has no table {source.table}: {_table_advice(source)}")
+        raise MissingTableError(
+            "{place} has no table {table}: {advice}",
+            place=database.place.place,
+            table=source.table,
+            advice=_table_advice(source),
+        )
     for column in filter(None, (source.key, source.link, source.page, source.local)):
         if column not in types:
-            raise CatalogueError(f"The table {source.table} has no column {column}: {_column_advice(source, column)}")
+            raise CatalogueError(
+                "The table {table} has no column {column}: {advice}",
+                table=source.table,
+                column=column,
+                advice=_column_advice(source, column),
+            )
     for column in (source.link, source.local):
         if not types[column].is_text:
             raise CatalogueError(
-                f"The column {column} of {source.table} is of the type {types[column].name}, where text is needed: "
-                "name a column that holds one URL in each row."
+                "The column {column} of {table} is of the type {type}, where text is needed: name a column that holds "
+                "one URL in each row.",
+                column=column,
+                table=source.table,
+                type=types[column].name,
             )
     schema, name = split_name(source)
     columns: list[Column[Any]] = [key_column(source, types), Column(source.link, Text)]
@@ -382,18 +396,20 @@ async def bind(database: Database, source: Source) -> Table:
     return Table(name, MetaData(), *columns, Column(source.local, Text), schema=schema or None)
 
 
-def _table_advice(source: Source) -> str:
+def _table_advice(source: Source) -> Message:
     if source.table == Source().table:
-        return f"check that this is the right database. In the manual's, {INITIAL} creates that table."
-    return "check the source's table, or that this is the right database."
+        return Message(
+            "check that this is the right database. In the manual's, {file} creates that table.", file=INITIAL
+        )
+    return Message("check the source's table, or that this is the right database.")
 
 
-def _column_advice(source: Source, column: str) -> str:
+def _column_advice(source: Source, column: str) -> Message:
     if column == source.local == Source().local:
-        return f"run {MIGRATION} in that database."
+        return Message("run {file} in that database.", file=MIGRATION)
     if column == source.local:
-        return f"add it with ALTER TABLE {source.table} ADD COLUMN {column} TEXT."
-    return "check the source's settings."
+        return Message("add it with ALTER TABLE {table} ADD COLUMN {column} TEXT.", table=source.table, column=column)
+    return Message("check the source's settings.")
 
 
 async def _check(connection: Connection, database: Database, source: Source, table: Table) -> None:
@@ -408,8 +424,11 @@ async def _check(connection: Connection, database: Database, source: Source, tab
     repeated = select(links.c.row_key).group_by(links.c.row_key).having(func.count() > 1).limit(1)
     if (key := await connection.scalar(repeated)) is not None:
         raise CatalogueError(
-            f"Several rows of {source.table} have {source.key} {key!r}, and each key must name one row: "
-            "name a column, or make a view with one, whose values are unique."
+            "Several rows of {table} have {column} {key!r}, and each key must name one row: name a column, or make a "
+            "view with one, whose values are unique.",
+            table=source.table,
+            column=source.key,
+            key=key,
         )
 
 

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from rehost.language import gettext as _
+
 T = TypeVar("T")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -73,7 +75,7 @@ def stop_on_signals(
             os.kill(os.getpid(), number)
         received.number = number
         stop()
-        say("Stopping: finishing requests in flight. Press Ctrl-C again to quit immediately.")
+        say(_("Stopping: finishing requests in flight. Press Ctrl-C again to quit immediately."))
 
     for number in SIGNALS:
         loop.add_signal_handler(number, receive, number)

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 from rehost.cli.loop import SIGNALS, run_loop
 from rehost.cli.options import RunOptions
 from rehost.clock import Clock
-from rehost.errors import OperatorError, shortage
+from rehost.errors import OperatorError, cause_of, shortage
 from rehost.events import Event, Listener, Planned, RunBegan, RunEnded, Visited
 from rehost.run.run import Run
 from rehost.run.stats import combined
@@ -123,7 +123,9 @@ def forked(parts: Sequence[WorkerShare]) -> Iterator[list[Worker]]:
             for part in parts:
                 workers.append(_fork(part, [worker.channel for worker in workers], mask))
         except OSError as error:
-            refused = OperatorError(f"No more processes can be started ({error.strerror}): lower --workers.")
+            refused = OperatorError(
+                "No more processes can be started ({cause}): lower --workers.", cause=cause_of(error)
+            )
             raise shortage(error) or refused from error
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -42,6 +42,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from rehost.errors import OperatorError, SettingsError, missing_extra
+from rehost.language import Message
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -140,10 +141,10 @@ def check_file(path: str, error: type[OperatorError], *, must_exist: bool) -> No
         OperatorError: of the kind `error`: the file is missing, or something else.
     """
     if must_exist and is_missing(path):
-        raise error(f"The file {path} does not exist: check DATABASE_URL.")
+        raise error(Message("The file {path} does not exist: check DATABASE_URL.", path=path))
     with suppress(OSError), Path(path).open("rb") as file:
         if file.read(len(_SQLITE_MAGIC)) not in {b"", _SQLITE_MAGIC}:
-            raise error(f"{path} is not a SQLite database: check DATABASE_URL.")
+            raise error(Message("{database} is not a SQLite database: check DATABASE_URL.", database=path))
 
 
 def is_missing(path: str) -> bool:

@@ -219,7 +219,9 @@ class Database:
             return
         found = identity_of(self.place.database)
         if found is None:
-            raise LedgerError(f"{self.place.database} is missing: put it back, or check DATABASE_URL.")
+            raise LedgerError(
+                "{database} is missing: put it back, or check DATABASE_URL.", database=self.place.database
+            )
         if found != self._file:
             self._file = found
             await self._open().dispose()

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 
-from rehost.errors import OperatorError, shortage
+from rehost.errors import OperatorError, cause_of, shortage
+from rehost.language import Message
 
 _TRANSIENT_CODES = frozenset({
     "40001",  # serialization failure
@@ -29,7 +30,7 @@ _TRANSIENT_CLASS = "InvalidCachedStatementError"
 STARTING_UP = "57P03"
 AWAY = frozenset({"57P01", "57P02", STARTING_UP})
 
-_SENTENCES = {
+SENTENCES = {
     "28P01": "{server} refuses the password of the user {user}: check DB_USER and DB_PASSWORD, or DATABASE_URL.",
     "28000": "{server} rejects the user {user} ({message}): check DB_USER and the server's pg_hba.conf.",
     "3D000": "{server} has no database {database}: check DB_NAME, or create it with createdb.",
@@ -55,10 +56,11 @@ class Place:
     """Where a database is, in words that users may see; `server` and `place` begin a sentence."""
 
     def __init__(self, *, host: str | None, port: int | None, database: str, user: str | None) -> None:
-        self.server = f"The database server at {host}:{port}" if host else database
-        self.place = f"The database {database} at {host}:{port}" if host else f"The database {database}"
+        where = {"database": database, "host": host, "port": port}
+        self.server = Message("The database server at {host}:{port}", **where) if host else database
+        self.place = Message("The database {database} at {host}:{port}" if host else "The database {database}", **where)
         self.database = database
-        self.user = user or "(none)"
+        self.user = user or Message("(none)")
         self.is_server = host is not None
 
 
@@ -149,33 +151,37 @@ def operator_error(caught: BaseException, place: Place, error: type[OperatorErro
     return error(sentence_for(caught, place))
 
 
-def sentence_for(error: BaseException, place: Place) -> str:
+def sentence_for(error: BaseException, place: Place) -> Message:
     """Return a sentence that says what happened and what the operator can do."""
     if (short := _shortage(error)) is not None:
-        return str(short)
+        return short.messages[0]
     code = code_of(error)
     is_silent = _is_silent(error)
-    message = "no response in time" if is_silent else _message(list(causes(error))[-1])
+    message = Message("no response in time") if is_silent else _message(list(causes(error))[-1])
     if code is not None:
-        for known, text in _SENTENCES.items():
+        for known, text in SENTENCES.items():
             if code == known or (known.startswith("SQLITE_") and code.startswith(known)):
-                return text.format(**vars(place), message=message)
+                return Message(text, **vars(place), message=message)
     elif is_silent and place.is_server:
-        return (
-            f"{place.server} does not respond: check that it is running, that DB_HOST and DB_PORT, or DATABASE_URL, "
-            "point to it, and that no other program keeps its tables locked (see pg_stat_activity)."
+        return Message(
+            "{server} does not respond: check that it is running, that DB_HOST and DB_PORT, or DATABASE_URL, point to "
+            "it, and that no other program keeps its tables locked (see pg_stat_activity).",
+            server=place.server,
         )
     elif is_unreachable(error) and place.is_server:
-        return (
-            f"{place.server} cannot be reached ({message}): check that it is running and that DB_HOST and DB_PORT, "
-            "or DATABASE_URL, point to it."
+        return Message(
+            "{server} cannot be reached ({message}): check that it is running and that DB_HOST and DB_PORT, or "
+            "DATABASE_URL, point to it.",
+            server=place.server,
+            message=message,
         )
-    return f"{place.place}: {message}" + (f" ({code})." if code else ".")
+    message = Message("{message} ({code})", message=message, code=code) if code else message
+    return Message("{place}: {message}.", place=place.place, message=message)
 
 
-def _message(error: BaseException) -> str:
+def _message(error: BaseException) -> Message:
     """Return the first line of an error's message; the lines after it may show the contents of rows."""
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+        return cause_of(error)
     lines = str(error.args[0] if error.args else error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return Message(lines[0] if lines else type(error).__name__)

@@ -16,7 +16,7 @@ from pathlib import Path
 from rehost.demo.cases import Case, Result, create_table, local_urls, make_cases
 from rehost.demo.origins import ADDRESS, Origins, Shown
 from rehost.demo.pictures import Pictures
-from rehost.errors import SettingsError, StoreError
+from rehost.errors import SettingsError, StoreError, cause_of
 from rehost.model import State
 from rehost.settings import Settings, load
 
@@ -62,7 +62,9 @@ class Demonstration:
             create_table(folder / DATABASE, cases)
         except OSError as error:
             path = error.filename or folder
-            raise StoreError(f"{path} cannot be written ({error.strerror}); name another folder with --dir.") from error
+            raise StoreError(
+                "{path} cannot be written ({cause}); name another folder with --dir.", path=path, cause=cause_of(error)
+            ) from error
         return cls(folder, cases, pictures, Origins(cases, pictures), lock)
 
     def settings(self, port: int, token: str = "") -> Settings:
@@ -118,7 +120,9 @@ def _clear(folder: Path) -> int:
     """Remove the results of the last demonstration, keep the pictures of the hosts; return a lock on the folder."""
     mark = folder / MARK
     if folder.is_dir() and any(folder.iterdir()) and not (mark.is_file() and mark.read_bytes() == MARK_TEXT.encode()):
-        raise SettingsError(f"{folder} holds files that are not the demonstration's; name another folder with --dir.")
+        raise SettingsError(
+            "{folder} holds files that are not the demonstration's; name another folder with --dir.", folder=folder
+        )
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(mark, os.O_RDWR | os.O_CREAT, 0o644)
     try:

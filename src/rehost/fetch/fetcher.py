@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Self
 
 from rehost.clock import Clock
-from rehost.errors import Permanent, SlowToAnswer, StoreError, Transient, VisitError, shortage
+from rehost.errors import Permanent, SlowToAnswer, StoreError, Transient, VisitError, cause_of, shortage
 from rehost.fetch import reasons, robots
 from rehost.hosts.scheduler import RequestScheduler
 from rehost.http import headers as fields
@@ -110,8 +110,10 @@ class Spool:
             yield
         except OSError as error:
             raise shortage(error) or StoreError(
-                f"The spool {self.path} cannot be written: {error.strerror or error}. "
-                "Make room or mend the storage folder (IMAGE_STORAGE_DIR), then run again: what is held stays held."
+                "The spool {path} cannot be written: {cause}. Make room or mend the storage folder "
+                "(IMAGE_STORAGE_DIR), then run again: what is held stays held.",
+                path=self.path,
+                cause=cause_of(error),
             ) from error
 
     def _rehash(self) -> None:

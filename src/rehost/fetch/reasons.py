@@ -93,7 +93,9 @@ def of_error(error: http.HttpError) -> RehostError:
             meaning, reason = _HTTP_ERRORS[kind]
             return meaning(reason, str(error))
     if isinstance(error, http.InvalidProxy):
-        return SettingsError(str(error))
+        return SettingsError(
+            "{variable} names a proxy that is no http or https URL. Give one, or unset it.", variable=error.variable
+        )
     return (shortage(error.__cause__) if error.__cause__ else None) or OperatorError(str(error))
 
 

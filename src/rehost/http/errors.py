@@ -23,7 +23,15 @@ class PortRefused(InvalidUrl):
 
 
 class InvalidProxy(HttpError):
-    """An environment variable names a proxy that is no http or https URL."""
+    """An environment variable names a proxy that is no http or https URL.
+
+    Attributes:
+        variable: its name.
+    """
+
+    def __init__(self, variable: str) -> None:
+        super().__init__(f"{variable} names a proxy that is no http or https URL")
+        self.variable = variable
 
 
 class AddressRefused(HttpError):

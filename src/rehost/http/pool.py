@@ -381,7 +381,7 @@ def _proxy_url(text: str, name: str) -> str | None:
     except ValueError:
         is_http = False
     if not is_http:
-        raise InvalidProxy(f"{name} names a proxy that is no http or https URL. Give one, or unset it.")
+        raise InvalidProxy(name)
     return url
 
 

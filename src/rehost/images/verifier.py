@@ -25,7 +25,7 @@ from typing import Literal, Self
 from cachetools import LRUCache
 
 from rehost.clock import Clock
-from rehost.errors import OperatorError, Permanent, StoreError, Transient, VisitError
+from rehost.errors import OperatorError, Permanent, StoreError, Transient, VisitError, cause_of
 from rehost.http.url import domain_of
 from rehost.images.decoder_main import (
     MAX_LINE_BYTES,
@@ -40,6 +40,7 @@ from rehost.images.decoder_main import (
     open_file,
     walk,
 )
+from rehost.language import Message
 from rehost.model import Image, Reason
 from rehost.process_identity import hide_memory
 
@@ -281,7 +282,7 @@ class _Decoder:
             channel.close()
             if not isinstance(error, OSError):
                 raise
-            raise OperatorError(f"No decoder process can be started: {error.strerror or error}.") from error
+            raise OperatorError("No decoder process can be started: {cause}.", cause=cause_of(error)) from error
         finally:
             its_end.close()
         decoder = cls(process, channel, timeout_seconds)
@@ -292,8 +293,10 @@ class _Decoder:
             await decoder.end()
             megabytes = bounds.memory_bytes >> 20
             raise OperatorError(
-                f"A decoder process ended before it was ready: is IMAGE_DECODE_MEMORY ({megabytes} MiB) enough, and "
-                f"does `{sys.executable} -m PIL` work?"
+                "A decoder process ended before it was ready: is IMAGE_DECODE_MEMORY ({megabytes} MiB) enough, and "
+                "does `{python} -m PIL` work?",
+                megabytes=megabytes,
+                python=sys.executable,
             ) from None
         except BaseException:
             await decoder.end()
@@ -443,7 +446,7 @@ def _read(path: Path, cause: str) -> None:
             while file.read(SMALL_BYTES):
                 pass
     except OSError as error:
-        raise StoreError(f"{path} cannot be read: {cause}.") from error
+        raise StoreError("{path} cannot be read: {cause}.", path=path, cause=Message(cause)) from error
 
 
 def visit_error(death: DecoderDied, decode_seconds: float) -> VisitError:

@@ -258,16 +258,23 @@ class Runs:
         is_part = or_(runs.c.run == run, runs.c.crew == run)
         found = await self.database.fetch_all(select(runs.c.source, runs.c.crew).where(is_part).order_by(runs.c.run))
         if found and (crew := found[0].crew) is not None:
-            raise LedgerError(f"Run {run} is a part of run {crew}: `rehost undo {crew}` undoes all of it.")
+            raise LedgerError(
+                "Run {run} is a part of run {crew}: `rehost undo {crew}` undoes all of it.", run=run, crew=crew
+            )
         return list(dict.fromkeys(row.source for row in found))
 
     async def check(self, run: int, source: str) -> None:
         """Raise LedgerError unless this is a run, and not just a part of one, and was over the source."""
         found = await self.sources(run)
         if not found:
-            raise LedgerError(f"There is no run {run}; `rehost status` lists the runs.")
+            raise LedgerError("There is no run {run}; `rehost status` lists the runs.", run=run)
         if source not in found:
-            raise LedgerError(f"Run {run} was over {', '.join(found)}, not over {source}; `rehost status` lists runs.")
+            raise LedgerError(
+                "Run {run} was over {found}, not over {source}; `rehost status` lists runs.",
+                run=run,
+                found=", ".join(found),
+                source=source,
+            )
 
     async def changes(self, run: int, source: str, after: int) -> Sequence[RowChange]:
         """Return up to 1000 rows of a source that a run wrote, by their last write, after the change number `after`.

@@ -154,8 +154,11 @@ async def version(database: Database) -> int:
     there = await database.read(_version)
     if there > LATEST:
         raise LedgerError(
-            f"{database.place.place} was last used by a later rehost (its tables are number {there}, we know {LATEST}):"
-            " install that version."
+            "{place} was last used by a later rehost (its tables are number {there}, we know {latest}): install that "
+            "version.",
+            place=database.place.place,
+            there=there,
+            latest=LATEST,
         )
     return there
 
@@ -193,7 +196,9 @@ async def _apply(connection: Connection, database: Database, wanted: int) -> Non
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) == "42501":  # insufficient_privilege
             raise LedgerError(
-                f"{database.place.place} does not let the user {database.place.user} create tables: GRANT CREATE ON"
-                " SCHEMA public, or name a database for rehost's own tables in REHOST_LEDGER_URL."
+                "{place} does not let the user {user} create tables: GRANT CREATE ON SCHEMA public, or name a database "
+                "for rehost's own tables in REHOST_LEDGER_URL.",
+                place=database.place.place,
+                user=database.place.user,
             ) from error
         raise

@@ -173,7 +173,7 @@ class OnDemandService:
     async def _turn(self, domain: str) -> AsyncIterator[None]:
         """Wait for the turn of a link of this domain; raise OperatorError if too many of them wait."""
         if self._waiting[domain] >= self._limits.visits // 2:
-            raise OperatorError(f"as many pictures of {domain} are being fetched as may be at once")
+            raise OperatorError("as many pictures of {domain} are being fetched as may be at once", domain=domain)
         self._waiting[domain] += 1
         try:
             async with self._turns.setdefault(domain, asyncio.Semaphore(max(1, self._limits.requests // 2))):

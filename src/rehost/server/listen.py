@@ -7,7 +7,7 @@ import logging
 import socket
 from contextlib import suppress
 
-from rehost.errors import SettingsError
+from rehost.errors import SettingsError, cause_of
 from rehost.server.connections import Connections
 from rehost.server.files.send import Application
 
@@ -40,8 +40,12 @@ class Listening:
         try:
             address = _probe(host, port)
         except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name
-            problem = f"Cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}."
-            raise SettingsError(f"{problem} Choose another port (API_PORT) or address (API_HOST).") from error
+            raise SettingsError(
+                "Cannot listen on {host}:{port}: {cause}. Choose another port (API_PORT) or address (API_HOST).",
+                host=host,
+                port=port,
+                cause=cause_of(error),
+            ) from error
         # granian announces itself as experimental and logs each start; only its errors matter.
         logging.getLogger("_granian").setLevel(logging.ERROR)
         self._connections = Connections()
@@ -87,7 +91,10 @@ def free_port(host: str, first: int, tries: int = 20) -> int:
             _probe(host, port)
             return port
     raise SettingsError(
-        f"None of the ports {first} to {first + tries - 1} is free on {host}; choose another one with --port."
+        "None of the ports {first} to {last} is free on {host}; choose another one with --port.",
+        first=first,
+        last=first + tries - 1,
+        host=host,
     )
 
 

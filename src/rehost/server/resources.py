@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from rehost.catalogue import Titles
-from rehost.errors import StoreError
+from rehost.errors import StoreError, cause_of
 from rehost.hosts.shares import HostShares
 from rehost.ledger import Ledger, Queries
 
@@ -81,7 +81,9 @@ def disk_space(folder: Path, copies: int) -> DiskSpace:
             os.scandir(folder).close()
         usage = shutil.disk_usage(place)
     except OSError as error:
-        raise StoreError(f"{folder} cannot be read ({error.strerror}): check IMAGE_STORAGE_DIR.") from error
+        raise StoreError(
+            "{folder} cannot be read ({cause}): check IMAGE_STORAGE_DIR.", folder=folder, cause=cause_of(error)
+        ) from error
     return DiskSpace(usage.total, usage.free)
 
 

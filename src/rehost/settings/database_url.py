@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
+from rehost.language import Message
 from rehost.settings.definitions import DatabaseParts
 from rehost.settings.types import DATABASE, PORT, TEXT, Kind, choice, whole
 
@@ -87,12 +88,14 @@ def _parameter(name: str, value: str) -> list[tuple[str, str]]:
     if name == "channel_binding":
         if value in {"disable", "prefer"}:
             return []
-        raise UrlError("a URL without channel_binding=require, which the driver does not support: remove it")
+        raise UrlError(Message("a URL without channel_binding=require, which the driver does not support: remove it"))
     name = "sslmode" if name == "ssl" else name  # asyncpg's own name
     if name not in PARAMETERS:
-        raise UrlError(f"a URL without {name}: remove it (supported are {', '.join(PARAMETERS)})")
+        raise UrlError(
+            Message("a URL without {name}: remove it (supported are {known})", name=name, known=", ".join(PARAMETERS))
+        )
     if not _is(PARAMETERS[name], value):
-        raise UrlError(f"{PARAMETERS[name].expected} for {name}")
+        raise UrlError(Message("{expected} for {name}", expected=PARAMETERS[name].expected, name=name))
     return [(name, value)]
 
 

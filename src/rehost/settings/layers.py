@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rehost.errors import SettingsError
+from rehost.errors import SettingsError, cause_of
+from rehost.language import Message
 from rehost.settings.sections import Table, plain_text
 
 _ASSIGNMENT = re.compile(
@@ -55,7 +56,7 @@ class TomlFile:
 
 def read_environment(environ: Mapping[str, str]) -> Layer:
     """Return the layer of the environment."""
-    return {name: Given(text.strip(), "the environment") for name, text in environ.items()}
+    return {name: Given(text.strip(), Message("the environment")) for name, text in environ.items()}
 
 
 def read_dotenv(path: Path) -> Layer:
@@ -87,7 +88,7 @@ def read_toml(path: Path) -> TomlFile:
         text = (data or b"").decode("utf-8-sig")
         document = tomllib.loads(text)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{path} is not valid TOML: {error}") from error
+        raise SettingsError("{path} is not valid TOML: {cause}", path=path, cause=error) from error
     plain = {
         name: Given(words, f"{path}:{_toml_line(text, '', name)}")
         for name, value in document.items()
@@ -104,7 +105,9 @@ def _read(path: Path) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise SettingsError(f"{path} cannot be read ({error.strerror}): make it a readable file.") from error
+        raise SettingsError(
+            "{path} cannot be read ({cause}): make it a readable file.", path=path, cause=cause_of(error)
+        ) from error
 
 
 def _value(found: re.Match[str]) -> str:
@@ -119,7 +122,7 @@ def _value(found: re.Match[str]) -> str:
 def _tables(document: Mapping[str, object], name: str, path: Path) -> Mapping[str, Table]:
     sections = document.get(name, {})
     if not isinstance(sections, dict) or not all(isinstance(each, dict) for each in sections.values()):
-        raise SettingsError(f'{path}: {name} must consist of sections such as [{name}."name"].')
+        raise SettingsError('{path}: {name} must consist of sections such as [{name}."name"].', path=path, name=name)
     return sections
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from rehost import __version__
 from rehost.errors import SettingsError
+from rehost.language import Message
 from rehost.model import Source
 from rehost.settings.database_url import UrlError, normal_url, parts_url
 from rehost.settings.definitions import PLACES, DatabaseParts, Setting, Settings, settings_of
@@ -68,7 +69,7 @@ def load(base: Path, environ: Mapping[str, str], flags: Mapping[str, object]) ->
         }
     )
     if reader.errors:
-        raise SettingsError("\n".join(reader.errors))
+        raise SettingsError(*reader.errors)
     return settings
 
 
@@ -136,7 +137,10 @@ class _Reader:
 
     def add_error(self, name: str, value: object, where: str, expected: str) -> None:
         """Record that a value is not valid."""
-        self.errors.append(f"{name}={_shown(value)} ({where}) is not valid; expected {expected}.")
+        given = {"name": name, "value": _shown(value), "where": where}
+        self.errors.append(
+            Message("{name}={value} ({where}) is not valid; expected {expected}.", expected=expected, **given)
+        )
 
     def _value(self, setting: Setting) -> object:
         found = self.given(setting.name, blank=setting.kind.blank)
@@ -154,6 +158,8 @@ class _Reader:
 
 def _shown(value: object) -> str:
     """Return an invalid value for a message: on one line and not too long."""
+    if isinstance(value, Message):
+        return value
     text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(value))
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
@@ -182,7 +188,11 @@ def _sources(toml: TomlFile, errors: list[str]) -> tuple[Source, ...]:
     sources = tuple(_sections(toml, "source", toml.sources, parse_source, errors))
     paths = [source.path for source in sources]
     errors.extend(
-        f'Two sources use path="{path}" ({toml.path}): give each its own path, such as path="NAME/{path}".'
+        Message(
+            'Two sources use path="{path}" ({file}): give each its own path, such as path="NAME/{path}".',
+            path=path,
+            file=toml.path,
+        )
         for path in dict.fromkeys(paths)
         if paths.count(path) > 1
     )
@@ -199,9 +209,13 @@ def _sections(
             parsed.append(parse(name, table))
         except SectionError as error:
             where = toml.where(error.key, f"{kind}.{name}")
+            about = {"section": f'[{kind}."{name}"]', "where": where, "expected": error.expected}
             if error.value is None:
-                errors.append(f'[{kind}."{name}"] ({where}) has no `{error.key}`: set it to {error.expected}.')
+                missing = Message("{section} ({where}) has no `{key}`: set it to {expected}.", key=error.key, **about)
+                errors.append(missing)
                 continue
-            shown = f"{error.key}={_shown(error.value)}" if error.key else _shown(error.value)
-            errors.append(f'[{kind}."{name}"] {shown} ({where}) is not valid; expected {error.expected}.')
+            value = f"{error.key}={_shown(error.value)}" if error.key else _shown(error.value)
+            errors.append(
+                Message("{section} {value} ({where}) is not valid; expected {expected}.", value=value, **about)
+            )
     return parsed

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from rehost.language import Message
 from rehost.model import Source
 from rehost.settings.types import HEADER, REFERER, SWITCH, WORD, Kind, seconds, whole
 
@@ -15,17 +16,17 @@ T = TypeVar("T")
 Table = Mapping[str, object]
 
 _PATTERN_TEXT = re.compile(r"[^\s/]+|https?://[^\s/]+")
-NOT_SHOWN = "(not shown)"
+NOT_SHOWN = Message("(not shown)")
 """What messages say in place of a value that may be a secret: of headers, of cookies, of a key that is not known."""
 
 _LIKENESS = 0.8  # of difflib: one letter wrong in five
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _REQUIRED = {
-    "table": "the name of the table",
-    "key": "the name of the column that identifies a row",
-    "link": "the name of the column with the link",
-    "local": "the name of the column for the local URL",
+    "table": Message("the name of the table"),
+    "key": Message("the name of the column that identifies a row"),
+    "link": Message("the name of the column with the link"),
+    "local": Message("the name of the column for the local URL"),
 }
 
 
@@ -66,7 +67,7 @@ def parse_source(name: str, table: Table) -> Source:
         SectionError: a key is missing, unknown or not valid.
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise SectionError("", name, "letters, digits, - and _")
+        raise SectionError("", name, Message("letters, digits, - and _"))
     _only(table, "table", "key", "link", "page", "local", "path", "title")
     given = {key: _needed(table, key) for key in _REQUIRED}
     path = _optional(table, "path", WORD) or f"{{key}}/{given['link']}"
@@ -87,7 +88,7 @@ def parse_origin(pattern: str, table: Table) -> OriginOverride:
         SectionError: a key is unknown or not valid.
     """
     if not _PATTERN_TEXT.fullmatch(pattern):
-        raise SectionError("", pattern, "a host such as *.example.com, or scheme://host[:port]")
+        raise SectionError("", pattern, Message("a host such as *.example.com, or scheme://host[:port]"))
     _only(table, "referer", "user_agent", "headers", "cookies", "min_delay", "daily_budget", "robots")
     return OriginOverride(
         pattern=pattern.lower(),
@@ -105,14 +106,21 @@ def _check_path(path: str) -> None:
     """Check the fields of a path template; the store's layout checks the rest of it."""
     fields = _FIELD.findall(path)
     if fields.count("key") != 1 or set(fields) - {"key", "position"}:
-        raise SectionError("path", path, "a relative path with {key} and optionally {position}, without an extension")
+        expected = Message("a relative path with {key} and optionally {position}, without an extension")
+        raise SectionError("path", path, expected)
 
 
 def _only(table: Table, *known: str) -> None:
     for key in table:
         if key not in known:
-            moved = "; settings such as IMAGE_STORAGE_DIR stand above the first section" if key.isupper() else ""
-            raise SectionError(key, NOT_SHOWN, f"one of the keys {', '.join(known)}{moved}{did_you_mean(key, known)}")
+            given = {"keys": ", ".join(known), "near": did_you_mean(key, known)}
+            expected = Message("one of the keys {keys}{near}", **given)
+            if key.isupper():
+                sentence = (
+                    "one of the keys {keys}; settings such as IMAGE_STORAGE_DIR stand above the first section{near}"
+                )
+                expected = Message(sentence, **given)
+            raise SectionError(key, NOT_SHOWN, expected)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -127,7 +135,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return words in parentheses that suggest the nearest known name, or nothing."""
     near = nearest(name, known)
-    return f" (did you mean {near}?)" if near else ""
+    return Message(" (did you mean {near}?)", near=near) if near else ""
 
 
 def _needed(table: Table, key: str) -> str:
@@ -154,13 +162,13 @@ def _pairs(table: Table, key: str) -> tuple[tuple[str, str], ...]:
     """Return a table of names and texts that a header can contain."""
     value = table.get(key, {})
     if not isinstance(value, Mapping):
-        raise SectionError(key, NOT_SHOWN, "a table such as { Name = 'text' }")
+        raise SectionError(key, NOT_SHOWN, Message("a table such as { Name = 'text' }"))
     return tuple((_token(key, name), _header_text(key, text)) for name, text in value.items())
 
 
 def _token(key: str, name: str) -> str:
     if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):  # RFC 9110, section 5.6.2
-        raise SectionError(key, NOT_SHOWN, "names of letters, digits and -")
+        raise SectionError(key, NOT_SHOWN, Message("names of letters, digits and -"))
     return name
 
 

@@ -23,7 +23,8 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
-from rehost.errors import StoreError
+from rehost.errors import StoreError, cause_of
+from rehost.language import Message
 from rehost.store.layout import is_key
 
 SYNCFS_MIN_FILES = 16
@@ -39,7 +40,7 @@ _SYNCFS_KERNEL = (5, 8)
 
 _EXT_RECOVERY_FOLDER = "lost+found"  # at the root of ext file systems; only root may read it
 
-_ADVICE = {
+ADVICE = {
     errno.EDQUOT: "the disk quota is used up: raise it or free some space",
     errno.EROFS: (
         "the file system is read-only: remount it read-write; if it became read-only by itself, the disk is probably "
@@ -71,15 +72,15 @@ def as_store_errors(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         where = os.fsdecode(error.filename2 or error.filename or root)
-        advice = _ADVICE.get(error.errno or 0) or error.strerror or str(error)
+        advice = Message(ADVICE[error.errno]) if error.errno in ADVICE else cause_of(error)
         if error.errno == errno.ENOSPC:
             advice = _advice_if_full(root)
         if where != str(root):
-            advice = f"{where}: {advice}"
-        raise StoreError(f"The store {root} cannot be used: {advice}.") from error
+            advice = Message("{where}: {advice}", where=where, advice=advice)
+        raise StoreError("The store {root} cannot be used: {advice}.", root=root, advice=advice) from error
 
 
-def _advice_if_full(root: Path) -> str:
+def _advice_if_full(root: Path) -> Message:
     """Return which is exhausted, bytes or inodes: both are reported as ENOSPC."""
     try:
         state = os.statvfs(root)
@@ -87,8 +88,10 @@ def _advice_if_full(root: Path) -> str:
         state = None
     # Spools may have been removed since the error: so compare of which of the two a smaller share is left.
     if state is not None and state.f_files and state.f_favail * state.f_blocks < state.f_bavail * state.f_files:
-        return "the disk has no inodes left (df -i): delete files that are not needed, or use another file system"
-    return "the disk is full (df): free some space, or point IMAGE_STORAGE_DIR at another disk"
+        return Message(
+            "the disk has no inodes left (df -i): delete files that are not needed, or use another file system"
+        )
+    return Message("the disk is full (df): free some space, or point IMAGE_STORAGE_DIR at another disk")
 
 
 class Durability:
@@ -169,7 +172,9 @@ def exclusive_lock(path: Path) -> Iterator[None]:
                 break
             pause.wait(_LOCK_POLL_SECONDS)
         else:
-            raise StoreError(f"Another process has held {path} for a minute: end it if it hangs (fuser -v {path}).")
+            raise StoreError(
+                "Another process has held {path} for a minute: end it if it hangs (fuser -v {path}).", path=path
+            )
         yield
     finally:
         os.close(descriptor)

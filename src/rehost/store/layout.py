@@ -108,15 +108,20 @@ def _check(template: str) -> None:
     """Refuse a template whose keys could collide, leave the store, or not be decoded."""
     literal = template.replace("{key}", "k").replace("{position}", "0")
     if template.count("{key}") != 1 or template.count("{position}") > 1:
-        raise SettingsError(f"The path template {template!r} must have {{key}} once and {{position}} at most once.")
+        raise SettingsError(
+            "The path template {template!r} must have {{key}} once and {{position}} at most once.", template=template
+        )
     if not re.fullmatch(r"[\w.=/-]+", literal, re.ASCII) or "=" in literal or not is_key(literal):
         raise SettingsError(
-            f"The path template {template!r} must be a relative path of letters, digits, '-', '_' and '.', "
-            "in which no name begins with a dot."
+            "The path template {template!r} must be a relative path of letters, digits, '-', '_' and '.', in which no "
+            "name begins with a dot.",
+            template=template,
         )
     between = re.search(r"\{(?:key|position)\}(.*)\{(?:key|position)\}", template)
     if between and not re.search(r"\D", between[1]):
-        raise SettingsError(f"The path template {template!r} needs a letter or sign between {{key}} and {{position}}.")
+        raise SettingsError(
+            "The path template {template!r} needs a letter or sign between {{key}} and {{position}}.", template=template
+        )
 
 
 def _encode(row_key: str) -> str:

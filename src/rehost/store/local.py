@@ -37,6 +37,7 @@ from typing import ParamSpec, Self, TypeVar
 
 from rehost.clock import Clock
 from rehost.errors import StoreError
+from rehost.language import Message
 from rehost.store import publish
 from rehost.store.base import FileIds, Placement, Unconfirmed
 from rehost.store.filesystem import (
@@ -127,7 +128,9 @@ class LocalStore:
     def path(self, key: str) -> Path:
         """Return where the copy with this key is, whether or not it exists."""
         if not is_key(key):
-            raise StoreError(f"{key!r} is not the name of a copy: something else has written it into the ledger.")
+            raise StoreError(
+                "{key!r} is not the name of a copy: something else has written it into the ledger.", key=key
+            )
         return self._root / key
 
     async def keys(self) -> AsyncIterator[Sequence[str]]:
@@ -250,9 +253,12 @@ class LocalStore:
         free = _free_bytes(self._root)
         self._spool_refusal = ""
         if free < self._min_free_bytes:
-            self._spool_refusal = (
-                f"The disk of the store {self._root} has {free:,} bytes left, less than IMAGE_MIN_FREE_BYTES "
-                f"({self._min_free_bytes:,}): free some space, or lower that setting."
+            self._spool_refusal = Message(
+                "The disk of the store {root} has {free:,} bytes left, less than IMAGE_MIN_FREE_BYTES ({least:,}): "
+                "free some space, or lower that setting.",
+                root=self._root,
+                free=free,
+                least=self._min_free_bytes,
             )
 
     async def _sync_folders(self, folders: Collection[Path]) -> None:
@@ -262,7 +268,7 @@ class LocalStore:
     async def _sync(self, one_by_one: Callable[[Sequence[Path]], None], paths: Sequence[Path]) -> None:
         """Sync a group the cheaper way; never again after one failure (see Durability)."""
         if self._failed_sync is not None:
-            raise StoreError(str(self._failed_sync)) from self._failed_sync
+            raise StoreError(*self._failed_sync.messages) from self._failed_sync
         try:
             if self._parts.durability.prefers_syncfs(len(paths)):
                 await self._run(self._parts.durability.sync_all)

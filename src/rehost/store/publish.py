@@ -90,7 +90,7 @@ def create_workdir(home: Path) -> WorkDir:
     folder.mkdir(PRIVATE_FOLDER_MODE, parents=True)
     descriptor = open_lock(folder / "lock")
     if not try_lock(descriptor):
-        raise StoreError(f"{folder} cannot be locked: mount the store's file system with locks.")
+        raise StoreError("{folder} cannot be locked: mount the store's file system with locks.", folder=folder)
     workdir = WorkDir(folder, descriptor)
     workdir.spools.mkdir(PRIVATE_FOLDER_MODE)
     workdir.replaced.mkdir(PRIVATE_FOLDER_MODE)

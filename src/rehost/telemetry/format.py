@@ -10,6 +10,8 @@ import json
 import re
 import unicodedata
 
+from rehost.language import gettext as _
+
 _BYTES = 1000.0  # decimal, as disks are sold and df --si counts
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
@@ -42,18 +44,19 @@ def size(number: int) -> str:
 def duration(seconds: float) -> str:
     """Return a time span in its two largest units: 850 ms, 12.3 s, 4 min 10 s, 3 h 5 min, 13 d 22 h."""
     if seconds < 1:
-        return f"{max(0.0, seconds) * 1000:.0f} ms"
+        return _("{number} ms").format(number=f"{max(0.0, seconds) * 1000:.0f}")
     if seconds < _MINUTE - 0.05:
-        return f"{seconds:.1f} s"
+        return _("{number} s").format(number=f"{seconds:.1f}")
     whole = round(seconds)
+    days, hours, minutes, left = _("{number} d"), _("{number} h"), _("{number} min"), _("{number} s")
     for large, large_name, small, small_name in (
-        (_DAY, "d", _HOUR, "h"),
-        (_HOUR, "h", _MINUTE, "min"),
-        (_MINUTE, "min", 1, "s"),
+        (_DAY, days, _HOUR, hours),
+        (_HOUR, hours, _MINUTE, minutes),
+        (_MINUTE, minutes, 1, left),
     ):
         if whole >= large:
             rest = whole % large // small
-            return f"{whole // large} {large_name}" + (f" {rest} {small_name}" if rest else "")
+            return large_name.format(number=whole // large) + (" " + small_name.format(number=rest) if rest else "")
     raise AssertionError(seconds)  # pragma: no cover - a minute or more always matches above
 
 

@@ -14,7 +14,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from rehost.errors import SettingsError
+from rehost.errors import SettingsError, cause_of
 from rehost.events import (
     CopiesSuspected,
     Event,
@@ -113,7 +113,9 @@ def logging_to(stream: TextIO, file: Path | None, *, verbose: bool) -> Iterator[
             os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
             handlers.append(logging.FileHandler(file, encoding="utf-8"))
         except OSError as error:
-            raise SettingsError(f"The log file {file} cannot be written ({error.strerror}): choose another.") from error
+            raise SettingsError(
+                "The log file {file} cannot be written ({cause}): choose another.", file=file, cause=cause_of(error)
+            ) from error
     formatter = _Formatter(FORMAT, DATE_FORMAT)
     before = logger.level, logger.propagate
     logger.setLevel(logging.INFO if verbose or file is not None else logging.WARNING)

@@ -22,6 +22,8 @@ from rehost.events import (
     RunEnded,
     Visited,
 )
+from rehost.language import Message, translated
+from rehost.language import gettext as _
 from rehost.run.stats import RunStats
 from rehost.telemetry.format import count, duration, plain, share, size
 
@@ -29,7 +31,7 @@ LINE_SECONDS = 10.0
 TICK_SECONDS = 1.0
 USUAL_COLUMNS, USUAL_ROWS = 100, 24
 # What matters less comes later, for tqdm cuts lines at the terminal's width. It puts a comma before the postfix.
-BAR = "{percentage:3.0f}% {bar} {n_fmt}/{total_fmt}, {remaining} left, {rate_noinv_fmt}{postfix}"
+BAR = Message("{percentage:3.0f}% {bar} {n_fmt}/{total_fmt}, {remaining} left, {rate_noinv_fmt}{postfix}")
 AWAY_BAR = "{percentage:3.0f}% {bar} {n_fmt}/{total_fmt}, {desc}"
 AWAY_SECONDS = 1.0  # of an outage that is not worth a word
 
@@ -45,17 +47,20 @@ class Outage:
         """Return what the run waits for, and for how long it has; an empty text if the database is there."""
         if self._since is None:
             return ""
-        return f"waiting for the database for {duration(self._clock.monotonic() - self._since)}"
+        waited = duration(self._clock.monotonic() - self._since)
+        return _("waiting for the database for {duration}").format(duration=waited)
 
     def line(self, event: DatabaseAway | DatabaseBack) -> str | None:
         """Return a line when an outage begins or ends."""
+        place = translated(event.place)
         match event:
             case DatabaseAway() if self._since is None and event.seconds >= AWAY_SECONDS:
                 self._since = self._clock.monotonic() - event.seconds
-                return f"{event.place} does not answer: waiting for it."
+                return _("{place} does not answer: waiting for it.").format(place=place)
             case DatabaseBack() if self._since is not None:
                 self._since = None
-                return f"{event.place} answers again, after {duration(event.seconds)}."
+                answers = _("{place} answers again, after {duration}.")
+                return answers.format(place=place, duration=duration(event.seconds))
         return None
 
 
@@ -90,7 +95,7 @@ class Bar:
         """Redraw the time left, or the wait for the database, while nothing is visited."""
         if self._bar is not None:
             words = self._outage.words()
-            self._bar.bar_format = AWAY_BAR if words else BAR
+            self._bar.bar_format = AWAY_BAR if words else translated(BAR)
             self._bar.set_description_str(words)
 
     def close(self) -> None:
@@ -108,8 +113,8 @@ class Bar:
             self._bar = tqdm(
                 total=self._stats.due,
                 file=self._stream,
-                unit=" pictures",
-                bar_format=BAR,
+                unit=_(" pictures"),
+                bar_format=translated(BAR),
                 postfix=_received_and_failed(self._stats),
                 dynamic_ncols=columns is None,
                 ncols=columns,
@@ -166,20 +171,23 @@ class Lines:
         stats = self._stats
         rate = stats.visited / max(self._clock.monotonic() - self._started, 1e-9)
         waiting = max(0, stats.due - stats.visited)
-        left = f", {duration(waiting / rate) if rate else '?'} left" if waiting else ""
+        left = _(", {duration} left").format(duration=duration(waiting / rate) if rate else "?") if waiting else ""
         done = f"{share(stats.visited, stats.due)} {count(stats.visited)}/{count(stats.due)}"
-        going = self._outage.words() or f"{rate:.1f} pictures/s, {_received_and_failed(stats)}{left}"
+        counts = _received_and_failed(stats)
+        going = self._outage.words() or _("{rate:.1f} pictures/s, {counts}").format(rate=rate, counts=counts) + left
         print(f"{done}, {going}", file=self._stream, flush=True)
 
 
 def _received_and_failed(stats: RunStats) -> str:
-    return f"{size(stats.size)}, {count(stats.failed.total())} failed"
+    return _("{size}, {failed} failed").format(size=size(stats.size), failed=count(stats.failed.total()))
 
 
 def pause_line(event: OriginPaused) -> str:
     """Return the line about a host to which requests are paused."""
     evidence = event.evidence.replace(f"{event.host}: ", "")  # the line names the host already
-    return f"Pausing requests to {plain(event.host)} for {duration(event.seconds)}: {plain(evidence)}"
+    return _("Pausing requests to {host} for {duration}: {evidence}").format(
+        host=plain(event.host), duration=duration(event.seconds), evidence=plain(evidence)
+    )
 
 
 @contextmanager

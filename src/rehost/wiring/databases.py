@@ -47,7 +47,9 @@ def sources_of(settings: Settings, names: Collection[str] = ()) -> Sequence[Sour
     for name in names:
         if name not in known:
             raise SettingsError(
-                f"There is no source named {name}. Sources: {', '.join(known)}; rehost.toml can define more."
+                "There is no source named {name}. Sources: {known}; rehost.toml can define more.",
+                name=name,
+                known=", ".join(known),
             )
     return [each for each in settings.sources if not names or each.name in names]
 

@@ -104,7 +104,7 @@ def test_colours_do_not_move_the_numbers():
 def test_a_plan_is_one_line_that_leaves_out_what_is_zero():
     planned = Planned("cases", present=6108, held=5980, due=3, later=125, new=2, mended=1)
 
-    assert planned_words(planned) == "6,108 links, 5,980 held, 3 to visit, 2 new, 1 rows repaired, 125 left for later"
+    assert planned_words(planned) == "6,108 links, 5,980 held, 3 to visit, 2 new, 1 row repaired, 125 left for later"
 
 
 def test_the_table_of_a_plan_has_a_line_for_each_kind_of_work():
@@ -201,7 +201,7 @@ def test_undoing_in_several_sources_is_told_by_source_and_in_all():
     left = "2 rows were left as they are, because they have changed since."
     assert undone_text(both, 7).splitlines() == [
         "cases: Restored 3 rows to what they were before run 7.",
-        f"shops: Restored 1 rows to what they were before run 7. {left}",
+        f"shops: Restored 1 row to what it was before run 7. {left}",
         f"total: Restored 4 rows to what they were before run 7. {left}",
     ]
 

@@ -17,6 +17,7 @@ from rehost.cli.options import RunOptions
 from rehost.cli.output.reports import summary
 from rehost.cli.output.tables import Style
 from rehost.language import gettext as _
+from rehost.language import ngettext
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +74,7 @@ def demo(*, once: bool, port: int, folder: Path) -> int:
             click.echo(
                 _("Port {wanted} is taken, so the page will be at port {port}.").format(wanted=wanted, port=port)
             )
-    click.echo(f"Creating 200 invented cases in {folder}/.")
+    click.echo(_("Creating 200 invented cases in {folder}/.").format(folder=folder))
     demonstration = Demonstration.prepare(folder)
     with serve_origins(demonstration.origins) as origins_port:
         settings = demonstration.settings(origins_port, os.environ.get("REHOST_TOKEN", ""))
@@ -88,18 +89,19 @@ def _perform(demonstration: Demonstration, settings: Settings, port: int, *, onc
     direct = demonstration.shown_directly(f"http://localhost:{port}/")
     counts = Counter(direct.values())
     shown, placeholders, broken = counts[Shown.PICTURE], counts[Shown.PLACEHOLDER], counts[Shown.BROKEN]
-    click.echo(
-        f"If a page embedded the originals, {shown} of {len(direct)} pictures would be displayed, {broken} would be "
-        f"broken, and {placeholders} would show a placeholder.\n"
+    embedded = _(
+        "If a page embedded the originals, {shown} of {all} pictures would be displayed, {broken} would be broken, and "
+        "{placeholders} would show a placeholder."
     )
+    click.echo(embedded.format(shown=shown, all=len(direct), broken=broken, placeholders=placeholders) + "\n")
     ended, status = start(settings, RunOptions(log_file=log_file))
     click.echo("\n" + summary(ended, Style.of(sys.stdout), advice=None))
     if ended.interrupted:
         return status
     results, rules = run_loop(_read(settings))
     differences = demonstration.differences(results)
-    before = f"Before: {shown} of {len(direct)} pictures were displayed."
-    click.echo(f"\n{before} After: {ended.total_held}.{_verdict(differences)}")
+    compared = _("Before: {shown} of {all} pictures were displayed. After: {held}.")
+    click.echo("\n" + compared.format(shown=shown, all=len(direct), held=ended.total_held) + _verdict(differences))
     if not once:
         from rehost.demo.site import CasePage, DemoSite  # --once runs without the server's packages
 
@@ -124,7 +126,12 @@ async def _read(settings: Settings) -> tuple[dict[int, Result], dict[str, str]]:
 def _verdict(differences: Sequence[Difference]) -> str:
     """Return the end of the last line, and the first differences below it."""
     if not differences:
-        return " Every link had the expected result."
-    lines = ["", f"{len(differences)} links had an unexpected result:"]
-    lines += [f"  {each.case_id}: expected {each.expected}; found {each.found}" for each in differences[:MOST_SHOWN]]
+        return " " + _("Every link had the expected result.")
+    number = len(differences)
+    head = ngettext("{number} link had an unexpected result:", "{number} links had an unexpected result:", number)
+    line = _("  {case}: expected {expected}; found {found}")
+    lines = ["", head.format(number=number)]
+    lines += [
+        line.format(case=each.case_id, expected=each.expected, found=each.found) for each in differences[:MOST_SHOWN]
+    ]
     return "\n".join(lines)

@@ -34,6 +34,7 @@ from rehost.cli.output.reports import (
     undone_text,
 )
 from rehost.cli.output.tables import Style
+from rehost.language import gettext as _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -159,7 +160,7 @@ async def _read_origins(settings: Settings, sources: tuple[str, ...]) -> Origins
 def check_run(_context: click.Context, _parameter: click.Parameter, word: str) -> int:
     """Return the number of a run, from 1."""
     if not re.fullmatch(r"[0-9]*[1-9][0-9]*", word):
-        raise click.BadParameter(f"{word!r} is not a run number.")
+        raise click.BadParameter(_("{word!r} is not a run number.").format(word=word))
     return int(word)
 
 

@@ -26,6 +26,7 @@ from rehost.cli.output.tables import Style
 from rehost.clock import Clock
 from rehost.errors import OperatorError
 from rehost.events import Event, Planned, RunEnded
+from rehost.language import gettext as _
 from rehost.model import Reason
 from rehost.settings import Settings
 
@@ -97,8 +98,10 @@ def raise_file_limit(settings: Settings, workers: int = 1) -> None:
         return
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise OperatorError(
-            f"A run needs up to {needed} open files, but only {hard} are allowed: raise `ulimit -Hn` or lower "
-            "IMAGE_DOWNLOAD_CONCURRENCY."
+            "A run needs up to {needed} open files, but only {allowed} are allowed: raise `ulimit -Hn` or lower "
+            "IMAGE_DOWNLOAD_CONCURRENCY.",
+            needed=needed,
+            allowed=hard,
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
@@ -133,7 +136,9 @@ Exit status:
 def check_retry(_context: click.Context, _parameter: click.Parameter, word: str | None) -> str | None:
     """Return the word if it is a reason or `all`."""
     if word is not None and word != "all" and word not in set(Reason):
-        raise click.BadParameter(f"{word!r} is not a reason; use all, or one of: {', '.join(Reason)}.")
+        raise click.BadParameter(
+            _("{word!r} is not a reason; use all, or one of: {reasons}.").format(word=word, reasons=", ".join(Reason))
+        )
     return word
 
 
@@ -184,4 +189,4 @@ def _advice(log_file: Path | None) -> Advice:
     called = click.get_current_context().command_path
     if called == USUAL_ADVICE.again or log_file is None:
         return Advice(again=called)
-    return Advice(called, f"the lines `visit` and `host` in {log_file}")
+    return Advice(called, _("the lines `visit` and `host` in {file}").format(file=log_file))

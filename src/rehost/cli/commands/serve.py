@@ -12,6 +12,7 @@ import click
 
 from rehost.cli.loop import SIGNALS, run_loop
 from rehost.cli.options import SettingsCommand, base_option, log_file_option, read_settings, settings_flags
+from rehost.language import gettext as _
 
 if TYPE_CHECKING:
     from rehost.server.files.send import Application
@@ -107,12 +108,13 @@ async def _announce(host: str, port: int) -> None:
     """Print the server's address once it accepts connections."""
     while True:
         try:
-            _, writer = await asyncio.open_connection(shown_host(host).strip("[]"), port)
+            _reader, writer = await asyncio.open_connection(shown_host(host).strip("[]"), port)
         except OSError:
             await asyncio.sleep(PROBE_SECONDS)
             continue
         writer.close()
-        click.echo(f"Serving at http://{shown_host(host)}:{port}/ (press Ctrl-C to stop)", err=True)
+        address = f"http://{shown_host(host)}:{port}/"
+        click.echo(_("Serving at {address} (press Ctrl-C to stop)").format(address=address), err=True)
         return
 
 

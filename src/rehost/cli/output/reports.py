@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rehost.cli.output.tables import Style, fold, pad, table
 from rehost.events import Planned, RunEnded
 from rehost.images.sandbox import LAYERS, probe
+from rehost.language import Message, ngettext, translated
+from rehost.language import gettext as _
 from rehost.model import Reason, State
 from rehost.telemetry.format import count, duration, plain_json, share, size
 
@@ -29,13 +31,13 @@ T = TypeVar("T")
 RUNS = 5
 HOSTS = 12
 FAILED_LINKS = 1000
-NO_HOST = "(no valid URL)"
+NO_HOST = Message("(no valid URL)")
 STATE_WORDS = {
-    State.HELD: "a complete copy is stored, and the row points at it",
-    State.WANTED: "due now",
-    State.LEASED: "a worker is visiting it",
-    State.DEFERRED: "failed temporarily; due again in minutes to a week",
-    State.REFUSED: "failed permanently; due again in weeks",
+    State.HELD: Message("a complete copy is stored, and the row points at it"),
+    State.WANTED: Message("due now"),
+    State.LEASED: Message("a worker is visiting it"),
+    State.DEFERRED: Message("failed temporarily; due again in minutes to a week"),
+    State.REFUSED: Message("failed permanently; due again in weeks"),
 }
 
 
@@ -55,21 +57,23 @@ USUAL_ADVICE = Advice()
 
 def planned_words(planned: Planned, *, named: bool = False) -> str:
     """Return in one line what a run is going to do, beginning with the source if it is to be `named`."""
-    parts = [f"{count(planned.present)} links", f"{count(planned.held)} held", f"{count(planned.due)} to visit"]
-    parts += [
-        f"{count(number)} {words}"
-        for number, words in (
-            (planned.new, "new"),
-            (planned.changed, "changed"),
-            (planned.vanished, "gone from the table"),
-            (planned.lost, "files missing"),
-            (planned.found, "files found"),
-            (planned.mended, "rows repaired"),
-            (planned.later, "left for later"),
-        )
-        if number
-    ]
-    return f"{planned.source}: {', '.join(parts)}" if named else ", ".join(parts)
+    always = (
+        (planned.present, ngettext("{number} link", "{number} links", planned.present)),
+        (planned.held, _("{number} held")),
+        (planned.due, _("{number} to visit")),
+    )
+    others = (
+        (planned.new, _("{number} new")),
+        (planned.changed, _("{number} changed")),
+        (planned.vanished, _("{number} gone from the table")),
+        (planned.lost, ngettext("{number} file missing", "{number} files missing", planned.lost)),
+        (planned.found, ngettext("{number} file found", "{number} files found", planned.found)),
+        (planned.mended, ngettext("{number} row repaired", "{number} rows repaired", planned.mended)),
+        (planned.later, _("{number} left for later")),
+    )
+    parts = [*always, *(each for each in others if each[0])]
+    text = _(", ").join(words.format(number=count(number)) for number, words in parts)
+    return _("{source}: {text}").format(source=planned.source, text=text) if named else text
 
 
 def summary(ended: RunEnded, style: Style, advice: Advice | None = USUAL_ADVICE) -> str:
@@ -77,7 +81,7 @@ def summary(ended: RunEnded, style: Style, advice: Advice | None = USUAL_ADVICE)
     failed = sum(ended.failed.values())
     lines = [style("strong", _headline(ended, failed)), *_figures(ended, style)]
     if ended.free_bytes is not None:
-        lines.append(_line("disk", size(ended.free_bytes), "free"))
+        lines.append(_line(_("disk"), size(ended.free_bytes), _("free")))
     parts = ["\n".join([style("strong", each.source), *filter(None, _figures(each, style))]) for each in ended.sources]
     return fold("\n\n".join([*parts, "\n".join([*lines, *_what_next(ended, failed, advice)])]), style.columns)
 
@@ -86,52 +90,61 @@ def _figures(ended: RunEnded, style: Style) -> list[str]:
     """Return what a run did, and where it leaves the links."""
     lines, failed = [], sum(ended.failed.values())
     if ended.held or failed or ended.unchanged:
-        note = f"{count(ended.adopted)} of them were already on disk" if ended.adopted else ""
-        lines += ["", _line("copied", count(ended.held), note, style, "good")]
+        adopted = _("{number} of them were already on disk").format(number=count(ended.adopted))
+        lines += ["", _line(_("copied"), count(ended.held), adopted if ended.adopted else "", style, "good")]
         if ended.unchanged:
-            lines.append(_line("unchanged", count(ended.unchanged), "still correct"))
-        lines.append(_line("failed", count(failed), "", style, "bad" if failed else ""))
+            lines.append(_line(_("unchanged"), count(ended.unchanged), _("still correct")))
+        lines.append(_line(_("failed"), count(failed), "", style, "bad" if failed else ""))
         lines += reason_lines(ended.failed, style)
     if ended.overtaken:
-        lines.append(_line("changed", count(ended.overtaken), "links changed during the run; the next run visits them"))
+        note = _("links changed during the run; the next run visits them")
+        lines.append(_line(_("changed"), count(ended.overtaken), note))
     if ended.suspected:
-        note = "held copies may be decoys: each stays until an image replaces it, or a second check agrees"
-        lines.append(_line("suspected", count(ended.suspected), note))
+        note = _("held copies may be decoys: each stays until an image replaces it, or a second check agrees")
+        lines.append(_line(_("suspected"), count(ended.suspected), note))
     if ended.unveiled:
-        note = "copies were decoys: replaced by the image, or moved to quarantine and their rows cleared"
-        lines.append(_line("decoys", count(ended.unveiled), note))
-    held = f"of {count(ended.total_present)} links are held ({share(ended.total_held, ended.total_present)})"
-    return [*lines, "", _line("total", count(ended.total_held), held)]
+        note = _("copies were decoys: replaced by the image, or moved to quarantine and their rows cleared")
+        lines.append(_line(_("decoys"), count(ended.unveiled), note))
+    held = _("of {present} links are held ({share})").format(
+        present=count(ended.total_present), share=share(ended.total_held, ended.total_present)
+    )
+    return [*lines, "", _line(_("total"), count(ended.total_held), held)]
 
 
 def _headline(ended: RunEnded, failed: int) -> str:
-    word = "Interrupted" if ended.interrupted else "Done"
+    word = _("Interrupted") if ended.interrupted else _("Done")
     if not (ended.held or failed or ended.unchanged):
-        return f"{word}: nothing was due, {duration(ended.seconds)}"
-    rate = ended.size / ended.seconds if ended.seconds > 0 else 0.0
-    return f"{word} in {duration(ended.seconds)}: {size(ended.size)} received, {size(round(rate))}/s"
+        return _("{word}: nothing was due, {duration}").format(word=word, duration=duration(ended.seconds))
+    rate = size(round(ended.size / ended.seconds if ended.seconds > 0 else 0.0))
+    text = _("{word} in {duration}: {size} received, {rate}/s")
+    return text.format(word=word, duration=duration(ended.seconds), size=size(ended.size), rate=rate)
 
 
 def _what_next(ended: RunEnded, failed: int, advice: Advice | None) -> list[str]:
     lines = []
     if ended.later:
-        due = "" if ended.next_due_seconds is None else f", the earliest in {duration(ended.next_due_seconds)}"
-        lines.append(_line("later", count(ended.later), f"are waiting for their next visit{due}"))
+        waiting = _("are waiting for their next visit") + _earliest(ended.next_due_seconds)
+        lines.append(_line(_("later"), count(ended.later), waiting))
     if advice is None:
         return lines
     if ended.later:
-        lines.append(_line("", "", f"to visit them now: {advice.again} --retry all (or a reason from above)"))
+        now = _("to visit them now: {command} --retry all (or a reason from above)")
+        lines.append(_line("", "", now.format(command=advice.again)))
     if ended.interrupted:
-        lines.append(_line("", "", f"to continue: {advice.again}"))
+        lines.append(_line("", "", _("to continue: {command}").format(command=advice.again)))
     elif failed:
-        lines.append(_line("", "", f"to list them with reasons: {advice.why}"))
+        lines.append(_line("", "", _("to list them with reasons: {command}").format(command=advice.why)))
     return lines
+
+
+def _earliest(seconds: float | None) -> str:
+    return "" if seconds is None else _(", the earliest in {duration}").format(duration=duration(seconds))
 
 
 def reason_lines(reasons: Mapping[Reason, int], style: Style) -> list[str]:
     """Return a line for each reason with its meaning, the most frequent first."""
     ordered = sorted(reasons.items(), key=lambda each: (-each[1], each[0]))
-    return [f"  {style('weak', f'{reason:<19}')} {count(number):>7}  {reason.meaning}" for reason, number in ordered]
+    return [f"  {style('weak', f'{reason:<19}')} {count(number):>7}  {_(reason.meaning)}" for reason, number in ordered]
 
 
 def total_plan(plans: Sequence[Planned]) -> Planned:
@@ -144,25 +157,27 @@ def plan_tables(plans: Sequence[Planned], style: Style) -> str:
     """Return what a run would do; of several sources, a line for each and one for all."""
     if len(plans) == 1:
         return plan_table(plans[0], style)
-    rows = [astuple(plan) for plan in (*plans, total_plan(plans))]
+    rows = [astuple(plan) for plan in (*plans, replace(total_plan(plans), source=_("total")))]
     names = [{"present": "links", "mended": "repaired"}.get(each.name, each.name) for each in fields(Planned)]
-    return table(names, rows, style)
+    return table([_(name) for name in names], rows, style)
 
 
 def plan_table(planned: Planned, style: Style) -> str:
     """Return what a run would do, a line for each kind of work."""
-    head = f"{planned.source}: {count(planned.due)} links would be visited"
+    head = ngettext(
+        "{source}: {number} link would be visited", "{source}: {number} links would be visited", planned.due
+    ).format(source=planned.source, number=count(planned.due))
     rows = (
-        ("links", planned.present, "in the table"),
-        ("held", planned.held, "have a complete copy; nothing to do"),
-        ("due", planned.due, "would be visited"),
-        ("new", planned.new, "of these: seen for the first time"),
-        ("changed", planned.changed, "of these: the link has changed since the last run"),
-        ("lost", planned.lost, "of these: the file is missing from the store"),
-        ("found", planned.found, "of these: a file is there already, and will be verified without a request"),
-        ("repaired", planned.mended, "rows would point at their copy again (no request needed)"),
-        ("vanished", planned.vanished, "links are gone from the table"),
-        ("later", planned.later, "failed before and are waiting (to visit them now: rehost run --retry all)"),
+        (_("links"), planned.present, _("in the table")),
+        (_("held"), planned.held, _("have a complete copy; nothing to do")),
+        (_("due"), planned.due, _("would be visited")),
+        (_("new"), planned.new, _("of these: seen for the first time")),
+        (_("changed"), planned.changed, _("of these: the link has changed since the last run")),
+        (_("lost"), planned.lost, _("of these: the file is missing from the store")),
+        (_("found"), planned.found, _("of these: a file is there already, and will be verified without a request")),
+        (_("repaired"), planned.mended, _("rows would point at their copy again (no request needed)")),
+        (_("vanished"), planned.vanished, _("links are gone from the table")),
+        (_("later"), planned.later, _("failed before and are waiting (to visit them now: rehost run --retry all)")),
     )
     lines = [style("strong", head), "", *(_line(name, count(n), note) for name, n, note in rows)]
     return fold("\n".join(lines), style.columns)
@@ -170,7 +185,7 @@ def plan_table(planned: Planned, style: Style) -> str:
 
 def _line(name: str, figure: str, note: str, style: Style | None = None, look: str = "") -> str:
     figure = pad(figure, 16, is_right=True)
-    return f"{name:<13}{style(look, figure) if style and look else figure}  {note}".rstrip()
+    return f"{pad(name, 13)}{style(look, figure) if style and look else figure}  {note}".rstrip()
 
 
 # --- the ledger
@@ -200,40 +215,40 @@ class StatusReport:
     def _states(self, style: Style) -> str:
         standing = self.standing
         if not any(standing.states.values()):
-            return (
-                f"{standing.source}: no run has recorded a link of this source yet. "
-                "`rehost plan` checks its table, and `rehost run` copies its pictures."
-            )
+            return _(
+                "{source}: no run has recorded a link of this source yet. `rehost plan` checks its table, and "
+                "`rehost run` copies its pictures."
+            ).format(source=standing.source)
         lines = [style("strong", _standing_line(standing))]
         lines += [
-            f"  {state:<19} {count(number):>7}  {STATE_WORDS[state]}"
+            f"  {state:<19} {count(number):>7}  {translated(STATE_WORDS[state])}"
             for state, number in standing.states.items()
             if number
         ]
         for number, note in (
-            (standing.damaged, "of the held pictures are whole, but their files are damaged elsewhere"),
-            (standing.undisplayed, "are held, but browsers do not display their format"),
-            (standing.suspected, "copies may be decoys; each stays until a second check agrees"),
+            (standing.damaged, _("of the held pictures are whole, but their files are damaged elsewhere")),
+            (standing.undisplayed, _("are held, but browsers do not display their format")),
+            (standing.suspected, _("copies may be decoys; each stays until a second check agrees")),
         ):
             lines += [f"  {'':<19} {count(number):>7}  {note}"] if number else []
         if standing.later:
-            first = (
-                "" if standing.next_due_seconds is None else f", the earliest in {duration(standing.next_due_seconds)}"
+            waiting = _(
+                "{number} are waiting for their next visit{earliest}; to visit them now: rehost run --retry all"
             )
-            waiting = f"{count(standing.later)} are waiting for their next visit{first}"
-            lines.append(f"  {waiting}; to visit them now: rehost run --retry all")
+            earliest = _earliest(standing.next_due_seconds)
+            lines.append("  " + waiting.format(number=count(standing.later), earliest=earliest))
         return "\n".join(lines)
 
     def _hosts(self, style: Style) -> str:
         return table(
-            ["host", "links", "held", "failed", "due", "paused"],
-            [(h.host or NO_HOST, h.present, h.held, h.failed, h.due, _pause(h)) for h in self.hosts],
+            [_("host"), _("links"), _("held"), _("failed"), _("due"), _("paused")],
+            [(h.host or translated(NO_HOST), h.present, h.held, h.failed, h.due, _pause(h)) for h in self.hosts],
             style,
         )
 
     def _runs(self, style: Style) -> str:
         return table(
-            ["run", "started", "took", "held", "failed", "received", "where", ""],
+            [_("run"), _("started"), _("took"), _("held"), _("failed"), _("received"), _("where"), ""],
             [
                 (
                     run.run,
@@ -252,7 +267,7 @@ class StatusReport:
 
     def _failed(self, style: Style) -> str:
         return table(
-            ["key", "reason", "attempts", "next", "evidence", "link"],
+            [_("key"), _("reason"), _("attempts"), _("next"), _("evidence"), _("link")],
             [
                 (
                     f"{link.row_key}#{link.position}" if link.position else link.row_key,
@@ -270,15 +285,17 @@ class StatusReport:
     def decoders(self, style: Style) -> str:
         """Return what confines decoders on this machine."""
         lacking = [each.split(":")[0] for each in self.unconfined]
-        line = f"decoders are confined by {', '.join(each for each in LAYERS if each not in lacking) or 'nothing'}"
-        return style("bad", f"{line}; not by {', '.join(self.unconfined)}") if lacking else line
+        layers = ", ".join(each for each in LAYERS if each not in lacking) or _("nothing")
+        line = _("decoders are confined by {layers}").format(layers=layers)
+        without = _("{line}; not by {layers}").format(line=line, layers=", ".join(self.unconfined))
+        return style("bad", without) if lacking else line
 
 
 def status_text(reports: Sequence[StatusReport], style: Style) -> str:
     """Return the status of each source and, of several, of all together, for a person."""
     parts = [part for report in reports for part in report.parts(style)]
     if len(reports) > 1:
-        parts.append(style("strong", _standing_line(status_total(reports))))
+        parts.append(style("strong", _standing_line(replace(status_total(reports), source=_("total")))))
     return "\n\n".join([*parts, fold(reports[0].decoders(style), style.columns)])
 
 
@@ -298,8 +315,13 @@ def status_total(reports: Sequence[StatusReport]) -> SourceReport:
 
 def _standing_line(standing: SourceReport) -> str:
     present, held = sum(standing.states.values()), standing.states.get(State.HELD, 0)
-    head = f"{standing.source}: {count(held)} of {count(present)} links are held ({share(held, present)}), "
-    return head + size(standing.size)
+    return _("{source}: {held} of {present} links are held ({share}), {size}").format(
+        source=standing.source,
+        held=count(held),
+        present=count(present),
+        share=share(held, present),
+        size=size(standing.size),
+    )
 
 
 async def read_status(queries: Queries, sources: Sequence[str], *, failed: bool) -> Sequence[StatusReport]:
@@ -343,7 +365,7 @@ class OriginsReport:
     def text(self, style: Style) -> str:
         """Return the report for a person."""
         rules = table(
-            ["origin", "Referer", "decoys", "learned", "evidence"],
+            [_("origin"), "Referer", _("decoys"), _("learned"), _("evidence")],
             [
                 (rule.origin, rule.referer, self.decoys.get(rule.origin, 0), _moment(rule.learned_at), rule.evidence)
                 for rule in self.rules
@@ -351,14 +373,15 @@ class OriginsReport:
             style,
         )
         hosts = table(
-            ["host", "at once", "links", "held", "failed", "due", "paused"],
-            [(h.host or NO_HOST, h.allowance, h.present, h.held, h.failed, h.due, _pause(h)) for h in self.hosts],
+            [_("host"), _("at once"), _("links"), _("held"), _("failed"), _("due"), _("paused")],
+            [
+                (h.host or translated(NO_HOST), h.allowance, h.present, h.held, h.failed, h.due, _pause(h))
+                for h in self.hosts
+            ],
             style,
         )
-        return (
-            "\n\n".join(part for part in (rules, hosts) if part)
-            or "No run has learned anything about a host yet: start one with `rehost run`."
-        )
+        nothing = _("No run has learned anything about a host yet: start one with `rehost run`.")
+        return "\n\n".join(part for part in (rules, hosts) if part) or nothing
 
 
 # --- what was undone
@@ -376,12 +399,22 @@ def undone_text(undone: Mapping[str, Undone], run: int) -> str:
     """Return what undoing a run has done in each of several sources, and in all."""
 
     def sentence(each: Undone) -> str:
-        left = f" {each.left} rows were left as they are, because they have changed since." if each.left else ""
-        return f"Restored {each.restored} rows to what they were before run {run}.{left}"
+        restored = ngettext(
+            "Restored {number} row to what it was before run {run}.",
+            "Restored {number} rows to what they were before run {run}.",
+            each.restored,
+        ).format(number=count(each.restored), run=run)
+        left = ngettext(
+            "{number} row was left as it is, because it has changed since.",
+            "{number} rows were left as they are, because they have changed since.",
+            each.left,
+        ).format(number=count(each.left))
+        return " ".join([restored, left] if each.left else [restored])
 
     if len(undone) == 1:
         return sentence(total_undone(undone))
-    return "\n".join(f"{name}: {sentence(each)}" for name, each in [*undone.items(), ("total", total_undone(undone))])
+    every = [*undone.items(), (_("total"), total_undone(undone))]
+    return "\n".join(_("{source}: {text}").format(source=name, text=sentence(each)) for name, each in every)
 
 
 # --- JSON
@@ -418,10 +451,10 @@ def _moment(instant: datetime) -> str:
 def _run_note(run: RunReport) -> str:
     """Return what is special about a run, or an empty text."""
     if run.undone_at is not None:
-        return "undone"
+        return _("undone")
     if run.ended_at is None:
-        return "running" if run.is_alive else "killed"
-    return "interrupted" if run.interrupted else ""
+        return _("running") if run.is_alive else _("killed")
+    return _("interrupted") if run.interrupted else ""
 
 
 def _pause(host: HostReport) -> str:
