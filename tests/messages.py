@@ -11,9 +11,10 @@ import errno
 import inspect
 import io
 import os
+import re
 import string
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import click
@@ -107,6 +108,44 @@ def collected() -> set[Text]:
     for path in sorted([*PACKAGE.rglob("*.py"), *Path(click.__file__).parent.glob("*.py")]):
         found.update(marked(path))
     return {text for text in found if text and any(any(each.isalpha() for each in part) for part in parts(text))}
+
+
+SHOWN = ("cli", "demo/demonstration.py", "telemetry/progress.py", "telemetry/format.py")
+SILENT = {"debug", "info", "warning", "error", "exception", "option", "argument", "command", "group", "compile"}
+PROSE = re.compile(r"[A-Za-z]{2,}[^A-Za-z\n]* [A-Za-z]|^[A-Z][a-z]{2,}[.:]?$")
+
+
+def unmarked(path: Path, known: Collection[Text]) -> Iterator[str]:
+    """Yield where a file shows English to the operator that is not marked: errors anywhere, prose in what prints.
+
+    Args:
+        path: of the file.
+        known: texts that need no mark.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    is_shown = any((PACKAGE / each) in (path, *path.parents) for each in SHOWN)
+    for node, is_marked in _strings(tree, is_marked=not is_shown):
+        text = "".join(part.value for part in getattr(node, "values", [node]) if isinstance(part, ast.Constant))
+        is_known = all(each.removeprefix("\b\n") in known for each in paragraphs(text))
+        if not is_marked and PROSE.search(text) and not is_known:
+            yield f"{path.relative_to(ROOT)}:{node.lineno}: {text}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and name_of(node.exc) in {*ERRORS, "error"}:
+            for each in node.exc.args:
+                if isinstance(each, ast.JoinedStr | ast.BinOp):
+                    yield f"{path.relative_to(ROOT)}:{each.lineno}: an error's text in an f-string"
+
+
+def _strings(node: ast.AST, *, is_marked: bool) -> Iterator[tuple[ast.JoinedStr | ast.Constant, bool]]:
+    """Yield the strings within a node, docstrings aside, and whether they are within a mark or shown to nobody."""
+    if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str)):
+        yield node, is_marked
+    if isinstance(node, ast.Call) and name_of(node) in {*MARKS, *ERRORS, *SILENT}:
+        is_marked = True
+    for child in ast.iter_child_nodes(node):
+        is_docstring = isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)
+        if not is_docstring and not (isinstance(node, ast.JoinedStr) and isinstance(child, ast.Constant)):
+            yield from _strings(child, is_marked=is_marked)
 
 
 def parts(text: Text) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from rehost.demo.cases import Case, Result, create_table, local_urls, make_cases
 from rehost.demo.origins import ADDRESS, Origins, Shown
 from rehost.demo.pictures import Pictures
 from rehost.errors import SettingsError, StoreError, cause_of
+from rehost.language import Message
 from rehost.model import State
 from rehost.settings import Settings, load
 
@@ -103,17 +104,18 @@ class Demonstration:
 
     def _found(self, case: Case, result: Result | None, urls: Mapping[int, str | None]) -> str:
         if result is None:
-            return "not in the ledger"
+            return Message("not in the ledger")
         url = urls.get(case.case_id)
         if result.state is not State.HELD:
-            return str(result) if url is None else f"{result}, but the row points at {url}"
+            points = Message("{result}, but the row points at {url}", result=result, url=url)
+            return str(result) if url is None else points
         if url is None:
-            return "held, but the row points at nothing"
+            return Message("held, but the row points at nothing")
         file = self.folder / IMAGES / str(case.case_id) / url.rpartition("/")[2]
         if file.suffix != f".{case.format.value}":
-            return f"held, but as {file.name}"
+            return Message("held, but as {file}", file=file.name)
         is_same = file.is_file() and file.read_bytes() == self.pictures.path(case).read_bytes()
-        return str(result) if is_same else f"held, but {file} is not the picture"
+        return str(result) if is_same else Message("held, but {file} is not the picture", file=file)
 
 
 def _clear(folder: Path) -> int:

@@ -17,7 +17,7 @@ from rehost.cli.options import RunOptions
 from rehost.cli.output.reports import summary
 from rehost.cli.output.tables import Style
 from rehost.language import gettext as _
-from rehost.language import ngettext
+from rehost.language import ngettext, translated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,6 +132,7 @@ def _verdict(differences: Sequence[Difference]) -> str:
     line = _("  {case}: expected {expected}; found {found}")
     lines = ["", head.format(number=number)]
     lines += [
-        line.format(case=each.case_id, expected=each.expected, found=each.found) for each in differences[:MOST_SHOWN]
+        line.format(case=each.case_id, expected=each.expected, found=translated(each.found))
+        for each in differences[:MOST_SHOWN]
     ]
     return "\n".join(lines)
