@@ -6,15 +6,16 @@ import pytest
 from tests.telemetry.visits import bug, refused, stored
 
 from rehost.errors import SettingsError
-from rehost.events import CopiesSuspected, HostDeferred, OriginChanged, OriginPaused
+from rehost.events import CopiesSuspected, HostDeferred, OriginChanged, OriginPaused, RunEnded
 from rehost.model import Reason
+from rehost.run.stats import total
 from rehost.telemetry.log import log_event, logging_to, visit_line
 
 
 def test_a_stored_visit_is_one_canonical_line():
     line = visit_line(stored())
 
-    assert line == "visit stored row=297041 origin=oss.adquan.com bytes=400869 ms=212 attempt=1"
+    assert line == "visit stored row=297041 origin=oss.adquan.com bytes=400869 ms=212 attempt=1 source=cases"
 
 
 def test_the_line_of_a_refused_visit_has_reason_evidence_and_wait():
@@ -156,3 +157,19 @@ def test_a_closed_stream_does_not_stop_a_run():
     with logging_to(stream, None, verbose=True):
         stream.close()
         log_event(stored())
+
+
+def test_a_run_over_several_sources_has_a_line_for_each(tmp_path):
+    file = tmp_path / "rehost.log"
+    ends = [
+        RunEnded(source, held=number, unchanged=0, adopted=0) for number, source in enumerate(("cases", "shops"), 3)
+    ]
+
+    with logging_to(io.StringIO(), file, verbose=False):
+        log_event(total(ends))
+
+    lines = [line.partition(" INFO ")[2] for line in file.read_text("utf-8").splitlines()]
+    assert lines == [
+        "run source=cases held=3 unchanged=0 failed=0 bytes=0 seconds=0.0 state=ended",
+        "run source=shops held=4 unchanged=0 failed=0 bytes=0 seconds=0.0 state=ended",
+    ]

@@ -57,12 +57,17 @@ def log_event(event: Event) -> None:
                 "plan", source=event.source, present=event.present, held=event.held, due=event.due, later=event.later
             )
         case RunEnded():
-            failed = sum(event.failed.values())
-            counts = {"held": event.held, "unchanged": event.unchanged, "failed": failed, "bytes": event.size}
-            ended = "interrupted" if event.interrupted else "ended"
-            _log_fields("run", source=event.source, **counts, seconds=f"{event.seconds:.1f}", state=ended)
+            _log_run(event)
         case _:
             pass
+
+
+def _log_run(ended: RunEnded) -> None:
+    for each in ended.sources or (ended,):
+        failed = sum(each.failed.values())
+        counts = {"held": each.held, "unchanged": each.unchanged, "failed": failed, "bytes": each.size}
+        state = "interrupted" if each.interrupted else "ended"
+        _log_fields("run", source=each.source, **counts, seconds=f"{each.seconds:.1f}", state=state)
 
 
 def _log_visit(event: Visited) -> None:
@@ -75,7 +80,10 @@ def _log_visit(event: Visited) -> None:
 
 
 def visit_line(event: Visited) -> str:
-    """Return the one line of a visit: `visit stored row=297041 origin=oss.adquan.com bytes=400869 ms=212 attempt=1`."""
+    """Return the one line of a visit.
+
+    Such as `visit stored row=297041 origin=oss.adquan.com bytes=400869 ms=212 attempt=1 source=cases`.
+    """
     link = event.outcome.task.link
     fields: dict[str, str | int] = {
         "row": f"{link.row_key}#{link.position}" if link.position else link.row_key,
@@ -83,6 +91,7 @@ def visit_line(event: Visited) -> str:
         "bytes": event.size,
         "ms": round(event.seconds * 1000),
         "attempt": event.attempts,
+        "source": link.source,
     }
     match event.outcome:
         case Stored():
