@@ -1,4 +1,4 @@
-"""Generates the pages of docs/reference that are derived from the code: settings, commands, reasons, schema.
+"""Generates the pages of docs/reference that come from the code: settings, commands, reasons, schema, errors.
 
 Run as `./dev docs`; with --check it writes nothing and exits with 1 if a page is out of date.
 """
@@ -19,6 +19,7 @@ from rehost import retry
 from rehost.cli.main import VERBS, rehost
 from rehost.ledger import schema
 from rehost.model import Format, Reason, Source, State
+from rehost.server.api.problems import Problem
 from rehost.settings import DatabaseParts, OriginOverride, Setting, Settings, settings_of
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -51,6 +52,12 @@ the link column.
 ABOUT_ORIGINS = """\
 Settings for hosts (`*.example.com`) or for one origin (`https://example.com`).
 What a section leaves out is as in the general settings.
+"""
+ABOUT_PROBLEMS = """\
+The API answers errors as problem documents (RFC 9457, `application/problem+json`).
+`type` says which error it is and never changes; `title` and `detail` are in English or, if the request's
+Accept-Language prefers it, in Chinese.
+`parameter` names the parameter that is wrong, if one is; `error` repeats `detail`.
 """
 ABOUT_TABLES = """\
 rehost keeps its records in its own tables, all named `rehost_*`: in the same database as your table, or in the
@@ -146,11 +153,20 @@ def tables() -> str:
     return "\n".join(lines)
 
 
+def problems() -> str:
+    """Return the page of the API's errors."""
+    rows = ((f"`{each.uri}`", str(each.status), each.titles[0], each.details[0]) for each in Problem)
+    return "\n".join(
+        [*_head("Errors of the API"), ABOUT_PROBLEMS, *_table(("type", "status", "title", "detail"), rows), ""]
+    )
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings,
     "commands.md": commands,
     "reasons.md": reasons,
     "tables.md": tables,
+    "problems.md": problems,
 }
 
 

@@ -175,7 +175,7 @@ def test_slow_view_does_not_replace_the_one_chosen_later(open_page):
 
 def test_error_on_opening_a_picture_is_shown(open_page):
     page = open_page("/rehost/#/gallery?state=held")
-    page.route("**/api/link?*", lambda route: route.fulfill(status=503, json={"error": "The database is away."}))
+    page.route("**/api/link?*", lambda route: route.fulfill(status=503, json={"detail": "The database is away."}))
 
     page.locator(".tile").first.click()
 

@@ -7,7 +7,7 @@ from tests.databases import add_cases, put_ahead, stored
 
 from rehost.hosts.shares import HostShares
 from rehost.ledger import Queries
-from rehost.ledger.reports import LinkFilter
+from rehost.ledger.filters import LinkFilter
 from rehost.model import Deferred, Format, Image, Reason, Refused, State
 
 LINKS = [f"https://a.example/{number}.png" for number in range(4)] + ["https://B.example/100%_x.png"]

@@ -1,7 +1,7 @@
 """The ledger's data for `rehost status`, the API and the dashboard; read-only.
 
-Each page of links starts after the last entry of the page before (keyset pagination): page one thousand costs what
-page one does.
+Each page of links, in the order of their entries, starts after the last entry of the page before (keyset pagination):
+page one thousand costs what page one does.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, case, exists, false, func, not_, or_, select
+from sqlalchemy import Row, Select, and_, case, exists, false, func, not_, or_, select
 
 from rehost.db import Database, after, is_over, now, root_of, seconds_until
 from rehost.http.url import host_of
+from rehost.ledger.filters import HostOrder, LinkFilter, LinkOrder, conditions, of_hosts
 from rehost.ledger.history import End
 from rehost.ledger.leases import LONGEST_LEASE, is_due, is_place, pause_seconds
 from rehost.ledger.schema import REASONS, changes, decoys, hosts, links, origins, runs, visits, workers
@@ -92,7 +93,8 @@ class LinkReport:
     noted_at: datetime
     changed_at: datetime | None
     visited_at: datetime | None
-    key: str | None
+    key: str | None  # the same as copy_key, under its former name
+    copy_key: str | None  # of the copy, in the store
     digest: str | None
     size: int | None
     held_url: str | None
@@ -173,19 +175,6 @@ class RunReport:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkFilter:
-    """Which links to show; None asks for any."""
-
-    source: str | None = None
-    state: State | None = None
-    reason: Reason | None = None
-    host: str | None = None
-    roots: Sequence[str] | None = None  # beginnings of URLs, as in RootReport
-    text: str | None = None  # part of the row's key or of the link, in upper or lower case
-    keys: Sequence[str] = ()  # of rows whose titles match `text`; they match too
-
-
-@dataclass(frozen=True, slots=True)
 class Page:
     """Some links, and where the next page starts."""
 
@@ -202,7 +191,7 @@ _IS_RUNNING = and_(
 _number = func.coalesce(runs.c.crew, runs.c.run)
 _FORMATS = {format_.value: format_ for format_ in Format}
 _UNDISPLAYED = [format_.value for format_ in Format if not format_.is_displayed]
-_LINK = [links.c[name] for name in LinkReport.__dataclass_fields__]
+_LINK = [links.c["key" if name == "copy_key" else name].label(name) for name in LinkReport.__dataclass_fields__]
 _FAILED = links.c.state.in_((State.DEFERRED.value, State.REFUSED.value))
 _HELD = links.c.state == State.HELD.value
 _COUNTS = (
@@ -276,15 +265,30 @@ class Queries:
         rows = await self._all(query.where(_HELD, links.c.held_at > after(-86400.0 * days)))
         return int(rows[0][0])
 
-    async def hosts(self, source: str | Collection[str], limit: int = 100) -> Sequence[HostReport]:
-        """Return the hosts of a source, or of several together, most links first."""
-        names = [source] if isinstance(source, str) else source
+    async def knows(self, source: str) -> bool:
+        """Return whether a source of this name was ever taken in."""
+        return bool(await self._all(select(links.c.entry).where(links.c.source == source).limit(1)))
+
+    async def hosts(
+        self,
+        source: str | Collection[str],
+        limit: int = 100,
+        *,
+        after: int = 0,
+        order: HostOrder = HostOrder.PRESENT,
+        text: str | None = None,
+    ) -> Sequence[HostReport]:
+        """Return hosts of a source, or of several together, that contain the text, without the first `after` ones."""
+        ranks = {"present": func.count(), "held": func.count().filter(_HELD), "failed": func.count().filter(_FAILED)}
+        ranks["due"] = func.count().filter(is_due(links))
+        ranked = [ranks[order].desc()] if order in ranks else []
         query = (
             select(links.c.host, *_COUNTS)
-            .where(links.c.source.in_(names), links.c.present)
+            .where(*of_hosts(source, text))
             .group_by(links.c.host)
-            .order_by(func.count().desc(), links.c.host)
+            .order_by(*ranked, links.c.host)
             .limit(min(limit, MOST))
+            .offset(after)
             .subquery()
         )
         known = (
@@ -297,7 +301,7 @@ class Queries:
                 query.c.next_due,
             )
             .join_from(query, hosts, hosts.c.host == query.c.host, isouter=True)
-            .order_by(query.c.present.desc(), query.c.host)
+            .order_by(*([query.c[order].desc()] if order in ranks else []), query.c.host)
         )
         pauses = await self.origin_pauses()
         longest = {host_of(origin): origin for origin in sorted(pauses, key=lambda origin: pauses[origin][0])}
@@ -308,32 +312,48 @@ class Queries:
                 found[number] = replace(host, pause_seconds=seconds, evidence=evidence, paused_origin=origin)
         return found
 
+    async def count_hosts(self, source: str, text: str | None = None) -> int:
+        """Return the number of hosts of a source whose names contain the text."""
+        found = await self._all(select(func.count(links.c.host.distinct())).where(*of_hosts(source, text)))
+        return int(found[0][0])
+
     async def origin_pauses(self) -> Mapping[str, tuple[float, str | None]]:
         """Return the remaining seconds of the pause of each origin that is paused alone, and the evidence."""
         is_origin = hosts.c.host.contains("://") & (hosts.c.paused_until > now())
         query = select(hosts.c.host, pause_seconds(), hosts.c.evidence).where(is_origin).limit(MOST)
         return {row.host: (row.pause_seconds, row.evidence) for row in await self._all(query) if row.pause_seconds}
 
-    async def roots(self, source: str, limit: int = MOST) -> Sequence[RootReport]:
-        """Return what the URLs of a source begin with, up to the path and as written; the most frequent first."""
-        root = root_of(links.c.url).label("root")
+    async def roots(self, source: str, of: Sequence[str], end: str = "") -> Sequence[RootReport]:
+        """Return what the URLs of some hosts of a source begin with, up to the path and as written.
+
+        Args:
+            source: name of the source.
+            of: the hosts.
+            end: pattern (SQL's LIKE) of how they end; at most MOST per host are returned, the most frequent first.
+        """
+        root = case((links.c.host == "", ""), else_=root_of(links.c.url)).label("root")
         query = (
             select(root, links.c.host, *_COUNTS)
-            .where(links.c.source == source, links.c.present)
+            .where(links.c.source == source, links.c.present, links.c.host.in_(of))
             .group_by(root, links.c.host)
             .order_by(func.count().desc(), root)
-            .limit(min(limit, MOST))
+            .limit(MOST * max(1, min(len(of), 20)))
         )
+        if end:
+            query = query.where(root_of(links.c.url).like(f"%{end}"))
         return [RootReport(*row) for row in await self._all(query)]
 
-    async def rules(self) -> Sequence[Rule]:
-        """Return the Referer rule of each origin."""
+    async def rules(self, of: Collection[str] | None = None) -> Sequence[Rule]:
+        """Return the Referer rules of these origins, or the first MOST of all."""
         query = select(origins).order_by(origins.c.origin).limit(MOST)
+        if of is not None:
+            query = select(origins).where(origins.c.origin.in_(of))
         return [Rule(*row) for row in await self._all(query)]
 
-    async def decoys(self) -> Mapping[str, int]:
-        """Return how many decoys are known of each origin."""
+    async def decoys(self, of: Collection[str] | None = None) -> Mapping[str, int]:
+        """Return how many decoys are known of these origins, or of the first MOST that have any."""
         query = select(decoys.c.origin, func.count().label("number")).group_by(decoys.c.origin)
+        query = query.order_by(decoys.c.origin).limit(MOST) if of is None else query.where(decoys.c.origin.in_(of))
         return {row.origin: row.number for row in await self._all(query)}
 
     async def runs(self, source: str | None = None, limit: int = 20, before: int | None = None) -> Sequence[RunReport]:
@@ -343,18 +363,33 @@ class Queries:
             records.setdefault((row.number, row.source), []).append(row)
         return [_run_report(parts) for parts in records.values()]
 
-    async def links(self, which: LinkFilter, after: int = 0, limit: int = 100) -> Page:
-        """Return links in the order in which they were taken in, starting after the entry `after`."""
+    async def count_runs(self, source: str | None = None) -> int:
+        """Return the number of reports that `runs` has, of one source or of all."""
+        known = select(_number, runs.c.source).distinct()
+        query = known if source is None else known.where(runs.c.source == source)
+        found = await self._all(select(func.count()).select_from(query.subquery()))
+        return int(found[0][0])
+
+    async def links(
+        self, which: LinkFilter, after: int = 0, limit: int = 100, order: LinkOrder = LinkOrder.ENTRY
+    ) -> Page:
+        """Return links in an order: of their entries those after the entry `after`, else those after so many."""
         size = max(1, min(limit, MOST))
-        query = (
-            select(*_LINK)
-            .where(links.c.present, links.c.entry > after, *_conditions(which))
-            .order_by(links.c.entry)
-            .limit(size + 1)
-        )
-        rows = await self._all(query)
-        found = [_link(row) for row in rows[:size]]
-        return Page(found, found[-1].entry if len(rows) > size else None)
+        query = select(*_LINK).where(links.c.present, *conditions(which)).limit(size + 1)
+        if order is LinkOrder.ENTRY:
+            rows = await self._all(query.where(links.c.entry > after).order_by(links.c.entry))
+            following = rows[size - 1].entry if len(rows) > size else None
+        else:
+            column = links.c[order.lstrip("-")]
+            ranked = column.desc().nulls_last() if order.startswith("-") else column.asc().nulls_last()
+            rows = await self._all(query.order_by(ranked, links.c.entry).offset(after))
+            following = after + size if len(rows) > size else None
+        return Page([_link(row) for row in rows[:size]], following)
+
+    async def count(self, which: LinkFilter) -> int:
+        """Return the number of links."""
+        found = await self._all(select(func.count()).select_from(links).where(links.c.present, *conditions(which)))
+        return int(found[0][0])
 
     async def link(self, source: str, row_key: str, position: int = 0) -> LinkReport | None:
         """Return one link, if it was ever taken in."""
@@ -391,22 +426,6 @@ class Queries:
 
     async def _all(self, query: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:
         return await self.database.fetch_all(query, slow=True)
-
-
-def _conditions(which: LinkFilter) -> list[ColumnElement[bool]]:
-    exact = {
-        links.c.source: which.source,
-        links.c.state: which.state,
-        links.c.reason: which.reason,
-        links.c.host: which.host,
-    }
-    conditions = [column == str(value) for column, value in exact.items() if value is not None]
-    if which.roots is not None:
-        conditions.append(root_of(links.c.url).in_(which.roots))
-    if which.text:
-        found = [column.icontains(which.text, autoescape=True) for column in (links.c.row_key, links.c.url)]
-        conditions.append(or_(*found, links.c.row_key.in_(which.keys)))
-    return conditions
 
 
 def _visit(row: Row[*tuple[Any, ...]]) -> Visit:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
+import json
 import shutil
 import sqlite3
 from contextlib import asynccontextmanager
@@ -12,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from tests.databases import CASES, add_cases, execute, open_database, stored
 from tests.server.dashboards import (
+    HEADERS,
     TITLE,
     NoFiles,
     Runs,
@@ -25,9 +28,11 @@ from tests.server.dashboards import (
     runs,
     site,
 )
+from tests.server.wire import ask
 
 from rehost.clock import Clock
 from rehost.errors import LedgerError
+from rehost.ledger.filters import LinkOrder
 from rehost.model import Deferred, Reason
 from rehost.server.api.actions import RunControl
 from rehost.server.api.live import Live
@@ -59,7 +64,7 @@ FOUND = [
     ({"text": "ONERROR"}, ["2"]),
     ({"text": "/3.PNG"}, ["4"]),
     ({"text": "慢", "source": "cases"}, ["2"]),
-    ({"source": "others"}, []),
+    ({"source": "cases", "host": "b.example", "limit": "2"}, ["5"]),
 ]
 
 
@@ -103,16 +108,16 @@ async def test_pages_follow_each_other(client):
 
 
 async def test_one_link_comes_with_title_and_history(client):
-    link = await get_json(client, "/api/link", key="2")
+    link = await get_json(client, "/api/link", row_key="2")
 
     assert link["title"] == TITLE
-    assert link["link"]["key"] == "2/main_image.png"
+    assert (link["link"]["copy_key"], link["link"]["key"]) == ("2/main_image.png", "2/main_image.png")
     assert [change["after_url"] for change in link["history"]] == ["/static/images/2/main_image.png"]
     assert [(visit["outcome"], visit["run"], visit["times"]) for visit in link["visits"]] == [("held", 1, 1)]
-    (failed,) = (await get_json(client, "/api/link", key="4"))["visits"]
+    (failed,) = (await get_json(client, "/api/link", row_key="4"))["visits"]
     assert (failed["outcome"], failed["reason"], failed["evidence"]) == ("refused", "gone", "404")
     assert link["alike"] == [{"source": "cases", "row_key": "1", "position": 0}]
-    assert (await get_json(client, "/api/link", key="4"))["alike"] == []
+    assert (await get_json(client, "/api/link", row_key="4"))["alike"] == []
 
 
 async def test_usage_estimates_what_is_still_to_come(client):
@@ -158,6 +163,14 @@ WRONG = [
     ("links", {"limit": "٣"}),
     ("links", {"limit": "1e3"}),
     ("links", {"after": "9223372036854775808"}),
+    ("links", {"limit": ""}),
+    ("links", {"state": ""}),
+    ("links", {"source": ""}),
+    ("links", {"sort": "random()"}),
+    ("links", {"stat": "held"}),
+    ("sources", {"x": "1"}),
+    ("server", {"x": "1"}),
+    ("live", {"sources": "cases"}),
     ("links", {"state": "lost"}),
     ("links", {"reason": "held"}),
     ("links", {"text": "a\0b"}),
@@ -174,7 +187,123 @@ async def test_invalid_parameters_are_400_with_a_sentence(client):
         response = await client.get(f"/api/{path}", params=query)
 
         assert response.status_code == 400, (path, query)
-        assert response.json()["error"]
+        problem = response.json()
+        assert problem["type"].endswith(("invalid-parameter", "unknown-parameter"))
+        assert problem["error"] == problem["detail"]
+        assert response.headers["content-type"] == "application/problem+json"
+
+
+async def test_repeated_parameters_and_bodies_are_400(client):
+    repeated = await ask(client.port, "/api/links?limit=1&limit=2")
+    both_names = await ask(client.port, "/api/link?key=1&row_key=2")
+    body = await ask(client.port, "/api/links", content_length="2")
+    chunked = await ask(client.port, "/api/links", transfer_encoding="chunked")
+
+    assert [each.status for each in (repeated, both_names, body, chunked)] == [400] * 4
+
+
+async def test_former_name_of_a_parameter_goes_on_working(client):
+    assert (await get_json(client, "/api/link", key="2"))["link"]["row_key"] == "2"
+
+
+async def test_unknown_source_is_404(client):
+    for path in ("standing?", "links?", "link?row_key=1&", "hosts?", "origins?", "runs?", "live?"):
+        response = await ask(client.port, f"/api/{path}source=others")
+
+        assert response.status == 404, path
+        assert json.loads(response.body)["type"] == "urn:rehost:problem:unknown-source"
+
+
+WRONG_METHODS = [
+    ("DELETE", "/api/links", "GET, HEAD"),
+    ("POST", "/api/links", "GET, HEAD"),
+    ("GET", "/api/retry", "POST"),
+    ("HEAD", "/api/run", "POST"),
+    ("PUT", "/", "GET, HEAD"),
+    ("POST", "/app.js", "GET, HEAD"),
+    ("POST", "/metrics", "GET, HEAD"),
+]
+
+
+async def test_wrong_method_is_405_with_the_right_ones(client):
+    for method, path, allow in WRONG_METHODS:
+        response = await client.get(path, method=method, headers={"Content-Length": "0"})
+
+        assert (response.status_code, response.headers["allow"]) == (405, allow), (method, path)
+
+
+async def test_what_is_not_there_is_404_with_any_method(client):
+    assert {(await client.get("/api/nothing", method=method)).status_code for method in ("GET", "POST")} == {404}
+
+
+async def test_lists_have_a_total_and_an_order(client):
+    first = await get_json(client, "/api/links", sort="row_key", limit=2)
+    second = await get_json(client, "/api/links", sort="row_key", limit=2, after=first["next"])
+    hosts = await client.get("/api/hosts", params={"sort": "host", "limit": 1})
+    rest = await get_json(client, "/api/hosts", sort="host", limit=1, after=1)
+
+    keys = [[each["link"]["row_key"] for each in page["links"]] for page in (first, second)]
+    assert keys == [["1", "2"], ["3", "4"]]
+    assert (first["total"], second["total"]) == (5, None)
+    assert (await get_json(client, "/api/links", state="held"))["total"] == 2
+    assert hosts.headers["x-total-count"] == "2"
+    assert [each["host"] for each in (*hosts.json(), *rest)] == ["a.example", "b.example"]
+    assert (await client.get("/api/runs")).headers["x-total-count"] == "0"
+
+
+async def test_every_order_pages_through_all_links(client):
+    for order in LinkOrder:
+        keys, after = [], 0
+        while after is not None:
+            page = await get_json(client, "/api/links", sort=order, after=after, limit=2)
+            keys += [each["link"]["row_key"] for each in page["links"]]
+            after = page["next"]
+
+        assert sorted(keys) == ["1", "2", "3", "4", "5"], order
+
+
+async def test_origins_beyond_a_thousand_hosts_are_listed_and_their_links_found(peer, client):
+    await add_cases(peer.database, [f"https://h{number:04}.example/x.png" for number in range(1010)], first=100)
+    await peer.note()
+
+    first = await get_json(client, "/api/origins")
+    rest = await get_json(client, "/api/origins", after=first["next"])
+    found = [await get_json(client, "/api/links", origin=f"https://h{number:04}.example") for number in (0, 1009)]
+    by_text = await get_json(client, "/api/origins", text="H1009")
+
+    origins = [each["origin"] for each in (*first["origins"], *rest["origins"])]
+    assert (len(origins), len(set(origins)), first["total"], rest["next"]) == (1012, 1012, 1012, None)
+    assert [page["total"] for page in found] == [1, 1]
+    assert [each["origin"] for each in by_text["origins"]] == ["https://h1009.example"]
+
+
+async def test_origins_of_a_host_with_a_thousand_ports_are_found(peer, client):
+    await add_cases(peer.database, [f"https://p.example:{port}/x.png" for port in range(20000, 21010)], first=100)
+    await peer.note()
+
+    assert (await get_json(client, "/api/links", origin="https://p.example:21009"))["total"] == 1
+
+
+async def test_lists_and_files_are_compressed_and_revalidated(client):
+    for path in ("/api/links", "/app.js", "/openapi.json"):
+        whole = await client.get(path)
+        coded = await client.get(path, headers={"Accept-Encoding": "gzip"})
+        again = await client.get(path, headers={"If-None-Match": coded.headers["etag"], "Accept-Encoding": "gzip"})
+
+        assert coded.headers["content-encoding"] == "gzip"
+        assert gzip.decompress(coded.body) == whole.body
+        assert coded.headers["etag"].startswith('W/"')
+        assert "accept-encoding" in coded.headers["vary"].lower()
+        assert (again.status_code, again.body) == (304, b"")
+
+
+async def test_changed_list_is_sent_again(client):
+    before = await client.get("/api/standing")
+    await client.post("/api/retry?all=true", headers=HEADERS)
+
+    after = await client.get("/api/standing", headers={"If-None-Match": before.headers["etag"]})
+
+    assert after.status_code == 200
 
 
 async def test_unknown_links_and_paths_are_404(client):
@@ -249,7 +378,7 @@ async def test_ready_is_503_while_the_sqlite_file_is_missing_and_a_restored_file
         rules = (await get_json(client, "/api/origins"))["rules"]
 
     assert (there, away.status_code, back, replaced) == (200, 503, 200, 200)
-    assert away.json()["error"]
+    assert away.json()["type"] == "urn:rehost:problem:unavailable"
     assert [rule["origin"] for rule in rules] == ["https://new.example"]
 
 

@@ -28,7 +28,7 @@ async def test_a_page_whose_name_was_rebound_reads_nothing(client, path):
     response = await ask(client.port, path, host="evil.example")
 
     assert response.status == 421
-    assert "API_ALLOWED_HOSTS" in json.loads(response.body)["error"]
+    assert "API_ALLOWED_HOSTS" in json.loads(response.body)["detail"]
     assert response["content-security-policy"] == POLICY
 
 

@@ -114,7 +114,7 @@ def _perform(demonstration: Demonstration, settings: Settings, port: int, *, onc
 async def _read(settings: Settings) -> tuple[dict[int, Result], dict[str, str]]:
     """Return the ledger's state of each link by case id, and the learned Referer by host."""
     from rehost.demo.cases import Result
-    from rehost.ledger.reports import LinkFilter
+    from rehost.ledger.filters import LinkFilter
     from rehost.wiring.databases import open_queries
 
     async with open_queries(settings) as queries:

@@ -342,7 +342,7 @@ async def read_status(queries: Queries, sources: Sequence[str], *, failed: bool)
 
 async def _failed_links(queries: Queries, source: str) -> Sequence[LinkReport]:
     """Return the links whose last visit failed, FAILED_LINKS at most."""
-    from rehost.ledger.reports import LinkFilter
+    from rehost.ledger.filters import LinkFilter
 
     found: list[LinkReport] = []
     for state in (State.REFUSED, State.DEFERRED):

@@ -11,13 +11,14 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from fastapi import HTTPException, Request
+from fastapi import Request
 from starlette.responses import Response, StreamingResponse
 
 from rehost.clock import Clock
 from rehost.errors import OperatorError
 from rehost.model import State
-from rehost.server.api.http import UNAVAILABLE, Source, to_json
+from rehost.server.api.http import Source, to_json
+from rehost.server.api.problems import Problem, ProblemError, prefers_chinese
 from rehost.server.api.routes import Api
 
 INTERVAL_SECONDS = 1.5  # between two measurements, at least
@@ -69,19 +70,17 @@ class Live:
         """End all streams."""
         self._closing.set()
 
-    async def respond(self, request: Request, source: Source = "") -> Response:
-        """Return the stream of one source."""
+    async def respond(self, request: Request, source: Source = None) -> Response:
+        """The progress of a run as server-sent events, of a few seconds each; clients reconnect."""
         if self._streams >= MAX_STREAMS:
-            raise HTTPException(503, "Too many streams are open already.")
-        chosen = self._api.source(source)
-        is_known = chosen in self._api.sources or chosen in self._courses
-        if not is_known and chosen not in await self._api.all_sources():
-            raise HTTPException(404, f"There is no source {chosen}.")
+            raise ProblemError(Problem.TOO_MANY_STREAMS)
+        chosen = source if source in self._courses else await self._api.source(source)
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        stream = self._stream(chosen, is_first="last-event-id" not in request.headers)
+        away = Problem.UNAVAILABLE.details[prefers_chinese(request.headers.get("accept-language", ""))]
+        stream = self._stream(chosen, away, is_first="last-event-id" not in request.headers)
         return StreamingResponse(stream, headers=headers, media_type="text/event-stream")
 
-    async def _stream(self, source: str, *, is_first: bool) -> AsyncIterator[bytes]:
+    async def _stream(self, source: str, away: str, *, is_first: bool) -> AsyncIterator[bytes]:
         if self._streams >= MAX_STREAMS:  # others were opened since `respond` counted
             yield b"retry: 5000\n\n"
             return
@@ -96,7 +95,7 @@ class Live:
                 try:
                     yield b"id: 1\nevent: beat\ndata: " + to_json(await self._measure(source, course)) + b"\n\n"
                 except OperatorError:
-                    yield b"event: away\ndata: " + to_json(UNAVAILABLE) + b"\n\n"
+                    yield b"event: away\ndata: " + to_json(away) + b"\n\n"
                 await self._wait()
         finally:
             self._streams -= 1

@@ -21,7 +21,7 @@ class Metrics:
     api: Api
 
     async def respond(self) -> Response:
-        """Return all metrics."""
+        """All figures for Prometheus."""
         return Response("".join(await self._gauges()), headers={"cache-control": "no-store"}, media_type=MEDIA_TYPE)
 
     async def _gauges(self) -> Sequence[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from urllib.parse import urlsplit
 
-from rehost.http.url import read_origin
+from rehost.http.url import host_of, read_origin
 from rehost.ledger import Queries
 from rehost.ledger.reports import HostReport, RootReport
 from rehost.model import Rule
@@ -32,37 +33,52 @@ class OriginReport:
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """The origins of a source, those with the most links first, and what was learned about any origin."""
+    """Origins of a source, those with the most links first, and what was learned about any origin."""
 
-    origins: Sequence[OriginReport]
-    rules: Sequence[Rule]
-    decoys: Mapping[str, int]  # by origin: how many pictures are known to be decoys
+    origins: Sequence[OriginReport]  # all origins of the hosts on this page
+    rules: Sequence[Rule]  # at most 1000, of any source
+    decoys: Mapping[str, int]  # by origin: how many pictures are known to be decoys; at most 1000 origins
+    next: int | None  # pass it as `after` to get the next hosts; null on the last page
+    total: int  # hosts on all pages together
 
 
-async def report_origins(queries: Queries, source: str) -> Origins:
-    """Return where the origins of a source stand."""
-    rules, decoys = await queries.rules(), await queries.decoys()
-    pauses = await queries.origin_pauses()
-    hosts = {host.host: host for host in await queries.hosts(source, limit=1000)}
-    rule_of = {rule.origin: rule for rule in rules}
+async def report_origins(
+    queries: Queries, source: str, listed: Sequence[HostReport], total: int, after: int
+) -> Origins:
+    """Return where the origins of these hosts of a source stand, the hosts `after` of `total`."""
+    hosts = {host.host: host for host in listed}
     by_origin = sorted(
-        ((read_origin(each.root), each) for each in await queries.roots(source)), key=lambda pair: pair[0]
+        ((read_origin(each.root), each) for each in await queries.roots(source, list(hosts))), key=lambda pair: pair[0]
     )
+    named = {origin for origin, _ in by_origin}
+    rule_of, decoys_of = {rule.origin: rule for rule in await queries.rules(named)}, await queries.decoys(named)
+    pauses = await queries.origin_pauses()
     reports = [
-        _report(origin, [root for _, root in pairs], hosts, rule_of.get(origin), decoys.get(origin, 0))
+        _report(origin, [root for _, root in pairs], hosts, rule_of.get(origin), decoys_of.get(origin, 0))
         for origin, pairs in groupby(by_origin, key=lambda pair: pair[0])
     ]
     for number, each in enumerate(reports):
         if each.origin in pauses:
             seconds, evidence = pauses[each.origin]
             reports[number] = replace(each, pause_seconds=seconds, pause_evidence=evidence)
-    return Origins(sorted(reports, key=lambda each: -each.present), rules, decoys)
+    following = after + len(listed)
+    return Origins(
+        sorted(reports, key=lambda each: -each.present),
+        await queries.rules(),
+        await queries.decoys(),
+        following if listed and following < total else None,
+        total,
+    )
 
 
 async def roots_of(queries: Queries, source: str, origin: str) -> Sequence[str]:
     """Return all spellings with which the URLs of an origin begin in the rows of a source."""
     wanted = read_origin(origin)
-    return [each.root for each in await queries.roots(source) if wanted and read_origin(each.root) == wanted]
+    if not wanted:
+        return []
+    port = urlsplit(wanted).port
+    found = await queries.roots(source, [host_of(wanted)], f":%{port}" if port else "")
+    return [each.root for each in found if read_origin(each.root) == wanted]
 
 
 def _report(

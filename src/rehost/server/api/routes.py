@@ -6,26 +6,30 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fastapi import HTTPException
-
 from rehost.errors import CatalogueError
-from rehost.ledger.reports import Change, HostReport, LinkFilter, LinkReport, RunReport, SourceReport, Twin, Visit
+from rehost.ledger.filters import HostOrder, LinkFilter, LinkOrder
+from rehost.ledger.reports import Change, HostReport, LinkReport, RunReport, SourceReport, Twin, Visit
 from rehost.model import State
 from rehost.server.api.http import (
     MAX_RUN,
     After,
     Before,
     Host,
+    HostSort,
+    HostText,
     LastReason,
     Limit,
+    LinkSort,
     LinkState,
+    Listing,
     Origin,
     Position,
-    RequiredKey,
+    RequiredRowKey,
     Source,
     Text,
 )
 from rehost.server.api.origins import Origins, report_origins, roots_of
+from rehost.server.api.problems import Problem, ProblemError
 from rehost.server.resources import DiskSpace, Lazy, Resources
 
 logger = logging.getLogger(__name__)
@@ -58,6 +62,7 @@ class Links:
 
     links: Sequence[TitledLink]
     next: int | None  # pass it as `after` to get the next page; null on the last one
+    total: int | None  # on all pages together; null where `after` is given, as counting takes time
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,58 +107,82 @@ class Api:
         known = await (await self.resources.get()).queries.sources()
         return list(dict.fromkeys((*self.sources, *known)))
 
-    async def standing(self, source: Source = "") -> SourceReport:
+    async def standing(self, source: Source = None) -> SourceReport:
         """Where a source stands: links by state and by reason."""
-        return await (await self.resources.get()).queries.source_report(self.source(source))
+        return await (await self.resources.get()).queries.source_report(await self.source(source))
 
-    async def links(
+    async def links(  # noqa: PLR0913, PLR0917 - one for each parameter of the request
         self,
-        source: Source = "",
+        source: Source = None,
         state: LinkState = None,
         reason: LastReason = None,
-        origin: Origin = "",
-        host: Host = "",
-        text: Text = "",
+        origin: Origin = None,
+        host: Host = None,
+        text: Text = None,
+        order: LinkSort = LinkOrder.ENTRY,
         after: After = 0,
         limit: Limit = 50,
     ) -> Links:
-        """Links, page by page."""
-        wanted = LinkFilter(source or None, state, reason, host or None, text=text or None)
+        """Links, page by page; if not sorted by entry, links that change meanwhile may come twice or not at all."""
+        chosen = await self.source(source) if source else None
+        wanted = LinkFilter(chosen, state, reason, host, text=text)
         resources = await self.resources.get()
         if origin:
-            sources = [source] if source else await self.all_sources()
+            sources = [chosen] if chosen else await self.all_sources()
             roots = [each for name in sources for each in await roots_of(resources.queries, name, origin)]
             wanted = replace(wanted, roots=roots)
         if text:
-            wanted = replace(wanted, keys=await self._keys_by_title(resources, text, source))
-        page = await resources.queries.links(wanted, after, limit)
+            wanted = replace(wanted, keys=await self._keys_by_title(resources, text, chosen))
+        page = await resources.queries.links(wanted, after, limit, order)
+        total = None if after else await resources.queries.count(wanted)
         titles = await _titles(resources, page.links)
-        return Links([TitledLink(titles.get((each.source, each.row_key)), each) for each in page.links], page.next)
+        found = [TitledLink(titles.get((each.source, each.row_key)), each) for each in page.links]
+        return Links(found, page.next, total)
 
-    async def link(self, key: RequiredKey, source: Source = "", position: Position = 0) -> LinkDetail:
+    async def link(self, row_key: RequiredRowKey, source: Source = None, position: Position = 0) -> LinkDetail:
         """One link with its history."""
-        chosen = self.source(source)
+        chosen = await self.source(source)
         resources = await self.resources.get()
         queries = resources.queries
-        found = await queries.link(chosen, key, position)
+        found = await queries.link(chosen, row_key, position)
         if found is None:
-            raise HTTPException(404, f"The ledger has no link for row {key} of {chosen}.")
+            raise ProblemError(Problem.UNKNOWN_LINK, row_key=row_key, source=chosen)
         titles = await _titles(resources, [found])
-        history = await queries.history(chosen, key, position)
+        history = await queries.history(chosen, row_key, position)
         visits, alike = await queries.visits(found.entry), await queries.same_bytes(found)
-        return LinkDetail(titles.get((chosen, key)), found, visits, history, alike)
+        return LinkDetail(titles.get((chosen, row_key)), found, visits, history, alike)
 
-    async def hosts(self, source: Source = "", limit: Limit = 50) -> Sequence[HostReport]:
-        """The hosts of a source, those with the most links first."""
-        return await (await self.resources.get()).queries.hosts(self.source(source), limit)
+    async def hosts(
+        self,
+        source: Source = None,
+        text: HostText = None,
+        order: HostSort = HostOrder.PRESENT,
+        after: After = 0,
+        limit: Limit = 50,
+    ) -> Listing[HostReport]:
+        """The hosts of a source. The next page is after as many as were answered; X-Total-Count says how many exist."""
+        queries, chosen = (await self.resources.get()).queries, await self.source(source)
+        found = await queries.hosts(chosen, limit, after=after, order=order, text=text)
+        return Listing(found, await queries.count_hosts(chosen, text))
 
-    async def origins(self, source: Source = "") -> Origins:
-        """The origins of a source, and what was learned about any origin."""
-        return await report_origins((await self.resources.get()).queries, self.source(source))
+    async def origins(
+        self,
+        source: Source = None,
+        text: HostText = None,
+        order: HostSort = HostOrder.PRESENT,
+        after: After = 0,
+        limit: Limit = 1000,
+    ) -> Origins:
+        """The origins of a source by pages of hosts, and what was learned about any origin."""
+        queries, chosen = (await self.resources.get()).queries, await self.source(source)
+        hosts = await queries.hosts(chosen, limit, after=after, order=order, text=text)
+        return await report_origins(queries, chosen, hosts, await queries.count_hosts(chosen, text), after)
 
-    async def runs(self, source: Source = "", before: Before = MAX_RUN, limit: Limit = 50) -> Sequence[RunReport]:
+    async def runs(self, source: Source = None, before: Before = MAX_RUN, limit: Limit = 50) -> Listing[RunReport]:
         """Runs, the latest first."""
-        return await (await self.resources.get()).queries.runs(source or None, limit, before)
+        queries = (await self.resources.get()).queries
+        chosen = await self.source(source) if source else None
+        return Listing(await queries.runs(chosen, limit, before), await queries.count_runs(chosen))
 
     async def usage(self) -> Usage:
         """What the copies of all sources take on the disk."""
@@ -175,11 +204,18 @@ class Api:
             days_left=disk.free / daily if daily else None,
         )
 
-    def source(self, name: str) -> str:
-        """Return the source of that name, or the first one if the name is empty."""
-        return name or self.sources[0]
+    async def source(self, name: str | None) -> str:
+        """Return the source of that name, or the first one if there is no name.
 
-    async def _keys_by_title(self, resources: Resources, text: str, source: str) -> Sequence[str]:
+        Raises:
+            ProblemError: neither the settings nor the ledger know this source.
+        """
+        chosen = name or self.sources[0]
+        if chosen not in self.sources and not await (await self.resources.get()).queries.knows(chosen):
+            raise ProblemError(Problem.UNKNOWN_SOURCE, source=chosen)
+        return chosen
+
+    async def _keys_by_title(self, resources: Resources, text: str, source: str | None) -> Sequence[str]:
         """Return the keys of rows whose title contains the text; none if the table cannot be read."""
         titles = resources.titles
         try:

@@ -8,23 +8,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
-from http import HTTPStatus
 from pathlib import Path
 
 from fastapi import FastAPI
-from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from rehost.server.api.actions import Actions, RunControl
 from rehost.server.api.app import create_api
-from rehost.server.api.http import error_response
 from rehost.server.api.live import Live
+from rehost.server.api.problems import Problem, ProblemError, problem_response
 from rehost.server.api.routes import Api
 from rehost.server.dashboard.thumbnails import Thumbnails
-from rehost.server.files.send import Application, Message, Receive, Send
+from rehost.server.files.send import Application, Message, Receive, Send, headers_of
 from rehost.server.host_header import KnownHosts
 
 # Only our own files load and run: text from rows could not send anything anywhere even if it were not plain text.
@@ -55,10 +53,24 @@ class SecurityHeaders:
             if message["type"] == "http.response.start":
                 present = {name.lower() for name, _ in message["headers"]}
                 added = [pair for pair in _HEADERS if pair[0] not in present]
-                message = {**message, "headers": [*message["headers"], *added]}
+                is_coded = b"content-encoding" in present
+                headers = [_weak(pair) if is_coded else pair for pair in message["headers"]]
+                message = {**message, "headers": [*headers, *added]}
             await send(message)
 
         await self.inner(scope, receive, send_with_headers)
+
+
+def _weak(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    """Return a header of a compressed response; its entity tag stands for other bytes (RFC 9110, section 8.8.1)."""
+    name, value = header
+    return (name, b"W/" + value) if name.lower() == b"etag" and not value.startswith(b"W/") else header
+
+
+async def _misdirected(scope: Message, receive: Receive, send: Send) -> None:
+    """Answer a request for another host."""
+    response = problem_response(ProblemError(Problem.UNKNOWN_HOST), headers_of(scope).get("accept-language", ""))
+    await response(scope, receive, send)
 
 
 class Dashboard:
@@ -88,15 +100,15 @@ class Dashboard:
         pages = {"": "index.html", "docs": "docs.html"}
 
         async def asset(request: Request) -> Response:
-            path = request.path_params["path"]
-            if pages.get(path, path) not in names:  # also other spellings of a name
-                raise HTTPException(HTTPStatus.NOT_FOUND)
+            path = request.scope["path"].removeprefix(request.scope.get("root_path", "")).removeprefix("/")
             return await assets.get_response(pages.get(path, path), request.scope)
 
         app.mount("/copies", files)
         app.mount("/thumbs", thumbnails)
-        app.add_route("/{path:path}", asset)
-        self._app = SecurityHeaders(KnownHosts(app, hosts, partial(error_response, HTTPStatus.MISDIRECTED_REQUEST)))
+        for name in (*names, *pages):
+            app.add_route(f"/{name}", asset)
+        compressed = GZipMiddleware(app, compresslevel=5, exclude_content_types=("image/*", "text/event-stream"))
+        self._app = SecurityHeaders(KnownHosts(compressed, hosts, lambda _: _misdirected))
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -24,12 +24,12 @@ def precondition(headers: Mapping[str, str], etags: frozenset[str], modified: da
         modified: when the current bytes were written, in whole seconds.
     """
     if (if_match := headers.get("if-match")) is not None:
-        if not _matches(if_match, etags, weakly=False):
+        if not matches(if_match, etags, weakly=False):
             return 412
     elif (since := _date(headers.get("if-unmodified-since"))) is not None and modified > since:
         return 412
     if (if_none_match := headers.get("if-none-match")) is not None:
-        return 304 if _matches(if_none_match, etags, weakly=True) else None
+        return 304 if matches(if_none_match, etags, weakly=True) else None
     since = _date(headers.get("if-modified-since"))
     return 304 if since is not None and modified <= since else None
 
@@ -88,7 +88,8 @@ def _merge(spans: list[range]) -> tuple[range, ...]:
     return tuple(merged)
 
 
-def _matches(header: str, etags: frozenset[str], *, weakly: bool) -> bool:
+def matches(header: str, etags: frozenset[str], *, weakly: bool) -> bool:
+    """Return whether an If-Match or If-None-Match names one of these entity tags, given without `W/`."""
     if header.strip() == "*":
         return True
     return any(etag in etags and (weakly or not weak) for weak, etag in _ETAG.findall(header))

@@ -4,8 +4,6 @@ import { el } from "./dom.js";
 const main = document.getElementById("main");
 const api = await (await fetch("openapi.json")).json();
 main.append(el("p", { class: "lead" }, api.info.description || api.info.title));
-if (api.info.title === "rehost") main.append(el("p", { class: "soft" }, "Also: ", el("a", { href: "metrics" }, "metrics"), " for Prometheus, and ",
-  el("a", { href: "api/live" }, "api/live"), ", server-sent events with the progress of a run (parameter: source)."));
 for (const [path, methods] of Object.entries(api.paths)) {
   for (const [method, operation] of Object.entries(methods)) main.append(section(path, method, operation));
 }

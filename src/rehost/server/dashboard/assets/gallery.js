@@ -2,24 +2,26 @@
 import { action, say } from "./actions.js";
 import { ask, query } from "./call.js";
 import { el, outward } from "./dom.js";
-import { advice, bytes, moment, number, reason, reasonNames, text } from "./words.js";
+import { advice, bytes, moment, number, plural, reason, reasonNames, text } from "./words.js";
 
 const STATES = ["held", "wanted", "leased", "deferred", "refused"];
 const A_PAGE = 60;
 const DOTS = { held: "held", adopted: "held", unchanged: "held", overtaken: "wanted", deferred: "deferred", refused: "refused" };
 const why = (error) => (error.status ? error.message : text("away"));
-const at = (place, link) => `${place}/${link.key.split("/").map(encodeURIComponent).join("/")}?v=${link.digest.slice(0, 16)}`;
+const at = (place, link) => `${place}/${link.copy_key.split("/").map(encodeURIComponent).join("/")}?v=${link.digest.slice(0, 16)}`;
 
 export async function gallery(main, { source, values }) {
   const wall = el("div", { class: "wall" });
+  const total = el("p", { class: "soft" });
   const more = el("button", { type: "button", class: "quiet more", hidden: true }, text("more"));
   const filters = await bar(source, values);
-  main.replaceChildren(filters, wall, more);
+  main.replaceChildren(filters, total, wall, more);
   let after = 0;
   const load = async () => {
     more.disabled = true;
     try {
-      const page = await ask("links", { source, state: values.state, reason: values.reason, origin: values.origin, text: values.text, after, limit: A_PAGE });
+      const page = await ask("links", { source, state: values.state, reason: values.reason, origin: values.origin, text: values.text, after: after || null, limit: A_PAGE });
+      if (page.total !== null) total.textContent = page.total ? plural("links", page.total) : "";
       wall.append(...page.links.map(card));
       if (!wall.childElementCount) wall.replaceChildren(el("p", { class: "soft" }, text("nothing")));
       after = page.next;
@@ -37,6 +39,7 @@ async function bar(source, values) {
   const go = (change) => { location.hash = `#/gallery${query({ ...values, ...change })}`; };
   const known = (await ask("origins", { source }).catch(() => ({ origins: [] }))).origins;
   const origins = known.filter((each) => each.origin).map((each) => [each.origin, `${each.origin} (${number(each.present)})`]);
+  if (values.origin && !origins.some(([origin]) => origin === values.origin)) origins.unshift([values.origin, values.origin]);
   const choice = (name, any, options) => el("select", { name, "aria-label": any, onchange: (event) => go({ [name]: event.target.value }) },
     el("option", { value: "" }, any), ...options.map(([value, label]) => el("option", { value, selected: values[name] === value }, label)));
   const search = el("input", { type: "search", name: "text", value: values.text || "", maxlength: 200, placeholder: text("search"), "aria-label": text("search") });
@@ -57,7 +60,7 @@ function card({ title, link }) {
 }
 
 function picture(link, title, isLazy) {
-  if (!link.key) return el("span", { class: `hole ${link.state}` }, link.reason ? reason(link.reason) : text("nocopy"));
+  if (!link.copy_key) return el("span", { class: `hole ${link.state}` }, link.reason ? reason(link.reason) : text("nocopy"));
   const image = el("img", { src: at(isLazy ? "thumbs" : "copies", link), alt: title || link.row_key, width: link.width, height: link.height, loading: isLazy ? "lazy" : "eager", decoding: "async" });
   image.addEventListener("error", () => image.replaceWith(el("span", { class: "hole" }, text("unshown"))));
   return image;
@@ -65,10 +68,10 @@ function picture(link, title, isLazy) {
 
 async function sheet({ source, row_key, position }) {
   const dialog = document.getElementById("sheet");
-  const { title, link, visits, history, alike } = await ask("link", { source, key: row_key, position });
+  const { title, link, visits, history, alike } = await ask("link", { source, row_key, position });
   const fact = (name, value) => (value === null || value === undefined || value === "" ? [] : [el("dt", {}, text(name)), el("dd", {}, value)]);
   const failed = link.state === "deferred" || link.state === "refused";
-  const retry = failed ? action(text("retry"), "retry", () => ({ source, key: row_key, position }), (done) => text("did", done.changed), () => dialog.close()) : null;
+  const retry = failed ? action(text("retry"), "retry", () => ({ source, row_key, position }), (done) => text("did", done.changed), () => dialog.close()) : null;
   const trouble = failed && link.reason
     ? el("div", { class: "trouble" }, el("b", {}, reason(link.reason)), " ", el("code", {}, link.reason), el("p", {}, text("cando", advice(link.reason)))) : null;
   const lines = events(visits, history, link.url);
@@ -88,7 +91,7 @@ async function sheet({ source, row_key, position }) {
           each.source === source ? each.row_key : `${each.source} ${each.row_key}`), " "])) : null),
         ...fact("saved", link.held_at && moment(link.held_at)), ...fact("visited", link.visited_at && moment(link.visited_at)),
         ...fact("evidence", link.evidence), ...fact("nextat", failed ? moment(link.due_at) : null)),
-      el("div", { class: "row" }, link.key ? el("a", { class: "quiet", href: at("copies", link), target: "_blank", rel: "noopener" }, text("open")) : null, retry),
+      el("div", { class: "row" }, link.copy_key ? el("a", { class: "quiet", href: at("copies", link), target: "_blank", rel: "noopener" }, text("open")) : null, retry),
       el("h3", {}, text("history")), lines.length ? el("ul", { class: "history" }, ...lines) : el("p", { class: "soft" }, text("nohistory"))));
   dialog.onclick = (event) => { if (event.target === dialog) dialog.close(); };
   if (!dialog.open) dialog.showModal();

@@ -19,14 +19,16 @@ export async function overview(main, { source }) {
   put(main, hero, el("div", { class: "grid" }, live, disk, why, where, past));
 
   const refresh = async () => {
-    const [standing, usage, known, listed] = await Promise.all([ask("standing", { source }), ask("usage"), ask("origins", { source }), ask("runs", { source, limit: 200 })]);
+    const [standing, usage, known, listed] = await Promise.all([ask("standing", { source }), ask("usage"), allOrigins(source, pages), ask("runs", { source, limit: 200 })]);
     showHero(hero, standing);
     showDisk(disk, usage);
     shown.show(standing);
     showOrigins(known);
     showRuns(listed);
   };
-  const shown = reasons(why, source, refresh), showOrigins = origins(where, refresh), showRuns = runs(past);
+  let pages = 1;
+  const more = () => { pages += 1; return refresh(); };
+  const shown = reasons(why, source, refresh), showOrigins = origins(where, refresh, more), showRuns = runs(past);
   await refresh().catch(() => put(hero, el("p", { class: "lead" }, text("away"))));
   const timer = setInterval(() => refresh().catch(() => {}), 15000);
   const stream = watch(live, hero, source, refresh);
@@ -112,14 +114,25 @@ function reasons(card, source, refresh) {
     const isWhole = standing.states.held > 0 && Object.entries(standing.states).every(([name, count]) => name === "held" || !count);
     put(list, ...counts.map(([name, count]) => el("li", { title: advice(name) },
       el("a", { href: at({ reason: name }) }, el("span", {}, reason(name)), el("code", {}, name), el("b", {}, number(count))))));
-    const all = counts.length ? action(text("retryall"), "retry", () => ({ source }), (done) => text("did", done.changed), refresh) : null;
+    const all = counts.length ? action(text("retryall"), "retry", () => ({ source, all: true }), (done) => text("did", done.changed), refresh) : null;
     put(card, heading(text("why"), all), counts.length ? whole : el("p", { class: "soft" }, text(isWhole ? "none" : "nofailure")));
     drawn.draw(counts.map(([, count]) => count));
   };
   return { show, end: drawn.end };
 }
 
-function origins(card, refresh) {
+// The first pages of origins as one report; a page has a thousand hosts.
+async function allOrigins(source, pages) {
+  const report = await ask("origins", { source });
+  for (let page = 1; page < pages && report.next !== null; page += 1) {
+    const following = await ask("origins", { source, after: report.next });
+    report.origins.push(...following.origins);
+    report.next = following.next;
+  }
+  return report;
+}
+
+function origins(card, refresh, more) {
   const host = (origin) => ({ host: origin.host });
   const button = (origin) => (!origin.host ? null : origin.pause_seconds > 0
     ? action(text("resume"), "resume", () => host(origin), () => text("didresume", origin.host), refresh)
@@ -140,7 +153,9 @@ function origins(card, refresh) {
       cell: (origin) => [origin.next_due_seconds === null ? "–" : text("within", span(origin.next_due_seconds))] },
     { id: "act", label: "", end: true, cell: (origin) => [button(origin)] },
   ]);
-  return (report) => { card.hidden = !report.origins.length; put(card, heading(text("origins")), table.place); table.show(report.origins); };
+  const left = (report) => (report.next === null ? null
+    : el("button", { type: "button", class: "quiet more", onclick: more }, text("morehosts", number(report.total))));
+  return (report) => { card.hidden = !report.origins.length; put(card, heading(text("origins")), table.place, left(report)); table.show(report.origins); };
 }
 
 function runs(card) {

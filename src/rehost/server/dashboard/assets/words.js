@@ -26,7 +26,7 @@ const TEXTS = {
   runs: ["Runs", "任务记录"], began: ["Started", "开始时间"], took: ["Duration", "用时"], received: ["Received", "接收"], failed: ["failed", "失败"],
   killed: ["killed", "异常终止"], interrupted: ["interrupted", "已中断"], undone: ["undone", "已撤销"], goingon: ["in progress", "进行中"],
   search: ["Key, title or link", "编号、标题或链接"], anystate: ["Any state", "全部状态"], anyreason: ["Any reason", "全部原因"], anyorigin: ["Any origin", "全部源站"],
-  more: ["Show more", "显示更多"], nothing: ["No matches. Remove a filter.", "没有符合条件的结果，请放宽筛选条件。"], empty: ["No links yet: start with `rehost run`.", "暂无链接：请先执行 rehost run。"],
+  more: ["Show more", "显示更多"], morehosts: ["Load more hosts ({0} in all)", "加载更多主机（共 {0} 个）"], nothing: ["No matches. Remove a filter.", "没有符合条件的结果，请放宽筛选条件。"], empty: ["No links yet: start with `rehost run`.", "暂无链接：请先执行 rehost run。"],
   link: ["Link", "原始链接"], page: ["Page", "来源页面"], local: ["Local URL", "本地地址"], final: ["Redirected to", "重定向至"], digest: ["SHA-256", "SHA-256"], size: ["Size", "大小"],
   dimensions: ["Dimensions", "尺寸"], visited: ["Last visit", "最近访问"], saved: ["Held since", "保存时间"], evidence: ["Evidence", "详情"], row: ["Row", "数据行"],
   history: ["History", "历史"], wrote: ["Row updated", "已写回数据行"], times: ["{0} times in a row, since {1}", "自 {1} 起连续 {0} 次"],
