@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from rehost.events import CopiesSuspected, HostDeferred, Planned, Recorded, RunBegan, RunEnded, Visited
 from rehost.model import Copy, Deferred, Format, Image, Link, Outcome, Reason, Refused, Stored, Task, Unchanged
 from rehost.run.stats import RunStats, combined, total
@@ -46,12 +48,13 @@ def test_links_visited_beyond_the_plan_are_due_too():
     assert (stats.due, stats.visited) == (1, 1)
 
 
-def test_summaries_of_several_processes_add_up():
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_summaries_of_several_processes_add_up(is_turned):
     first = RunEnded("cases", 10, 1, 2, {Reason.GONE: 3}, 1, 4, 1000, 5.0, later=3, total_held=15, total_present=30)
     second = RunEnded("cases", 20, 0, 0, {Reason.GONE: 1, Reason.DECOY: 2}, 0, 0, 500, 6.0, later=6, total_held=30,
                       total_present=36, interrupted=True)  # fmt: skip
 
-    ended = combined([first, second], 7.5)
+    ended = combined([second, first] if is_turned else [first, second], 7.5)
 
     assert (ended.held, ended.unchanged, ended.adopted, ended.overtaken, ended.size) == (30, 1, 2, 1, 1500)
     assert ended.failed == {Reason.GONE: 4, Reason.DECOY: 2}
@@ -91,7 +94,7 @@ def test_summaries_of_several_processes_add_up_by_source():
     one = total([RunEnded("a", 10, 0, 0, total_held=10), RunEnded("b", 1, 0, 0, total_held=1)])
     two = total([RunEnded("a", 5, 0, 0, total_held=15), RunEnded("b", 2, 0, 0, total_held=3)])
 
-    ended = combined([one, two], 7.5)
+    ended = combined([two, one], 7.5)
 
     assert (ended.held, ended.total_held, ended.seconds) == (18, 18, 7.5)
     assert [(each.source, each.held, each.total_held, each.seconds) for each in ended.sources] == [

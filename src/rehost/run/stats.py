@@ -79,9 +79,13 @@ class RunStats:
 
 
 def combined(ends: Sequence[RunEnded], seconds: float) -> RunEnded:
-    """Return the summary of a run by several processes, after so many seconds; totals are what the last one read."""
-    sources = [combined(each, seconds) for each in zip(*(end.sources for end in ends), strict=True)]
-    return replace(_sum(ends), seconds=seconds, sources=tuple(sources))
+    """Return the summary of a run by several processes, after so many seconds.
+
+    Totals are what the last one read: the one for which most links were held, in whatever order the summaries came.
+    """
+    if sources := [combined(each, seconds) for each in zip(*(end.sources for end in ends), strict=True)]:
+        return total(sources)
+    return replace(_sum(sorted(ends, key=lambda end: end.total_held)), seconds=seconds)
 
 
 def total(ends: Sequence[RunEnded]) -> RunEnded:
