@@ -56,3 +56,25 @@ async def test_the_processes_of_one_command_are_one_run(peer, database, runs):
     with pytest.raises(LedgerError, match=f"Run {second} is a part of run {first}: `rehost undo {first}`"):
         await undo(runs, second, peer.catalogue)
     assert await undo(runs, first, peer.catalogue) == Undone(restored=3, left=0)
+
+
+async def test_the_sources_of_one_command_are_one_run_with_a_report_for_each(peer, database, runs):
+    await add_cases(database, [A])
+    await peer.note()
+    first = await runs.begin("cases")
+    part = await runs.begin("shops", crew=first)
+    await peer.hold_all(first)
+    await runs.end(first, RunEnded("cases", held=1, unchanged=0, adopted=0))
+    await runs.end(part, RunEnded("shops", held=2, unchanged=0, adopted=0))
+    last = await runs.begin("cases")
+
+    undone = await undo(runs, first, peer.catalogue)
+
+    listed = [(each.run, each.source, each.held, each.undone_at is None) for each in await Queries(database).runs()]
+    assert listed == [(last, "cases", None, True), (first, "cases", 1, False), (first, "shops", 2, True)]
+    assert [(each.run, each.held) for each in await Queries(database).runs("shops")] == [(first, 2)]
+    assert [each.run for each in await Queries(database).runs("cases", limit=1, before=last)] == [first]
+    assert await runs.sources(first) == ["cases", "shops"]
+    assert undone == Undone(restored=1, left=0)
+    with pytest.raises(LedgerError, match=f"Run {first} was over cases, shops, not over other"):
+        await runs.check(first, "other")

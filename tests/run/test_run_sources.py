@@ -114,6 +114,18 @@ async def test_only_the_named_sources_are_run(world):
     assert world.locals("large") == [None, None]
 
 
+async def test_links_that_wait_are_visited_again_in_the_named_sources_only(world):
+    world.add("large", 1, "gone")
+    world.add("small", 1, "gone")
+    await world.run()
+
+    one = await world.run("small", retry="all")
+    both = await world.run(retry="gone")
+
+    assert (one.failed, [each.failed for each in both.sources]) == ({Reason.GONE: 1}, [{Reason.GONE: 1}] * 2)
+    assert world.origin.count("/gone/large-0.jpg") < world.origin.count("/gone/small-0.jpg")
+
+
 async def test_a_small_source_does_not_wait_for_a_large_one_at_the_same_host(world):
     world.add("large", 400)
     world.add("small", 10)
