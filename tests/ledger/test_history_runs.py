@@ -78,3 +78,15 @@ async def test_the_sources_of_one_command_are_one_run_with_a_report_for_each(pee
     assert undone == Undone(restored=1, left=0)
     with pytest.raises(LedgerError, match=f"Run {first} was over cases, shops, not over other"):
         await runs.check(first, "other")
+
+
+async def test_what_stopped_any_process_of_a_run_is_reported(database, runs):
+    first = await runs.begin("cases")
+    second = await runs.begin("cases", crew=first)
+    await runs.end(second, RunEnded("cases", held=0, unchanged=0, adopted=0), "The disk is full.")
+    await runs.end(first, RunEnded("cases", held=0, unchanged=0, adopted=0, interrupted=True))
+
+    [ended] = await Queries(database).runs("cases")
+
+    assert (ended.stopped, ended.interrupted) == ("The disk is full.", True)
+    assert ended.ended_at is not None

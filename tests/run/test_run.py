@@ -551,4 +551,7 @@ async def test_proven_images_are_recorded_although_the_disk_is_full(world, monke
     assert len(came) > 5
     assert len(world.locals()) == len(came)
     assert world.sql("SELECT DISTINCT state FROM rehost_links ORDER BY 1") == [("held",), ("wanted",)]
+    assert world.sql("SELECT stopped, ended_at IS NULL, held FROM rehost_runs") == [
+        ("The disk has too little left.", False, len(came))
+    ]
     assert (await world.run()).total_held == 40

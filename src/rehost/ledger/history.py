@@ -228,8 +228,8 @@ class Runs:
 
         return await self.database.transact(work)
 
-    async def end(self, run: int, ended: RunEnded) -> None:
-        """Record how a run ended."""
+    async def end(self, run: int, ended: RunEnded, stopped: str | None = None) -> None:
+        """Record how a run ended, and the error that stopped it, if one did."""
         ending = (
             update(runs)
             .values(
@@ -243,6 +243,7 @@ class Runs:
                 seconds=ended.seconds,
                 interrupted=ended.interrupted,
                 mended=ended.mended,
+                stopped=stopped,
                 reasons=json.dumps({reason.value: number for reason, number in sorted(ended.failed.items())}),
             )
             .where(runs.c.run == run)

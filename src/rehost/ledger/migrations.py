@@ -132,6 +132,7 @@ MIGRATIONS = (
             "ALTER TABLE rehost_links ADD COLUMN suspected_at {moment}",
         ),
     ),
+    Migration(9, "what stopped a run", ("ALTER TABLE rehost_runs ADD COLUMN stopped text",)),
 )
 
 LATEST = MIGRATIONS[-1].number

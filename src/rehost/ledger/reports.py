@@ -171,6 +171,7 @@ class RunReport:
     size: int | None
     seconds: float | None
     interrupted: bool | None
+    stopped: str | None  # the error that stopped it, in a sentence
     reasons: Mapping[Reason, int]
 
 
@@ -483,6 +484,7 @@ def _run_report(parts: Sequence[Any]) -> RunReport:
         is_alive=working > 0,
         seconds=max(spans) if has_ended and spans else None,
         interrupted=any(part.interrupted for part in parts) if has_ended else None,
+        stopped=next((part.stopped for part in parts if part.stopped), None),
         reasons={REASONS[word]: number for word, number in reasons.items()},
     )
 

@@ -100,6 +100,7 @@ runs = Table(
     Column("undone_at", Moment),
     Column("crew", BigInteger),  # the run that this is part of: all processes and sources of one command are one run
     Column("mended", Integer),  # rows pointed at their copies again, without a request
+    Column("stopped", Text),  # the error that stopped it, in a sentence
 )
 
 changes = Table(

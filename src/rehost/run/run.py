@@ -29,6 +29,8 @@ from rehost.run.task_queue import TaskQueue
 from rehost.run.visitor import Visitor
 from rehost.store.base import Store
 
+STOP_SECONDS = 5.0  # for recording what stopped a run: it may be the database
+
 
 @dataclass(frozen=True, slots=True)
 class Components:
@@ -101,15 +103,26 @@ class Run:
         own += [await runs.begin(each.name, run) for each in self._sources[1:]]
         for each in self._sources:
             self._listen(RunBegan(each.name, run))
-        working = [each for each in self._sources if crew is not None or await each.finds_work(run, retry)]
-        if working:
-            await self._work(run, working)
-        seconds = self._clock.monotonic() - started
-        ended = [await each.summary(seconds) for each in self._sources]
-        for number, part in zip(own, ended, strict=True):
-            await runs.end(number, part)
+        try:
+            working = [each for each in self._sources if crew is not None or await each.finds_work(run, retry)]
+            if working:
+                await self._work(run, working)
+            seconds = self._clock.monotonic() - started
+            ended = [await each.summary(seconds) for each in self._sources]
+            for number, part in zip(own, ended, strict=True):
+                await runs.end(number, part)
+        except OperatorError as error:
+            await self._record_stop(own, self._clock.monotonic() - started, str(error))
+            raise
         self._listen(total(ended))
         return total(ended)
+
+    async def _record_stop(self, own: Sequence[int], seconds: float, sentence: str) -> None:
+        """Record what stopped the run, if the database takes that soon."""
+        with suppress(OperatorError, TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS):
+                for number, each in zip(own, self._sources, strict=True):
+                    await self._shared.ledger.runs.end(number, each.stats.ended(each.name, seconds), sentence)
 
     async def _work(self, run: int, sources: Sequence[_SourceRun]) -> None:
         stopped: list[OperatorError] = []
@@ -188,7 +201,7 @@ class _SourceRun:
         self._limits = limits
         self._clock = clock
         self._listen = listen
-        self._stats = RunStats()
+        self.stats = RunStats()
         self._visits: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._stop = stop
@@ -197,7 +210,7 @@ class _SourceRun:
             parts.recorder,
             parts.suspected_copies,
             self.tasks,
-            self._stats,
+            self.stats,
             limits=limits,
             stop=stop,
             listen=listen,
@@ -210,7 +223,7 @@ class _SourceRun:
         self._wake.set()
 
     def _emit(self, event: Event) -> None:
-        self._stats.add(event)
+        self.stats.add(event)
         self._listen(event)
 
     async def finds_work(self, run: int, retry: str | None) -> bool:
@@ -224,7 +237,7 @@ class _SourceRun:
 
     async def _plan(self, run: int, retry: str | None) -> Planned:
         """Return what is due; if the planner has a bug, what was due before, so that the run goes on with that."""
-        planned = await bug_to_none("plan", self.parts.planner.plan(run, retry=retry), self._stats)
+        planned = await bug_to_none("plan", self.parts.planner.plan(run, retry=retry), self.stats)
         if planned is not None:
             return planned
         counts = await self.parts.ledger.due.counts(self.name)
@@ -352,7 +365,7 @@ class _SourceRun:
         """Return how the run ended for this source, after so many seconds."""
         counts = await self.parts.ledger.due.counts(self.name)
         return replace(
-            self._stats.ended(self.name, seconds),
+            self.stats.ended(self.name, seconds),
             later=counts.later,
             next_due_seconds=counts.next_due_seconds,
             free_bytes=await self.parts.store.free_bytes(),

@@ -159,7 +159,7 @@ function origins(card, refresh, more) {
 }
 
 function runs(card) {
-  const end = (run) => (run.is_alive ? text("goingon") : run.ended_at === null ? text("killed") : run.interrupted ? text("interrupted") : span(run.seconds));
+  const end = (run) => (run.is_alive ? text("goingon") : run.ended_at === null ? text("killed") : run.stopped ? text("stopped") : run.interrupted ? text("interrupted") : span(run.seconds));
   const known = (value, written) => (value === null ? "…" : written(value));
   const table = grid(text("runs"), [
     { id: "run", label: text("began"), value: (run) => run.run, cell: (run) => [moment(run.started_at), el("small", {}, `#${run.run} · ${run.os_user}@${run.host}`)] },

@@ -24,7 +24,7 @@ const TEXTS = {
   paused: ["paused for another", "已暂停，剩余"], calm: ["works", "正常"], untried: ["not verified yet", "尚未验证"], decoys: ["known decoys: {0}", "已识别的占位图：{0}"], originless: ["not a valid URL", "不是有效网址"],
   "rule-none": ["no Referer", "不带 Referer"], "rule-origin": ["the origin's own address", "源站自身地址"], "rule-site": ["the site's address", "所属网站地址"], "rule-page": ["the row's page", "来源页面"],
   runs: ["Runs", "任务记录"], began: ["Started", "开始时间"], took: ["Duration", "用时"], received: ["Received", "接收"], failed: ["failed", "失败"],
-  killed: ["killed", "异常终止"], interrupted: ["interrupted", "已中断"], undone: ["undone", "已撤销"], goingon: ["in progress", "进行中"],
+  killed: ["no end recorded", "无结束记录"], stopped: ["stopped by an error", "因错误停止"], interrupted: ["interrupted", "已中断"], undone: ["undone", "已撤销"], goingon: ["in progress", "进行中"],
   search: ["Key, title or link", "编号、标题或链接"], anystate: ["Any state", "全部状态"], anyreason: ["Any reason", "全部原因"], anyorigin: ["Any origin", "全部源站"],
   more: ["Show more", "显示更多"], morehosts: ["Load more hosts ({0} in all)", "加载更多主机（共 {0} 个）"], nothing: ["No matches. Remove a filter.", "没有符合条件的结果，请放宽筛选条件。"], empty: ["No links yet: start with `rehost run`.", "暂无链接：请先执行 rehost run。"],
   link: ["Link", "原始链接"], page: ["Page", "来源页面"], local: ["Local URL", "本地地址"], final: ["Redirected to", "重定向至"], digest: ["SHA-256", "SHA-256"], size: ["Size", "大小"],
