@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.databases import add_cases, stored
+from tests.databases import add_cases, another_peer, execute, stored
 
 from rehost.model import Deferred, Reason, Refused
 
@@ -64,3 +64,20 @@ async def test_all_links_of_a_host_are_deferred_unvisited(peer):
 
     assert deferred == 2
     assert await peer.ledger.due.hosts("cases") == ["b.example"]
+
+
+@pytest.mark.parametrize("how", ["by host", "by origin"])
+async def test_a_lease_that_ended_without_an_outcome_is_no_visit_to_a_link_that_is_deferred(peer, database_url, how):
+    await add_cases(peer.database, [A, "https://a.example:8443/2.png"])
+    await peer.note()
+    async with another_peer(database_url, "killed", lease_seconds=-1.0) as killed:
+        tasks = await killed.lease_all()
+
+    if how == "by host":
+        deferred = await peer.ledger.due.defer_host("cases", "a.example", Reason.THROTTLED, "429", 3600.0)
+    else:
+        deferred = await peer.ledger.due.defer_origin(tasks[:1], Reason.THROTTLED, "429", 3600.0)
+
+    rows = await execute(peer.database, "SELECT state, attempts FROM rehost_links WHERE state = 'deferred'")
+    assert rows == [("deferred", 0)] * deferred
+    assert deferred == (2 if how == "by host" else 1)

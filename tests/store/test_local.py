@@ -1,5 +1,7 @@
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 from tests.contracts.store import StoreContract, listing, put
@@ -76,6 +78,18 @@ async def test_folders_are_removed_with_their_last_copy(store, root):
     await store.remove(await store.file_ids(["a/b/x.png"]))
 
     assert not (root / "a").exists()
+
+
+@pytest.mark.parametrize("how", ["undo", "remove", "quarantine"])
+async def test_a_folder_goes_with_the_last_of_several_copies(store, root, how):
+    keys = [f"p/q/{number}.png" for number in range(3)]
+    for key in keys:
+        await put(store, key, b"picture")
+
+    await getattr(store, how)(keys if how == "undo" else await store.file_ids(keys))
+
+    assert not (root / "p").exists()
+    assert await listing(store) == []
 
 
 async def test_folder_with_another_file_in_it_stays(store, root):
@@ -183,6 +197,42 @@ async def test_replaced_file_is_copied_where_there_are_no_hard_links(store, root
     await store.undo(["1/x.png"])
 
     assert store.path("1/x.png").read_bytes() == b"old"
+
+
+SPOOL_COPY = """
+import asyncio, sys
+from pathlib import Path
+from rehost.clock import Clock
+from rehost.store.local import LocalStore
+
+async def main():
+    async with LocalStore(Path(sys.argv[1]), clock=Clock()) as store:
+        for key in ("1/x.jpeg", "2/x.jpeg", "3/x.jpeg"):
+            spool = await store.spool_copy(key)
+            sys.stdout.write(spool.read_text() + str(spool.is_symlink()) if spool else "none")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("error", ["", "EPERM", "EOPNOTSUPP", "ENOSYS"])
+def test_a_found_file_gets_a_spool_with_and_without_hard_links(root, strace, error):
+    for number in (1, 2):
+        (root / str(number)).mkdir(parents=True)
+    (root / "1/x.jpeg").write_text("bytes ")
+    (root / "2/x.jpeg").symlink_to("../1/x.jpeg")
+    under = strace(f"inject=link,linkat:error={error}", calls="link,linkat") if error else []
+
+    done = subprocess.run(
+        [*under, sys.executable, "-c", SPOOL_COPY, root],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.stdout, done.stderr) == ("bytes Falsebytes Falsenone", "")
 
 
 async def test_no_spools_below_the_minimum_of_free_bytes(root):

@@ -186,7 +186,9 @@ class DueLinks:
 
 
 def _deferring(reason: Reason, evidence: str, wait_seconds: float) -> Update:
-    values = {"state": State.DEFERRED.value, "reason": reason.value, "evidence": evidence}
+    values: dict[str, Any] = {"state": State.DEFERRED.value, "reason": reason.value, "evidence": evidence}
+    is_ended = links.c.state == State.LEASED.value  # only due links are deferred: its worker has died
+    values["attempts"] = case((is_ended, links.c.attempts - 1), else_=links.c.attempts)
     return update(links).values(values | {"due_at": after(wait_seconds), "fence": links.c.fence + 1})
 
 

@@ -17,6 +17,7 @@ import errno
 import fcntl
 import os
 import platform
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -39,6 +40,10 @@ _SYNCFS_TYPES = {0xEF53: "ext4", 0x58465342: "xfs", 0x9123683E: "btrfs", 0xF2F52
 _SYNCFS_KERNEL = (5, 8)
 
 _EXT_RECOVERY_FOLDER = "lost+found"  # at the root of ext file systems; only root may read it
+
+# Errors of link(2) on file systems without hard links, with too many of them to one file, or for a file of another user
+# (fs.protected_hardlinks).
+_NO_HARD_LINK = {errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
 
 ADVICE = {
     errno.EDQUOT: "the disk quota is used up: raise it or free some space",
@@ -103,6 +108,7 @@ class Durability:
 
     def __init__(self, root: Path) -> None:
         """Open the root; `close` closes it."""
+        self._root = root
         self._descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._has_syncfs = _syncfs_reports_errors(self._libc, self._descriptor)
@@ -133,9 +139,20 @@ class Durability:
                 self.sync_files([file])
 
     def sync_folders(self, folders: Sequence[Path]) -> None:
-        """Return once the names in these folders are durable."""
-        for folder in folders:
-            _sync(folder, os.O_RDONLY | os.O_DIRECTORY, os.fsync)
+        """Return once the names in these folders are durable; of a folder that was removed, that its name is gone.
+
+        Any process may remove a folder when it has become empty, also the one that has just changed a name in it.
+        """
+        for each in folders:
+            folder, is_synced = each, False
+            while not is_synced:
+                try:
+                    _sync(folder, os.O_RDONLY | os.O_DIRECTORY, os.fsync)
+                    is_synced = True
+                except FileNotFoundError:
+                    if folder == self._root:
+                        raise
+                    folder = folder.parent
 
 
 def _sync(path: Path, flags: int, sync: Callable[[int], None]) -> None:
@@ -207,6 +224,16 @@ def make_folders(folder: Path, mode: int = PUBLIC_FOLDER_MODE) -> bool:
             raise
         return False
     return True
+
+
+def link_or_copy(file: Path, target: Path) -> None:
+    """Give a file a second name or, on a file system without hard links, copy its bytes; a symbolic link stays one."""
+    try:
+        os.link(file, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINK:
+            raise
+        shutil.copyfile(file, target, follow_symlinks=False)
 
 
 def remove_empty_folders(folder: Path, root: Path) -> Path:

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ from rehost.store.filesystem import (
     Durability,
     as_store_errors,
     exclusive_lock,
+    link_or_copy,
     list_keys_in_groups,
     make_folders,
 )
@@ -115,10 +117,12 @@ class LocalStore:
         return self._parts.workdir.spools / str(next(self._numbers))
 
     async def spool_copy(self, key: str) -> Path | None:
-        """Return a spool with the bytes of a copy, a second name for the same file; None if there is no such copy."""
+        """Return a spool with the bytes of a copy, a second name for its file if possible; None if there is none."""
         spool, path = self.spool(), self.path(key)
+        # What a symbolic link leads to is not the store's: it gets no name here, nor the mode of a copy.
+        duplicate: Callable[[Path, Path], object] = shutil.copyfile if path.is_symlink() else link_or_copy
         try:
-            await self._run(os.link, path, spool)
+            await self._run(duplicate, path, spool)
         except StoreError:
             if path.exists():
                 raise

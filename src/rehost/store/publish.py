@@ -41,6 +41,7 @@ from rehost.store.base import FileIds, Placement, Unconfirmed
 from rehost.store.filesystem import (
     PRIVATE_FOLDER_MODE,
     exclusive_lock,
+    link_or_copy,
     list_keys,
     list_keys_in_groups,
     make_folders,
@@ -128,8 +129,6 @@ def _machine() -> str:
 
 
 _GROUP = 200
-# errors of link(2) on file systems without hard links, or with too many to one file
-_NO_HARD_LINK = {errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,12 +287,7 @@ class NameRegistry:
         replaced = self._replaced / key
         make_folders(replaced.parent, PRIVATE_FOLDER_MODE)
         replaced.unlink(missing_ok=True)  # of an earlier group, which has been confirmed or undone
-        try:
-            os.link(target, replaced, follow_symlinks=False)
-        except OSError as error:
-            if error.errno not in _NO_HARD_LINK:
-                raise
-            shutil.copyfile(target, replaced, follow_symlinks=False)
+        link_or_copy(target, replaced)
         return replaced
 
     def _undo(self, keys: Iterable[str]) -> set[Path]:
