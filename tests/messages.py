@@ -79,6 +79,8 @@ def marked(path: Path) -> Iterator[Text]:
             continue
         name = name_of(node)
         number = len(node.args) if name in ERRORS else MARKS.get(name, 0)
+        if name == "add" and node.keywords:  # of an OperatorError
+            number = 1
         texts = [text for each in node.args[:number] for text in literals(each)]
         if name == "ngettext" and len(texts) == 2:
             yield texts[0], texts[1]
@@ -107,7 +109,7 @@ def collected() -> set[Text]:
     found: set[Text] = {text for text in declared() if not isinstance(text, Message)}
     for path in sorted([*PACKAGE.rglob("*.py"), *Path(click.__file__).parent.glob("*.py")]):
         found.update(marked(path))
-    return {text for text in found if text and any(any(each.isalpha() for each in part) for part in parts(text))}
+    return {text for text in found if text}
 
 
 SHOWN = ("cli", "demo/demonstration.py", "telemetry/progress.py", "telemetry/format.py")

@@ -6,8 +6,10 @@ import pickle
 
 import pytest
 
+from rehost.demo.demonstration import MARK_TEXT
 from rehost.errors import OperatorError, StoreError
 from rehost.language import CHINESE, ENGLISH, Message, gettext, language, ngettext, translated
+from tests import messages
 
 
 @pytest.mark.parametrize(
@@ -77,3 +79,33 @@ def test_messages_and_errors_cross_from_one_process_to_another():
 
 def test_an_error_has_a_line_for_each_text():
     assert str(OperatorError("first {braces}", "second")) == "first {braces}\nsecond"
+
+
+NEVER_TRANSLATED = {"rehost run", "rehost status --failed", "Referer", MARK_TEXT.strip()}
+
+
+def test_every_text_is_translated_with_the_same_fields_and_no_other_text_is_in_the_catalogue():
+    known = {message.id: message for message in messages.catalogue() if message.id}
+    lacking = [
+        text for text in messages.collected() if text not in known or not all(messages.parts(known[text].string))
+    ]
+
+    assert not lacking, "write the Chinese: ./dev messages"
+    assert set(known) == messages.collected(), "./dev messages"
+    assert not [message.id for message in known.values() if message.fuzzy]
+    wrong = [
+        text
+        for text, message in known.items()
+        if messages.fields(messages.parts(text)[-1]) != messages.fields(messages.parts(message.string)[0])
+    ]
+    assert not wrong
+
+
+def test_the_compiled_catalogue_is_the_written_one():
+    assert messages.MO.read_bytes() == messages.compiled(), "./dev messages"
+
+
+def test_what_the_operator_reads_is_marked_for_translation():
+    known = {*messages.collected(), *NEVER_TRANSLATED}
+
+    assert not [each for path in sorted(messages.PACKAGE.rglob("*.py")) for each in messages.unmarked(path, known)]

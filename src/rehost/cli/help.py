@@ -82,6 +82,10 @@ def _can_show(text: str) -> bool:
 class _Formatter(click.HelpFormatter):
     """Measures columns, not characters, and breaks lines between Chinese characters."""
 
+    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
+        """Write the usage without a space after its heading."""
+        super().write_usage(prog, args, gettext("Usage:") if prefix is None else prefix)
+
     def write_heading(self, heading: str) -> None:
         """Write the heading of a section."""
         self.write(f"{'':>{self.current_indent}}{heading}：\n")

@@ -73,7 +73,7 @@ def cut(text: str, columns: int) -> str:
 
 
 # Between two words, or beside a wide character: not before a closing mark, not after an opening one (JIS X 4051).
-_UNIT = re.compile(r"[（《“]*(?:[⺀-￯]|[^\s⺀-￯“]+)[，。；：？！、）》”…%]*\s*")
+_UNIT = re.compile(r"[（《“([]*(?:[⺀-￯]|[^\s⺀-￯“]+)[，。；：？！、）》”…%]*\s*")
 
 
 def wrap(text: str, columns: int) -> list[str]:
