@@ -26,7 +26,7 @@ INTERRUPTED = 130
 VERBS = {
     "run": "Copy every picture that is due.",
     "status": "Show which links have a copy, which do not, and why.",
-    "plan": "Show what a run would request, and repair what needs no request.",
+    "plan": "Show what a run would request and repair; change nothing.",
     "undo": "Restore the column to what it was before a run.",
     "origins": "Show what rehost has learned about the hosts.",
     "serve": "Serve the copies over HTTP.",
