@@ -17,7 +17,7 @@ from tests.misbehaviours import BEHAVIOURS
 from tests.origin import Origin
 
 from rehost.errors import LedgerError, StoreError
-from rehost.events import Event, HostDeferred, Listener, OriginLearned, OriginPaused, RunEnded, Visited
+from rehost.events import Event, HostDeferred, Listener, OriginLearned, OriginPaused, RunBegan, RunEnded, Visited
 from rehost.hosts import pacing as pace
 from rehost.hotlink.suspected_copies import SuspectedCopies
 from rehost.ledger.results import ResultWriter
@@ -404,6 +404,23 @@ async def test_a_stopped_run_finishes_what_is_in_flight_and_the_next_run_goes_on
 
     assert first.interrupted
     assert first.held + second.held == 60
+
+
+async def test_a_run_ends_when_its_end_is_asked_for_through_the_ledger(world, mood):
+    mood["*"] = "slow"
+    world.add(*(world.link("slow", f"{number}.jpg") for number in range(60)))
+
+    async with open_run(world.settings, source=None, listen=world.events.append) as run:
+        run._limits = replace(run._limits, beat_seconds=0.05)
+        going = asyncio.create_task(run.execute())
+        while world.origin.count() < 10:
+            await asyncio.sleep(0.01)
+        number = next(event.run for event in world.events if isinstance(event, RunBegan))
+        await run._shared.ledger.runs.request_stop(number)
+        ended = await asyncio.wait_for(going, 60)
+
+    assert ended.interrupted
+    assert ended.held < 60
 
 
 async def test_a_bug_in_a_visit_costs_one_image_and_is_logged_and_counted(world, monkeypatch, caplog):

@@ -250,6 +250,17 @@ class Runs:
         )
         await self.database.execute(ending)
 
+    async def request_stop(self, run: int) -> None:
+        """Ask all processes of a run to end; they read this every few seconds."""
+        await self.database.execute(
+            update(runs).values(stop_at=now()).where(or_(runs.c.run == run, runs.c.crew == run))
+        )
+
+    async def is_to_stop(self, run: int) -> bool:
+        """Return whether somebody has asked for the end of a run."""
+        asked = select(runs.c.run).where(runs.c.run == run, runs.c.stop_at.is_not(None))
+        return bool(await self.database.fetch_all(asked))
+
     async def sources(self, run: int) -> Sequence[str]:
         """Return the sources that a run was over; none if there is no such run.
 

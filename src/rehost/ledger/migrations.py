@@ -133,6 +133,7 @@ MIGRATIONS = (
         ),
     ),
     Migration(9, "what stopped a run", ("ALTER TABLE rehost_runs ADD COLUMN stopped text",)),
+    Migration(10, "stop", ("ALTER TABLE rehost_runs ADD COLUMN stop_at {moment}",)),
 )
 
 LATEST = MIGRATIONS[-1].number

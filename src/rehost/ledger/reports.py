@@ -172,6 +172,7 @@ class RunReport:
     seconds: float | None
     interrupted: bool | None
     stopped: str | None  # the error that stopped it, in a sentence
+    stop_at: datetime | None  # when somebody asked for its end through the API
     reasons: Mapping[Reason, int]
 
 
@@ -183,7 +184,7 @@ class Page:
     next: int | None  # value of `after` for the next page; None at the end
 
 
-_SAME_IN_RUN = ("source", "host", "pid", "os_user", "version", "started_at", "undone_at")
+_SAME_IN_RUN = ("source", "host", "pid", "os_user", "version", "started_at", "undone_at", "stop_at")
 _SUMS_OF_RUN = ("held", "unchanged", "adopted", "failed", "overtaken", "mended", "size")
 _IS_RUNNING = and_(
     runs.c.ended_at.is_(None),

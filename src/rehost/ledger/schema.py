@@ -101,6 +101,7 @@ runs = Table(
     Column("crew", BigInteger),  # the run that this is part of: all processes and sources of one command are one run
     Column("mended", Integer),  # rows pointed at their copies again, without a request
     Column("stopped", Text),  # the error that stopped it, in a sentence
+    Column("stop_at", Moment),  # when somebody asked for its end through the API
 )
 
 changes = Table(

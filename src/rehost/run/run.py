@@ -74,6 +74,7 @@ class Run:
         self._clock = clock
         self._listen = listen
         self._stop = asyncio.Event()
+        self._is_planning = True
         self._sources = [_SourceRun(each, limits, clock, listen, self._stop, self.stop) for each in parts]
 
     @property
@@ -103,10 +104,14 @@ class Run:
         own += [await runs.begin(each.name, run) for each in self._sources[1:]]
         for each in self._sources:
             self._listen(RunBegan(each.name, run))
+        watching = asyncio.create_task(self._watch(run))
         try:
             working = [each for each in self._sources if crew is not None or await each.finds_work(run, retry)]
+            self._is_planning = False
             if working:
                 await self._work(run, working)
+            else:
+                await self._leave()
             seconds = self._clock.monotonic() - started
             ended = [await each.summary(seconds) for each in self._sources]
             for number, part in zip(own, ended, strict=True):
@@ -114,6 +119,9 @@ class Run:
         except OperatorError as error:
             await self._record_stop(own, self._clock.monotonic() - started, str(error))
             raise
+        finally:
+            watching.cancel()
+            await asyncio.wait({watching})
         self._listen(total(ended))
         return total(ended)
 
@@ -123,6 +131,16 @@ class Run:
             async with asyncio.timeout(STOP_SECONDS):
                 for number, each in zip(own, self._sources, strict=True):
                     await self._shared.ledger.runs.end(number, each.stats.ended(each.name, seconds), sentence)
+
+    async def _watch(self, run: int) -> None:
+        """Stop when somebody asks for it through the ledger; until the first visits begin, send the heartbeats."""
+        while not self._stop.is_set():
+            with suppress(OperatorError):  # of an outage, which is for the run itself to report
+                if self._is_planning:
+                    await self._shared.heartbeat.send()
+                if await self._shared.ledger.runs.is_to_stop(run):
+                    self.stop()
+            await self._clock.sleep(self._limits.beat_seconds)
 
     async def _work(self, run: int, sources: Sequence[_SourceRun]) -> None:
         stopped: list[OperatorError] = []

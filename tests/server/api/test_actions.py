@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
+from tests.databases import put_ahead
 from tests.server.dashboards import (
     HEADERS,
     Runs,
@@ -20,6 +21,7 @@ from tests.server.dashboards import (
     site,
 )
 
+from rehost.hosts.shares import HostShares
 from rehost.server.api.actions import RunControl
 
 __all__ = ["client", "database", "database_url", "peer", "runs", "site"]
@@ -235,3 +237,28 @@ async def test_only_one_run_is_started_at_a_time(client, site, runs):
     assert (first.status_code, second.status_code, unknown.status_code) == (202, 409, 404)
     assert runs.started == ["cases"]
     await site.close()  # stops the run; this would not return if the run were not stopped
+
+
+async def test_a_run_of_any_process_is_asked_to_stop(client, peer):
+    run = await peer.ledger.runs.begin("cases")
+    await HostShares(peer.database, worker="worker", concurrency=4, lease_seconds=60).take({}, {})
+
+    before = (await get_json(client, "/api/runs"))[0]["stop_at"]
+    asked = await client.post("/api/stop", params={"run": run}, headers=HEADERS)
+    after = (await get_json(client, "/api/runs"))[0]["stop_at"]
+
+    assert (before, asked.status_code, asked.json()) == (None, 200, {"changed": 1})
+    assert after
+    assert await peer.ledger.runs.is_to_stop(run)
+
+
+async def test_only_a_run_in_progress_can_be_stopped(client, peer):
+    run = await peer.ledger.runs.begin("cases")
+    await put_ahead(peer.database, "rehost_workers", "alive_until")  # it was killed
+
+    killed = await client.post("/api/stop", params={"run": run}, headers=HEADERS)
+    unknown = await client.post("/api/stop", params={"run": run + 1}, headers=HEADERS)
+
+    assert (killed.status_code, killed.json()["type"]) == (409, "urn:rehost:problem:run-not-in-progress")
+    assert (unknown.status_code, unknown.json()["type"]) == (404, "urn:rehost:problem:unknown-run")
+    assert not await peer.ledger.runs.is_to_stop(run)

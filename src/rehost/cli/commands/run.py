@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 
 FAILED = 1
+INTERRUPTED = 130  # as by Ctrl-C, where the end was asked for through the API
 
 # Open files that a run needs.
 _ALWAYS = 128  # Python, event loop, database, store, and two for each of the lookups that may hang
@@ -82,7 +83,7 @@ async def _conduct(share: WorkerShare, processes: Sequence[Worker]) -> tuple[Run
         async with open_run(share.settings, source=options.sources, listen=listen, requests=share.requests) as run:
             with stop_on_signals(supervisor.stop, _say, supervisor.kill) as received:
                 ended = await supervisor.execute(run, retry=options.retry)
-    return ended, received.exit_status(FAILED if ended.failed else 0)
+    return ended, received.exit_status(INTERRUPTED if ended.interrupted else FAILED if ended.failed else 0)
 
 
 def raise_file_limit(settings: Settings, workers: int = 1) -> None:
@@ -129,7 +130,7 @@ Exit status:
   1    the run finished, but some due links failed
   2    incorrect usage or invalid settings
   3    a problem with the database or the disk stopped the command
-  130  interrupted with Ctrl-C; 143 terminated by SIGTERM
+  130  interrupted with Ctrl-C or through the API; 143 terminated by SIGTERM
 """
 
 

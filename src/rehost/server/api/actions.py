@@ -1,4 +1,4 @@
-"""The API's actions, which need the operator's token: retry, pause, resume, and start a run."""
+"""The API's actions, which need the operator's token: retry, pause, resume, start and stop a run."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from rehost.server.api.http import (
     Position,
     RequiredHost,
     RowKey,
+    RunNumber,
     Seconds,
     Source,
     invalid_host,
@@ -134,6 +135,17 @@ class Actions:
             raise ProblemError(Problem.UNKNOWN_SOURCE, source=chosen)
         if not await self.runs.start(chosen):
             raise ProblemError(Problem.RUN_IN_PROGRESS)
+        return ActionResult(1)
+
+    async def stop(self, run: RunNumber) -> ActionResult:
+        """End a run as Ctrl-C does, whatever machine it is on: it notices this within seconds."""
+        resources = await self.api.resources.get()
+        found = [each for each in await resources.queries.runs(limit=1, before=run + 1) if each.run == run]
+        if not found:
+            raise ProblemError(Problem.UNKNOWN_RUN, run=run)
+        if not any(each.is_alive for each in found):
+            raise ProblemError(Problem.RUN_NOT_IN_PROGRESS, run=run)
+        await resources.ledger.runs.request_stop(run)
         return ActionResult(1)
 
 

@@ -133,6 +133,7 @@ def create_api(
         _Operation(
             "POST", "/api/run", actions.run, (Problem.UNKNOWN_SOURCE, Problem.RUN_IN_PROGRESS, *_REFUSED), status=202
         ),
+        _Operation("POST", "/api/stop", actions.stop, (Problem.UNKNOWN_RUN, Problem.RUN_NOT_IN_PROGRESS, *_REFUSED)),
     ):
         _add(app, operation, guard)
     document.update(_openapi(app, version))

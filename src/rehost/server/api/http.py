@@ -91,7 +91,7 @@ After = Annotated[
 ]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Number of entries at most."), _DIGITS]
 Before = Annotated[int, Query(ge=1, le=MAX_RUN, description="Only runs with a smaller number than this."), _DIGITS]
-RunNumber = Annotated[int, Query(ge=1, le=MAX_RUN, description="Number of the run."), _DIGITS]
+RunNumber = Annotated[int, Query(ge=1, le=MAX_RUN - 1, description="Number of the run."), _DIGITS]
 Seconds = Annotated[int, Query(ge=1, le=31 * 86400, description="How long; never shortens a longer pause."), _DIGITS]
 
 

@@ -34,6 +34,8 @@ class Beat:
 
     at: float  # seconds since 1970
     is_running: bool
+    run: int | None  # the latest one that is in progress
+    is_stopping: bool  # its end was asked for
     present: int
     held: int
     damaged: int
@@ -119,9 +121,12 @@ class Live:
             queries = (await self._api.resources.get()).queries
             report = await queries.source_report(source)
             present = sum(report.states.values())
+            running = next((run for run in await queries.runs(source, 10) if run.is_alive), None)
             beat = Beat(
                 at=self._clock.now().timestamp(),
-                is_running=any(run.is_alive for run in await queries.runs(source, 10)),
+                is_running=running is not None,
+                run=running.run if running else None,
+                is_stopping=running is not None and running.stop_at is not None,
                 present=present,
                 held=report.states[State.HELD],
                 damaged=report.damaged,

@@ -63,8 +63,9 @@ function watch(card, hero, source, refresh) {
         beat.seconds_left === null ? figure(number(left), text("linksleft")) : figure(span(beat.seconds_left), text("left"))]
       : [figure(number(left), text("due"))];
     put(card, 
-      heading(text("live"), beat.is_running ? null : action(text("start"), "run", () => ({ source }), () => text("didstart"))),
-      el("p", { class: beat.is_running ? "pulse" : "soft" }, beat.is_running ? text("running") : text("idle")),
+      heading(text("live"), beat.is_stopping ? null : beat.is_running ? action(text("stop"), "stop", () => ({ run: beat.run }), () => text("didstop"))
+        : action(text("start"), "run", () => ({ source }), () => text("didstart"))),
+      el("p", { class: beat.is_running ? "pulse" : "soft" }, text(beat.is_stopping ? "stopping" : beat.is_running ? "running" : "idle")),
       el("div", { class: "figures" }, ...facts), drawn.place);
     showHero(hero, beat);
     drawn.draw(beats.map((each) => each.at), beats.map((each) => each.speed));
