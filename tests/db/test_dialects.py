@@ -15,9 +15,9 @@ from tests.postgres import GUARDED_PASSWORD, GUARDED_USER
 
 from rehost.clock import Clock
 from rehost.db import OTHER_HOST, Database
-from rehost.db.dialects import host_of_text
+from rehost.db.dialects import host_of_text, root_of_text
 from rehost.errors import LedgerError, SettingsError
-from rehost.http.url import read_host
+from rehost.http.url import read_host, read_origin
 
 
 async def test_cancelled_transaction_releases_its_locks_though_its_traceback_lives(database):
@@ -118,3 +118,4 @@ def test_a_host_that_sql_reads_is_the_one_that_the_parser_of_urls_reads(scheme, 
     url = f"{scheme}{host}{rest}"
 
     assert host_of_text(url) == OTHER_HOST or read_host(url) in {"", host_of_text(url)}
+    assert read_origin(url) in {"", read_origin(root_of_text(url, None) or "")}

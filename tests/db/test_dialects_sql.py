@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Text, select
 
-from rehost.db import OTHER_HOST, Database, after, blank, host_of, now, seconds_until, today
+from rehost.db import OTHER_HOST, Database, after, blank, host_of, now, root_of, seconds_until, today
+from rehost.http.url import read_origin, with_scheme_of
 
 HOSTS = [
     ("https://oss.adquan.com/upload/1.png", "oss.adquan.com"),
@@ -58,3 +59,33 @@ async def test_null_and_spaces_are_blank(database, value, expected):
     given = database.given({"a": Text()}, [(value,)])
 
     assert bool(await scalar(database, select(blank(given.c.a)))) is expected
+
+
+ROOTS = {
+    "https://a.example/1.jpg": "https://a.example",
+    "HTTP://a.example:8080?x/y": "HTTP://a.example:8080",
+    "https:/a.example/up/7.jpg": "https:/a.example",
+    "https:a.example/7.jpg": "https:a.example",
+    "http:\\\\a.example\\7.jpg": "http:\\\\a.example",
+    " //a.example/1.jpg": "https://a.example",
+    "/uploads/7.jpg": "/uploads",
+    "uploads/7.jpg": "uploads",
+}
+
+
+async def test_the_beginning_of_a_url_is_the_same_on_both_databases_and_has_its_origin(database):
+    given = database.given({"url": Text(), "page": Text()}, [[url, None] for url in ROOTS])
+    query = select(given.c.url, root_of(given.c.url, given.c.page))
+
+    assert {row[0]: row[1] for row in await database.fetch_all(query)} == ROOTS
+    assert [read_origin(url) for url in ROOTS] == [read_origin(root) for root in ROOTS.values()]
+
+
+async def test_a_url_without_a_scheme_begins_with_that_of_its_page(database):
+    pages = ["http://www.a.example/", " HTTP://www.a.example/", "https://www.a.example/", "x", None]
+    given = database.given({"url": Text(), "page": Text()}, [["//a.example/1.jpg", page] for page in pages])
+    query = select(given.c.page, root_of(given.c.url, given.c.page))
+
+    roots = {row[0]: row[1] for row in await database.fetch_all(query)}
+
+    assert roots == {page: with_scheme_of("//a.example", page) for page in pages}

@@ -15,6 +15,7 @@ from rehost.http.url import (
     host_of,
     normalise,
     origin_of,
+    parse_host,
     port_of,
     read_origin,
     registrable_domain,
@@ -411,6 +412,41 @@ def test_the_first_pattern_that_matches_gives_the_value(origin, value):
 
     assert table.of_origin(origin) == value
     assert table.of_host(host_of(origin)) == value
+
+
+SPELLINGS = {
+    "xn--fsqu00a.xn--fiqs8s": ["例子.中国", "XN--FSQU00A.xn--fiqs8s.", "%E4%BE%8B子.中国"],
+    "example.com": ["EXAMPLE.com", "ex%61mple.com", "example.com.", "ｅｘａｍｐｌｅ.com"],  # noqa: RUF001 - full width
+    "::1": ["[::1]", "::0001", "[0:0:0:0:0:0:0:1]"],
+    "127.0.0.1": ["127.1", "0x7f.0.0.1", "2130706433"],
+}
+EACH = [(host, spelling) for host, spellings in SPELLINGS.items() for spelling in [host, *spellings]]
+
+
+@pytest.mark.parametrize(("host", "spelling"), EACH)
+def test_a_host_that_a_person_names_is_the_one_of_its_links(host, spelling):
+    assert parse_host(spelling) == parse_host(f"https://{host if ':' not in host else f'[{host}]'}/a.jpg") == host
+
+
+@pytest.mark.parametrize(("host", "spelling"), EACH)
+def test_a_pattern_matches_its_host_however_it_is_spelled(host, spelling):
+    pattern = OriginPattern(spelling)
+
+    assert pattern.matches_host(host)
+    assert pattern.matches(f"http://[{host}]:8080" if ":" in host else f"http://{host}:8080")
+    assert not pattern.matches_host("other.example")
+
+
+def test_a_pattern_for_a_host_and_all_below_it_is_read_in_any_spelling():
+    pattern = OriginPattern("*.例子.中国")
+
+    assert pattern.matches_host("img.xn--fsqu00a.xn--fiqs8s")
+
+
+@pytest.mark.parametrize("text", ["", "*", "a b", "a.example:8080", "ftp://a.example", "[::1]:8080", "user@a.example"])
+def test_a_text_that_names_no_host_is_refused(text):
+    with pytest.raises(InvalidUrl):
+        parse_host(text)
 
 
 @pytest.mark.parametrize(

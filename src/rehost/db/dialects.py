@@ -196,6 +196,7 @@ def _prepare_sqlite(pragmas: Sequence[str], connection: DBAPIConnection, _record
     try:
         connection.isolation_level = None  # we begin transactions ourselves
         connection.create_function("rehost_host", 1, host_of_text, deterministic=True)
+        connection.create_function("rehost_root", 2, root_of_text, deterministic=True)
         cursor = connection.cursor()
         for pragma in pragmas:
             cursor.execute(pragma)
@@ -215,6 +216,11 @@ def _begin_sqlite(connection: Connection) -> None:
 _SCHEME, _IN_LABEL = "[A-Za-z][A-Za-z0-9+.-]*:", "[A-Za-z0-9_-]"
 PLAIN_HOST = rf"^\s*(?:{_SCHEME})?[/\\]{{2}}((?:{_IN_LABEL}+\.)*[A-Za-z_]{_IN_LABEL}*)(?::[0-9]*)?(?:[/?#\\]|$)"
 _PLAIN_HOST = re.compile(PLAIN_HOST)
+# What comes before the path: URL standard, section 4.4, for http and https (any number of slashes of either kind).
+ROOT = rf"^\s*((?:{_SCHEME})?[/\\\t\r\n]*[^/\\?#]*)"
+NO_SCHEME = r"^\s*(//|\\\\)"
+HTTP = r"^\s*[Hh][Tt][Tt][Pp]:"
+_ROOT, _NO_SCHEME, _HTTP = re.compile(ROOT), re.compile(NO_SCHEME), re.compile(HTTP)
 _HOST_CHARACTERS = 255  # no host is longer (RFC 1035, section 2.3.4), and an index has a limit too
 OTHER_HOST = "?"
 """What `host_of` returns where only the parser of URLs can tell the host, if there is one."""
@@ -228,6 +234,15 @@ def host_of_text(url: str | None) -> str | None:
         return None
     match = _PLAIN_HOST.match(url)
     return match[1].lower()[:_HOST_CHARACTERS] if match else OTHER_HOST
+
+
+def root_of_text(url: str | None, page_url: str | None) -> str | None:
+    """Return what `root_of` does; it calls this on SQLite."""
+    root = _ROOT.match(url or "")
+    if url is None or root is None:
+        return None
+    scheme = ("http:" if _HTTP.match(page_url or "") else "https:") if _NO_SCHEME.match(url) else ""
+    return scheme + root[1]
 
 
 class Moment(TypeDecorator[datetime]):
@@ -295,7 +310,10 @@ class host_of(FunctionElement[str]):  # noqa: N801 - reads as an SQL function
 
 
 class root_of(FunctionElement[str]):  # noqa: N801 - reads as an SQL function
-    """The part of a URL before its path, as it is written: few different texts, however many links."""
+    """The part of a URL before its path, as it is written: few different texts, however many links.
+
+    The second argument is the page, whose scheme a URL without one has (`http.url.with_scheme_of`).
+    """
 
     type = String()
     inherit_cache = True
@@ -324,11 +342,13 @@ def blank(column: ColumnElement[str | None]) -> ColumnElement[bool]:
 
 
 def _spell(function: type[FunctionElement[Any]], *, postgresql: str, sqlite: str) -> None:
-    """Set how each database spells a function; `<x>` stands for its argument."""
+    """Set how each database spells a function; `<x>` stands for its argument, `<y>` for a second one."""
     for dialect, template in (("postgresql", postgresql), ("sqlite", sqlite)):
 
         def spell(element: Any, compiler: SQLCompiler, template: str = template, **kwargs: Any) -> str:  # noqa: ANN401 - hook
-            return template.replace("<x>", compiler.process(element.clauses, **kwargs))
+            for sign, argument in zip(("<x>", "<y>"), element.clauses, strict=False):
+                template = template.replace(sign, compiler.process(argument, **kwargs))
+            return template
 
         compiles(function, dialect)(spell)
 
@@ -351,9 +371,9 @@ _spell(
 )
 _spell(
     root_of,
-    postgresql="(split_part(<x>, '/', 1) || '//' || split_part(<x>, '/', 3))",
-    sqlite=(
-        "(substr(<x>, 1, instr(<x>, '//') + 1) || substr(substr(<x>, instr(<x>, '//') + 2), 1,"
-        " instr(substr(<x>, instr(<x>, '//') + 2) || '/', '/') - 1))"
+    postgresql=(
+        f"(CASE WHEN <x> !~ '{NO_SCHEME}' THEN '' WHEN <y> ~ '{HTTP}' THEN 'http:' ELSE 'https:' END"
+        f" || substring(<x> from '{ROOT}'))"
     ),
+    sqlite="rehost_root(<x>, <y>)",
 )

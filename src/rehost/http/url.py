@@ -166,6 +166,21 @@ def read_host(text: str) -> str:
     return host_of(origin) if origin else ""
 
 
+def parse_host(text: str) -> str:
+    """Return the host that a person names, however it is spelled: a name, an address, or a URL.
+
+    Raises:
+        InvalidUrl: it names no host, or a port without a scheme.
+    """
+    text = text.strip()
+    if "://" in text:
+        return host_of(normalise(text))
+    url = normalise(f"http://[{text}]" if text.count(":") > 1 and "[" not in text else f"http://{text}")
+    if origin_of(url).count(":") > host_of(url).count(":") + 1:
+        raise InvalidUrl("a port without a scheme")
+    return host_of(url)
+
+
 def host_of(url: str) -> str:
     """Return the host of a normalised URL or origin: a name in lower case, or an address (IPv6 without brackets).
 
@@ -225,11 +240,10 @@ class OriginPattern:
     """A host, a host and all below it (`*.example.com`, example.com included), or one `scheme://host[:port]`."""
 
     def __init__(self, text: str) -> None:
-        """Read a pattern; raises InvalidUrl for an origin that is none."""
-        root = normalise(text) if "://" in text else None
-        self._origin = _without_final_dot(origin_of(root)) if root else None
+        """Read a pattern, however it is spelled; raises InvalidUrl if it is none."""
+        self._origin = _without_final_dot(origin_of(normalise(text))) if "://" in text else None
         self._is_wildcard = text.startswith("*.")
-        self._host = host_of(root) if root else text.removeprefix("*.").removesuffix(".").lower()
+        self._host = parse_host(text.removeprefix("*."))
 
     def matches(self, url: str) -> bool:
         """Return whether the origin of a normalised URL matches."""

@@ -66,7 +66,7 @@ def conditions(which: LinkFilter) -> list[ColumnElement[bool]]:
     }
     passing = [column == str(value) for column, value in exact.items() if value is not None]
     if which.roots is not None:
-        passing.append(root_of(links.c.url).in_(which.roots))
+        passing.append(root_of(links.c.url, links.c.page_url).in_(which.roots))
     if which.text:
         found = [column.icontains(which.text, autoescape=True) for column in (links.c.row_key, links.c.url)]
         passing.append(or_(*found, links.c.row_key.in_(which.keys)))

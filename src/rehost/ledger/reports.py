@@ -333,7 +333,7 @@ class Queries:
             of: the hosts.
             end: pattern (SQL's LIKE) of how they end; at most MOST per host are returned, the most frequent first.
         """
-        root = case((links.c.host == "", ""), else_=root_of(links.c.url)).label("root")
+        root = case((links.c.host == "", ""), else_=root_of(links.c.url, links.c.page_url)).label("root")
         query = (
             select(root, links.c.host, *_COUNTS)
             .where(links.c.source == source, links.c.present, links.c.host.in_(of))
@@ -342,7 +342,7 @@ class Queries:
             .limit(MOST * max(1, min(len(of), 20)))
         )
         if end:
-            query = query.where(root_of(links.c.url).like(f"%{end}"))
+            query = query.where(root_of(links.c.url, links.c.page_url).like(f"%{end}"))
         return [RootReport(*row) for row in await self._all(query)]
 
     async def rules(self, of: Collection[str] | None = None) -> Sequence[Rule]:

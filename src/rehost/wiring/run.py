@@ -11,6 +11,7 @@ from typing import TypeVar
 from rehost import process_identity as identity
 from rehost.attempt import ImageFetcher
 from rehost.clock import Clock
+from rehost.errors import SettingsError
 from rehost.events import Listener
 from rehost.fetch.fetcher import Fetcher
 from rehost.fetch.reasons import proxies_of
@@ -23,6 +24,7 @@ from rehost.hotlink.referers import Referers
 from rehost.hotlink.repository import OriginRepository
 from rehost.hotlink.suspected_copies import SuspectedCopies
 from rehost.http.address_policy import AddressPolicy
+from rehost.http.errors import InvalidUrl
 from rehost.http.url import FirstMatch, OriginPattern
 from rehost.images.verifier import ImageVerifier
 from rehost.ledger import Ledger
@@ -158,7 +160,13 @@ def _policies(settings: Settings) -> FirstMatch[HostPolicy]:
 
 def _by_origin(settings: Settings, value_of: Callable[[OriginOverride], T], general: T) -> FirstMatch[T]:
     """Return the values of the overrides by the origins that they are for, and the general value for all others."""
-    return FirstMatch([(OriginPattern(each.pattern), value_of(each)) for each in settings.origins], general)
+    patterns = []
+    for each in settings.origins:
+        try:
+            patterns.append((OriginPattern(each.pattern), value_of(each)))
+        except InvalidUrl as error:
+            raise SettingsError(f'rehost.toml: [origin."{each.pattern}"] names no host or origin: {error}.') from error
+    return FirstMatch(patterns, general)
 
 
 def _headers(override: OriginOverride) -> Mapping[str, str]:
