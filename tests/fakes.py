@@ -128,6 +128,7 @@ class FakeHostShares:
         self.allowances: dict[str, int] = {}
         self.proven: set[str] = set()
         self.left = False
+        self.paused_now: dict[str, float] = {}  # until a test ends them
 
     async def take(
         self,
@@ -141,6 +142,10 @@ class FakeHostShares:
 
     async def pause(self, host: str, seconds: float, evidence: str) -> None:
         self.pauses.append((host, seconds, evidence))
+        self.paused_now[host] = seconds
+
+    async def paused(self) -> set[str]:
+        return set(self.paused_now)
 
     async def allow(self, host: str, allowance: int, *, proven: bool = False) -> None:
         self.allowances[host] = allowance
@@ -150,7 +155,7 @@ class FakeHostShares:
     def _share(self, host: str, number: int) -> Share:
         proven = host in self.proven
         allowance = self.allowances.get(host, number) if proven else 1
-        return Share(min(number, allowance), allowance, proven=proven)
+        return Share(min(number, allowance), allowance, self.paused_now.get(host, 0.0), proven)
 
 
 class FakeDailyQuota:

@@ -449,6 +449,12 @@ def test_pause_of_another_worker_is_kept_and_never_shortened(limiter, clock):
 # requests without a slot, delays, budgets
 
 
+def test_a_pause_of_another_worker_comes_with_its_evidence(limiter):
+    share(limiter, slots=0, pause_seconds=60.0, evidence="paused by the operator")
+
+    assert limiter.cause("a.test") == (Reason.THROTTLED, "paused by the operator")
+
+
 def test_request_without_a_slot_is_refused_while_the_host_is_paused(limiter, clock):
     limiter.check_not_paused("http://a.test")
     change = limiter.finished_unscheduled("a.test", Transient(Reason.THROTTLED, "status 429", retry_after=120.0))

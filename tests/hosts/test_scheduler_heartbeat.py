@@ -87,3 +87,30 @@ async def test_last_news_is_sent_before_the_shares_are_given_back(world):
 
     assert world.shares.allowances == {"a.test": 2}
     assert world.shares.left
+
+
+async def test_a_pause_that_the_operator_ends_is_over_here_too(world):
+    """However it became known, and whether the host waits or not."""
+    for host in ("own.test", "http://own.test:8080"):
+        world.limiter.pause(Pause(host, 3600.0, "status 429"))
+        world.heartbeat.report(Pause(host, 3600.0, "status 429"))
+    world.shares.paused_now["theirs.test"] = 3600.0
+    world.limiter.add_waiting("theirs.test")
+    await world.heartbeat.send()
+    assert not await world.heartbeat.lift_resumed()
+    assert all(world.limiter.pause_seconds(host) for host in ("own.test", "http://own.test:8080", "theirs.test"))
+
+    world.shares.paused_now.clear()
+    await world.heartbeat.send()
+    assert not world.limiter.pause_seconds("theirs.test")
+    assert await world.heartbeat.lift_resumed()
+
+    assert not any(world.limiter.pause_seconds(host) for host in ("own.test", "http://own.test:8080"))
+
+
+async def test_a_pause_that_the_ledger_never_had_stays(world):
+    """That of a daily budget."""
+    world.limiter.pause(Pause("a.test", 3600.0, "the budget is used up"))
+
+    assert not await world.heartbeat.lift_resumed()
+    assert world.limiter.pause_seconds("a.test") == 3600

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from tests.databases import add_cases, execute, put_ahead, stored
 
 from rehost.hosts.shares import HostShares
-from rehost.hotlink.repository import CONFIRM_SECONDS, Evidence, OriginRepository, Spending
+from rehost.hotlink.repository import CONFIRM_SECONDS, Evidence, Forgotten, OriginRepository, Spending
+from rehost.model import Rule
 
 ORIGIN = "https://a.example"
 GRANTED, USED_UP, ELSEWHERE = Spending.GRANTED, Spending.USED_UP, Spending.ELSEWHERE
@@ -142,3 +144,23 @@ async def test_decoy_is_open_to_a_second_control_only_after_a_while(database):
     await execute(database, f"UPDATE rehost_decoys SET learned_at = {before}")
 
     assert await origins.evidence(ORIGIN, "/a/", "d" * 64) is Evidence.STANDING
+
+
+async def test_what_was_learned_of_a_host_is_forgotten_and_learning_begins_anew(database):
+    one, two = worker(database, "one"), worker(database, "two")
+    theirs, other = "http://a.example:8080", "https://b.a.example"
+    for origin in (ORIGIN, other):
+        await one.save_rule(Rule(origin, "page", "status 403", datetime.now(UTC)))
+    await one.add_decoy(theirs, "/x/", "d" * 64, "comes for anything")
+    await one.spend(ORIGIN, 1, "page")
+    await one.end_learning(ORIGIN)
+
+    learned = await two.learned("a.example")
+    assert set(learned) == {ORIGIN, theirs}
+    assert await two.forget(learned) == Forgotten(rules=1, decoys=1)
+
+    assert await two.rule(ORIGIN) is None
+    assert await two.decoys(theirs) == {}
+    assert await spend(two) == [GRANTED]
+    assert (await two.rule(other)).referer == "page"
+    assert await two.forget([]) == Forgotten(0, 0)

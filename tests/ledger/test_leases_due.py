@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.databases import add_cases, another_peer, execute, stored
 
+from rehost.hosts.shares import OPERATORS_PAUSE, HostShares, Resumed
 from rehost.model import Deferred, Reason, Refused
 
 A = "https://a.example/1.png"
@@ -81,3 +82,111 @@ async def test_a_lease_that_ended_without_an_outcome_is_no_visit_to_a_link_that_
     rows = await execute(peer.database, "SELECT state, attempts FROM rehost_links WHERE state = 'deferred'")
     assert rows == [("deferred", 0)] * deferred
     assert deferred == (2 if how == "by host" else 1)
+
+
+def shares_of(peer) -> HostShares:
+    return HostShares(peer.database, worker="operator", concurrency=4, lease_seconds=60.0)
+
+
+async def standing(peer):
+    """Return the state, the reason and the evidence of each link."""
+    rows = await execute(peer.database, "SELECT state, reason, evidence FROM rehost_links ORDER BY entry")
+    return [tuple(row) for row in rows]
+
+
+async def pause(peer, host: str = "a.example", seconds: float = 86400.0) -> int:
+    """Pause a host as the operator, and let its due links wait as a run does."""
+    await shares_of(peer).pause(host, seconds, OPERATORS_PAUSE)
+    return await peer.ledger.due.defer_host("cases", host, Reason.THROTTLED, OPERATORS_PAUSE, seconds)
+
+
+async def test_a_retry_during_a_pause_changes_no_reason_and_no_evidence(peer):
+    await add_cases(peer.database, [A, A + "?2", A + "?3"])
+    await peer.note()
+    tasks = {task.link.row_key: task for task in await peer.lease_all()}
+    await peer.record(1, [
+        Refused(tasks["1"], Reason.GONE, "status 404", 9e5),
+        Deferred(tasks["2"], Reason.TIMED_OUT, "30 s", 3600.0),
+    ])  # fmt: skip
+    await peer.ledger.leases.release([tasks["3"]])
+
+    for _ in range(2):
+        await peer.ledger.due.forget_waits("cases")
+        await peer.ledger.leases.release(await peer.lease_all())  # the run learns of the pause, and gives them back
+        assert await pause(peer) == 3
+
+    assert [each[1:] for each in await standing(peer)] == [
+        ("gone", "status 404"),
+        ("timed-out", "30 s"),
+        ("throttled", OPERATORS_PAUSE),
+    ]
+
+
+async def test_links_that_were_refused_stay_so_while_their_host_is_paused(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    await peer.record(1, [Refused(task, Reason.GONE, "status 404", 9e5) for task in await peer.lease_all()])
+    await peer.ledger.due.forget_waits("cases")
+
+    assert await pause(peer) == 1
+
+    assert await standing(peer) == [("refused", "gone", "status 404")]
+
+
+async def test_links_that_wait_for_a_pause_are_due_when_it_is_ended_and_no_others(peer):
+    await add_cases(peer.database, [A, A + "?2", B, "http://[::1]/1.png"])
+    await peer.note()
+    [visited] = await peer.ledger.leases.lease("cases", "a.example", 1)
+    await peer.record(1, [Deferred(visited, Reason.TIMED_OUT, "30 s", 3600.0)])
+    for host in ("a.example", "b.example", "::1"):
+        await pause(peer, host)
+    assert await peer.ledger.due.paused("cases") == {"::1": 1, "a.example": 1, "b.example": 1}
+
+    resumed = [await shares_of(peer).resume(host) for host in ("a.example", "::1", "a.example")]
+
+    assert resumed == [Resumed(True, 1), Resumed(True, 1), Resumed(False, 0)]
+    assert await peer.ledger.due.hosts("cases") == ["::1", "a.example"]
+    assert await peer.ledger.due.paused("cases") == {"b.example": 1}
+    assert len(await peer.ledger.leases.lease("cases", "a.example", 9)) == 1
+
+
+async def test_a_link_that_was_visited_since_no_longer_waits_for_the_pause(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    await pause(peer, seconds=-1.0)
+    await peer.record(1, [Deferred(task, Reason.TIMED_OUT, "30 s", 3600.0) for task in await peer.lease_all()])
+
+    assert await shares_of(peer).resume("a.example") == Resumed(False, 0)
+    assert await peer.ledger.due.hosts("cases") == []
+
+
+async def test_pauses_of_a_hosts_origins_end_with_it(peer):
+    shares = shares_of(peer)
+    for name in ("http://[::1]:8080", "http://a.example", "https://b.example"):
+        await shares.pause(name, 60.0, "no connection")
+
+    assert [(await shares.resume(host)).was_paused for host in ("::1", "a.example", "c.example")] == [True, True, False]
+    assert await shares.paused() == {"https://b.example"}
+
+
+async def test_a_host_is_known_by_its_links_or_by_what_was_found_out(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    shares = shares_of(peer)
+    await shares.allow("c.example", 3)
+
+    assert [await shares.is_known(host) for host in ("a.example", "c.example", "b.example")] == [True, True, False]
+
+
+async def test_a_link_without_a_scheme_is_deferred_with_the_origin_of_its_page(peer):
+    await add_cases(peer.database, ["//a.example/1.png", "//a.example/2.png", "https://a.example/3.png"])
+    await execute(peer.database, "UPDATE ad_cases SET source_url = 'http://www.a.example/' WHERE case_id < 3")
+    await peer.note()
+    tasks = await peer.lease_all()
+    await peer.ledger.leases.release(tasks)
+    met = [task for task in tasks if task.origin == "http://a.example"][:1]
+
+    assert await peer.ledger.due.defer_origin(met, Reason.UNREACHABLE, "port 80 is closed", 60.0) == 2
+
+    [left] = await peer.lease_all()
+    assert left.link.url == "https://a.example/3.png"

@@ -28,7 +28,7 @@ VERBS = {
     "status": "Show which links have a copy, which do not, and why.",
     "plan": "Show what a run would request and repair; change nothing.",
     "undo": "Restore the column to what it was before a run.",
-    "origins": "Show what rehost has learned about the hosts.",
+    "origins": "Show what rehost has learned about the hosts; pause, resume or forget one.",
     "serve": "Serve the copies over HTTP.",
     "demo": "Run a demonstration on this machine, with simulated hosts.",
 }

@@ -286,10 +286,14 @@ class HostLimiter:
         for name, share in shares.items():
             until = self._clock.monotonic() + share.pause_seconds
             breaker = self._breaker(name)
+            if share.pause_seconds <= 0:
+                self._lift([name] if breaker.is_shared else [])
+                continue
             # Our own pause comes back from the ledger with an end a little later.
-            if share.pause_seconds > 0 and until > breaker.paused_until + SHORT_PAUSE:
+            if until > breaker.paused_until + SHORT_PAUSE:
                 reason = Reason.THROTTLED if name == _host(name) else Reason.UNREACHABLE
-                breaker.pause_until(until, (reason, "another worker paused the host"))
+                breaker.pause_until(until, (reason, share.evidence or "another worker paused the host"))
+                breaker.is_shared = True
         for host, pacing in self._pacings.items():
             share_here = shares.get(host)
             if share_here is None:
@@ -297,6 +301,24 @@ class HostLimiter:
             else:
                 pacing.apply_share(share_here.slots, share_here.allowance, proven=share_here.proven)
             self._place(host)
+
+    def shared(self, pause: Pause) -> None:
+        """Note that the ledger has this pause now, unless the one here has become longer since."""
+        breaker = self._breaker(pause.host)
+        breaker.is_shared = breaker.paused_until <= self._clock.monotonic() + pause.seconds
+
+    def lift_resumed(self, paused: Collection[str]) -> bool:
+        """End the pauses that the ledger had and that are not among its pauses now; return whether there were any."""
+        breakers = {**{host: each.breaker for host, each in self._pacings.items()}, **self._breakers}
+        return self._lift([name for name, each in breakers.items() if each.is_shared and name not in paused])
+
+    def _lift(self, names: Collection[str]) -> bool:
+        now = self._clock.monotonic()
+        lifted = [name for name in names if self._breaker(name).paused_until > now]
+        for name in lifted:
+            self._breaker(name).paused_until = now
+            self._place(_host(name))
+        return bool(lifted)
 
     def _learn(self, name: str, error: VisitError | None) -> News | None:
         host, now, signal = _host(name), self._clock.monotonic(), signal_of(error)

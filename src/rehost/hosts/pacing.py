@@ -122,6 +122,7 @@ class Breaker:
     failures: int = 0  # in a row
     trips: int = 0  # in a row
     in_flight: int = 0  # requests in slots; counted for origins
+    is_shared: bool = False  # the ledger has this pause: it is over when the ledger says so
 
     def close(self) -> None:
         """Forget the failures, after a good answer."""
@@ -149,7 +150,7 @@ class Breaker:
     def pause_until(self, until: float, cause: tuple[Reason, str]) -> None:
         """Pause until then; a pause that lasts longer stays as it is."""
         if until > self.paused_until:
-            self.paused_until, self.cause = until, cause
+            self.paused_until, self.cause, self.is_shared = until, cause, False
 
     def pause_seconds(self, now: float) -> float:
         """Return for how many seconds no request may be sent: the rest of the pause, or while another one decides."""

@@ -263,11 +263,17 @@ class Heartbeat:
         await self._send_news()
         self._limiter.apply(await self._shares.take(self._limiter.wanted(), self._limiter.in_flight()))
 
+    async def lift_resumed(self) -> bool:
+        """End the pauses that the operator has ended in the ledger meanwhile; return whether there were any."""
+        await self._send_news()
+        return self._limiter.lift_resumed(await self._shares.paused())
+
     async def _send_news(self) -> None:
         unsent, self._unsent = self._unsent, []
         for news in unsent:
             if isinstance(news, Pause):
                 await self._shares.pause(news.host, news.seconds, news.evidence)
+                self._limiter.shared(news)
             else:
                 await self._shares.allow(news.host, news.slots, proven=news.proven)
 

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from sqlalchemy import FromClause, Integer, Text, case, delete, literal, or_, select, update
+from sqlalchemy import FromClause, Integer, Text, case, delete, exists, literal, or_, select, update
 
-from rehost.db import Columns, Connection, Database, Moment, after, host_of, is_over, now, seconds_until, today
-from rehost.ledger.leases import LONGEST_LEASE, LONGEST_PAUSE, pause_seconds, remove_worker
-from rehost.ledger.schema import budgets, hosts, shares, workers
+from rehost.db import Columns, Connection, Database, Moment, after, is_over, now, seconds_until, today
+from rehost.http.url import host_of
+from rehost.ledger.leases import LONGEST_LEASE, LONGEST_PAUSE, pause_seconds, remove_worker, waits_for_pause
+from rehost.ledger.schema import budgets, hosts, links, shares, workers
+
+OPERATORS_PAUSE = "paused by the operator"
+"""The evidence of a pause that a person asked for."""
 
 _DAY_SECONDS = 86400
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -31,6 +35,15 @@ class Share:
     allowance: int = 0  # what the host takes across all workers; 0 if no worker has found out
     pause_seconds: float = 0.0  # what is left of its pause, by the database's clock
     proven: bool = False  # the host has ever returned a verified picture
+    evidence: str | None = None  # of the pause
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """What the end of a host's pause changed."""
+
+    was_paused: bool
+    links: int  # that waited for it, and are due now
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +98,32 @@ class HostShares:
         )
         await self._database.execute(pausing)
 
-    async def resume(self, host: str) -> bool:
-        """End the pauses of a host and of its origins, and return whether there were any.
+    async def paused(self) -> set[str]:
+        """Return the hosts and origins that are paused now."""
+        query = select(hosts.c.host, pause_seconds()).where(hosts.c.paused_until > now())
+        return {row.host for row in await self._database.fetch_all(query) if row.pause_seconds > 0}
 
-        Workers that know of a pause keep it to its end.
+    async def resume(self, host: str) -> Resumed:
+        """End the pauses of a host and of its origins, and make the links due that wait for them.
+
+        Workers learn of it with their next heartbeat, or before they would let links of the host wait.
         """
-        is_theirs = or_(hosts.c.host == host, host_of(hosts.c.host) == host)  # an origin is the beginning of a URL
-        resuming = update(hosts).values(paused_until=None, evidence=None).where(is_theirs, hosts.c.paused_until > now())
-        return await self._database.execute(resuming) > 0
+        names = [name for name in await self.paused() if host in {name, host_of(name) if "://" in name else name}]
+        given = self._database.given({"host": Text()}, [[name] for name in names])
+        resuming = update(hosts).values(paused_until=None, evidence=None).where(hosts.c.host.in_(select(given.c.host)))
+        freeing = update(links).values(due_at=now()).where(links.c.host == host, waits_for_pause())
+
+        async def work(connection: Connection) -> Resumed:
+            if names:
+                await connection.execute(resuming)
+            return Resumed(bool(names), (await connection.execute(freeing)).rowcount)
+
+        return await self._database.transact(work, slow=True)
+
+    async def is_known(self, host: str) -> bool:
+        """Return whether a link leads to this host, or anything was found out about it."""
+        query = select(or_(exists().where(links.c.host == host), exists().where(hosts.c.host == host)).label("known"))
+        return any(row.known for row in await self._database.fetch_all(query, slow=True))
 
     async def allow(self, host: str, allowance: int, *, proven: bool = False) -> None:
         """Record how many requests at once this host takes, across all workers; a host once proven stays proven."""
@@ -120,7 +151,7 @@ class HostShares:
             # A request that began after the count of those in flight had one of the slots of before.
             ours[host] = _Claim(wish, slots, max(slots, before.slots, in_flight.get(host, 0)))
             if host in wanted:
-                result[host] = Share(slots, share.allowance, share.pause_seconds, share.proven)
+                result[host] = replace(share, slots=slots)
         await self._write(connection, ours)
         return result
 
@@ -151,9 +182,9 @@ class HostShares:
 
     @staticmethod
     async def _hosts(connection: Connection, given: FromClause) -> Mapping[str, Share]:
-        columns = hosts.c.host, hosts.c.allowance, hosts.c.proven, pause_seconds()
+        columns = hosts.c.host, hosts.c.allowance, hosts.c.proven, hosts.c.evidence, pause_seconds()
         rows = await connection.execute(select(*columns).join(given, given.c.host == hosts.c.host))
-        return {row.host: Share(0, row.allowance, row.pause_seconds, bool(row.proven)) for row in rows}
+        return {row.host: Share(0, row.allowance, row.pause_seconds, bool(row.proven), row.evidence) for row in rows}
 
     async def _write(self, connection: Connection, ours: Mapping[str, _Claim]) -> None:
         """Replace this worker's claims."""

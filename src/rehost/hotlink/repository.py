@@ -7,10 +7,11 @@ until that worker ends its learning, or has been silent for a lease.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Update, and_, case, delete, or_, select, update
+from sqlalchemy import ColumnElement, Update, and_, case, delete, or_, select, union, update
 
 from rehost.db import Connection, Database, after, is_over, now
 from rehost.http.url import domain_of, host_of
@@ -34,6 +35,17 @@ class KnownGoodLink(NamedTuple):
     url: str
     page_url: str | None
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What was forgotten."""
+
+    rules: int
+    decoys: int
+
+
+_LEARNED = (origins, decoys, learnings)
 
 
 class Spending(Enum):
@@ -136,6 +148,21 @@ class OriginRepository:
     async def renew_budget(self, origin: str, seconds: float) -> None:
         """Make the budget fresh in so many seconds, unless it will be fresh earlier."""
         await self._database.execute(_renewal(origin, seconds))
+
+    async def learned(self, host: str) -> Sequence[str]:
+        """Return the origins of a host of which anything was learned."""
+        found = union(*(select(table.c.origin) for table in _LEARNED)).subquery()
+        return [row.origin for row in await self._database.fetch_all(select(found)) if host_of(row.origin) == host]
+
+    async def forget(self, names: Sequence[str]) -> Forgotten:
+        """Delete the rules and the decoys of these origins, and what learning has cost: it begins anew."""
+
+        async def work(connection: Connection) -> Forgotten:
+            deleting = [delete(table).where(table.c.origin.in_(names)) for table in _LEARNED]
+            rules, known, _ = [(await connection.execute(each)).rowcount for each in deleting]
+            return Forgotten(rules, known)
+
+        return await self._database.transact(work)
 
     async def good_links(self, host: str) -> Sequence[KnownGoodLink]:
         """Return a few held links of a host, of different bytes, the last held first.

@@ -16,7 +16,7 @@ What is due, and what waits until when, is here as well. `is_open` is spelled as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,7 @@ from sqlalchemy import (
     exists,
     func,
     literal_column,
+    null,
     or_,
     select,
     update,
@@ -156,8 +157,8 @@ class DueLinks:
         return await self.database.execute(_forgetting().where(is_place(source, row_key, position)))
 
     async def defer_host(self, source: str, host: str, reason: Reason, evidence: str, wait_seconds: float) -> int:
-        """Defer all due links of one host, unvisited, in one statement; return how many."""
-        deferring = _deferring(reason, evidence, wait_seconds)
+        """Defer all due links of one host, which is paused, unvisited, in one statement; return how many."""
+        deferring = _deferring(host, reason, evidence, wait_seconds)
         is_theirs = and_(links.c.source == source, links.c.host == host, is_due(links))
         return await self.database.execute(deferring.where(is_theirs), slow=True)
 
@@ -173,23 +174,41 @@ class DueLinks:
         """
         first = tasks[0]
         is_theirs = and_(links.c.source == first.link.source, links.c.host == first.host, is_due(links))
-        root = root_of(links.c.url)
+        root = root_of(links.c.url, links.c.page_url)
         query = select(root.label("root")).where(is_theirs).group_by(root).order_by(func.count().desc())
         roots = [row.root for row in await self.database.fetch_all(query.limit(MOST_ROOTS), slow=True)]
         same = [each for each in roots if read_origin(each) == first.origin]
         if len(same) == len(roots) < MOST_ROOTS:
             return None
         is_same = or_(root.in_(same), links.c.entry.in_([task.entry for task in tasks]))
-        return await self.database.execute(
-            _deferring(reason, evidence, wait_seconds).where(is_theirs, is_same), slow=True
-        )
+        deferring = _deferring(first.origin, reason, evidence, wait_seconds)
+        return await self.database.execute(deferring.where(is_theirs, is_same), slow=True)
+
+    async def paused(self, source: str) -> Mapping[str, int]:
+        """Return how many links wait for the pause of each host or origin, most links first; MOST_ROOTS at most."""
+        number = func.count().label("number")
+        query = select(links.c.waits_for, number).where(links.c.source == source, waits_for_pause())
+        query = query.group_by(links.c.waits_for).order_by(number.desc(), links.c.waits_for).limit(MOST_ROOTS)
+        return {row.waits_for: row.number for row in await self.database.fetch_all(query, slow=True)}
 
 
-def _deferring(reason: Reason, evidence: str, wait_seconds: float) -> Update:
-    values: dict[str, Any] = {"state": State.DEFERRED.value, "reason": reason.value, "evidence": evidence}
+def _deferring(name: str, reason: Reason, evidence: str, wait_seconds: float) -> Update:
+    """Return the statement that lets links wait for a pause; those that were visited keep what their visit found."""
+    is_new = or_(links.c.visited_at.is_(None), links.c.reason.is_(None))
     is_ended = links.c.state == State.LEASED.value  # only due links are deferred: its worker has died
-    values["attempts"] = case((is_ended, links.c.attempts - 1), else_=links.c.attempts)
+    values: dict[str, Any] = {
+        "state": case((links.c.state == State.REFUSED.value, links.c.state), else_=State.DEFERRED.value),
+        "reason": case((is_new, reason.value), else_=links.c.reason),
+        "evidence": case((is_new, evidence), else_=links.c.evidence),
+        "waits_for": name,
+        "attempts": case((is_ended, links.c.attempts - 1), else_=links.c.attempts),
+    }
     return update(links).values(values | {"due_at": after(wait_seconds), "fence": links.c.fence + 1})
+
+
+def waits_for_pause() -> ColumnElement[bool]:
+    """Return the condition that a link waits for the end of a pause."""
+    return and_(is_open(links), links.c.state.in_(_FAILED), links.c.waits_for.is_not(None), links.c.due_at > now())
 
 
 def is_open(entries: FromClause) -> ColumnElement[bool]:
@@ -262,6 +281,7 @@ class LeaseManager:
             "fence": links.c.fence + 1,
             "attempts": links.c.attempts + 1,
             "due_at": after(self.seconds),
+            "waits_for": null(),
         }
         ended, has_ended = _ended(), links.c.state == State.LEASED.value
         values = {
@@ -291,7 +311,8 @@ class LeaseManager:
     async def release(self, tasks: Sequence[Task]) -> None:
         """Give these leases back unvisited where they are still ours."""
         if tasks:
-            releasing = update(links).values(state=State.WANTED.value, due_at=now(), attempts=links.c.attempts - 1)
+            state = case((links.c.reason.is_(None), State.WANTED.value), else_=State.DEFERRED.value)
+            releasing = update(links).values(state=state, due_at=now(), attempts=links.c.attempts - 1)
             await self.database.execute(releasing.where(_is_ours(self._given(tasks))))
 
     async def confirm(self, connection: Connection, tasks: Sequence[Task]) -> set[int]:

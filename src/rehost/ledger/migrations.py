@@ -134,6 +134,7 @@ MIGRATIONS = (
     ),
     Migration(9, "what stopped a run", ("ALTER TABLE rehost_runs ADD COLUMN stopped text",)),
     Migration(10, "stop", ("ALTER TABLE rehost_runs ADD COLUMN stop_at {moment}",)),
+    Migration(11, "links that wait for a pause", ("ALTER TABLE rehost_links ADD COLUMN waits_for text",)),
 )
 
 LATEST = MIGRATIONS[-1].number

@@ -74,6 +74,7 @@ links = Table(
     Column("former_key", String),  # of the copy before this one, until its file is known to be removed
     Column("deaths", Integer),  # leases that ended without an outcome since the last one that had one
     Column("suspected_at", Moment),  # when the copy was examined as a possible decoy last
+    Column("waits_for", String),  # the host or origin whose pause it waits for, unvisited since
 )
 
 runs = Table(

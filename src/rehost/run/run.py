@@ -317,16 +317,9 @@ class _SourceRun:
             await self.pipeline.flush()
         if await self.tasks.refresh():
             return True
-        paused = await self.tasks.paused_hosts()
-        for host, seconds in paused.items():
-            if seconds > self._limits.patience_seconds:
-                await self._defer_host(host, seconds)
-        short = [seconds for seconds in paused.values() if seconds <= self._limits.patience_seconds]
-        now = self._clock.monotonic()
-        self._back_at = {origin: at for origin, at in self._back_at.items() if at > now}
-        short += [at - now for at in self._back_at.values()]
-        if short:
-            await self._sleep(min(short))
+        seconds = await self._defer_paused_hosts()
+        if seconds is not None:
+            await self._sleep(seconds)
             return True
         await self.pipeline.flush()  # the last outcomes may reveal decoys, whose links are due again
         counts = await self.parts.ledger.due.counts(self.name)
@@ -340,6 +333,22 @@ class _SourceRun:
             self._recheck_seconds = min(self._limits.recheck_growth * self._recheck_seconds, self._limits.beat_seconds)
             return True
         return counts.due > 0
+
+    async def _defer_paused_hosts(self) -> float | None:
+        """Defer the links of hosts that are paused for long; return the seconds until the first short pause is over.
+
+        None if there is no short pause, 0 if the operator has just ended one.
+        """
+        paused = await self.tasks.paused_hosts()
+        long = {host: seconds for host, seconds in paused.items() if seconds > self._limits.patience_seconds}
+        if long and await self.parts.heartbeat.lift_resumed():
+            return 0.0
+        for host, seconds in long.items():
+            await self._defer_host(host, seconds)
+        now = self._clock.monotonic()
+        self._back_at = {origin: at for origin, at in self._back_at.items() if at > now}
+        short = [seconds for host, seconds in paused.items() if host not in long]
+        return min([*short, *(at - now for at in self._back_at.values())], default=None)
 
     async def _defer_host(self, host: str, seconds: float) -> None:
         """Defer all links of a host that is paused for long, until its pause ends."""
@@ -356,6 +365,8 @@ class _SourceRun:
         Returns:
             whether any were deferred: others may be leased in their place.
         """
+        if self.tasks.longest_pause() > self._limits.patience_seconds:
+            await self.parts.heartbeat.lift_resumed()
         deferred = await self.tasks.defer_paused()
         for origin, links, seconds in deferred:
             if seconds > self._limits.patience_seconds:
@@ -390,4 +401,5 @@ class _SourceRun:
             total_held=counts.held,
             total_present=counts.present,
             interrupted=self._stop.is_set(),
+            paused=dict(await self.parts.ledger.due.paused(self.name)),
         )

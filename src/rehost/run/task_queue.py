@@ -9,7 +9,7 @@ from itertools import chain
 
 from rehost.attempt import Postponed
 from rehost.hosts.limiter import HostLimiter
-from rehost.http.url import domain_of
+from rehost.http.url import domain_of, host_of
 from rehost.ledger import Ledger
 from rehost.model import Reason, Task
 from rehost.run.limits import Limits
@@ -140,10 +140,17 @@ class TaskQueue:
 
     def hold_if_paused(self, task: Task) -> bool:
         """Keep a task aside, for `defer_paused`, if its origin is paused; return whether it is."""
-        if not self._limiter.pause_seconds(task.origin):
+        name = task.origin
+        if name and host_of(name) != task.host:  # the ledger has not read the host of this link yet
+            name = self._limiter.longest_pause(name)
+        if not self._limiter.pause_seconds(name):
             return False
-        self._paused.setdefault(task.origin, []).append(task)
+        self._paused.setdefault(name, []).append(task)
         return True
+
+    def longest_pause(self) -> float:
+        """Return for how many seconds an origin, whose tasks are kept aside, is paused at most."""
+        return max(map(self._limiter.pause_seconds, self._paused), default=0.0)
 
     async def defer_paused(self) -> list[tuple[str, int, float]]:
         """Defer the links of paused origins that were met, so that those of their hosts' other origins can be leased.

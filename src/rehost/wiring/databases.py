@@ -16,6 +16,8 @@ from rehost.clock import Clock
 from rehost.db import Database
 from rehost.errors import CatalogueError, LedgerError, MissingTableError, SettingsError
 from rehost.events import Listener, Planned
+from rehost.hosts.shares import HostShares
+from rehost.hotlink.repository import OriginRepository
 from rehost.language import Message
 from rehost.ledger import Ledger
 from rehost.ledger.history import Runs, Worker
@@ -169,6 +171,20 @@ async def plan(settings: Settings, sources: Collection[str] = ()) -> Sequence[Pl
                 await ledger.leases.release_dead_workers(identity.is_gone)
                 plans.append(await Planner(ledger, store, catalogue, layout).compare())
     return plans
+
+
+@asynccontextmanager
+async def open_hosts(settings: Settings) -> AsyncIterator[tuple[HostShares, OriginRepository]]:
+    """Open the ledger to change what is known of hosts: their pauses, and what was learned of their origins.
+
+    Raises:
+        OperatorError: the database cannot be used.
+    """
+    name, lease = identity.name(), settings.lease_seconds
+    async with open_databases(settings, Clock()) as (_, ledger):
+        await migrate(ledger)
+        shares = HostShares(ledger, worker=name, concurrency=settings.concurrency, lease_seconds=lease)
+        yield shares, OriginRepository(ledger, worker=name, lease_seconds=lease)
 
 
 async def undo(settings: Settings, *, sources: Collection[str] = (), run: int) -> Mapping[str, undoing.Undone]:

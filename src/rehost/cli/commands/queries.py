@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,10 +36,11 @@ from rehost.cli.output.reports import (
 )
 from rehost.cli.output.tables import Style
 from rehost.language import gettext as _
+from rehost.telemetry.format import count, duration
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from rehost.hosts.shares import Resumed
+    from rehost.hotlink.repository import Forgotten
     from rehost.settings import Settings
 
 
@@ -114,8 +116,66 @@ def plan(
     return 0
 
 
+DAY_SECONDS = 86400.0
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": DAY_SECONDS}
+_LONGEST_PAUSE = 31 * DAY_SECONDS  # as in the API
+
+
+def check_time(_context: click.Context, _parameter: click.Parameter, word: str | None) -> float | None:
+    """Return the seconds of a time such as 90s, 30m, 2h or 7d."""
+    if word is None:
+        return None
+    time = re.fullmatch(r"([0-9]{1,9})([smhd])", word)
+    seconds = float(time[1]) * _UNITS[time[2]] if time else 0.0
+    if not 0 < seconds <= _LONGEST_PAUSE:
+        raise click.BadParameter(
+            _("{word!r} is not a time: write 90s, 30m, 2h or 7d, and at most 31d.").format(word=word)
+        )
+    return seconds
+
+
+@dataclass(frozen=True, slots=True)
+class HostsChange:
+    """The hosts to pause, to resume and to forget, and how long the pause lasts."""
+
+    pause: Sequence[str]
+    resume: Sequence[str]
+    forget: Sequence[str]
+    seconds: float | None
+
+    @property
+    def hosts(self) -> set[str]:
+        """All of them."""
+        return {*self.pause, *self.resume, *self.forget}
+
+
+@dataclass(frozen=True, slots=True)
+class HostsChanged:
+    """What `rehost origins` changed with --pause, --resume and --forget."""
+
+    paused: Mapping[str, float]  # seconds, by host
+    resumed: Mapping[str, Resumed]
+    forgotten: Mapping[str, Forgotten]
+
+    def text(self) -> str:
+        """Return a sentence for each host."""
+        paused = _("Paused {host} for {time}. To end the pause earlier: rehost origins --resume {host}")
+        lines = [paused.format(host=host, time=duration(seconds)) for host, seconds in self.paused.items()]
+        for host, each in self.resumed.items():
+            lines.append((_("Resumed {host}.") if each.was_paused else _("{host} was not paused.")).format(host=host))
+            due = _("Links that waited for it and are due now: {number}. `rehost run` visits them.")
+            lines += [due.format(number=count(each.links))] if each.links else []
+        forgot = _("Forgot what was learned of {host} (Referer rules: {rules}, decoys: {decoys}).")
+        lines += [
+            forgot.format(host=host, rules=each.rules, decoys=each.decoys) for host, each in self.forgotten.items()
+        ]
+        if self.forgotten:
+            lines.append(_("To visit refused links now, and learn again: rehost run --retry hotlink-refused"))
+        return "\n".join(lines)
+
+
 @click.command(
-    short_help="Show what rehost has learned about the hosts.",
+    short_help="Show what rehost has learned about the hosts; pause, resume or forget one.",
     epilog="""\b
 The Referer of an origin is one of:
   none     no Referer at all             origin   the root of the origin itself
@@ -126,23 +186,62 @@ The Referer of an origin is one of:
 Examples:
   rehost origins
   rehost origins --json
+  rehost origins --pause img.example.com --for 2h
+  rehost origins --resume img.example.com
+  rehost origins --forget img.example.com --forget example.com
 
 \b
 Exit status:
-  0  the report was printed
-  2  incorrect usage or invalid settings
-  3  the database cannot be read
+  0  the report was printed, or all hosts were changed
+  2  incorrect usage, invalid settings, or an unknown host: nothing was changed
+  3  the database cannot be used
 """,
+)
+@click.option("--pause", metavar="HOST", multiple=True, help="Send no requests to a host for a while.")
+@click.option(
+    "--for",
+    "seconds",
+    metavar="TIME",
+    callback=check_time,
+    help="How long the pause lasts: 90s, 30m, 2h or 7d, at most 31d. It never shortens a longer pause. [1d]",
+)
+@click.option(
+    "--resume", metavar="HOST", multiple=True, help="End the pause of a host; links that wait for it are due."
+)
+@click.option(
+    "--forget",
+    metavar="HOST",
+    multiple=True,
+    help="Forget the Referer rules and the decoys of a host, so that rehost learns them again.",
 )
 @source_option
 @base_option
 @json_option
-def origins(*, sources: tuple[str, ...], base: Path, as_json: bool) -> int:
-    """Show what rehost has learned about the hosts.
+def origins(
+    *,
+    pause: Sequence[str],
+    seconds: float | None,
+    resume: Sequence[str],
+    forget: Sequence[str],
+    sources: tuple[str, ...],
+    base: Path,
+    as_json: bool,
+) -> int:
+    """Show what rehost has learned about the hosts, pause a host, resume it, or have it learned again.
 
     For each origin, this shows which Referer works there, and how rehost learned it. For each host, it shows how many
     requests are sent at the same time, and whether requests are paused.
+
+    --pause, --resume and --forget can be repeated. They apply to a host with all its origins, in all sources. A run in
+    progress follows within seconds; what it has learned itself it forgets when it ends.
     """
+    if seconds is not None and not pause:
+        raise click.UsageError(_("--for says how long a pause lasts: it needs --pause HOST."))
+    if pause or resume or forget:
+        change = HostsChange(_hosts("--pause", pause), _hosts("--resume", resume), _hosts("--forget", forget), seconds)
+        changed = run_loop(_change_hosts(read_settings(base, {}), change))
+        click.echo(to_json(changed) if as_json else changed.text())
+        return 0
     report = run_loop(_read_origins(read_settings(base, {}), sources))
     click.echo(to_json(report) if as_json else report.text(Style.of(sys.stdout)))
     return 0
@@ -155,6 +254,37 @@ async def _read_origins(settings: Settings, sources: tuple[str, ...]) -> Origins
     async with open_queries(settings) as queries:
         hosts = await queries.hosts([each.name for each in chosen])
         return OriginsReport(await queries.rules(), await queries.decoys(), hosts)
+
+
+def _hosts(option: str, texts: Sequence[str]) -> Sequence[str]:
+    """Return the hosts that are named, as requests have them."""
+    from rehost.http.errors import InvalidUrl
+    from rehost.http.url import parse_host
+
+    try:
+        return list(dict.fromkeys(parse_host(text) for text in texts))
+    except InvalidUrl as error:
+        text = _("{option} {hosts}: this is not the name of a host ({problem}).")
+        raise click.UsageError(text.format(option=option, hosts=" ".join(texts), problem=error)) from error
+
+
+async def _change_hosts(settings: Settings, change: HostsChange) -> HostsChanged:
+    """Change what is known of hosts; nothing if one of them is not known."""
+    from rehost.hosts.shares import OPERATORS_PAUSE
+    from rehost.wiring.databases import open_hosts
+
+    async with open_hosts(settings) as (shares, repository):
+        learned = {host: await repository.learned(host) for host in change.hosts}
+        if unknown := [host for host, names in learned.items() if not names and not await shares.is_known(host)]:
+            text = _("No link leads to {hosts}; `rehost origins` lists the hosts.")
+            raise click.UsageError(text.format(hosts=", ".join(unknown)))
+        for host in change.pause:
+            await shares.pause(host, change.seconds or DAY_SECONDS, OPERATORS_PAUSE)
+        return HostsChanged(
+            dict.fromkeys(change.pause, change.seconds or DAY_SECONDS),
+            {host: await shares.resume(host) for host in change.resume},
+            {host: await repository.forget(learned[host]) for host in change.forget},
+        )
 
 
 def check_run(_context: click.Context, _parameter: click.Parameter, word: str) -> int:

@@ -123,11 +123,21 @@ def _headline(ended: RunEnded, failed: int) -> str:
 def _what_next(ended: RunEnded, failed: int, advice: Advice | None) -> list[str]:
     lines = []
     if ended.later:
-        waiting = _("are waiting for their next visit") + _earliest(ended.next_due_seconds)
-        lines.append(_line(_("later"), count(ended.later), waiting))
+        text = _("are waiting for their next visit") + _earliest(ended.next_due_seconds)
+        lines.append(_line(_("later"), count(ended.later), text))
+    if waiting := sum(ended.paused.values()):
+        host = next(iter(ended.paused))
+        text = ngettext(
+            "of them wait for a paused host: {host}",
+            "of them wait for {number} paused hosts, the first: {host}",
+            len(ended.paused),
+        )
+        lines.append(_line(_("paused"), count(waiting), text.format(host=host, number=count(len(ended.paused)))))
+        resume = _("to ask it now: {command} --resume {host}").format(command="rehost origins", host=host)
+        lines += [_line("", "", resume)] if advice else []
     if advice is None:
         return lines
-    if ended.later:
+    if ended.later > waiting:
         now = _("to visit them now: {command} --retry all (or a reason from above)")
         lines.append(_line("", "", now.format(command=advice.again)))
     if ended.interrupted:

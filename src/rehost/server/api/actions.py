@@ -15,6 +15,7 @@ from fastapi import Request
 from starlette.datastructures import Headers
 
 from rehost.errors import OperatorError
+from rehost.hosts.shares import OPERATORS_PAUSE
 from rehost.http.url import read_host
 from rehost.run.run import Run
 from rehost.server.api.http import (
@@ -120,13 +121,13 @@ class Actions:
     async def pause(self, host: RequiredHost, seconds: Seconds = 86400) -> ActionResult:
         """Send no requests to a host for a while. Workers learn of it within seconds."""
         shares = (await self.api.resources.get()).shares
-        await shares.pause(_host(host), float(seconds), "paused by the operator")
+        await shares.pause(_host(host), float(seconds), OPERATORS_PAUSE)
         return ActionResult(1)
 
     async def resume(self, host: RequiredHost) -> ActionResult:
-        """End a host's pause. Workers that have seen the pause wait until it would have ended."""
+        """End a host's pause, and make the links due that waited for it. Workers learn of it within seconds."""
         shares = (await self.api.resources.get()).shares
-        return ActionResult(int(await shares.resume(_host(host))))
+        return ActionResult(int((await shares.resume(_host(host))).was_paused))
 
     async def run(self, source: Source = None) -> ActionResult:
         """Start a run in this server."""
