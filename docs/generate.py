@@ -125,7 +125,7 @@ def reasons() -> str:
             "",
             "## States of a link",
             "",
-            *_table(("state", "meaning"), ((f"`{state}`", _comment(State, state.name)) for state in State)),
+            *_table(("state", "meaning"), ((f"`{state}`", state.meaning) for state in State)),
             "",
             "## Supported formats",
             "",

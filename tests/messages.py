@@ -28,7 +28,7 @@ from rehost.cli.help import paragraphs
 from rehost.cli.main import VERBS, find_command, rehost
 from rehost.db.errors import SENTENCES
 from rehost.language import CHINESE, Message
-from rehost.model import Reason
+from rehost.model import Reason, State
 from rehost.settings import DatabaseParts, Settings, settings_of
 from rehost.store.filesystem import ADVICE
 
@@ -91,7 +91,7 @@ def marked(path: Path) -> Iterator[Text]:
 
 def declared() -> Iterator[str]:
     """Yield the texts that are marked by where they are: reasons, settings, verbs and their options."""
-    yield from (reason.meaning for reason in Reason)
+    yield from (each.meaning for part in (Reason, State) for each in part)
     for part in (Settings, DatabaseParts):
         for setting in settings_of(part):
             yield from (setting.help, setting.says, setting.unit, setting.kind.expected)

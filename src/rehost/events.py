@@ -138,6 +138,7 @@ class RunEnded:
     total_present: int = 0
     interrupted: bool = False
     mended: int = 0  # rows whose local URL was written again without a request
+    lost: int = 0  # files of held copies that were missing from the store
     suspected: int = 0  # copies that came to be suspected of being decoys; those that are not unveiled stay
     sources: tuple[RunEnded, ...] = ()  # of a run over several sources: the summary of each, of which this is the sum
     paused: dict[str, int] = field(default_factory=dict)  # of `later`: links that wait for a pause, by host or origin

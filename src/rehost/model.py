@@ -77,11 +77,20 @@ class Reason(StrEnum):
 class State(StrEnum):
     """The state of a link in the ledger."""
 
-    WANTED = "wanted"  # no copy yet, or one to be replaced; due now
-    LEASED = "leased"  # a worker is visiting it, until its lease ends
-    HELD = "held"  # a complete copy is stored and the row points at it
-    DEFERRED = "deferred"  # failed temporarily; due again in minutes to a day, or when the origin asked
-    REFUSED = "refused"  # failed permanently; due again in weeks
+    def __new__(cls, word: str, meaning: str) -> Self:
+        """Make a member whose value is the word."""
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.meaning = meaning
+        return member
+
+    meaning: str
+
+    WANTED = "wanted", "no copy yet, or one to be replaced; due now"
+    LEASED = "leased", "a worker is visiting it, until its lease ends"
+    HELD = "held", "a complete copy is stored, and the row points at it"
+    DEFERRED = "deferred", "failed temporarily; due again in minutes to a day, or when the origin asked"
+    REFUSED = "refused", "failed permanently; due again in weeks"
 
 
 class Format(StrEnum):

@@ -58,7 +58,7 @@ def test_summary_has_the_important_figures(once):
         "not-a-url",
         "received",
         "free",
-        "waiting for their next visit",
+        "waiting for the next visit",
     ):
         assert words in once.stdout
 

@@ -109,7 +109,7 @@ def test_status_shows_totals_reasons_and_failed_links(after_a_run):
 
     assert status.returncode == 0, status.stderr
     held = sum(file.stat().st_size for file in (rehost.folder / "images").glob("[0-9]*/*"))
-    assert status.stdout.startswith(f"cases: 185 of 197 links are held (93.9%), {size(held)}\n")
+    assert status.stdout.startswith(f"cases: 185 of 197 links held (93.9%), {size(held)}\n")
     assert re.search(r"^  gone +6  ", status.stdout, re.MULTILINE)
     assert "oss.ownsite.example" in status.stdout
     assert re.search(r"^\(no valid URL\) ", status.stdout, re.MULTILINE)
@@ -164,7 +164,7 @@ def test_a_second_run_has_nothing_to_do_and_says_what_waits(after_a_run, port, o
 
     assert run.returncode == 0, run.stderr
     assert "Done: nothing was due" in run.stdout
-    assert "12  are waiting for their next visit" in run.stdout
+    assert "12  waiting for the next visit" in run.stdout
 
 
 def test_retry_of_a_reason_visits_only_its_links(rehost):
@@ -176,10 +176,12 @@ def test_retry_of_a_reason_visits_only_its_links(rehost):
     assert summary["held"] == 0
 
 
-def test_quiet_prints_nothing(rehost):
+def test_quiet_prints_one_line_about_what_needs_a_look(rehost):
     run = rehost("run", "--quiet")
 
-    assert (run.returncode, run.stdout, run.stderr) == (1, "", "")
+    said = "rehost: cases: 11 pictures failed (gone 6, decoy 4, not-a-url 1). "
+    said += "To list what failed: rehost status --failed"
+    assert (run.returncode, run.stdout, run.stderr) == (1, "", f"{said}\n")
 
 
 def test_undo_restores_the_column_and_the_next_run_writes_it_again_without_a_visit(rehost):

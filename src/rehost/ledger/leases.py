@@ -42,7 +42,7 @@ from sqlalchemy import (
 from rehost.db import Connection, Database, after, is_over, now, root_of, seconds_until
 from rehost.http.url import read_origin
 from rehost.ledger import schema
-from rehost.ledger.schema import REASONS, learnings, links, shares, workers
+from rehost.ledger.schema import REASONS, STATES, learnings, links, shares, workers
 from rehost.model import Copy, Link, Reason, State, Task, Validator
 
 # Seconds: an end beyond these was set by a clock that was ahead (`is_over`).
@@ -126,7 +126,7 @@ class DueLinks:
             is_its_own = row.key is not None and row.held_url == row.url
             copy = Copy(row.key, row.digest, row.size) if is_its_own else None
             reason, wait, origin = REASONS.get(row.reason), max(0.0, row.wait), read_origin(row.url, row.page_url)
-            return Entry(State(row.state), row.host, copy, reason, wait, row.deaths > 0, origin)
+            return Entry(STATES[row.state], row.host, copy, reason, wait, row.deaths > 0, origin)
         return None
 
     async def counts(self, source: str) -> LinkCounts:

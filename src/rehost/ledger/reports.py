@@ -20,7 +20,7 @@ from rehost.http.url import host_of
 from rehost.ledger.filters import HostOrder, LinkFilter, LinkOrder, conditions, of_hosts
 from rehost.ledger.history import End
 from rehost.ledger.leases import LONGEST_LEASE, is_due, is_place, pause_seconds
-from rehost.ledger.schema import REASONS, changes, decoys, hosts, links, origins, runs, visits, workers
+from rehost.ledger.schema import REASONS, STATES, changes, decoys, hosts, links, origins, runs, visits, workers
 from rehost.model import Format, Reason, Rule, State
 
 MOST = 1000  # rows of one answer
@@ -438,7 +438,7 @@ def _visit(row: Row[*tuple[Any, ...]]) -> Visit:
 def _link(row: Row[*tuple[Any, ...]]) -> LinkReport:
     values = row._asdict()
     typed = {
-        "state": State(values["state"]),
+        "state": STATES[values["state"]],
         "reason": REASONS.get(values["reason"]),
         "format": _FORMATS.get(values["format"]),
     }

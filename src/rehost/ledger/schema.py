@@ -10,9 +10,10 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, MetaData, String, Table, Text
 
 from rehost.db import Moment
-from rehost.model import Reason
+from rehost.model import Reason, State
 
 REASONS = {reason.value: reason for reason in Reason}
+STATES = {state.value: state for state in State}
 """The reason for each text of the column `reason`."""
 
 NO_COPY = dict.fromkeys(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from rehost.events import CopiesSuspected, Event, HostDeferred, Planned, Recorded, RunEnded, Visited
 from rehost.model import Deferred, Reason, Refused, Stored, Unchanged
 
-_SUMMED = ("held", "unchanged", "adopted", "overtaken", "mended", "suspected", "unveiled", "size")
+_SUMMED = ("held", "unchanged", "adopted", "overtaken", "mended", "lost", "suspected", "unveiled", "size")
 
 
 @dataclass(slots=True)
@@ -23,6 +23,7 @@ class RunStats:
     adopted: int = 0
     overtaken: int = 0
     mended: int = 0  # rows
+    lost: int = 0  # files
     suspected: int = 0  # held copies that may be decoys
     unveiled: int = 0  # held copies that turned out to be decoys
     size: int = 0  # bytes received
@@ -34,6 +35,7 @@ class RunStats:
             case Planned():
                 self.due += event.due
                 self.mended += event.mended
+                self.lost += event.lost
             case Visited():
                 self._add_visit(event)
             case HostDeferred():

@@ -1,11 +1,15 @@
 import json
+import re
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 
 import pytest
 
 from rehost.cli.output.reports import (
+    PASSING,
     Advice,
     StatusReport,
+    attention,
     plan_table,
     plan_tables,
     planned_words,
@@ -19,12 +23,13 @@ from rehost.cli.output.reports import (
 )
 from rehost.cli.output.tables import Style
 from rehost.events import Planned, RunEnded
-from rehost.ledger.reports import SourceReport
+from rehost.ledger.reports import RunReport, SourceReport
 from rehost.model import Reason, State
 from rehost.run.stats import total
 from rehost.run.undo import Undone
 
 PLAIN = Style(is_on=False)
+NOW = datetime(2026, 11, 29, 20, 0, tzinfo=UTC)
 STANDING = SourceReport(
     "cases", {}, {}, due=0, later=0, leased=0, next_due_seconds=None, size=0, damaged=0, undisplayed=0
 )
@@ -49,7 +54,7 @@ def test_the_summary_shows_what_is_held_and_what_is_not():
     assert lines[0] == "Done in 5 min 12 s: 2.40 GB received, 7.69 MB/s"
     assert "copied 5,980" in lines
     assert "failed 128" in lines
-    assert "total 5,980 of 6,108 links are held (97.9%)" in lines
+    assert "total 5,980 of 6,108 links held (97.9%)" in lines
     assert "disk 52.0 GB free" in lines
 
 
@@ -63,7 +68,7 @@ def test_the_summary_lists_reasons_by_frequency_with_their_meaning():
 def test_the_summary_names_the_command_that_visits_waiting_links_now():
     text = summary(ended(), PLAIN, Advice("python scripts/download_all_images.py", "some.log"))
 
-    assert "are waiting for their next visit, the earliest in 9 min" in text
+    assert "waiting for the next visit, the earliest in 9 min" in text
     assert "python scripts/download_all_images.py --retry all" in text
     assert "to list them with reasons: some.log" in text
 
@@ -71,7 +76,7 @@ def test_the_summary_names_the_command_that_visits_waiting_links_now():
 def test_a_summary_without_advice_names_no_command():
     text = summary(ended(), PLAIN, advice=None)
 
-    assert "are waiting for their next visit" in text
+    assert "waiting for the next visit" in text
     assert "rehost" not in text
 
 
@@ -80,7 +85,7 @@ def test_the_summary_says_that_nothing_was_due():
 
     lines = words(summary(nothing, PLAIN))
     assert lines[0] == "Done: nothing was due, 400 ms"
-    assert "total 5,980 of 6,108 links are held (97.9%)" in lines
+    assert "total 5,980 of 6,108 links held (97.9%)" in lines
     assert "copied 0" not in lines
 
 
@@ -113,15 +118,15 @@ def test_the_table_of_a_plan_has_a_line_for_each_kind_of_work():
     assert lines[0] == "cases: 3 links would be visited"
     assert "new 2 of these: seen for the first time" in lines
     assert "lost 1 of these: the file is missing from the store" in lines
-    assert "repaired 0 rows would point at their copy again (no request needed)" in lines
+    assert "repaired 0 row does not point at its copy; to be corrected without a request" in lines
 
 
 def test_the_status_counts_damaged_pictures_and_those_that_browsers_do_not_display():
     standing = replace(STANDING, states={State.HELD: 5}, damaged=2, undisplayed=1)
     lines = words(StatusReport(standing, hosts=[], runs=[], failed=[], unconfined=[]).text(PLAIN))
 
-    assert "2 of the held pictures are whole, but their files are damaged elsewhere" in lines
-    assert "1 are held, but browsers do not display their format" in lines
+    assert "2 held: the picture is whole, but its file is damaged elsewhere" in lines
+    assert "1 held, in a format that browsers do not display" in lines
     assert not any("damaged" in line for line in words(StatusReport(STANDING, [], [], [], []).text(PLAIN)))
 
 
@@ -130,9 +135,9 @@ def test_the_status_and_the_summary_say_which_copies_may_be_decoys():
     status = words(StatusReport(standing, hosts=[], runs=[], failed=[], unconfined=[]).text(PLAIN))
     lines = words(summary(ended(suspected=2, unveiled=1), PLAIN))
 
-    assert "1 copies may be decoys; each stays until a second check agrees" in status
-    assert any(line.startswith("suspected 2 held copies may be decoys") for line in lines)
-    assert any(line.startswith("decoys 1 copies were decoys: replaced by the image, or moved") for line in lines)
+    assert "1 perhaps a decoy: the copy stays until a second check agrees" in status
+    assert any(line.startswith("suspected 2 held, but perhaps a decoy") for line in lines)
+    assert any(line.startswith("decoys 1 was a decoy: replaced by the image, or moved") for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -165,10 +170,10 @@ def test_the_summary_of_several_sources_has_a_block_for_each_before_the_total():
 
     cases, shops, *rest = text.split("\n\n")
     assert words(cases)[:3] == ["cases", "copied 5,980", "failed 128"]
-    assert words(shops) == ["shops", "copied 20", "failed 0", "total 5,980 of 6,108 links are held (97.9%)"]
+    assert words(shops) == ["shops", "copied 20", "failed 0", "total 5,980 of 6,108 links held (97.9%)"]
     assert rest[0].startswith("Done in 5 min 12 s: 4.80 GB received")
     assert "copied 6,000" in words(rest[1])
-    assert "total 11,960 of 12,216 links are held (97.9%)" in words(rest[2])
+    assert "total 11,960 of 12,216 links held (97.9%)" in words(rest[2])
 
 
 def test_the_plan_of_several_sources_has_a_line_for_each_and_one_for_all():
@@ -188,9 +193,9 @@ def test_the_status_of_several_sources_ends_with_the_total():
 
     lines = words(status_text(reports, PLAIN))
 
-    assert lines[0] == "cases: 1 of 1 links are held (100%), 0 B"
-    assert "shops: 1 of 3 links are held (33.3%), 1.00 kB" in lines
-    assert lines[-3:-1] == ["total: 2 of 4 links are held (50%), 1.00 kB", ""]
+    assert lines[0] == "cases: 1 of 1 link held (100%), 0 B"
+    assert "shops: 1 of 3 links held (33.3%), 1.00 kB" in lines
+    assert lines[-3:-1] == ["total: 2 of 4 links held (50%), 1.00 kB", ""]
     assert status_total(reports).next_due_seconds == 9.0
 
 
@@ -232,3 +237,62 @@ def test_the_status_of_several_sources_can_be_json():
     assert report["sources"][0]["standing"]["states"] == {"held": 1, "deferred": 2}
     assert report["total"]["states"] == {"held": 2, "deferred": 4}
     assert report["total"]["size"] == 2000
+
+
+def test_one_of_anything_is_said_in_the_singular():
+    one = Planned("cases", present=1, held=1, due=1, later=1, new=1, changed=1, vanished=1, lost=1, found=1, mended=1)
+    standing = replace(STANDING, states={State.HELD: 1}, damaged=1, undisplayed=1, suspected=1, later=1)
+    single = ended(
+        held=1, adopted=1, unchanged=1, failed={Reason.GONE: 1}, overtaken=1, later=1, suspected=1, unveiled=1
+    )
+    texts = [
+        planned_words(one),
+        plan_table(one, PLAIN),
+        summary(replace(single, total_held=1, total_present=1), PLAIN),
+        StatusReport(standing, hosts=[], runs=[], failed=[], unconfined=[]).text(PLAIN),
+        attention(replace(single, lost=1, paused={"a.example": 1}), Advice()),
+    ]
+
+    said = "\n".join(texts)
+    assert not re.search(r"\b1 +(\w+ )?(links|rows|files|copies|pictures|are|were|have)\b", said), said
+
+
+def test_nothing_is_said_quietly_of_what_passes_by_itself():
+    assert attention(ended(failed={Reason.UNREACHABLE: 9, Reason.THROTTLED: 2}), Advice()) == ""
+    assert attention(ended(failed={}), Advice()) == ""
+
+
+def test_what_needs_a_look_is_one_line_with_counts_and_a_command():
+    failed = {Reason.UNREACHABLE: 9, Reason.DECOY: 2, Reason.GONE: 1200}
+
+    gone = ended(failed=failed, lost=3, paused={"a.example": 4, "b.example": 1})
+    line = attention(gone, Advice("again", "rehost status --failed"))
+
+    assert line == (
+        "cases: 1,202 pictures failed (gone 1,200, decoy 2), 3 files were missing, "
+        "2 paused hosts, the first: a.example. "
+        "To list what failed: rehost status --failed"
+    )
+
+
+def test_every_reason_either_passes_by_itself_or_needs_a_look():
+    said = {reason for reason in Reason if attention(ended(failed={reason: 1}), Advice())}
+
+    assert said == set(Reason) - PASSING
+    assert {Reason.GONE, Reason.HOTLINK_REFUSED, Reason.DECOY, Reason.BUG, Reason.QUOTA_REACHED} <= said
+
+
+def test_a_run_that_an_error_stopped_is_listed_with_it():
+    run = RunReport(
+        run=7, source="cases", host="m", pid=1, os_user="o", version="0", started_at=NOW, ended_at=NOW, undone_at=None,
+        workers=1, working=0, is_alive=False, held=1, unchanged=0, adopted=0, failed=0, overtaken=0, mended=0, size=1,
+        seconds=1.0, interrupted=True, stopped="The disk is full.", stop_at=None, reasons={},
+    )  # fmt: skip
+
+    def note(**changes):
+        runs = [replace(run, **changes)]
+        return words(StatusReport(STANDING, hosts=[], runs=runs, failed=[], unconfined=[]).text(PLAIN))[3]
+
+    assert note().endswith("o@m stopped: The disk is full.")
+    assert note(stopped=None).endswith("o@m interrupted")
+    assert note(stopped=None, ended_at=None).endswith("o@m no end recorded")

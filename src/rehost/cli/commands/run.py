@@ -21,7 +21,7 @@ from rehost.cli.options import (
     settings_flags,
     source_option,
 )
-from rehost.cli.output.reports import USUAL_ADVICE, Advice, planned_words, several, summary, to_json
+from rehost.cli.output.reports import USUAL_ADVICE, Advice, attention, planned_words, several, summary, to_json
 from rehost.cli.output.tables import Style
 from rehost.clock import Clock
 from rehost.errors import OperatorError
@@ -154,7 +154,12 @@ def check_retry(_context: click.Context, _parameter: click.Parameter, word: str 
 @source_option
 @base_option
 @log_file_option
-@click.option("--quiet", "-q", is_flag=True, help="Print no progress and no summary, only warnings and errors.")
+@click.option(
+    "--quiet",
+    "-q",
+    is_flag=True,
+    help="Print only warnings, errors, and a line if failures need a look.",
+)
 @click.option("--verbose", "-v", is_flag=True, help="Also print a line per visit on stderr.")
 @json_by_source_option
 @settings_flags(without=("read_through", "api_host", "api_port"))
@@ -182,6 +187,8 @@ def run(
         click.echo(to_json(several(ended.sources or (ended,), lambda _sources: ended)))
     elif not quiet:
         click.echo(summary(ended, Style.of(sys.stdout), _advice(log_file)))
+    elif line := attention(ended, _advice(log_file)):
+        click.echo(f"rehost: {line}", err=True)
     return status
 
 

@@ -32,13 +32,11 @@ RUNS = 5
 HOSTS = 12
 FAILED_LINKS = 1000
 NO_HOST = Message("(no valid URL)")
-STATE_WORDS = {
-    State.HELD: Message("a complete copy is stored, and the row points at it"),
-    State.WANTED: Message("due now"),
-    State.LEASED: Message("a worker is visiting it"),
-    State.DEFERRED: Message("failed temporarily; due again in minutes to a week"),
-    State.REFUSED: Message("failed permanently; due again in weeks"),
-}
+PASSING = frozenset({
+    *(Reason.UNRESOLVED, Reason.UNREACHABLE, Reason.TIMED_OUT, Reason.THROTTLED, Reason.ORIGIN_ERROR),
+    *(Reason.MALFORMED, Reason.TRUNCATED, Reason.ROBOTS_REFUSED),
+})  # fmt: skip
+"""What passes by itself, or is as the operator wants it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +88,24 @@ def _figures(ended: RunEnded, style: Style) -> list[str]:
     """Return what a run did, and where it leaves the links."""
     lines, failed = [], sum(ended.failed.values())
     if ended.held or failed or ended.unchanged:
-        adopted = _("{number} of them were already on disk").format(number=count(ended.adopted))
+        adopted = _("already on disk: {number}").format(number=count(ended.adopted))
         lines += ["", _line(_("copied"), count(ended.held), adopted if ended.adopted else "", style, "good")]
         if ended.unchanged:
             lines.append(_line(_("unchanged"), count(ended.unchanged), _("still correct")))
         lines.append(_line(_("failed"), count(failed), "", style, "bad" if failed else ""))
         lines += reason_lines(ended.failed, style)
     if ended.overtaken:
-        note = _("links changed during the run; the next run visits them")
+        note = _("link changed during the run; the next run visits the new one")
         lines.append(_line(_("changed"), count(ended.overtaken), note))
     if ended.suspected:
-        note = _("held copies may be decoys: each stays until an image replaces it, or a second check agrees")
+        note = _("held, but perhaps a decoy: stays until an image replaces it, or a second check agrees")
         lines.append(_line(_("suspected"), count(ended.suspected), note))
     if ended.unveiled:
-        note = _("copies were decoys: replaced by the image, or moved to quarantine and their rows cleared")
+        note = _("was a decoy: replaced by the image, or moved to quarantine and the row cleared")
         lines.append(_line(_("decoys"), count(ended.unveiled), note))
-    held = _("of {present} links are held ({share})").format(
-        present=count(ended.total_present), share=share(ended.total_held, ended.total_present)
-    )
+    held = ngettext(
+        "of {present} link held ({share})", "of {present} links held ({share})", ended.total_present
+    ).format(present=count(ended.total_present), share=share(ended.total_held, ended.total_present))
     return [*lines, "", _line(_("total"), count(ended.total_held), held)]
 
 
@@ -123,13 +121,12 @@ def _headline(ended: RunEnded, failed: int) -> str:
 def _what_next(ended: RunEnded, failed: int, advice: Advice | None) -> list[str]:
     lines = []
     if ended.later:
-        text = _("are waiting for their next visit") + _earliest(ended.next_due_seconds)
-        lines.append(_line(_("later"), count(ended.later), text))
+        lines.append(_line(_("later"), count(ended.later), _waiting(ended.next_due_seconds)))
     if waiting := sum(ended.paused.values()):
         host = next(iter(ended.paused))
         text = ngettext(
-            "of them wait for a paused host: {host}",
-            "of them wait for {number} paused hosts, the first: {host}",
+            "of these, waiting for a paused host: {host}",
+            "of these, waiting for {number} paused hosts, the first: {host}",
             len(ended.paused),
         )
         lines.append(_line(_("paused"), count(waiting), text.format(host=host, number=count(len(ended.paused)))))
@@ -147,14 +144,44 @@ def _what_next(ended: RunEnded, failed: int, advice: Advice | None) -> list[str]
     return lines
 
 
-def _earliest(seconds: float | None) -> str:
-    return "" if seconds is None else _(", the earliest in {duration}").format(duration=duration(seconds))
+def _waiting(seconds: float | None) -> str:
+    """Return what links do that are due later, the first of them after so many seconds."""
+    if seconds is None:
+        return _("waiting for the next visit")
+    return _("waiting for the next visit, the earliest in {duration}").format(duration=duration(seconds))
+
+
+def attention(ended: RunEnded, advice: Advice) -> str:
+    """Return one line about what needs the operator's attention after a run; an empty text if nothing does."""
+    failed = {reason: number for reason, number in ended.failed.items() if reason not in PASSING}
+    number, parts = sum(failed.values()), []
+    if failed:
+        reasons = ", ".join(f"{reason} {count(failed[reason])}" for reason in _ordered(failed))
+        text = ngettext("{number} picture failed ({reasons})", "{number} pictures failed ({reasons})", number)
+        parts.append(text.format(number=count(number), reasons=reasons))
+    if ended.lost:
+        text = ngettext("{number} file was missing", "{number} files were missing", ended.lost)
+        parts.append(text.format(number=count(ended.lost)))
+    if ended.paused:
+        text = ngettext("a paused host: {host}", "{number} paused hosts, the first: {host}", len(ended.paused))
+        parts.append(text.format(number=count(len(ended.paused)), host=next(iter(ended.paused))))
+    if not parts:
+        return ""
+    return _("{source}: {what}. To list what failed: {command}").format(
+        source=ended.source, what=", ".join(parts), command=advice.why
+    )
 
 
 def reason_lines(reasons: Mapping[Reason, int], style: Style) -> list[str]:
     """Return a line for each reason with its meaning, the most frequent first."""
-    ordered = sorted(reasons.items(), key=lambda each: (-each[1], each[0]))
-    return [f"  {style('weak', f'{reason:<19}')} {count(number):>7}  {_(reason.meaning)}" for reason, number in ordered]
+    return [
+        f"  {style('weak', f'{reason:<19}')} {count(reasons[reason]):>7}  {_(reason.meaning)}"
+        for reason in _ordered(reasons)
+    ]
+
+
+def _ordered(reasons: Mapping[Reason, int]) -> list[Reason]:
+    return sorted(reasons, key=lambda reason: (-reasons[reason], reason))
 
 
 def total_plan(plans: Sequence[Planned]) -> Planned:
@@ -179,15 +206,19 @@ def plan_table(planned: Planned, style: Style) -> str:
     ).format(source=planned.source, number=count(planned.due))
     rows = (
         (_("links"), planned.present, _("in the table")),
-        (_("held"), planned.held, _("have a complete copy; nothing to do")),
-        (_("due"), planned.due, _("would be visited")),
+        (_("held"), planned.held, _("a complete copy is stored; nothing to do")),
+        (_("due"), planned.due, _("to be visited")),
         (_("new"), planned.new, _("of these: seen for the first time")),
         (_("changed"), planned.changed, _("of these: the link has changed since the last run")),
         (_("lost"), planned.lost, _("of these: the file is missing from the store")),
         (_("found"), planned.found, _("of these: a file is there already, and will be verified without a request")),
-        (_("repaired"), planned.mended, _("rows would point at their copy again (no request needed)")),
-        (_("vanished"), planned.vanished, _("links are gone from the table")),
-        (_("later"), planned.later, _("failed before and are waiting (to visit them now: rehost run --retry all)")),
+        (_("repaired"), planned.mended, _("row does not point at its copy; to be corrected without a request")),
+        (_("vanished"), planned.vanished, _("gone from the table")),
+        (
+            _("later"),
+            planned.later,
+            _("failed before, waiting for the next visit (to visit now: rehost run --retry all)"),
+        ),
     )
     lines = [style("strong", head), "", *(_line(name, count(n), note) for name, n, note in rows)]
     return fold("\n".join(lines), style.columns)
@@ -231,22 +262,19 @@ class StatusReport:
             ).format(source=standing.source)
         lines = [style("strong", _standing_line(standing))]
         lines += [
-            f"  {state:<19} {count(number):>7}  {translated(STATE_WORDS[state])}"
+            f"  {state:<19} {count(number):>7}  {_(state.meaning)}"
             for state, number in standing.states.items()
             if number
         ]
         for number, note in (
-            (standing.damaged, _("of the held pictures are whole, but their files are damaged elsewhere")),
-            (standing.undisplayed, _("are held, but browsers do not display their format")),
-            (standing.suspected, _("copies may be decoys; each stays until a second check agrees")),
+            (standing.damaged, _("held: the picture is whole, but its file is damaged elsewhere")),
+            (standing.undisplayed, _("held, in a format that browsers do not display")),
+            (standing.suspected, _("perhaps a decoy: the copy stays until a second check agrees")),
         ):
             lines += [f"  {'':<19} {count(number):>7}  {note}"] if number else []
         if standing.later:
-            waiting = _(
-                "{number} are waiting for their next visit{earliest}; to visit them now: rehost run --retry all"
-            )
-            earliest = _earliest(standing.next_due_seconds)
-            lines.append("  " + waiting.format(number=count(standing.later), earliest=earliest))
+            lines.append(f"  {'':<19} {count(standing.later):>7}  {_waiting(standing.next_due_seconds)}")
+            lines.append(f"  {'':<19} {'':>7}  {_('to visit them now: rehost run --retry all')}")
         return "\n".join(lines)
 
     def _hosts(self, style: Style) -> str:
@@ -325,7 +353,11 @@ def status_total(reports: Sequence[StatusReport]) -> SourceReport:
 
 def _standing_line(standing: SourceReport) -> str:
     present, held = sum(standing.states.values()), standing.states.get(State.HELD, 0)
-    return _("{source}: {held} of {present} links are held ({share}), {size}").format(
+    return ngettext(
+        "{source}: {held} of {present} link held ({share}), {size}",
+        "{source}: {held} of {present} links held ({share}), {size}",
+        present,
+    ).format(
         source=standing.source,
         held=count(held),
         present=count(present),
@@ -463,7 +495,9 @@ def _run_note(run: RunReport) -> str:
     if run.undone_at is not None:
         return _("undone")
     if run.ended_at is None:
-        return _("running") if run.is_alive else _("killed")
+        return _("running") if run.is_alive else _("no end recorded")
+    if run.stopped is not None:
+        return _("stopped: {error}").format(error=run.stopped)
     return _("interrupted") if run.interrupted else ""
 
 
