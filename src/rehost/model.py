@@ -67,6 +67,10 @@ class Reason(StrEnum):
         "quota-reached",
         "The copies of its domain, or source, take up what IMAGE_MAX_HOST_BYTES or IMAGE_MAX_SOURCE_BYTES allows.",
     )
+    FILE_UNREADABLE = (
+        "file-unreadable",
+        "A file at the place of its copy cannot be read, so it was left as it is; nothing was requested.",
+    )
     WORKER_DIED = (
         "worker-died",
         "Each process that visited this picture ended without a result, the last two while they visited nothing else.",
@@ -167,6 +171,15 @@ class Copy:
     key: str  # name in the store, such as 297041/main_image.png
     digest: str  # SHA-256, 64 lower-case hexadecimal digits
     size: int  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KnownStore:
+    """A store that has held copies of this ledger."""
+
+    store: str  # the id in its marker
+    folder: str  # where it was last, on that machine
+    machine: str
 
 
 @dataclass(frozen=True, slots=True)

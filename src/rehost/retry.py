@@ -25,6 +25,9 @@ LONGEST_REFUSED_WAIT = 56 * _DAY
 BUG_WAIT = 1 * _DAY
 """Seconds until the next visit of a link after a bug of ours ended the last one."""
 
+UNREADABLE_WAIT = 1 * _DAY
+"""Seconds until the next visit, at least, of a link at whose place a file lies that cannot be read."""
+
 QUOTA_WAIT = 1 * _DAY
 """Seconds until the next visit, at least, of a link that a storage quota left out."""
 

@@ -178,6 +178,7 @@ class Clearing:
 
     link: Link  # of the row when the copy was its
     path: str  # the end of the copy's local URL, after a slash, under any prefix
+    local_url: str | None = None  # all that the row may hold; None for any local URL that ends so
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,11 +296,12 @@ class TableCatalogue:
         """
         if not changes:
             return {}
-        rows = [(change.link.row_key, change.link.url, None, f"/{change.path}") for change in changes]
-        given = self._given(rows, "ending")
+        rows = [(each.link.row_key, each.link.url, None, f"/{each.path}", each.local_url) for each in changes]
+        given = self._given(rows, "ending", "whole")
         local, ending = cast(self._local, Text), given.c.ending
         ends_so = func.substr(local, func.length(local) - func.length(ending) + 1, func.length(ending)) == ending
-        before = await self._write(transaction, given, self._same_row(given) & ends_so)
+        is_whole = func.coalesce(given.c.whole, local) == local
+        before = await self._write(transaction, given, self._same_row(given) & ends_so & is_whole)
         return {changes[number - 1].link: value for number, value in before.items()}
 
     async def restore(self, changes: Sequence[Restore]) -> int:

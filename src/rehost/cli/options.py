@@ -27,6 +27,7 @@ class RunOptions:
     log_file: Path | None = None
     is_quiet: bool = False
     is_verbose: bool = False
+    accepts_loss: bool = False
 
 
 class SettingsCommand(click.Command):

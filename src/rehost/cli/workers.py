@@ -291,7 +291,11 @@ async def _execute(part: WorkerShare, channel: socket.socket, run_number: int, r
 
     async with (
         open_run(
-            part.settings, source=part.options.sources, listen=together(listen, log_event), requests=part.requests
+            part.settings,
+            source=part.options.sources,
+            listen=together(listen, log_event),
+            requests=part.requests,
+            accepts_loss=part.options.accepts_loss,
         ) as run,
         relaying(channel, reports, run.stop),
     ):

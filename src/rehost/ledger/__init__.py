@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rehost.db import Database
-from rehost.ledger.history import History, Runs, Worker
+from rehost.ledger.history import History, Runs, Stores, Worker
 from rehost.ledger.leases import DueLinks, LeaseManager
 from rehost.ledger.migrations import migrate
 from rehost.ledger.reconcile import Reconciliation
@@ -21,7 +21,7 @@ class Ledger:
 
     Every state change of a link is a method of one of the parts: `sync` compares catalogue and ledger, `reconcile`
     compares store, rows and ledger, `due` reports what waits, `leases` hands links out, `results` records outcomes,
-    `history` and `runs` keep what happened. Any of them may raise LedgerError.
+    `history`, `runs` and `stores` keep what happened. Any of them may raise LedgerError.
     """
 
     def __init__(self, database: Database, worker: Worker, *, lease_seconds: float, url: Callable[[str], str]) -> None:
@@ -41,3 +41,4 @@ class Ledger:
         self.history = History(database)
         self.results = ResultWriter(database, self.history, url)
         self.runs = Runs(database, worker)
+        self.stores = Stores(database)

@@ -1,4 +1,4 @@
-"""The history: how each link's last KEPT visits ended, and which run wrote what into which row.
+"""The history: how each link's last KEPT visits ended, which run wrote what into which row, which stores were in use.
 
 A link's visits are in a ring of slots: nothing has to be deleted, and years of visits take no more room than months. A
 visit that ended like the one before it increases that one's count.
@@ -12,10 +12,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     ColumnElement,
     FromClause,
     Integer,
@@ -34,8 +36,8 @@ from sqlalchemy import (
 from rehost.db import Columns, Connection, Database, now
 from rehost.errors import LedgerError
 from rehost.events import RunEnded
-from rehost.ledger.schema import changes, links, runs, visits
-from rehost.model import Deferred, Link, Outcome, Refused, Stored, Unchanged
+from rehost.ledger.schema import changes, links, runs, stores, visits
+from rehost.model import Deferred, KnownStore, Link, Outcome, Refused, State, Stored, Unchanged
 
 KEPT = 50  # of one link; a link that fails differently every day is followed for seven weeks
 
@@ -128,12 +130,17 @@ class History:
         )
 
     async def add_changes(
-        self, connection: Connection, run: int, written: Iterable[tuple[Link, str | None, str | None]]
+        self,
+        connection: Connection,
+        run: int,
+        written: Iterable[tuple[Link, str | None, str | None]],
+        *,
+        lost: bool | None = None,
     ) -> None:
         """Add what a run wrote into rows, for `rehost undo`: links, with the local URL before and after.
 
         Pairs of equal URLs are left out. Call it in the transaction that writes the rows or, if they are in another
-        database, before that transaction.
+        database, before that transaction. `lost` says that the rows were cleared because their files were missing.
         """
         rows = [
             (link.source, link.row_key, link.position, link.url, before, after)
@@ -143,8 +150,8 @@ class History:
         if not rows:
             return
         given = self.database.given(_CHANGE, rows)
-        query = select(literal(run, BigInteger), *(given.c[name] for name in _CHANGE), now())
-        await connection.execute(insert(changes).from_select(["run", *_CHANGE, "changed_at"], query))
+        query = select(literal(run, BigInteger), *(given.c[name] for name in _CHANGE), now(), literal(lost, Boolean))
+        await connection.execute(insert(changes).from_select(["run", *_CHANGE, "changed_at", "lost"], query))
 
 
 def visit_row(outcome: Outcome, *, is_held: bool) -> VisitRow:
@@ -291,7 +298,7 @@ class Runs:
     async def changes(self, run: int, source: str, after: int) -> Sequence[RowChange]:
         """Return up to 1000 rows of a source that a run wrote, by their last write, after the change number `after`.
 
-        Rows that the run cleared (decoys) are left out.
+        Rows that the run cleared because their copies were decoys are left out.
         """
         columns, later, first = changes.c, changes.alias("later"), changes.alias("first")
         is_last = ~exists().where(_same_row(later), later.c.change > columns.change)
@@ -299,7 +306,7 @@ class Runs:
         query = (
             select(columns.change, columns.row_key, columns.url, before, columns.after_url)
             .where(columns.run == run, columns.source == source, columns.change > after)
-            .where(is_last, columns.after_url.is_not(None))
+            .where(is_last, or_(columns.after_url.is_not(None), columns.lost))
             .order_by(columns.change)
             .limit(1000)
         )
@@ -318,7 +325,7 @@ class Runs:
                 links.c.source == source,
                 links.c.row_key == given.c.row_key,
                 links.c.url == given.c.url,
-                links.c.local_url == given.c.after_url,
+                links.c.local_url.is_not_distinct_from(given.c.after_url),
             )
         )
         await self.database.execute(remembering)
@@ -332,3 +339,36 @@ class Runs:
 def _same_row(others: FromClause) -> ColumnElement[bool]:
     """Return the condition that another change is of the same cell and of the same run."""
     return and_(*(others.c[name] == changes.c[name] for name in ("source", "row_key", "position", "run")))
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Which stores have held copies: a store that is not mounted, or another one in its place, is noticed."""
+
+    database: Database
+
+    async def known(self) -> Sequence[KnownStore]:
+        """Return the stores that have held copies, the one in use first."""
+        query = select(stores.c.store, stores.c.folder, stores.c.machine).order_by(stores.c.number.desc())
+        return [KnownStore(*row) for row in await self.database.fetch_all(query)]
+
+    async def holds_copies(self, source: str | None = None) -> bool:
+        """Return whether a source, by default any, has a held copy."""
+        is_held = and_(links.c.present, links.c.state == State.HELD.value)
+        is_held = is_held if source is None else is_held & (links.c.source == source)
+        return bool(await self.database.read(lambda connection: connection.scalar(select(exists().where(is_held)))))
+
+    async def use(self, store: KnownStore) -> None:
+        """Remember that copies are recorded in this store from now on; the first store has all those before too."""
+
+        async def work(connection: Connection) -> None:
+            await self.database.lock(connection, "store")
+            last = select(stores.c.store, stores.c.folder, stores.c.machine).order_by(stores.c.number.desc()).limit(1)
+            in_use = (await connection.execute(last)).first()
+            values = {"store": store.store, "folder": store.folder, "machine": store.machine}
+            if in_use is None:
+                await connection.execute(insert(stores).values(**values, since=datetime(1970, 1, 1, tzinfo=UTC)))
+            elif in_use.store != store.store:
+                await connection.execute(insert(stores).values(**values, since=now()))
+
+        await self.database.transact(work)

@@ -135,6 +135,17 @@ MIGRATIONS = (
     Migration(9, "what stopped a run", ("ALTER TABLE rehost_runs ADD COLUMN stopped text",)),
     Migration(10, "stop", ("ALTER TABLE rehost_runs ADD COLUMN stop_at {moment}",)),
     Migration(11, "links that wait for a pause", ("ALTER TABLE rehost_links ADD COLUMN waits_for text",)),
+    Migration(
+        12,
+        "stores and losses",
+        (
+            """CREATE TABLE rehost_stores (
+                number {serial}, store text NOT NULL, folder text NOT NULL, machine text NOT NULL,
+                since {moment} NOT NULL
+            )""",
+            "ALTER TABLE rehost_changes ADD COLUMN lost boolean",
+        ),
+    ),
 )
 
 LATEST = MIGRATIONS[-1].number

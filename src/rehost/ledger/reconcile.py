@@ -1,5 +1,7 @@
 """Compares store and rows with the ledger: missing copies, unknown files, rows that do not point at their copy.
 
+A copy whose file is missing is forgotten at once; `former_key` remembers it until its row is cleared.
+
 A row does not point at its held copy if it was cleared, if it was written under another URL prefix, or if a run was
 killed between its two steps (the ledger in another database than the rows) and left it pointing at the copy before.
 """
@@ -46,12 +48,13 @@ from rehost.db import (
     temporary_table,
 )
 from rehost.ledger.leases import is_open, is_place
-from rehost.ledger.schema import NO_COPY, changes, links
+from rehost.ledger.schema import NO_COPY, changes, links, stores
 from rehost.ledger.sync import offered_links, same_place
 from rehost.model import Copy, Link, State
 
 GROUP = 1000  # rows
 _CLOCK_JUMPED = timedelta(days=1)  # no run takes so long
+_LOST = {**NO_COPY, "former_key": links.c.key}  # values of an entry whose copy's file is missing
 
 _PLACE: Columns = {"row_key": Text(), "position": Integer()}
 _listed = temporary_table("rehost_listed", {**_PLACE, "key": Text()})
@@ -99,12 +102,22 @@ class Reconciliation:
 
     # --- files
 
-    async def compare(self, source: str, listing: Callable[[], AsyncIterator[Sequence[FoundFile]]]) -> StoreComparison:
+    async def compare(
+        self,
+        source: str,
+        listing: Callable[[], AsyncIterator[Sequence[FoundFile]]],
+        check: Callable[[int, int], None] = lambda _lost, _held: None,
+    ) -> StoreComparison:
         """Compare the store's listing with the ledger, set-wise and in bounded memory.
 
         A held copy that is not listed is wanted again, unless it was recorded after the listing began. A listed file of
         a link that has no copy and has not changed since it was taken in is handed out as `Task.found`. After an outage
         of the database the store is listed anew.
+
+        Args:
+            source: whose copies.
+            listing: yields the store's files.
+            check: called with the numbers of lost and of held copies; if it raises, nothing has changed.
         """
 
         async def groups() -> AsyncIterator[Iterable[tuple[str, int, str]]]:
@@ -120,10 +133,13 @@ class Reconciliation:
             async with session.begin(writing=True) as connection:
                 await self.database.lock(connection, f"plan {source}")
                 await self.database.allow_large_joins(connection)
+                is_held = and_(links.c.source == source, links.c.present, links.c.state == State.HELD.value)
+                held = await connection.scalar(select(func.count()).select_from(links).where(is_held)) or 0
                 async with temporary(connection, _gone):
                     lost = await _want_lost(connection, source, started)
-                is_held = and_(links.c.source == source, links.c.present, links.c.state == State.HELD.value)
-                redo = lost > 0 and not await connection.scalar(select(exists().where(is_held)))
+                check(lost, held)
+                redo = 0 < lost == held
+                await _doubt_copies_of_other_stores(connection, source)
                 found = await _hand_out_found(connection, source)
                 await drop_temporary(connection, _listed)
             return StoreComparison(lost, found, redo)
@@ -137,9 +153,31 @@ class Reconciliation:
 
         async def work(connection: Connection) -> None:
             await connection.execute(wanting.where(is_lost, links.c.state == State.HELD.value))
-            await connection.execute(update(links).values(NO_COPY).where(is_lost))
+            await connection.execute(update(links).values(_LOST).where(is_lost))
 
         await self.database.transact(work)
+
+    async def lost_copies(self, source: str) -> Sequence[tuple[Link, str]]:
+        """Return up to GROUP links whose copy is lost and whose row may still point at it, with the copy's key.
+
+        The link's local URL is what we wrote into the row. Links whose file is there again are left out.
+        """
+        is_lost = and_(links.c.source == source, *_is_lost(), links.c.local_url.is_not(None))
+        rows = await self.database.fetch_all(select(links).where(is_lost).order_by(links.c.entry).limit(GROUP))
+        return [
+            (Link(source, row.row_key, row.position, row.url, row.page_url, row.local_url), row.former_key)
+            for row in rows
+        ]
+
+    async def forget_local_urls(self, connection: Connection, lost: Sequence[tuple[Link, str]]) -> Sequence[Link]:
+        """Lock the entries of these links whose copy is still lost, and return those links: their rows are cleared."""
+        rows = [(link.row_key, link.position, key) for link, key in lost]
+        given = self.database.given({**_PLACE, "key": Text()}, rows)
+        is_lost = and_(same_place(given, lost[0][0].source), links.c.former_key == given.c.key, *_is_lost())
+        locking = select(given.c.number).join_from(given, links, is_lost).order_by(links.c.entry)
+        numbers = set(await connection.scalars(locking.with_for_update(of=links)))
+        await connection.execute(update(links).values(local_url=null()).where(is_lost))
+        return [link for number, (link, _) in enumerate(lost, 1) if number in numbers]
 
     async def held_digests(self, keys: Collection[str]) -> Mapping[str, str | None]:
         """Return the digests that the ledger holds for these keys; keys of which it holds nothing are left out.
@@ -268,6 +306,9 @@ async def _want_lost(connection: Connection, source: str, started: datetime) -> 
 
     A copy that was recorded since it was found missing is left alone; so is one that was recorded since the listing
     began, unless by a clock that has jumped since.
+
+    Returns:
+        how many links were held.
     """
     is_older = or_(links.c.held_at < started, links.c.held_at > started + _CLOCK_JUMPED)
     missing = (
@@ -277,8 +318,8 @@ async def _want_lost(connection: Connection, source: str, started: datetime) -> 
     )
     await connection.execute(insert(_gone).from_select([_gone.c.entry], missing))
     is_held = links.c.state == State.HELD.value
-    is_gone = links.c.entry.in_(select(_gone.c.entry)) & is_older
-    forgetting = update(links).values(NO_COPY).where(is_gone)
+    is_gone = links.c.entry.in_(select(_gone.c.entry)) & is_older & links.c.key.is_not(None)
+    forgetting = update(links).values(_LOST).where(is_gone)
     wanting = forgetting.values(state=State.WANTED.value, due_at=now(), attempts=0, fence=links.c.fence + 1)
     lost = (await connection.execute(wanting.where(is_held, links.c.present))).rowcount
     await connection.execute(wanting.where(is_held))
@@ -286,12 +327,46 @@ async def _want_lost(connection: Connection, source: str, started: datetime) -> 
     return lost
 
 
+async def _doubt_copies_of_other_stores(connection: Connection, source: str) -> None:
+    """Have the held copies verified again that were recorded while another store was in use.
+
+    The file at such a key counts as the copy only if it has the copy's digest (`Task.pending`).
+    """
+    by_number = stores.c.number.desc()
+    in_use = await connection.scalar(select(stores.c.store).order_by(by_number).limit(1))
+    if not await connection.scalar(select(exists().where(stores.c.store != in_use))):
+        return
+    then = select(stores.c.store).where(stores.c.since <= links.c.held_at).order_by(by_number).limit(1)
+    await connection.execute(
+        update(links)
+        .values(
+            state=State.WANTED.value,
+            due_at=now(),
+            attempts=0,
+            fence=links.c.fence + 1,
+            pending_digest=links.c.digest,
+            pending_url=links.c.url,
+            held_url=null(),
+        )
+        .where(
+            links.c.source == source,
+            links.c.present,
+            links.c.state == State.HELD.value,
+            then.correlate(links).scalar_subquery() != in_use,
+        )
+    )
+
+
 async def _hand_out_found(connection: Connection, source: str) -> int:
     """Remember files at the places of links without a copy, to be verified at the next visit; return how many.
 
-    A link that has changed since it was taken in is left out: such a file may be another link's picture.
+    A link that waits for its next visit is due at once, but only once for each file: it keeps the key of one that was
+    no picture. A link that has changed since it was taken in is left out: such a file may be another link's picture.
     """
-    await connection.execute(
+    is_free = and_(links.c.source == source, is_open(links), links.c.state != State.LEASED.value)
+    is_listed = exists().where(_listed.c.key == links.c.found)
+    await connection.execute(update(links).values(found=null()).where(is_free, links.c.found.is_not(None), ~is_listed))
+    handing_out = (
         update(links)
         .values(found=_listed.c.key)
         .where(
@@ -302,10 +377,19 @@ async def _hand_out_found(connection: Connection, source: str) -> int:
             links.c.found.is_distinct_from(_listed.c.key),
         )
     )
+    waits = links.c.state.in_((State.DEFERRED.value, State.REFUSED.value))
+    await connection.execute(handing_out.values(state=State.WANTED.value, due_at=now()).where(waits))
+    await connection.execute(handing_out)
     is_found = and_(is_open(links), links.c.found.is_not(null()), links.c.state == State.WANTED.value)
     return (
         await connection.scalar(select(func.count()).select_from(links).where(links.c.source == source, is_found)) or 0
     )
+
+
+def _is_lost() -> list[ColumnElement[bool]]:
+    """Return the conditions that a link's copy is lost, and that no file at its place has yet to be examined."""
+    is_examined = or_(links.c.found.is_(None), links.c.state.in_((State.DEFERRED.value, State.REFUSED.value)))
+    return [links.c.key.is_(None), links.c.former_key.is_not(None), is_examined]
 
 
 def _same_copy(given: FromClause) -> list[Any]:

@@ -216,7 +216,10 @@ class ResultWriter:
         )
 
     async def _fail(self, connection: Connection, failed: Sequence[Deferred | Refused]) -> None:
-        """Record why and until when; a pending digest goes, for the visit found other bytes at the key."""
+        """Record why and until when; a pending digest goes, for the visit found other bytes at the key.
+
+        The key of a found file stays: it is no picture, and is not handed out again before the link is due.
+        """
         if not failed:
             return
         rows = [
@@ -241,7 +244,6 @@ class ResultWriter:
             due_at=after(given.c.wait),
             deaths=0,
             visited_at=now(),
-            found=null(),
             pending_digest=case((links.c.pending_url == links.c.url, null()), else_=links.c.pending_digest),
         )
 

@@ -118,6 +118,17 @@ changes = Table(
     Column("before_url", String),
     Column("after_url", String),
     Column("changed_at", Moment),
+    Column("lost", Boolean),  # cleared, because the file of the copy was missing
+)
+
+stores = Table(
+    "rehost_stores",
+    metadata,
+    Column("number", BigInteger, primary_key=True),  # the highest one is the store in use
+    Column("store", String),  # the id in the store's marker
+    Column("folder", String),  # where it was, on that machine
+    Column("machine", String),
+    Column("since", Moment),  # the copies recorded from then on are in it
 )
 
 visits = Table(

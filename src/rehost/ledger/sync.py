@@ -89,6 +89,15 @@ class CatalogueSync:
         """Take in all links of a source: new ones become wanted, changed ones become wanted again and due at once."""
         return await self.database.transact(lambda connection: self._take_in(connection, source, rows), slow=True)
 
+    async def is_redo(self, source: str, rows: LinkRows) -> bool:
+        """Return what `SyncResult.redo` says, without taking anything in."""
+
+        async def work(connection: Connection) -> bool:
+            async with offered_links(connection, self.database, rows) as offered:
+                return await _is_redo(connection, source, offered)
+
+        return await self.database.read(work, slow=True)
+
     async def take_in_row(self, source: str, row_key: str, rows: LinkRows) -> None:
         """Take in the links of one row, as `take_in` does for all; links that the row lacks are no longer present."""
         offered = await rows.database.fetch_all(rows.select, error=CatalogueError)

@@ -10,8 +10,9 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from rehost.catalogue.table import LONGEST_KEY_BYTES, TableCatalogue, WriteBack
+from rehost.catalogue.table import LONGEST_KEY_BYTES, Clearing, TableCatalogue, WriteBack
 from rehost.db import Connection
+from rehost.errors import StoreError
 from rehost.events import Planned, RunEnded
 from rehost.ledger import Ledger
 from rehost.ledger.reconcile import FoundFile
@@ -20,6 +21,9 @@ from rehost.store.base import Store
 from rehost.store.layout import Layout
 
 log = logging.getLogger(__name__)
+
+FEW_LOST = 10
+"""Copies that may be missing at once, of however few; of more than that, a tenth of what is held may be missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,7 @@ class Planner:
     store: Store
     catalogue: TableCatalogue
     layout: Layout
+    accepts_loss: bool = False  # however many copies are missing at once
 
     async def plan(self, run: int | None = None, *, retry: str | None = None) -> Planned:
         """Bring the ledger up to date with catalogue and store; return what is due.
@@ -60,7 +65,9 @@ class Planner:
                 *(LONGEST_KEY_BYTES, number, first),
             )
         synced = await self.ledger.sync.take_in(source, self.catalogue.links())
-        compared = await self.ledger.reconcile.compare(source, self._listing)
+        compared = await self.ledger.reconcile.compare(
+            source, self._listing, _no_check if self.accepts_loss or synced.redo else self._check_loss
+        )
         if synced.redo or compared.redo:
             await self.ledger.due.forget_waits(source)
         elif retry is not None:
@@ -111,9 +118,52 @@ class Planner:
             parsed = ((key, self.layout.parse(key)) for key in keys)
             yield [FoundFile(place[0], place[1], key) for key, place in parsed if place is not None]
 
+    def _check_loss(self, lost: int, held: int) -> None:
+        """Raise StoreError if so many copies are missing at once that the store may not be all there."""
+        if lost > FEW_LOST and lost * 10 > held:
+            raise StoreError(
+                "{lost:,} of the {held:,} copies that the ledger has are missing from {folder}, more than a tenth: "
+                "check that all of the store is there. If they are lost, `rehost run --accept-loss` goes on without them: it "
+                "clears their rows and fetches them again.",
+                lost=lost,
+                held=held,
+                folder=self.store.where,
+            )
+
+    async def clear_lost(self, run: int) -> None:
+        """Clear the rows that still point at copies whose files are missing, so that readers get the original link.
+
+        Only what we wrote is cleared. `rehost undo` of this run brings it back once the files are there again.
+
+        Raises:
+            OperatorError: a database cannot be used.
+        """
+        ledger, catalogue = self.ledger, self.catalogue
+
+        async def announce(transaction: Connection) -> None:
+            rows = [(link, link.local_url, None) for link, _ in group]
+            await ledger.history.add_changes(transaction, run, rows, lost=True)
+
+        async def work(transaction: Connection) -> None:
+            lost = set(await ledger.reconcile.forget_local_urls(transaction, group))
+            pairs = [(link, self.layout.url_path(key)) for link, key in group if link in lost]
+            cleared = await catalogue.clear([Clearing(link, path, link.local_url) for link, path in pairs], transaction)
+            if catalogue.is_joint:
+                rows = [(link, before, None) for link, before in cleared.items()]
+                await ledger.history.add_changes(transaction, run, rows, lost=True)
+
+        while group := await ledger.reconcile.lost_copies(catalogue.name):
+            if not catalogue.is_joint:  # before the rows change, as in `_point`
+                await ledger.database.transact(announce)
+            await ledger.database.transact(work)
+
     async def _mend(self, source: str, run: int | None) -> int:
         """Point the rows of held copies at them again where they do not; return how many rows that were."""
         mended, own = 0, None
+        if await self.ledger.reconcile.lost_copies(source):
+            if run is None:
+                run = own = await self.ledger.runs.begin(source)
+            await self.clear_lost(run)
         async for group in self.ledger.reconcile.stale_rows(source, self.catalogue.links()):
             if run is None:
                 run = own = await self.ledger.runs.begin(source)
@@ -147,3 +197,7 @@ class Planner:
             return sum(value != now for _, value, now in written)
 
         return await self.ledger.database.transact(work)
+
+
+def _no_check(_lost: int, _held: int) -> None:
+    """Accept any loss."""

@@ -14,7 +14,7 @@ class Undone:
     """What undoing a run has done, in rows."""
 
     restored: int
-    left: int  # changed since, and left as they are
+    left: int  # changed since, or cleared for a file that is still missing, and left as they are
 
 
 async def undo(
@@ -23,7 +23,7 @@ async def undo(
     """Put the column back as it was before a run, row by row where the row has not changed since.
 
     A second call finds nothing left to do. The copies stay, and the next run points the rows at them again. Rows that a
-    run cleared (decoys) stay cleared: those copies are in quarantine.
+    run cleared stay cleared if the copies were decoys, which are in quarantine, or if their files are still missing.
 
     Args:
         runs: the ledger's.
@@ -44,7 +44,9 @@ async def undo(
             replace(change, before=None) if change.before and not is_there(change.before) else change
             for change in group
         ]
-        restores = [Restore(change.row_key, change.url, change.before, change.after) for change in group]
+        restores = [
+            Restore(each.row_key, each.url, each.before, each.after) for each in group if each.before or each.after
+        ]
         restored += await catalogue.restore(restores)
         await runs.mark_restored(catalogue.name, group)
         seen += len(group)

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
 from rehost.attempt import Postponed, VisitLog
 from rehost.clock import Clock
-from rehost.errors import Transient, VisitError
+from rehost.errors import StoreError, Transient, VisitError
 from rehost.events import Visited
 from rehost.hotlink.learner import Learner
 from rehost.hotlink.repository import CONFIRM_SECONDS, Evidence
 from rehost.images.verifier import ImageVerifier
-from rehost.model import Copy, Deferred, Format, Image, Outcome, Refused, Stored, Task, Unchanged
-from rehost.retry import visit_wait
+from rehost.model import Copy, Deferred, Format, Image, Outcome, Reason, Refused, Stored, Task, Unchanged
+from rehost.retry import UNREADABLE_WAIT, visit_wait
 from rehost.run.limits import StorageQuota
 from rehost.store.base import Store
 from rehost.store.layout import Layout
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,11 @@ class Visitor:
         return Visited(outcome, task.host, log.size, self.clock.monotonic() - started, log.attempts)
 
     async def _found(self, task: Task) -> tuple[Copy, Image] | None:
-        """Return the file that is at the link's place already, if it is verified as an image."""
+        """Return the file that is at the link's place already, if it is verified as an image.
+
+        Raises:
+            Transient: it cannot be read. It stays, so that the others go on: to replace it could end the run.
+        """
         if task.found is None or not await self.store.claim(task.found):
             return None
         path = self.store.path(task.found)
@@ -74,6 +81,9 @@ class Visitor:
             digest, size = await asyncio.to_thread(_digest, path)
         except (VisitError, FileNotFoundError):
             return None
+        except (StoreError, OSError) as error:
+            logger.warning("file not read row=%r error=%r", task.link.row_key, str(error))
+            raise Transient(Reason.FILE_UNREADABLE, str(error), retry_after=UNREADABLE_WAIT) from error
         return Copy(self.layout.key(task.link, image.format), digest, size), image
 
     async def _adopt(self, task: Task, copy: Copy, image: Image) -> Stored | None:

@@ -44,6 +44,19 @@ class Store(Protocol):
     take a collection accept an empty one, and keys without a file are no error.
     """
 
+    @property
+    def where(self) -> str:
+        """Return where the copies are, as the operator knows it."""
+        ...
+
+    async def identity(self) -> str:
+        """Return the id that the store has had since its first use.
+
+        Raises:
+            StoreError: it has none any more: it is not there.
+        """
+        ...
+
     def spool(self) -> Path:
         """Return a new path for an untrusted body, on the file system from which `place` takes it.
 

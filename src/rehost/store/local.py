@@ -31,6 +31,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -39,6 +40,7 @@ from typing import ParamSpec, Self, TypeVar
 from rehost.clock import Clock
 from rehost.errors import StoreError
 from rehost.language import Message
+from rehost.model import KnownStore
 from rehost.store import publish
 from rehost.store.base import FileIds, Placement, Unconfirmed
 from rehost.store.filesystem import (
@@ -51,7 +53,7 @@ from rehost.store.filesystem import (
     make_folders,
 )
 from rehost.store.layout import is_key
-from rehost.store.publish import HOME, WorkDir, create_workdir, take_over_abandoned
+from rehost.store.publish import HOME, MARKER, WorkDir, create_workdir, read_marker, take_over_abandoned, write_marker
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,10 +63,38 @@ LISTING_GROUP = 1000
 _FILE_MODE = 0o644  # less the umask: other servers may read the copies
 
 
+def check_marker(root: Path, known: Sequence[KnownStore]) -> None:
+    """Check that a folder is one of the stores that the ledger knows, the one in use first, if it knows any.
+
+    Raises:
+        StoreError: the folder is missing, or is no store, or another one.
+    """
+    with as_store_errors(root), suppress(PermissionError):  # a server's user may not see the marker
+        found = read_marker(root)
+        if not known or found in {each.store for each in known}:
+            return
+        marker = f"{HOME}/{MARKER}"
+        what = Message("{root} has no marker ({marker})", root=root, marker=marker)
+        if found is not None:
+            what = Message("{root} is another store ({marker} holds {id})", root=root, marker=marker, id=found[:8])
+        elif not root.exists():
+            what = Message("{root} does not exist", root=root)
+        raise StoreError(
+            "{what}, but the ledger has copies in the store {id}, last seen in {folder} on {machine}: mount it, "
+            "or correct IMAGE_STORAGE_DIR. If the copies are lost, `rehost run --accept-loss` goes on without them: it clears "
+            "their rows and fetches them again.",
+            what=what,
+            id=known[0].store[:8],
+            folder=known[0].folder,
+            machine=known[0].machine,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class _Opened:
     """What exists between `__aenter__` and `__aexit__`."""
 
+    identity: str
     durability: Durability
     workdir: WorkDir
     abandoned: list[WorkDir]  # of processes that have ended, with files set aside
@@ -217,6 +247,22 @@ class LocalStore:
         """Bring back the files whose digest the ledger still holds, and discard the others."""
         await self._sync_folders(await self._run(self._parts.names.recover, files, held))
 
+    @property
+    def where(self) -> str:
+        """Return the folder."""
+        return os.fspath(self._root)
+
+    async def identity(self) -> str:
+        """Return the id in the store's marker.
+
+        Raises:
+            StoreError: it is not the one with which the store was opened: it is no longer there.
+        """
+        found = await self._run(read_marker, self._root)
+        if found is None or found != self._parts.identity:
+            raise StoreError("{root} is no longer the store that it was: mount it again.", root=self._root)
+        return found
+
     async def free_bytes(self) -> int:
         """Return how many bytes a user without privileges can still write."""
         return await self._run(_free_bytes, self._root)
@@ -233,6 +279,7 @@ class LocalStore:
         with exclusive_lock(self._home / "lock"):
             abandoned = take_over_abandoned(self._home, self._clock.now())
             workdir = create_workdir(self._home)
+            identity = write_marker(self._home)
         unresolved = [each for each in abandoned if each.has_replaced_files()]
         for each in abandoned:
             each.remove_spools()
@@ -242,7 +289,7 @@ class LocalStore:
         names = publish.NameRegistry(self._root, self._home / "lock", workdir.replaced, _FILE_MODE & ~_umask())
         durability = Durability(self._root)
         durability.sync_folders([self._home, self._root, *(folder.parent for folder in created)])
-        return _Opened(durability, workdir, unresolved, names)
+        return _Opened(identity, durability, workdir, unresolved, names)
 
     def _close(self) -> None:
         parts = self._parts

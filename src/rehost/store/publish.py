@@ -6,6 +6,7 @@ call it in threads. Methods that change names return the folders that need a syn
 
 Each process keeps its unfinished files in a work folder of its own, which it locks for as long as it lives:
 
+    root/.rehost/store-id                 the store's marker: the ledger knows the random id in it
     root/.rehost/lock                     held while keys change files and work folders come and go
     root/.rehost/quarantine/KEY           copies that turned out to be decoys
     root/.rehost/work/MACHINE.KERNEL.PID.RANDOM/ one process's work folder
@@ -51,7 +52,33 @@ from rehost.store.filesystem import (
 )
 
 HOME = ".rehost"
+MARKER = "store-id"
 REMOTE_ABANDONED_AFTER = timedelta(days=1)
+
+
+def read_marker(root: Path) -> str | None:
+    """Return the id of the store in a folder; None if there is no store.
+
+    Raises:
+        PermissionError: this user may not look: nothing is known.
+        OSError: the disk failed.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return (root / HOME / MARKER).read_text(encoding="ascii", errors="replace").strip() or None
+    return None
+
+
+def write_marker(home: Path) -> str:
+    """Return the store's id, after giving it one, durably, if it has none. The caller holds the store's lock."""
+    if (found := read_marker(home.parent)) is not None:
+        return found
+    identity, unfinished = secrets.token_hex(16), home / f"{MARKER}.new"
+    with unfinished.open("w", encoding="ascii") as file:
+        file.write(f"{identity}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.rename(home / MARKER)
+    return identity
 
 
 class WorkDir:

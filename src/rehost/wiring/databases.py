@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from rehost import process_identity as identity
 from rehost.catalogue import TableCatalogue
 from rehost.clock import Clock
 from rehost.db import Database
-from rehost.errors import CatalogueError, LedgerError, MissingTableError, SettingsError
+from rehost.errors import CatalogueError, LedgerError, MissingTableError, SettingsError, StoreError
 from rehost.events import Listener, Planned
 from rehost.hosts.shares import HostShares
 from rehost.hotlink.repository import OriginRepository
@@ -29,7 +30,7 @@ from rehost.run import undo as undoing
 from rehost.run.planner import Planner
 from rehost.settings import Settings
 from rehost.store.layout import Layout
-from rehost.store.local import LocalStore
+from rehost.store.local import LocalStore, check_marker
 
 OUTAGE_SECONDS = 5.0  # a request does not wait longer for a database that was reached before
 
@@ -138,6 +139,25 @@ async def open_catalogues(
     return opened
 
 
+async def check_store(settings: Settings, ledger: Ledger, catalogues: Sequence[TableCatalogue]) -> None:
+    """Check that the folder is the store that holds the ledger's copies, before anything is created in it.
+
+    Where the operator has cleared all rows of held copies, the folder may be gone too: everything is wanted again.
+
+    Raises:
+        OperatorError: it is not, or the database cannot be used.
+    """
+    known = await ledger.stores.known()
+    if not known or not await ledger.stores.holds_copies():
+        return
+    try:
+        await asyncio.to_thread(check_marker, settings.storage_dir, known)
+    except StoreError:
+        holding = [each for each in catalogues if await ledger.stores.holds_copies(each.name)]
+        if not holding or not all([await ledger.sync.is_redo(each.name, each.links()) for each in holding]):
+            raise
+
+
 @asynccontextmanager
 async def open_queries(settings: Settings) -> AsyncIterator[Queries]:
     """Open the ledger for questions.
@@ -206,6 +226,7 @@ async def undo(settings: Settings, *, sources: Collection[str] = (), run: int) -
         for name in names:
             await runs.check(run, name)
         wanted = sources_of(settings, names)
+        await check_store(settings, Ledger(ledger_db, worker(), lease_seconds=settings.lease_seconds, url=str), [])
         return {
             source.name: await undoing.undo(runs, run, catalogue, is_there=partial(_is_there, settings, source))
             for source, catalogue in zip(wanted, await open_catalogues(catalogue_db, wanted), strict=True)

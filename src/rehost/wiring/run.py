@@ -29,7 +29,7 @@ from rehost.http.url import FirstMatch, OriginPattern
 from rehost.images.verifier import ImageVerifier
 from rehost.ledger import Ledger
 from rehost.ledger.migrations import migrate
-from rehost.model import Source
+from rehost.model import KnownStore, Source
 from rehost.run.limits import Limits, StorageQuota
 from rehost.run.planner import Planner
 from rehost.run.recorder import Recorder
@@ -38,14 +38,19 @@ from rehost.run.visitor import Visitor
 from rehost.settings import OriginOverride, Settings
 from rehost.store.layout import Layout
 from rehost.store.local import LocalStore
-from rehost.wiring.databases import open_catalogues, open_databases, sources_of, worker
+from rehost.wiring.databases import check_store, open_catalogues, open_databases, sources_of, worker
 
 T = TypeVar("T")
 
 
 @asynccontextmanager
 async def open_run(
-    settings: Settings, *, source: str | Collection[str] | None, listen: Listener, requests: int | None = None
+    settings: Settings,
+    *,
+    source: str | Collection[str] | None,
+    listen: Listener,
+    requests: int | None = None,
+    accepts_loss: bool = False,
 ) -> AsyncIterator[Run]:
     """Open everything that a run needs, in the order in which an operator would fix problems.
 
@@ -54,6 +59,7 @@ async def open_run(
         source: its name, or several; None or no name for all.
         listen: is called with every event.
         requests: how many of the command's requests this process may have in flight; None for all of them.
+        accepts_loss: go on though the store is not the one that the ledger knows, or copies are missing at once.
 
     Raises:
         OperatorError: a setting, the database, a table or the store cannot be used.
@@ -61,7 +67,7 @@ async def open_run(
     clock = Clock()
     limits = limits_of(settings, requests or settings.concurrency)
     chosen = sources_of(settings, [source] if isinstance(source, str) else source or ())
-    async with open_parts(settings, chosen, clock, limits, listen) as parts:
+    async with open_parts(settings, chosen, clock, limits, listen, accepts_loss=accepts_loss) as parts:
         yield Run(parts, limits, clock, listen)
 
 
@@ -73,6 +79,8 @@ async def open_parts(
     limits: Limits,
     listen: Listener,
     outage_seconds: float = 120.0,
+    *,
+    accepts_loss: bool = False,
 ) -> AsyncIterator[Sequence[Components]]:
     """Open the parts of each source; they share all parts that do not depend on the source's table."""
     random = SystemRandom()
@@ -84,10 +92,10 @@ async def open_parts(
         catalogues = await open_catalogues(catalogue_db, sources, is_joint=catalogue_db is ledger_db)
         await migrate(ledger_db)
         layouts = [Layout(source.path, settings.static_url_prefix) for source in sources]
-        store = await stack.enter_async_context(
-            LocalStore(settings.storage_dir, clock=clock, min_free_bytes=settings.min_free_bytes)
-        )
         ledger = Ledger(ledger_db, me, lease_seconds=settings.lease_seconds, url=layouts[0].url)
+        if not accepts_loss:
+            await check_store(settings, ledger, catalogues)
+        store = await stack.enter_async_context(_store(settings, clock, ledger, me.host))
         await ledger.leases.release_dead_workers(identity.is_gone)
         origins = OriginRepository(ledger_db, worker=me.name, lease_seconds=settings.lease_seconds)
         shares = HostShares(
@@ -122,11 +130,19 @@ async def open_parts(
             visitor = Visitor(learner, verifier, store, layout, clock, random, quota)
             recorder = Recorder(ledger, store, catalogue, layout)
             suspected_copies = SuspectedCopies(ledger, catalogue, learner)
-            planner = Planner(ledger, store, catalogue, layout)
+            planner = Planner(ledger, store, catalogue, layout, accepts_loss)
             parts.append(
                 Components(planner, visitor, recorder, ledger, limiter, scheduler, heartbeat, suspected_copies, store)
             )
         yield parts
+
+
+@asynccontextmanager
+async def _store(settings: Settings, clock: Clock, ledger: Ledger, machine: str) -> AsyncIterator[LocalStore]:
+    """Open the store, which is then the one in use."""
+    async with LocalStore(settings.storage_dir, clock=clock, min_free_bytes=settings.min_free_bytes) as store:
+        await ledger.stores.use(KnownStore(await store.identity(), store.where, machine))
+        yield store
 
 
 def limits_of(settings: Settings, requests: int) -> Limits:

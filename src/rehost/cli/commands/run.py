@@ -80,7 +80,13 @@ async def _conduct(share: WorkerShare, processes: Sequence[Worker]) -> tuple[Run
     ):
         supervisor = WorkerSupervisor(processes, together(announce, show), clock)
         listen = together(supervisor.listen, log_event)
-        async with open_run(share.settings, source=options.sources, listen=listen, requests=share.requests) as run:
+        async with open_run(
+            share.settings,
+            source=options.sources,
+            listen=listen,
+            requests=share.requests,
+            accepts_loss=options.accepts_loss,
+        ) as run:
             with stop_on_signals(supervisor.stop, _say, supervisor.kill) as received:
                 ended = await supervisor.execute(run, retry=options.retry)
     return ended, received.exit_status(INTERRUPTED if ended.interrupted else FAILED if ended.failed else 0)
@@ -150,6 +156,13 @@ def check_retry(_context: click.Context, _parameter: click.Parameter, word: str 
     callback=check_retry,
     help="Also visit links that failed before and are waiting: those that failed for one reason, or all of them.",
 )
+@click.option(
+    "--accept-loss",
+    "accepts_loss",
+    is_flag=True,
+    help="Go on though the store is missing, is another one, or lacks more than a tenth of its copies: their rows are "
+    "cleared, and the pictures are fetched again.",
+)
 @click.option("--workers", type=click.IntRange(1, 64), metavar="N", help="Number of processes on this machine. [1]")
 @source_option
 @base_option
@@ -163,9 +176,10 @@ def check_retry(_context: click.Context, _parameter: click.Parameter, word: str 
 @click.option("--verbose", "-v", is_flag=True, help="Also print a line per visit on stderr.")
 @json_by_source_option
 @settings_flags(without=("read_through", "api_host", "api_port"))
-def run(
+def run(  # noqa: PLR0913 - click passes one argument per option
     *,
     retry: str | None,
+    accepts_loss: bool,
     workers: int | None,
     sources: tuple[str, ...],
     base: Path,
@@ -181,7 +195,9 @@ def run(
     that failed before wait for their next visit: minutes to weeks, depending on the reason.
     """
     settings = read_settings(base, settings_given)
-    options = RunOptions(sources, retry, log_file, is_quiet=quiet or as_json, is_verbose=verbose)
+    options = RunOptions(
+        sources, retry, log_file, is_quiet=quiet or as_json, is_verbose=verbose, accepts_loss=accepts_loss
+    )
     ended, status = start(settings, options, workers or 1)
     if as_json:
         click.echo(to_json(several(ended.sources or (ended,), lambda _sources: ended)))
