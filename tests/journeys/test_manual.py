@@ -157,10 +157,8 @@ def delete_folder_and_clear_column(it: Deployment) -> None:
     clear_column(it)
 
 
-@pytest.mark.parametrize(
-    ("redo", "requests_each"), [(delete_folder_and_clear_column, 1), (delete_folder, 1), (clear_column, 0)]
-)
-def test_a_full_redo_works_and_so_does_either_half_of_it(
+@pytest.mark.parametrize(("redo", "requests_each"), [(delete_folder_and_clear_column, 1), (clear_column, 0)])
+def test_a_full_redo_works_and_so_does_clearing_the_column(
     deployment: Deployment, small: list[Case], redo: Callable[[Deployment], None], requests_each: int
 ) -> None:
     deployment.download()
@@ -171,6 +169,23 @@ def test_a_full_redo_works_and_so_does_either_half_of_it(
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(asked) == sorted(address(case.main_image) for case in small * requests_each)
+    assert deployment.held() == {case.case_id for case in small}
+
+
+def test_a_folder_that_is_gone_alone_stops_the_run_until_its_loss_is_accepted(
+    deployment: Deployment, small: list[Case]
+) -> None:
+    deployment.download()
+
+    delete_folder(deployment)
+    with deployment.requests() as asked:
+        stopped = deployment.download()
+    done = deployment.download("--accept-loss")
+
+    assert (stopped.returncode, asked, deployment.images.exists()) == (3, [], True)
+    assert f"{deployment.images} does not exist" in " ".join(stopped.stderr.split())
+    assert "--accept-loss" in stopped.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert deployment.held() == {case.case_id for case in small}
 
 

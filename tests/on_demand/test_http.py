@@ -252,6 +252,23 @@ async def test_missing_file_is_fetched_again(place):
     assert place.origin.count("/permissive/1.jpg") == 2
 
 
+async def test_row_of_a_missing_file_is_cleared_unless_the_whole_store_is_missing(place, mood):
+    place.add("permissive")
+    images = place.folder / "images"
+    async with by_uvicorn(place.server()) as port:
+        await ask(port, "/image/cases/1")
+        images.rename(place.folder / "elsewhere")
+        away = await ask(port, "/image/cases/1")
+        pointing = place.local()
+        (place.folder / "elsewhere").rename(images)
+        (images / "1/main_image.jpg").unlink()
+        mood["*"] = "not-found"
+        gone = await ask(port, "/image/cases/1")
+
+    assert (away.status, pointing) == (503, "/static/images/1/main_image.jpg")
+    assert (gone.status, place.local()) == (404, None)
+
+
 async def test_two_servers_and_a_run_fetch_it_once(place):
     url = place.add("slow")
     running = open_run(place.settings(), source=None, listen=lambda _event: None)

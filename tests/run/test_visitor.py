@@ -134,6 +134,19 @@ async def test_image_in_the_store_is_adopted_without_a_request(tmp_path):
     assert (visited.outcome.spool, visited.outcome.final_url, visited.attempts) == (None, None, 0)
 
 
+async def test_file_that_cannot_be_read_affects_its_link_only(tmp_path, caplog):
+    put(tmp_path, b"")
+    (tmp_path / FOUND).unlink()
+    (tmp_path / FOUND).symlink_to(tmp_path / FOUND)  # no one can open it, not even root
+    async with visitor(tmp_path, FakeLearner(AssertionError("it was requested"))) as visits:
+        outcome = (await visits.visit(task(found=FOUND))).outcome
+
+    assert isinstance(outcome, Deferred)
+    assert (outcome.reason, str(tmp_path / FOUND) in outcome.evidence) == (Reason.FILE_UNREADABLE, True)
+    assert outcome.wait_seconds >= 86_400
+    assert caplog.messages == [f"file not read row='1' error={outcome.evidence!r}"]
+
+
 @pytest.mark.parametrize(
     ("body", "pending"), [(b"no image", None), (picture(1), "0" * 64)], ids=["no image", "of the link before"]
 )

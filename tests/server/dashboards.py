@@ -94,7 +94,7 @@ def make_dashboard(database, runs, token=TOKEN, hosts=frozenset()):
             {"cases": await Titles.open(database, Source())},
         )
 
-    api = Api(Lazy(opening), lambda _copies: DiskSpace(1000, 600), ("cases",))
+    api = Api(Lazy(opening), lambda _copies, _known=(): DiskSpace(1000, 600), ("cases",))
     live = Live(api, Clock())
     return Dashboard(api, RunControl(runs.open), live, NoFiles(), NoFiles(), token=token, version="0", hosts=hosts)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,8 @@ from rehost.catalogue import Titles
 from rehost.errors import StoreError, cause_of
 from rehost.hosts.shares import HostShares
 from rehost.ledger import Ledger, Queries
+from rehost.model import KnownStore
+from rehost.store.local import check_marker
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +67,19 @@ class DiskSpace:
     free: int
 
 
-def disk_space(folder: Path, copies: int) -> DiskSpace:
+def disk_space(folder: Path, copies: int, known: Sequence[KnownStore] = ()) -> DiskSpace:
     """Return the space where the store's folder is or, before the first run has made the folder, will be.
 
     Args:
         folder: of the store.
         copies: how many it should hold at least; it may be missing only if this is 0.
+        known: the stores of which it should be one if it should hold copies.
 
     Raises:
-        StoreError: the folder cannot be read.
+        StoreError: the folder cannot be read, or is not that of a known store.
     """
+    if copies:
+        check_marker(folder, known)
     try:
         place = folder if copies else next(each for each in (folder, *folder.parents) if _exists(each))
         if place == folder:

@@ -33,7 +33,7 @@ from tests.server.wire import ask
 from rehost.clock import Clock
 from rehost.errors import LedgerError
 from rehost.ledger.filters import LinkOrder
-from rehost.model import Deferred, Reason
+from rehost.model import Deferred, KnownStore, Reason
 from rehost.server.api.actions import RunControl
 from rehost.server.api.live import Live
 from rehost.server.api.routes import Api
@@ -382,6 +382,23 @@ async def test_ready_is_503_while_the_sqlite_file_is_missing_and_a_restored_file
     assert [rule["origin"] for rule in rules] == ["https://new.example"]
 
 
+async def test_ready_is_503_while_the_store_has_lost_its_marker(peer, database_url, tmp_path):
+    await add_cases(peer.database, ["https://a.example/1.png"])
+    await peer.note()
+    await peer.hold_all()
+    await peer.ledger.stores.use(KnownStore("f" * 32, "/srv/images", "web1"))
+    settings = load(tmp_path, {"DATABASE_URL": database_url, "IMAGE_STORAGE_DIR": str(tmp_path)}, {})
+    (tmp_path / ".rehost").mkdir()
+
+    async with client_of(build_server(settings)) as client:
+        away = await client.get("/ready")
+        (tmp_path / ".rehost/store-id").write_text("f" * 32)
+        there = await client.get("/ready")
+
+    assert (away.status_code, there.status_code) == (503, 200)
+    assert f"{tmp_path} has no marker (.rehost/store-id)" in away.text
+
+
 async def test_ready_is_503_while_the_folder_of_the_copies_is_missing(peer, database_url, tmp_path):
     await add_cases(peer.database, ["https://a.example/1.png"])
     await peer.note()
@@ -419,7 +436,7 @@ async def test_health_is_200_and_ready_503_without_the_database():
         raise LedgerError("The database at db.internal refuses the password of user secret.")
         yield
 
-    api = Api(Lazy(opening), lambda _copies: DiskSpace(1, 1), ("cases",))
+    api = Api(Lazy(opening), lambda _copies, _known=(): DiskSpace(1, 1), ("cases",))
     page = Dashboard(
         api,
         RunControl(Runs().open),

@@ -88,7 +88,7 @@ class Api:
     """The operations that change nothing."""
 
     resources: Lazy[Resources]
-    disk: Callable[[int], DiskSpace]  # of the store, which should hold at least so many copies
+    disk: Callable[..., DiskSpace]  # resources.disk_space of the store's folder
     sources: tuple[str, ...]  # those that the settings name
 
     async def health(self) -> Health:
@@ -97,9 +97,10 @@ class Api:
 
     async def ready(self) -> Health:
         """The database and the store can be used."""
-        queries = (await self.resources.get()).queries
-        await queries.check()
-        self.disk(len((await queries.links(LinkFilter(state=State.HELD), limit=1)).links))
+        resources = await self.resources.get()
+        await resources.queries.check()
+        held = await resources.queries.links(LinkFilter(state=State.HELD), limit=1)
+        self.disk(len(held.links), await resources.ledger.stores.known())
         return Health()
 
     async def all_sources(self) -> Sequence[str]:
