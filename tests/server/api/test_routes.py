@@ -382,7 +382,7 @@ async def test_ready_is_503_while_the_sqlite_file_is_missing_and_a_restored_file
     assert [rule["origin"] for rule in rules] == ["https://new.example"]
 
 
-async def test_ready_is_503_while_the_store_has_lost_its_marker(peer, database_url, tmp_path):
+async def test_ready_is_503_while_the_store_has_lost_its_marker(peer, database_url, tmp_path, caplog):
     await add_cases(peer.database, ["https://a.example/1.png"])
     await peer.note()
     await peer.hold_all()
@@ -396,7 +396,8 @@ async def test_ready_is_503_while_the_store_has_lost_its_marker(peer, database_u
         there = await client.get("/ready")
 
     assert (away.status_code, there.status_code) == (503, 200)
-    assert f"{tmp_path} has no marker (.rehost/store-id)" in away.text
+    assert away.json()["type"] == "urn:rehost:problem:no-store"
+    assert f"{tmp_path} has no marker (.rehost/store-id)" in caplog.text
 
 
 async def test_ready_is_503_while_the_folder_of_the_copies_is_missing(peer, database_url, tmp_path):

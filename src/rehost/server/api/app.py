@@ -114,7 +114,7 @@ def create_api(
     of_source = {"operationId": "api_standing", "parameters": {"source": "$response.body#/0"}}
     for operation in (
         _Operation("GET", "/health", api.health, ()),
-        _Operation("GET", "/ready", api.ready, _AWAY),
+        _Operation("GET", "/ready", api.ready, (Problem.NO_STORE, *_AWAY)),
         _Operation("GET", "/metrics", Metrics(api).respond, _AWAY, media_type="text/plain", is_raw=True),
         _Operation("GET", "/openapi.json", openapi, (), is_raw=True),
         _Operation("GET", "/api/server", server, ()),

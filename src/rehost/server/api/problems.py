@@ -111,6 +111,11 @@ class Problem(Enum):
         "Too many wrong tokens came from your address: try again in {seconds} s.",
         "来自您地址的错误令牌过多：请在 {seconds} 秒后重试。",
     )
+    NO_STORE = (
+        *(503, "The store is not there", "存储目录不在原处"),
+        "The copies are not where they were: the folder is missing, not mounted, or another one. rehost's log says more.",
+        "图片副本不在原来的位置：存储目录不存在、未挂载，或已换成另一个目录。详见 rehost 日志。",
+    )
     UNAVAILABLE = (
         *(503, "Not available", "暂不可用"),
         "The database or the store cannot be used at the moment; rehost's log says why.",

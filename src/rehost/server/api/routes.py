@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from rehost.errors import CatalogueError
+from rehost.errors import CatalogueError, StoreError
 from rehost.ledger.filters import HostOrder, LinkFilter, LinkOrder
 from rehost.ledger.reports import Change, HostReport, LinkReport, RunReport, SourceReport, Twin, Visit
 from rehost.model import State
@@ -100,7 +100,11 @@ class Api:
         resources = await self.resources.get()
         await resources.queries.check()
         held = await resources.queries.links(LinkFilter(state=State.HELD), limit=1)
-        self.disk(len(held.links), await resources.ledger.stores.known())
+        try:
+            self.disk(len(held.links), await resources.ledger.stores.known())
+        except StoreError as error:
+            logger.warning("store not ready error=%r", str(error))
+            raise ProblemError(Problem.NO_STORE) from error
         return Health()
 
     async def all_sources(self) -> Sequence[str]:
