@@ -1,4 +1,4 @@
-"""Lost copies and lost stores: rows are cleared, nothing is taken for lost that may come back, and what comes is used."""
+"""Lost copies and lost stores: rows are cleared, a store that may come back stops the run, what is back is used."""
 
 from __future__ import annotations
 
@@ -137,6 +137,8 @@ async def test_a_store_that_is_not_mounted_stops_the_run_and_loses_nothing(store
 
     with pytest.raises(StoreError, match=rf"{images} does not exist, .*--accept-loss"):
         await store_world.run()
+    with pytest.raises(StoreError, match="does not exist"):
+        await databases.plan(store_world.settings)
     with pytest.raises(StoreError, match="does not exist"):
         await databases.undo(store_world.settings, run=1)
 

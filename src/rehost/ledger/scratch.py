@@ -19,9 +19,9 @@ from rehost.clock import Clock
 from rehost.db import Connection, Database, Moment, analyze, load, now, seconds_until
 from rehost.errors import LedgerError
 from rehost.ledger.migrations import migrate, version
-from rehost.ledger.schema import changes, links, workers
+from rehost.ledger.schema import changes, links, stores, workers
 
-_COPIED = (workers, links)  # what planning reads, and `changes` if the rows are in another database
+_COPIED = (workers, links, stores)  # what planning reads, and `changes` if the rows are in another database
 _PLACES = ("/var/tmp", "/usr/tmp")  # noqa: S108 - where SQLite looks too: /tmp may be in memory
 
 
@@ -64,6 +64,8 @@ async def _copy_table(copy: Database, database: Database, source: str, table: Ta
     """Copy a table's rows of one source, or all of them where a table has no sources."""
 
     async def work(connection: Connection) -> None:
+        if not await connection.run_sync(lambda sync: inspect(sync).has_table(table.name)):
+            return  # an earlier version did not have it
         there = await connection.run_sync(lambda sync: inspect(sync).get_columns(table.name))
         columns = [table.c[each["name"]] for each in there if each["name"] in table.c]
         moment = (await connection.execute(select(now()))).scalar_one()

@@ -189,6 +189,7 @@ async def plan(settings: Settings, sources: Collection[str] = ()) -> Sequence[Pl
             async with copy_ledger(ledger_db, source.name, clock, is_joint=is_joint) as copy:
                 ledger = Ledger(copy, worker(), lease_seconds=settings.lease_seconds, url=layout.url)
                 await ledger.leases.release_dead_workers(identity.is_gone)
+                await check_store(settings, ledger, [catalogue])
                 plans.append(await Planner(ledger, store, catalogue, layout).compare())
     return plans
 
