@@ -195,7 +195,8 @@ def plan_tables(plans: Sequence[Planned], style: Style) -> str:
     if len(plans) == 1:
         return plan_table(plans[0], style)
     rows = [astuple(plan) for plan in (*plans, replace(total_plan(plans), source=_("total")))]
-    names = [{"present": "links", "mended": "repaired"}.get(each.name, each.name) for each in fields(Planned)]
+    others = {"source": Message("source"), "present": "links", "mended": "repaired"}
+    names = [others.get(each.name, each.name) for each in fields(Planned)]
     return table([_(name) for name in names], rows, style)
 
 
