@@ -9,6 +9,7 @@ from contextlib import closing
 import pytest
 
 from rehost.cli.main import VERBS, find_command, main
+from rehost.cli.output.tables import Style
 from rehost.errors import OperatorError
 
 
@@ -172,7 +173,7 @@ def test_a_folder_without_a_description_of_the_table_is_named(command, tmp_path,
         f"rehost: The folder {tmp_path} has neither rehost.toml nor .env, so the table is the default (ad_cases)."
         in said
     )
-    assert "name its folder with --base" in said
+    assert "name their folder with --base" in said
 
 
 def test_an_unreachable_database_that_nobody_named_is_one_of_the_defaults(tmp_path, monkeypatch, capsys):
@@ -246,3 +247,27 @@ def test_a_demonstration_says_that_its_port_is_taken(tmp_path, capsys):
 
     said = capsys.readouterr().out
     assert re.search(rf"^Port {port} is taken, so the page will be at port [0-9]+\.$", said, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["runn"], "No such command 'runn'. Did you mean 'run'?"),
+        (["run", "--retry", "timedout"], "'timedout' is not a reason (did you mean timed-out?); use all, or one"),
+    ],
+)  # fmt: skip
+def test_the_nearest_of_what_can_be_written_is_suggested(arguments, said, capsys):
+    assert main(arguments) == 2
+
+    assert said in capsys.readouterr().err
+
+
+def test_complaints_fit_the_terminal(monkeypatch, capsys):
+    monkeypatch.setattr("rehost.cli.output.tables.Style.of", lambda _stream: Style(is_on=False, columns=80))
+
+    main(["run", "--retry", "nothing"])
+    main(["run", "--base", "/", "--concurrency", "nonsense"])
+
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) > 8
+    assert max(map(len, lines)) <= 80

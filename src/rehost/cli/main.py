@@ -7,6 +7,7 @@ This module imports no library but click; a command's module is imported when th
 from __future__ import annotations
 
 import gc
+import io
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -92,6 +93,9 @@ def rehost() -> None:
     """
 
 
+rehost.commands.update(dict.fromkeys(VERBS, rehost))  # click suggests the nearest of these names
+
+
 def main(argv: Sequence[str] | None = None, *, called: str | None = None) -> int:
     """Run the command line and return its exit status: 0, 1, 2, 3, 130 or 143 (`rehost --help` explains them).
 
@@ -124,15 +128,22 @@ def _main(arguments: list[str], called: str | None) -> int:
     try:
         status = _call(arguments, called)
     except OperatorError as error:
-        from rehost.cli.output.tables import Style, fold
         from rehost.telemetry.format import plain
 
         for line in "\n".join(map(translated, error.messages)).split("\n"):
-            print(fold(f"rehost: {plain(line)}", Style.of(sys.stderr).columns), file=sys.stderr)  # noqa: T201 - the end
+            _complain(f"rehost: {plain(line)}")
         return error.exit_status
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        _complain(shown.getvalue().rstrip("\n"))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     return status if isinstance(status, int) else 0
+
+
+def _complain(text: str) -> None:
+    from rehost.cli.output.tables import Style, fold
+
+    print(fold(text, Style.of(sys.stderr).columns), file=sys.stderr)  # noqa: T201 - what the command line prints

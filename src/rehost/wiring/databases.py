@@ -103,8 +103,8 @@ def _naming_the_folder(settings: Settings) -> Iterator[None]:
         lacking = Message("no rehost.toml") if ".env" in settings.found else Message("neither rehost.toml nor .env")
         default = Message("the table is") if settings.found else Message("the database and the table are")
         error.add(
-            "The folder {folder} has {lacking}, so {default} the default ({table}). Describe your own in rehost.toml "
-            "there (docs/howto/other-tables.md), or name its folder with --base.",
+            "The folder {folder} has {lacking}, so {default} the default ({table}). Name your database in .env and "
+            "describe your table in rehost.toml there (docs/howto/other-tables.md), or name their folder with --base.",
             folder=settings.base,
             lacking=lacking,
             default=default,

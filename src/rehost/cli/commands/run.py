@@ -27,8 +27,10 @@ from rehost.clock import Clock
 from rehost.errors import OperatorError
 from rehost.events import Event, Planned, RunEnded
 from rehost.language import gettext as _
+from rehost.language import translated
 from rehost.model import Reason
 from rehost.settings import Settings
+from rehost.settings.sections import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,7 +146,9 @@ def check_retry(_context: click.Context, _parameter: click.Parameter, word: str 
     """Return the word if it is a reason or `all`."""
     if word is not None and word != "all" and word not in set(Reason):
         raise click.BadParameter(
-            _("{word!r} is not a reason; use all, or one of: {reasons}.").format(word=word, reasons=", ".join(Reason))
+            _("{word!r} is not a reason{near}; use all, or one of: {reasons}.").format(
+                word=word, near=translated(did_you_mean(word, ["all", *Reason])), reasons=", ".join(Reason)
+            )
         )
     return word
 
