@@ -73,12 +73,12 @@ async def add_cases(database: Database, links: Sequence[str | None], first: int 
         )
 
 
-def url_of(key: str) -> str:
+def url_of(key: str, _digest: str = "") -> str:
     return PREFIX + key
 
 
 def make_ledger(
-    database: Database, name: str = "worker", lease_seconds: float = 120.0, url: Callable[[str], str] = url_of
+    database: Database, name: str = "worker", lease_seconds: float = 120.0, url: Callable[[str, str], str] = url_of
 ) -> Ledger:
     worker = Worker(name, "machine", 1, "operator", "0.0.0")
     return Ledger(database, worker, lease_seconds=lease_seconds, url=url)

@@ -64,7 +64,7 @@ def create_app(settings: rehost.Settings) -> FastAPI:
         redoc_url=None,
     )
     answer_errors(app)
-    public = f"{settings.static_url_prefix}/", "/image/"
+    public = f"{settings.static_url_path}/", "/image/"
     app.add_middleware(rehost.KnownHosts, names=rehost.known_hosts(settings), refuse=misdirected, public=public)
     app.add_middleware(rehost.RelativeRedirects)
     app.add_middleware(PlainQueryString)
@@ -85,7 +85,7 @@ def create_app(settings: rehost.Settings) -> FastAPI:
     async def docs() -> HTMLResponse:
         return contract_page()
 
-    app.mount(settings.static_url_prefix, rehost.files(settings))
+    app.mount(settings.static_url_path, rehost.files(settings))
     app.mount("/rehost", page)
     if images is not None:
         app.mount("/image", images)

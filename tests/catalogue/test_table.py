@@ -59,6 +59,7 @@ async def test_a_row_that_already_has_the_value_counts_as_written(database, cata
 
 async def test_clear_matches_the_end_of_the_local_url_whatever_the_link_and_the_prefix(database, catalogue):
     values = {1: "/static/1/x.png", 2: "https://cdn.example/2/x.png", 3: "/static/3/x.jpg", 4: "x.png", 5: "/55/x.png"}
+    values[6] = "/static/6/x.png?v=0123456789abcdef"
     await add_cases(database, [A, A + "?changed", A, A, A, A])
     for number, value in values.items():
         await execute(database, "UPDATE ad_cases SET main_image_local = :v WHERE case_id = :n", v=value, n=number)
@@ -66,7 +67,7 @@ async def test_clear_matches_the_end_of_the_local_url_whatever_the_link_and_the_
 
     cleared = await catalogue.clear(changes)
 
-    assert cleared == {link("1"): values[1], link("2"): values[2]}
+    assert cleared == {link("1"): values[1], link("2"): values[2], link("6"): values[6]}
     assert await execute(database, "SELECT main_image_local FROM ad_cases ORDER BY case_id") == [
         (None,), (None,), (values[3],), (values[4],), (values[5],), (None,)
     ]  # fmt: skip

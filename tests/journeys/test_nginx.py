@@ -116,7 +116,8 @@ async def test_nginx_in_front_of_the_dashboard_passes_its_name_on(tmp_path):
         number = probe.getsockname()[1]
     known = KnownHosts(rest, frozenset({"shop.example"}), lambda sentence: PlainTextResponse(sentence, 421))
     async with by_uvicorn(known) as upstream:
-        block = blocks[1].replace("listen 80;", f"listen 127.0.0.1:{number};").replace(":8000;", f":{upstream};")
+        block = blocks[1] + blocks[2]  # the map of versioned URLs, and the server
+        block = block.replace("listen 80;", f"listen 127.0.0.1:{number};").replace(":8000;", f":{upstream};")
         user = "user root;" if os.geteuid() == 0 else ""
         (tmp_path / "nginx.conf").write_text(top.format(folder=tmp_path, user=user) + block + bottom)
         with subprocess.Popen([NGINX, "-p", tmp_path, "-c", tmp_path / "nginx.conf", "-e", "stderr"]) as server:

@@ -7,6 +7,7 @@ from tests.databases import add_cases, execute, hold_apart, make_ledger, stored,
 from rehost.catalogue.table import WriteBack
 from rehost.ledger.reconcile import StoreComparison
 from rehost.model import State
+from rehost.store.layout import Layout
 
 A = "https://a.example/1.png"
 B = "https://b.example:8443/2.png"
@@ -85,12 +86,39 @@ async def test_a_foreign_local_url_is_left_alone_and_ours_with_an_old_prefix_is_
     await execute(
         peer.database, "UPDATE ad_cases SET main_image_local = 'https://cdn.example/1/main_image.png' WHERE case_id = 1"
     )
-    peer.ledger = make_ledger(peer.database, url=lambda key: "/pictures/" + key)
+    peer.ledger = make_ledger(peer.database, url=lambda key, _: "/pictures/" + key)
 
     [(link, copy)] = await peer.stale_rows()
 
     assert (link.row_key, link.local_url) == ("2", "/static/images/2/main_image.png")
     assert copy.key == "2/main_image.png"
+
+
+async def test_a_row_without_the_version_that_is_wanted_now_is_stale_and_then_no_more(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    await peer.hold_all()
+    versioned = Layout(is_versioned=True)
+    peer.ledger = make_ledger(peer.database, url=versioned.url)
+
+    [(link, copy)] = await peer.stale_rows()
+    await execute(
+        peer.database, "UPDATE ad_cases SET main_image_local = :url", url=versioned.url(copy.key, copy.digest)
+    )
+    await peer.database.transact(lambda connection: peer.ledger.reconcile.mark_pointed(connection, [(link, copy)]))
+
+    assert link.local_url == "/static/images/1/main_image.png"
+    assert await peer.stale_rows() == []
+    peer.ledger = make_ledger(peer.database)  # the operator changes his mind
+    [(link, _)] = await peer.stale_rows()
+    assert link.local_url == versioned.url(copy.key, copy.digest)
+
+
+async def test_a_versioned_url_leads_to_its_key(peer):
+    reconcile = make_ledger(peer.database, url=Layout(is_versioned=True).url).reconcile
+
+    assert reconcile._leads_to("https://cdn.example/x/1/main_image.png?v=0123456789abcdef", "1/main_image.png")
+    assert not reconcile._leads_to("/static/images/11/main_image.png?v=0123456789abcdef", "1/main_image.png")
 
 
 async def test_a_row_that_was_recorded_and_not_written_is_stale(apart):

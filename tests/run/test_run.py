@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from tests.misbehaviours import BEHAVIOURS
 from tests.origin import Origin
+from tests.server.dashboards import client_of
 
 from rehost.errors import LedgerError, StoreError
 from rehost.events import Event, HostDeferred, Listener, OriginLearned, OriginPaused, RunBegan, RunEnded, Visited
@@ -24,10 +25,13 @@ from rehost.ledger.results import ResultWriter
 from rehost.model import Reason, Stored
 from rehost.run.planner import Planner
 from rehost.run.run import Run
+from rehost.server.files.response import IMMUTABLE
 from rehost.settings import OriginOverride, Settings, load
 from rehost.store.layout import Layout
 from rehost.store.local import LocalStore
+from rehost.wiring.databases import undo
 from rehost.wiring.run import open_run
+from rehost.wiring.server import build_server
 
 HOST = "pics.example"
 
@@ -108,6 +112,35 @@ async def test_every_image_is_held_byte_for_byte(world):
 
     assert (ended.held, ended.failed) == (60, {})
     assert [world.bytes_of(case) for case in range(1, 61)] == [world.origin.picture(url) for url in urls]
+
+
+async def test_rows_follow_the_address_of_a_cdn_and_the_version_there_and_back(world):
+    world.add(world.link("permissive"), world.link("permissive", "2.png"))
+    await world.run()
+    before, requests = world.locals(), world.origin.count()
+    plain = world.settings
+
+    cdn = replace(plain, static_url_prefix="https://cdn.example/x/images", url_version=True)
+    world.settings = cdn
+    await world.run()
+    there = world.locals()
+    await world.run()
+    [(run,)] = world.sql("SELECT max(run) FROM rehost_changes")
+    async with client_of(build_server(cdn)) as client:
+        path = there[1].removeprefix("https://cdn.example")
+        served = await client.get(path.partition("?")[0], params={"v": path[-16:]})
+    undone = await undo(cdn, run=run)
+    back_by_undo = world.locals()
+    await world.run()
+    world.settings = plain
+    await world.run()
+
+    for case, url in there.items():
+        digest = hashlib.sha256(world.path_of(before[case]).read_bytes()).hexdigest()
+        assert url == f"https://cdn.example/x/images{before[case].removeprefix('/static/images')}?v={digest[:16]}"
+    assert (served.status_code, served.headers["cache-control"]) == (200, IMMUTABLE)
+    assert (undone["cases"].restored, back_by_undo) == (2, before)
+    assert (world.locals(), world.origin.count()) == (before, requests)
 
 
 async def test_a_second_run_sends_no_request(world):

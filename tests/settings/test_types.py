@@ -43,6 +43,20 @@ def test_host_names_are_parsed(tmp_path):
     assert settings.allowed_hosts == ("shop.example", "www.shop.example", "*")
 
 
+@pytest.mark.parametrize(
+    ("text", "prefix", "path"),
+    [
+        ("/pictures/", "/pictures", "/pictures"),
+        ("https://cdn.example/a/b/", "https://cdn.example/a/b", "/a/b"),
+        ("http://cdn.example:8080", "http://cdn.example:8080", "/static/images"),
+    ],
+)
+def test_local_urls_may_begin_with_a_path_or_with_the_address_of_another_server(tmp_path, text, prefix, path):
+    settings = load(tmp_path, {"IMAGE_STATIC_URL_PREFIX": text}, {})
+
+    assert (settings.static_url_prefix, settings.static_url_path) == (prefix, path)
+
+
 def test_connect_to_is_parsed(tmp_path):
     text = "*:443:127.0.0.1:8443, Example.com::[::1]:80 [2001:db8::1]:80:other: ::127.0.0.1:"
 
@@ -75,6 +89,11 @@ def test_connect_to_is_parsed(tmp_path):
         ("IMAGE_STATIC_URL_PREFIX", "static"),
         ("IMAGE_STATIC_URL_PREFIX", "/"),
         ("IMAGE_STATIC_URL_PREFIX", "/a/../b"),
+        ("IMAGE_STATIC_URL_PREFIX", "//cdn.example/a"),
+        ("IMAGE_STATIC_URL_PREFIX", "ftp://cdn.example/a"),
+        ("IMAGE_STATIC_URL_PREFIX", "https://user@cdn.example/a"),
+        ("IMAGE_STATIC_URL_PREFIX", "https://cdn.example/a?b"),
+        ("IMAGE_CACHE_CONTROL", "a\nb"),
         ("IMAGE_VERIFY", "hope"),
         ("IMAGE_REFERER", "ftp://x/"),
         ("IMAGE_USER_AGENT", "a\r\nb"),

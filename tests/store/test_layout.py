@@ -163,3 +163,13 @@ def test_row_key_too_long_for_a_path_is_refused():
         Layout().key(link("x" * 5000), Format.PNG)
 
     assert caught.value.reason is Reason.KEY_TOO_LONG
+
+
+def test_versioned_url_carries_the_first_digits_of_the_digest():
+    layout = Layout(url_prefix="https://cdn.example/pictures/", is_versioned=True)
+
+    url = layout.url("1/main_image.png", "0123456789abcdef" * 4)
+
+    assert url == "https://cdn.example/pictures/1/main_image.png?v=0123456789abcdef"
+    assert layout.key_of_url(url) == "1/main_image.png"
+    assert layout.key_of_url("/pictures/1/main_image.png") is None

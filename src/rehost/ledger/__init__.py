@@ -24,14 +24,16 @@ class Ledger:
     `history`, `runs` and `stores` keep what happened. Any of them may raise LedgerError.
     """
 
-    def __init__(self, database: Database, worker: Worker, *, lease_seconds: float, url: Callable[[str], str]) -> None:
+    def __init__(
+        self, database: Database, worker: Worker, *, lease_seconds: float, url: Callable[[str, str], str]
+    ) -> None:
         """Build the parts.
 
         Args:
             database: it has the ledger's tables.
             worker: this process.
             lease_seconds: how long a lease lasts unless it is renewed.
-            url: returns the public URL of a copy's key; `url("")` is the prefix of them all.
+            url: returns the public URL of a copy's key and digest; `url("", "")` is the prefix of them all.
         """
         self.database = database  # its `transact` runs methods of several parts in one transaction
         self.sync = CatalogueSync(database)

@@ -26,6 +26,7 @@ from sqlalchemy import (
     false,
     func,
     insert,
+    literal,
     not_,
     null,
     or_,
@@ -98,7 +99,7 @@ class Reconciliation:
     """Compares the ledger with the store's files and with the operator's rows."""
 
     database: Database
-    url: Callable[[str], str]
+    url: Callable[[str, str], str]  # of a key and its digest
 
     # --- files
 
@@ -242,7 +243,7 @@ class Reconciliation:
                 await make_temporary(connection, _stale)
                 async with offered_links(connection, self.database, rows) as offered:
                     is_joint = rows.database is self.database
-                    await _find_stale(connection, source, offered, self.url(""), is_joint=is_joint)
+                    await _find_stale(connection, source, offered, self.url, is_joint=is_joint)
             further = select(_stale).order_by(_stale.c.entry).limit(GROUP)
             while True:
                 async with session.begin(writing=False) as connection:
@@ -282,7 +283,10 @@ class Reconciliation:
     def _given(self, pairs: Sequence[tuple[Link, Copy]]) -> FromClause:
         return self.database.given(
             {**_PLACE, "url": Text(), "key": Text(), "local_url": Text()},
-            [(link.row_key, link.position, link.url, copy.key, self.url(copy.key)) for link, copy in pairs],
+            [
+                (link.row_key, link.position, link.url, copy.key, self.url(copy.key, copy.digest))
+                for link, copy in pairs
+            ],
         )
 
     def _is_stale(self, row: Any) -> bool:  # noqa: ANN401 - a row of _stale
@@ -290,15 +294,15 @@ class Reconciliation:
 
         A row that leads to its copy already is stale too if the ledger does not know that yet.
         """
-        if row.local_url == self.url(row.key):
+        if row.local_url == self.url(row.key, row.digest):
             return bool(row.known_url != row.local_url)
         if not (row.local_url or "").strip(" ") or row.local_url == row.known_url or row.is_left:
             return True
         return row.former_key is not None and self._leads_to(row.local_url, row.former_key)
 
     def _leads_to(self, local_url: str, key: str) -> bool:
-        """Return whether a local URL is that of a key, under any prefix."""
-        return local_url.endswith("/" + self.url(key).removeprefix(self.url("")))
+        """Return whether a local URL is that of a key, under any prefix and with any version."""
+        return local_url.partition("?")[0].endswith("/" + self.url(key, "").removeprefix(self.url("", "")))
 
 
 async def _want_lost(connection: Connection, source: str, started: datetime) -> int:
@@ -396,13 +400,20 @@ def _same_copy(given: FromClause) -> list[Any]:
     return [links.c.url == given.c.url, links.c.key == given.c.key, links.c.state == State.HELD.value, links.c.present]
 
 
-async def _find_stale(connection: Connection, source: str, offered: FromClause, prefix: str, *, is_joint: bool) -> None:
+async def _find_stale(
+    connection: Connection, source: str, offered: FromClause, url: Callable[[str, str], str], *, is_joint: bool
+) -> None:
     """Collect rows that are empty, that may hold what we wrote before, or that a kill left unwritten.
 
     That is a superset, as where a URL writes a key differently: `_is_stale` decides.
     """
+    prefix, any_digest = url("", ""), "0" * 64
+    version = url("", any_digest).removeprefix(prefix)
+    sign = version.rstrip("0")
     begins = func.substr(links.c.local_url, 1, len(prefix)) == prefix
-    as_now = and_(begins, func.length(links.c.local_url) == len(prefix) + func.length(links.c.key))
+    ends = literal(sign) + func.substr(links.c.digest, 1, len(version) - len(sign))
+    behind_key = func.substr(links.c.local_url, len(prefix) + func.length(links.c.key) + 1)
+    as_now = and_(begins, behind_key == (ends if version else ""))
     at_former = and_(links.c.former_key.is_not(None), offered.c.local_url != links.c.local_url)
     is_left = false() if is_joint else offered.c.local_url.is_distinct_from(links.c.local_url) & _is_left(offered)
     query = (

@@ -61,7 +61,7 @@ class ResultWriter:
 
     database: Database
     history: History
-    url: Callable[[str], str]
+    url: Callable[[str, str], str]  # of a key and its digest
 
     async def already_recorded(self, connection: Connection, stored: Sequence[Stored]) -> set[int]:
         """Return the entries already held with these digests under these leases: a commit's answer was lost."""
@@ -100,7 +100,9 @@ class ResultWriter:
         entries = {outcome.task.entry for outcome in held}
         visits = [visit_row(outcome, is_held=outcome.task.entry in entries) for outcome in outcomes]
         await self.history.add_visits(connection, run, visits)
-        changes = [(each.task.link, written[each.task.link], self.url(each.copy.key)) for each in held]
+        changes = [
+            (each.task.link, written[each.task.link], self.url(each.copy.key, each.copy.digest)) for each in held
+        ]
         await self.history.add_changes(connection, run, changes)
 
     async def _hold(self, connection: Connection, held: Sequence[Stored]) -> None:
@@ -134,7 +136,7 @@ class ResultWriter:
         copy, image, validator = outcome.copy, outcome.image, outcome.validator or Validator()
         return (
             *(outcome.task.entry, outcome.task.fence),
-            *(copy.key, copy.digest, copy.size, self.url(copy.key)),
+            *(copy.key, copy.digest, copy.size, self.url(copy.key, copy.digest)),
             *(image.format.value, image.width, image.height, image.frames, image.damage),
             *(outcome.final_url, validator.etag, validator.last_modified),
         )

@@ -180,16 +180,16 @@ class Planner:
         url, history, reconcile = self.layout.url, self.ledger.history, self.ledger.reconcile
         is_joint = self.catalogue.is_joint
         if not is_joint:  # before the rows change, so that a kill in between leaves nothing that undo cannot take back
-            rows = [(link, link.local_url, url(copy.key)) for link, copy in group]
+            rows = [(link, link.local_url, url(copy.key, copy.digest)) for link, copy in group]
             await self.ledger.database.transact(lambda transaction: history.add_changes(transaction, run, rows))
 
         async def work(transaction: Connection) -> int:
             held = dict(await reconcile.lock_held(transaction, group))
             if not held:
                 return 0
-            changes = [WriteBack(link, url(copy.key)) for link, copy in held.items()]
-            before = await self.catalogue.write_back(changes, transaction)
-            written = [(link, value, url(held[link].key)) for link, value in before.items()]
+            urls = {link: url(copy.key, copy.digest) for link, copy in held.items()}
+            before = await self.catalogue.write_back([WriteBack(*pair) for pair in urls.items()], transaction)
+            written = [(link, value, urls[link]) for link, value in before.items()]
             if is_joint:
                 await history.add_changes(transaction, run, written)
             if before:

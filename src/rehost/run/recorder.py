@@ -121,7 +121,9 @@ class Recorder:
         return {outcome.task.entry for outcome in stored if outcome.task.link in links}
 
     def _write_backs(self, stored: Sequence[Stored]) -> list[WriteBack]:
-        return [WriteBack(outcome.task.link, self.layout.url(outcome.copy.key)) for outcome in stored]
+        return [
+            WriteBack(outcome.task.link, self.layout.url(outcome.copy.key, outcome.copy.digest)) for outcome in stored
+        ]
 
     async def _clear(self, transaction: Connection, run: int, outcomes: Sequence[Outcome]) -> FileIds:
         """Clear rows that lead to decoys; return those files, identified while no other worker can replace them."""

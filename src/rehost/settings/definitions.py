@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from rehost.language import Message
 from rehost.model import Source
@@ -154,7 +155,21 @@ class Settings:
         "IMAGE_STATIC_URL_PREFIX",
         "/static/images",
         PREFIX,
-        "URL path under which the copies are served; the local URLs in the rows start with it.",
+        "What the local URLs in the rows start with: the URL path under which the copies are served or, if a CDN or "
+        "another server is in front of them, its address (http(s)://host/path); rehost then serves at the path alone.",
+    )
+    url_version: bool = _setting(
+        "IMAGE_URL_VERSION",
+        default=False,
+        kind=SWITCH,
+        text="Local URLs end in ?v= and the first 16 digits of the copy's digest, so that caches keep them for ever.",
+        says="off",
+    )
+    cache_control: str = _setting(
+        "IMAGE_CACHE_CONTROL",
+        "public, max-age=3600, stale-while-revalidate=86400",
+        HEADER,
+        "Cache-Control of the copies; empty: none. URLs with ?v= are always kept for ever.",
     )
     allow_networks: tuple[Network, ...] = _setting(
         "IMAGE_ALLOW_NETWORKS",
@@ -318,6 +333,11 @@ class Settings:
     sources: tuple[Source, ...] = ()
     base: Path = Path()  # the folder that was searched for settings
     found: tuple[str, ...] = ()  # of PLACES, those that gave something about the database or its tables
+
+    @property
+    def static_url_path(self) -> str:
+        """Return the URL path under which this server serves the copies, whatever stands in front of it."""
+        return urlsplit(self.static_url_prefix).path or "/static/images"
 
     @property
     def attempts(self) -> int:

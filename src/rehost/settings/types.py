@@ -26,6 +26,7 @@ _UNITS |= {f"{letter}ib": 1024**power for power, letter in enumerate("kmgt", 1)}
 _UNITS |= {f"{letter}b": 1000**power for power, letter in enumerate("kmgt", 1)}
 _HEADER_TEXT = re.compile(r"[\x20-\x7e]+")
 _HOST_TEXT = re.compile(r"[^\s/:@?#\[\],]+")
+_ADDRESS = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?(?P<path>/.*)?", re.IGNORECASE)
 _CONNECT_TO = re.compile(r"(\[[^\]]*\]|[^:\[\]]*):(\d*):(\[[^\]]*\]|[^:\[\]]*):(\d*)")
 _OWN_HOST = re.compile(r"[A-Za-z0-9._-]+")
 _LAST_PORT = 65535
@@ -151,10 +152,13 @@ def _parse_token(text: str) -> str:
 
 
 def _parse_prefix(text: str) -> str:
-    path = text.rstrip("/")
+    address = _ADDRESS.fullmatch(text.rstrip("/"))
+    path = address["path"] if address else text.rstrip("/")
+    if address and not path:
+        return address[0]
     if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path) or any(part in {".", ".."} for part in path.split("/")):
         raise ValueError(text)
-    return path
+    return text.rstrip("/")
 
 
 def _connect_to(word: str) -> ConnectTo:
@@ -205,7 +209,9 @@ HEADER: Kind[str] = Kind(_parse_header, Message("printable ASCII"), blank=True)
 SWITCH: Kind[bool] = Kind(_parse_switch, Message("on or off (also true/false, yes/no, 1/0)"))
 PORT = whole(1, _LAST_PORT)
 PATH: Kind[Path] = Kind(_parse_path, Message("a path, absolute or relative to the folder of the settings"))
-PREFIX: Kind[str] = Kind(_parse_prefix, Message("a path such as /static/images"))
+PREFIX: Kind[str] = Kind(
+    _parse_prefix, Message("a path such as /static/images, or http(s)://host with or without a path")
+)
 REFERER: Kind[str] = Kind(_parse_referer, Message("auto, none, origin, site, page or a fixed http(s) URL"))
 NETWORKS: Kind[tuple[Network, ...]] = Kind(
     lambda text: tuple(map(ip_network, _words(text))),

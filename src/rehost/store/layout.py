@@ -17,6 +17,7 @@ from rehost.errors import Permanent, SettingsError
 from rehost.model import Format, Link, Reason
 
 LONGEST_SEGMENT = 200  # bytes; most file systems allow names of 255, the rest is for what a template adds
+VERSION, VERSION_DIGITS = "?v=", 16  # how URLs carry a digest
 LONGEST_KEY = 2000  # bytes; a whole path can have 4096 (Linux, PATH_MAX)
 
 # a row key that needs no encoding, as nearly all
@@ -49,7 +50,8 @@ class Layout:
     """
 
     template: str = "{key}/main_image"
-    url_prefix: str = "/static/images"
+    url_prefix: str = "/static/images"  # or an absolute one: https://cdn.example/images
+    is_versioned: bool = False  # whether URLs carry the first digits of the digest
     _pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -87,9 +89,10 @@ class Layout:
             return None
         return row_key, int(match.groupdict().get("position") or 0), format_
 
-    def url(self, key: str) -> str:
+    def url(self, key: str, digest: str = "") -> str:
         """Return the public URL of a copy, which is written into the row."""
-        return f"{self.url_prefix}/{self.url_path(key)}"
+        version = f"{VERSION}{digest[:VERSION_DIGITS]}" if self.is_versioned and digest else ""
+        return f"{self.url_prefix}/{self.url_path(key)}{version}"
 
     def url_path(self, key: str) -> str:
         """Return the public URL of a copy without the prefix and its slash."""

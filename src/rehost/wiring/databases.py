@@ -40,6 +40,11 @@ def worker() -> Worker:
     return Worker(identity.name(), platform.node(), os.getpid(), identity.user(), rehost.__version__)
 
 
+def layout_of(settings: Settings, source: Source) -> Layout:
+    """Return how the copies of a source are named."""
+    return Layout(source.path, settings.static_url_prefix, is_versioned=settings.url_version)
+
+
 def sources_of(settings: Settings, names: Collection[str] = ()) -> Sequence[Source]:
     """Return the sources of these names; without names, all.
 
@@ -185,7 +190,7 @@ async def plan(settings: Settings, sources: Collection[str] = ()) -> Sequence[Pl
         store = await stack.enter_async_context(LocalStore(settings.storage_dir, clock=clock, reads_only=True))
         catalogues = await open_catalogues(catalogue_db, chosen, is_joint=False)
         for source, catalogue in zip(chosen, catalogues, strict=True):
-            layout = Layout(source.path, settings.static_url_prefix)
+            layout = layout_of(settings, source)
             async with copy_ledger(ledger_db, source.name, clock, is_joint=is_joint) as copy:
                 ledger = Ledger(copy, worker(), lease_seconds=settings.lease_seconds, url=layout.url)
                 await ledger.leases.release_dead_workers(identity.is_gone)
@@ -227,7 +232,8 @@ async def undo(settings: Settings, *, sources: Collection[str] = (), run: int) -
         for name in names:
             await runs.check(run, name)
         wanted = sources_of(settings, names)
-        await check_store(settings, Ledger(ledger_db, worker(), lease_seconds=settings.lease_seconds, url=str), [])
+        url = layout_of(settings, wanted[0]).url
+        await check_store(settings, Ledger(ledger_db, worker(), lease_seconds=settings.lease_seconds, url=url), [])
         return {
             source.name: await undoing.undo(runs, run, catalogue, is_there=partial(_is_there, settings, source))
             for source, catalogue in zip(wanted, await open_catalogues(catalogue_db, wanted), strict=True)
@@ -236,5 +242,5 @@ async def undo(settings: Settings, *, sources: Collection[str] = (), run: int) -
 
 def _is_there(settings: Settings, source: Source, url: str) -> bool:
     """Return whether a local URL leads to a file; True for another URL, which cannot be checked."""
-    key = Layout(source.path, settings.static_url_prefix).key_of_url(url)
+    key = layout_of(settings, source).key_of_url(url)
     return key is None or (settings.storage_dir / key).is_file()

@@ -36,9 +36,8 @@ from rehost.run.recorder import Recorder
 from rehost.run.run import Components, Run
 from rehost.run.visitor import Visitor
 from rehost.settings import OriginOverride, Settings
-from rehost.store.layout import Layout
 from rehost.store.local import LocalStore
-from rehost.wiring.databases import check_store, open_catalogues, open_databases, sources_of, worker
+from rehost.wiring.databases import check_store, layout_of, open_catalogues, open_databases, sources_of, worker
 
 T = TypeVar("T")
 
@@ -91,7 +90,7 @@ async def open_parts(
         )
         catalogues = await open_catalogues(catalogue_db, sources, is_joint=catalogue_db is ledger_db)
         await migrate(ledger_db)
-        layouts = [Layout(source.path, settings.static_url_prefix) for source in sources]
+        layouts = [layout_of(settings, source) for source in sources]
         ledger = Ledger(ledger_db, me, lease_seconds=settings.lease_seconds, url=layouts[0].url)
         if not accepts_loss:
             await check_store(settings, ledger, catalogues)

@@ -36,9 +36,8 @@ from rehost.server.files.copies import CopyFiles
 from rehost.server.files.send import Application
 from rehost.server.resources import Lazy, Resources, disk_space
 from rehost.settings import Settings
-from rehost.store.layout import Layout
 from rehost.telemetry.log import log_event
-from rehost.wiring.databases import OUTAGE_SECONDS, open_databases, worker
+from rehost.wiring.databases import OUTAGE_SECONDS, layout_of, open_databases, worker
 from rehost.wiring.run import limits_of, open_parts, open_run
 
 PATIENCE_SECONDS = 10.0  # a single picture on demand waits for a pause of its host up to this long
@@ -49,12 +48,12 @@ def build_server(settings: Settings, at: str = "") -> Application:
     page = site(settings)
     single = read_through(settings) if settings.read_through else None
     closing = (page.close,) if single is None else (single.close, page.close)
-    return Site(files(settings), settings.static_url_prefix, mount(page, at), single, closing)
+    return Site(files(settings), settings.static_url_path, mount(page, at), single, closing)
 
 
 def files(settings: Settings) -> CopyFiles:
     """Return the copies as an ASGI application, to be mounted at IMAGE_STATIC_URL_PREFIX in any other."""
-    return CopyFiles(settings.storage_dir, _media_type)
+    return CopyFiles(settings.storage_dir, _media_type, settings.cache_control)
 
 
 def site(settings: Settings) -> Dashboard:
@@ -95,7 +94,7 @@ def read_through(settings: Settings) -> ReadThrough:
     """
     if settings.concurrency < 2:  # noqa: PLR2004 - one for it, one for a run that is started beside it
         raise SettingsError("IMAGE_READ_THROUGH needs an IMAGE_DOWNLOAD_CONCURRENCY of at least 2.")
-    if f"{settings.static_url_prefix}/".startswith("/image/"):
+    if f"{settings.static_url_path}/".startswith("/image/"):
         raise SettingsError("IMAGE_READ_THROUGH serves at /image: choose another IMAGE_STATIC_URL_PREFIX.")
     return ReadThrough(
         files(settings),
@@ -115,7 +114,7 @@ async def _open_resources(settings: Settings, clock: Clock) -> AsyncIterator[Res
     async with open_databases(settings, clock, outage_seconds=OUTAGE_SECONDS) as (catalogue_db, ledger_db):
         await migrate(ledger_db)
         me = worker()
-        url = Layout(settings.sources[0].path, settings.static_url_prefix).url
+        url = layout_of(settings, settings.sources[0]).url
         yield Resources(
             Queries(ledger_db),
             Ledger(ledger_db, me, lease_seconds=settings.lease_seconds, url=url),

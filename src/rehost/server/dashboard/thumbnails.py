@@ -77,15 +77,15 @@ class Thumbnails:
 
     async def _thumbnail(self, file: ServedFile) -> bytes | None:
         """Return the thumbnail of a copy; None if the copy itself is to be served."""
-        if (kept := self._kept.get(file.etag)) is not None:
+        if (kept := self._kept.get(file.identity)) is not None:
             return kept or None
-        task = self._pending.get(file.etag)
+        task = self._pending.get(file.identity)
         if task is None:
             if len(self._pending) >= MAX_PENDING:
                 return None
             task = asyncio.create_task(self._make(file))
-            self._pending[file.etag] = task
-            task.add_done_callback(lambda _: self._pending.pop(file.etag))
+            self._pending[file.identity] = task
+            task.add_done_callback(lambda _: self._pending.pop(file.identity))
         try:
             return await asyncio.shield(task)
         except OperatorError:
@@ -96,5 +96,5 @@ class Thumbnails:
         if made is not None and len(made) >= file.size:
             made = None
         if len(made or b"") + _ENTRY_BYTES <= self._kept.maxsize:
-            self._kept[file.etag] = made or b""  # empty: none can be made, which is worth remembering too
+            self._kept[file.identity] = made or b""  # empty: none can be made, which is worth remembering too
         return made

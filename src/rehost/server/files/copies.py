@@ -10,7 +10,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from rehost.server.files.finder import FileFinder, open_same
-from rehost.server.files.response import CopyResponse, ServedFile, error, requested_digest, respond
+from rehost.server.files.response import MISSING, REVALIDATED, CopyResponse, ServedFile, error, respond
 from rehost.server.files.send import (
     Message,
     Receive,
@@ -36,9 +36,13 @@ class CopyFiles:
     sends whole files itself; if a copy is replaced at that very moment, the response breaks off.
     """
 
-    def __init__(self, root: Path, media_type: Callable[[bytes], str | None]) -> None:
-        """Serve files below `root`, which need not exist yet, whose first bytes have a media type."""
+    def __init__(self, root: Path, media_type: Callable[[bytes], str | None], cache_control: str = REVALIDATED) -> None:
+        """Serve files below `root`, which need not exist yet, whose first bytes have a media type.
+
+        `cache_control` is for URLs that do not carry the digest of their copy.
+        """
         self._finder = FileFinder(root, media_type)
+        self._cache_control = cache_control
         self._sending = 0  # responses whose bytes are read here
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -91,8 +95,11 @@ class CopyFiles:
             for _ in range(_ATTEMPTS):
                 file = await self._finder.find(path_within(scope).removeprefix("/"))
                 if file is None:
-                    return error(HTTPStatus.NOT_FOUND), None, None
-                response = await self._decide(scope, file)
+                    return error(HTTPStatus.NOT_FOUND, caching=MISSING), None, None
+                if (digest := await self._finder.digest(file)) is None:
+                    continue
+                boundary = secrets.token_hex(16)
+                response = respond(scope, headers_of(scope), file, digest, self._cache_control, boundary)
                 if not (opened and response.has_file) or (by_server and response.status == HTTPStatus.OK):
                     return response, file, None
                 if (descriptor := open_same(file)) is not None:
@@ -100,10 +107,3 @@ class CopyFiles:
         except OSError as problem:
             logger.warning("file not served path=%r error=%r", scope["path"], problem)
         return error(HTTPStatus.SERVICE_UNAVAILABLE, ("retry-after", "10")), None, None
-
-    async def _decide(self, scope: Message, file: ServedFile) -> CopyResponse:
-        requested = requested_digest(scope["query_string"].decode("latin-1"))
-        digest = await self._finder.digest(file) if requested else None
-        if digest is not None and not digest.startswith(requested or digest):
-            digest = None  # the URL was made for another picture, so caches must not keep this one for ever
-        return respond(scope["method"], headers_of(scope), file, digest, boundary=secrets.token_hex(16))

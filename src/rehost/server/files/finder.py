@@ -8,6 +8,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from cachetools import LRUCache
@@ -16,6 +17,7 @@ from rehost.server.files.response import ServedFile
 from rehost.store.layout import is_key
 
 MAX_KNOWN_FILES = 10_000  # about 3 MB
+MAX_KNOWN_DIGESTS = 50_000  # about 10 MB
 
 # Errors that mean "no copy": a dangling or circular symbolic link, a folder, a socket, a private file, a long name.
 _NO_COPY = {
@@ -34,7 +36,8 @@ class FileFinder:
         self._root = root
         self._media_type = media_type
         self._files: LRUCache[str, ServedFile] = LRUCache(MAX_KNOWN_FILES)
-        self._digests: LRUCache[str, str] = LRUCache(MAX_KNOWN_FILES)  # by entity tag
+        self._digests: LRUCache[str, str] = LRUCache(MAX_KNOWN_DIGESTS)  # by identity
+        self._pending: dict[str, asyncio.Task[str | None]] = {}
 
     async def find(self, key: str) -> ServedFile | None:
         """Return the copy of a key; None if there is nothing to serve.
@@ -59,12 +62,23 @@ class FileFinder:
         Raises:
             OSError: the disk failed.
         """
-        cached = self._digests.get(file.etag)
-        if cached is None:
-            cached = await asyncio.to_thread(_digest, file)
-            if cached is not None:
-                self._digests[file.etag] = cached
-        return cached
+        identity = file.identity
+        cached = self._digests.get(identity)
+        if cached is not None:
+            return cached
+        task = self._pending.get(identity)
+        if task is None:  # requests for one file at the same time read it once
+            task = self._pending[identity] = asyncio.create_task(asyncio.to_thread(_digest, file))
+            task.add_done_callback(partial(self._end, identity))
+        found = await asyncio.shield(task)
+        if found is not None:
+            self._digests[identity] = found
+        return found
+
+    def _end(self, identity: str, task: asyncio.Task[str | None]) -> None:
+        del self._pending[identity]
+        if not task.cancelled():
+            task.exception()  # every client may have gone meanwhile
 
     def _inspect(self, key: str) -> ServedFile | None:
         path = os.path.join(self._root, key)  # noqa: PTH118 - the server takes paths as text

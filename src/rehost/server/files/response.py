@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import parse_qs
 
 from rehost.server.files.preconditions import parse_range, precondition, range_applies
 
 REVALIDATED = "no-cache"  # may be stored, but must be revalidated before each use: the picture of a URL can change
+MISSING = "max-age=60"  # RFC 9111, section 4.2.2: so a flood of requests for one missing copy ends at a cache
 IMMUTABLE = "max-age=31536000, immutable"  # RFC 8246; for URLs that carry the digest of their bytes
 
 _DIGEST = re.compile(r"[0-9a-f]{8,64}")
@@ -39,9 +41,9 @@ class ServedFile:
     media_type: str
 
     @property
-    def etag(self) -> str:
-        """Return a strong entity tag: files in the store are never written to, only replaced."""
-        return f'"{self.inode:x}-{self.modified_ns:x}-{self.size:x}"'
+    def identity(self) -> str:
+        """Return what tells this file from others here: files in the store are never written to, only replaced."""
+        return f"{self.device:x}-{self.inode:x}-{self.modified_ns:x}-{self.size:x}"
 
     @property
     def modified(self) -> datetime:
@@ -78,21 +80,25 @@ def requested_digest(query: str) -> str | None:
 
 
 def respond(
-    method: str, headers: Mapping[str, str], file: ServedFile, digest: str | None, boundary: str
+    scope: Mapping[str, Any], headers: Mapping[str, str], file: ServedFile, digest: str, caching: str, boundary: str
 ) -> CopyResponse:
     """Return the response to a GET or HEAD for a copy.
 
     Args:
-        method: GET or HEAD.
+        scope: of the request (ASGI).
         headers: request headers, names in lower case.
         file: the copy.
-        digest: its SHA-256, if the URL carries it (or its first digits) correctly.
+        digest: its SHA-256, which is its entity tag: the same on every server and after a restore.
+        caching: Cache-Control, unless the URL carries the digest or its first digits; may be empty.
         boundary: of a multipart body; must not occur in any picture.
     """
-    etags = frozenset({file.etag, f'"{digest}"'} if digest else {file.etag})
+    requested = requested_digest(scope["query_string"].decode("latin-1"))
+    is_versioned = requested is not None and digest.startswith(requested)
+    cache_control = IMMUTABLE if is_versioned else caching
+    etags = frozenset({f'"{digest}"'})
     validators = (
-        ("etag", f'"{digest}"' if digest else file.etag),
-        ("cache-control", IMMUTABLE if digest else REVALIDATED),
+        ("etag", f'"{digest}"'),
+        *((("cache-control", cache_control),) if cache_control else ()),
         ("last-modified", format_datetime(file.modified, usegmt=True)),
     )
     status = precondition(headers, etags, file.modified)
@@ -101,15 +107,15 @@ def respond(
     if status is not None:
         return error(status)
     spans = None
-    if method == "GET" and "range" in headers and range_applies(headers, etags, file.modified):
+    if scope["method"] == "GET" and "range" in headers and range_applies(headers, etags, file.modified):
         spans = parse_range(headers["range"], file.size)
     return _content(file, spans, (*validators, ("accept-ranges", "bytes"), *SAFE_HEADERS), boundary)
 
 
-def error(status: int, *more: tuple[str, str]) -> CopyResponse:
-    """Return a response with the status in words instead of a picture; caches must not store it."""
+def error(status: int, *more: tuple[str, str], caching: str = "no-store") -> CopyResponse:
+    """Return a response with the status in words instead of a picture; by default caches must not store it."""
     text = f"{HTTPStatus(status).phrase}\n".encode()
-    headers = (("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store"), *SAFE_HEADERS, *more)
+    headers = (("content-type", "text/plain; charset=utf-8"), ("cache-control", caching), *SAFE_HEADERS, *more)
     return CopyResponse(status, (*headers, ("content-length", str(len(text)))), (text,))
 
 
