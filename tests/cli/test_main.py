@@ -1,3 +1,4 @@
+import io
 import os
 import re
 import socket
@@ -9,7 +10,7 @@ from contextlib import closing
 import pytest
 
 from rehost.cli.main import VERBS, find_command, main
-from rehost.cli.output.tables import Style
+from rehost.cli.output.tables import Style, width
 from rehost.errors import OperatorError
 
 
@@ -271,3 +272,93 @@ def test_complaints_fit_the_terminal(monkeypatch, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) > 8
     assert max(map(len, lines)) <= 80
+
+
+CHINESE = {"LANG": "zh_CN.UTF-8", "PATH": os.environ["PATH"], "COLUMNS": "80"}
+WORDS = re.compile(r"[A-Za-z]{3,}")
+CLOSING = "，。；：？！、）》”"
+
+
+@pytest.fixture
+def chinese(monkeypatch):
+    monkeypatch.setenv("REHOST_LANG", "zh_CN")
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def test_a_chinese_locale_gets_chinese_help_and_a_chinese_error():
+    asked, wrong = rehost("--help", env=CHINESE), rehost("--helf", env=CHINESE)
+
+    assert asked.stdout.startswith("用法：rehost [OPTIONS] COMMAND")
+    assert "\n命令：\n  run      下载所有待处理的图片。\n" in asked.stdout
+    assert wrong.returncode == 2
+    assert "错误：没有选项 '--helf'。" in wrong.stderr
+
+
+@pytest.mark.parametrize("verb", [None, *VERBS])
+def test_chinese_help_is_chinese_and_fits_80_columns(verb, chinese, capsys):
+    main([verb, "--help"] if verb else ["--help"])
+
+    lines = capsys.readouterr().out.splitlines()
+    assert not [line for line in lines if width(line) > 80 and "http://" not in line]
+    assert not [line for line in lines if line.strip()[:1] in CLOSING and line.strip()]
+    english = [line for line in lines if WORDS.search(line) and not re.search("[\u4e00-\u9fff]", line)]
+    assert not [line for line in english if not re.search(r"rehost |IMAGE_|\.\.\.|^ +(-|\[|\w+\]$)|http", line)]
+
+
+def test_english_help_reads_no_catalogue():
+    script = (
+        "import sys; from rehost.cli.main import main; main(['run', '--help']); from rehost import language as l;"
+        "sys.exit(l.catalogue.cache_info().currsize > 1 or type(l.catalogue('en')).__name__ != 'NullTranslations')"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_chinese_that_stdout_cannot_show_is_english(chinese, monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="iso-8859-1")
+    monkeypatch.setattr(sys, "stdout", stream)
+
+    main(["--help"])
+
+    assert stream.buffer.getvalue().startswith(b"Usage: rehost")
+    assert os.environ["REHOST_LANG"] == "zh_CN"
+
+
+def test_a_chinese_locale_in_gbk_prints_gbk():
+    done = subprocess.run(
+        [sys.executable, "-m", "rehost", "--help"], capture_output=True, timeout=60, check=True,
+        env={**CHINESE, "LANG": "zh_CN.GBK", "PYTHONIOENCODING": "gbk"},
+    )  # fmt: skip
+
+    assert done.stdout.decode("gbk").startswith("用法：rehost")
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """The environment of a command that finds an empty database."""
+    sqlite3.connect(tmp_path / "some.db").execute("CREATE TABLE ad_cases (case_id INTEGER)").connection.close()
+    return {**os.environ, "DATABASE_URL": f"sqlite:///{tmp_path}/some.db"}
+
+
+@pytest.mark.parametrize(
+    ("redirections", "cause"),
+    [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor"), ("<&- >&-", "")],
+)
+def test_a_report_that_cannot_be_written_is_status_3_with_a_sentence(redirections, cause, settings, tmp_path):
+    command = f"{sys.executable} -m rehost status --base {tmp_path} {redirections}"
+
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False, env=settings)
+
+    assert done.returncode == 3
+    assert re.fullmatch(f"rehost: The output cannot be written: {cause}.*\n", done.stderr)
+
+
+def test_no_file_gets_the_number_of_a_standard_stream_that_is_closed(settings, tmp_path):
+    command = f"{sys.executable} -m rehost status --base {tmp_path} <&- 2>&-"
+
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False, env=settings)
+
+    assert done.returncode == 0
+    assert "cases: no run has recorded a link" in done.stdout

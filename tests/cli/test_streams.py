@@ -7,6 +7,7 @@ import click
 import pytest
 
 from rehost.cli.streams import TolerantStream, tolerant_streams
+from rehost.errors import OperatorError
 
 
 @pytest.fixture
@@ -44,8 +45,26 @@ def test_a_full_disk_under_stderr_is_ignored(monkeypatch):
 def test_a_full_disk_under_stdout_is_an_error(monkeypatch):
     monkeypatch.setattr(sys, "stdout", Full())
 
-    with tolerant_streams(), pytest.raises(OSError, match="No space left"):
+    with tolerant_streams(), pytest.raises(OperatorError, match=r"The output cannot be written: No space left"):
         click.echo("asked for")
+
+
+def test_a_closed_stdout_is_an_error(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+
+    with tolerant_streams(), pytest.raises(OperatorError, match="Bad file descriptor"):
+        click.echo("asked for")
+
+
+@pytest.mark.parametrize(("encoding", "written"), [("iso-8859-1", "caf\xe9 ??"), ("ascii", "caf? ??")])
+def test_characters_that_the_encoding_lacks_are_replaced(encoding, written, monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
+    monkeypatch.setattr(sys, "stdout", stream)
+
+    with tolerant_streams():
+        click.echo("caf\xe9 中文")
+
+    assert stream.buffer.getvalue().decode(encoding) == f"{written}\n"
 
 
 def test_a_stream_that_was_closed_at_the_start_drops_everything(monkeypatch):

@@ -1,6 +1,7 @@
 import io
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tests.telemetry.visits import bug, refused, stored
@@ -149,6 +150,18 @@ def test_a_log_file_that_cannot_be_written_is_a_settings_error(tmp_path):
         logging_to(io.StringIO(), tmp_path, verbose=False),
     ):
         pass
+
+
+def test_a_log_file_on_a_full_disk_is_named_once_and_stops_no_run(capsys):
+    stream = io.StringIO()
+
+    with logging_to(stream, Path("/dev/full"), verbose=False):
+        for _ in range(3):
+            log_event(stored())
+
+    assert stream.getvalue().count("\n") == 1
+    assert "WARNING The log file /dev/full cannot be written (No space left on device)" in stream.getvalue()
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_closed_stream_does_not_stop_a_run():

@@ -1,24 +1,30 @@
-"""Standard streams that survive a reader that is gone (`| head`, a killed `| tee`): output is dropped, work goes on."""
+"""Standard streams that survive what happens to them: a reader that is gone, a full disk, a closed descriptor.
+
+A text in characters that a stream's encoding lacks is written with question marks in their place.
+"""
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
+
+from rehost.errors import OperatorError, cause_of
 
 
 class TolerantStream(io.TextIOBase):
-    """A text stream that drops what it cannot write instead of raising."""
+    """A text stream that drops what it cannot write, or says so in an OperatorError."""
 
     def __init__(self, stream: TextIO | None, tolerated: type[OSError]) -> None:
         """Wrap a stream.
 
         Args:
             stream: None if it was closed when the program started.
-            tolerated: errors of this type are ignored; others are raised.
+            tolerated: errors of this type are ignored; others are raised, as an OperatorError.
         """
         self._stream = stream
         self._tolerated = tolerated
@@ -41,33 +47,62 @@ class TolerantStream(io.TextIOBase):
         return super().fileno() if self._stream is None else self._stream.fileno()
 
     def write(self, text: str, /) -> int:
-        """Write a text, or drop it."""
-        self._tolerate(lambda stream: stream.write(text))
+        """Write a text, or drop it.
+
+        Raises:
+            OperatorError: it was not written, and nobody may ignore that.
+        """
+        if text == "":  # click tries whether the stream takes text, and ignores how this ends
+            return 0
+        if self._stream is not None:
+            self._tolerate(lambda stream: stream.write(text), self._stream)
+        elif not issubclass(OSError, self._tolerated):
+            raise _not_written(OSError(errno.EBADF, os.strerror(errno.EBADF)))
         return len(text)
 
     def flush(self) -> None:
-        """Write what is buffered, or drop it."""
-        self._tolerate(lambda stream: stream.flush())
+        """Write what is buffered, or drop it; raises as `write` does."""
+        if self._stream is not None:
+            self._tolerate(lambda stream: stream.flush(), self._stream)
 
-    def _tolerate(self, use: Callable[[TextIO], object]) -> None:
-        if self._stream is None:
-            return
+    def _tolerate(self, use: Callable[[TextIO], object], stream: TextIO) -> None:
         try:
-            use(self._stream)
-        except self._tolerated as error:
-            if isinstance(error, BrokenPipeError):  # to /dev/null, because Python flushes once more when it exits
-                null = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(null, self._stream.fileno())
-                os.close(null)
+            use(stream)
+        except OSError as error:
+            is_tolerated = isinstance(error, self._tolerated)
+            if isinstance(error, BrokenPipeError) or not is_tolerated:
+                _discard(stream)
+            if not is_tolerated:
+                raise _not_written(error) from error
+
+
+def _not_written(error: OSError) -> OperatorError:
+    return OperatorError("The output cannot be written: {cause}.", cause=cause_of(error))
+
+
+def _discard(stream: TextIO) -> None:
+    """Send what comes to /dev/null, because Python flushes once more when it exits."""
+    with suppress(OSError):  # a stream without a descriptor
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 @contextmanager
 def tolerant_streams() -> Iterator[None]:
     """Ignore every write error on stderr, and broken pipes on stdout.
 
-    A full disk under stdout is still an error: the user did not get the output they asked for.
+    A full disk under stdout is an OperatorError, and so is a closed one: the user did not get what they asked for.
     """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # or the next file, a database even, would get a standard stream's number
     before = sys.stdout, sys.stderr
+    for stream in before:
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
     sys.stdout, sys.stderr = TolerantStream(sys.stdout, BrokenPipeError), TolerantStream(sys.stderr, OSError)
     try:
         yield

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from traceback import TracebackException
 from types import TracebackType
@@ -120,7 +121,7 @@ def logging_to(stream: TextIO, file: Path | None, *, verbose: bool) -> Iterator[
     if file is not None:
         try:
             os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
-            handlers.append(logging.FileHandler(file, encoding="utf-8"))
+            handlers.append(_FileHandler(file, handlers[0]))
         except OSError as error:
             raise SettingsError(
                 "The log file {file} cannot be written ({cause}): choose another.", file=file, cause=cause_of(error)
@@ -178,6 +179,27 @@ def _escape(found: TracebackException) -> None:
     for other in (found.__cause__, found.__context__, *(found.exceptions or ())):
         if other is not None:
             _escape(other)
+
+
+class _FileHandler(logging.FileHandler):
+    """Says once, on another handler, that the file cannot be written; the run goes on without those lines."""
+
+    def __init__(self, file: Path, other: logging.Handler) -> None:
+        super().__init__(file, encoding="utf-8")
+        self._other: logging.Handler | None = other
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        error, other = sys.exception(), self._other
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif other is not None:
+            self._other = None
+            sentence = f"The log file {self.baseFilename} cannot be written ({cause_of(error)}): it lacks lines."
+            other.handle(logging.LogRecord(record.name, logging.WARNING, record.pathname, 0, sentence, (), None))
+
+    def close(self) -> None:
+        with suppress(OSError):  # of a last line that cannot be written either
+            super().close()
 
 
 class _StreamHandler(logging.Handler):

@@ -180,7 +180,9 @@ def _by_origin(settings: Settings, value_of: Callable[[OriginOverride], T], gene
         try:
             patterns.append((OriginPattern(each.pattern), value_of(each)))
         except InvalidUrl as error:
-            raise SettingsError(f'rehost.toml: [origin."{each.pattern}"] names no host or origin: {error}.') from error
+            raise SettingsError(
+                'rehost.toml: [origin."{pattern}"] names no host or origin: {cause}.', pattern=each.pattern, cause=error
+            ) from error
     return FirstMatch(patterns, general)
 
 

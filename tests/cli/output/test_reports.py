@@ -1,5 +1,7 @@
+import io
 import json
 import re
+import sys
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
@@ -296,3 +298,45 @@ def test_a_run_that_an_error_stopped_is_listed_with_it():
     assert note().endswith("o@m stopped: The disk is full.")
     assert note(stopped=None).endswith("o@m interrupted")
     assert note(stopped=None, ended_at=None).endswith("o@m no end recorded")
+
+
+STAY_ENGLISH = """
+    cases others namespaces seccomp Landlock rehost run retry all status failed http https URL HTTP HTML SVG TLS JPEG
+    Referer Retry After Fetch bad ports robots txt Robots Tag API GB MB
+"""
+
+
+def test_a_chinese_report_has_no_english_words(monkeypatch):
+    monkeypatch.setenv("REHOST_LANG", "zh_CN")
+    planned = Planned("cases", 9, 1, 2, 3, new=1, changed=1, vanished=1, lost=1, found=1, mended=1)
+    standing = replace(
+        STANDING, states=dict.fromkeys(State, 2), reasons={Reason.GONE: 1}, later=1, next_due_seconds=90000.0,
+        damaged=1, undisplayed=1, suspected=1,
+    )  # fmt: skip
+    every = ended(
+        failed=dict.fromkeys(Reason, 1), unchanged=1, adopted=1, overtaken=1, suspected=1, unveiled=1, interrupted=True
+    )
+    text = [
+        *(summary(each, PLAIN) for each in (every, ended(), ended(held=0, failed={}))),
+        planned_words(planned),
+        plan_table(planned, PLAIN),
+        plan_tables([planned, planned], PLAIN),
+        status_text([StatusReport(standing, [], [], [], ["seccomp: x"])] * 2, PLAIN),
+        undone_text({"cases": Undone(1, 2), "others": Undone(0, 0)}, 7),
+    ]
+
+    shown = re.sub(r"[a-z]+-[a-z-]+|IMAGE_\w+", "", "\n".join(text))
+    assert set(re.findall(r"[A-Za-z]{3,}", shown)) <= {*STAY_ENGLISH.split(), *Reason, *State}
+
+
+def test_json_is_the_same_in_every_language(monkeypatch):
+    english = to_json(ended()), to_json([StatusReport(STANDING, [], [], [], [])])
+    monkeypatch.setenv("REHOST_LANG", "zh_CN")
+
+    assert (to_json(ended()), to_json([StatusReport(STANDING, [], [], [], [])])) == english
+
+
+def test_json_for_an_encoding_that_lacks_characters_is_ascii(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="gbk"))
+
+    assert to_json({"title": "中文 é"}) == '{"title": "\\u4e2d\\u6587 \\u00e9"}'

@@ -126,7 +126,7 @@ async def _read(settings: Settings) -> tuple[dict[int, Result], dict[str, str]]:
 def _verdict(differences: Sequence[Difference]) -> str:
     """Return the end of the last line, and the first differences below it."""
     if not differences:
-        return " " + _("Every link had the expected result.")
+        return _(" Every link had the expected result.")
     number = len(differences)
     head = ngettext("{number} link had an unexpected result:", "{number} links had an unexpected result:", number)
     line = _("  {case}: expected {expected}; found {found}")

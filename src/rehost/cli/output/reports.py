@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields, replace
@@ -452,7 +453,7 @@ def undone_text(undone: Mapping[str, Undone], run: int) -> str:
             "{number} rows were left as they are, because they have changed since.",
             each.left,
         ).format(number=count(each.left))
-        return " ".join([restored, left] if each.left else [restored])
+        return _("{restored} {left}").format(restored=restored, left=left) if each.left else restored
 
     if len(undone) == 1:
         return sentence(total_undone(undone))
@@ -474,7 +475,8 @@ def several(reports: Sequence[T], total: Callable[[Sequence[T]], object]) -> obj
 
 def to_json(report: object) -> str:
     """Return a report as one JSON object, with times in ISO 8601."""
-    return plain_json(json.dumps(report, ensure_ascii=False, default=_members))
+    is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")  # another encoding may lack characters
+    return plain_json(json.dumps(report, ensure_ascii=not is_unicode, default=_members))
 
 
 def _members(value: Any) -> Any:  # noqa: ANN401 - what json.dumps takes
