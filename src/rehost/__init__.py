@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rehost.cli.main import main
     from rehost.errors import OperatorError, RehostError, SettingsError
+    from rehost.server.api.problems import prefers_chinese
     from rehost.server.connections import Connections
     from rehost.server.host_header import KnownHosts, RelativeRedirects
     from rehost.settings import Settings
@@ -33,6 +34,7 @@ __all__ = [
     "load_settings",
     "logging_to",
     "main",
+    "prefers_chinese",
     "read_through",
     "site",
 ]
@@ -51,6 +53,7 @@ _HOMES = {
     "load_settings": ("rehost.settings", "load"),
     "logging_to": ("rehost.telemetry.log", "logging_to"),
     "main": ("rehost.cli.main", "main"),
+    "prefers_chinese": ("rehost.server.api.problems", "prefers_chinese"),
     "site": ("rehost.wiring.server", "site"),
 }
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from tests.backend.conftest import Api, serving
+from tests.backend.conftest import BACKEND, Api, serving
 from tests.pictures import picture
 from tests.postgres import Postgres
 
+from app.faults import CHINESE
 from rehost.model import Format
 
 UNREACHABLE = "postgresql://nobody@127.0.0.1:1/nowhere"  # nothing listens on port 1
@@ -185,6 +187,28 @@ def test_semantic_search_is_501(api: Api) -> None:
     reply = api.search("query=x&search_type=semantic")
 
     assert (reply.status, reply.json["code"], reply.json["data"]) == (501, 501, None)
+    assert reply.json["message"] == "Semantic search is not implemented here: use keyword"
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (f"/api/v1/cases/search?query={quote('咖啡')}&search_type=semantic", "此处未实现语义搜索：请使用 keyword"),
+        (f"/api/v1/cases/99?x={quote('咖啡')}", "没有案例 99"),
+        (f"/api/v1/cases/search?page=0&query={quote('咖啡')}", "请求无效"),
+        (f"/nowhere?x={quote('咖啡')}", "不存在"),
+    ],
+)
+def test_errors_of_a_chinese_request_are_in_chinese(api: Api, path: str, message: str) -> None:
+    assert api.get(path).json["message"] == message
+
+
+def test_every_message_of_an_error_has_a_chinese_one() -> None:
+    written = "".join(path.read_text(encoding="utf-8") for path in sorted((BACKEND / "app").rglob("*.py")))
+
+    raised = set(re.findall(r'(?:Unavailable|Refusal|NOT_IMPLEMENTED,|message =) ?\(?"([^"{]+)"', written))
+    assert len(raised) >= 7
+    assert raised <= set(CHINESE)
 
 
 @pytest.mark.parametrize(
@@ -268,10 +292,10 @@ def test_stats_count_the_library(api: Api) -> None:
         "total_cases": 5,
         "industries": [
             {"name": "Drinks", "count": 2, "image": "https://img.example/4.png"},
-            {"name": "Food", "count": 2, "image": "https://img.example/2.png"},
+            {"name": "Food", "count": 2, "image": "/static/images/1/main_image.png"},
         ],
         "tags": [
-            {"name": "film", "count": 3, "image": "https://img.example/2.png"},
+            {"name": "film", "count": 3, "image": "/static/images/1/main_image.png"},
             {"name": "春", "count": 2, "image": "/static/images/1/main_image.png"},
             {"name": "夏", "count": 1},
         ],

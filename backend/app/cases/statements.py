@@ -108,9 +108,8 @@ TOTALS = Statement(
 
 
 def _groups(name: str, source: str) -> Statement:
-    image = (
-        f"(array_agg({_PICTURE} ORDER BY publish_time DESC NULLS LAST, case_id DESC) FILTER (WHERE {_PICTURE} <> ''))"
-    )
+    order = "COALESCE(main_image_local, '') <> '' DESC, publish_time DESC NULLS LAST, case_id DESC"  # held ones first
+    image = f"(array_agg({_PICTURE} ORDER BY {order}) FILTER (WHERE {_PICTURE} <> ''))"
     return Statement(
         f"SELECT {name} AS name, count(*) AS count, {image}[1] AS image FROM {source} "  # noqa: S608  as above
         f"WHERE {name} <> '' GROUP BY {name} ORDER BY count DESC, name LIMIT {MOST_GROUPS}"
