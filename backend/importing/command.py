@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import asyncpg
 from tqdm import tqdm
@@ -42,6 +44,10 @@ class CannotImportError(Exception):
     """The import cannot continue; the message says what to do."""
 
 
+class UnreachableError(CannotImportError):
+    """The database cannot be reached."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(
@@ -57,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except (CannotImportError, UnreadableFileError) as error:
         print(error, file=sys.stderr)
+        if isinstance(error, UnreachableError) and not settings.found:
+            print(f"{checkout.BACKEND} has no .env: copy env.example to .env, and name the database", file=sys.stderr)
         return 3
     except OSError as error:
         print(f"{file} cannot be read: {error.strerror}", file=sys.stderr)
@@ -97,7 +105,11 @@ async def _connect(url: str) -> asyncpg.Connection:
     except asyncpg.InvalidCatalogNameError as error:
         raise CannotImportError(f"{error}: create it, or check DB_NAME") from error
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise CannotImportError(f"The database cannot be reached ({error}): check DB_HOST and DB_PORT") from error
+        place, cause = urlsplit(url), str(error) or "no answer in time"
+        raise UnreachableError(
+            f"The database server at {place.hostname or 'localhost'}:{place.port or 5432} cannot be reached "
+            f"({re.sub(r'^.Errno [0-9]+. ', '', cause)}): check that it is running, and DB_HOST and DB_PORT"
+        ) from error
 
 
 @dataclass(slots=True)

@@ -243,7 +243,9 @@ def test_missing_file_and_unreachable_database_are_reported(import_cases: Import
 
     assert (missing.returncode, unreachable.returncode) == (3, 3)
     assert missing.stderr == "no-such-file cannot be read: No such file or directory\n"
+    assert unreachable.stderr.startswith("The database server at 127.0.0.1:1 cannot be reached (Connect call failed")
     assert "DB_HOST" in unreachable.stderr
+    assert ".env" not in unreachable.stderr
 
 
 def test_missing_table_is_reported(postgres: Postgres, postgres_database: str, tmp_path: Path) -> None:

@@ -32,11 +32,12 @@ AWAY = frozenset({"57P01", "57P02", STARTING_UP})
 
 SENTENCES = {
     "28P01": "{server} refuses the password of the user {user}: check DB_USER and DB_PASSWORD, or DATABASE_URL.",
-    "28000": "{server} rejects the user {user} ({message}): check DB_USER and the server's pg_hba.conf.",
-    "3D000": "{server} has no database {database}: check DB_NAME, or create it with createdb.",
+    "28000": "{server} rejects the user {user} ({message}): check DB_USER, or DATABASE_URL, and its pg_hba.conf.",
+    "3D000": "{server} has no database {database}: check DB_NAME, or DATABASE_URL, or create it with createdb.",
     "42P01": "{place}: {message}. Check the name of the table and its schema.",
     "42703": "{place}: {message}. For main_image_local run database/migrations/006_add_main_image_local_field.sql.",
-    "42501": "{place}: {message}. Have its owner GRANT the missing privilege to the user {user}.",
+    "42501": "{place}: {message}. Have its owner GRANT it to the user {user}: SELECT and UPDATE on the source's table, "
+    "and all on tables named rehost_*.",
     "22001": "{place}: {message}. Give the column for the local URL the type TEXT.",
     "25006": "{place} is read-only (a standby, or default_transaction_read_only): use a server that accepts writes.",
     "53300": "{server} has no free connection: raise its max_connections, or run fewer workers.",
