@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from rehost.cli.output.programs import several, to_json
 from rehost.cli.output.reports import (
     PASSING,
     Advice,
@@ -15,11 +16,9 @@ from rehost.cli.output.reports import (
     plan_table,
     plan_tables,
     planned_words,
-    several,
     status_text,
     status_total,
     summary,
-    to_json,
     total_plan,
     undone_text,
 )

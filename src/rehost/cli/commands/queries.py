@@ -21,15 +21,14 @@ from rehost.cli.options import (
     settings_flags,
     source_option,
 )
+from rehost.cli.output.programs import several, to_json
 from rehost.cli.output.reports import (
     OriginsReport,
     StatusReport,
     plan_tables,
     read_status,
-    several,
     status_text,
     status_total,
-    to_json,
     total_plan,
     total_undone,
     undone_text,

@@ -21,7 +21,8 @@ from rehost.cli.options import (
     settings_flags,
     source_option,
 )
-from rehost.cli.output.reports import USUAL_ADVICE, Advice, attention, planned_words, several, summary, to_json
+from rehost.cli.output.programs import several, to_json
+from rehost.cli.output.reports import USUAL_ADVICE, Advice, attention, planned_words, summary
 from rehost.cli.output.tables import Style
 from rehost.clock import Clock
 from rehost.errors import OperatorError

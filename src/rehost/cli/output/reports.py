@@ -6,11 +6,9 @@ Of several sources, each verb prints a report for each and the total.
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +18,7 @@ from rehost.images.sandbox import LAYERS, probe
 from rehost.language import Message, ngettext, translated
 from rehost.language import gettext as _
 from rehost.model import Reason, State
-from rehost.telemetry.format import count, duration, plain_json, share, size
+from rehost.telemetry.format import count, duration, share, size
 
 if TYPE_CHECKING:
     from rehost.ledger.reports import HostReport, LinkReport, Queries, RunReport, SourceReport
@@ -459,33 +457,6 @@ def undone_text(undone: Mapping[str, Undone], run: int) -> str:
         return sentence(total_undone(undone))
     every = [*undone.items(), (_("total"), total_undone(undone))]
     return "\n".join(_("{source}: {text}").format(source=name, text=sentence(each)) for name, each in every)
-
-
-# --- JSON
-
-
-def several(reports: Sequence[T], total: Callable[[Sequence[T]], object]) -> object:
-    """Return what `to_json` takes for the reports of several sources: each, and their total. Of one: its report."""
-    if len(reports) == 1:
-        return reports[0]
-    sums = _members(total(reports))
-    sums.pop("source", None)
-    return {"sources": reports, "total": sums}
-
-
-def to_json(report: object) -> str:
-    """Return a report as one JSON object, with times in ISO 8601."""
-    is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")  # another encoding may lack characters
-    return plain_json(json.dumps(report, ensure_ascii=not is_unicode, default=_members))
-
-
-def _members(value: Any) -> Any:  # noqa: ANN401 - what json.dumps takes
-    """Return a report as a dictionary, and a time as text."""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    members = asdict(value)
-    members.pop("sources", None)  # of a RunEnded: `several` lists them
-    return members
 
 
 def _moment(instant: datetime) -> str:
