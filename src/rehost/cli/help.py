@@ -30,6 +30,7 @@ def in_own_words(command: click.Command) -> click.Command:
         return command
     own = copy(command)
     own.context_class = _Context
+    vars(own)["_help_option"] = None  # which click keeps in the language of its first use
     own.help, own.short_help, own.epilog = map(_translate, (command.help, command.short_help, command.epilog))
     own.params = [copy(parameter) for parameter in command.params]
     for parameter in own.params:
