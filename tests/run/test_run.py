@@ -605,3 +605,23 @@ async def test_proven_images_are_recorded_although_the_disk_is_full(world, monke
         ("The disk has too little left.", False, len(came))
     ]
     assert (await world.run()).total_held == 40
+
+
+async def test_a_key_too_long_for_the_file_system_is_refused_unasked_and_stops_nothing(tmp_path):
+    with Origin() as origin:
+        world = make_world(tmp_path, origin, {})
+        [source] = world.settings.sources
+        world.settings = replace(world.settings, sources=(replace(source, path="{key}" + "-of-the-case" * 5),))
+        world.sql("DROP TABLE ad_cases")
+        world.sql("CREATE TABLE ad_cases (case_id TEXT PRIMARY KEY, source_url, main_image, main_image_local)")
+        for key in ("k" * 190, "k" * 191, "short"):
+            world.sql("INSERT INTO ad_cases (case_id, main_image) VALUES (?, ?)", key, world.link("permissive", key))
+
+        ended = await world.run()
+
+        assert (ended.held, ended.failed) == (2, {Reason.KEY_TOO_LONG: 1})
+        assert set(world.locals()) == {"k" * 190, "short"}
+        asked = {request.path.rpartition("/")[2] for request in origin.requests if request.host == HOST}
+        assert "k" * 191 not in asked
+        [(evidence,)] = world.sql("SELECT evidence FROM rehost_links WHERE state = 'refused'")
+        assert evidence == "a name in its file's path would have 256 bytes, not 255"

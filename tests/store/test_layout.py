@@ -158,11 +158,34 @@ def test_position_is_refused_if_the_template_has_none():
         Layout().key(link("1", position=2), Format.PNG)
 
 
-def test_row_key_too_long_for_a_path_is_refused():
+@pytest.mark.parametrize(
+    ("layout", "row_key", "evidence"),
+    [
+        (Layout(), "x" * 5000, "its file's name would have 5,064 bytes, not 2,000"),
+        (Layout(), "广" * 250, "its file's name would have 2,288 bytes, not 2,000"),
+        (Layout(longest=(255, 50)), "x" * 45, "its file's name would have 61 bytes, not 50"),
+        (Layout("{key}" + "t" * 60), "x" * 200, "a name in its file's path would have 265 bytes, not 255"),
+        (Layout("t" * 60 + "{key}/i"), "x" * 201, "a name in its file's path would have 261 bytes, not 255"),
+        (Layout("{key}", longest=(143, 2000)), "x" * 139, "a name in its file's path would have 144 bytes, not 143"),
+    ],
+)
+def test_row_key_too_long_for_a_path_is_refused_before_its_format_is_known(layout, row_key, evidence):
     with pytest.raises(Permanent) as caught:
-        Layout().key(link("x" * 5000), Format.PNG)
+        layout.check(link(row_key))
 
-    assert caught.value.reason is Reason.KEY_TOO_LONG
+    assert (caught.value.reason, caught.value.evidence) == (Reason.KEY_TOO_LONG, evidence)
+
+
+@pytest.mark.parametrize("layout", [Layout(), Layout("{key}"), Layout("a-{key}-b"), Layout(longest=(255, 300))])
+def test_a_row_key_that_is_not_refused_has_a_key_of_every_format(layout):
+    for length in range(1, 2000):
+        try:
+            layout.check(link("x" * length))
+        except Permanent:
+            break
+        keys = [layout.key(link("x" * length), format_) for format_ in Format]
+        assert all(len(key) <= layout.longest[1] for key in keys)
+        assert all(len(name) <= layout.longest[0] for key in keys for name in key.split("/"))
 
 
 def test_versioned_url_carries_the_first_digits_of_the_digest():

@@ -20,7 +20,7 @@ from rehost.events import Visited
 from rehost.hotlink.learner import Learner
 from rehost.hotlink.repository import CONFIRM_SECONDS, Evidence
 from rehost.images.verifier import ImageVerifier
-from rehost.model import Copy, Deferred, Format, Image, Outcome, Reason, Refused, Stored, Task, Unchanged
+from rehost.model import Copy, Deferred, Image, Outcome, Reason, Refused, Stored, Task, Unchanged
 from rehost.retry import UNREADABLE_WAIT, visit_wait
 from rehost.run.limits import StorageQuota
 from rehost.store.base import Store
@@ -58,7 +58,7 @@ class Visitor:
         log = VisitLog(task.host, may_postpone, postponed)
         suspect = task.copy if task.held_url else None
         try:
-            self.layout.key(task.link, Format.JPEG)  # no request for a copy that could not be named
+            self.layout.check(task.link)  # no request for a copy that could not be named
             found = await self._found(task)
             if found is not None and await self.learner.is_decoy(task.link, found[0].digest):
                 suspect, found = found[0], None  # a row may point at it: it stays until it is confirmed to be a decoy

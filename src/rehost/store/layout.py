@@ -16,7 +16,8 @@ from urllib.parse import quote, unquote
 from rehost.errors import Permanent, SettingsError
 from rehost.model import Format, Link, Reason
 
-LONGEST_SEGMENT = 200  # bytes; most file systems allow names of 255, the rest is for what a template adds
+LONGEST_SEGMENT = 200  # bytes of a row key in one name; the rest of LONGEST_NAME is for what a template adds
+LONGEST_NAME = 255  # bytes; what most file systems allow (NAME_MAX)
 VERSION, VERSION_DIGITS = "?v=", 16  # how URLs carry a digest
 LONGEST_KEY = 2000  # bytes; a whole path can have 4096 (Linux, PATH_MAX)
 
@@ -28,6 +29,7 @@ _FIELDS = {"{key}": r"(?P<key>(?:[\w.=-]|(?<==)/)+)", "{position}": r"(?P<positi
 
 # extensions that older scripts gave their files
 _ALIASES = {"jpeg": Format.JPEG, "jpe": Format.JPEG, "jfif": Format.JPEG, "tif": Format.TIFF, "heif": Format.HEIC}
+_LONGEST_EXTENSION = max(Format, key=len)
 _FORMATS = {**_ALIASES, **{str(format_): format_ for format_ in Format}}
 
 
@@ -52,6 +54,7 @@ class Layout:
     template: str = "{key}/main_image"
     url_prefix: str = "/static/images"  # or an absolute one: https://cdn.example/images
     is_versioned: bool = False  # whether URLs carry the first digits of the digest
+    longest: tuple[int, int] = (LONGEST_NAME, LONGEST_KEY)  # bytes of a name, and of a key, that the store allows
     _pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -65,16 +68,22 @@ class Layout:
         """Return the key of a link's copy.
 
         Raises:
-            Permanent: the row key is too long for a path.
+            Permanent: the row key is too long for a path; `check` says so before the format is known.
             ValueError: the template has no {position} and the link has one.
         """
         if link.position and "{position}" not in self.template:
             raise ValueError(f"the template {self.template} has no {{position}}, the link is number {link.position}")
         named = self.template.replace("{position}", str(link.position)).replace("{key}", _encode(link.row_key))
         key = f"{named}.{format.value}"
-        if len(key) > LONGEST_KEY:
-            raise Permanent(Reason.KEY_TOO_LONG, f"its file's name would have {len(key):,} bytes, not {LONGEST_KEY:,}")
+        lengths = ("a name in its file's path", max(map(len, key.split("/")))), ("its file's name", len(key))
+        for (what, bytes_), fit in zip(lengths, self.longest, strict=True):
+            if bytes_ > fit:
+                raise Permanent(Reason.KEY_TOO_LONG, f"{what} would have {bytes_:,} bytes, not {fit:,}")
         return key
+
+    def check(self, link: Link) -> None:
+        """Raise what `key` raises, unless a copy of any format can be named."""
+        self.key(link, _LONGEST_EXTENSION)
 
     def parse(self, key: str) -> tuple[str, int, Format] | None:
         """Return the row key, the position and the format of a key, or None if `Layout.key` never returns it.

@@ -52,7 +52,7 @@ from rehost.store.filesystem import (
     list_keys_in_groups,
     make_folders,
 )
-from rehost.store.layout import is_key
+from rehost.store.layout import LONGEST_KEY, LONGEST_NAME, is_key
 from rehost.store.publish import HOME, MARKER, WorkDir, create_workdir, read_marker, take_over_abandoned, write_marker
 
 P = ParamSpec("P")
@@ -266,6 +266,12 @@ class LocalStore:
     async def free_bytes(self) -> int:
         """Return how many bytes a user without privileges can still write."""
         return await self._run(_free_bytes, self._root)
+
+    def longest(self) -> tuple[int, int]:
+        """Return how many bytes a name and a whole key can have in this folder, on its file system."""
+        name = os.pathconf(self._root, "PC_NAME_MAX")
+        path = os.pathconf(self._root, "PC_PATH_MAX") - len(os.fsencode(self._parts.workdir.replaced)) - len("/\0")
+        return name if name > 0 else LONGEST_NAME, min(LONGEST_KEY, path)
 
     @property
     def _parts(self) -> _Opened:

@@ -243,4 +243,4 @@ async def undo(settings: Settings, *, sources: Collection[str] = (), run: int) -
 def _is_there(settings: Settings, source: Source, url: str) -> bool:
     """Return whether a local URL leads to a file; True for another URL, which cannot be checked."""
     key = layout_of(settings, source).key_of_url(url)
-    return key is None or (settings.storage_dir / key).is_file()
+    return key is None or os.path.isfile(settings.storage_dir / key)  # noqa: PTH113 - False for a name that is too long

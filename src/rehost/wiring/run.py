@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from random import SystemRandom
 from typing import TypeVar
 
@@ -126,7 +127,7 @@ async def open_parts(
         )
         parts = []
         for catalogue, layout in zip(catalogues, layouts, strict=True):
-            visitor = Visitor(learner, verifier, store, layout, clock, random, quota)
+            visitor = Visitor(learner, verifier, store, replace(layout, longest=store.longest()), clock, random, quota)
             recorder = Recorder(ledger, store, catalogue, layout)
             suspected_copies = SuspectedCopies(ledger, catalogue, learner)
             planner = Planner(ledger, store, catalogue, layout, accepts_loss)
