@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -175,6 +176,13 @@ def test_dev_asks_for_the_pythons_that_the_project_allows():
     low, high = re.findall(r"3, (\d+)", next(line for line in (ROOT / "dev").read_text().splitlines() if "<=" in line))
 
     assert PROJECT["project"]["requires-python"] == f">=3.{low},<3.{high}"
+
+
+@pytest.mark.parametrize("folder", ["data/images", "backend/data/images"])
+def test_copies_are_not_committed(folder):
+    command = ["git", "check-ignore", "--quiet", "--no-index", f"{folder}/1/main_image.png"]
+
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
 
 
 VENDOR = PACKAGE / "server/dashboard/assets/vendor"

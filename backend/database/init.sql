@@ -1,8 +1,8 @@
 -- The table of advertising cases, for a database that does not have it yet:
 --
 --     createdb -U postgres ad_case_db
---     psql -U postgres -d ad_case_db -f database/init.sql
---     psql -U postgres -d ad_case_db -f database/migrations/006_add_main_image_local_field.sql
+--     psql -U postgres -d ad_case_db -v ON_ERROR_STOP=1 -f database/init.sql
+--     psql -U postgres -d ad_case_db -v ON_ERROR_STOP=1 -f database/migrations/006_add_main_image_local_field.sql
 --
 -- Needs PostgreSQL 12 or newer and no extension. The vector columns of semantic search belong to another program and are
 -- not created here. Running this file again changes nothing.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import asyncpg
 import pytest
-from tests.backend.conftest import INIT, MIGRATION
+from tests.backend.conftest import BACKEND, INIT, MIGRATION
 from tests.postgres import Postgres
 
 COLUMN = "SELECT data_type FROM information_schema.columns WHERE column_name = 'main_image_local'"
@@ -65,6 +66,26 @@ def test_migration_without_the_table_names_the_file_to_run(postgres: Postgres, p
 
     assert "database/init.sql" in done.stderr
     assert done.stderr.count("ERROR") == 1
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md", "backend/README.md"])
+def test_the_command_of_the_page_fails_if_the_migration_does(postgres: Postgres, postgres_database: str, page) -> None:
+    text = (BACKEND.parent / page).read_text(encoding="utf-8")
+    [command] = re.findall(r"^ *(psql .*006_add_main_image_local_field\.sql)$", text, re.MULTILINE)
+
+    done = subprocess.run(
+        command.replace("psql", f"'{postgres.psql}'", 1).replace("ad_case_db", postgres_database).split(" #")[0],
+        shell=True,
+        cwd=BACKEND,
+        env={**os.environ, **postgres.environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert "run database/init.sql first" in done.stderr
+    assert done.returncode == 3
 
 
 def test_migration_keeps_the_values_of_an_older_column(postgres: Postgres, unmigrated: str) -> None:

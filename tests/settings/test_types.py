@@ -31,6 +31,19 @@ def test_a_token_that_no_header_can_contain_is_rejected(tmp_path, token):
     assert "REHOST_TOKEN=(not shown) (the environment) is not valid" in error_of(tmp_path, REHOST_TOKEN=token)
 
 
+@pytest.mark.parametrize("text", ["s3://pics/ad", "S3://pics", "gs://a/b", "file:///srv/images", "https:/a.example/x"])
+def test_a_url_is_no_folder_to_store_in(tmp_path, text):
+    sentence = error_of(tmp_path, IMAGE_STORAGE_DIR=text)
+
+    assert f"IMAGE_STORAGE_DIR={text} (the environment) is not valid; expected the path of a folder" in sentence
+    assert "not a URL" in sentence
+
+
+@pytest.mark.parametrize("text", ["a:b/c", "images:2/x", "/srv/s3:/x", "./s3://x"])
+def test_a_path_may_have_a_colon(tmp_path, text):
+    assert load(tmp_path, {"IMAGE_STORAGE_DIR": text}, {}).storage_dir == tmp_path / text
+
+
 def test_networks_are_parsed(tmp_path):
     settings = load(tmp_path, {"IMAGE_ALLOW_NETWORKS": "127.0.0.0/8, fd00::/8 10.0.0.1"}, {})
 

@@ -5,7 +5,8 @@
 -- Adding the column does not rewrite the table. Building the index reads the whole table while writers wait; if the
 -- table is larger than 1 GiB, the command is printed instead, for you to run.
 --
--- Works with psql -f and -1, and in one call of a driver's execute(); therefore it cannot use CREATE INDEX CONCURRENTLY.
+-- Works with psql -f and -1, and in one call of a driver's execute(); therefore it cannot use CREATE INDEX CONCURRENTLY,
+-- nor tell psql to return an exit status for an error: give it -v ON_ERROR_STOP=1.
 
 DO $column$
 DECLARE

@@ -24,6 +24,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b|)", re.IGNORECASE)
 _UNITS = {"": 1, "b": 1}
 _UNITS |= {f"{letter}ib": 1024**power for power, letter in enumerate("kmgt", 1)}
 _UNITS |= {f"{letter}b": 1000**power for power, letter in enumerate("kmgt", 1)}
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _HEADER_TEXT = re.compile(r"[\x20-\x7e]+")
 _HOST_TEXT = re.compile(r"[^\s/:@?#\[\],]+")
 _ADDRESS = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?(?P<path>/.*)?", re.IGNORECASE)
@@ -129,7 +130,7 @@ def _parse_referer(text: str) -> str:
 
 
 def _parse_path(text: str) -> Path:
-    if "\0" in text:
+    if "\0" in text or _SCHEME.match(text):  # s3://pics: no folder called `s3:`
         raise ValueError(text)
     try:
         return Path(text).expanduser()
@@ -208,7 +209,9 @@ DATABASE: Kind[str] = Kind(str, Message("postgresql://user:password@host:port/na
 HEADER: Kind[str] = Kind(_parse_header, Message("printable ASCII"), blank=True)
 SWITCH: Kind[bool] = Kind(_parse_switch, Message("on or off (also true/false, yes/no, 1/0)"))
 PORT = whole(1, _LAST_PORT)
-PATH: Kind[Path] = Kind(_parse_path, Message("a path, absolute or relative to the folder of the settings"))
+PATH: Kind[Path] = Kind(
+    _parse_path, Message("the path of a folder, absolute or relative to the folder of the settings; not a URL")
+)
 PREFIX: Kind[str] = Kind(
     _parse_prefix, Message("a path such as /static/images, or http(s)://host with or without a path")
 )
