@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -41,10 +42,12 @@ CREATE TABLE articles (id integer PRIMARY KEY, picture text, picture_local text)
 """
 PRODUCTS, ARTICLES = 12, 4
 
-# What is the same in both languages: names of ours and of the shop, units, and the database's own words.
+# What is the same in both languages: names of ours and of the shop, units, evidence.
 NAMES = [
-    *VERBS, *State, *Reason, "rehost", "products", "articles", "namespaces", "Landlock", "seccomp", "PostgreSQL",
-    "Referer", r"[kMG]?B", r"\w+_\w+", r"[\w.]+@\w+", r"\S+/\S*", r"--\w+(-\w+)*", r"\w+\.example", r"`[^`]*`",
+    *VERBS, *State, *Reason, "rehost", "products", "articles", "namespaces", "Landlock", "seccomp", "PostgreSQL", "all",
+    "Referer", "Retry-After", "paused by the operator",
+    platform.node(), r"[kMG]?B", r"\w+_\w+", r"[\w.]+@\w+", r"\S+/\S*",
+    r"--\w+(-\w+)*", r"\w+\.example", r"`[^`]*`",
 ]  # fmt: skip
 
 
@@ -158,7 +161,7 @@ def file_deleted_whose_origin_has_nothing(shop: Shop) -> None:
     assert shop.rehost("run", "--quiet") == ""
 
     shop.says(printed, r"1 picture failed \(gone 1\), 1 file was missing", r"gone 1.*1 个文件")
-    shop.says(undone, r"products: Restored 1 row", r"products：已恢复 1 行")
+    shop.says(undone, r"products: Restored 1 row", r"products：已将 1 行恢复")
     assert shop.columns() == before
 
 
@@ -227,4 +230,4 @@ def play(shop: Shop) -> None:
 
     if shop.language == CHINESE:
         left = re.sub(rf"(?<![\w-])({'|'.join(NAMES)})(?![\w-])", "", "\n".join(shop.said))
-        assert not re.findall(r"[A-Za-z]{2,}", left)
+        assert re.findall(r".*[A-Za-z]{2,}.*", left) == []
