@@ -10,6 +10,8 @@ import pytest
 from tests.origin import Origin
 from tests.run.test_run import make_world
 
+from rehost.cli.commands.queries import _read_status
+from rehost.cli.output.tables import Style
 from rehost.errors import StoreError
 from rehost.model import Reason
 from rehost.run.undo import Undone
@@ -139,14 +141,18 @@ async def test_a_store_that_is_not_mounted_stops_the_run_and_loses_nothing(store
         await store_world.run()
     with pytest.raises(StoreError, match="does not exist"):
         await databases.plan(store_world.settings)
+    [status] = await _read_status(store_world.settings, (), failed=False)
     with pytest.raises(StoreError, match="does not exist"):
         await databases.undo(store_world.settings, run=1)
 
+    assert status.store.startswith(f"{images} does not exist")
+    assert status.store in " ".join(status.text(Style(is_on=False)).split())
     assert not images.exists()
     assert store_world.locals() == before
     (images.parent / "elsewhere").rename(images)
     ended = await store_world.run()
-    assert (ended.held, ended.failed, store_world.origin.count()) == (0, {}, asked)
+    [status] = await _read_status(store_world.settings, (), failed=False)
+    assert (ended.held, ended.failed, store_world.origin.count(), status.store) == (0, {}, asked, None)
 
 
 async def test_a_store_that_is_back_after_an_accepted_loss_brings_back_what_was_lost(store_world, images, mood):

@@ -21,7 +21,7 @@ from rehost.hosts.shares import HostShares
 from rehost.hotlink.repository import OriginRepository
 from rehost.language import Message
 from rehost.ledger import Ledger
-from rehost.ledger.history import Runs, Worker
+from rehost.ledger.history import Runs, Stores, Worker
 from rehost.ledger.migrations import migrate
 from rehost.ledger.reports import Queries
 from rehost.ledger.scratch import copy_ledger
@@ -152,15 +152,21 @@ async def check_store(settings: Settings, ledger: Ledger, catalogues: Sequence[T
     Raises:
         OperatorError: it is not, or the database cannot be used.
     """
-    known = await ledger.stores.known()
-    if not known or not await ledger.stores.holds_copies():
-        return
-    try:
-        await asyncio.to_thread(check_marker, settings.storage_dir, known)
-    except StoreError:
+    if (problem := await store_problem(settings, ledger.stores)) is not None:
         holding = [each for each in catalogues if await ledger.stores.holds_copies(each.name)]
         if not holding or not all([await ledger.sync.is_redo(each.name, each.links()) for each in holding]):
-            raise
+            raise problem
+
+
+async def store_problem(settings: Settings, stores: Stores) -> StoreError | None:
+    """Return what is wrong if the ledger has copies, and the folder is not the store that holds them."""
+    known = await stores.known()
+    try:
+        if known and await stores.holds_copies():
+            await asyncio.to_thread(check_marker, settings.storage_dir, known)
+    except StoreError as error:
+        return error
+    return None
 
 
 @asynccontextmanager

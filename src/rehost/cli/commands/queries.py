@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,11 +70,15 @@ def status(*, failed: bool, sources: tuple[str, ...], base: Path, as_json: bool)
 
 
 async def _read_status(settings: Settings, sources: tuple[str, ...], *, failed: bool) -> Sequence[StatusReport]:
-    from rehost.wiring.databases import open_queries, sources_of
+    from rehost.ledger.history import Stores
+    from rehost.wiring.databases import open_queries, sources_of, store_problem
 
     chosen = sources_of(settings, sources)
     async with open_queries(settings) as queries:
-        return await read_status(queries, [each.name for each in chosen], failed=failed)
+        problem = await store_problem(settings, Stores(queries.database))
+        store = None if problem is None else problem.messages[0]
+        reports = await read_status(queries, [each.name for each in chosen], failed=failed)
+        return [replace(each, store=store) for each in reports]
 
 
 @click.command(

@@ -241,6 +241,7 @@ class StatusReport:
     runs: Sequence[RunReport]
     failed: Sequence[LinkReport]
     unconfined: Sequence[str]  # what this system lacks to confine decoders, and why
+    store: str | None = None  # what is wrong with the store, if it is not there
 
     def text(self, style: Style) -> str:
         """Return the report for a person."""
@@ -334,6 +335,8 @@ def status_text(reports: Sequence[StatusReport], style: Style) -> str:
     parts = [part for report in reports for part in report.parts(style)]
     if len(reports) > 1:
         parts.append(style("strong", _standing_line(replace(status_total(reports), source=_("total")))))
+    if (store := reports[0].store) is not None:
+        parts.append(style("bad", fold(translated(store), style.columns)))
     return "\n\n".join([*parts, fold(reports[0].decoders(style), style.columns)])
 
 
