@@ -204,7 +204,7 @@ def test_undoing_in_several_sources_is_told_by_source_and_in_all():
     one, both = {"cases": Undone(3, 0)}, {"cases": Undone(3, 0), "shops": Undone(1, 2)}
 
     assert undone_text(one, 7) == "Restored 3 rows to what they were before run 7."
-    left = "2 rows were left as they are, because they have changed since."
+    left = "2 rows were left as they are: they have changed since, or their files are missing."
     assert undone_text(both, 7).splitlines() == [
         "cases: Restored 3 rows to what they were before run 7.",
         f"shops: Restored 1 row to what it was before run 7. {left}",

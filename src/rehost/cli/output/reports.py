@@ -450,8 +450,8 @@ def undone_text(undone: Mapping[str, Undone], run: int) -> str:
             each.restored,
         ).format(number=count(each.restored), run=run)
         left = ngettext(
-            "{number} row was left as it is, because it has changed since.",
-            "{number} rows were left as they are, because they have changed since.",
+            "{number} row was left as it is: it has changed since, or its file is missing.",
+            "{number} rows were left as they are: they have changed since, or their files are missing.",
             each.left,
         ).format(number=count(each.left))
         return _("{restored} {left}").format(restored=restored, left=left) if each.left else restored
