@@ -151,7 +151,8 @@ def _add(app: FastAPI, added: _Operation, guard: Sequence[Any]) -> None:
         answer = Sequence[get_args(answer)[0]]  # type: ignore[misc]  # made at run time
     described: dict[str, Any] = {"headers": _TOTAL} if is_listing else {}
     if added.is_raw:
-        schema = {"type": "object"} if added.media_type == "application/json" else {"type": "string"}
+        is_json = added.media_type == "application/json"
+        schema = {"$ref": "#/components/schemas/OpenapiDocument"} if is_json else {"type": "string"}
         described["content"] = {added.media_type: {"schema": schema}}
     if added.links:
         described["links"] = added.links
@@ -195,4 +196,5 @@ def _openapi(app: FastAPI, version: str) -> dict[str, Any]:
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     schemas[ProblemDocument.__name__] = TypeAdapter(ProblemDocument).json_schema()
+    schemas["OpenapiDocument"] = {"type": "object", "additionalProperties": True}
     return document
