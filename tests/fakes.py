@@ -63,7 +63,7 @@ class FakeOriginRepository:
         self.rules: dict[str, Rule] = {}
         self.forgotten: list[str] = []  # origins
         self.notices: dict[str, dict[str, dict[str, Evidence]]] = {}  # origin -> digest of a decoy -> folder
-        self.spent: dict[str, int] = {}  # extra requests
+        self.spent: dict[str, int] = {}  # extra requests, by origin and by origin with folder
         self.held: dict[str, list[KnownGoodLink]] = {}  # by host
         self.fresh_in: dict[str, float] = {}  # seconds after which extra requests no longer count
 
@@ -78,17 +78,20 @@ class FakeOriginRepository:
         if rule is None or rule.referer != referer:
             return False
         del self.rules[origin]
-        self.spent.pop(origin, None)
+        self.refresh(origin)
         self.forgotten.append(origin)
         return True
 
-    async def spend(self, origin: str, most: int, believed: str | None) -> Spending:
+    async def spend(self, origin: str, folder: str, most: int, most_of_origin: int, believed: str | None) -> Spending:
         rule = self.rules.get(origin)
         if (rule.referer if rule else None) != believed:
             return Spending.ELSEWHERE
-        if self.spent.get(origin, 0) >= most:
+        if self.spent.get(origin + folder, 0) >= most:
             return Spending.USED_UP
-        self.spent[origin] = self.spent.get(origin, 0) + 1
+        if folder and self.spent.get(origin, 0) >= most_of_origin:
+            return Spending.CROWDED_OUT
+        for name in {origin, origin + folder}:
+            self.spent[name] = self.spent.get(name, 0) + 1
         return Spending.GRANTED
 
     async def end_learning(self, origin: str) -> None:
@@ -101,7 +104,7 @@ class FakeOriginRepository:
 
     def refresh(self, origin: str) -> None:
         """Let the time pass after which no extra request counts any more."""
-        self.spent.pop(origin, None)
+        self.spent = {name: spent for name, spent in self.spent.items() if not f"{name}/".startswith(f"{origin}/")}
 
     async def good_links(self, host: str) -> Sequence[KnownGoodLink]:
         return self.held.get(host, [])

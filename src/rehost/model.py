@@ -78,6 +78,10 @@ class Reason(StrEnum):
     BUG = "bug", "rehost itself failed while processing this picture or planning a run; the traceback is in the log."
 
 
+REFUSALS = frozenset({Reason.HOTLINK_REFUSED, Reason.NOT_AN_IMAGE, Reason.DECOY})
+"""What another Referer may cure: 401, 403, 451, a page in place of the image, a decoy; not a 404, not a timeout."""
+
+
 class State(StrEnum):
     """The state of a link in the ledger."""
 

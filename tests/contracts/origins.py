@@ -7,6 +7,7 @@ from rehost.model import Rule
 
 ORIGIN = "https://oss.adquan.com"
 OTHER = "https://file.adquan.com"
+FOLDER = "/x/"
 RULE = Rule(ORIGIN, "site", "no Referer: status 403; site: picture", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
 
 
@@ -48,16 +49,20 @@ class OriginsContract:
 
     async def test_extra_requests_are_counted_until_a_rule_is_forgotten(self, origins):
         await origins.save_rule(RULE)
-        assert [await origins.spend(ORIGIN, 4, "site") for _ in range(5)] == [Spending.GRANTED] * 4 + [Spending.USED_UP]
-        assert await origins.spend(ORIGIN, 5, "site") is Spending.GRANTED
-        assert await origins.spend(ORIGIN, 5, "site") is Spending.USED_UP
-        assert await origins.spend(OTHER, 5, None) is Spending.GRANTED
+        assert [await origins.spend(ORIGIN, FOLDER, 4, 15, "site") for _ in range(5)] == [Spending.GRANTED] * 4 + [
+            Spending.USED_UP
+        ]
+        assert await origins.spend(ORIGIN, FOLDER, 5, 15, "site") is Spending.GRANTED
+        assert await origins.spend(ORIGIN, FOLDER, 5, 15, "site") is Spending.USED_UP
+        assert await origins.spend(OTHER, FOLDER, 5, 15, None) is Spending.GRANTED
 
         assert not await origins.forget_rule(ORIGIN, "none")
-        assert await origins.spend(ORIGIN, 5, "site") is Spending.USED_UP
-        assert await origins.spend(ORIGIN, 5, "none") is Spending.ELSEWHERE
+        assert await origins.spend(ORIGIN, FOLDER, 5, 15, "site") is Spending.USED_UP
+        assert await origins.spend(ORIGIN, FOLDER, 5, 15, "none") is Spending.ELSEWHERE
         assert await origins.forget_rule(ORIGIN, "site")
-        assert [await origins.spend(ORIGIN, 5, None) for _ in range(6)] == [Spending.GRANTED] * 5 + [Spending.USED_UP]
+        assert [await origins.spend(ORIGIN, FOLDER, 5, 15, None) for _ in range(6)] == [Spending.GRANTED] * 5 + [
+            Spending.USED_UP
+        ]
 
         await origins.renew_budget(ORIGIN, 0.0)
-        assert await origins.spend(ORIGIN, 5, None) is Spending.GRANTED
+        assert await origins.spend(ORIGIN, FOLDER, 5, 15, None) is Spending.GRANTED

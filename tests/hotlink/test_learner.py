@@ -11,7 +11,13 @@ from tests.pictures import picture
 
 from rehost.errors import Permanent, Transient, VisitError
 from rehost.events import OriginChanged, OriginLearned
-from rehost.hotlink.origin_state import EXTRA_REQUESTS, FRESH_SECONDS, MOST_PATIENCE, REPEATS_IN_A_ROW
+from rehost.hotlink.origin_state import (
+    EXTRA_REQUESTS,
+    FRESH_SECONDS,
+    MOST_EXTRA_REQUESTS,
+    MOST_PATIENCE,
+    REPEATS_IN_A_ROW,
+)
 from rehost.hotlink.referers import Referers
 from rehost.hotlink.repository import KnownGoodLink
 from rehost.model import Format, Reason
@@ -224,6 +230,58 @@ async def test_forbidden_links_do_not_hide_the_rule_of_images_that_exist(tmp_pat
         assert at.extra(*missing, *there) <= EXTRA_REQUESTS
 
 
+async def test_links_of_a_strangers_folder_do_not_hide_the_rule_of_another_folder(tmp_path):
+    strangers, good = urls("forbidden", 40), urls("demands-any-page", 5)
+    async with worker(tmp_path) as at:
+        got = [await at.outcome(link) for link in strangers + good]
+
+        assert got == [Reason.HOTLINK_REFUSED] * 40 + [at.origin.picture(link) for link in good]
+        assert at.rule() == "page"
+        assert at.extra(*strangers, *good) <= 2 * EXTRA_REQUESTS
+
+
+async def test_a_link_that_others_left_no_extra_request_is_deferred_and_says_what_was_not_tried(tmp_path):
+    strangers = [f"http://{HOST}/forbidden/{number}/picture.jpg" for number in range(30)]
+    good, later = urls("demands-any-page", 2)
+    async with worker(tmp_path) as at:
+        await at.outcomes(strangers)
+        with pytest.raises(Transient) as failed:
+            await at.obtain(good)
+
+        assert (failed.value.reason, failed.value.retry_after) == (Reason.HOTLINK_REFUSED, FRESH_SECONDS)
+        assert failed.value.evidence.startswith(
+            "no Referer: status 403; not tried: origin, site, page, because no extra"
+        )
+        assert at.extra(*strangers, good) <= MOST_EXTRA_REQUESTS
+        assert at.origins.fresh_in[f"http://{HOST}"] == FRESH_SECONDS
+
+        at.origins.refresh(f"http://{HOST}")
+        at.restart()
+        assert await at.outcome(later) == at.origin.picture(later)
+
+
+async def test_evidence_says_that_a_page_is_not_sent_from_https_to_http(tmp_path):
+    [link] = urls("forbidden", 1)
+    async with worker(tmp_path) as at:
+        with pytest.raises(Permanent) as failed:
+            await at.obtain(link, PAGE.replace("http:", "https:"))
+
+        tried, *notes = failed.value.evidence.split("; page: ")
+        assert tried == "no Referer: status 403; origin: status 403; site: status 403"
+        assert notes == ["not tried, because an https page sends no Referer to http"]
+
+
+async def test_an_origin_that_is_dropped_while_it_is_learned_is_learned_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("rehost.hotlink.learner.MOST_ORIGINS", 1)
+    links, others = urls("demands-own-site", 6), urls("permissive", 6, host="other.example")
+    async with worker(tmp_path) as at:
+        got = await at.outcomes([link for pair in zip(links, others, strict=True) for link in pair])
+
+        assert got[::2] == [at.origin.picture(link) for link in links]
+        assert [event.origin for event in at.events].count(f"http://{HOST}") == 1
+        assert at.origin.count(host=HOST) <= len(links) + EXTRA_REQUESTS
+
+
 async def test_rule_set_by_the_operator_overrides_learning(tmp_path):
     links = urls("demands-own-site", 3)
     async with worker(tmp_path, referers=Referers(patterns=[(HOST, f"http://www.{HOST}/")])) as at:
@@ -391,7 +449,7 @@ async def test_default_image_is_recognised_even_if_missing_images_come_first(tmp
         got = [await at.outcome(link) for link in missing + there]
 
         assert got == [Reason.DECOY] * 5 + [at.origin.picture(link) for link in there]
-        assert at.extra(*missing, *there) <= EXTRA_REQUESTS
+        assert at.extra(*missing, *there) <= 2 * EXTRA_REQUESTS  # two folders
 
 
 async def test_same_link_in_many_rows_is_not_suspect(tmp_path):

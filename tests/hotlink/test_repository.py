@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import string
 from dataclasses import replace
 from datetime import UTC, datetime
+from random import Random
 
 from tests.databases import add_cases, execute, put_ahead, stored
 
@@ -13,7 +15,9 @@ from rehost.hotlink.repository import CONFIRM_SECONDS, Evidence, Forgotten, Orig
 from rehost.model import Rule
 
 ORIGIN = "https://a.example"
+FOLDER = "/x/"
 GRANTED, USED_UP, ELSEWHERE = Spending.GRANTED, Spending.USED_UP, Spending.ELSEWHERE
+CROWDED_OUT = Spending.CROWDED_OUT
 
 LINKS = ["https://a.example/1", "https://a.example/2", "https://a.example/3", "https://b.example/4"]
 
@@ -23,7 +27,7 @@ def worker(database, name: str, lease_seconds: float = 60.0) -> OriginRepository
 
 
 async def spend(origins, times: int = 1) -> list[Spending]:
-    return [await origins.spend(ORIGIN, 5, None) for _ in range(times)]
+    return [await origins.spend(ORIGIN, FOLDER, 5, 15, None) for _ in range(times)]
 
 
 async def test_extra_requests_of_an_origin_are_one_budget_over_all_workers(database):
@@ -39,7 +43,7 @@ async def test_extra_requests_of_an_origin_are_one_budget_over_all_workers(datab
 async def test_one_worker_at_a_time_learns_an_origin(database):
     crew = [worker(database, str(number)) for number in range(4)]
 
-    got = await asyncio.gather(*(each.spend(ORIGIN, 5, None) for each in crew))
+    got = await asyncio.gather(*(each.spend(ORIGIN, FOLDER, 5, 15, None) for each in crew))
 
     assert sorted(each.value for each in got) == ["elsewhere"] * 3 + ["granted"]
     first = crew[got.index(GRANTED)]
@@ -100,9 +104,9 @@ async def test_renewed_budget_is_fresh_after_its_delay_and_not_before(database):
 async def test_request_that_was_not_granted_is_not_counted(database):
     one = worker(database, "one")
 
-    assert {await one.spend(ORIGIN, 5, "page") for _ in range(6)} == {ELSEWHERE}
+    assert {await one.spend(ORIGIN, FOLDER, 5, 15, "page") for _ in range(6)} == {ELSEWHERE}
     assert await spend(one, 5) == [GRANTED] * 5
-    assert {await one.spend(ORIGIN, 4, None) for _ in range(3)} == {USED_UP}
+    assert {await one.spend(ORIGIN, FOLDER, 4, 15, None) for _ in range(3)} == {USED_UP}
     await one.renew_budget(ORIGIN, 0.0)
     assert await spend(one, 6) == [GRANTED] * 5 + [USED_UP]
 
@@ -152,11 +156,11 @@ async def test_what_was_learned_of_a_host_is_forgotten_and_learning_begins_anew(
     for origin in (ORIGIN, other):
         await one.save_rule(Rule(origin, "page", "status 403", datetime.now(UTC)))
     await one.add_decoy(theirs, "/x/", "d" * 64, "comes for anything")
-    await one.spend(ORIGIN, 1, "page")
+    await one.spend(ORIGIN, FOLDER, 1, 15, "page")
     await one.end_learning(ORIGIN)
 
     learned = await two.learned("a.example")
-    assert set(learned) == {ORIGIN, theirs}
+    assert set(learned) == {ORIGIN, ORIGIN + FOLDER, theirs}
     assert await two.forget(learned) == Forgotten(rules=1, decoys=1)
 
     assert await two.rule(ORIGIN) is None
@@ -164,3 +168,26 @@ async def test_what_was_learned_of_a_host_is_forgotten_and_learning_begins_anew(
     assert await spend(two) == [GRANTED]
     assert (await two.rule(other)).referer == "page"
     assert await two.forget([]) == Forgotten(0, 0)
+
+
+async def test_links_of_one_folder_do_not_use_up_the_extra_requests_of_others(database):
+    one, two = worker(database, "one"), worker(database, "two")
+
+    async def of(worker, folder, times):
+        return [await worker.spend(ORIGIN, folder, 5, 8, None) for _ in range(times)]
+
+    assert await of(one, "/x/", 7) == [GRANTED] * 5 + [USED_UP] * 2
+    await one.end_learning(ORIGIN)
+    assert await of(two, "/y/", 4) == [GRANTED] * 3 + [CROWDED_OUT]
+    assert await of(two, "/z/", 1) == [CROWDED_OUT]
+    await two.renew_budget(ORIGIN, 0.0)
+    assert await of(two, "/x/", 6) == [GRANTED] * 5 + [USED_UP]
+
+
+async def test_a_folder_with_a_name_too_long_for_an_index_costs_no_error(database):
+    random, one = Random(1), worker(database, "one")
+    folder = "/" + "".join(random.choices(string.ascii_letters, k=30_000)) + "/"
+
+    assert await one.spend(ORIGIN, folder, 1, 15, None) == GRANTED
+    assert await one.spend(ORIGIN, folder, 1, 15, None) == USED_UP
+    await one.add_decoy(ORIGIN, folder, "d" * 64, "comes for anything")

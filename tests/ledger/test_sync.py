@@ -10,6 +10,7 @@ from tests.databases import Peer, add_cases, execute, make_ledger, stored
 
 from rehost.catalogue import Source, TableCatalogue
 from rehost.errors import CatalogueError
+from rehost.hotlink.repository import OriginRepository, Spending
 from rehost.http.url import host_of
 from rehost.ledger.leases import Entry
 from rehost.ledger.migrations import MIGRATIONS
@@ -319,3 +320,24 @@ async def test_a_key_of_any_type_is_found_only_as_it_is_spelled(database, kind):
 
     assert all([await taken_in(key) for key in keys])
     assert not any([await taken_in(key) for key in ("7", "a", "A/b 图 %41", keys[0].upper(), "not-a-uuid")])
+
+
+async def test_a_changed_page_is_a_new_start_for_links_that_were_refused(peer):
+    await add_cases(peer.database, [A, A + "?2", A + "?3", "https://b.example/1.png"])
+    await peer.note()
+    tasks = {task.link.row_key: task for task in await peer.lease_all()}
+    await peer.record(1, [
+        *(Refused(tasks[key], Reason.HOTLINK_REFUSED, "status 403", 9e5) for key in "124"),
+        Refused(tasks["3"], Reason.GONE, "status 404", 9e5),
+    ])  # fmt: skip
+    origins = OriginRepository(peer.database, worker="worker", lease_seconds=60.0)
+    names = [task.origin for task in (tasks["1"], tasks["4"])]
+    for name in names:
+        assert await origins.spend(name, "/", 1, 15, None) is Spending.GRANTED
+    await execute(peer.database, "UPDATE ad_cases SET source_url = 'https://www.example.com/x' WHERE case_id IN (1, 3)")
+
+    await peer.note()
+
+    assert [(task.link.row_key, task.attempt) for task in await peer.lease_all()] == [("1", 1)]
+    spent = [await origins.spend(name, "/", 1, 15, None) for name in names]
+    assert spent == [Spending.GRANTED, Spending.USED_UP]

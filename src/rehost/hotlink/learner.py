@@ -20,8 +20,9 @@ another folder the same bytes need a control of their own. An answer that a redi
 nothing about the origin: the author of the link may choose the target.
 
 **Cost.** At most EXTRA_REQUESTS per origin and learning for tries, controls and checks, across all workers and runs
-(repository.py). While the chain is tried one is kept for a control; once the origin is settled, one to recognise a
-change. One worker at a time learns an origin.
+(repository.py). While no rule is known, links of one folder get no more than that, and those of all folders
+MOST_EXTRA_REQUESTS: a link that gets none because of other folders is deferred, not refused. While the chain is tried
+one is kept for a control; once the origin is settled, one to recognise a change. One worker at a time learns an origin.
 
 **Change.** After several refusals in a row a link that worked is asked for again. If it works, those links are refused.
 If not, the rule is forgotten and learned again with a fresh budget; where nothing works any more, the origin is left
@@ -37,6 +38,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from random import Random
+from weakref import WeakValueDictionary
 
 from cachetools import LRUCache
 
@@ -49,6 +51,7 @@ from rehost.hosts.pacing import Pause
 from rehost.hosts.scheduler import RequestScheduler
 from rehost.hotlink.decoys import DecoyDetector, SeenDigests, scope
 from rehost.hotlink.origin_state import (
+    FRESH_SECONDS,
     MOST_PATIENCE,
     REFUSALS_IN_A_ROW,
     LearnedElsewhere,
@@ -94,6 +97,8 @@ class Learner:
         self._seen = SeenDigests()
         self._decoys = DecoyDetector(repository, self._seen, random)
         self._origins: LRUCache[str, OriginState] = LRUCache(MOST_ORIGINS)
+        # Also one that was dropped while a visit holds its lock: another visit must wait for that very lock.
+        self._in_use: WeakValueDictionary[str, OriginState] = WeakValueDictionary()
         self._schemes: LRUCache[str, str] = LRUCache(MOST_ORIGINS)  # of hosts that cannot be reached by the other one
 
     async def obtain(self, link: Link, log: VisitLog) -> FetchedImage:
@@ -278,7 +283,9 @@ class Learner:
         if all(map(probe.is_away, probe.answers)):
             raise failure  # other sites refused, across redirects: that says nothing about the origin
         if origin.rule is None:
-            raise await self._leave_alone(origin, failure) if origin.trust is OriginTrust.RESTING else failure
+            if origin.trust is OriginTrust.RESTING:
+                raise await self._leave_alone(origin, failure)
+            raise await self._put_off(probe, failure)
         error = await self._check_rule(probe, failure)
         if error is not None:
             raise error
@@ -293,6 +300,15 @@ class Learner:
         if image is None:
             raise await self._leave_alone(origin, probe.failure())
         return image
+
+    @staticmethod
+    async def _put_off(probe: LinkProbe, failure: Permanent) -> VisitError:
+        """Return the failure of a link of an unknown origin: one that passes if other folders used up its requests."""
+        budget = probe.origin.budget
+        if not (budget.is_crowded and probe.untried()):
+            return failure
+        await budget.request_renewal()
+        return Transient(failure.reason, failure.evidence, retry_after=FRESH_SECONDS)
 
     async def _check_rule(self, probe: LinkProbe, failure: Permanent) -> VisitError | None:
         """Count that this link was refused; return its error, or None if the origin has changed."""
@@ -348,9 +364,10 @@ class Learner:
 
     def _origin(self, url: str) -> OriginState:
         name = origin_of(url)
-        origin = self._origins.get(name)
+        origin = self._origins.get(name) or self._in_use.get(name)
         if origin is None:
-            origin = self._origins[name] = OriginState(name, ProbeBudget(name, self._repository, self._clock))
+            origin = OriginState(name, ProbeBudget(name, self._repository, self._clock))
+        self._origins[name] = self._in_use[name] = origin
         return origin
 
     async def _read_ledger(self, origin: OriginState, *, at_once: bool = False) -> None:

@@ -26,6 +26,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from cachetools import LRUCache
+
 from rehost.clock import Clock
 from rehost.errors import HostUnavailable
 from rehost.hotlink.repository import KnownGoodLink, OriginRepository, Spending
@@ -33,7 +35,12 @@ from rehost.http.url import folder_of
 from rehost.model import Reason
 
 EXTRA_REQUESTS = 5
-"""Requests per origin and learning, controls included, that are not a link's own."""
+"""Requests per origin and learning, controls included, that are not a link's own; per folder while no rule is known."""
+
+MOST_EXTRA_REQUESTS = 15
+"""The same for all folders of an origin together, while no rule is known."""
+
+_MOST_FOLDERS = 100  # of one origin whose extra requests this process counts
 
 REFUSALS_IN_A_ROW = 3
 """After so many, a link that worked is asked for again: if it still works, those links are at fault, not the origin."""
@@ -86,47 +93,63 @@ class ProbeBudget:
     repository: OriginRepository
     clock: Clock
     believed: str | None = None  # the rule that the ledger had when it was read last
-    left: int = EXTRA_REQUESTS  # at most; the ledger may know that there are fewer
+    left: LRUCache[str, int] = field(default_factory=lambda: LRUCache(_MOST_FOLDERS))  # at most, by folder
+    is_crowded: bool = False  # the ledger has none left for any folder
     fresh_at: float = math.inf  # monotonic seconds; from then on the ledger may know that there are more
     is_renewal_requested: bool = False  # because nothing was left to check the origin
     is_reserved: bool = False  # other workers wait for what we learn
     waiting_since: float | None = None  # monotonic seconds; another worker learns the origin
 
-    async def spend(self, *, keep: int = 0) -> bool:
+    async def spend(self, folder: str, *, keep: int = 0) -> bool:
         """Take one extra request if more than `keep` are left; return whether it was granted.
+
+        Args:
+            folder: of the link, while no rule is known; otherwise an empty text.
+            keep: how many have to be left.
 
         Raises:
             LearnedElsewhere: read the ledger again a little later.
         """
         if self.clock.monotonic() >= self.fresh_at:
             self.reset()
-        if self.left <= keep:
+        left = self.left.setdefault(folder, EXTRA_REQUESTS)
+        if (folder and self.is_crowded) or left <= keep:
             return False
-        match await self.repository.spend(self.origin, EXTRA_REQUESTS - keep, self.believed):
+        most = EXTRA_REQUESTS - keep
+        most_of_origin = MOST_EXTRA_REQUESTS - keep
+        spending = await self.repository.spend(self.origin, folder, most, most_of_origin, self.believed)
+        match spending:
             case Spending.ELSEWHERE:
                 raise LearnedElsewhere
-            case Spending.USED_UP:
-                self.left = keep
+            case Spending.USED_UP | Spending.CROWDED_OUT:
+                is_crowded = spending is Spending.CROWDED_OUT
+                self.is_crowded = self.is_crowded or is_crowded
+                self.left[folder] = left if is_crowded else keep
                 self.fresh_at = self.clock.monotonic() + FRESH_SECONDS  # the ledger may say otherwise by then
                 return False
             case Spending.GRANTED:
-                self.left -= 1
+                self.left[folder] = left - 1
                 self.is_reserved = True
                 return True
 
     async def spend_on_check(self) -> bool:
         """Take one to check whether the origin has changed; if none is left, request fresh ones for later."""
-        if await self.spend():
+        if await self.spend(""):
             return True
+        await self.request_renewal()
+        return False
+
+    async def request_renewal(self) -> None:
+        """Request fresh ones, which come after FRESH_SECONDS."""
         if not self.is_renewal_requested:
             self.is_renewal_requested = True
             self.fresh_at = min(self.fresh_at, self.clock.monotonic() + FRESH_SECONDS)
             await self.repository.renew_budget(self.origin, FRESH_SECONDS)
-        return False
 
     def reset(self) -> None:
         """Assume that the extra requests sent so far no longer count."""
-        self.left = EXTRA_REQUESTS
+        self.left.clear()
+        self.is_crowded = False
         self.fresh_at = math.inf
         self.is_renewal_requested = False
 
@@ -167,7 +190,7 @@ class ProbeBudget:
         await self.clock.sleep(WAIT_SECONDS)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class OriginState:
     """One origin. The visit that learns holds the lock; the others wait, and use what it learned."""
 

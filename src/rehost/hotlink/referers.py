@@ -27,7 +27,7 @@ from rehost.http.url import (
     origin_of,
     registrable_domain,
 )
-from rehost.model import Download, Reason, Referer
+from rehost.model import REFUSALS, Download, Reason, Referer
 
 AUTO = "auto"
 
@@ -60,11 +60,19 @@ class Referers:
             headers.setdefault(self.header(rule, url, page_url), rule.value)
         return tuple(headers.values())
 
+    def withholds_page(self, url: str, page_url: str | None) -> bool:
+        """Return whether the page is a rule of this link, but is not sent because the link leads from https to http.
+
+        RFC 9110, section 10.1.3; Referrer Policy, section 3.2, no-referrer-when-downgrade.
+        """
+        page = _clean(page_url) if page_url and self.forced(url) in {None, Referer.PAGE} else None
+        return page is not None and page.startswith("https:") and url.startswith("http:")
+
     def header(self, rule: str, url: str, page_url: str | None) -> str | None:
         """Return the Referer to send for a normalised URL under a rule; None for no header.
 
         Without fragment and credentials (RFC 9110, section 10.1.3). The address of an https page is never sent over
-        http (same section).
+        http (`withholds_page`).
         """
         match rule:
             case Referer.NONE:
@@ -91,9 +99,6 @@ def _clean(page_url: str) -> str | None:
 
 Answer = FetchedImage | VisitError
 """An image, or why none came."""
-
-_REFUSALS = frozenset({Reason.HOTLINK_REFUSED, Reason.NOT_AN_IMAGE, Reason.DECOY})
-"""What another Referer may cure: 401, 403, 451, a page in place of the image, a decoy; not a 404, not a timeout."""
 
 
 class Target(NamedTuple):
@@ -219,7 +224,9 @@ class LinkProbe:
         Raises:
             LearnedElsewhere: another worker learns the origin.
         """
-        return await self.origin.budget.spend(keep=int(self.origin.is_settled) if keep is None else keep)
+        keep = int(self.origin.is_settled) if keep is None else keep
+        is_unknown = self.origin.rule is None and self.referers.forced(self.target.url) is None
+        return await self.origin.budget.spend(folder_of(self.target.url) if is_unknown else "", keep=keep)
 
     async def ask_extra(self, target: Target, rule: str) -> Answer | None:
         """Request any URL of the origin with an extra request; None if none is left for it."""
@@ -232,11 +239,20 @@ class LinkProbe:
         return await self.ask_for(Target(link.url, link.page_url), self.origin.rule or self.chain[0])
 
     def failure(self) -> Permanent:
-        """Return why the link has no image: the most telling of all the answers."""
+        """Return why the link has no image: the most telling of all the answers, and the rules that were not tried."""
         refusals = [answer for answer in self.answers.values() if isinstance(answer, VisitError)]
         reasons = {error.reason for error in refusals} | ({Reason.DECOY} if self.decoys else set())
         reason = next(each for each in (Reason.DECOY, Reason.HOTLINK_REFUSED, Reason.NOT_AN_IMAGE) if each in reasons)
-        return Permanent(reason, self.evidence())
+        notes = [self.evidence()]
+        if untried := self.untried():
+            notes.append(f"not tried: {', '.join(untried)}, because no extra request is left")
+        if self.referers.withholds_page(*self.target):
+            notes.append("page: not tried, because an https page sends no Referer to http")
+        return Permanent(reason, "; ".join(notes))
+
+    def untried(self) -> list[str]:
+        """Return the rules that the link was not requested under."""
+        return [rule for rule in self.chain if rule not in self.answers]
 
     def evidence(self) -> str:
         """Return the answer under each rule, in one line."""
@@ -253,4 +269,4 @@ class LinkProbe:
 
 def is_refusal(error: VisitError) -> bool:
     """Return whether the origin might have answered otherwise under another Referer."""
-    return error.reason in _REFUSALS
+    return error.reason in REFUSALS

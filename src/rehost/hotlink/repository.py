@@ -1,7 +1,8 @@
 """What all workers have learned of each origin: Referer rules, decoys, links that gave images, and what learning cost.
 
-An origin's extra requests are one budget across all workers and runs. After a worker took one, no other worker gets one
-until that worker ends its learning, or has been silent for a lease.
+An origin's extra requests are one budget across all workers and runs. While no rule is known, so are those for links of
+one folder, with a row of their own in `rehost_learnings`: a stranger's folder cannot use up those of all others. After
+a worker took one, no other worker gets one until that worker ends its learning, or has been silent for a lease.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Update, and_, case, delete, or_, select, union, update
 
@@ -26,6 +27,7 @@ CONFIRM_SECONDS = 900.0
 """Between the two controls that have to agree before a copy counts as a decoy."""
 
 _CLOCK_SLACK_SECONDS = 86400.0
+_INDEXED = 2000  # characters; PostgreSQL's indexes take no more than 2,704 bytes
 _MOST_GOOD_LINKS = 20  # rows to read; those that share an image count once
 
 
@@ -53,6 +55,7 @@ class Spending(Enum):
 
     GRANTED = "granted"
     USED_UP = "used up"
+    CROWDED_OUT = "crowded out"  # used up by links of other folders
     ELSEWHERE = "elsewhere"  # another worker learns this origin, or has just done so: what it finds holds for us
 
 
@@ -101,11 +104,13 @@ class OriginRepository:
 
         return await self._database.transact(work)
 
-    async def spend(self, origin: str, most: int, believed: str | None) -> Spending:
-        """Take one extra request if fewer than `most` were taken since the origin's learning began.
+    async def spend(self, origin: str, folder: str, most: int, most_of_origin: int, believed: str | None) -> Spending:
+        """Take one extra request for a link of a folder, if fewer than `most` were taken for links of that folder.
 
-        A worker only gets one if it believes in the rule as it is now: `believed` is what it read last. The rule is
-        read in a statement of its own, so that it sees what a worker committed while this one waited for the origin.
+        And fewer than `most_of_origin` for all links of the origin, since its learning began; without a folder, fewer
+        than `most` for all of them. A worker only gets one if it believes in the rule as it is now: `believed` is what
+        it read last. The rule is read in a statement of its own, so that it sees what a worker committed while this one
+        waited for the origin.
         """
         is_fresh = is_over(learnings.c.fresh_at, LEARNING_SECONDS + _CLOCK_SLACK_SECONDS)
         is_free = or_(
@@ -118,24 +123,33 @@ class OriginRepository:
             "extra": case((is_fresh, 1), else_=learnings.c.extra + 1),
             "fresh_at": case((is_fresh, after(LEARNING_SECONDS)), else_=learnings.c.fresh_at),
         }
-        adding = self._database.insert(learnings).values(
-            origin=origin, extra=1, fresh_at=after(LEARNING_SECONDS), **ours
-        )
-        taking = adding.on_conflict_do_update(
-            index_elements=[learnings.c.origin], set_=ours | counted, where=is_free
-        ).returning(learnings.c.extra)
+
+        async def take(connection: Connection, name: str, more: Mapping[str, Any]) -> int | None:
+            values = {"origin": name, "extra": 1, "fresh_at": after(LEARNING_SECONDS), **more}
+            taking = (
+                self._database.insert(learnings)
+                .values(values)
+                .on_conflict_do_update(index_elements=[learnings.c.origin], set_={**counted, **more}, where=is_free)
+            )
+            taken: int | None = await connection.scalar(taking.returning(learnings.c.extra))
+            return taken
+
+        name = (origin + folder)[:_INDEXED]
         back = {"extra": learnings.c.extra - 1, "worker": None, "busy_until": None}
-        giving_back = update(learnings).where(learnings.c.origin == origin).values(back)
+        giving_back = update(learnings).where(learnings.c.origin.in_([origin, name])).values(back)
 
         async def work(connection: Connection) -> Spending:
-            taken = await connection.scalar(taking)
+            taken = await take(connection, origin, ours)
             if taken is None:
                 return Spending.ELSEWHERE
             rule = await connection.scalar(select(origins.c.referer).where(origins.c.origin == origin))
-            if rule == believed and taken <= most:
+            here = (await take(connection, name, {}) or 0) if folder else taken
+            if rule == believed and here <= most and taken <= most_of_origin:
                 return Spending.GRANTED
             await connection.execute(giving_back)
-            return Spending.USED_UP if rule == believed else Spending.ELSEWHERE
+            if rule != believed:
+                return Spending.ELSEWHERE
+            return Spending.USED_UP if here > most else Spending.CROWDED_OUT
 
         return await self._database.transact(work)
 
@@ -150,7 +164,7 @@ class OriginRepository:
         await self._database.execute(_renewal(origin, seconds))
 
     async def learned(self, host: str) -> Sequence[str]:
-        """Return the origins of a host of which anything was learned."""
+        """Return the origins of a host of which anything was learned, and the folders for which requests were sent."""
         found = union(*(select(table.c.origin) for table in _LEARNED)).subquery()
         return [row.origin for row in await self._database.fetch_all(select(found)) if host_of(row.origin) == host]
 
@@ -188,7 +202,9 @@ class OriginRepository:
         return {digest: frozenset(row.folder for row in rows if row.digest == digest) for digest, _ in rows}
 
     async def add_decoy(self, origin: str, folder: str, digest: str, evidence: str) -> None:
-        """Store a digest as a decoy of a folder of this origin."""
+        """Store a digest as a decoy of a folder of this origin, unless the folder's name is too long for an index."""
+        if len(folder) > _INDEXED:
+            return
         adding = self._database.insert(decoys).values(
             origin=origin, folder=folder, digest=digest, evidence=evidence, learned_at=now()
         )
@@ -215,5 +231,5 @@ def _is_decoy(origin: str, folder: str, digest: str) -> ColumnElement[bool]:
 
 
 def _renewal(origin: str, seconds: float) -> Update:
-    is_later = (learnings.c.origin == origin) & (learnings.c.fresh_at > after(seconds))
-    return update(learnings).where(is_later).values(fresh_at=after(seconds))
+    is_theirs = or_(learnings.c.origin == origin, learnings.c.origin.startswith(f"{origin}/", autoescape=True))
+    return update(learnings).where(is_theirs, learnings.c.fresh_at > after(seconds)).values(fresh_at=after(seconds))

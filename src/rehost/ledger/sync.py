@@ -41,6 +41,7 @@ from rehost.db import (
     after,
     analyze,
     blank,
+    host_of,
     load,
     now,
     temporary,
@@ -49,8 +50,8 @@ from rehost.db import (
 from rehost.errors import CatalogueError
 from rehost.http.url import read_host
 from rehost.ledger.leases import LONGEST_LEASE, LONGEST_WAIT, is_open
-from rehost.ledger.schema import links
-from rehost.model import State
+from rehost.ledger.schema import learnings, links
+from rehost.model import REFUSALS, State
 
 _OFFERED: Columns = {
     "row_key": Text(),
@@ -143,6 +144,7 @@ class CatalogueSync:
         changed = await _change(connection, differing)
         # Same link, but another page, or the row is back.
         same = links.c.url == differing.c.url
+        await _begin_anew(connection, differing, same)
         await _update(connection, differing, same, page_url=differing.c.page_url, host=differing.c.host, present=True)
         return new, changed
 
@@ -233,6 +235,16 @@ async def _change(connection: Connection, differing: FromClause) -> int:
         found=null(),
         changed_at=now(),
     )
+
+
+async def _begin_anew(connection: Connection, differing: FromClause, same: ColumnElement[bool]) -> None:
+    """Make refused links due whose page, which is a Referer, has changed; their origins get fresh extra requests."""
+    is_refused = and_(is_open(links), links.c.reason.in_([reason.value for reason in REFUSALS]))
+    is_corrected = and_(same, is_refused, links.c.page_url.is_distinct_from(differing.c.page_url))
+    entries = select(links.c.host).where(links.c.entry == differing.c.entry, is_corrected)
+    renewing = update(learnings).where(host_of(learnings.c.origin).in_(entries), learnings.c.fresh_at > now())
+    await connection.execute(renewing.values(fresh_at=now()))
+    await _update(connection, differing, is_corrected, due_at=now(), attempts=0)
 
 
 async def _update(

@@ -66,7 +66,8 @@ def test_a_run_during_a_pause_says_which_host_waits_and_resuming_makes_its_links
     status, printed, _ = rehost("run", "--retry", "all")
 
     assert status == 1
-    assert "1  of them wait for a paused host: a.example" in printed
+    printed = " ".join(printed.split())
+    assert "1 of them wait for a paused host: a.example" in printed
     assert "rehost origins --resume a.example" in printed
     assert "--retry all" not in printed
     _, printed, _ = rehost("origins", "--resume", "a.example")
