@@ -118,7 +118,7 @@ class Peer:
                 if isinstance(outcome, Stored)
             ]
             written = await self.catalogue.write_back(changes, transaction)
-            await self.ledger.results.record(transaction, run, confirmed, written)
+            await self.ledger.results.record(transaction, run, confirmed, written.before, written.refused)
             return ours
 
         return await self.ledger.database.transact(work)
@@ -144,7 +144,7 @@ class Peer:
         async def work(transaction):
             held = dict(await self.ledger.reconcile.lock_held(transaction, pairs))
             changes = [WriteBack(link, url_of(copy.key)) for link, copy in held.items()]
-            before = await self.catalogue.write_back(changes, transaction)
+            before = (await self.catalogue.write_back(changes, transaction)).before
             rows = [(link, value, url_of(held[link].key)) for link, value in before.items()]
             await self.ledger.history.add_changes(transaction, run, rows)
             if before:

@@ -31,6 +31,7 @@ class Planned:
     lost: int = 0  # held, but the file is missing
     found: int = 0  # files that are in the store already, to be verified and adopted
     mended: int = 0  # rows whose local URL was written again without a request
+    refused: int = 0  # rows that the database refused to write again
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class Recorded:
     failed: int
     overtaken: int  # their rows changed during the visit; due again
     bugs: int = 0  # of `failed`: rehost itself failed while recording them
+    refused: int = 0  # of `failed`: their pictures are stored, but the database refuses to write their rows
+    refused_adopted: int = 0  # of `refused`: found in the store
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,11 @@ class Reason(StrEnum):
     SVG = "svg", "SVG is refused, because it is a document that can run scripts."
     CORRUPT = "corrupt", "A decoder cannot read the whole picture."
     DECOY = "decoy", "The origin sent a placeholder instead of the picture."
+    # the row
+    ROW_REFUSED = (
+        "row-refused",
+        "The picture is stored, but the database refuses to write its row: a trigger, a constraint, a policy, a lock.",
+    )
     # ourselves
     QUOTA_REACHED = (
         "quota-reached",
@@ -308,6 +313,15 @@ class Refused:
     evidence: str
     wait_seconds: float
     decoy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowRefusal:
+    """Why a row was not written; it is as it was, or as a trigger made it."""
+
+    local_url: str | None  # what it holds
+    evidence: str  # the database's words, or what was seen
+    wait_seconds: float  # until the next attempt to write it
 
 
 Outcome = Stored | Unchanged | Deferred | Refused

@@ -28,6 +28,12 @@ BUG_WAIT = 1 * _DAY
 UNREADABLE_WAIT = 1 * _DAY
 """Seconds until the next visit, at least, of a link at whose place a file lies that cannot be read."""
 
+ROW_WAIT = 1 * _DAY
+"""Seconds until the next attempt to write a row that the database refused; its copy is held, so nothing is fetched."""
+
+LOCKED_ROW_WAIT = FIRST_VISIT_WAIT
+"""The same, for a row that another transaction had locked."""
+
 QUOTA_WAIT = 1 * _DAY
 """Seconds until the next visit, at least, of a link that a storage quota left out."""
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import sqlite3
 
 import pytest
 from tests.databases import CASES, add_cases, execute, open_database
 
-from rehost.catalogue import Source, TableCatalogue
+from rehost.catalogue import Source, TableCatalogue, Titles
 from rehost.catalogue.table import Clearing, Restore, WriteBack
 from rehost.errors import CatalogueError
 from rehost.model import MAX_LINK_CHARACTERS, Link
@@ -21,7 +23,9 @@ def link(row_key: str, url: str = A) -> Link:
 
 
 async def write(catalogue, *changes):
-    return await catalogue.write_back(changes)
+    written = await catalogue.write_back(changes)
+    assert written.refused == {}
+    return written.before
 
 
 @pytest.fixture
@@ -67,7 +71,7 @@ async def test_clear_matches_the_end_of_the_local_url_whatever_the_link_and_the_
 
     cleared = await catalogue.clear(changes)
 
-    assert cleared == {link("1"): values[1], link("2"): values[2], link("6"): values[6]}
+    assert cleared.before == {link("1"): values[1], link("2"): values[2], link("6"): values[6]}
     assert await execute(database, "SELECT main_image_local FROM ad_cases ORDER BY case_id") == [
         (None,), (None,), (values[3],), (values[4],), (values[5],), (None,)
     ]  # fmt: skip
@@ -92,7 +96,7 @@ async def test_restore_leaves_rows_that_were_changed_since(database, catalogue):
 
     restored = await catalogue.restore(changes)
 
-    assert restored == 1
+    assert [each.row_key for each in restored.before] == ["1"]
     assert await execute(database, "SELECT main_image_local FROM ad_cases ORDER BY case_id") == [
         (None,),
         ("/theirs",),
@@ -135,8 +139,85 @@ async def test_rows_whose_keys_no_index_takes_are_left_out_and_counted(database,
     await peer.ledger.sync.take_in("goods", catalogue.links())
 
     assert {row[0] for row in await execute(database, "SELECT row_key FROM rehost_links")} == {"k" * 2000, "short"}
-    number, first = await catalogue.rows_left_out()
+    [(_, number, first)] = await catalogue.rows_left_out()
     assert (number, len(first)) == (2, 40)
+
+
+async def test_rows_with_a_cell_that_is_no_text_are_left_out_and_counted(tmp_path):
+    async with open_database(f"sqlite:///{tmp_path}/t.db") as database:
+        await execute(database, CASES)
+        await add_cases(database, [A] * 6)
+        await execute(database, "UPDATE ad_cases SET main_image = CAST(x'ff41' AS TEXT) WHERE case_id = 2")
+        await execute(database, "UPDATE ad_cases SET source_url = CAST(x'c328' AS TEXT) WHERE case_id = 3")
+        await execute(database, "UPDATE ad_cases SET main_image_local = CAST(x'80' AS TEXT) WHERE case_id = 4")
+        await execute(database, "UPDATE ad_cases SET main_image = main_image || char(0) WHERE case_id = 5")
+        await execute(database, "UPDATE ad_cases SET title = CAST(x'ff' AS TEXT) WHERE case_id = 6")
+        catalogue = await TableCatalogue.open(database, Source())
+
+        assert await keys_of(database, catalogue) == ["1", "6"]
+        [(cause, number, first)] = await catalogue.rows_left_out()
+        assert (cause[:19], number, first) == ("a cell is no text (", 4, "2")
+        titles = await Titles.open(database, Source())
+        assert await titles.of(["1", "6"]) == {"1": "title"}
+
+
+async def test_a_key_that_is_no_text_is_shown_as_bytes(tmp_path):
+    async with open_database(f"sqlite:///{tmp_path}/t.db") as database:
+        await execute(database, "CREATE TABLE goods (sku TEXT PRIMARY KEY, photo TEXT, copy TEXT)")
+        await execute(database, f"INSERT INTO goods VALUES (CAST(x'ff41' AS TEXT), '{A}', NULL), ('b', '{A}', NULL)")
+        catalogue = await TableCatalogue.open(database, Source("goods", "goods", "sku", "photo", None, "copy", "{key}"))
+
+        assert await keys_of(database, catalogue) == ["b"]
+        assert [row[1:] for row in await catalogue.rows_left_out()] == [(1, "X'FF41'")]
+
+
+async def test_a_database_of_utf_16_loses_no_row(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "t.db")) as connection, connection:
+        connection.execute("PRAGMA encoding = 'UTF-16'")
+        connection.execute(CASES)
+        connection.execute("INSERT INTO ad_cases VALUES (1, '', '', 'https://a.example/广告.png', NULL)")
+    async with open_database(f"sqlite:///{tmp_path}/t.db") as database:
+        catalogue = await TableCatalogue.open(database, Source())
+
+        assert (await keys_of(database, catalogue), await catalogue.rows_left_out()) == (["1"], [])
+
+
+# What PostgreSQL refuses to do under a collation that ignores case it refuses under this one; without ICU, which the
+# wheel lacks, there is no better one.
+LOOSE = (
+    "CREATE COLLATION loose (provider = libc, locale = 'C.UTF-8')",
+    "UPDATE pg_collation SET collisdeterministic = false WHERE collname = 'loose'",
+)
+
+
+async def test_a_collation_that_ignores_case_makes_no_two_links_the_same(database):
+    loose = "COLLATE NOCASE"
+    if not database.is_sqlite:
+        loose = "COLLATE loose"
+        for statement in LOOSE:
+            await execute(database, statement)
+    columns = ", ".join(f"{name} TEXT {loose}" for name in ("photo", "page", "copy", "name"))
+    await execute(database, f"CREATE TABLE goods (sku TEXT {loose} PRIMARY KEY, {columns})")
+    await execute(
+        database, f"INSERT INTO goods VALUES ('a', '{A}', NULL, '/X.png', 'Tea'), ('b', '{A}', NULL, NULL, '')"
+    )
+    source = Source("goods", "goods", "sku", "photo", "page", "copy", "{key}", title="name")
+    catalogue = await TableCatalogue.open(database, source)
+
+    written = await write(
+        catalogue,
+        WriteBack(link("a"), "/x.png"),  # only its case differs
+        WriteBack(link("b", A.upper()), "/b.png"),
+        WriteBack(link("B"), "/b.png"),
+    )
+
+    assert await keys_of(database, catalogue) == ["a", "b"]
+    assert written == {link("a"): "/X.png"}
+    assert await execute(database, "SELECT copy FROM goods ORDER BY sku") == [("/x.png",), (None,)]
+    assert await keys_of_rows(database, catalogue.row("b")) == ["b"]
+    assert await keys_of_rows(database, catalogue.row("B")) == []
+    titles = await Titles.open(database, source)
+    assert await titles.matching("te") == ["a"]
 
 
 async def one_row(database, key_type: str, key: str, link_type: str = "TEXT") -> TableCatalogue:
@@ -146,10 +227,11 @@ async def one_row(database, key_type: str, key: str, link_type: str = "TEXT") ->
 
 
 async def keys_of(database, catalogue) -> list[str]:
-    async def work(connection):
-        return [row.row_key for row in await connection.execute(catalogue.links().select)]
+    return await keys_of_rows(database, catalogue.links())
 
-    return await database.read(work)
+
+async def keys_of_rows(database, rows) -> list[str]:
+    return sorted(row.row_key for row in await database.fetch_all(rows.select))
 
 
 @pytest.mark.parametrize(

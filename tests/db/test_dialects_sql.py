@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from sqlalchemy import Text, select
+from tests.databases import open_database
 
 from rehost.db import OTHER_HOST, Database, after, blank, host_of, now, root_of, seconds_until, today
 from rehost.http.url import read_origin, with_scheme_of
@@ -40,6 +41,15 @@ async def test_host_of_a_url_is_the_same_on_both_databases(database, url, host):
     given = database.given({"url": Text()}, [(url,)])
 
     assert await scalar(database, select(host_of(given.c.url))) == host
+
+
+async def test_hosts_are_read_alike_by_a_server_to_which_backslashes_are_escapes(postgres):
+    url = f"{postgres.url()}?options=-c%20standard_conforming_strings%3Doff"
+    async with open_database(url) as database:
+        given = database.given({"url": Text()}, [(each,) for each, _ in HOSTS])
+        rows = await database.fetch_all(select(host_of(given.c.url)).order_by(given.c.number))
+
+    assert [row[0] for row in rows] == [host for _, host in HOSTS]
 
 
 async def test_time_is_the_databases_and_aware(database):

@@ -101,7 +101,7 @@ async def refuse_notice(peer, run):
 
     async def work(transaction):
         cleared = await peer.catalogue.clear([Clearing(task.link, task.copy.key) for task in tasks], transaction)
-        changes = [(link, before, None) for link, before in cleared.items()]
+        changes = [(link, before, None) for link, before in cleared.before.items()]
         await ledger.history.add_changes(transaction, run, changes)
         refused = [Refused(task, Reason.DECOY, "given for anything", 9e5, task.copy.key) for task in tasks]
         await ledger.results.record(transaction, run, refused, {})

@@ -12,18 +12,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import (
     BigInteger,
-    Column,
     ColumnElement,
     FromClause,
-    MetaData,
+    LargeBinary,
+    Numeric,
     Select,
     Table,
     Text,
+    Update,
     and_,
     case,
     cast,
@@ -33,81 +34,35 @@ from sqlalchemy import (
     literal_column,
     null,
     select,
-    text,
     update,
 )
-from sqlalchemy.types import UserDefinedType
+from sqlalchemy.exc import SQLAlchemyError
 
-from rehost.db import Connection, Database, LinkRows, blank, byte_length, host_of
-from rehost.errors import CatalogueError, MissingTableError
+from rehost.catalogue.binding import NUMBER_TYPES, TEXT_TYPES, bind, check_keys, check_statements
+from rehost.db import (
+    Connection,
+    Database,
+    LinkRows,
+    NamedType,
+    blank,
+    byte_length,
+    evidence_of,
+    exact_text,
+    host_of,
+    is_locked_row,
+    is_of_rows,
+    is_unreadable,
+)
+from rehost.errors import CatalogueError
 from rehost.language import Message
-from rehost.model import MAX_LINK_CHARACTERS, Link, Source
+from rehost.model import MAX_LINK_CHARACTERS, Link, RowRefusal, Source
+from rehost.retry import LOCKED_ROW_WAIT, ROW_WAIT
+
+T = TypeVar("T")
 
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
 _LARGEST_NUMBER = 2**63 - 1  # bigint
-_NUMBER_TYPES = ("smallint", "integer", "bigint")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # as PostgreSQL writes them
-_TEXT_TYPES = ("text", "character varying")
-
-
-class KeyType(UserDefinedType[Any]):
-    """A column type by its name in the database, to cast keys back to it."""
-
-    cache_ok = True
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def get_col_spec(self, **_kwargs: object) -> str:
-        """Return the name as SQL."""
-        return self.name
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnType:
-    """A column's type."""
-
-    name: str  # as a CAST takes it
-    is_text: bool
-
-
-def split_name(source: Source) -> tuple[str, str]:
-    """Return the table's schema (empty if it has none) and its name."""
-    schema, _, name = source.table.rpartition(".")
-    return schema, name
-
-
-def regclass(source: Source) -> str:
-    """Return the table's name for PostgreSQL's to_regclass, quoted so that its case is kept."""
-    return ".".join('"' + part.replace('"', '""') + '"' for part in split_name(source) if part)
-
-
-async def types_of(database: Database, source: Source) -> Mapping[str, ColumnType]:
-    """Return the type of each column of the table; empty if there is no such table.
-
-    Raises:
-        CatalogueError: the database cannot be reached.
-    """
-    if database.is_sqlite:
-        schema, name = split_name(source)
-        # A comparison takes the affinity of its column, so text is right for every key (SQLite, datatype3, section
-        # 4.2); a column may hold anything.
-        query = text("SELECT name, 'text', true FROM pragma_table_info(:name, :schema)")
-        query = query.bindparams(name=name, schema=schema or "main")
-    else:
-        # With its modifier: a cast to character alone would leave one letter of a character(8).
-        query = text(
-            "SELECT attname, format_type(atttypid, atttypmod), typcategory = 'S'"
-            " FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid"
-            " WHERE attrelid = to_regclass(:name) AND attnum > 0 AND NOT attisdropped"
-        ).bindparams(name=regclass(source))
-    rows = await database.fetch_all(query, error=CatalogueError)
-    return {row[0]: ColumnType(row[1], is_text=bool(row[2])) for row in rows}
-
-
-def key_column(source: Source, types: Mapping[str, ColumnType]) -> Column[Any]:
-    """Return the key column, with the type to which a key read as text is cast back."""
-    return Column(source.key, KeyType(types[source.key].name), primary_key=True)
 
 
 def has_key(table: Table, source: Source, row_key: str) -> ColumnElement[bool]:
@@ -116,15 +71,15 @@ def has_key(table: Table, source: Source, row_key: str) -> ColumnElement[bool]:
     PostgreSQL raises an error for text that is no value of the type, so such a key is compared with nothing.
     """
     column = table.c[source.key]
-    exactly = cast(column, Text) == row_key
+    exactly = exact_text(column) == row_key
     kind = column.type
-    assert isinstance(kind, KeyType)
-    if kind.name in _NUMBER_TYPES:
+    assert isinstance(kind, NamedType)
+    if kind.name in NUMBER_TYPES:
         is_number = _NUMBER.fullmatch(row_key) and -_LARGEST_NUMBER <= int(row_key) <= _LARGEST_NUMBER
         return and_(column == literal(int(row_key), BigInteger), exactly) if is_number else false()
     if kind.name == "uuid":
         return and_(column == cast(literal(row_key, Text), kind), exactly) if _UUID.fullmatch(row_key) else false()
-    if kind.name.startswith(_TEXT_TYPES):
+    if kind.name.startswith(TEXT_TYPES):
         return and_(column == literal(row_key, Text), exactly)
     return exactly
 
@@ -133,33 +88,48 @@ LONGEST_KEY_BYTES = 2000
 """Of a row's key as text: PostgreSQL's indexes take 2,704 bytes (btree), with the source's name."""
 
 
+LOCK_SECONDS = 5.0
+"""How long a write waits for a row that another transaction has locked; then that row is written in a later run."""
+
+_SECOND_LOCK_SECONDS = 0.1  # for each row of a group that has waited already
+
+
 def links_of(table: Table, source: Source) -> Select[*tuple[Any, ...]]:
-    """Return a query for every cell that holds a link: any text that is not blank, in a row whose key is not too long.
+    """Return a query for every cell that holds a link: any text that is not blank, in a row that is not left out.
 
     Columns: row_key, position, url, page_url, local_url, host.
     """
     url = _start_of(table.c[source.link])
-    page = _start_of(table.c[source.page]) if source.page else null()
+    page = _start_of(table.c[source.page]) if source.page else cast(null(), Text)
     return select(
-        cast(table.c[source.key], Text).label("row_key"),
+        exact_text(table.c[source.key]).label("row_key"),
         literal_column("0").label("position"),
         url.label("url"),
-        cast(page, Text).label("page_url"),
-        cast(table.c[source.local], Text).label("local_url"),
+        page.label("page_url"),
+        exact_text(table.c[source.local]).label("local_url"),
         host_of(url).label("host"),
-    ).where(~blank(table.c[source.link]), table.c[source.key].is_not(None), ~_is_key_too_long(table, source))
+    ).where(_has_link(table, source), ~_is_key_too_long(table, source), ~_is_unreadable(table, source))
+
+
+def _has_link(table: Table, source: Source) -> ColumnElement[bool]:
+    return and_(~blank(table.c[source.link]), table.c[source.key].is_not(None))
 
 
 def _is_key_too_long(table: Table, source: Source) -> ColumnElement[bool]:
     kind = table.c[source.key].type
-    if isinstance(kind, KeyType) and kind.name in (*_NUMBER_TYPES, "uuid"):
+    if isinstance(kind, NamedType) and kind.name in (*NUMBER_TYPES, "uuid"):
         return false()  # tables of a million rows are read often
-    return byte_length(cast(table.c[source.key], Text)) > LONGEST_KEY_BYTES
+    return byte_length(exact_text(table.c[source.key])) > LONGEST_KEY_BYTES
+
+
+def _is_unreadable(table: Table, source: Source) -> ColumnElement[bool]:
+    columns = dict.fromkeys(filter(None, (source.key, source.link, source.page, source.local)))
+    return is_unreadable(*(table.c[name] for name in columns))
 
 
 def _start_of(column: ColumnElement[Any]) -> ColumnElement[str]:
     """Return the first characters of a column: one more than a link may have, so that a longer text is recognised."""
-    return func.substr(cast(column, Text), 1, MAX_LINK_CHARACTERS + 1)
+    return func.substr(exact_text(column), 1, MAX_LINK_CHARACTERS + 1)
 
 
 _VERSIONED = f"%?v={'_' * 16}"  # local URLs that carry the first digits of a digest (store/layout.py)
@@ -193,6 +163,14 @@ class Restore:
     after: str | None  # the local URL that the run wrote
 
 
+@dataclass(frozen=True, slots=True)
+class Written(Generic[T]):
+    """What became of a group of changes; in neither mapping are those whose rows do not match (any more)."""
+
+    before: Mapping[T, str | None]  # of those whose rows hold the new value now: the value before
+    refused: Mapping[T, RowRefusal]
+
+
 class TableCatalogue:
     """One table of the operator's; made by `open`.
 
@@ -209,8 +187,7 @@ class TableCatalogue:
         self._source = source
         self._table = table
         self._key = table.c[source.key]
-        self._link: ColumnElement[str] = cast(table.c[source.link], Text)
-        self._local: ColumnElement[str] = table.c[source.local]
+        self._local = exact_text(table.c[source.local])
         self._links = LinkRows(database, links_of(table, source))
 
     @classmethod
@@ -224,13 +201,25 @@ class TableCatalogue:
 
         Raises:
             CatalogueError: the database cannot be reached, the table or a column does not exist, the column for
-                the local URL cannot be written, or a key names several rows; the message says which.
+                the local URL cannot be written, a key names several rows, or a row is not found again by its key; the
+                message says which.
         """
         table = await bind(database, source)
-        await database.read(
-            lambda connection: _check(connection, database, source, table), error=CatalogueError, slow=True
+        opened = cls(database, source, table, is_joint=is_joint)
+        await database.read(opened._check, error=CatalogueError, slow=True)
+        return opened
+
+    async def _check(self, connection: Connection) -> None:
+        nothing = select(
+            *(cast(null(), type_).label(name) for name, type_ in _COLUMNS.items()), literal_column("0").label("number")
         )
-        return cls(database, source, table, is_joint=is_joint)
+        given = nothing.where(false()).subquery("given")
+        match = self._same_link(given)
+        if not self._database.reads_only:
+            statements = (self._locking(given, match), self._writing(given, match))
+            await check_statements(connection, self._source, statements)
+        key, links = exact_text(self._key), links_of(self._table, self._source)
+        await check_keys(connection, self._database, self._source, self._table, links, self._is_row(key))
 
     def links(self) -> LinkRows:
         """Return the operator's links as a selectable."""
@@ -239,18 +228,31 @@ class TableCatalogue:
     def row(self, row_key: str) -> LinkRows:
         """Return the links of the row with this key as a selectable; empty if no row can have such a key."""
         is_row = has_key(self._table, self._source, row_key)
+        if self._database.is_sqlite:
+            is_row = self._is_row(literal(row_key, Text))
         return LinkRows(self._database, self._links.select.where(is_row))
 
-    async def rows_left_out(self) -> tuple[int, str]:
-        """Return how many rows with a link have a key that is too long, and the beginning of the first of these keys.
+    async def rows_left_out(self) -> Sequence[tuple[str, int, str]]:
+        """Return why rows with a link are left out, how many, and the beginning of the key of the first of these.
 
         Raises:
             CatalogueError: the table cannot be read.
         """
-        is_left_out = ~blank(self._table.c[self._source.link]) & _is_key_too_long(self._table, self._source)
-        query = select(func.count(), func.min(func.substr(cast(self._key, Text), 1, 40))).where(is_left_out)
-        ((number, first),) = await self._database.fetch_all(query, error=CatalogueError, slow=True)
-        return number, first or ""
+        key: ColumnElement[str] = exact_text(self._key)
+        if self._database.is_sqlite:  # a key that is no text is shown as SQLite writes bytes
+            key = case((is_unreadable(self._key), func.quote(cast(self._key, LargeBinary))), else_=key)
+        causes = (
+            (f"their keys have more than {LONGEST_KEY_BYTES} bytes", _is_key_too_long(self._table, self._source)),
+            ("a cell is no text (invalid UTF-8, or a NUL character)", _is_unreadable(self._table, self._source)),
+        )
+        found = []
+        for cause, is_left_out in causes:
+            query = select(func.count(), func.min(func.substr(key, 1, 40)))
+            query = query.where(_has_link(self._table, self._source), is_left_out)
+            ((number, first),) = await self._database.fetch_all(query, error=CatalogueError, slow=True)
+            if number:
+                found.append((cause, number, first or ""))
+        return found
 
     async def local_urls(self, links: Sequence[Link]) -> dict[Link, str | None]:
         """Return the local URL of each of these links that its row still holds.
@@ -264,12 +266,11 @@ class TableCatalogue:
         rows = await self._database.fetch_all(self._values(given, self._same_link(given)), error=CatalogueError)
         return {links[row[0] - 1]: row[1] for row in rows}
 
-    async def write_back(
-        self, changes: Sequence[WriteBack], transaction: Connection | None = None
-    ) -> dict[Link, str | None]:
-        """Set the local URL of every row that still holds its link's URL; return those links, with the value before.
+    async def write_back(self, changes: Sequence[WriteBack], transaction: Connection | None = None) -> Written[Link]:
+        """Set the local URL of every row that still holds its link's URL.
 
-        The one comparison is on the link's URL (invariant 2); rows that hold the value already count as written.
+        The one comparison is on the link's URL (invariant 2); rows that hold the value already count as written. A row
+        that the database refuses to write keeps no other from being written.
 
         Args:
             changes: links and their local URLs.
@@ -278,14 +279,11 @@ class TableCatalogue:
         Raises:
             CatalogueError: the column cannot be written (no privilege, column dropped).
         """
-        if not changes:
-            return {}
         given = self._given([(change.link.row_key, change.link.url, change.local_url) for change in changes])
-        before = await self._write(transaction, given, self._same_link(given))
-        return {changes[number - 1].link: value for number, value in before.items()}
+        return await self._write(transaction, [change.link for change in changes], given, self._same_link(given))
 
-    async def clear(self, changes: Sequence[Clearing], transaction: Connection | None = None) -> dict[Link, str | None]:
-        """Clear the local URL of rows that point at these copies; return their links, with the value before.
+    async def clear(self, changes: Sequence[Clearing], transaction: Connection | None = None) -> Written[Link]:
+        """Clear the local URL of rows that point at these copies.
 
         The local URL decides, not the link: a row whose link has changed still points at the former link's copy.
 
@@ -296,163 +294,149 @@ class TableCatalogue:
         Raises:
             CatalogueError: the column cannot be written.
         """
-        if not changes:
-            return {}
         rows = [(each.link.row_key, each.link.url, None, f"/{each.path}", each.local_url) for each in changes]
         given = self._given(rows, "ending", "whole")
-        local, ending = cast(self._local, Text), given.c.ending
+        local, ending = self._local, given.c.ending
         version = case((local.like(_VERSIONED), len(_VERSIONED) - 1), else_=0)  # its length
         start = func.length(local) - version - func.length(ending) + 1
         ends_so = func.substr(local, start, func.length(ending)) == ending
         is_whole = func.coalesce(given.c.whole, local) == local
-        before = await self._write(transaction, given, self._same_row(given) & ends_so & is_whole)
-        return {changes[number - 1].link: value for number, value in before.items()}
+        match = self._same_row(given) & ends_so & is_whole
+        return await self._write(transaction, [change.link for change in changes], given, match)
 
-    async def restore(self, changes: Sequence[Restore]) -> int:
-        """Put the local URL back in rows that still have the link and the local URL of then; return how many rows.
+    async def restore(self, changes: Sequence[Restore]) -> Written[Restore]:
+        """Put the local URL back in rows that still have the link and the local URL of then.
 
         Raises:
             CatalogueError: the column cannot be written.
         """
-        if not changes:
-            return 0
         given = self._given([(each.row_key, each.url, each.before, each.after) for each in changes], "after_url")
         match = self._same_link(given) & self._local.is_not_distinct_from(given.c.after_url)
-        return len(await self._write(None, given, match))
+        return await self._write(None, changes, given, match)
 
     def _given(self, rows: Sequence[Sequence[object]], *more: str) -> FromClause:
         return self._database.given({**_COLUMNS, **dict.fromkeys(more, Text())}, rows)
 
+    def _is_row(self, row_key: ColumnElement[str]) -> ColumnElement[bool]:
+        """Return the condition that a row has exactly this key; its first part uses the key's index.
+
+        A column of SQLite without a type compares a number with no text (SQLite, datatype3, section 4.2).
+        """
+        is_same = self._key == cast(row_key, self._key.type)
+        if self._database.is_sqlite:
+            is_same = self._key.in_([row_key, cast(row_key, Numeric)])
+        return is_same & (exact_text(self._key) == row_key)
+
     def _same_row(self, given: FromClause) -> ColumnElement[bool]:
-        return self._key == cast(given.c.row_key, self._key.type)
+        return self._is_row(given.c.row_key)
 
     def _same_link(self, given: FromClause) -> ColumnElement[bool]:
-        return self._same_row(given) & (self._link == given.c.url)
+        return self._same_row(given) & (exact_text(self._table.c[self._source.link]) == given.c.url)
 
     def _values(self, given: FromClause, match: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
         return select(given.c.number, self._local).join_from(given, self._table, match)
 
+    def _locking(self, given: FromClause, match: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
+        return self._values(given, match).order_by(self._key).with_for_update(of=self._table)
+
+    def _writing(self, given: FromClause, match: ColumnElement[bool]) -> Update:
+        writing = update(self._table).values({self._source.local: given.c.local_url})
+        return writing.where(match, self._local.is_distinct_from(given.c.local_url))
+
     async def _write(
-        self, transaction: Connection | None, given: FromClause, match: ColumnElement[bool]
-    ) -> Mapping[int, str | None]:
-        """Lock the rows that match, write those that differ, and return each value before by its number in `given`.
+        self, transaction: Connection | None, names: Sequence[T], given: FromClause, match: ColumnElement[bool]
+    ) -> Written[T]:
+        """Write the rows that match and differ; `names` stand for the rows of `given`, in its order.
 
         A database that is opened for reading only is not written; the values are returned all the same.
         """
+        if not names:
+            return Written({}, {})
         if self._database.reads_only:
             rows = await self._database.fetch_all(self._values(given, match), error=CatalogueError)
-            return {row[0]: row[1] for row in rows}
-        locking = self._values(given, match).order_by(self._key).with_for_update(of=self._table)
-        writing = (
-            update(self._table)
-            .values({self._source.local: given.c.local_url})
-            .where(match, self._local.is_distinct_from(given.c.local_url))
-        )
+            return Written({names[row[0] - 1]: row[1] for row in rows}, {})
 
-        async def work(connection: Connection) -> Mapping[int, str | None]:
+        async def work(connection: Connection) -> Written[int]:
             with self._database.raising(CatalogueError):
-                before = {row[0]: row[1] for row in await connection.execute(locking)}
-                await connection.execute(writing)
-                return before
+                return await self._write_rows(connection, given, match, len(names))
 
         if transaction is not None and self.is_joint:
-            return await work(transaction)
-        return await self._database.transact(work, error=CatalogueError)
+            found = await work(transaction)
+        else:
+            found = await self._database.transact(work, error=CatalogueError)
+        refused = {names[number - 1]: refusal for number, refusal in found.refused.items()}
+        return Written({names[number - 1]: value for number, value in found.before.items()}, refused)
 
-
-INITIAL = "database/init.sql"
-MIGRATION = "database/migrations/006_add_main_image_local_field.sql"
-
-
-async def bind(database: Database, source: Source) -> Table:
-    """Return the source's table with the columns that the source names.
-
-    Raises:
-        CatalogueError: the table or a column does not exist, or a column's type holds no text.
-    """
-    types = await types_of(database, source)
-    if not types:
-        raise MissingTableError(
-            "{place} has no table {table}: {advice}",
-            place=database.place.place,
-            table=source.table,
-            advice=_table_advice(source),
+    async def _write_rows(
+        self, connection: Connection, given: FromClause, match: ColumnElement[bool], size: int
+    ) -> Written[int]:
+        """Lock the rows that match and write those that differ, by their numbers in `given`; then look at them."""
+        locking, writing = self._locking(given, match), self._writing(given, match)
+        errors: dict[int, Exception] = {}
+        unlocked = RowRefusal(
+            None, Message("the row may be read, but not changed: look at the table's row security"), ROW_WAIT
         )
-    for column in filter(None, (source.key, source.link, source.page, source.local)):
-        if column not in types:
-            raise CatalogueError(
-                "The table {table} has no column {column}: {advice}",
-                table=source.table,
-                column=column,
-                advice=_column_advice(source, column),
-            )
-    for column in (source.link, source.local):
-        if not types[column].is_text:
-            raise CatalogueError(
-                "The column {column} of {table} is of the type {type}, where text is needed: name a column that holds "
-                "one URL in each row.",
-                column=column,
-                table=source.table,
-                type=types[column].name,
-            )
-    schema, name = split_name(source)
-    columns: list[Column[Any]] = [key_column(source, types), Column(source.link, Text)]
-    if source.page is not None and source.page not in (source.key, source.link):
-        columns.append(Column(source.page, Text))
-    return Table(name, MetaData(), *columns, Column(source.local, Text), schema=schema or None)
+        try:
+            async with connection.begin_nested():
+                await self._database.limit_locks(connection, LOCK_SECONDS)
+                before = await _numbered(connection, locking)
+                await connection.execute(writing)
+        except SQLAlchemyError as caught:
+            if not is_of_rows(caught):
+                raise
+            await self._database.limit_locks(connection, _SECOND_LOCK_SECONDS)
+            before = await _numbered(connection, locking.with_for_update(of=self._table, skip_locked=True))
+            if is_locked_row(caught):
+                words = Message("another transaction has locked the row")
+                unlocked = RowRefusal(None, words, LOCKED_ROW_WAIT)
+            await self._write_apart(connection, given, writing, [])  # raises what is not about the rows
+            errors = await self._write_apart(connection, given, writing, sorted(before))
+        is_written = self._local.is_not_distinct_from(given.c.local_url)
+        written = await _numbered(connection, self._values(given, self._same_row(given) & is_written))
+        refused: dict[int, RowRefusal] = {}
+        if silent := before.keys() - written.keys() - errors.keys():
+            after = await _numbered(connection, self._values(given, self._same_row(given)))
+            refused = {each: _silently_left(after.get(each)) for each in silent}
+        refused |= {each: _refused(before[each], error) for each, error in errors.items()}
+        if len(before) < size:
+            there = await _numbered(connection, self._values(given, match))
+            refused |= {each: replace(unlocked, local_url=there[each]) for each in there.keys() - before.keys()}
+        return Written({each: value for each, value in before.items() if each not in refused}, refused)
+
+    async def _write_apart(
+        self, connection: Connection, given: FromClause, writing: Update, numbers: Sequence[int]
+    ) -> dict[int, Exception]:
+        """Write these rows of a group that failed as a whole; return the errors of those that the database refuses.
+
+        Raises:
+            SQLAlchemyError: the statement fails not because of its rows, or without any.
+        """
+        try:
+            async with connection.begin_nested():
+                await connection.execute(writing.where(given.c.number.in_(numbers)))
+        except SQLAlchemyError as caught:
+            if not numbers or not is_of_rows(caught):
+                raise
+            if len(numbers) == 1:
+                return {numbers[0]: caught}
+        else:
+            return {}
+        half = len(numbers) // 2
+        first = await self._write_apart(connection, given, writing, numbers[:half])
+        return first | await self._write_apart(connection, given, writing, numbers[half:])
 
 
-def _table_advice(source: Source) -> Message:
-    if source.table == Source().table:
-        return Message(
-            "check that this is the right database. In the manual's, {file} creates that table.", file=INITIAL
-        )
-    return Message("check the source's table, or that this is the right database.")
+async def _numbered(connection: Connection, query: Select[*tuple[Any, ...]]) -> dict[int, str | None]:
+    return {row[0]: row[1] for row in await connection.execute(query)}
 
 
-def _column_advice(source: Source, column: str) -> Message:
-    if column == source.local == Source().local:
-        return Message("run {file} in that database.", file=MIGRATION)
-    if column == source.local:
-        return Message("add it with ALTER TABLE {table} ADD COLUMN {column} TEXT.", table=source.table, column=column)
-    return Message("check the source's settings.")
+def _refused(value: str | None, error: Exception) -> RowRefusal:
+    return RowRefusal(value, evidence_of(error), LOCKED_ROW_WAIT if is_locked_row(error) else ROW_WAIT)
 
 
-async def _check(connection: Connection, database: Database, source: Source, table: Table) -> None:
-    """Check that the column for the local URL can be written, if it is to be, and that each key names one row."""
-    # Planned, not run: the database refuses now (a view, a privilege), not later.
-    writing = update(table).values({source.local: null()}).where(false())
-    if not database.reads_only:
-        await connection.exec_driver_sql(f"EXPLAIN {writing.compile(dialect=connection.dialect)}")
-    if await _is_declared_unique(connection, database, source):
-        return
-    links = links_of(table, source).subquery()
-    repeated = select(links.c.row_key).group_by(links.c.row_key).having(func.count() > 1).limit(1)
-    if (key := await connection.scalar(repeated)) is not None:
-        raise CatalogueError(
-            "Several rows of {table} have {column} {key!r}, and each key must name one row: name a column, or make a "
-            "view with one, whose values are unique.",
-            table=source.table,
-            column=source.key,
-            key=key,
-        )
-
-
-async def _is_declared_unique(connection: Connection, database: Database, source: Source) -> bool:
-    """Return whether a unique index covers the key column; if so, the whole table need not be read."""
-    if database.is_sqlite:
-        schema, name = split_name(source)
-        query = text(
-            "SELECT :key = (SELECT CASE count(*) WHEN 1 THEN max(name) END"
-            " FROM pragma_table_info(:name, :schema) WHERE pk > 0)"
-            " OR EXISTS (SELECT 1 FROM pragma_index_list(:name, :schema) AS list"
-            ' WHERE list."unique" AND NOT partial AND :key ='
-            " (SELECT CASE count(*) WHEN 1 THEN max(name) END FROM pragma_index_info(list.name, :schema)))"
-        ).bindparams(name=name, schema=schema or "main", key=source.key)
-    else:
-        query = text(
-            "SELECT EXISTS (SELECT FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]"
-            " WHERE indrelid = to_regclass(:name) AND attname = :key"
-            " AND indisunique AND indisvalid AND indnkeyatts = 1 AND indpred IS NULL)"
-        ).bindparams(name=regclass(source), key=source.key)
-    return bool(await connection.scalar(query))
+def _silently_left(value: str | None) -> RowRefusal:
+    words = Message(
+        "the database reported no error, but the column holds {value!r}: look at the table's triggers and rules",
+        value=value and value[:100],
+    )
+    return RowRefusal(value, words, ROW_WAIT)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Column, ColumnElement, MetaData, Table, Text, cast, literal, select
 
-from rehost.catalogue.table import key_column, split_name, types_of
-from rehost.db import Database
+from rehost.catalogue.binding import key_column, split_name, types_of
+from rehost.db import Database, exact_text, is_unreadable
 from rehost.errors import CatalogueError
 from rehost.model import Source
 
@@ -54,9 +54,11 @@ class Titles:
 
     def _title(self, table: Table) -> ColumnElement[str]:
         assert self.source.title is not None  # without one there is no table
-        return cast(table.c[self.source.title], Text)
+        return exact_text(table.c[self.source.title])
 
     async def _find(self, table: Table, condition: ColumnElement[bool]) -> Sequence[tuple[str, str]]:
         title = self._title(table)
-        query = select(cast(table.c[self.source.key], Text), title).where(condition, title.is_not(None)).limit(MAX_ROWS)
-        return [(row[0], row[1]) for row in await self.database.fetch_all(query, error=CatalogueError, slow=True)]
+        key = table.c[self.source.key]
+        query = select(exact_text(key), title).where(condition, title.is_not(None), ~is_unreadable(key, title))
+        found = await self.database.fetch_all(query.limit(MAX_ROWS), error=CatalogueError, slow=True)
+        return [(row[0], row[1]) for row in found]

@@ -20,6 +20,7 @@ from urllib.parse import urlencode
 from sqlalchemy import (
     TIMESTAMP,
     URL,
+    Boolean,
     ColumnElement,
     Connection,
     Dialect,
@@ -27,9 +28,11 @@ from sqlalchemy import (
     Integer,
     String,
     Text,
+    cast,
     event,
     func,
     literal,
+    literal_column,
     make_url,
     or_,
     type_coerce,
@@ -39,7 +42,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
 from rehost.errors import OperatorError, SettingsError, missing_extra
 from rehost.language import Message
@@ -198,6 +201,10 @@ def _prepare_sqlite(pragmas: Sequence[str], connection: DBAPIConnection, _record
         connection.create_function("rehost_host", 1, host_of_text, deterministic=True)
         connection.create_function("rehost_root", 2, root_of_text, deterministic=True)
         cursor = connection.cursor()
+        cursor.execute("PRAGMA encoding")  # of text as bytes: UTF-8, UTF-16le or UTF-16be
+        (encoding,) = cursor.fetchone() or ("UTF-8",)
+        is_unreadable = partial(is_no_text, encoding=encoding)
+        connection.create_function("rehost_unreadable", 1, is_unreadable, deterministic=True)
         for pragma in pragmas:
             cursor.execute(pragma)
         cursor.close()
@@ -243,6 +250,14 @@ def root_of_text(url: str | None, page_url: str | None) -> str | None:
         return None
     scheme = ("http:" if _HTTP.match(page_url or "") else "https:") if _NO_SCHEME.match(url) else ""
     return scheme + root[1]
+
+
+def is_no_text(content: bytes, encoding: str) -> bool:
+    """Return whether these bytes are no text, or have a NUL, at which JSON ends in SQLite (see `Database.given`)."""
+    try:
+        return "\0" in content.decode(encoding)
+    except UnicodeDecodeError:
+        return True
 
 
 class Moment(TypeDecorator[datetime]):
@@ -320,6 +335,41 @@ class root_of(FunctionElement[str]):  # noqa: N801 - reads as an SQL function
     name = "rehost_root"
 
 
+class exact_text(FunctionElement[str]):  # noqa: N801 - reads as an SQL function
+    """A value as text that equals only itself, whatever the column's collation (one may ignore case, or accents)."""
+
+    type = Text()
+    inherit_cache = True
+    name = "rehost_exact_text"
+
+
+class is_unreadable(FunctionElement[bool]):  # noqa: N801 - reads as an SQL function
+    """Whether any of these cells is no text: SQLite stores any bytes as text, PostgreSQL checks them."""
+
+    type = Boolean()
+    inherit_cache = True
+    name = "rehost_is_unreadable"
+
+    def __init__(self, *cells: ColumnElement[Any]) -> None:
+        texts: ColumnElement[str] = literal_column("''", Text)
+        for cell in cells:
+            texts = texts + literal_column("' '", Text) + func.coalesce(cast(cell, Text), literal_column("''"))
+        super().__init__(texts)
+
+
+class NamedType(UserDefinedType[Any]):
+    """A column type by its name in the database, to cast keys back to it."""
+
+    cache_ok = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def get_col_spec(self, **_kwargs: object) -> str:
+        """Return the name as SQL."""
+        return self.name
+
+
 class byte_length(FunctionElement[int]):  # noqa: N801 - reads as an SQL function
     """The number of bytes of a text in UTF-8."""
 
@@ -339,6 +389,11 @@ def is_over(instant: ColumnElement[datetime | None], longest_seconds: float) -> 
 def blank(column: ColumnElement[str | None]) -> ColumnElement[bool]:
     """Return the condition that a column is NULL or has only spaces."""
     return or_(column.is_(None), func.trim(type_coerce(column, Text)) == "")
+
+
+def _quoted(expression: str) -> str:
+    """Return a regular expression for PostgreSQL, read alike if standard_conforming_strings is off."""
+    return "E'" + expression.replace("\\", "\\\\") + "'"
 
 
 def _spell(function: type[FunctionElement[Any]], *, postgresql: str, sqlite: str) -> None:
@@ -363,17 +418,19 @@ _spell(
     postgresql="floor(extract(epoch FROM statement_timestamp()) / 86400)::integer",
     sqlite="CAST(julianday('now') - 2440587.5 AS INTEGER)",
 )
+_spell(exact_text, postgresql='(CAST(<x> AS text) COLLATE "default")', sqlite="(CAST(<x> AS TEXT) COLLATE BINARY)")
+_spell(is_unreadable, postgresql="false", sqlite="rehost_unreadable(CAST(<x> AS BLOB))")
 _spell(byte_length, postgresql="octet_length(<x>)", sqlite="length(CAST(<x> AS BLOB))")
 _spell(
     host_of,
-    postgresql=f"coalesce(left(lower(substring(<x> from '{PLAIN_HOST}')), {_HOST_CHARACTERS}), '{OTHER_HOST}')",
+    postgresql=f"coalesce(left(lower(substring(<x> from {_quoted(PLAIN_HOST)})), {_HOST_CHARACTERS}), '{OTHER_HOST}')",
     sqlite="rehost_host(<x>)",
 )
 _spell(
     root_of,
     postgresql=(
-        f"(CASE WHEN <x> !~ '{NO_SCHEME}' THEN '' WHEN <y> ~ '{HTTP}' THEN 'http:' ELSE 'https:' END"
-        f" || substring(<x> from '{ROOT}'))"
+        f"(CASE WHEN <x> !~ {_quoted(NO_SCHEME)} THEN '' WHEN <y> ~ {_quoted(HTTP)} THEN 'http:' ELSE 'https:' END"
+        f" || substring(<x> from {_quoted(ROOT)}))"
     ),
     sqlite="rehost_root(<x>, <y>)",
 )

@@ -348,6 +348,15 @@ class Database:
         if not self.is_sqlite:
             await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"rehost {name}", 0))))
 
+    async def limit_locks(self, connection: AsyncConnection, seconds: float) -> None:
+        """Bound the wait for each lock until this transaction or savepoint ends, and check constraints at once.
+
+        A constraint that is deferred to the commit would fail the whole transaction, and name no row.
+        """
+        if not self.is_sqlite:
+            await connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(seconds * 1000)}")
+            await connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+
     # --- statements
 
     async def allow_large_joins(self, connection: AsyncConnection) -> None:

@@ -29,6 +29,11 @@ _TRANSIENT_CLASSES = ("08",)  # connection exceptions
 _TRANSIENT_CLASS = "InvalidCachedStatementError"
 STARTING_UP = "57P03"
 AWAY = frozenset({"57P01", "57P02", STARTING_UP})
+_LOCKED = "55P03"
+_CANCELLED = "57014"  # a statement took longer than statement_timeout
+_NOT_OF_ROWS = ("08", "53", "57", "58")  # connection, resources, intervention, system
+_OF_ROWS = ("SQLITE_CONSTRAINT", "SQLITE_ERROR", "SQLITE_MISMATCH", "SQLITE_TOOBIG")
+_EVIDENCE_CHARACTERS = 300
 
 SENTENCES = {
     "28P01": "{server} refuses the password of the user {user}: check DB_USER and DB_PASSWORD, or DATABASE_URL.",
@@ -42,6 +47,7 @@ SENTENCES = {
     "25006": "{place} is read-only (a standby, or default_transaction_read_only): use a server that accepts writes.",
     "53300": "{server} has no free connection: raise its max_connections, or run fewer workers.",
     "53100": "{server} has no disk space left: free some there, then run again.",
+    "55P03": "{place}: {message}. Another program keeps a table locked (see pg_stat_activity): end it, then run again.",
     "57P03": "{server} does not accept connections yet ({message}): run again when it does.",
     "SQLITE_FULL": "There is no disk space left for {database}: free some, then run again.",
     "SQLITE_READONLY": "{database} cannot be written to: check the permissions of the file and its folder.",
@@ -114,6 +120,26 @@ def is_transient(error: BaseException) -> bool:
 def is_locked(error: BaseException) -> bool:
     """Return whether another program has locked the SQLite file."""
     return (code_of(error) or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+
+
+def is_of_rows(error: BaseException) -> bool:
+    """Return whether a statement may have failed because of some of its rows: a trigger, a constraint, a lock."""
+    code = code_of(error) or ""
+    if code.startswith("SQLITE_"):
+        return code.startswith(_OF_ROWS)
+    if code in {_LOCKED, _CANCELLED}:
+        return True
+    return bool(code) and not code.startswith(_NOT_OF_ROWS) and not is_transient(error)
+
+
+def is_locked_row(error: BaseException) -> bool:
+    """Return whether a lock of another transaction was in the way for too long."""
+    return code_of(error) in {_LOCKED, _CANCELLED}
+
+
+def evidence_of(error: BaseException) -> str:
+    """Return the database's own words for the failure of one row: one line, bounded."""
+    return f"{_message(list(causes(error))[-1])[:_EVIDENCE_CHARACTERS]} ({code_of(error)})"
 
 
 def is_unreachable(error: BaseException) -> bool:

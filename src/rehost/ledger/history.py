@@ -37,7 +37,7 @@ from rehost.db import Columns, Connection, Database, now
 from rehost.errors import LedgerError
 from rehost.events import RunEnded
 from rehost.ledger.schema import changes, links, runs, stores, visits
-from rehost.model import Deferred, KnownStore, Link, Outcome, Refused, State, Stored, Unchanged
+from rehost.model import Deferred, KnownStore, Link, Outcome, Reason, Refused, State, Stored, Unchanged
 
 KEPT = 50  # of one link; a link that fails differently every day is followed for seven weeks
 
@@ -109,18 +109,28 @@ class History:
             )
         )
 
-    async def mark_overtaken(self, connection: Connection, given: FromClause) -> None:
-        """Correct the last visits of these entries from held to overtaken: their rows had changed already.
+    async def correct(
+        self,
+        connection: Connection,
+        given: FromClause,
+        end: End,
+        reason: Reason | None = None,
+        evidence: ColumnElement[str] | None = None,
+    ) -> None:
+        """Correct how the last visits of these entries ended, from held: their rows could not be written.
 
         Args:
             connection: with an open transaction.
             given: entries, with the digests (`ours`) that were recorded.
+            end: how they ended.
+            reason: why, if the rows still have their links.
+            evidence: a column of `given`, with a reason.
         """
         later = visits.alias("later")
         last = select(func.max(later.c.turn)).where(later.c.entry == visits.c.entry).scalar_subquery()
         await connection.execute(
             update(visits)
-            .values(outcome=End.OVERTAKEN.value)
+            .values(outcome=end.value, reason=reason and reason.value, evidence=evidence)
             .where(
                 visits.c.entry == given.c.entry,
                 visits.c.turn == last,
@@ -167,6 +177,11 @@ def visit_row(outcome: Outcome, *, is_held: bool) -> VisitRow:
             return entry, End.DEFERRED.value, reason.value, evidence, None
         case Refused(reason=reason, evidence=evidence):
             return entry, End.REFUSED.value, reason.value, evidence, None
+
+
+def refused_row(outcome: Stored, evidence: str) -> VisitRow:
+    """Return the outcome of a visit whose row the database refused to write, as `History.add_visits` takes it."""
+    return outcome.task.entry, End.DEFERRED.value, Reason.ROW_REFUSED.value, evidence, outcome.copy.digest
 
 
 def _turn(given: FromClause) -> ColumnElement[int]:

@@ -49,9 +49,10 @@ from rehost.db import (
     temporary_table,
 )
 from rehost.ledger.leases import is_open, is_place
+from rehost.ledger.results import REFUSAL, row_refused
 from rehost.ledger.schema import NO_COPY, changes, links, stores
 from rehost.ledger.sync import offered_links, same_place
-from rehost.model import Copy, Link, State
+from rehost.model import Copy, Link, RowRefusal, State
 
 GROUP = 1000  # rows
 _CLOCK_JUMPED = timedelta(days=1)  # no run takes so long
@@ -279,6 +280,17 @@ class Reconciliation:
         given = self._given(pairs)
         is_theirs = and_(same_place(given, pairs[0][0].source), *_same_copy(given))
         await connection.execute(update(links).values(local_url=given.c.local_url).where(is_theirs))
+
+    async def mark_refused(self, connection: Connection, refused: Sequence[tuple[Link, Copy, RowRefusal]]) -> None:
+        """Remember which of these rows the database refuses to write; they wait, with their copies."""
+        rows = [
+            (link.row_key, link.position, link.url, copy.key, refusal.local_url, refusal.evidence, refusal.wait_seconds)
+            for link, copy, refusal in refused
+        ]
+        given = self.database.given({**_PLACE, "url": Text(), "key": Text(), **REFUSAL}, rows)
+        is_theirs = and_(same_place(given, refused[0][0].source), *_same_copy(given))
+        values = row_refused(given) | {"fence": links.c.fence + 1}
+        await connection.execute(update(links).values(values).where(is_theirs))
 
     def _given(self, pairs: Sequence[tuple[Link, Copy]]) -> FromClause:
         return self.database.given(

@@ -195,6 +195,7 @@ _FORMATS = {format_.value: format_ for format_ in Format}
 _UNDISPLAYED = [format_.value for format_ in Format if not format_.is_displayed]
 _LINK = [links.c["key" if name == "copy_key" else name].label(name) for name in LinkReport.__dataclass_fields__]
 _FAILED = links.c.state.in_((State.DEFERRED.value, State.REFUSED.value))
+_UNWRITTEN = and_(links.c.reason.is_not(None), links.c.reason == Reason.ROW_REFUSED.value)  # of a copy that is right
 _HELD = links.c.state == State.HELD.value
 _COUNTS = (
     func.count().label("present"),
@@ -236,7 +237,7 @@ class Queries:
                 func.coalesce(func.sum(links.c.size).filter(_HELD), 0).label("size"),
                 func.count().filter(_HELD, links.c.damage.is_not(None)).label("damaged"),
                 func.count().filter(_HELD, links.c.format.in_(_UNDISPLAYED)).label("undisplayed"),
-                func.count().filter(_FAILED, links.c.held_url == links.c.url).label("suspected"),
+                func.count().filter(_FAILED, links.c.held_url == links.c.url, not_(_UNWRITTEN)).label("suspected"),
             )
             .where(links.c.source == source, links.c.present)
             .group_by(links.c.state, "reason")

@@ -24,9 +24,9 @@ from sqlalchemy import (
 )
 
 from rehost.db import NEVER, Columns, Connection, Database, after, host_of, now
-from rehost.ledger.history import History, visit_row
+from rehost.ledger.history import End, History, refused_row, visit_row
 from rehost.ledger.schema import NO_COPY, links
-from rehost.model import Deferred, Link, Outcome, Refused, State, Stored, Unchanged, Validator
+from rehost.model import Deferred, Link, Outcome, Reason, Refused, RowRefusal, State, Stored, Unchanged, Validator
 
 GROUP = 1000  # entries that `copies_to_examine` returns at once
 _STREAMED = 500  # hosts that `sizes` reads at once: names of hosts cost a stranger nothing
@@ -51,6 +51,22 @@ _COPY: Columns = {
 }
 
 
+REFUSAL: Columns = {"refused_url": Text(), "evidence": Text(), "wait": Float()}
+"""Columns for `row_refused`: a RowRefusal's."""
+
+
+def row_refused(given: FromClause) -> dict[str, Any]:
+    """Return the values of entries with a copy whose rows the database refuses to write (columns REFUSAL)."""
+    return {
+        "state": State.DEFERRED.value,
+        "reason": Reason.ROW_REFUSED.value,
+        "evidence": given.c.evidence,
+        "due_at": after(given.c.wait),
+        "found": links.c.key,
+        "local_url": given.c.refused_url,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class ResultWriter:
     """Records outcomes, each under its lease's fence: an entry that was leased again or has changed stays as it is.
@@ -68,7 +84,9 @@ class ResultWriter:
         if not stored:
             return set()
         given = self._given_digests(stored)
-        is_held = (links.c.state == State.HELD.value) & (links.c.digest == given.c.digest)
+        is_refused = and_(links.c.state == State.DEFERRED.value, links.c.reason == Reason.ROW_REFUSED.value)
+        is_recorded = or_(links.c.state == State.HELD.value, is_refused)
+        is_held = is_recorded & (links.c.digest == given.c.digest)
         return set(await connection.scalars(select(links.c.entry).join(given, _same_lease(given) & is_held)))
 
     async def announce_replacements(self, stored: Sequence[Stored]) -> None:
@@ -82,23 +100,38 @@ class ResultWriter:
             await self.database.transact(work)
 
     async def record(
-        self, connection: Connection, run: int, outcomes: Sequence[Outcome], written: Mapping[Link, str | None]
+        self,
+        connection: Connection,
+        run: int,
+        outcomes: Sequence[Outcome],
+        written: Mapping[Link, str | None],
+        refused: Mapping[Link, RowRefusal] | None = None,
     ) -> None:
         """Record confirmed outcomes, each kind in one statement.
 
-        `written` maps links to the local URL that the row had before. A Stored outcome whose link is not in `written`
-        makes the link wanted, from the next sync on: its row changed meanwhile.
+        `written` maps links to the local URL that the row had before; `refused` says of which links the database
+        refused to write the row. A Stored outcome whose link is in neither makes the link wanted, from the next sync
+        on: its row changed meanwhile.
         """
+        refused = refused or {}
         stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
         held = [outcome for outcome in stored if outcome.task.link in written]
-        await self._hold(connection, held)
-        await self._overtake(connection, [outcome for outcome in stored if outcome.task.link not in written])
+        unwritten = [outcome for outcome in stored if outcome.task.link in refused]
+        await self._hold(connection, held + unwritten)
+        await self._defer_rows(connection, [(each, refused[each.task.link]) for each in unwritten])
+        overtaken = [each for each in stored if each.task.link not in written and each.task.link not in refused]
+        await self._overtake(connection, overtaken)
         await self._leave(connection, [outcome for outcome in outcomes if isinstance(outcome, Unchanged)])
         failed = [outcome for outcome in outcomes if isinstance(outcome, Deferred | Refused)]
         await self._fail(connection, failed)
         await self._forget_copies(connection, [outcome.task.entry for outcome in failed if outcome.decoy is not None])
         entries = {outcome.task.entry for outcome in held}
-        visits = [visit_row(outcome, is_held=outcome.task.entry in entries) for outcome in outcomes]
+        visits = [
+            refused_row(outcome, refused[outcome.task.link].evidence)
+            if isinstance(outcome, Stored) and outcome.task.link in refused
+            else visit_row(outcome, is_held=outcome.task.entry in entries)
+            for outcome in outcomes
+        ]
         await self.history.add_visits(connection, run, visits)
         changes = [
             (each.task.link, written[each.task.link], self.url(each.copy.key, each.copy.digest)) for each in held
@@ -131,6 +164,37 @@ class ResultWriter:
             pending_url=null(),
             suspected_at=null(),
         )
+
+    async def _defer_rows(self, connection: Connection, refused: Sequence[tuple[Stored, RowRefusal]]) -> None:
+        """Have entries, whose copies are held, wait to be written: their files are `found` then, and not fetched."""
+        if not refused:
+            return
+        rows = [
+            (
+                each.task.entry,
+                each.task.fence,
+                each.copy.digest,
+                refusal.local_url,
+                refusal.evidence,
+                refusal.wait_seconds,
+            )
+            for each, refusal in refused
+        ]
+        given = self.database.given({**_ENTRY, "ours": Text(), **REFUSAL}, rows)
+        is_ours = _same_lease(given) & (links.c.digest == given.c.ours) & (links.c.state == State.HELD.value)
+        await connection.execute(update(links).values(row_refused(given)).where(is_ours))
+
+    async def refuse(self, refused: Sequence[tuple[Stored, RowRefusal]]) -> None:
+        """Correct what was recorded as held for rows that the database then refused to write."""
+        rows = [(each.task.entry, each.task.fence, each.copy.digest, refusal.evidence) for each, refusal in refused]
+        given = self.database.given({**_ENTRY, "ours": Text(), "evidence": Text()}, rows)
+
+        async def work(connection: Connection) -> None:
+            await self.history.correct(connection, given, End.DEFERRED, Reason.ROW_REFUSED, given.c.evidence)
+            await self._defer_rows(connection, refused)
+
+        if refused:
+            await self.database.transact(work)
 
     def _row(self, outcome: Stored) -> tuple[object, ...]:
         copy, image, validator = outcome.copy, outcome.image, outcome.validator or Validator()
@@ -190,7 +254,7 @@ class ResultWriter:
         )
 
         async def work(connection: Connection) -> None:
-            await self.history.mark_overtaken(connection, given)
+            await self.history.correct(connection, given, End.OVERTAKEN)
             await connection.execute(reverting)
 
         await self.database.transact(work)

@@ -10,7 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from rehost.catalogue.table import LONGEST_KEY_BYTES, Clearing, TableCatalogue, WriteBack
+from rehost.catalogue.table import Clearing, TableCatalogue, WriteBack
 from rehost.db import Connection
 from rehost.errors import StoreError
 from rehost.events import Planned, RunEnded
@@ -58,12 +58,8 @@ class Planner:
             OperatorError: the database or the store cannot be used.
         """
         source = self.catalogue.name
-        number, first = await self.catalogue.rows_left_out()
-        if number:
-            log.warning(
-                "Rows left out, because their keys have more than %d bytes: %d; the first begins with %r.",
-                *(LONGEST_KEY_BYTES, number, first),
-            )
+        for cause, number, first in await self.catalogue.rows_left_out():
+            log.warning("Rows left out, because %s: %d; the key of the first begins with %r.", cause, number, first)
         synced = await self.ledger.sync.take_in(source, self.catalogue.links())
         compared = await self.ledger.reconcile.compare(
             source, self._listing, _no_check if self.accepts_loss or synced.redo else self._check_loss
@@ -72,7 +68,7 @@ class Planner:
             await self.ledger.due.forget_waits(source)
         elif retry is not None:
             await self.ledger.due.forget_waits(source, None if retry == "all" else retry)
-        mended = await self._mend(source, run)
+        mended, refused = await self._mend(source, run)
         counts = await self.ledger.due.counts(source)
         return Planned(
             source,
@@ -86,6 +82,7 @@ class Planner:
             lost=compared.lost,
             found=compared.found,
             mended=mended,
+            refused=refused,
         )
 
     async def recover(self) -> None:
@@ -149,17 +146,19 @@ class Planner:
             pairs = [(link, self.layout.url_path(key)) for link, key in group if link in lost]
             cleared = await catalogue.clear([Clearing(link, path, link.local_url) for link, path in pairs], transaction)
             if catalogue.is_joint:
-                rows = [(link, before, None) for link, before in cleared.items()]
+                rows = [(link, before, None) for link, before in cleared.before.items()]
                 await ledger.history.add_changes(transaction, run, rows, lost=True)
+            for link, refusal in cleared.refused.items():
+                log.warning("row not cleared, file missing row=%r evidence=%r", link.row_key, refusal.evidence)
 
         while group := await ledger.reconcile.lost_copies(catalogue.name):
             if not catalogue.is_joint:  # before the rows change, as in `_point`
                 await ledger.database.transact(announce)
             await ledger.database.transact(work)
 
-    async def _mend(self, source: str, run: int | None) -> int:
-        """Point the rows of held copies at them again where they do not; return how many rows that were."""
-        mended, own = 0, None
+    async def _mend(self, source: str, run: int | None) -> tuple[int, int]:
+        """Point the rows of held copies at them again where they do not; return how many changed, and refused to."""
+        mended, refused, own = 0, 0, None
         if await self.ledger.reconcile.lost_copies(source):
             if run is None:
                 run = own = await self.ledger.runs.begin(source)
@@ -167,13 +166,14 @@ class Planner:
         async for group in self.ledger.reconcile.stale_rows(source, self.catalogue.links()):
             if run is None:
                 run = own = await self.ledger.runs.begin(source)
-            mended += await self._point(run, group)
+            changed, left = await self._point(run, group)
+            mended, refused = mended + changed, refused + left
         if own is not None:
             await self.ledger.runs.end(own, RunEnded(source, held=0, unchanged=0, adopted=0, mended=mended))
-        return mended
+        return mended, refused
 
-    async def _point(self, run: int, group: Sequence[tuple[Link, Copy]]) -> int:
-        """Point a group of rows at the copies that are still held; return how many rows changed.
+    async def _point(self, run: int, group: Sequence[tuple[Link, Copy]]) -> tuple[int, int]:
+        """Point a group of rows at the copies that are still held; return how many changed, and refused to.
 
         The entries stay locked until the rows are written, in either database: no copy is removed meanwhile.
         """
@@ -183,18 +183,19 @@ class Planner:
             rows = [(link, link.local_url, url(copy.key, copy.digest)) for link, copy in group]
             await self.ledger.database.transact(lambda transaction: history.add_changes(transaction, run, rows))
 
-        async def work(transaction: Connection) -> int:
+        async def work(transaction: Connection) -> tuple[int, int]:
             held = dict(await reconcile.lock_held(transaction, group))
-            if not held:
-                return 0
             urls = {link: url(copy.key, copy.digest) for link, copy in held.items()}
-            before = await self.catalogue.write_back([WriteBack(*pair) for pair in urls.items()], transaction)
-            written = [(link, value, urls[link]) for link, value in before.items()]
+            result = await self.catalogue.write_back([WriteBack(*pair) for pair in urls.items()], transaction)
+            written = [(link, value, urls[link]) for link, value in result.before.items()]
             if is_joint:
                 await history.add_changes(transaction, run, written)
-            if before:
-                await reconcile.mark_pointed(transaction, [(link, held[link]) for link in before])
-            return sum(value != now for _, value, now in written)
+            if written:
+                await reconcile.mark_pointed(transaction, [(link, held[link]) for link in result.before])
+            if result.refused:
+                refused = [(link, held[link], refusal) for link, refusal in result.refused.items()]
+                await reconcile.mark_refused(transaction, refused)
+            return sum(value != now for _, value, now in written), len(result.refused)
 
         return await self.ledger.database.transact(work)
 

@@ -15,13 +15,14 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Self
 
-from rehost.catalogue.table import Clearing, TableCatalogue, WriteBack
+from rehost.catalogue.table import Clearing, TableCatalogue, WriteBack, Written
 from rehost.db import Connection
 from rehost.events import Listener, Recorded
 from rehost.hotlink.suspected_copies import SuspectedCopies
 from rehost.ledger import Ledger
-from rehost.model import Deferred, Outcome, Refused, Stored
+from rehost.model import Deferred, Link, Outcome, Reason, Refused, RowRefusal, Stored, Task
 from rehost.run.limits import Limits, bug_to_none, bug_to_outcome, unless_stopped
 from rehost.run.stats import RunStats
 from rehost.run.task_queue import TaskQueue
@@ -56,8 +57,17 @@ class Recorder:
         written, spoiled = await self._write_despite_bugs(run, outcomes)
         await self._tidy(placed, written, former)
         bugs = sum(isinstance(outcome, Stored) and outcome.task.entry in spoiled for outcome in outcomes)
-        overtaken = len(stored) - len(written) - bugs
-        return Recorded(held=len(written), failed=failed + bugs, overtaken=overtaken, bugs=bugs)
+        overtaken = len(stored) - len(written.held) - len(written.refused) - bugs
+        adopted = sum(each.spool is None and each.task.entry in written.refused for each in stored)
+        refused = len(written.refused)
+        return Recorded(
+            held=len(written.held),
+            failed=failed + bugs + refused,
+            overtaken=overtaken,
+            bugs=bugs,
+            refused=refused,
+            refused_adopted=adopted,
+        )
 
     async def _without_lost(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         """Make adopted files durable; release the leases of those that are gone, and return the other outcomes."""
@@ -78,8 +88,8 @@ class Recorder:
         await self.ledger.results.announce_replacements(replacing)
         await self.store.place([Placement(outcome.spool, outcome.copy.key) for outcome in placed if outcome.spool])
 
-    async def _write_despite_bugs(self, run: int, outcomes: Sequence[Outcome]) -> tuple[set[int], set[int]]:
-        """Record the outcomes; return the entries whose rows point at their copies now, and those that met a bug.
+    async def _write_despite_bugs(self, run: int, outcomes: Sequence[Outcome]) -> tuple[_Written, set[int]]:
+        """Record the outcomes; return what became of the pictures, and the entries that met a bug.
 
         A bug of ours rolls the group back. Then each outcome is recorded alone, and only the one with the bug fails.
         """
@@ -89,60 +99,96 @@ class Recorder:
             return written, set()
         if len(outcomes) > 1:
             each = [await self._write_despite_bugs(run, [outcome]) for outcome in outcomes]
-            return set().union(*(written for written, _ in each)), set().union(*(spoiled for _, spoiled in each))
+            held = set().union(*(written.held for written, _ in each))
+            refused = set().union(*(written.refused for written, _ in each))
+            return _Written(held, refused), set().union(*(spoiled for _, spoiled in each))
         await self._write(run, written)
-        return set(), {tasks[0].entry}
+        return _Written(set(), set()), {tasks[0].entry}
 
-    async def _write(self, run: int, outcomes: Sequence[Outcome]) -> set[int]:
-        """Record the outcomes and write the rows; return the entries whose rows point at their copies now."""
+    async def _write(self, run: int, outcomes: Sequence[Outcome]) -> _Written:
+        """Record the outcomes and write the rows; return what became of the pictures."""
         stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
         ledger, is_joint = self.ledger, self.catalogue.is_joint
         # Rows of another database are written after the ledger, so what they hold has to be read before.
         seen = {} if is_joint else await self.catalogue.local_urls([outcome.task.link for outcome in stored])
 
-        async def work(transaction: Connection) -> tuple[set[int], FileIds]:
+        async def work(transaction: Connection) -> tuple[_Written, FileIds]:
             already = await ledger.results.already_recorded(transaction, stored)
             ours = await ledger.leases.confirm(transaction, [outcome.task for outcome in outcomes])
             confirmed = [outcome for outcome in outcomes if outcome.task.entry in ours]
             wanted = [outcome for outcome in stored if outcome.task.entry in ours]
-            before = await self.catalogue.write_back(self._write_backs(wanted), transaction) if is_joint else seen
-            decoys = await self._clear(transaction, run, confirmed)
-            await ledger.results.record(transaction, run, confirmed, before)
-            return already | {outcome.task.entry for outcome in wanted if outcome.task.link in before}, decoys
+            rows = Written(seen, {})
+            if is_joint:
+                rows = await self.catalogue.write_back(self._write_backs(wanted), transaction)
+            results, decoys = await self._clear(transaction, run, confirmed)
+            await ledger.results.record(transaction, run, results, rows.before, rows.refused)
+            return _Written.of(wanted, rows, already), decoys
 
         written, decoys = await ledger.database.transact(work)
         if decoys:
             await self.store.quarantine(decoys)
         if is_joint:
             return written
-        ours = [outcome for outcome in stored if outcome.task.entry in written]
-        links = await self.catalogue.write_back(self._write_backs(ours))
-        await ledger.results.revert([outcome for outcome in ours if outcome.task.link not in links])
-        return {outcome.task.entry for outcome in stored if outcome.task.link in links}
+        ours = [outcome for outcome in stored if outcome.task.entry in written.held]
+        rows = await self.catalogue.write_back(self._write_backs(ours))
+        refused = [(each, rows.refused[each.task.link]) for each in ours if each.task.link in rows.refused]
+        await ledger.results.refuse(refused)
+        both = rows.before.keys() | rows.refused.keys()
+        await ledger.results.revert([outcome for outcome in ours if outcome.task.link not in both])
+        return _Written.of(ours, rows)
 
     def _write_backs(self, stored: Sequence[Stored]) -> list[WriteBack]:
         return [
             WriteBack(outcome.task.link, self.layout.url(outcome.copy.key, outcome.copy.digest)) for outcome in stored
         ]
 
-    async def _clear(self, transaction: Connection, run: int, outcomes: Sequence[Outcome]) -> FileIds:
-        """Clear rows that lead to decoys; return those files, identified while no other worker can replace them."""
-        failed = [outcome for outcome in outcomes if isinstance(outcome, Deferred | Refused)]
-        decoys = [(outcome.task.link, outcome.decoy) for outcome in failed if outcome.decoy is not None]
-        if not decoys:
-            return {}
-        clearings = [Clearing(link, self.layout.url_path(key)) for link, key in decoys]
-        cleared = await self.catalogue.clear(clearings, transaction)
-        changes = [(link, before, None) for link, before in cleared.items()]
-        await self.ledger.history.add_changes(transaction, run, changes)
-        return await self.store.file_ids({key for _, key in decoys})
+    async def _clear(
+        self, transaction: Connection, run: int, outcomes: Sequence[Outcome]
+    ) -> tuple[Sequence[Outcome], FileIds]:
+        """Clear rows that lead to decoys; return the outcomes, and those files.
 
-    async def _tidy(self, placed: Sequence[Stored], written: set[int], former: Mapping[int, FileIds]) -> None:
+        The files are identified while no other worker can replace them. The decoy of a row that the database refuses
+        to clear stays, because the row goes on pointing at it.
+        """
+        failed = [outcome for outcome in outcomes if isinstance(outcome, Deferred | Refused)]
+        decoys = {outcome.task.link: outcome.decoy for outcome in failed if outcome.decoy is not None}
+        if not decoys:
+            return outcomes, {}
+        clearings = [Clearing(link, self.layout.url_path(key)) for link, key in decoys.items()]
+        cleared = await self.catalogue.clear(clearings, transaction)
+        changes = [(link, before, None) for link, before in cleared.before.items()]
+        await self.ledger.history.add_changes(transaction, run, changes)
+        left = cleared.refused
+        outcomes = [
+            _uncleared(each.task, left[each.task.link]) if each.task.link in left else each for each in outcomes
+        ]
+        return outcomes, await self.store.file_ids({key for link, key in decoys.items() if link not in left})
+
+    async def _tidy(self, placed: Sequence[Stored], written: _Written, former: Mapping[int, FileIds]) -> None:
         """Discard what was set aside, bring back what a changed row still needs, remove what no row points at."""
-        kept = [outcome for outcome in placed if outcome.task.entry in written]
-        await self.store.confirm([outcome.copy.key for outcome in kept])
-        await self.store.undo([outcome.copy.key for outcome in placed if outcome.task.entry not in written])
+        kept = [outcome for outcome in placed if outcome.task.entry in written.held]
+        stay = written.held | written.refused
+        await self.store.confirm([outcome.copy.key for outcome in placed if outcome.task.entry in stay])
+        await self.store.undo([outcome.copy.key for outcome in placed if outcome.task.entry not in stay])
         await self.store.remove({key: seen for each in kept for key, seen in former[each.task.entry].items()})
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """The entries whose pictures are recorded as held."""
+
+    held: set[int]  # their rows point at them
+    refused: set[int]  # the database refuses to write their rows
+
+    @classmethod
+    def of(cls, stored: Sequence[Stored], rows: Written[Link], already: set[int] | None = None) -> Self:
+        held = (already or set()) | {each.task.entry for each in stored if each.task.link in rows.before}
+        return cls(held, {each.task.entry for each in stored if each.task.link in rows.refused})
+
+
+def _uncleared(task: Task, refusal: RowRefusal) -> Deferred:
+    words = f"its copy is a decoy, but its row cannot be cleared: {refusal.evidence}"
+    return Deferred(task, Reason.ROW_REFUSED, words, refusal.wait_seconds)
 
 
 def _without_late(outcomes: Sequence[Outcome]) -> Sequence[Outcome]:

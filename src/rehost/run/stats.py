@@ -36,6 +36,7 @@ class RunStats:
                 self.due += event.due
                 self.mended += event.mended
                 self.lost += event.lost
+                self._add_refused(event.refused)
             case Visited():
                 self._add_visit(event)
             case HostDeferred():
@@ -44,7 +45,9 @@ class RunStats:
             case Recorded():
                 self.held += event.held
                 self.overtaken += event.overtaken
+                self.adopted -= event.refused_adopted
                 self.add_bugs(event.bugs)
+                self._add_refused(event.refused)
             case CopiesSuspected():
                 self.suspected += event.copies
             case _:
@@ -54,6 +57,10 @@ class RunStats:
         """Count failures that are bugs of ours."""
         if number:
             self.failed[Reason.BUG] += number
+
+    def _add_refused(self, rows: int) -> None:
+        if rows:
+            self.failed[Reason.ROW_REFUSED] += rows
 
     def ended(self, source: str, seconds: float) -> RunEnded:
         """Return the summary of the run over a source, after so many seconds."""

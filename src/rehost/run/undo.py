@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from rehost.catalogue.table import Restore, TableCatalogue
 from rehost.ledger.history import Runs
+from rehost.model import RowRefusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,8 @@ class Undone:
 
     restored: int
     left: int  # changed since, or cleared for a file that is still missing, and left as they are
+    refused: int = 0  # the database refuses to write them
+    evidence: str | None = None  # why it refuses the first of these
 
 
 async def undo(
@@ -38,17 +41,24 @@ async def undo(
     """
     await runs.check(run, catalogue.name)
     restored, seen, last = 0, 0, 0
+    refused: dict[Restore, RowRefusal] = {}
     while group := await runs.changes(run, catalogue.name, last):
         last = group[-1].number
         group = [
             replace(change, before=None) if change.before and not is_there(change.before) else change
             for change in group
         ]
-        restores = [
-            Restore(each.row_key, each.url, each.before, each.after) for each in group if each.before or each.after
-        ]
-        restored += await catalogue.restore(restores)
-        await runs.mark_restored(catalogue.name, group)
+        restores = {
+            each: Restore(each.row_key, each.url, each.before, each.after)
+            for each in group
+            if each.before or each.after
+        }
+        written = await catalogue.restore(list(restores.values()))
+        refused |= written.refused
+        await runs.mark_restored(catalogue.name, [each for each in group if restores.get(each) not in written.refused])
+        restored += len(written.before)
         seen += len(group)
-    await runs.mark_undone(run, catalogue.name)
-    return Undone(restored, seen - restored)
+    if not refused:
+        await runs.mark_undone(run, catalogue.name)
+    evidence = next((f"row {row.row_key}: {refusal.evidence}" for row, refusal in refused.items()), None)
+    return Undone(restored, seen - restored - len(refused), len(refused), evidence)

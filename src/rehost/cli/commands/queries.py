@@ -309,6 +309,7 @@ Examples:
 \b
 Exit status:
   0  done
+  1  the database refuses to write some rows
   2  incorrect usage or invalid settings
   3  there is no such run, or the database cannot be written to
 """,
@@ -344,4 +345,4 @@ def undo(
     else:
         each = [{"source": name, **asdict(done)} for name, done in undone.items()]
         click.echo(to_json({"sources": each, "total": total_undone(undone)}))
-    return 0
+    return 1 if total_undone(undone).refused else 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -193,10 +193,11 @@ def plan_tables(plans: Sequence[Planned], style: Style) -> str:
     """Return what a run would do; of several sources, a line for each and one for all."""
     if len(plans) == 1:
         return plan_table(plans[0], style)
-    rows = [astuple(plan) for plan in (*plans, replace(total_plan(plans), source=_("total")))]
+    names = [each.name for each in fields(Planned) if each.name != "refused"]  # by a plan, which writes no row
+    every = (*plans, replace(total_plan(plans), source=_("total")))
     others = {"source": Message("source"), "present": "links", "mended": "repaired"}
-    names = [others.get(each.name, each.name) for each in fields(Planned)]
-    return table([_(name) for name in names], rows, style)
+    rows = [[getattr(plan, name) for name in names] for plan in every]
+    return table([_(others.get(name, name)) for name in names], rows, style)
 
 
 def plan_table(planned: Planned, style: Style) -> str:
@@ -436,7 +437,13 @@ def total_undone(undone: Mapping[str, Undone]) -> Undone:
     """Return the sums over several sources."""
     first, *others = undone.values()
     for each in others:
-        first = replace(first, restored=first.restored + each.restored, left=first.left + each.left)
+        first = replace(
+            first,
+            restored=first.restored + each.restored,
+            left=first.left + each.left,
+            refused=first.refused + each.refused,
+            evidence=first.evidence or each.evidence,
+        )
     return first
 
 
@@ -454,7 +461,14 @@ def undone_text(undone: Mapping[str, Undone], run: int) -> str:
             "{number} rows were left as they are: they have changed since, or their files are missing.",
             each.left,
         ).format(number=count(each.left))
-        return _("{restored} {left}").format(restored=restored, left=left) if each.left else restored
+        refused = ngettext(
+            "The database refuses to write {number} row: {evidence}.",
+            "The database refuses to write {number} rows, the first of them: {evidence}.",
+            each.refused,
+        ).format(number=count(each.refused), evidence=each.evidence)
+        for more in ([left] if each.left else []) + ([refused] if each.refused else []):
+            restored = _("{restored} {left}").format(restored=restored, left=more)
+        return restored
 
     if len(undone) == 1:
         return sentence(total_undone(undone))

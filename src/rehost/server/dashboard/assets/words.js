@@ -68,6 +68,7 @@ const REASONS = {
   svg: [["SVG can contain scripts", "SVG 可能含有脚本，不予保存"], ["Replace the link with one to a bitmap.", "请换成位图链接。"]],
   corrupt: [["The picture is damaged", "图片已损坏"], ["Replace the link in the row.", "请更换该行的链接。"]],
   decoy: [["A placeholder instead of the picture", "返回的是占位图"], ["Set the headers it requires (Referer, cookies) in rehost.toml, or replace the link.", "请在 rehost.toml 中设置该源站所需的请求头，或更换链接。"]],
+  "row-refused": [["The database refuses to write the row", "数据库拒绝写入该行"], ["The picture is stored. Look at the table's triggers, constraints, policies and locks, then retry: nothing is fetched again.", "图片已保存。请检查该表的触发器、约束、行级安全策略和锁，然后重试：不会重新下载。"]],
   "quota-reached": [["The storage quota is used up", "存储配额已用完"], ["Raise IMAGE_MAX_HOST_BYTES or IMAGE_MAX_SOURCE_BYTES, then retry.", "请调大 IMAGE_MAX_HOST_BYTES 或 IMAGE_MAX_SOURCE_BYTES 后重试。"]],
   "file-unreadable": [["A file at its place cannot be read", "其位置上的文件无法读取"], ["Give the file to the user that runs rehost, or delete it, then retry.", "请让运行 rehost 的用户能读取该文件，或将其删除，然后重试。"]],
   "worker-died": [["A process of rehost ended while it visited this picture alone", "处理此图片的进程异常退出"], ["Nothing; it is tried again after a day, while nothing else is visited. Please report it if it happens again.", "无需处理：一天后单独重试；如再次发生，请反馈。"]],
