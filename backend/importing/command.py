@@ -156,7 +156,8 @@ class _Import:
 
     def summary(self) -> str:
         """Return the summary of the import."""
-        lines = [f"{self.added} cases added, {self.updated} updated, {self.bad} invalid rows skipped."]
+        cases, rows = "case" if self.added == 1 else "cases", "row" if self.bad == 1 else "rows"
+        lines = [f"{self.added} {cases} added, {self.updated} updated, {self.bad} invalid {rows} skipped."]
         if self.missing:
             lines.append(f"The table lacks these columns, which were skipped: {', '.join(sorted(self.missing))}.")
         return "\n".join(lines)

@@ -122,7 +122,7 @@ def test_second_import_updates_rows_and_keeps_the_local_url(
 
     done = import_cases(b"case_id,title,source_url\n2,New,\n14178,New too,https://other.example\n3,Third,\n")
 
-    assert done.stdout.startswith("1 cases added, 2 updated")
+    assert done.stdout.startswith("1 case added, 2 updated")
     shown = postgres.run(
         "SELECT concat_ws('|', case_id, title, source_url, main_image_local, brand_name) FROM ad_cases ORDER BY 1",
         cases_database,
@@ -161,7 +161,7 @@ def test_invalid_row_is_reported_and_the_others_are_imported(
 
     assert done.returncode == 1
     assert f"line 3: {why}" in done.stderr
-    assert done.stdout == "2 cases added, 0 updated, 1 invalid rows skipped.\n"
+    assert done.stdout == "2 cases added, 0 updated, 1 invalid row skipped.\n"
     assert postgres.run("SELECT string_agg(case_id::text, ' ' ORDER BY case_id) FROM ad_cases", cases_database) == "1 9"
 
 
@@ -186,7 +186,7 @@ def test_row_that_only_the_table_refuses_is_reported(
 
     assert done.returncode == 1
     assert "line 3: new row" in done.stderr
-    assert done.stdout == "2 cases added, 0 updated, 1 invalid rows skipped.\n"
+    assert done.stdout == "2 cases added, 0 updated, 1 invalid row skipped.\n"
 
 
 def test_later_of_two_rows_with_the_same_case_id_wins(
