@@ -128,22 +128,19 @@ def _main(arguments: list[str], called: str | None) -> int:
     try:
         status = _call(arguments, called)
     except OperatorError as error:
+        from rehost.cli.output.tables import say
         from rehost.telemetry.format import plain
 
         for line in "\n".join(map(translated, error.messages)).split("\n"):
-            _complain(f"rehost: {plain(line)}")
+            say(f"rehost: {plain(line)}", err=True)
         return error.exit_status
     except click.ClickException as error:
+        from rehost.cli.output.tables import say
+
         shown = io.StringIO()
         error.show(shown)
-        _complain(shown.getvalue().rstrip("\n"))
+        say(shown.getvalue().rstrip("\n"), err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     return status if isinstance(status, int) else 0
-
-
-def _complain(text: str) -> None:
-    from rehost.cli.output.tables import Style, fold
-
-    print(fold(text, Style.of(sys.stderr).columns), file=sys.stderr)  # noqa: T201 - what the command line prints

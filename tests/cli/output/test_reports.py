@@ -2,7 +2,7 @@ import io
 import json
 import re
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 
 import pytest
@@ -24,7 +24,7 @@ from rehost.cli.output.reports import (
 )
 from rehost.cli.output.tables import Style
 from rehost.events import Planned, RunEnded
-from rehost.ledger.reports import RunReport, SourceReport
+from rehost.ledger.reports import LinkReport, RunReport, SourceReport
 from rehost.model import Reason, State
 from rehost.run.stats import total
 from rehost.run.undo import Undone
@@ -339,3 +339,19 @@ def test_json_for_an_encoding_that_lacks_characters_is_ascii(monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="gbk"))
 
     assert to_json({"title": "中文 é"}) == '{"title": "\\u4e2d\\u6587 \\u00e9"}'
+
+
+def test_failed_links_that_a_terminal_cuts_are_said_to_be_whole_in_a_pipe():
+    link = LinkReport(
+        **dict.fromkeys((each.name for each in fields(LinkReport)), None)
+        | {"row_key": "1", "position": 0, "attempts": 1, "due_at": NOW, "url": f"https://a.example/{'x' * 90}.png"}
+    )
+
+    def listed(columns):
+        style = Style(is_on=False, columns=columns)
+        return StatusReport(STANDING, hosts=[], runs=[], failed=[link], unconfined=[]).text(style)
+
+    assert "a pipe gets them whole: rehost status" in listed(80)
+    assert "a pipe gets them" not in listed(300)
+    assert link.url in listed(None)
+    assert "a pipe gets them" not in listed(None)

@@ -15,7 +15,7 @@ from rehost.cli.commands.serve import build_site, require_server, serve_applicat
 from rehost.cli.loop import run_loop
 from rehost.cli.options import RunOptions
 from rehost.cli.output.reports import summary
-from rehost.cli.output.tables import Style
+from rehost.cli.output.tables import Style, say
 from rehost.language import gettext as _
 from rehost.language import ngettext, translated
 
@@ -71,10 +71,8 @@ def demo(*, once: bool, port: int, folder: Path) -> int:
         require_server()
         wanted, port = port, free_port(HOST, port)
         if port != wanted:
-            click.echo(
-                _("Port {wanted} is taken, so the page will be at port {port}.").format(wanted=wanted, port=port)
-            )
-    click.echo(_("Creating 200 invented cases in {folder}/.").format(folder=folder))
+            say(_("Port {wanted} is taken, so the page will be at port {port}.").format(wanted=wanted, port=port))
+    say(_("Creating 200 invented cases in {folder}/.").format(folder=folder))
     demonstration = Demonstration.prepare(folder)
     with serve_origins(demonstration.origins) as origins_port:
         settings = demonstration.settings(origins_port, os.environ.get("REHOST_TOKEN", ""))
@@ -93,15 +91,15 @@ def _perform(demonstration: Demonstration, settings: Settings, port: int, *, onc
         "If a page embedded the originals, {shown} of {all} pictures would be displayed, {broken} would be broken, and "
         "{placeholders} would show a placeholder."
     )
-    click.echo(embedded.format(shown=shown, all=len(direct), broken=broken, placeholders=placeholders) + "\n")
+    say(embedded.format(shown=shown, all=len(direct), broken=broken, placeholders=placeholders) + "\n")
     ended, status = start(settings, RunOptions(log_file=log_file))
-    click.echo("\n" + summary(ended, Style.of(sys.stdout), advice=None))
+    say("\n" + summary(ended, Style.of(sys.stdout), advice=None))
     if ended.interrupted:
         return status
     results, rules = run_loop(_read(settings))
     differences = demonstration.differences(results)
     compared = _("Before: {shown} of {all} pictures were displayed. After: {held}.")
-    click.echo("\n" + compared.format(shown=shown, all=len(direct), held=ended.total_held) + _verdict(differences))
+    say("\n" + compared.format(shown=shown, all=len(direct), held=ended.total_held) + _verdict(differences))
     if not once:
         from rehost.demo.site import CasePage, DemoSite  # --once runs without the server's packages
 

@@ -33,7 +33,7 @@ from rehost.cli.output.reports import (
     total_undone,
     undone_text,
 )
-from rehost.cli.output.tables import Style
+from rehost.cli.output.tables import Style, say
 from rehost.language import gettext as _
 from rehost.telemetry.format import count, duration
 
@@ -243,7 +243,10 @@ def origins(
     if pause or resume or forget:
         change = HostsChange(_hosts("--pause", pause), _hosts("--resume", resume), _hosts("--forget", forget), seconds)
         changed = run_loop(_change_hosts(read_settings(base, {}), change))
-        click.echo(to_json(changed) if as_json else changed.text())
+        if as_json:
+            click.echo(to_json(changed))
+        else:
+            say(changed.text())
         return 0
     report = run_loop(_read_origins(read_settings(base, {}), sources))
     click.echo(to_json(report) if as_json else report.text(Style.of(sys.stdout)))
@@ -339,7 +342,7 @@ def undo(
     settings = read_settings(base, settings_given)
     undone = run_loop(undo(settings, sources=sources, run=run))
     if not as_json:
-        click.echo(undone_text(undone, run))
+        say(undone_text(undone, run))
     elif len(set(sources or settings.sources)) == 1:
         click.echo(to_json(total_undone(undone)))
     else:

@@ -23,7 +23,7 @@ from rehost.cli.options import (
 )
 from rehost.cli.output.programs import several, to_json
 from rehost.cli.output.reports import USUAL_ADVICE, Advice, attention, planned_words, summary
-from rehost.cli.output.tables import Style
+from rehost.cli.output.tables import Style, say
 from rehost.clock import Clock
 from rehost.errors import OperatorError
 from rehost.events import Event, Planned, RunEnded
@@ -75,7 +75,7 @@ async def _conduct(share: WorkerShare, processes: Sequence[Worker]) -> tuple[Run
 
     def announce(event: Event) -> None:
         if isinstance(event, Planned) and not options.is_quiet:
-            click.echo(planned_words(event, named=len(names) > 1), err=True)
+            say(planned_words(event, named=len(names) > 1), err=True)
 
     with (
         logging_to(sys.stderr, options.log_file, verbose=options.is_verbose),
@@ -118,7 +118,7 @@ def raise_file_limit(settings: Settings, workers: int = 1) -> None:
 
 def _say(sentence: str) -> None:
     """Print a sentence on stderr, below the progress bar if there is one."""
-    click.echo(f"\n{sentence}", err=True)
+    say(f"\n{sentence}", err=True)
 
 
 EPILOG = """\b
@@ -209,7 +209,7 @@ def run(  # noqa: PLR0913 - click passes one argument per option
     elif not quiet:
         click.echo(summary(ended, Style.of(sys.stdout), _advice(log_file)))
     elif line := attention(ended, _advice(log_file)):
-        click.echo(f"rehost: {line}", err=True)
+        say(f"rehost: {line}", err=True)
     return status
 
 

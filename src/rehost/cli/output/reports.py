@@ -306,7 +306,7 @@ class StatusReport:
         )
 
     def _failed(self, style: Style) -> str:
-        return table(
+        listed = table(
             [_("key"), _("reason"), _("attempts"), _("next"), _("evidence"), _("link")],
             [
                 (
@@ -321,6 +321,10 @@ class StatusReport:
             ],
             style,
         )
+        if style.columns is None or "…" not in listed:
+            return listed
+        whole = _("Cells are cut to fit the terminal; a pipe gets them whole: rehost status --failed | cat")
+        return f"{listed}\n{fold(whole, style.columns)}"
 
     def decoders(self, style: Style) -> str:
         """Return what confines decoders on this machine."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
@@ -93,6 +94,12 @@ _SGR = re.compile("\x1b\\[[0-9;]*m")
 def fold(text: str, columns: int | None) -> str:
     """Return lines that are too long for the terminal broken between words; what follows a gap stays behind it."""
     return text if columns is None else "\n".join(_folded(line, columns) for line in text.split("\n"))
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a text on stdout or stderr, its lines broken between words where the terminal ends."""
+    stream = sys.stderr if err else sys.stdout
+    print(fold(text, Style.of(stream).columns), file=stream, flush=True)
 
 
 def _folded(line: str, columns: int) -> str:
