@@ -128,11 +128,11 @@ class Peer:
         await self.record(run, [stored(task) for task in tasks])
         return tasks
 
-    async def compare(self, keys: Sequence[str]):
+    async def compare(self, keys: Sequence[str], **options):
         async def listing():
             yield [FoundFile(key.split("/")[0], 0, key) for key in keys]
 
-        return await self.ledger.reconcile.compare("cases", listing)
+        return await self.ledger.reconcile.compare("cases", listing, **options)
 
     async def stale_rows(self):
         groups = [group async for group in self.ledger.reconcile.stale_rows("cases", self.catalogue.links())]

@@ -31,6 +31,13 @@ class StoreContract:
         assert store.path("1/main_image.png").read_bytes() == b"picture"
         assert not spool.exists()
 
+    async def test_identity_stays_the_same(self, store):
+        first = await store.identity()
+        await put(store, "1/x.png", b"picture")
+
+        assert first
+        assert await store.identity() == first
+
     async def test_spool_is_not_listed(self, store):
         store.spool().write_bytes(b"untrusted")
 

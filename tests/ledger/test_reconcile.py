@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.databases import add_cases, execute, hold_apart, make_ledger, stored, url_of
 
 from rehost.catalogue.table import WriteBack
+from rehost.errors import StoreError
 from rehost.ledger.reconcile import StoreComparison
-from rehost.model import State
+from rehost.model import KnownStore, State
 from rehost.store.layout import Layout
 
 A = "https://a.example/1.png"
@@ -162,3 +164,68 @@ async def test_a_kill_between_the_two_steps_leaves_the_file_that_the_row_still_p
     assert (link.local_url, copy.key) == (url_of("1/main_image.png"), "1/main_image.jpg")
     assert await apart.ledger.reconcile.leftovers("cases", apart.catalogue.links()) == ["1/main_image.png"]
     assert await apart.stale_rows() == []
+
+
+async def test_a_lost_copy_is_remembered_until_its_row_is_cleared(either):
+    await add_cases(either.database, [A, B])
+    await either.note()
+    if either.catalogue.is_joint:
+        await either.hold_all()
+    else:
+        await hold_apart(either, write=True)
+    reconcile = either.ledger.reconcile
+    await either.compare(["2/main_image.png"])
+
+    [(link, key)] = lost = await reconcile.lost_copies("cases")
+    cleared = await either.ledger.database.transact(
+        lambda transaction: reconcile.forget_local_urls(transaction, [(link, key), (link, "1/other.png")])
+    )
+
+    assert (link.row_key, link.local_url, key) == ("1", url_of("1/main_image.png"), "1/main_image.png")
+    assert cleared == [link]
+    assert lost
+    assert await reconcile.lost_copies("cases") == []
+
+
+async def test_a_lost_copy_whose_file_is_there_again_is_not_to_be_cleared(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    await peer.hold_all()
+    await peer.compare([])
+
+    assert await peer.compare(["1/main_image.png"]) == StoreComparison(lost=0, found=1)
+
+    assert await peer.ledger.reconcile.lost_copies("cases") == []
+
+
+async def test_too_many_lost_copies_change_nothing(peer):
+    await add_cases(peer.database, [A, B])
+    await peer.note()
+    await peer.hold_all()
+
+    with pytest.raises(StoreError, match="1 of 2"):
+        await peer.compare(["2/main_image.png"], check=refuse)
+
+    assert await peer.compare(["1/main_image.png", "2/main_image.png"]) == StoreComparison(lost=0, found=0)
+
+
+def refuse(lost: int, held: int) -> None:
+    raise StoreError("{lost} of {held}", lost=lost, held=held)
+
+
+async def test_only_copies_recorded_in_another_store_are_to_be_verified_by_their_digests(peer):
+    stores = peer.ledger.stores
+    await add_cases(peer.database, [A])
+    await peer.note()
+    await peer.hold_all()
+    for store in ("first", "second", "second"):
+        await stores.use(KnownStore(store, "/srv/images", "web1"))
+    await add_cases(peer.database, [B], first=2)
+    await peer.note()
+    await peer.hold_all()
+
+    assert await peer.compare(["1/main_image.png", "2/main_image.png"]) == StoreComparison(lost=0, found=0)
+
+    assert [each.store for each in await stores.known()] == ["second", "first"]
+    [task] = await peer.lease_all()
+    assert (task.link.row_key, task.found, task.pending) == ("1", "1/main_image.png", "d" * 64)

@@ -51,15 +51,34 @@ async def test_invariant_2_an_overtaken_link_waits_for_the_next_sync(peer):
     assert again.link.url == B
 
 
+DUE = "UPDATE rehost_links SET state = 'wanted', due_at = noted_at"
+
+
 async def test_an_unchanged_link_keeps_its_copy_and_the_new_validator(peer):
     await add_cases(peer.database, [A])
     await peer.note()
+    await peer.hold_all()
+    await execute(peer.database, DUE)
     [task] = await peer.lease_all()
 
     await peer.record(1, [Unchanged(task, Validator('"x"', None))])
 
     [row] = await execute(peer.database, "SELECT state, etag FROM rehost_links")
     assert row == ("held", '"x"')
+
+
+async def test_a_link_whose_copy_is_lost_while_it_is_found_unchanged_is_wanted_again(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    await peer.hold_all()
+    await execute(peer.database, DUE)
+    [task] = await peer.lease_all()
+    await peer.compare([])
+
+    await peer.record(1, [Unchanged(task)])
+
+    entry = await peer.ledger.due.entry("cases", "1", 0)
+    assert (entry.state, entry.copy, entry.is_due) == (State.WANTED, None, True)
 
 
 async def test_a_commit_whose_answer_was_lost_is_recognised(peer):

@@ -23,15 +23,27 @@ async def test_missing_folders_are_created(root):
     assert root.is_dir()
 
 
-async def test_after_a_clean_end_only_copies_and_the_lock_remain(root):
+async def test_after_a_clean_end_only_copies_the_marker_and_the_lock_remain(root):
     async with LocalStore(root, clock=Clock()) as store:
         await put(store, "1/x.png", b"old")
         await put(store, "1/x.png", b"new")
         await store.confirm(["1/x.png"])
         store.spool().write_bytes(b"abandoned")
 
-    assert {path for path in root.rglob("*") if path.is_file()} == {root / "1/x.png", root / ".rehost/lock"}
+    remaining = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+    assert remaining == {"1/x.png", ".rehost/lock", ".rehost/store-id"}
     assert list((root / ".rehost/work").iterdir()) == []
+
+
+async def test_a_store_keeps_its_identity_and_one_that_is_not_there_has_none(root):
+    async with LocalStore(root, clock=Clock()) as store:
+        first = await store.identity()
+    async with LocalStore(root, clock=Clock()) as store:
+        assert await store.identity() == first
+        root.rename(root.parent / "elsewhere")
+        with pytest.raises(StoreError, match=f"{root} is no longer the store that it was"):
+            await store.identity()
+        (root.parent / "elsewhere").rename(root)
 
 
 async def test_spool_is_on_the_file_system_of_the_store(store, root):

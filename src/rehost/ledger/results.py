@@ -271,7 +271,8 @@ class ResultWriter:
         await self._update(
             connection,
             given,
-            state=State.HELD.value,
+            state=case((links.c.key.is_(None), State.WANTED.value), else_=State.HELD.value),  # lost during the visit
+            due_at=now(),
             attempts=0,
             deaths=0,
             visited_at=now(),
