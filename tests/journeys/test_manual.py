@@ -272,7 +272,9 @@ def test_killed_runs_leave_no_row_without_its_image_and_the_next_run_continues(
     assert done.returncode == 0, done.stdout + done.stderr
     assert deployment.held() == {case.case_id for case in small}
     assert not [
-        path for path in deployment.images.rglob("*") if path.is_file() and path.stem not in {"main_image", "lock", "store-id"}
+        path
+        for path in deployment.images.rglob("*")
+        if path.is_file() and path.stem not in {"main_image", "lock", "store-id"}
     ]
 
 

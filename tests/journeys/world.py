@@ -128,7 +128,7 @@ class World:
         folders = {self.store / str(case_id) for case_id in deleted}
         files = {path for path in self.store.rglob("*") if path.is_file() and path.parent not in folders}
         stray = files - expected.keys()
-        assert stray <= {self.store / ".rehost" / "lock"}
+        assert stray <= {self.store / ".rehost" / name for name in ("lock", "store-id")}
 
 
 class Watched:
