@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
-from tests.databases import add_cases, put_ahead, stored
+from tests.databases import add_cases, execute, put_ahead, stored
 
 from rehost.hosts.shares import HostShares
 from rehost.ledger import Queries
 from rehost.ledger.filters import LinkFilter
 from rehost.model import Deferred, Format, Image, Reason, Refused, State
 
+GUIDE = Path(__file__).parents[2] / "docs/howto/other-tables.md"
 LINKS = [f"https://a.example/{number}.png" for number in range(4)] + ["https://B.example/100%_x.png"]
 
 
@@ -130,8 +134,22 @@ async def test_one_link_is_reported_with_its_copy_and_changes(queries):
     assert await queries.link("cases", "99") is None
 
 
-async def test_sources_are_those_ever_taken_in(queries):
-    assert await queries.sources() == ["cases"]
+async def test_sources_are_those_ever_taken_in_until_they_are_removed_as_the_guide_says(queries, database):
+    for number, source in enumerate(("products", "a", "z"), 1):
+        await execute(database, f"UPDATE rehost_links SET source = '{source}' WHERE row_key = '{number}'")
+    assert await queries.sources() == ["a", "cases", "products", "z"]
+
+    guide = GUIDE.read_text(encoding="utf-8").partition("## Remove a table")[2]
+    for statement in re.search(r"```sql\n(.*?)```", guide, re.DOTALL)[1].splitlines():
+        await execute(database, statement)
+
+    assert await queries.sources() == ["a", "cases", "z"]
+    left = "SELECT count(*) FROM rehost_visits WHERE entry NOT IN (SELECT entry FROM rehost_links)"
+    assert await execute(database, left) == [(0,)]
+
+
+async def test_an_empty_ledger_has_no_sources(database):
+    assert await Queries(database).sources() == []
 
 
 async def test_resume_ends_a_pause(queries, database):

@@ -200,6 +200,14 @@ def test_the_status_of_several_sources_ends_with_the_total():
     assert status_total(reports).next_due_seconds == 9.0
 
 
+def test_the_status_names_sources_that_the_settings_lack():
+    report = StatusReport(replace(STANDING, states={State.HELD: 1}), [], [], [], [])
+
+    assert any(line.startswith("Not in these settings") for line in words(status_text([report], PLAIN, ["a", "z"])))
+    assert "Not in these settings, but in the ledger: a, z. " in status_text([report], PLAIN, ["a", "z"])
+    assert "Not in these settings" not in status_text([report], PLAIN)
+
+
 def test_undoing_in_several_sources_is_told_by_source_and_in_all():
     one, both = {"cases": Undone(3, 0)}, {"cases": Undone(3, 0), "shops": Undone(1, 2)}
 

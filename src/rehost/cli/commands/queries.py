@@ -64,12 +64,16 @@ Exit status:
 @json_by_source_option
 def status(*, failed: bool, sources: tuple[str, ...], base: Path, as_json: bool) -> int:
     """Show which links have a copy, which do not, and why. This reads rehost's own tables only."""
-    reports = run_loop(_read_status(read_settings(base, {}), sources, failed=failed))
-    click.echo(to_json(several(reports, status_total)) if as_json else status_text(reports, Style.of(sys.stdout)))
+    reports, others = run_loop(_read_status(read_settings(base, {}), sources, failed=failed))
+    style = Style.of(sys.stdout)
+    click.echo(to_json(several(reports, status_total)) if as_json else status_text(reports, style, others))
     return 0
 
 
-async def _read_status(settings: Settings, sources: tuple[str, ...], *, failed: bool) -> Sequence[StatusReport]:
+async def _read_status(
+    settings: Settings, sources: tuple[str, ...], *, failed: bool
+) -> tuple[Sequence[StatusReport], Sequence[str]]:
+    """Return the reports of the sources, and the names of those that are in the ledger and not in the settings."""
     from rehost.ledger.history import Stores
     from rehost.wiring.databases import open_queries, sources_of, store_problem
 
@@ -78,7 +82,8 @@ async def _read_status(settings: Settings, sources: tuple[str, ...], *, failed: 
         problem = await store_problem(settings, Stores(queries.database))
         store = None if problem is None else problem.messages[0]
         reports = await read_status(queries, [each.name for each in chosen], failed=failed)
-        return [replace(each, store=store) for each in reports]
+        others = set(await queries.sources()) - {each.name for each in settings.sources}
+        return [replace(each, store=store) for each in reports], sorted(others)
 
 
 @click.command(

@@ -335,13 +335,19 @@ class StatusReport:
         return style("bad", without) if lacking else line
 
 
-def status_text(reports: Sequence[StatusReport], style: Style) -> str:
-    """Return the status of each source and, of several, of all together, for a person."""
+def status_text(reports: Sequence[StatusReport], style: Style, others: Sequence[str] = ()) -> str:
+    """Return the status of each source and, of several, of all together, for a person; name other sources."""
     parts = [part for report in reports for part in report.parts(style)]
     if len(reports) > 1:
         parts.append(style("strong", _standing_line(replace(status_total(reports), source=_("total")))))
     if (store := reports[0].store) is not None:
         parts.append(style("bad", fold(translated(store), style.columns)))
+    if others:
+        text = _(
+            "Not in these settings, but in the ledger: {sources}. To remove what was recorded of a source: "
+            "docs/howto/other-tables.md"
+        )
+        parts.append(fold(text.format(sources=", ".join(others)), style.columns))
     return "\n\n".join([*parts, fold(reports[0].decoders(style), style.columns)])
 
 

@@ -26,7 +26,7 @@ class Metrics:
 
     async def _gauges(self) -> Sequence[str]:
         queries = (await self.api.resources.get()).queries
-        reports = [await queries.source_report(source) for source in await self.api.all_sources()]
+        reports = [await queries.source_report(source) for source in self.api.sources]
         working = sum({run.run: run.working for run in await queries.runs(limit=100)}.values())
         disk = self.api.disk(sum(each.states[State.HELD] for each in reports))
         return [

@@ -108,9 +108,8 @@ class Api:
         return Health()
 
     async def all_sources(self) -> Sequence[str]:
-        """All sources: those that the settings name, then others that the ledger knows."""
-        known = await (await self.resources.get()).queries.sources()
-        return list(dict.fromkeys((*self.sources, *known)))
+        """The sources that the settings name; `rehost status` names others that are in the ledger."""
+        return self.sources
 
     async def standing(self, source: Source = None) -> SourceReport:
         """Where a source stands: links by state and by reason."""
@@ -133,7 +132,7 @@ class Api:
         wanted = LinkFilter(chosen, state, reason, host, text=text)
         resources = await self.resources.get()
         if origin:
-            sources = [chosen] if chosen else await self.all_sources()
+            sources = [chosen] if chosen else await resources.queries.sources()
             roots = [each for name in sources for each in await roots_of(resources.queries, name, origin)]
             wanted = replace(wanted, roots=roots)
         if text:
@@ -192,7 +191,7 @@ class Api:
     async def usage(self) -> Usage:
         """What the copies of all sources take on the disk."""
         queries = (await self.resources.get()).queries
-        standings = [await queries.source_report(source) for source in await self.all_sources()]
+        standings = [await queries.source_report(source) for source in await queries.sources()]
         copies = sum(each.states[State.HELD] for each in standings)
         size = sum(each.size for each in standings)
         not_held = (State.WANTED, State.LEASED, State.DEFERRED)
