@@ -26,7 +26,8 @@ function values(schema) {
   if (schema.enum) return schema.enum.join(" · ");
   if (schema.type === "integer" && schema.maximum !== undefined) {
     const most = schema.maximum > 1e9 ? "" : `–${schema.maximum}`;
-    return `${schema.minimum}${most}${schema.default > 1e9 ? "" : ` (${schema.default})`}`;
+    return `${schema.minimum}${most}${schema.default === undefined || schema.default > 1e9 ? "" : ` (${schema.default})`}`;
   }
+  if (schema.type === "boolean") return `true · false (${schema.default})`;
   return "";
 }
