@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
+from starlette.middleware.gzip import GZipMiddleware
 
 import rehost
 from app.answers import Answer, Refusal
@@ -68,6 +69,7 @@ def create_app(settings: rehost.Settings) -> FastAPI:
     app.add_middleware(rehost.KnownHosts, names=rehost.known_hosts(settings), refuse=misdirected, public=public)
     app.add_middleware(rehost.RelativeRedirects)
     app.add_middleware(PlainQueryString)
+    app.add_middleware(GZipMiddleware, compresslevel=5, exclude_content_types=("image/*", "text/event-stream"))
     app.include_router(case_routes(Library(database)))
 
     @app.get("/", tags=["server"])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
+from tests.pictures import picture
 from tests.server.conftest import by_uvicorn
 from tests.server.wire import ask
 
 import rehost
 from app.site import create_app
+from rehost.model import Format
 from rehost.server.dashboard.dashboard import POLICY
 
 
@@ -36,6 +38,18 @@ async def test_read_through_is_mounted_at_image_if_it_is_on(tmp_path):
 
     assert (replies["on"].status, replies["on"]["content-type"]) == (503, "image/svg+xml")  # there is no such table
     assert (replies["off"].status, replies["off"]["content-type"]) == (404, "application/json")
+
+
+async def test_json_is_compressed_and_pictures_are_not(tmp_path):
+    content = picture(1, Format.BMP, 64, 64)
+    (tmp_path / "1.bmp").write_bytes(content)
+    given = {"DATABASE_URL": f"sqlite:///{tmp_path}/none.db", "IMAGE_STORAGE_DIR": str(tmp_path)}
+    async with by_uvicorn(create_app(rehost.load_settings(tmp_path, given, {}))) as port:
+        document = await ask(port, "/openapi.json", accept_encoding="gzip")
+        shown = await ask(port, "/static/images/1.bmp", accept_encoding="gzip")
+
+    assert (document["content-encoding"], shown["content-encoding"]) == ("gzip", None)
+    assert shown.body == content
 
 
 async def test_documents_page_loads_nothing_from_elsewhere(tmp_path):
