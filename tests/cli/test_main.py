@@ -361,3 +361,18 @@ def test_no_file_gets_the_number_of_a_standard_stream_that_is_closed(settings, t
 
     assert done.returncode == 0
     assert "cases: no run has recorded a link" in done.stdout
+
+
+@pytest.mark.parametrize("ledger", [None, "ledger.db"])
+@pytest.mark.parametrize("verb", ["status", "origins"])
+def test_a_question_where_rehost_never_ran_makes_no_table_and_no_file(verb, ledger, tmp_path, monkeypatch, capsys):
+    made(tmp_path, "CREATE TABLE goods (sku TEXT PRIMARY KEY, photo TEXT, copy TEXT)", SOURCE.format("copy"))
+    if ledger is not None:
+        monkeypatch.setenv("REHOST_LEDGER_URL", f"sqlite:///{ledger}")
+    before = (tmp_path / "shop.db").read_bytes()
+
+    assert main([verb, "--base", str(tmp_path)]) == 0
+
+    assert "No run has" in (said := capsys.readouterr().out) or "no run has" in said
+    assert (tmp_path / "shop.db").read_bytes() == before
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["rehost.toml", "shop.db"]

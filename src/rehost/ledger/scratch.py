@@ -1,4 +1,4 @@
-"""A copy of one source's ledger in a temporary file, for what must change nothing of the operator's: `rehost plan`.
+"""A copy of one source's ledger in a temporary file, for `rehost plan` and for questions, which change nothing.
 
 The copy is brought up to date like any ledger; where our tables do not exist, it is empty. SQLite keeps it on the disk,
 so memory does not grow with the table.

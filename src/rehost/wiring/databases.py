@@ -22,7 +22,7 @@ from rehost.hotlink.repository import OriginRepository
 from rehost.language import Message
 from rehost.ledger import Ledger
 from rehost.ledger.history import Runs, Stores, Worker
-from rehost.ledger.migrations import migrate
+from rehost.ledger.migrations import LATEST, migrate, version
 from rehost.ledger.reports import Queries
 from rehost.ledger.scratch import copy_ledger
 from rehost.model import Source
@@ -171,12 +171,22 @@ async def store_problem(settings: Settings, stores: Stores) -> StoreError | None
 
 @asynccontextmanager
 async def open_queries(settings: Settings) -> AsyncIterator[Queries]:
-    """Open the ledger for questions.
+    """Open the ledger for questions; they change nothing, unless its tables are those of an earlier rehost.
 
     Raises:
         OperatorError: the database cannot be used.
     """
-    async with open_databases(settings, Clock()) as (_, ledger):
+    clock = Clock()
+    async with open_databases(settings, clock, reads_only=True) as (catalogue, ledger):
+        there = 0 if ledger is not catalogue and ledger.is_missing() else await version(ledger)
+        if there == LATEST:
+            yield Queries(ledger)
+            return
+        if not there:
+            async with copy_ledger(ledger, "", clock, is_joint=True) as empty:
+                yield Queries(empty)
+            return
+    async with open_databases(settings, clock) as (_, ledger):
         await migrate(ledger)
         yield Queries(ledger)
 
