@@ -92,15 +92,23 @@ class Engines:
         await self.patient.dispose()
 
 
-def make_engines(url: URL, answer_seconds: float, *, reads_only: bool = False) -> Engines:
-    """Return the engines, not connected yet; with `reads_only`, the database refuses every statement that writes."""
-    prompt = _make_engine(url, answer_seconds, reads_only=reads_only)
-    if url.get_backend_name() == "sqlite":
-        return Engines(prompt, prompt)
-    return Engines(prompt, _make_engine(url, LONG_ANSWER_SECONDS, reads_only=reads_only))
+def make_engines(url: URL, answer_seconds: float, *, reads_only: bool = False, is_pooled: bool = False) -> Engines:
+    """Return the engines, not connected yet.
+
+    Args:
+        url: with our driver.
+        answer_seconds: how long an answer may take, except to statements over whole tables.
+        reads_only: the database is to refuse every statement that writes.
+        is_pooled: suit a pooler between us and PostgreSQL, such as PgBouncer in transaction mode: it refuses parameters
+            at the start that it does not know, and each transaction may run on another of its connections, so that no
+            prepared statement lives longer.
+    """
+    make = partial(_make_engine, url, reads_only=reads_only, is_pooled=is_pooled)
+    prompt = make(answer_seconds)
+    return Engines(prompt, prompt if url.get_backend_name() == "sqlite" else make(LONG_ANSWER_SECONDS))
 
 
-def _make_engine(url: URL, seconds: float, *, reads_only: bool) -> AsyncEngine:
+def _make_engine(url: URL, seconds: float, *, reads_only: bool, is_pooled: bool) -> AsyncEngine:
     pool = partial(create_async_engine, pool_size=CONNECTIONS, max_overflow=0, pool_timeout=seconds)
     if url.get_backend_name() == "sqlite":
         engine = pool(url, connect_args={"timeout": BUSY_SECONDS, "factory": _Connection})
@@ -110,14 +118,22 @@ def _make_engine(url: URL, seconds: float, *, reads_only: bool) -> AsyncEngine:
         event.listen(engine.sync_engine, "connect", partial(_prepare_sqlite, _READING if reads_only else _WRITING))
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
-    place, arguments = _for_asyncpg(url, seconds)
+    place, arguments = _for_asyncpg(url, seconds, is_pooled=is_pooled)
     try:
-        return pool(place, connect_args=arguments, execution_options={"postgresql_readonly": reads_only})
+        engine = pool(place, connect_args=arguments, execution_options={"postgresql_readonly": reads_only})
     except ModuleNotFoundError as error:
         raise missing_extra(error) or error from error
+    if is_pooled:  # these ask for types that we do not use, in two steps outside a transaction
+        for name in ("setup_asyncpg_json_codec", "setup_asyncpg_jsonb_codec"):
+            setattr(engine.sync_engine.dialect, name, _ask_nothing)
+    return engine
 
 
-def _for_asyncpg(url: URL, answer_seconds: float) -> tuple[URL, dict[str, object]]:
+async def _ask_nothing(_connection: object) -> None:
+    pass
+
+
+def _for_asyncpg(url: URL, answer_seconds: float, *, is_pooled: bool) -> tuple[URL, dict[str, object]]:
     """Return the URL without its libpq parameters, and asyncpg's arguments for these.
 
     asyncpg reads most of them (TLS, `options`) only from a URL, so it gets one that contains nothing else.
@@ -126,12 +142,15 @@ def _for_asyncpg(url: URL, answer_seconds: float) -> tuple[URL, dict[str, object
     place: dict[str, str | Sequence[str]] = {name: given.pop(name) for name in ("host", "port") if name in given}
     seconds = given.pop("connect_timeout", CONNECT_SECONDS)
     name = given.pop("application_name", "rehost")
-    arguments = {
+    arguments: dict[str, object] = {
         "dsn": f"postgresql://?{urlencode(given)}",
         "timeout": float(str(seconds)),
         "command_timeout": answer_seconds,
-        "server_settings": {"application_name": str(name), "jit": "off"},
+        "server_settings": {"application_name": str(name)} | ({} if is_pooled else {"jit": "off"}),
     }
+    if is_pooled:
+        arguments |= {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+        arguments["prepared_statement_name_func"] = str  # none: the next statement replaces one without a name
     return url.set(query=place), arguments
 
 

@@ -8,9 +8,10 @@ For large amounts of rows there are temporary tables, bulk loading, and statisti
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from random import Random
 from types import TracebackType
@@ -50,19 +51,18 @@ from rehost.db.dialects import (
     with_driver,
 )
 from rehost.db.errors import (
-    AWAY,
     STARTING_UP,
     OtherDatabase,
+    OutageRetry,
     Place,
     code_of,
     is_database_error,
     is_locked,
     is_transient,
-    is_unreachable,
     operator_error,
 )
 from rehost.errors import CatalogueError, LedgerError, OperatorError
-from rehost.events import DatabaseAway, DatabaseBack, Listener
+from rehost.events import Listener
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
@@ -86,50 +86,6 @@ Columns = Mapping[str, TypeEngine[Any]]
 
 _STREAMED_ROWS = 500  # of one group
 
-FIRST_WAIT = 0.05
-LONGEST_WAIT = 3.0
-"""Seconds between two tries during an outage; the first wait, doubled up to the longest."""
-
-
-@dataclass(slots=True)
-class _OutageRetry:
-    """The retries of one transaction, or of several on one connection.
-
-    An outage counts from its first failure, however long the work that failed had taken.
-    """
-
-    clock: Clock
-    random: Random
-    place: Place
-    error: type[OperatorError]
-    max_seconds: Callable[[BaseException], float]  # of an outage with this error
-    listen: Listener
-    _since: float | None = None
-    _wait: float = FIRST_WAIT
-    _is_away: bool = False
-
-    async def wait(self, caught: Exception) -> None:
-        """Wait a moment, after which another try is worth it.
-
-        Raises:
-            OperatorError: another try cannot help, or the outage has lasted too long.
-        """
-        now = self.clock.monotonic()
-        self._since = now if self._since is None else self._since
-        if not is_transient(caught) or now - self._since >= self.max_seconds(caught):
-            raise operator_error(caught, self.place, self.error) from caught
-        if is_unreachable(caught) or code_of(caught) in AWAY:
-            self._is_away = True
-            self.listen(DatabaseAway(self.place.server, now - self._since))
-        await self.clock.sleep(self._wait * self.random.uniform(0.5, 1.5))
-        self._wait = min(LONGEST_WAIT, self._wait * 2)
-
-    def reset(self) -> None:
-        """Count from the beginning: the work has gone on since the last failure."""
-        if self._is_away and self._since is not None:
-            self.listen(DatabaseBack(self.place.server, self.clock.monotonic() - self._since))
-        self._since, self._wait, self._is_away = None, FIRST_WAIT, False
-
 
 @dataclass(frozen=True, slots=True)
 class Session:
@@ -139,7 +95,13 @@ class Session:
 
     @asynccontextmanager
     async def begin(self, *, writing: bool) -> AsyncIterator[AsyncConnection]:
-        """Open a transaction; it commits at the end, and rolls back on an error."""
+        """Open a transaction; it commits at the end, and rolls back on an error.
+
+        Through a pooler, all of a session is one transaction, because the next one may run on another connection.
+        """
+        if self.connection.in_transaction():
+            yield self.connection
+            return
         await self.connection.execution_options(**{BEGIN: "IMMEDIATE" if writing else "DEFERRED"})
         async with self.connection.begin():
             yield self.connection
@@ -185,6 +147,8 @@ class Database:
         self._listen = listen
         self._was_reached = False
         self._engines: Engines | None = None
+        self._is_pooled: bool | None = None  # unknown before the first connection
+        self._looking = asyncio.Lock()
         self._file: tuple[int, int] | None = None  # device and inode of a SQLite file, as it was opened
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         self.place = Place(
@@ -195,7 +159,7 @@ class Database:
         )
 
     async def __aenter__(self) -> Self:
-        self._engines = make_engines(self._url, self._answer_seconds, reads_only=self.reads_only)
+        self._engines = self._make_engines(is_pooled=True)  # suits every server, so the first connection can tell
         return self
 
     async def __aexit__(
@@ -314,12 +278,37 @@ class Database:
     async def _session(self, error: type[OperatorError], *, slow: bool) -> AsyncIterator[Session]:
         if self.is_sqlite and not self._was_reached:
             check_file(self.place.database, error, must_exist=self._must_exist)
+        await self._look_for_pooler()
         engine = self._open().patient if slow else self._open().prompt
         async with engine.connect() as connection:
             if self.is_sqlite and not self._was_reached:
                 self._file = identity_of(self.place.database)
             self._was_reached = True
-            yield Session(connection)
+            async with connection.begin() if self._is_pooled else nullcontext():
+                if self._is_pooled and slow:
+                    await connection.exec_driver_sql("SET LOCAL jit = off")
+                yield Session(connection)
+
+    def _make_engines(self, *, is_pooled: bool) -> Engines:
+        return make_engines(self._url, self._answer_seconds, reads_only=self.reads_only, is_pooled=is_pooled)
+
+    async def _look_for_pooler(self) -> None:
+        """Find out from the first connection whether a pooler is between us and PostgreSQL.
+
+        A pooler makes up the process number that it gives to its clients (PostgreSQL, section 54.2.9).
+        """
+        async with self._looking:
+            if self._is_pooled is not None:
+                return
+            is_pooled = False
+            if not self.is_sqlite:
+                async with self._open().prompt.connect() as connection:
+                    driver: Any = (await connection.get_raw_connection()).driver_connection
+                    is_pooled = driver.get_server_pid() != await connection.scalar(select(func.pg_backend_pid()))
+                if not is_pooled:
+                    await self._open().dispose()
+                    self._engines = self._make_engines(is_pooled=False)
+            self._is_pooled = is_pooled
 
     async def _persist(self, work: Work[T], error: type[OperatorError], *, writing: bool, slow: bool) -> T:
         async def once(session: Session) -> T:
@@ -328,8 +317,8 @@ class Database:
 
         return await self.hold(once, error=error, slow=slow)
 
-    def _retry(self, error: type[OperatorError]) -> _OutageRetry:
-        return _OutageRetry(self._clock, self._random, self.place, error, self._max_outage, self._listen)
+    def _retry(self, error: type[OperatorError]) -> OutageRetry:
+        return OutageRetry(self._clock, self._random, self.place, error, self._max_outage, self._listen)
 
     def _max_outage(self, caught: BaseException) -> float:
         """Return for how many seconds to retry after this error."""
@@ -409,6 +398,7 @@ class Database:
         """
         query = query.execution_options(yield_per=_STREAMED_ROWS)
         try:
+            await self._look_for_pooler()
             async with self._open().patient.connect() as connection, connection.stream(query) as result:
                 async for rows in result.partitions():
                     yield rows

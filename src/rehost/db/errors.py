@@ -5,12 +5,16 @@ PostgreSQL's codes: Appendix A of its manual. SQLite's names: sqlite.org/rescode
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from random import Random
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 
+from rehost.clock import Clock
 from rehost.errors import OperatorError, cause_of, shortage
+from rehost.events import DatabaseAway, DatabaseBack, Listener
 from rehost.language import Message
 
 _TRANSIENT_CODES = frozenset({
@@ -35,7 +39,13 @@ _NOT_OF_ROWS = ("08", "53", "57", "58")  # connection, resources, intervention, 
 _OF_ROWS = ("SQLITE_CONSTRAINT", "SQLITE_ERROR", "SQLITE_MISMATCH", "SQLITE_TOOBIG")
 _EVIDENCE_CHARACTERS = 300
 
+_POOLER = (
+    "{server}: {message}. If that is a connection pooler such as PgBouncer, give it pool_mode transaction or session, "
+    "and DATABASE_URL no options; or use the database's own port."
+)
 SENTENCES = {
+    "08003": _POOLER,
+    "08P01": _POOLER,
     "28P01": "{server} refuses the password of the user {user}: check DB_USER and DB_PASSWORD, or DATABASE_URL.",
     "28000": "{server} rejects the user {user} ({message}): check DB_USER, or DATABASE_URL, and its pg_hba.conf.",
     "3D000": "{server} has no database {database}: check DB_NAME, or DATABASE_URL, or create it with createdb.",
@@ -212,3 +222,48 @@ def _message(error: BaseException) -> Message:
         return cause_of(error)
     lines = str(error.args[0] if error.args else error).strip().splitlines()
     return Message(lines[0] if lines else type(error).__name__)
+
+
+FIRST_WAIT = 0.05
+LONGEST_WAIT = 3.0
+"""Seconds between two tries during an outage; the first wait, doubled up to the longest."""
+
+
+@dataclass(slots=True)
+class OutageRetry:
+    """The retries of one transaction, or of several on one connection.
+
+    An outage counts from its first failure, however long the work that failed had taken.
+    """
+
+    clock: Clock
+    random: Random
+    place: Place
+    error: type[OperatorError]
+    max_seconds: Callable[[BaseException], float]  # of an outage with this error
+    listen: Listener
+    _since: float | None = None
+    _wait: float = FIRST_WAIT
+    _is_away: bool = False
+
+    async def wait(self, caught: Exception) -> None:
+        """Wait a moment, after which another try is worth it.
+
+        Raises:
+            OperatorError: another try cannot help, or the outage has lasted too long.
+        """
+        now = self.clock.monotonic()
+        self._since = now if self._since is None else self._since
+        if not is_transient(caught) or now - self._since >= self.max_seconds(caught):
+            raise operator_error(caught, self.place, self.error) from caught
+        if is_unreachable(caught) or code_of(caught) in AWAY:
+            self._is_away = True
+            self.listen(DatabaseAway(self.place.server, now - self._since))
+        await self.clock.sleep(self._wait * self.random.uniform(0.5, 1.5))
+        self._wait = min(LONGEST_WAIT, self._wait * 2)
+
+    def reset(self) -> None:
+        """Count from the beginning: the work has gone on since the last failure."""
+        if self._is_away and self._since is not None:
+            self.listen(DatabaseBack(self.place.server, self.clock.monotonic() - self._since))
+        self._since, self._wait, self._is_away = None, FIRST_WAIT, False
