@@ -1,17 +1,58 @@
-"""What the verbs print for programs: JSON, in the same words in every language."""
+"""What the verbs print for programs: JSON, in the same words in every language; and the totals of several sources."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from rehost.events import Planned
 from rehost.telemetry.format import plain_json
 
+if TYPE_CHECKING:
+    from rehost.cli.output.reports import StatusReport
+    from rehost.ledger.reports import SourceReport
+    from rehost.run.undo import Undone
+
 T = TypeVar("T")
+
+
+def total_plan(plans: Sequence[Planned]) -> Planned:
+    """Return the sums of the plans of several sources."""
+    names = [each.name for each in fields(Planned) if each.name != "source"]
+    return Planned("total", **{name: sum(getattr(plan, name) for plan in plans) for name in names})
+
+
+def status_total(reports: Sequence[StatusReport]) -> SourceReport:
+    """Return where all these sources stand together."""
+    each = [report.standing for report in reports]
+    waits = [one.next_due_seconds for one in each if one.next_due_seconds is not None]
+    names = ("due", "later", "leased", "size", "damaged", "undisplayed", "suspected")
+    sums: dict[str, Any] = {name: sum(getattr(one, name) for one in each) for name in names}
+    for name in ("states", "reasons"):
+        counter = Counter(getattr(each[0], name))
+        for one in each[1:]:
+            counter.update(getattr(one, name))
+        sums[name] = dict(counter)
+    return replace(each[0], source="total", next_due_seconds=min(waits, default=None), **sums)
+
+
+def total_undone(undone: Mapping[str, Undone]) -> Undone:
+    """Return the sums over several sources."""
+    first, *others = undone.values()
+    for each in others:
+        first = replace(
+            first,
+            restored=first.restored + each.restored,
+            left=first.left + each.left,
+            refused=first.refused + each.refused,
+            evidence=first.evidence or each.evidence,
+        )
+    return first
 
 
 def several(reports: Sequence[T], total: Callable[[Sequence[T]], object]) -> object:

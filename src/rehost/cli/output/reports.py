@@ -6,12 +6,12 @@ Of several sources, each verb prints a report for each and the total.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from rehost.cli.output.programs import status_total, total_plan, total_undone
 from rehost.cli.output.tables import Style, fold, pad, table
 from rehost.events import Planned, RunEnded
 from rehost.images.sandbox import LAYERS, probe
@@ -183,12 +183,6 @@ def _ordered(reasons: Mapping[Reason, int]) -> list[Reason]:
     return sorted(reasons, key=lambda reason: (-reasons[reason], reason))
 
 
-def total_plan(plans: Sequence[Planned]) -> Planned:
-    """Return the sums of the plans of several sources."""
-    names = [each.name for each in fields(Planned) if each.name != "source"]
-    return Planned("total", **{name: sum(getattr(plan, name) for plan in plans) for name in names})
-
-
 def plan_tables(plans: Sequence[Planned], style: Style) -> str:
     """Return what a run would do; of several sources, a line for each and one for all."""
     if len(plans) == 1:
@@ -351,20 +345,6 @@ def status_text(reports: Sequence[StatusReport], style: Style, others: Sequence[
     return "\n\n".join([*parts, fold(reports[0].decoders(style), style.columns)])
 
 
-def status_total(reports: Sequence[StatusReport]) -> SourceReport:
-    """Return where all these sources stand together."""
-    each = [report.standing for report in reports]
-    waits = [one.next_due_seconds for one in each if one.next_due_seconds is not None]
-    names = ("due", "later", "leased", "size", "damaged", "undisplayed", "suspected")
-    sums: dict[str, Any] = {name: sum(getattr(one, name) for one in each) for name in names}
-    for name in ("states", "reasons"):
-        counter = Counter(getattr(each[0], name))
-        for one in each[1:]:
-            counter.update(getattr(one, name))
-        sums[name] = dict(counter)
-    return replace(each[0], source="total", next_due_seconds=min(waits, default=None), **sums)
-
-
 def _standing_line(standing: SourceReport) -> str:
     present, held = sum(standing.states.values()), standing.states.get(State.HELD, 0)
     return ngettext(
@@ -441,20 +421,6 @@ class OriginsReport:
 
 
 # --- what was undone
-
-
-def total_undone(undone: Mapping[str, Undone]) -> Undone:
-    """Return the sums over several sources."""
-    first, *others = undone.values()
-    for each in others:
-        first = replace(
-            first,
-            restored=first.restored + each.restored,
-            left=first.left + each.left,
-            refused=first.refused + each.refused,
-            evidence=first.evidence or each.evidence,
-        )
-    return first
 
 
 def undone_text(undone: Mapping[str, Undone], run: int) -> str:
