@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from rehost.cli.output.programs import several, status_total, to_json, total_plan
+from rehost.cli.output.programs import several, to_json, total_plan
 from rehost.cli.output.reports import (
     PASSING,
     Advice,
@@ -17,6 +17,7 @@ from rehost.cli.output.reports import (
     plan_tables,
     planned_words,
     status_text,
+    status_total,
     summary,
     undone_text,
 )

@@ -21,13 +21,14 @@ from rehost.cli.options import (
     settings_flags,
     source_option,
 )
-from rehost.cli.output.programs import several, status_total, to_json, total_plan, total_undone
+from rehost.cli.output.programs import several, to_json, total_plan, total_undone
 from rehost.cli.output.reports import (
     OriginsReport,
     StatusReport,
     plan_tables,
     read_status,
     status_text,
+    status_total,
     undone_text,
 )
 from rehost.cli.output.tables import Style, say

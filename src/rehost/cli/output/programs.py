@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import datetime
@@ -14,8 +13,6 @@ from rehost.events import Planned
 from rehost.telemetry.format import plain_json
 
 if TYPE_CHECKING:
-    from rehost.cli.output.reports import StatusReport
-    from rehost.ledger.reports import SourceReport
     from rehost.run.undo import Undone
 
 T = TypeVar("T")
@@ -25,20 +22,6 @@ def total_plan(plans: Sequence[Planned]) -> Planned:
     """Return the sums of the plans of several sources."""
     names = [each.name for each in fields(Planned) if each.name != "source"]
     return Planned("total", **{name: sum(getattr(plan, name) for plan in plans) for name in names})
-
-
-def status_total(reports: Sequence[StatusReport]) -> SourceReport:
-    """Return where all these sources stand together."""
-    each = [report.standing for report in reports]
-    waits = [one.next_due_seconds for one in each if one.next_due_seconds is not None]
-    names = ("due", "later", "leased", "size", "damaged", "undisplayed", "suspected")
-    sums: dict[str, Any] = {name: sum(getattr(one, name) for one in each) for name in names}
-    for name in ("states", "reasons"):
-        counter = Counter(getattr(each[0], name))
-        for one in each[1:]:
-            counter.update(getattr(one, name))
-        sums[name] = dict(counter)
-    return replace(each[0], source="total", next_due_seconds=min(waits, default=None), **sums)
 
 
 def total_undone(undone: Mapping[str, Undone]) -> Undone:

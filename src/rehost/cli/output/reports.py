@@ -6,12 +6,13 @@ Of several sources, each verb prints a report for each and the total.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from rehost.cli.output.programs import status_total, total_plan, total_undone
+from rehost.cli.output.programs import total_plan, total_undone
 from rehost.cli.output.tables import Style, fold, pad, table
 from rehost.events import Planned, RunEnded
 from rehost.images.sandbox import LAYERS, probe
@@ -343,6 +344,20 @@ def status_text(reports: Sequence[StatusReport], style: Style, others: Sequence[
         )
         parts.append(fold(text.format(sources=", ".join(others)), style.columns))
     return "\n\n".join([*parts, fold(reports[0].decoders(style), style.columns)])
+
+
+def status_total(reports: Sequence[StatusReport]) -> SourceReport:
+    """Return where all these sources stand together."""
+    each = [report.standing for report in reports]
+    waits = [one.next_due_seconds for one in each if one.next_due_seconds is not None]
+    names = ("due", "later", "leased", "size", "damaged", "undisplayed", "suspected")
+    sums: dict[str, Any] = {name: sum(getattr(one, name) for one in each) for name in names}
+    for name in ("states", "reasons"):
+        counter = Counter(getattr(each[0], name))
+        for one in each[1:]:
+            counter.update(getattr(one, name))
+        sums[name] = dict(counter)
+    return replace(each[0], source="total", next_due_seconds=min(waits, default=None), **sums)
 
 
 def _standing_line(standing: SourceReport) -> str:
