@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.databases import execute, open_database
 
@@ -130,3 +132,14 @@ async def test_a_view_over_an_outer_join_is_refused(postgres, postgres_database)
 
         with pytest.raises(CatalogueError, match=r"Rows of goods cannot be locked and written.*outer join"):
             await TableCatalogue.open(database, GOODS)
+
+
+async def test_a_column_that_does_not_exist_is_answered_with_those_that_do(database):
+    await make(database, "sku INTEGER, foto TEXT, photo TEXT, copy TEXT")
+
+    with pytest.raises(CatalogueError) as raised:
+        await TableCatalogue.open(database, replace(GOODS, link="poto"))
+
+    assert str(raised.value) == (
+        "The table goods has no column poto: choose one of copy, foto, photo, sku in [source.goods] of rehost.toml."
+    )

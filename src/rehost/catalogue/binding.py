@@ -69,6 +69,7 @@ def key_column(source: Source, types: Mapping[str, ColumnType]) -> Column[Any]:
 
 INITIAL = "database/init.sql"
 MIGRATION = "database/migrations/006_add_main_image_local_field.sql"
+_MOST_SHOWN = 12  # columns that a message lists
 
 
 async def bind(database: Database, source: Source) -> Table:
@@ -91,7 +92,7 @@ async def bind(database: Database, source: Source) -> Table:
                 "The table {table} has no column {column}: {advice}",
                 table=source.table,
                 column=column,
-                advice=_column_advice(source, column),
+                advice=_column_advice(source, column, sorted(types)),
             )
     for column in (source.link, source.local):
         if not types[column].is_text:
@@ -114,15 +115,16 @@ def _table_advice(source: Source) -> Message:
         return Message(
             "check that this is the right database. In the manual's, {file} creates that table.", file=INITIAL
         )
-    return Message("check the source's table, or that this is the right database.")
+    return Message("check that this is the right database, and the table in [source.{source}].", source=source.name)
 
 
-def _column_advice(source: Source, column: str) -> Message:
+def _column_advice(source: Source, column: str, columns: Sequence[str]) -> Message:
     if column == source.local == Source().local:
         return Message("run {file} in that database.", file=MIGRATION)
     if column == source.local:
         return Message("add it with ALTER TABLE {table} ADD COLUMN {column} TEXT.", table=source.table, column=column)
-    return Message("check the source's settings.")
+    shown = ", ".join(columns[:_MOST_SHOWN]) + (" ..." if len(columns) > _MOST_SHOWN else "")
+    return Message("choose one of {columns} in [source.{source}] of rehost.toml.", columns=shown, source=source.name)
 
 
 async def check_statements(connection: Connection, source: Source, statements: Sequence[ClauseElement]) -> None:
