@@ -219,7 +219,7 @@ async def test_a_plan_where_rehost_never_ran_makes_no_table_and_no_folder(estate
     assert planned == await estate.plan_of_a_run()
 
 
-async def test_a_plan_needs_a_user_who_may_only_read(estate, request):
+async def test_a_plan_needs_a_user_who_may_only_read(estate, request, caplog):
     if estate.catalogue.is_sqlite:
         url = f"sqlite:///file:{estate.folder}/c.db?mode=ro&uri=true"
     else:
@@ -237,7 +237,11 @@ async def test_a_plan_needs_a_user_who_may_only_read(estate, request):
 
     [planned] = await databases.plan(replace(estate.settings, database_url=url, ledger_url=ledger_url))
 
+    warned = [each.getMessage() for each in caplog.records if each.name == "rehost.catalogue.table"]
     if not estate.catalogue.is_sqlite:
+        assert len(warned) == 1
+        assert "A run would stop: " in warned[0]
+        assert "permission denied for table ad_cases. Have its owner GRANT" in warned[0]
         server.run("DROP OWNED BY reader; DROP ROLE reader", name)
     assert planned == await estate.plan_of_a_run()
 

@@ -10,6 +10,7 @@ Only the columns that the source names are read, so a column of an unknown type 
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -57,6 +58,8 @@ from rehost.errors import CatalogueError
 from rehost.language import Message
 from rehost.model import MAX_LINK_CHARACTERS, Link, RowRefusal, Source
 from rehost.retry import LOCKED_ROW_WAIT, ROW_WAIT
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -202,22 +205,29 @@ class TableCatalogue:
         Raises:
             CatalogueError: the database cannot be reached, the table or a column does not exist, the column for
                 the local URL cannot be written, a key names several rows, or a row is not found again by its key; the
-                message says which.
+                message says which. That the column cannot be written is only a warning if the database is only read.
         """
         table = await bind(database, source)
         opened = cls(database, source, table, is_joint=is_joint)
-        await database.read(opened._check, error=CatalogueError, slow=True)
+        try:
+            await database.read(opened._check_writing, error=CatalogueError, slow=True)
+        except CatalogueError as error:
+            if not database.reads_only:
+                raise
+            log.warning("A run would stop: %s", error)
+        await database.read(opened._check_keys, error=CatalogueError, slow=True)
         return opened
 
-    async def _check(self, connection: Connection) -> None:
+    async def _check_writing(self, connection: Connection) -> None:
         nothing = select(
             *(cast(null(), type_).label(name) for name, type_ in _COLUMNS.items()), literal_column("0").label("number")
         )
         given = nothing.where(false()).subquery("given")
         match = self._same_link(given)
-        if not self._database.reads_only:
-            statements = (self._locking(given, match), self._writing(given, match))
-            await check_statements(connection, self._source, statements)
+        statements = (self._locking(given, match), self._writing(given, match))
+        await check_statements(connection, self._source, statements)
+
+    async def _check_keys(self, connection: Connection) -> None:
         key, links = exact_text(self._key), links_of(self._table, self._source)
         await check_keys(connection, self._database, self._source, self._table, links, self._is_row(key))
 
