@@ -1,16 +1,24 @@
+import ast
+import inspect
 import io
 import random
+import re
 import struct
+import tomllib
 import zlib
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
+import PIL.Image
 import pytest
 from PIL import Image as Pillow
+from pillow_heif import options
 from tests.images.test_formats import BEFORE_THE_FILE, icon, with_screen
 from tests.pictures import animation, picture
 
 from rehost.errors import Permanent, Transient, VisitError
+from rehost.images import decoder
 from rehost.images.decoder import decode, prepare, thumbnail
 from rehost.images.formats import ImageLimits, StructureResult, examine
 from rehost.model import Format, Image, Reason
@@ -213,3 +221,37 @@ def test_picture_with_an_offset_before_the_file_is_corrupt_and_no_disk_error(tmp
         decode(file, StructureResult(Image(Format.TIFF, 16, 16, 1)), LIMITS)
 
     assert caught.value.reason is Reason.CORRUPT
+
+
+def settings_of_pillow(text: str) -> set[tuple[str, str]]:
+    """Return the names of other modules that a module assigns to: to a missing one, the assignment does nothing."""
+    names = (target for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Assign) for target in node.targets)
+    return {
+        (ast.unparse(each.value), each.attr)
+        for each in names
+        if isinstance(each, ast.Attribute) and (each.attr.isupper() or ast.unparse(each.value) == "options")
+    }
+
+
+@pytest.mark.parametrize(("module", "name"), sorted(settings_of_pillow(inspect.getsource(decoder))))
+def test_every_setting_of_pillow_that_is_set_exists(module, name):
+    text = inspect.getsource(options if module == "options" else eval(module, vars(decoder)))
+
+    assert re.search(rf"^{name}\b.*=", text, re.MULTILINE), f"{module} has no {name} any more"
+
+
+def test_the_private_names_of_pillow_that_are_used_exist():
+    pillow = Pillow.open(io.BytesIO(photograph()))
+    icon_file = decoder._READERS[Format.ICO](io.BytesIO(picture(1, Format.ICO, 8, 8)))
+
+    assert list(inspect.signature(PIL.Image._getdecoder).parameters)[:4] == ["mode", "decoder_name", "args", "extra"]
+    assert len(pillow.tile[0]) == 4
+    assert [hasattr(pillow, name) for name in ("decoderconfig", "load_prepare", "draft")] == [True] * 3
+    assert [hasattr(icon_file.ico, name) for name in ("frame", "entry")] == [True] * 2
+
+
+def test_pillow_is_bounded_to_the_versions_that_have_these_names():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    [bounds] = [each for each in project["project"]["dependencies"] if each.startswith("pillow")]
+
+    assert bounds == f"pillow>=13,<{int(PIL.__version__.split('.')[0]) + 1}"
