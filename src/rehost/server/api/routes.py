@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rehost.errors import CatalogueError, StoreError
+from rehost.http.url import host_of, read_origin
 from rehost.ledger.filters import HostOrder, LinkFilter, LinkOrder
 from rehost.ledger.reports import Change, HostReport, LinkReport, RunReport, SourceReport, Twin, Visit
 from rehost.model import State
@@ -134,7 +135,8 @@ class Api:
         if origin:
             sources = [chosen] if chosen else await resources.queries.sources()
             roots = [each for name in sources for each in await roots_of(resources.queries, name, origin)]
-            wanted = replace(wanted, roots=roots)
+            own_host = host_of(read_origin(origin)) if roots else None  # decides without a look into most URLs
+            wanted = replace(wanted, roots=roots, host=host or own_host)
         if text:
             wanted = replace(wanted, keys=await self._keys_by_title(resources, text, chosen))
         page = await resources.queries.links(wanted, after, limit, order)
