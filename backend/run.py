@@ -17,7 +17,7 @@ if __name__ == "__main__":
     try:
         settings = rehost.load_settings(checkout.BACKEND, os.environ, {})
     except rehost.OperatorError as error:
-        checkout.stop(str(error), error.exit_status)
+        checkout.stop(error.translated(), error.exit_status)
     sys.path.insert(0, str(checkout.BACKEND))
     with rehost.logging_to(sys.stderr, None, verbose=True):
         uvicorn.run("app.main:app", host=settings.api_host, port=settings.api_port)

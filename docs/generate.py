@@ -42,6 +42,9 @@ An empty value counts as not given, unless the setting is a text or a list that 
 ABOUT_STANDARD = """\
 The standard variables `SSL_CERT_FILE`, `SSL_CERT_DIR`, `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` and
 `NO_COLOR` apply too, but only in the environment.
+So does the language: in a Chinese locale (`LANG=zh_CN.UTF-8`; `LANGUAGE`, `LC_ALL` and `LC_MESSAGES` count as usual)
+the command line is in Chinese, otherwise in English, and `REHOST_LANG=en` or `REHOST_LANG=zh_CN` decides it.
+JSON, log lines and evidence are in English always.
 """
 ABOUT_SOURCES = """\
 A table that contains links.

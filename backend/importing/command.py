@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = rehost.load_settings(checkout.BACKEND, os.environ, {})
         return asyncio.run(_import(file, file.stat().st_size, settings.database_url))
     except rehost.SettingsError as error:
-        print(error, file=sys.stderr)
+        print(error.translated(), file=sys.stderr)
         return 2
     except (CannotImportError, UnreadableFileError) as error:
         print(error, file=sys.stderr)

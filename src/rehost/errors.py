@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from rehost.language import Message
+from rehost.language import Message, translated
 
 if TYPE_CHECKING:
     from rehost.model import Partial, Reason
@@ -79,6 +79,10 @@ class OperatorError(RehostError):
         """Take texts as a Message has them, `{name}` for each field; without fields, they are taken as they are."""
         self.messages = [Message(text, **fields) for text in texts]
         super().__init__("\n".join(self.messages))
+
+    def translated(self) -> str:
+        """Return the messages in the operator's language, a line each."""
+        return "\n".join(map(translated, self.messages))
 
     def add(self, text: str, **fields: object) -> None:
         """Add a text to the messages."""

@@ -20,7 +20,6 @@ from rehost.cli.help import in_own_words, speaking
 from rehost.cli.streams import tolerant_streams
 from rehost.errors import OperatorError, missing_extra
 from rehost.language import gettext as _
-from rehost.language import translated
 
 INTERRUPTED = 130
 
@@ -131,7 +130,7 @@ def _main(arguments: list[str], called: str | None) -> int:
         from rehost.cli.output.tables import say
         from rehost.telemetry.format import plain
 
-        for line in "\n".join(map(translated, error.messages)).split("\n"):
+        for line in error.translated().split("\n"):
             say(f"rehost: {plain(line)}", err=True)
         return error.exit_status
     except click.ClickException as error:
