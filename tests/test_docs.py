@@ -155,7 +155,7 @@ def test_env_examples_in_the_docs_are_valid(page, block, tmp_path):
 
 def test_setting_names_in_the_docs_exist():
     names = {setting.name for part in (DatabaseParts, Settings) for setting in settings_of(part)}
-    others = {"REHOST_TEST_SEED", "REHOST_TEST_POSTGRES"}
+    others = {"REHOST_LANG", "REHOST_TEST_SEED", "REHOST_TEST_POSTGRES"}
 
     for page in PAGES:
         assert set(re.findall(r"\b(?:IMAGE|REHOST|API)_[A-Z_]+\b", text_of(page))) <= names | others, page

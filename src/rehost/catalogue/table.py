@@ -136,6 +136,7 @@ def _start_of(column: ColumnElement[Any]) -> ColumnElement[str]:
 
 
 _VERSIONED = f"%?v={'_' * 16}"  # local URLs that carry the first digits of a digest (store/layout.py)
+_READ_ONLY = Message("the row may be read, but not changed: look at the table's row security")
 _COLUMNS = {"row_key": Text(), "url": Text(), "local_url": Text()}
 
 
@@ -383,9 +384,7 @@ class TableCatalogue:
         """Lock the rows that match and write those that differ, by their numbers in `given`; then look at them."""
         locking, writing = self._locking(given, match), self._writing(given, match)
         errors: dict[int, Exception] = {}
-        unlocked = RowRefusal(
-            None, Message("the row may be read, but not changed: look at the table's row security"), ROW_WAIT
-        )
+        unlocked = RowRefusal(None, _READ_ONLY, ROW_WAIT)
         try:
             async with connection.begin_nested():
                 await self._database.limit_locks(connection, LOCK_SECONDS)
