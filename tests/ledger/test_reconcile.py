@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.databases import add_cases, execute, hold_apart, make_ledger, stored, url_of
 
@@ -176,14 +178,15 @@ async def test_a_lost_copy_is_remembered_until_its_row_is_cleared(either):
     reconcile = either.ledger.reconcile
     await either.compare(["2/main_image.png"])
 
-    [(link, key)] = lost = await reconcile.lost_copies("cases")
-    cleared = await either.ledger.database.transact(
-        lambda transaction: reconcile.forget_local_urls(transaction, [(link, key), (link, "1/other.png")])
-    )
+    [copy] = await reconcile.lost_copies("cases")
+    other = replace(copy, key="1/other.png")
+    work = either.ledger.database.transact
 
-    assert (link.row_key, link.local_url, key) == ("1", url_of("1/main_image.png"), "1/main_image.png")
-    assert cleared == [link]
-    assert lost
+    assert (copy.link.row_key, copy.link.local_url) == ("1", url_of("1/main_image.png"))
+    assert await work(lambda transaction: reconcile.lock_lost(transaction, [copy])) == [copy]
+    assert await work(lambda transaction: reconcile.lock_lost(transaction, [other])) == []
+    assert await reconcile.lost_copies("cases", after=copy.entry) == []
+    await work(lambda transaction: reconcile.forget_local_urls(transaction, [copy]))
     assert await reconcile.lost_copies("cases") == []
 
 

@@ -87,6 +87,40 @@ async def test_invariant_5_a_row_of_a_lost_copy_is_cleared_and_undo_restores_it_
     assert store_world.locals() == before
 
 
+async def test_a_row_that_takes_no_null_is_cleared_with_an_empty_text(store_world, images, mood):
+    store_world.sql("ALTER TABLE ad_cases DROP COLUMN main_image_local")
+    store_world.sql("ALTER TABLE ad_cases ADD COLUMN main_image_local TEXT NOT NULL DEFAULT ''")
+    await store_world.run()
+    before = store_world.locals()
+    mood["/permissive/2.jpg"] = "not-found"
+    (images / "2").rename(images.parent / "kept")
+    await store_world.run()
+
+    assert store_world.locals() == {**before, 2: ""}
+    (images.parent / "kept").rename(images / "2")
+    undone = await databases.undo(store_world.settings, run=await last_run(store_world))
+    assert (undone["cases"].restored, store_world.locals()) == (1, before)
+
+
+async def test_a_row_that_refuses_to_be_cleared_is_tried_again_by_the_next_run(store_world, images, mood, caplog):
+    await store_world.run()
+    store_world.sql(
+        "CREATE TRIGGER keep BEFORE UPDATE ON ad_cases WHEN new.main_image_local IS NULL"
+        " BEGIN SELECT RAISE(ABORT, 'kept'); END"
+    )
+    mood["/permissive/2.jpg"] = mood["/permissive/3.jpg"] = "not-found"
+    shutil.rmtree(images / "2")
+    shutil.rmtree(images / "3")
+    await store_world.run()
+    assert len(store_world.locals()) == 12
+    assert sum("row not cleared" in message for message in caplog.messages) == 2
+    store_world.sql("DROP TRIGGER keep")
+
+    await store_world.run()
+
+    assert store_world.locals().keys() == {1, *range(4, 13)}
+
+
 async def test_a_lost_file_that_is_back_is_adopted_without_a_request_though_its_link_waits(store_world, images, mood):
     await store_world.run()
     before = store_world.locals()

@@ -26,6 +26,7 @@ class ColumnType:
 
     name: str  # as a CAST takes it
     is_text: bool
+    is_required: bool  # NOT NULL
 
 
 def split_name(source: Source) -> tuple[str, str]:
@@ -49,17 +50,17 @@ async def types_of(database: Database, source: Source) -> Mapping[str, ColumnTyp
         schema, name = split_name(source)
         # A comparison takes the affinity of its column, so text is right for every key (SQLite, datatype3, section
         # 4.2); a column may hold anything.
-        query = text("SELECT name, 'text', true FROM pragma_table_info(:name, :schema)")
+        query = text("SELECT name, 'text', true, \"notnull\" FROM pragma_table_info(:name, :schema)")
         query = query.bindparams(name=name, schema=schema or "main")
     else:
         # With its modifier: a cast to character alone would leave one letter of a character(8).
         query = text(
-            "SELECT attname, format_type(atttypid, atttypmod), typcategory = 'S'"
+            "SELECT attname, format_type(atttypid, atttypmod), typcategory = 'S', attnotnull"
             " FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid"
             " WHERE attrelid = to_regclass(:name) AND attnum > 0 AND NOT attisdropped"
         ).bindparams(name=regclass(source))
     rows = await database.fetch_all(query, error=CatalogueError)
-    return {row[0]: ColumnType(row[1], is_text=bool(row[2])) for row in rows}
+    return {row[0]: ColumnType(row[1], is_text=bool(row[2]), is_required=bool(row[3])) for row in rows}
 
 
 def key_column(source: Source, types: Mapping[str, ColumnType]) -> Column[Any]:
@@ -107,7 +108,8 @@ async def bind(database: Database, source: Source) -> Table:
     columns: list[Column[Any]] = [key_column(source, types), Column(source.link, Text)]
     if source.page is not None and source.page not in (source.key, source.link):
         columns.append(Column(source.page, Text))
-    return Table(name, MetaData(), *columns, Column(source.local, Text), schema=schema or None)
+    columns.append(Column(source.local, Text, nullable=not types[source.local].is_required))
+    return Table(name, MetaData(), *columns, schema=schema or None)
 
 
 def _table_advice(source: Source) -> Message:

@@ -182,6 +182,7 @@ class TableCatalogue:
         name: the source's.
         is_joint: the ledger is in the same database, so that one transaction writes both. Otherwise rows are written in
             transactions of their own; a kill between the two must be harmless, and the caller chooses their order.
+        empty: what a cleared row holds: NULL, or an empty text if the column takes no NULL.
     """
 
     def __init__(self, database: Database, source: Source, table: Table, *, is_joint: bool) -> None:
@@ -189,6 +190,7 @@ class TableCatalogue:
         self.is_joint = is_joint
         self._database = database
         self._source = source
+        self.empty = None if table.c[source.local].nullable else ""
         self._table = table
         self._key = table.c[source.key]
         self._local = exact_text(table.c[source.local])
@@ -305,7 +307,7 @@ class TableCatalogue:
         Raises:
             CatalogueError: the column cannot be written.
         """
-        rows = [(each.link.row_key, each.link.url, None, f"/{each.path}", each.local_url) for each in changes]
+        rows = [(each.link.row_key, each.link.url, self.empty, f"/{each.path}", each.local_url) for each in changes]
         given = self._given(rows, "ending", "whole")
         local, ending = self._local, given.c.ending
         version = case((local.like(_VERSIONED), len(_VERSIONED) - 1), else_=0)  # its length

@@ -87,6 +87,15 @@ class FoundFile:
 
 
 @dataclass(frozen=True, slots=True)
+class LostCopy:
+    """A copy whose file is missing."""
+
+    entry: int
+    link: Link  # its local URL is what we wrote into the row
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class StoreComparison:
     """How the store differed from the ledger, in copies."""
 
@@ -159,27 +168,36 @@ class Reconciliation:
 
         await self.database.transact(work)
 
-    async def lost_copies(self, source: str) -> Sequence[tuple[Link, str]]:
-        """Return up to GROUP links whose copy is lost and whose row may still point at it, with the copy's key.
+    async def lost_copies(self, source: str, after: int = 0) -> Sequence[LostCopy]:
+        """Return up to GROUP lost copies to which rows may still point, after this entry.
 
-        The link's local URL is what we wrote into the row. Links whose file is there again are left out.
+        Copies whose files are there again are left out.
         """
-        is_lost = and_(links.c.source == source, *_is_lost(), links.c.local_url.is_not(None))
-        rows = await self.database.fetch_all(select(links).where(is_lost).order_by(links.c.entry).limit(GROUP))
+        may_point = and_(links.c.source == source, links.c.entry > after, *_is_lost(), links.c.local_url.is_not(None))
+        rows = await self.database.fetch_all(select(links).where(may_point).order_by(links.c.entry).limit(GROUP))
         return [
-            (Link(source, row.row_key, row.position, row.url, row.page_url, row.local_url), row.former_key)
+            LostCopy(row.entry, Link(source, row.row_key, row.position, row.url, row.page_url, row.local_url), key)
             for row in rows
+            for key in [row.former_key]
         ]
 
-    async def forget_local_urls(self, connection: Connection, lost: Sequence[tuple[Link, str]]) -> Sequence[Link]:
-        """Lock the entries of these links whose copy is still lost, and return those links: their rows are cleared."""
-        rows = [(link.row_key, link.position, key) for link, key in lost]
-        given = self.database.given({**_PLACE, "key": Text()}, rows)
-        is_lost = and_(same_place(given, lost[0][0].source), links.c.former_key == given.c.key, *_is_lost())
-        locking = select(given.c.number).join_from(given, links, is_lost).order_by(links.c.entry)
-        numbers = set(await connection.scalars(locking.with_for_update(of=links)))
-        await connection.execute(update(links).values(local_url=null()).where(is_lost))
-        return [link for number, (link, _) in enumerate(lost, 1) if number in numbers]
+    async def lock_lost(self, connection: Connection, lost: Sequence[LostCopy]) -> Sequence[LostCopy]:
+        """Lock the entries of the copies that are still lost until the transaction ends; return those."""
+        given = self._given_lost(lost)
+        locking = select(links.c.entry).join(given, links.c.entry == given.c.entry).order_by(links.c.entry)
+        locking = locking.where(links.c.former_key == given.c.key, *_is_lost()).with_for_update(of=links)
+        entries = set(await connection.scalars(locking))
+        return [each for each in lost if each.entry in entries]
+
+    async def forget_local_urls(self, connection: Connection, cleared: Sequence[LostCopy]) -> None:
+        """Remember that no row points at these lost copies any more."""
+        if cleared:
+            given = self._given_lost(cleared)
+            is_cleared = links.c.entry.in_(select(given.c.entry))
+            await connection.execute(update(links).values(local_url=null()).where(is_cleared))
+
+    def _given_lost(self, lost: Sequence[LostCopy]) -> FromClause:
+        return self.database.given({"entry": BigInteger(), "key": Text()}, [(each.entry, each.key) for each in lost])
 
     async def held_digests(self, keys: Collection[str]) -> Mapping[str, str | None]:
         """Return the digests that the ledger holds for these keys; keys of which it holds nothing are left out.

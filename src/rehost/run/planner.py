@@ -135,23 +135,26 @@ class Planner:
         Raises:
             OperatorError: a database cannot be used.
         """
-        ledger, catalogue = self.ledger, self.catalogue
+        ledger, catalogue, entry = self.ledger, self.catalogue, 0
 
         async def announce(transaction: Connection) -> None:
-            rows = [(link, link.local_url, None) for link, _ in group]
+            rows = [(each.link, each.link.local_url, catalogue.empty) for each in group]
             await ledger.history.add_changes(transaction, run, rows, lost=True)
 
         async def work(transaction: Connection) -> None:
-            lost = set(await ledger.reconcile.forget_local_urls(transaction, group))
-            pairs = [(link, self.layout.url_path(key)) for link, key in group if link in lost]
-            cleared = await catalogue.clear([Clearing(link, path, link.local_url) for link, path in pairs], transaction)
+            lost = await ledger.reconcile.lock_lost(transaction, group)
+            clearings = [Clearing(each.link, self.layout.url_path(each.key), each.link.local_url) for each in lost]
+            cleared = await catalogue.clear(clearings, transaction)
             if catalogue.is_joint:
-                rows = [(link, before, None) for link, before in cleared.before.items()]
+                rows = [(link, before, catalogue.empty) for link, before in cleared.before.items()]
                 await ledger.history.add_changes(transaction, run, rows, lost=True)
+            done = [each for each in lost if each.link not in cleared.refused]
+            await ledger.reconcile.forget_local_urls(transaction, done)
             for link, refusal in cleared.refused.items():
                 log.warning("row not cleared, file missing row=%r evidence=%r", link.row_key, refusal.evidence)
 
-        while group := await ledger.reconcile.lost_copies(catalogue.name):
+        while group := await ledger.reconcile.lost_copies(catalogue.name, entry):
+            entry = group[-1].entry
             if not catalogue.is_joint:  # before the rows change, as in `_point`
                 await ledger.database.transact(announce)
             await ledger.database.transact(work)

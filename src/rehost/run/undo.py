@@ -45,7 +45,7 @@ async def undo(
     while group := await runs.changes(run, catalogue.name, last):
         last = group[-1].number
         group = [
-            replace(change, before=None) if change.before and not is_there(change.before) else change
+            replace(change, before=catalogue.empty) if change.before and not is_there(change.before) else change
             for change in group
         ]
         restores = {
