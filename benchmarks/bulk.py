@@ -105,9 +105,9 @@ def run(setup: Setup, arguments: argparse.Namespace) -> None:
         with origin.serving(folder / "origin") as server, catalogue.postgresql() as postgres:
             urls = [server.url(str(path.relative_to(folder / "origin")), tls=setup.tls) for path in paths]
             job = peers.Job(urls, setup.concurrency, server.authority if setup.tls else None)
-            sides = [*ours(setup, job, postgres, paths), *theirs(setup, job, postgres, paths)]
-            if arguments.only:
-                sides = [side for side in sides if side.name.startswith(tuple(arguments.only))]
+            begins = tuple(arguments.only or [""])
+            sides = [side for side in ours(setup, job, postgres, paths) if side.name.startswith(begins)]
+            sides += theirs(setup, job, postgres, paths, begins)
             run_rounds(sides, folder, arguments.rounds)
     title = f"bulk {setup}: {count} pictures, {size / 1e6:.0f} MB, medians of {arguments.rounds}"
     table = report.table(sides, pictures=count, size=size, ours=BOTH)
@@ -152,35 +152,43 @@ def ours(setup: Setup, job: peers.Job, postgres: Postgres, paths: Sequence[Path]
     ]
 
 
-def theirs(setup: Setup, job: peers.Job, postgres: Postgres, paths: Sequence[Path]) -> list[Side]:
-    """Return the peers; for the decoding mode only those that decode."""
+def theirs(
+    setup: Setup, job: peers.Job, postgres: Postgres, paths: Sequence[Path], begins: tuple[str, ...]
+) -> list[Side]:
+    """Return the peers whose names begin so, and install them; for the decoding mode only those that decode."""
     decodes = setup.verify == "decode"
     same = partial(checks.same_bytes, checks.digests(paths))
     check = partial(checks.as_many, len(paths)) if decodes else same
-    images, images_trouble = install.python_peer("img2dataset")
-    spiders, spiders_trouble = install.python_peer("scrapy", "pillow")
     if decodes:
-        img2dataset, scrapy = "img2dataset", "Scrapy ImagesPipeline"
+        images, spiders = "img2dataset", "Scrapy ImagesPipeline"
     else:
-        img2dataset, scrapy = "img2dataset, files as they are", "Scrapy FilesPipeline"
-    sides = [
-        Side(img2dataset, partial(peers.img2dataset, images, job, decode=decodes), check, {**trust(job), **peers.QUIET},
-             trouble=images_trouble),
-        Side(scrapy, partial(peers.scrapy, spiders, job, decode=decodes), check, trust(job), trouble=spiders_trouble),
-    ]  # fmt: skip
-    if decodes:
-        return sides
+        images, spiders = "img2dataset, files as they are", "Scrapy FilesPipeline"
 
-    def plain(folder: Path) -> Sequence[str]:
-        catalogue.fresh_table(postgres, catalogue.on(catalogue.PAGE, job.urls))
-        return peers.plain_script(job, postgres.url(catalogue.DATABASE), folder)
+    def plain_script() -> Side:
+        def prepare(folder: Path) -> Sequence[str]:
+            catalogue.fresh_table(postgres, catalogue.on(catalogue.PAGE, job.urls))
+            return peers.plain_script(job, postgres.url(catalogue.DATABASE), folder)
 
-    written = checks.both(same, lambda _folder: catalogue.unwritten(postgres))
-    programs = [
-        Side(name, partial(getattr(peers, name), job), same, trouble=install.missing(name))
-        for name in ("curl", "wget2", "aria2c")
-    ]
-    return [Side("plain script", plain, written), *programs, *sides]
+        written = checks.both(same, lambda _folder: catalogue.unwritten(postgres))
+        return Side("plain script", prepare, written)
+
+    def program(name: str) -> Side:
+        return Side(name, partial(getattr(peers, name), job), same, trouble=install.missing(name))
+
+    def img2dataset() -> Side:
+        programs, trouble = install.python_peer("img2dataset")
+        prepare = partial(peers.img2dataset, programs, job, decode=decodes)
+        return Side(images, prepare, check, {**trust(job), **peers.QUIET}, trouble=trouble)
+
+    def scrapy() -> Side:
+        programs, trouble = install.python_peer("scrapy", "pillow")
+        return Side(spiders, partial(peers.scrapy, programs, job, decode=decodes), check, trust(job), trouble=trouble)
+
+    made: dict[str, Callable[[], Side]] = {images: img2dataset, spiders: scrapy}
+    if not decodes:
+        others = {name: partial(program, name) for name in ("curl", "wget2", "aria2c")}
+        made = {"plain script": plain_script, **others, **made}
+    return [make() for name, make in made.items() if name.startswith(begins)]
 
 
 if __name__ == "__main__":

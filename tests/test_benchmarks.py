@@ -34,7 +34,7 @@ def bench(name, *options):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=600,
         check=False,
     )
 
@@ -58,7 +58,7 @@ def test_help_is_shown(sample):
         assert "--scale" in shown.stdout
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_it_runs_at_a_tiny_scale(pytestconfig, tmp_path):
     names = BENCHMARKS if pytestconfig.getoption("full") else [QUICKEST]
     for name in names:

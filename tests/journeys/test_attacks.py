@@ -36,7 +36,7 @@ MEMORY = 1_500_000_000
 """Bytes of address space that a program may have here: what grows without end fails instead of the machine."""
 MOST_RESIDENT = 150 * 1024**2
 GRACE_SECONDS = 30.0  # on top of twice the time that the run takes without the attack: this machine may be busy
-LONGEST_RUN = 300.0
+LONGEST_RUN = 900.0  # a run with slow origins and the usual limits takes minutes; this machine may be busy
 MOST_EVIDENCE = 500  # characters
 
 BRIEF = {"IMAGE_DOWNLOAD_TIMEOUT": "4", "IMAGE_DOWNLOAD_RETRY": "1"}
