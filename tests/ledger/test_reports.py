@@ -156,8 +156,8 @@ async def test_resume_ends_a_pause(queries, database):
     origins = HostShares(database, worker="one", concurrency=4, lease_seconds=60)
     await origins.pause("b.example", 60.0, "by hand")
 
-    assert await origins.resume("b.example")
-    assert not await origins.resume("b.example")
+    assert (await origins.resume("b.example")).was_paused
+    assert not (await origins.resume("b.example")).was_paused
 
     assert [host.pause_seconds for host in await queries.hosts("cases")] == [0.0, 0.0]
 
