@@ -56,9 +56,10 @@ def test_a_closed_stdout_is_an_error(monkeypatch):
         click.echo("asked for")
 
 
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])  # the latter in the locale C
 @pytest.mark.parametrize(("encoding", "written"), [("iso-8859-1", "caf\xe9 ??"), ("ascii", "caf? ??")])
-def test_characters_that_the_encoding_lacks_are_replaced(encoding, written, monkeypatch):
-    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
+def test_characters_that_the_encoding_lacks_are_replaced(encoding, written, errors, monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors=errors)
     monkeypatch.setattr(sys, "stdout", stream)
 
     with tolerant_streams():

@@ -101,7 +101,7 @@ def tolerant_streams() -> Iterator[None]:
             os.open(os.devnull, os.O_RDWR)  # or the next file, a database even, would get a standard stream's number
     before = sys.stdout, sys.stderr
     for stream in before:
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in {"strict", "surrogateescape"}:
             stream.reconfigure(errors="replace")
     sys.stdout, sys.stderr = TolerantStream(sys.stdout, BrokenPipeError), TolerantStream(sys.stderr, OSError)
     try:
