@@ -113,8 +113,8 @@ class Problem(Enum):
     )
     NO_STORE = (
         *(503, "The store is not there", "存储目录不在原处"),
-        "The copies are not in their place: the folder is missing, not mounted, or another one. rehost's log says it.",
-        "图片副本不在原来的位置：存储目录不存在、未挂载，或已换成另一个目录。详见 rehost 日志。",
+        "The folder of the copies is missing, not mounted, or another one; rehost's log says more.",
+        "图片副本的存储目录不存在、未挂载，或已换成另一个目录；详见 rehost 的日志。",
     )
     UNAVAILABLE = (
         *(503, "Not available", "暂不可用"),
