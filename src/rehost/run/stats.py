@@ -73,7 +73,7 @@ class RunStats:
         match visited.outcome:
             case Stored(final_url=final_url, task=task):
                 self.adopted += final_url is None
-                self.unveiled += task.has_own_copy
+                self.unveiled += task.has_own_copy and final_url is not None
             case Unchanged():
                 self.unchanged += 1
             case Deferred(reason=reason, decoy=decoy) | Refused(reason=reason, decoy=decoy):
