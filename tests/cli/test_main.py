@@ -354,6 +354,23 @@ def test_a_report_that_cannot_be_written_is_status_3_with_a_sentence(redirection
     assert re.fullmatch(f"rehost: The output cannot be written: {cause}.*\n", done.stderr)
 
 
+def test_a_run_whose_summary_cannot_be_written_has_done_its_work(settings, tmp_path):
+    columns = ("title", "main_image", "main_image_local", "source_url")
+    with closing(sqlite3.connect(tmp_path / "some.db")) as database:
+        database.execute("DROP TABLE ad_cases")
+        database.execute(f"CREATE TABLE ad_cases (case_id INTEGER PRIMARY KEY, {' TEXT, '.join(columns)} TEXT)")
+        database.execute("INSERT INTO ad_cases (case_id, main_image) VALUES (1, 'no URL')")
+        database.commit()
+    command = f"{sys.executable} -m rehost run --base {tmp_path} --min-free-bytes 0 >/dev/full 2>{tmp_path}/said"
+
+    done = subprocess.run(["sh", "-c", command], timeout=60, check=False, env=settings)
+
+    assert done.returncode == 3
+    assert "rehost: The output cannot be written: No space left on device." in (tmp_path / "said").read_text()
+    with closing(sqlite3.connect(tmp_path / "some.db")) as database:
+        assert database.execute("SELECT ended_at IS NOT NULL, failed FROM rehost_runs").fetchall() == [(1, 1)]
+
+
 def test_no_file_gets_the_number_of_a_standard_stream_that_is_closed(settings, tmp_path):
     command = f"{sys.executable} -m rehost status --base {tmp_path} <&- 2>&-"
 

@@ -164,6 +164,13 @@ def test_a_log_file_on_a_full_disk_is_named_once_and_stops_no_run(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_log_lines_are_in_english_whatever_the_language(monkeypatch):
+    english = visit_line(refused())
+    monkeypatch.setenv("REHOST_LANG", "zh_CN")
+
+    assert visit_line(refused()) == english
+
+
 def test_a_closed_stream_does_not_stop_a_run():
     stream = io.StringIO()
 
