@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -76,11 +77,12 @@ class Trial:
     def few(self, *, counts: bool) -> None:
         """Run over a few rows with nothing to do."""
         self.fill(self.urls[:FEW])
-        environment = {**plain(os.environ), **self.environment}
+        few = min(FEW, len(self.urls))
+        store = tree(self.folder / "few", few)
+        environment = {**plain(os.environ), **self.environment, "IMAGE_STORAGE_DIR": str(store)}
         subprocess.run(catalogue.RECORD, env=environment, cwd=self.folder, check=True)
         self.hold_all()
-        few = min(FEW, len(self.urls))
-        self.step(FEW_WORDS, "run", tree(self.folder / "few", few), f"held {few}", counts=counts)
+        self.step(FEW_WORDS, "run", store, f"held {few}", counts=counts)
 
     def many(self, *, counts: bool) -> None:
         """Record all rows, continue with some, find changes, and have nothing to do."""
@@ -104,7 +106,9 @@ class Trial:
         self.sql("UPDATE rehost_links SET due_at = 'infinity', reason = NULL")
         self.hold_all()
         rows = len(self.urls)
-        self.step(FILES_WORDS, "run", tree(self.folder / "all", rows), f"held {rows}", counts=counts)
+        store = tree(self.folder / "all", rows)
+        shutil.copytree(self.folder / "store/.rehost", store / ".rehost", dirs_exist_ok=True)  # the store that is known
+        self.step(FILES_WORDS, "run", store, f"held {rows}", counts=counts)
 
     def one_by_one(self, *, counts: bool) -> None:
         """Measure each statement of the ledger."""

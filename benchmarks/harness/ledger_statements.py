@@ -97,7 +97,7 @@ async def measure(url: str, rows: int) -> list[tuple[str, float, int]]:
         await migrate(database)
         cases = await TableCatalogue.open(database, Source())
         worker = Worker("bench", "here", 1, "bench", "0")
-        ledger = Ledger(database, worker, lease_seconds=120.0, url=lambda key: "/static/images/" + key)
+        ledger = Ledger(database, worker, lease_seconds=120.0, url=lambda key, _digest: "/static/images/" + key)
         with parts.measured("record new links"):
             assert (await ledger.sync.take_in(SOURCE, cases.links())).new == rows
         with parts.measured("hosts with due links"):
