@@ -491,10 +491,10 @@ async def test_a_bug_in_recording_a_group_costs_one_image(world, monkeypatch, ca
     world.add(*urls)
     record = ResultWriter.record
 
-    async def stumble(results, transaction, run, outcomes, before):
+    async def stumble(results, transaction, run, outcomes, *rows):
         if any(isinstance(outcome, Stored) and outcome.task.link.row_key == "3" for outcome in outcomes):
             raise KeyError("row 3")
-        await record(results, transaction, run, outcomes, before)
+        await record(results, transaction, run, outcomes, *rows)
 
     with monkeypatch.context() as patched:
         patched.setattr(ResultWriter, "record", stumble)
