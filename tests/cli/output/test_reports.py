@@ -283,6 +283,10 @@ def test_what_needs_a_look_is_one_line_with_counts_and_a_command():
     )
 
 
+def test_files_that_were_missing_and_came_back_need_no_list_of_failures():
+    assert attention(ended(failed={}, lost=3), Advice()) == "cases: 3 files were missing"
+
+
 def test_every_reason_either_passes_by_itself_or_needs_a_look():
     said = {reason for reason in Reason if attention(ended(failed={reason: 1}), Advice())}
 

@@ -165,10 +165,11 @@ def attention(ended: RunEnded, advice: Advice) -> str:
     if ended.paused:
         text = ngettext("a paused host: {host}", "{number} paused hosts, the first: {host}", len(ended.paused))
         parts.append(text.format(number=count(len(ended.paused)), host=next(iter(ended.paused))))
-    if not parts:
-        return ""
+    what = _(", ").join(parts)
+    if not parts or not any(ended.failed.values()):
+        return _("{source}: {text}").format(source=ended.source, text=what) if parts else ""
     return _("{source}: {what}. To list what failed: {command}").format(
-        source=ended.source, what=", ".join(parts), command=advice.why
+        source=ended.source, what=what, command=advice.why
     )
 
 
