@@ -145,6 +145,7 @@ class RunEnded:
     suspected: int = 0  # copies that came to be suspected of being decoys; those that are not unveiled stay
     sources: tuple[RunEnded, ...] = ()  # of a run over several sources: the summary of each, of which this is the sum
     paused: dict[str, int] = field(default_factory=dict)  # of `later`: links that wait for a pause, by host or origin
+    long_paused: tuple[str, ...] = ()  # of `paused`: for more than an hour
 
 
 Event = (

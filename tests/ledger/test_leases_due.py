@@ -133,6 +133,15 @@ async def test_links_that_were_refused_stay_so_while_their_host_is_paused(peer):
     assert await standing(peer) == [("refused", "gone", "status 404")]
 
 
+async def test_a_pause_that_ends_soon_can_be_left_out(peer):
+    await add_cases(peer.database, [A, B])
+    await peer.note()
+    for host, seconds in (("a.example", 600.0), ("b.example", 7200.0)):
+        await pause(peer, host, seconds)
+
+    assert await peer.ledger.due.paused("cases", 3600.0) == {"b.example": 1}
+
+
 async def test_links_that_wait_for_a_pause_are_due_when_it_is_ended_and_no_others(peer):
     await add_cases(peer.database, [A, A + "?2", B, "http://[::1]/1.png"])
     await peer.note()

@@ -381,6 +381,7 @@ async def test_a_daily_budget_holds_over_all_workers_and_runs(world):
     assert second.later == 40 - 14
     assert sum(ended.failed.get(Reason.THROTTLED, 0) for ended in first) == 40 - 14
     assert 0 < second.next_due_seconds <= 86400 + 3600
+    assert second.paused == {}, "a budget that is used up is no pause: to resume the host would not help"
 
 
 async def test_a_daily_budget_counts_every_request_that_the_host_sees(world, mood):

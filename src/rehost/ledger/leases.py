@@ -184,10 +184,14 @@ class DueLinks:
         deferring = _deferring(first.origin, reason, evidence, wait_seconds)
         return await self.database.execute(deferring.where(is_theirs, is_same), slow=True)
 
-    async def paused(self, source: str) -> Mapping[str, int]:
-        """Return how many links wait for the pause of each host or origin, most links first; MOST_ROOTS at most."""
-        number = func.count().label("number")
-        query = select(links.c.waits_for, number).where(links.c.source == source, waits_for_pause())
+    async def paused(self, source: str, seconds: float = 0.0) -> Mapping[str, int]:
+        """Return how many links wait for the pause of each host or origin, most links first; MOST_ROOTS at most.
+
+        Pauses that end within so many seconds are left out, and so is a budget that is used up: it is no pause.
+        """
+        number, hosts = func.count().label("number"), schema.hosts.c
+        is_paused = links.c.waits_for.in_(select(hosts.host).where(hosts.paused_until > after(seconds)))
+        query = select(links.c.waits_for, number).where(links.c.source == source, waits_for_pause(), is_paused)
         query = query.group_by(links.c.waits_for).order_by(number.desc(), links.c.waits_for).limit(MOST_ROOTS)
         return {row.waits_for: row.number for row in await self.database.fetch_all(query, slow=True)}
 

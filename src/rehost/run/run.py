@@ -29,6 +29,7 @@ from rehost.run.task_queue import TaskQueue
 from rehost.run.visitor import Visitor
 from rehost.store.base import Store
 
+LONG_PAUSE = 3600.0  # seconds; a shorter one passes before anybody could look at it
 STOP_SECONDS = 5.0  # for recording what stopped a run: it may be the database
 
 
@@ -402,4 +403,5 @@ class _SourceRun:
             total_present=counts.present,
             interrupted=self._stop.is_set(),
             paused=dict(await self.parts.ledger.due.paused(self.name)),
+            long_paused=tuple(await self.parts.ledger.due.paused(self.name, LONG_PAUSE)),
         )

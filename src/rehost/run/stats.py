@@ -111,6 +111,7 @@ def total(ends: Sequence[RunEnded]) -> RunEnded:
         total_held=sum(each.total_held for each in ends),
         total_present=sum(each.total_present for each in ends),
         paused=dict(sum((Counter(each.paused) for each in ends), Counter[str]()).most_common()),
+        long_paused=tuple(dict.fromkeys(host for each in ends for host in each.long_paused)),
         sources=tuple(ends),
     )
 

@@ -258,7 +258,7 @@ def test_one_of_anything_is_said_in_the_singular():
         plan_table(one, PLAIN),
         summary(replace(single, total_held=1, total_present=1), PLAIN),
         StatusReport(standing, hosts=[], runs=[], failed=[], unconfined=[]).text(PLAIN),
-        attention(replace(single, lost=1, paused={"a.example": 1}), Advice()),
+        attention(replace(single, lost=1, long_paused=("a.example",)), Advice()),
     ]
 
     said = "\n".join(texts)
@@ -267,13 +267,13 @@ def test_one_of_anything_is_said_in_the_singular():
 
 def test_nothing_is_said_quietly_of_what_passes_by_itself():
     assert attention(ended(failed={Reason.UNREACHABLE: 9, Reason.THROTTLED: 2}), Advice()) == ""
-    assert attention(ended(failed={}), Advice()) == ""
+    assert attention(ended(failed={}, paused={"a.example": 4}), Advice()) == ""
 
 
 def test_what_needs_a_look_is_one_line_with_counts_and_a_command():
     failed = {Reason.UNREACHABLE: 9, Reason.DECOY: 2, Reason.GONE: 1200}
 
-    gone = ended(failed=failed, lost=3, paused={"a.example": 4, "b.example": 1})
+    gone = ended(failed=failed, lost=3, long_paused=("a.example", "b.example"))
     line = attention(gone, Advice("again", "rehost status --failed"))
 
     assert line == (

@@ -162,9 +162,9 @@ def attention(ended: RunEnded, advice: Advice) -> str:
     if ended.lost:
         text = ngettext("{number} file was missing", "{number} files were missing", ended.lost)
         parts.append(text.format(number=count(ended.lost)))
-    if ended.paused:
-        text = ngettext("a paused host: {host}", "{number} paused hosts, the first: {host}", len(ended.paused))
-        parts.append(text.format(number=count(len(ended.paused)), host=next(iter(ended.paused))))
+    if hosts := ended.long_paused:
+        text = ngettext("a paused host: {host}", "{number} paused hosts, the first: {host}", len(hosts))
+        parts.append(text.format(number=count(len(hosts)), host=hosts[0]))
     what = _(", ").join(parts)
     if not parts or not any(ended.failed.values()):
         return _("{source}: {text}").format(source=ended.source, text=what) if parts else ""
