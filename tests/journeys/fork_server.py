@@ -150,6 +150,7 @@ def fork_program(request: Mapping[str, object], descriptors: Sequence[int]) -> N
     os.close(status_pipe)
     os.dup2(out, 1)
     os.dup2(err, 2)
+    sys.stdout, sys.stderr = (open(each, "w", encoding="utf-8", closefd=False) for each in (1, 2))  # noqa: SIM115
     os.read(go, 1)  # ends when the other end is closed
     for each in (out, err, go):
         os.close(each)
