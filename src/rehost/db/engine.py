@@ -246,7 +246,7 @@ class Database:
         self, work: Callable[[Session], Awaitable[T]], *, error: type[OperatorError] = LedgerError, slow: bool = True
     ) -> T:
         """Run `work` with one connection, for several transactions or temporary tables; otherwise as `transact`."""
-        retry = self._retry(error)
+        retry: OutageRetry | None = None
         while True:
             try:
                 async with self._session(error, slow=slow) as session:
@@ -254,24 +254,28 @@ class Database:
             except Exception as caught:
                 if not is_database_error(caught):
                     raise
+                retry = retry or self._retry(error)
                 await retry.wait(caught)
             else:
-                retry.reset()
+                if retry is not None:
+                    retry.reset()
                 return done
 
     async def walk(self, steps: Callable[[Session], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
         """Yield what `steps` yields with one connection; after an outage call it again, to go on from where it was."""
-        retry = self._retry(LedgerError)
+        retry: OutageRetry | None = None
         while True:
             try:
                 async with self._session(LedgerError, slow=True) as session, aclosing(steps(session)) as going:
                     async for step in going:
-                        retry.reset()
+                        if retry is not None:
+                            retry.reset()
                         yield step
                 break
             except Exception as caught:
                 if not is_database_error(caught):
                     raise
+                retry = retry or self._retry(LedgerError)
                 await retry.wait(caught)
 
     @asynccontextmanager
