@@ -398,8 +398,9 @@ async def _hand_out_found(connection: Connection, source: str) -> int:
     no picture. A link that has changed since it was taken in is left out: such a file may be another link's picture.
     """
     is_free = and_(links.c.source == source, is_open(links), links.c.state != State.LEASED.value)
-    is_listed = exists().where(_listed.c.key == links.c.found)
-    await connection.execute(update(links).values(found=null()).where(is_free, links.c.found.is_not(None), ~is_listed))
+    unlisted = select(links.c.entry).join(_listed, _listed.c.key == links.c.found, isouter=True)
+    unlisted = unlisted.where(is_free, links.c.found.is_not(None), _listed.c.key.is_(None))
+    await connection.execute(update(links).values(found=null()).where(links.c.entry.in_(unlisted)))
     handing_out = (
         update(links)
         .values(found=_listed.c.key)
