@@ -24,7 +24,7 @@ from rehost.hotlink.suspected_copies import SuspectedCopies
 from rehost.ledger.results import ResultWriter
 from rehost.model import Reason, Stored
 from rehost.run.planner import Planner
-from rehost.run.run import Run
+from rehost.run.run import _SourceRun
 from rehost.server.files.response import IMMUTABLE
 from rehost.settings import OriginOverride, Settings, load
 from rehost.store.layout import Layout
@@ -575,7 +575,7 @@ async def test_a_worker_that_waits_for_another_one_checks_less_and_less_often(wo
         if len(naps) == 60:
             world.sql("UPDATE rehost_links SET state = 'held', worker = NULL WHERE row_key = '2'")
 
-    monkeypatch.setattr(Run, "_sleep", nap)
+    monkeypatch.setattr(_SourceRun, "_sleep", nap)
     await world.run()
 
     assert len(naps) == 60
