@@ -106,7 +106,8 @@ def test_an_unknown_source_is_named_and_the_others_are_listed(tmp_path):
     done = rehost("plan", "--base", str(tmp_path), "--source", "nope", env={"DATABASE_URL": "sqlite:///none.db"})
 
     assert done.returncode == 2
-    assert done.stderr == "rehost: There is no source named nope. Sources: cases; rehost.toml can define more.\n"
+    more = f"{tmp_path}/rehost.toml can define more."
+    assert done.stderr == f"rehost: There is no source named nope. Sources: cases; {more}\n"
 
 
 def test_an_operator_error_is_status_3_with_a_message(tmp_path):

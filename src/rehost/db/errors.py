@@ -206,6 +206,12 @@ def sentence_for(error: BaseException, place: Place) -> Message:
             server=place.server,
         )
     elif is_unreachable(error) and place.is_server:
+        if "SSL" in message:  # asyncpg's words, and those of Python's ssl
+            return Message(
+                "{server} makes no TLS connection ({message}): check `sslmode` and `sslrootcert` in DATABASE_URL.",
+                server=place.server,
+                message=message,
+            )
         return Message(
             "{server} cannot be reached ({message}): check that it is running and that DB_HOST and DB_PORT, or "
             "DATABASE_URL, point to it.",

@@ -55,9 +55,10 @@ def sources_of(settings: Settings, names: Collection[str] = ()) -> Sequence[Sour
     for name in names:
         if name not in known:
             raise SettingsError(
-                "There is no source named {name}. Sources: {known}; rehost.toml can define more.",
+                "There is no source named {name}. Sources: {known}; {file} can define more.",
                 name=name,
                 known=", ".join(known),
+                file=settings.base / "rehost.toml",
             )
     return [each for each in settings.sources if not names or each.name in names]
 
