@@ -112,7 +112,7 @@ class ImageFetcher:
 
     async def _attempt(self, request: Request, log: VisitLog) -> FetchedImage:
         try:
-            async with self.scheduler.slot(origin_of(request.url)):
+            async with self.scheduler.slot(request.url):
                 download = await self.fetcher.fetch(request)
         except SlowToAnswer:
             self.latency.gave_up(log.host)

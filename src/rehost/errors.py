@@ -31,6 +31,7 @@ class VisitError(RehostError):
             500 characters.
         partial: what was received, if another attempt can continue from there.
         origin: the origin that failed, if a redirect led to another one than the link's.
+        folder: then the folder there.
     """
 
     def __init__(self, reason: Reason, evidence: str = "") -> None:
@@ -40,6 +41,7 @@ class VisitError(RehostError):
         self.evidence = evidence
         self.partial: Partial | None = None
         self.origin: str | None = None
+        self.folder = ""
 
 
 class Transient(VisitError):  # noqa: N818 - the kind of cause

@@ -12,6 +12,7 @@ from tests.origin import Origin
 from rehost.errors import Permanent, SlowToAnswer, StoreError, Transient, VisitError
 from rehost.http import pool
 from rehost.http.address_policy import AddressPolicy
+from rehost.http.url import origin_of
 from rehost.model import Download, NotModified, Partial, Reason, Request, Validator
 
 
@@ -231,11 +232,11 @@ class PermissiveScheduler:
     def __init__(self):
         self.begun, self.ended = [], []
 
-    async def unscheduled(self, origin):
-        self.begun.append(origin)
+    async def unscheduled(self, url):
+        self.begun.append(origin_of(url))
 
-    def unscheduled_succeeded(self, origin):
-        self.ended.append(origin)
+    def unscheduled_succeeded(self, url):
+        self.ended.append(origin_of(url))
 
 
 @pytest.mark.parametrize(
@@ -252,18 +253,18 @@ async def test_error_names_the_origin_of_its_hop(spool, name, origin_of_error, e
     def play(asked, _path, _headers):
         if asked == "c.example":
             return name
-        return lambda exchange: exchange.reply(302, b"", f"Location: http://{chr(ord(asked[0]) + 1)}.example/1.jpg")
+        return lambda exchange: exchange.reply(302, b"", f"Location: http://{chr(ord(asked[0]) + 1)}.example/x/1.jpg")
 
-    scheduler, said = PermissiveScheduler(), None
+    scheduler, said = PermissiveScheduler(), (None, "/x/")
     with Origin(play) as origin:
         async with fetcher_to(origin, scheduler=scheduler, timeout_seconds=0.5) as fetcher:
             try:
                 await fetcher.fetch(Request("http://a.example/1.jpg", spool))
             except VisitError as error:
-                said = error.origin
+                said = error.origin, error.folder
 
     assert (said, scheduler.begun, scheduler.ended) == (
-        origin_of_error,
+        (origin_of_error, "/x/"),
         ["http://b.example", "http://c.example"],
         ended,
     )

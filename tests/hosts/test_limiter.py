@@ -16,6 +16,7 @@ from rehost.hosts.limiter import HostLimiter
 from rehost.hosts.pacing import (
     FIRST_PAUSE,
     GROWTH_ROUNDS,
+    HOST_REST,
     LONGEST_PAUSE,
     Allowance,
     HostPolicy,
@@ -364,6 +365,62 @@ def test_throttling_of_requests_in_flight_together_counts_once(limiter):
         limiter.finished("a.test", Transient(Reason.THROTTLED, "status 429", retry_after=7.0))
 
     assert 7 <= limiter.pause_seconds("a.test") <= 8
+
+
+WEEK = 7 * 86400.0
+
+
+def ask_folder(limiter, folder, error=None):
+    limiter.started("http://a.test")
+    return limiter.finished(f"http://a.test{folder}picture.jpg", error)
+
+
+@pytest.mark.parametrize(
+    ("error", "times"),
+    [(Transient(Reason.THROTTLED, "status 429", retry_after=WEEK), 1), (ERROR, 10), (TIMED_OUT, 3)],
+)
+def test_a_folder_that_never_answered_well_pauses_itself_and_not_its_host(limiter, error, times):
+    share(limiter)
+    news = [ask_folder(limiter, "/api/", error) for _ in range(times)][-1]
+
+    assert isinstance(news, Pause)
+    assert news.host == "http://a.test/api/"
+    assert limiter.pause_seconds("http://a.test/api/") == pytest.approx(news.seconds)
+    assert news.seconds >= 10
+    assert limiter.pause_seconds("a.test") <= HOST_REST
+    assert limiter.pause_seconds("http://a.test/pics/") == 0
+    with pytest.raises(HostUnavailable):
+        limiter.check_not_paused("http://a.test/api/another.jpg?x")
+
+
+def test_folders_that_fail_in_a_row_pause_their_host(limiter):
+    share(limiter)
+    throttled = Transient(Reason.THROTTLED, "status 429", retry_after=3600.0)
+
+    hosts = [ask_folder(limiter, f"/{number}/", throttled).host for number in range(3)]
+
+    assert hosts == ["http://a.test/0/", "http://a.test/1/", "a.test"]
+    assert limiter.pause_seconds("a.test") >= 3600
+
+
+def test_a_good_answer_of_another_folder_clears_the_host(limiter):
+    share(limiter)
+    for number in range(9):
+        ask_folder(limiter, f"/{number}/", TIMED_OUT)
+        ask_folder(limiter, f"/{number}/", TIMED_OUT)
+        ask_folder(limiter, "/pics/")
+
+    assert limiter.pause_seconds("a.test") == 0
+
+
+def test_a_folder_that_answered_well_speaks_for_its_host(limiter):
+    share(limiter)
+    ask_folder(limiter, "/pics/")
+
+    news = ask_folder(limiter, "/pics/", Transient(Reason.THROTTLED, "status 429", retry_after=3600.0))
+
+    assert news.host == "a.test"
+    assert limiter.pause_seconds("a.test") >= 3600
 
 
 def test_throttling_without_retry_after_pauses_longer_each_time_up_to_a_minute(limiter, clock):

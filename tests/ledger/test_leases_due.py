@@ -199,3 +199,33 @@ async def test_a_link_without_a_scheme_is_deferred_with_the_origin_of_its_page(p
 
     [left] = await peer.lease_all()
     assert left.link.url == "https://a.example/3.png"
+
+
+async def test_due_links_of_a_folder_are_deferred_and_no_others_of_the_host(peer):
+    api, spelled = "https://a.example/api/", "https://A.example/x/../api/"
+    links = [f"{api}1", f"{api}2?u=3", f"{spelled}4", f"{api}deeper/5", "https://a.example/6", f"{api}7", B]
+    await add_cases(peer.database, links)
+    await peer.note()
+    tasks = {task.link.url: task for task in await peer.lease_all()}
+    await peer.ledger.leases.release([task for url, task in tasks.items() if url != f"{api}7"])
+
+    deferred = await peer.ledger.due.defer_folder(
+        [tasks[links[0]], tasks[links[2]]], Reason.THROTTLED, "status 429", 3600.0
+    )
+
+    assert deferred == 3
+    assert {task.link.url for task in await peer.lease_all()} == {f"{api}deeper/5", "https://a.example/6", B}
+    waiting = await execute(
+        peer.database, "SELECT waits_for, count(*) FROM rehost_links GROUP BY 1 HAVING count(*) = 3"
+    )
+    assert (api, 3) in waiting
+
+
+async def test_a_folder_that_has_all_due_links_of_its_host_is_left_to_the_host(peer):
+    await add_cases(peer.database, ["https://a.example/api/1", "https://a.example/api/2", B])
+    await peer.note()
+    tasks = await peer.ledger.leases.lease("cases", "a.example", 1)
+    await peer.ledger.leases.release(tasks)
+
+    assert await peer.ledger.due.defer_folder(tasks, Reason.THROTTLED, "status 429", 3600.0) is None
+    assert await peer.ledger.due.hosts("cases") == ["a.example", "b.example"]

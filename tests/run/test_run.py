@@ -296,7 +296,7 @@ async def test_a_retry_after_behind_a_redirect_pauses_the_host_that_sent_it(worl
     assert (ended.held, ended.failed) == (20, {Reason.THROTTLED: 20})
     assert {world.origin.count(path, host=HOST) for path in mood} == {1}
     assert world.origin.count(host="busy.example") < 10  # those in flight when the first answer came
-    assert {event.host for event in world.events if isinstance(event, OriginPaused)} == {"busy.example"}
+    assert {event.host for event in world.events if isinstance(event, OriginPaused)} == {"http://busy.example/moved/"}
     assert 3600 * 0.9 < ended.next_due_seconds < 3600 * 1.3
 
 

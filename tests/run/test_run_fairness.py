@@ -61,6 +61,29 @@ async def test_links_to_a_port_on_which_nothing_listens_do_not_defer_the_others_
     assert states == [("deferred", "unreachable")]
 
 
+@pytest.mark.parametrize("answer", ["429", "500", "redirect"])
+async def test_links_to_urls_of_a_host_that_always_fail_do_not_defer_its_others(world, mood, answer):
+    """Also where a redirect of another host leads there."""
+
+    async def fails(exchange):
+        if exchange.asked.host != HOST:
+            await exchange.reply(302, b"", f"Location: http://{HOST}{exchange.asked.path}")
+        else:
+            await exchange.reply(500 if answer == "500" else 429, b"", "Retry-After: 604800" if answer != "500" else "")
+
+    mood |= {f"/api/{number}.jpg": fails for number in range(30)}
+    stranger = "stranger.test" if answer == "redirect" else HOST
+    world.add(*(world.link("api", f"{number}.jpg", host=stranger) for number in range(30)))
+    world.add(*(world.link("permissive", f"{number}.jpg") for number in range(20)))
+
+    ended = await world.run()
+
+    reason = Reason.ORIGIN_ERROR if answer == "500" else Reason.THROTTLED
+    assert (ended.held, ended.failed) == (20, {reason: 30})
+    assert world.origin.count(host=HOST) < 20 + 30
+    assert [event.host for event in world.events if isinstance(event, OriginPaused)] == [f"http://{HOST}/api/"]
+
+
 async def test_every_spelling_of_a_paused_origin_is_deferred(world):
     spellings = ["http://pics.example:4444", "HTTP://PICS.example:04444", "http://pics.example:4444\\x"]
     world.add(*(f"{spelling}/{number}.jpg" for number in range(100) for spelling in spellings))

@@ -29,7 +29,7 @@ from rehost.http.connection import Response
 from rehost.http.dns import LookupCache, Resolver, SystemResolver
 from rehost.http.errors import BodyTooLarge, HttpError
 from rehost.http.pool import CONNECT_SECONDS, ConnectionPool, Connector, ConnectTo, Proxies
-from rehost.http.url import REDIRECTS, RedirectChain, origin_of
+from rehost.http.url import REDIRECTS, RedirectChain, folder_of, origin_of
 from rehost.model import Download, NotModified, Partial, Reason, Request, Validator
 
 _READ_BYTES = 1 << 20
@@ -138,24 +138,29 @@ class _Hops:
     """The requests of one attempt, in order: at most the first one has a slot, all others are unscheduled."""
 
     def __init__(self, scheduler: RequestScheduler | None, *, has_slot: bool) -> None:
-        self.origin: str | None = None  # of the last request
+        self.url: str | None = None  # of the last request
         self._scheduler = scheduler
         self._has_slot = has_slot
-        self._unscheduled: str | None = None  # the origin of an unscheduled request that has not ended
+        self._unscheduled: str | None = None  # the URL of an unscheduled request that has not ended
 
-    async def begin(self, origin: str) -> None:
-        """Return when a request to this origin may be sent; raises HostUnavailable."""
+    @property
+    def origin(self) -> str | None:
+        """The origin of the last request."""
+        return self.url and origin_of(self.url)
+
+    async def begin(self, url: str) -> None:
+        """Return when this URL may be requested; raises HostUnavailable."""
         if not self._has_slot:
             if self._scheduler is not None:
-                await self._scheduler.unscheduled(origin)
-            self._unscheduled = origin
-        self.origin, self._has_slot = origin, False
+                await self._scheduler.unscheduled(url)
+            self._unscheduled = url
+        self.url, self._has_slot = url, False
 
     def end(self) -> None:
         """Report that the last request ended well; if it did not, the error names its origin instead."""
-        origin, self._unscheduled = self._unscheduled, None
-        if origin is not None and self._scheduler is not None:
-            self._scheduler.unscheduled_succeeded(origin)
+        url, self._unscheduled = self._unscheduled, None
+        if url is not None and self._scheduler is not None:
+            self._scheduler.unscheduled_succeeded(url)
 
 
 @dataclass(slots=True)
@@ -245,6 +250,7 @@ class Fetcher:
             result = await self._in_time(request, attempt)
         except VisitError as error:
             attempt.spool.close()
+            error.folder = folder_of(attempt.hops.url) if attempt.hops.url and error.origin is None else ""
             origin = error.origin or attempt.hops.origin
             error.origin = origin if origin != origin_of(request.url) else None
             error.partial = attempt.partial() if isinstance(error, Transient) else None
@@ -357,7 +363,7 @@ class Fetcher:
             hops.end()
             if is_image:
                 await self._check_robots(chain.url)
-            await hops.begin(origin_of(chain.url))
+            await hops.begin(chain.url)
             response = await self._pool.get(chain.url, chain.fit(headers))
             location = response.headers.get("Location") if response.status in REDIRECTS else None
             if not location:

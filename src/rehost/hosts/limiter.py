@@ -4,8 +4,9 @@
 other workers. Names below a registrable domain cost nothing, so requests are shared between domains first, and then
 between the hosts of a domain: fewest in flight first, then longest unserved.
 
-A `name` is a host or an origin (scheme://host[:port]): what one origin does is counted for its host too, except that
-connections to it fail.
+A `name` is a host, an origin (scheme://host[:port]) or a folder of one: what one origin does is counted for its host
+too, except that connections to it fail. What one folder answers is not counted for the host before others agree
+(`HostPacing.is_to_blame`), because anyone may link to a URL that always fails.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from rehost.hosts.pacing import (
     signal_of,
 )
 from rehost.hosts.shares import Share
-from rehost.http.url import domain_of, host_of
+from rehost.http.url import domain_of, folder_url, host_of, origin_of
 from rehost.model import Reason
 
 SHORT_PAUSE = 5.0
@@ -128,6 +129,7 @@ class HostLimiter:
         self._pacings: dict[str, HostPacing] = {}
         self._turns = count()
         self._breakers: LRUCache[str, Breaker] = LRUCache(MAX_ORIGINS)  # by origin
+        self._folders: LRUCache[str, Breaker] = LRUCache(MAX_ORIGINS)  # by the URL of the folder; those that failed
         self._waiting: dict[str, None] = {}  # a set with an order
         self._held = _Order()  # hosts, by the time from which they may be asked
         self._domains: dict[str, _Domain] = {}
@@ -194,24 +196,28 @@ class HostLimiter:
         return entry and entry[0][0]
 
     def pause_seconds(self, name: str) -> float:
-        """Return how many seconds this host, or this origin alone, is still paused for; 0 if it is not paused."""
+        """Return how many seconds this host, or this origin or folder alone, is still paused for; 0 for not paused."""
         if name == _host(name):
             breaker = self._pacings[name].breaker if name in self._pacings else None
         else:
-            breaker = self._breakers.get(name)
+            breaker = (self._folders if is_folder(name) else self._breakers).get(name)
         return breaker.pause_seconds(self._clock.monotonic()) if breaker else 0.0
 
-    def longest_pause(self, origin: str) -> str:
-        """Return the name that is paused for longer: the origin, or its host."""
-        return max(host_of(origin), origin, key=self.pause_seconds)
+    def longest_pause(self, url: str) -> str:
+        """Return the name that is paused for longest: the URL's host, its origin, or its folder."""
+        return max(host_of(url), origin_of(url), folder_url(url), key=self.pause_seconds)
 
-    def check_not_paused(self, origin: str) -> None:
-        """Check that a request that needs no slot may be sent to this origin.
+    def has_failing_folders(self) -> bool:
+        """Return whether a folder may be paused alone."""
+        return bool(self._folders)
+
+    def check_not_paused(self, url: str) -> None:
+        """Check that a URL may be requested without a slot.
 
         Raises:
-            HostUnavailable: the origin or its host is paused.
+            HostUnavailable: its folder, its origin or its host is paused.
         """
-        name = self.longest_pause(origin)
+        name = self.longest_pause(url)
         if (seconds := self.pause_seconds(name)) > 0:
             reason, evidence = self.cause(name)
             raise HostUnavailable(reason, evidence, retry_after=seconds)
@@ -238,8 +244,8 @@ class HostLimiter:
 
     def finished(self, name: str, error: VisitError | None) -> News | None:
         """Count the request as ended, learn from how it ended, and return what the other workers should know."""
-        news = self._learn(name, error)
-        self.abandoned(name)
+        news = self._learn(_folder(name), error)
+        self.abandoned(_origin(name))
         return news
 
     def abandoned(self, name: str) -> None:
@@ -253,7 +259,8 @@ class HostLimiter:
 
         While the host or the origin is paused nothing is learned: the request was under way before the pause.
         """
-        if self._breaker(name).paused_until > self._clock.monotonic() or self.pause_seconds(_host(name)):
+        name = _folder(name)
+        if any(map(self.pause_seconds, {_host(name), _origin(name), name})):
             return None
         news = self._learn(name, error)
         self._place(_host(name))
@@ -315,21 +322,28 @@ class HostLimiter:
     def _lift(self, names: Collection[str]) -> bool:
         now = self._clock.monotonic()
         lifted = [name for name in names if self._breaker(name).paused_until > now]
+        for folder in [each for each in self._folders if _host(each) in lifted]:
+            del self._folders[folder]
         for name in lifted:
             self._breaker(name).paused_until = now
             self._place(_host(name))
         return bool(lifted)
 
     def _learn(self, name: str, error: VisitError | None) -> News | None:
-        host, now, signal = _host(name), self._clock.monotonic(), signal_of(error)
+        host, origin, now, signal = _host(name), _origin(name), self._clock.monotonic(), signal_of(error)
         pacing, failing = self.pacing(host), host
         if signal is HostSignal.UNREACHABLE:
+            failing = origin
+            seconds = self._breaker(origin).fail(FAILURES_IN_A_ROW, error, now, self._random)
+        elif is_folder(name) and not pacing.is_to_blame(name, signal):
             failing = name
-            seconds = self._breaker(name).fail(FAILURES_IN_A_ROW, error, now, self._random)
+            seconds = pacing.learn_of_folder(self._breaker(name), error, now, self._random)
         else:
             seconds = pacing.learn(error, now, self._random)
-            if name != host and signal in _CONNECTED:
-                self._breaker(name).close()
+            if signal is HostSignal.GOOD:
+                self._folders.pop(name, None)
+        if origin != host and signal in _CONNECTED:
+            self._breaker(origin).close()
         if seconds >= SHORT_PAUSE:
             reason, evidence = self.cause(failing)
             return Pause(failing, seconds, evidence, reason)
@@ -338,9 +352,10 @@ class HostLimiter:
     def _breaker(self, name: str) -> Breaker:
         if name == _host(name):
             return self.pacing(name).breaker
-        breaker = self._breakers.get(name)
+        breakers = self._folders if is_folder(name) else self._breakers
+        breaker = breakers.get(name)
         if breaker is None:
-            breaker = self._breakers[name] = Breaker()
+            breaker = breakers[name] = Breaker()
         return breaker
 
     def _count(self, name: str, requests: int, turn: int | None = None) -> None:
@@ -409,6 +424,19 @@ class HostLimiter:
             del self._pacings[host]
         used = {pacing.domain for pacing in self._pacings.values()}
         self._domains = {name: domain for name, domain in self._domains.items() if name in used}
+
+
+def is_folder(name: str) -> bool:
+    """Return whether a name is the URL of a folder."""
+    return "://" in name and origin_of(name) != name
+
+
+def _folder(name: str) -> str:
+    return folder_url(name) if "://" in name else name
+
+
+def _origin(name: str) -> str:
+    return origin_of(name) if "://" in name else name
 
 
 @lru_cache(MAX_ORIGINS)

@@ -6,6 +6,8 @@
   port) has one of its own for failed connections: a link may name a port on which nothing listens, and the pictures of
   the host's other origins must not wait for that.
 - Retry-After takes precedence over both.
+- What a single folder answers says nothing about the host, as anyone may link to a URL that fails each time. It pauses
+  that folder, until FOLDERS_IN_A_ROW have failed in a row or the folder was one that had answered well.
 
 LatencyTracker limits how long an answer may take to begin before another link is visited instead, as TCP computes its
 retransmission timeout (RFC 6298, section 2): the smoothed mean plus four times the smoothed mean deviation, at least
@@ -30,6 +32,15 @@ GROWTH_ROUNDS = 4
 FAILURES_IN_A_ROW = 3
 ERRORS_IN_A_ROW = 10
 """Time-outs and lost connections, and answers such as 500, after which the host is paused."""
+
+FOLDERS_IN_A_ROW = 3
+"""Folders whose answers are the host's fault if no other answer comes in between."""
+
+HOST_REST = 5.0
+"""Seconds at most for which a host rests after one of its folders asks to wait."""
+
+MOST_GOOD_FOLDERS = 50
+"""Folders of a host that are remembered for having answered well."""
 
 FIRST_PAUSE = 15.0
 LONGEST_PAUSE = 3600.0
@@ -69,6 +80,9 @@ _SIGNALS = {
     Reason.PORT_REFUSED: HostSignal.NONE,
     Reason.ROBOTS_REFUSED: HostSignal.NONE,
 }
+
+
+_OF_A_FOLDER = frozenset({HostSignal.THROTTLED, HostSignal.STRAINED, HostSignal.TIMED_OUT})
 
 
 def signal_of(error: VisitError | None) -> HostSignal:
@@ -181,6 +195,8 @@ class HostPacing:
     _good: int = 0  # answers since the limit changed
     _ignored: int = 0  # requests that were in flight at the last halving: their failures cause no second one
     _throttles: int = 0  # in a row
+    _failing: set[str] = field(default_factory=set)  # folders, since the last good answer
+    _good_folders: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Begin with all that the operator allows; the share of a host that is not proven is one slot anyway."""
@@ -215,6 +231,35 @@ class HostPacing:
         """Count a request as ended."""
         self.in_flight -= 1
         self._ignored = max(0, self._ignored - 1)
+
+    def is_to_blame(self, folder: str, signal: HostSignal) -> bool:
+        """Return whether the host, not the folder alone, answers for how a request to this folder ended."""
+        if signal is HostSignal.GOOD:
+            self._failing.clear()
+            if len(self._good_folders) < MOST_GOOD_FOLDERS:
+                self._good_folders.add(folder)
+        if signal not in _OF_A_FOLDER or folder in self._good_folders:
+            return True
+        if len(self._failing) < FOLDERS_IN_A_ROW:
+            self._failing.add(folder)
+        return len(self._failing) >= FOLDERS_IN_A_ROW
+
+    def learn_of_folder(self, folder: Breaker, error: VisitError | None, now: float, random: Random) -> float:
+        """Learn from a failure for which the folder alone is to blame; return the seconds for which that is paused.
+
+        The host gets fewer requests at once, and a short rest after a 429.
+        """
+        signal = signal_of(error)
+        if signal is HostSignal.THROTTLED:
+            self._throttles += not self._ignored
+            self._halve()
+            seconds = self._throttle_pause(error, random)
+            self.breaker.pause(min(seconds, HOST_REST), error, now)
+            return folder.pause(seconds, error, now) if seconds > HOST_REST else 0.0
+        if signal is HostSignal.TIMED_OUT:
+            self._halve()
+        most = FAILURES_IN_A_ROW if signal is HostSignal.TIMED_OUT else ERRORS_IN_A_ROW
+        return folder.fail(most, error, now, random)
 
     def learn(self, error: VisitError | None, now: float, random: Random) -> float:
         """Learn from how a request ended; return the seconds for which it pauses the host, 0 for none."""

@@ -18,10 +18,10 @@ from cachetools import LRUCache
 from rehost.clock import Clock
 from rehost.errors import RehostError, VisitError
 from rehost.events import Listener, OriginPaused, Visited
-from rehost.hosts.limiter import HostLimiter
+from rehost.hosts.limiter import HostLimiter, is_folder
 from rehost.hosts.pacing import Allowance, HostSignal, News, Pause, signal_of
 from rehost.hosts.shares import DailyQuota, HostShares
-from rehost.http.url import host_of
+from rehost.http.url import folder_url, host_of, origin_of
 from rehost.model import Stored
 
 MAX_HOSTS = 10_000
@@ -66,20 +66,20 @@ class RequestScheduler:
         self._free = concurrency
         self._patience = patience_seconds
         self._known: LRUCache[str, bool] = LRUCache(MAX_HOSTS)
-        self._waiting: dict[str, deque[tuple[asyncio.Future[None], str]]] = {}  # by host; each with its origin
+        self._waiting: dict[str, deque[tuple[asyncio.Future[None], str]]] = {}  # by host; each with its URL
         self._alarm: asyncio.Task[None] | None = None
 
     @asynccontextmanager
-    async def slot(self, origin: str) -> AsyncIterator[None]:
-        """Wait for a slot at the host of `origin`, hold it for one request, and learn from how the request ended.
+    async def slot(self, url: str) -> AsyncIterator[None]:
+        """Wait for a slot at the host of a URL, hold it for one request, and learn from how the request ended.
 
         A VisitError with another origin in its `origin` is that one's fault: a redirect led there.
 
         Raises:
-            HostPaused: the host is paused for longer than a visit may wait, or the origin for however long: its
-                requests do not take the place of those to the host's other origins.
+            HostPaused: the host is paused for longer than a visit may wait, or the URL's origin or folder for however
+                long: its requests do not take the place of those to the host's other origins and folders.
         """
-        await self._acquire(origin)
+        await self._acquire(url)
         error: VisitError | None = None
         try:
             yield
@@ -87,24 +87,24 @@ class RequestScheduler:
             error = caught
             raise
         finally:
-            self._release(origin, error)
+            self._release(url, error)
 
-    async def unscheduled(self, origin: str) -> None:
+    async def unscheduled(self, url: str) -> None:
         """Allow a request that needs no slot: a redirect's hop, a robots.txt.
 
         The host's daily budget counts it; concurrency and delays do not hold it up. Report a good end with
         `unscheduled_succeeded`; of a failure, `slot` learns by the error's `origin`.
 
         Raises:
-            HostUnavailable: the origin or its host is paused, or the host's daily budget is used up.
+            HostUnavailable: the URL's folder, origin or host is paused, or the host's daily budget is used up.
         """
-        self._limiter.check_not_paused(origin)
-        while not await self._is_within_budget(host_of(origin)):
-            self._limiter.check_not_paused(origin)
+        self._limiter.check_not_paused(url)
+        while not await self._is_within_budget(host_of(url)):
+            self._limiter.check_not_paused(url)
 
-    def unscheduled_succeeded(self, origin: str) -> None:
+    def unscheduled_succeeded(self, url: str) -> None:
         """Record that a request without a slot ended well."""
-        self._report(self._limiter.finished_unscheduled(origin, None))
+        self._report(self._limiter.finished_unscheduled(url, None))
 
     def refresh(self) -> None:
         """Apply changed shares and pauses to the requests that wait: reject those of long pauses, give slots."""
@@ -123,17 +123,17 @@ class RequestScheduler:
             if host is None:
                 break
             queue = self._waiting[host]
-            future, origin = queue.popleft()
+            future, url = queue.popleft()
             if not queue:
                 del self._waiting[host]
                 self._limiter.remove_waiting(host)
             if future.done():  # its visit was cancelled
                 continue
-            if self._limiter.pause_seconds(origin):
-                future.set_exception(HostPaused(origin))
+            if any(map(self._limiter.pause_seconds, (origin_of(url), folder_url(url)))):
+                future.set_exception(HostPaused(url))
                 continue
             self._free -= 1
-            self._limiter.started(origin)
+            self._limiter.started(origin_of(url))
             future.set_result(None)
         self._set_alarm()
 
@@ -149,33 +149,33 @@ class RequestScheduler:
             if not future.done():
                 future.set_exception(HostPaused(host))
 
-    async def _acquire(self, origin: str) -> None:
+    async def _acquire(self, url: str) -> None:
         while True:
-            await self._wait(origin)
+            await self._wait(url)
             try:
-                if await self._is_within_budget(host_of(origin)):
+                if await self._is_within_budget(host_of(url)):
                     return
             except BaseException:
-                self._abandon(origin)
+                self._abandon(url)
                 raise
-            self._abandon(origin)
+            self._abandon(url)
 
-    async def _wait(self, origin: str) -> None:
-        host = host_of(origin)
+    async def _wait(self, url: str) -> None:
+        host = host_of(url)
         if self._limiter.pause_seconds(host) > self._patience:
             raise HostPaused(host)
         if host not in self._known:
             self._known[host] = True
             self._heartbeat.wake()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(host, deque()).append((future, origin))
-        self._limiter.add_waiting(origin)
+        self._waiting.setdefault(host, deque()).append((future, url))
+        self._limiter.add_waiting(origin_of(url))
         self.open()
         try:
             await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
-                self._abandon(origin)  # the slot came in the moment in which the visit was cancelled
+                self._abandon(url)  # the slot came in the moment in which the visit was cancelled
             raise
 
     async def _is_within_budget(self, host: str) -> bool:
@@ -192,19 +192,19 @@ class RequestScheduler:
             self.reject_waiters(host)
         return False
 
-    def _abandon(self, origin: str) -> None:
+    def _abandon(self, url: str) -> None:
         self._free += 1
-        self._limiter.abandoned(origin)
+        self._limiter.abandoned(origin_of(url))
         self.open()
 
-    def _release(self, origin: str, error: VisitError | None) -> None:
+    def _release(self, url: str, error: VisitError | None) -> None:
         self._free += 1
         if error is not None and error.origin is not None:
-            is_another = host_of(error.origin) != host_of(origin) or signal_of(error) is HostSignal.UNREACHABLE
-            if is_another:  # the origin itself answered well: it led there
-                self._report(self._limiter.finished_unscheduled(error.origin, error))
+            is_another = host_of(error.origin) != host_of(url) or signal_of(error) is HostSignal.UNREACHABLE
+            if is_another:  # the URL itself was answered well: it led there
+                self._report(self._limiter.finished_unscheduled(error.origin + error.folder, error))
                 error = None
-        self._report(self._limiter.finished(origin, error))
+        self._report(self._limiter.finished(url, error))
         self.open()
 
     def _report(self, news: News | None) -> None:
@@ -243,6 +243,8 @@ class Heartbeat:
         """Keep what the other workers should know for the next heartbeat, which comes soon."""
         if isinstance(news, Pause):
             self._listen(OriginPaused(news.host, news.seconds, news.evidence))
+            if is_folder(news.host):  # other workers find out themselves, by a request each
+                return
         self._unsent.append(news)
         self.wake()
 

@@ -152,6 +152,19 @@ def folder_of(url: str) -> str:
     return path[: path.rfind("/") + 1]
 
 
+def folder_url(url: str) -> str:
+    """Return a normalised URL up to the last slash of its path; an origin stays one."""
+    return origin_of(url) + folder_of(url)
+
+
+def read_folder(text: str, page_url: str | None = None) -> str:
+    """Return the folder of a URL as found on a page (`folder_url`); an empty text if it is none."""
+    try:
+        return folder_url(normalise(with_scheme_of(text, page_url)))
+    except InvalidUrl:
+        return ""
+
+
 def read_origin(text: str, page_url: str | None = None) -> str:
     """Return the origin of a URL as found on a page, which may end before its path; an empty text if it is none."""
     try:

@@ -16,6 +16,7 @@ What is due, and what waits until when, is here as well. `is_open` is spelled as
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,7 @@ from sqlalchemy import (
     exists,
     func,
     literal_column,
+    not_,
     null,
     or_,
     select,
@@ -40,7 +42,7 @@ from sqlalchemy import (
 )
 
 from rehost.db import Connection, Database, after, is_over, now, root_of, seconds_until
-from rehost.http.url import read_origin
+from rehost.http.url import read_folder, read_origin
 from rehost.ledger import schema
 from rehost.ledger.schema import REASONS, STATES, learnings, links, shares, workers
 from rehost.model import Copy, Link, Reason, State, Task, Validator
@@ -57,12 +59,16 @@ SUSPECTS = 20
 MOST_ROOTS = 1000
 """Beginnings of URLs that are read of one host: a link may spell its origin in any number of ways."""
 
+MOST_SPELLINGS = 20
+"""Spellings of a folder that are read at once."""
+
 ALONE = 2  # deaths after which a suspect is leased alone
 _CERTAIN = (
     ALONE + 1
 )  # deaths after which one more defers it: a kill from outside seldom meets the same link alone twice
 
 _FAILED = (State.DEFERRED.value, State.REFUSED.value)
+_FOLDER = re.compile(r"[^/\\]*\Z")  # what follows the last slash
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +190,26 @@ class DueLinks:
         deferring = _deferring(first.origin, reason, evidence, wait_seconds)
         return await self.database.execute(deferring.where(is_theirs, is_same), slow=True)
 
+    async def defer_folder(
+        self, tasks: Sequence[Task], reason: Reason, evidence: str, wait_seconds: float
+    ) -> int | None:
+        """Defer these links, which are of one folder and not leased, and the due ones that are spelled like them.
+
+        Returns:
+            how many links were deferred; None, and nothing is written, if all due links of the host are of this folder.
+        """
+        first = tasks[0]
+        is_theirs = and_(links.c.source == first.link.source, links.c.host == first.host, is_due(links))
+        spelled = sorted({_FOLDER.sub("", task.link.url.partition("?")[0]) for task in tasks} - {""})[:MOST_SPELLINGS]
+        below = [and_(links.c.url.startswith(each, autoescape=True), _has_no_slash_after(each)) for each in spelled]
+        own = or_(links.c.entry.in_([task.entry for task in tasks]), *below)
+        other = select(links.c.entry).where(is_theirs, not_(own)).limit(1)
+        if not await self.database.fetch_all(other, slow=True):
+            return None
+        name = read_folder(first.link.url, first.link.page_url)
+        deferring = _deferring(name, reason, evidence, wait_seconds)
+        return await self.database.execute(deferring.where(is_theirs, own), slow=True)
+
     async def paused(self, source: str, seconds: float = 0.0) -> Mapping[str, int]:
         """Return how many links wait for the pause of each host or origin, most links first; MOST_ROOTS at most.
 
@@ -194,6 +220,10 @@ class DueLinks:
         query = select(links.c.waits_for, number).where(links.c.source == source, waits_for_pause(), is_paused)
         query = query.group_by(links.c.waits_for).order_by(number.desc(), links.c.waits_for).limit(MOST_ROOTS)
         return {row.waits_for: row.number for row in await self.database.fetch_all(query, slow=True)}
+
+
+def _has_no_slash_after(beginning: str) -> ColumnElement[bool]:
+    return not_(func.substr(links.c.url, len(beginning) + 1).contains("/"))
 
 
 def _deferring(name: str, reason: Reason, evidence: str, wait_seconds: float) -> Update:

@@ -8,8 +8,8 @@ from functools import partial
 from itertools import chain
 
 from rehost.attempt import Postponed
-from rehost.hosts.limiter import HostLimiter
-from rehost.http.url import domain_of, host_of
+from rehost.hosts.limiter import HostLimiter, is_folder
+from rehost.http.url import domain_of, host_of, read_folder
 from rehost.ledger import Ledger
 from rehost.model import Reason, Task
 from rehost.run.limits import Limits
@@ -38,7 +38,9 @@ class TaskQueue:
         self._visiting: Counter[str] = Counter()  # by host
         self._domain_visits: Counter[str] = Counter()
         self._paused: dict[str, list[Task]] = {}  # by origin: leased, and met while the origin was paused
-        self._sole_origins: dict[str, str] = {}  # host -> the origin of all its due links, when that was paused last
+        self._sole_origins: dict[
+            str, str
+        ] = {}  # host -> the origin or folder of all its due links, when that was paused
         self._suspects: set[int] = set()  # entries; while there are any, nothing else is leased
         self.open: dict[int, Task] = {}  # entry -> task: every lease that is neither recorded nor given back
 
@@ -139,17 +141,19 @@ class TaskQueue:
         return task, postponed
 
     def hold_if_paused(self, task: Task) -> bool:
-        """Keep a task aside, for `defer_paused`, if its origin is paused; return whether it is."""
+        """Keep a task aside, for `defer_paused`, if its origin or folder is paused; return whether it is."""
         name = task.origin
         if name and host_of(name) != task.host:  # the ledger has not read the host of this link yet
             name = self._limiter.longest_pause(name)
+        if name and not self._limiter.pause_seconds(name) and self._limiter.has_failing_folders():
+            name = read_folder(task.link.url, task.link.page_url)
         if not self._limiter.pause_seconds(name):
             return False
         self._paused.setdefault(name, []).append(task)
         return True
 
     def longest_pause(self) -> float:
-        """Return for how many seconds an origin, whose tasks are kept aside, is paused at most."""
+        """Return for how many seconds an origin or folder, whose tasks are kept aside, is paused at most."""
         return max(map(self._limiter.pause_seconds, self._paused), default=0.0)
 
     async def defer_paused(self) -> list[tuple[str, int, float]]:
@@ -158,19 +162,20 @@ class TaskQueue:
         A host that has none of another origin counts as paused here, and nothing is written for it.
 
         Returns:
-            the origins, the numbers of links that were deferred, and for how many seconds.
+            the origins or folders, the numbers of links that were deferred, and for how many seconds.
         """
         deferred = []
         while self._paused:
-            origin, tasks = self._paused.popitem()
-            tasks += self._take(partial(_is_of_origin, origin))
+            name, tasks = self._paused.popitem()
+            tasks += self._take(partial(_is_of, name))
             await self.give_back(tasks)
-            seconds = self._limiter.pause_seconds(origin)
-            links = await self._ledger.due.defer_origin(tasks, *self._limiter.cause(origin), seconds)
+            seconds, cause = self._limiter.pause_seconds(name), self._limiter.cause(name)
+            due = self._ledger.due
+            links = await (due.defer_folder if is_folder(name) else due.defer_origin)(tasks, *cause, seconds)
             if links is None:
-                self._sole_origins[tasks[0].host] = origin
+                self._sole_origins[tasks[0].host] = name
             else:
-                deferred.append((origin, links, seconds))
+                deferred.append((name, links, seconds))
         return deferred
 
     def may_postpone(self) -> bool:
@@ -260,5 +265,8 @@ class TaskQueue:
         return self._limiter.pause_seconds(self._paused_name(host))
 
 
-def _is_of_origin(origin: str, task: Task) -> bool:
-    return task.origin == origin
+def _is_of(name: str, task: Task) -> bool:
+    """Return whether a task's link is of an origin, or of a folder."""
+    if not is_folder(name):
+        return task.origin == name
+    return name.startswith(f"{task.origin}/") and read_folder(task.link.url, task.link.page_url) == name
