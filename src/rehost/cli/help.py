@@ -24,7 +24,7 @@ def paragraphs(text: str) -> list[str]:
     return [block.rstrip() if block.startswith("\b") else " ".join(block.split()) for block in blocks if block.strip()]
 
 
-def in_own_words(command: click.Command) -> click.Command:
+def translated_command(command: click.Command) -> click.Command:
     """Return a command whose texts are in the operator's language."""
     if language() == ENGLISH:
         return command
@@ -48,28 +48,26 @@ def _translate(text: str | None) -> str | None:
 
 
 @contextmanager
-def speaking() -> Iterator[None]:
+def translating_click() -> Iterator[None]:
     """Let click's own words be in the operator's language as well, and all words in English if stdout lacks theirs."""
     chosen = language()
     if chosen == ENGLISH:
         yield
         return
-    before = {name: os.environ.get(name) for name in ("LANGUAGE", "REHOST_LANG")}
-    domain, folder = standard.textdomain(), standard.bindtextdomain(DOMAIN)
-    if _can_show("中文"):
-        os.environ["LANGUAGE"] = chosen  # gettext's functions, which click calls, read it
-        standard.bindtextdomain(DOMAIN, LOCALES)
-        standard.textdomain(DOMAIN)
-    else:
-        os.environ["REHOST_LANG"] = ENGLISH
+    is_shown = _can_show("中文")
+    # gettext's functions, which click calls, read LANGUAGE.
+    name, value = ("LANGUAGE", chosen) if is_shown else ("REHOST_LANG", ENGLISH)
+    variable, domain = os.environ.get(name), standard.textdomain()
+    os.environ[name] = value
+    standard.bindtextdomain(DOMAIN, LOCALES)
+    standard.textdomain(DOMAIN if is_shown else domain)
     try:
         yield
     finally:
-        standard.bindtextdomain(DOMAIN, folder)
         standard.textdomain(domain)
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            os.environ |= {name: value} if value is not None else {}
+        del os.environ[name]
+        if variable is not None:
+            os.environ[name] = variable
 
 
 def _can_show(text: str) -> bool:

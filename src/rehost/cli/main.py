@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from rehost import __version__
-from rehost.cli.help import in_own_words, speaking
+from rehost.cli.help import translated_command, translating_click
 from rehost.cli.streams import tolerant_streams
 from rehost.errors import OperatorError, missing_extra
 from rehost.language import gettext as _
@@ -75,7 +75,7 @@ class Verbs(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
         """Return the command of this name."""
-        return in_own_words(find_command(cmd_name)) if cmd_name in VERBS else None
+        return translated_command(find_command(cmd_name)) if cmd_name in VERBS else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         """List the verbs without importing them."""
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None, *, called: str | None = None) -> int
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     gc.set_threshold(GC_THRESHOLD)
-    with tolerant_streams(), speaking():
+    with tolerant_streams(), translating_click():
         return _main(arguments, called)
 
 
@@ -116,8 +116,8 @@ def _call(arguments: list[str], called: str | None) -> object:
     """
     try:
         if called is None:
-            return in_own_words(rehost).main(args=arguments, prog_name="rehost", standalone_mode=False)
-        verb = in_own_words(find_command(arguments[0]))
+            return translated_command(rehost).main(args=arguments, prog_name="rehost", standalone_mode=False)
+        verb = translated_command(find_command(arguments[0]))
         return verb.main(args=arguments[1:], prog_name=called, standalone_mode=False, **CONTEXT)
     except ModuleNotFoundError as error:
         raise missing_extra(error) or error from error
