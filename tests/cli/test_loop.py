@@ -69,3 +69,33 @@ def test_the_second_signal_kills_and_ends_the_process_by_that_signal():
 
         assert lines == ["ready\n", "stopping\n", "killing\n"]
         assert process.wait(30) == -signal.SIGTERM
+
+
+TERMINATED = """
+import asyncio
+from rehost.cli.loop import run_loop, sigterm_as_interrupt
+
+async def main():
+    try:
+        print("ready", flush=True)
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.sleep(0)
+        print("closed", flush=True)
+
+with sigterm_as_interrupt():
+    run_loop(main())
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
+def test_sigterm_closes_what_is_open_as_an_interrupt_does(number, status):
+    with subprocess.Popen(
+        [sys.executable, "-c", TERMINATED], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        lines = [process.stdout.readline()]
+        process.send_signal(number)
+        lines.append(process.stdout.readline())
+
+        assert lines == ["ready\n", "closed\n"]
+        assert process.wait(30) == status

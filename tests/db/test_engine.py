@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, Float, Text, select, text
 from tests.databases import execute, open_database
 from tests.postgres import running_postgres
 
-from rehost.db import Database
+from rehost.db import Database, load, temporary, temporary_table
 from rehost.db.dialects import CONNECTIONS
 from rehost.errors import LedgerError
 from rehost.events import DatabaseAway, DatabaseBack
@@ -27,6 +27,30 @@ async def test_given_rows_keep_their_values_and_order(database):
         return [tuple(row) for row in await connection.execute(query)]
 
     assert await database.read(work) == [(*row, number) for number, row in enumerate(rows, 1)]
+
+
+async def test_loading_that_fails_leaves_nothing_open_behind_it(database):
+    table = temporary_table("rehost_numbers", {"number": BigInteger()})
+    ended = []
+
+    async def groups():
+        try:
+            yield [(1,)]
+            yield [("no number", 2)]
+        finally:
+            ended.append("closed")
+
+    async def work(connection):
+        async with temporary(connection, table):
+            try:
+                await load(connection, table, groups())
+            finally:
+                ended.append("failed")
+
+    with pytest.raises(Exception):  # noqa: B017 - each driver has its own
+        await database.transact(work)
+
+    assert ended == ["closed", "failed"]
 
 
 async def test_failed_transaction_changes_nothing(database):

@@ -7,6 +7,7 @@ import ctypes
 import gc
 import os
 import signal
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -36,6 +37,26 @@ def run_loop(work: Coroutine[Any, Any, T]) -> T:
             return runner.run(work)
     finally:
         gc.freeze()  # or the interpreter searches all loaded objects for garbage when it exits: a tenth of a second
+
+
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM end the block like Ctrl-C, so that resources are closed; the exit status is SIGTERM's."""
+    received: list[int] = []
+
+    def receive(number: int, _frame: object) -> None:
+        received.append(number)
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, receive)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if received:
+            sys.exit(128 + received[0])
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _keep_freed_memory() -> None:

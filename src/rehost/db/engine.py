@@ -395,7 +395,7 @@ class Database:
 
     async def stream(
         self, query: Select[*tuple[Any, ...]], error: type[OperatorError] = CatalogueError
-    ) -> AsyncIterator[Sequence[Sequence[Any]]]:
+    ) -> AsyncGenerator[Sequence[Sequence[Any]], None]:
         """Yield a query's rows in groups, in bounded memory, for a transaction of another database.
 
         There is no retry here: the other transaction retries, and learns from OtherDatabase which of the two failed.
@@ -442,23 +442,26 @@ async def drop_temporary(connection: AsyncConnection, table: Table) -> None:
     await connection.exec_driver_sql(f"DROP TABLE IF EXISTS {schema}.{table.name}")
 
 
-async def load(connection: AsyncConnection, table: Table, groups: AsyncIterator[Iterable[Sequence[object]]]) -> None:
+async def load(
+    connection: AsyncConnection, table: Table, groups: AsyncGenerator[Iterable[Sequence[object]], None]
+) -> None:
     """Load groups of rows into a table; each row has a value for every column, in the table's order.
 
     PostgreSQL loads them by COPY, SQLite by one prepared INSERT: fit for millions of rows.
     """
     names = [each.name for each in table.columns]
-    if _is_sqlite(connection):
-        columns, marks = ", ".join(names), ", ".join("?" for _ in names)
+    async with aclosing(groups):
+        if _is_sqlite(connection):
+            columns, marks = ", ".join(names), ", ".join("?" for _ in names)
+            async for group in groups:
+                if rows := [tuple(row) for row in group]:
+                    await connection.exec_driver_sql(f"INSERT INTO {table.name} ({columns}) VALUES ({marks})", rows)  # noqa: S608 - our own names
+            return
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
         async for group in groups:
-            if rows := [tuple(row) for row in group]:
-                await connection.exec_driver_sql(f"INSERT INTO {table.name} ({columns}) VALUES ({marks})", rows)  # noqa: S608 - our own names
-        return
-    driver = (await connection.get_raw_connection()).driver_connection
-    assert driver is not None
-    async for group in groups:
-        await driver.copy_records_to_table(table.name, records=group, columns=names)
-    await connection.exec_driver_sql(f"ANALYZE pg_temp.{table.name}")
+            await driver.copy_records_to_table(table.name, records=group, columns=names)
+        await connection.exec_driver_sql(f"ANALYZE pg_temp.{table.name}")
 
 
 async def analyze(connection: AsyncConnection, table: Table, new: int) -> None:

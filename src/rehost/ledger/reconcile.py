@@ -131,7 +131,7 @@ class Reconciliation:
             check: called with the numbers of lost and of held copies; if it raises, nothing has changed.
         """
 
-        async def groups() -> AsyncIterator[Iterable[tuple[str, int, str]]]:
+        async def groups() -> AsyncGenerator[Iterable[tuple[str, int, str]], None]:
             async for group in listing():
                 yield [(found.row_key, found.position, found.key) for found in group]
 

@@ -5,7 +5,7 @@ Differences go into a temporary table first and are then applied: if nothing dif
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -182,7 +182,7 @@ async def _read_hosts(connection: Connection) -> None:
     """Let the parser of URLs tell the hosts that SQL cannot: the ledger has each host as requests have it."""
     unread = _differing.c.host == OTHER_HOST
 
-    async def groups() -> AsyncIterator[Iterable[Sequence[object]]]:
+    async def groups() -> AsyncGenerator[Iterable[Sequence[object]], None]:
         number = 0
         query = select(_unread).order_by(_unread.c.number).limit(_GROUP)
         while rows := (await connection.execute(query.where(_unread.c.number > number))).all():

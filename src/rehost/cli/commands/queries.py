@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rehost.cli.loop import run_loop
+from rehost.cli.loop import run_loop, sigterm_as_interrupt
 from rehost.cli.options import (
     SettingsCommand,
     base_option,
@@ -117,7 +117,8 @@ def plan(
     """
     from rehost.wiring.databases import plan
 
-    plans = run_loop(plan(read_settings(base, settings_given), sources))
+    with sigterm_as_interrupt():  # the copy of the ledger is removed then as well
+        plans = run_loop(plan(read_settings(base, settings_given), sources))
     click.echo(to_json(several(plans, total_plan)) if as_json else plan_tables(plans, Style.of(sys.stdout)))
     return 0
 
