@@ -169,14 +169,14 @@ CALLS = "fsync,fdatasync,syncfs,linkat,rename,write"
 
 
 def steps(trace, root):
-    """Return the system calls on the store in order, as (name, path below the root)."""
+    """Return the system calls on the store in order, as (name, path below the root), without those on its marker."""
     found = []
     for line in trace.read_text().splitlines():
         call = re.match(r"\d+\s+(\w+)\((.*)", line)
         paths = [path.removeprefix(str(root)) for path in re.findall(rf"{re.escape(str(root))}[^\">]*", line)]
         if call and call[1] == "write" and "committed" in call[2]:
             found.append(("commit", ""))
-        elif call and call[1] != "write" and paths:
+        elif call and call[1] != "write" and paths and "store-id" not in paths[-1]:
             found.append((call[1], paths[-1]))
     return found
 

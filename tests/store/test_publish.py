@@ -23,9 +23,8 @@ def contents(root):
 
 
 def files_of_ours(root):
-    """Return the files in the store's own folder, without locks."""
-    home = root / ".rehost"
-    return [path for path in home.rglob("*") if path.is_file() and path != home / "lock" and path.name != "lock"]
+    """Return the files in the store's own folder, without locks and the marker."""
+    return [path for path in (root / ".rehost").rglob("*") if path.is_file() and path.name not in {"lock", "store-id"}]
 
 
 async def recover(store, held):
