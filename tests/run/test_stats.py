@@ -40,6 +40,15 @@ def test_every_event_of_a_run_is_counted():
     assert (ended.source, ended.size, ended.seconds) == ("cases", 7, 1.5)
 
 
+def test_links_that_were_deferred_with_a_host_and_visited_after_its_pause_count_once():
+    stats = RunStats()
+    for host in ("a.example", "b.example"):
+        stats.add(HostDeferred(host, 3, Reason.THROTTLED, "429", 60.0))
+
+    assert stats.ended("cases", 1.0, {"a.example": 1, "b.example": 3}).failed == {Reason.THROTTLED: 4}
+    assert stats.ended("cases", 1.0, {}).failed == {}
+
+
 def test_links_visited_beyond_the_plan_are_due_too():
     stats = RunStats()
 

@@ -210,14 +210,17 @@ class DueLinks:
         deferring = _deferring(name, reason, evidence, wait_seconds)
         return await self.database.execute(deferring.where(is_theirs, own), slow=True)
 
-    async def paused(self, source: str, seconds: float = 0.0) -> Mapping[str, int]:
+    async def paused(self, source: str, seconds: float | None = 0.0) -> Mapping[str, int]:
         """Return how many links wait for the pause of each host or origin, most links first; MOST_ROOTS at most.
 
-        Pauses that end within so many seconds are left out, and so is a budget that is used up: it is no pause.
+        Pauses that end within so many seconds are left out, and so is a budget that is used up: it is no pause. With
+        None nothing is left out.
         """
         number, hosts = func.count().label("number"), schema.hosts.c
-        is_paused = links.c.waits_for.in_(select(hosts.host).where(hosts.paused_until > after(seconds)))
-        query = select(links.c.waits_for, number).where(links.c.source == source, waits_for_pause(), is_paused)
+        query = select(links.c.waits_for, number).where(links.c.source == source, waits_for_pause())
+        if seconds is not None:
+            paused = select(hosts.host).where(hosts.paused_until > after(seconds))
+            query = query.where(links.c.waits_for.in_(paused))
         query = query.group_by(links.c.waits_for).order_by(number.desc(), links.c.waits_for).limit(MOST_ROOTS)
         return {row.waits_for: row.number for row in await self.database.fetch_all(query, slow=True)}
 

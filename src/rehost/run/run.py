@@ -20,6 +20,7 @@ from rehost.hosts.limiter import HostLimiter
 from rehost.hosts.scheduler import Heartbeat, HostPaused, RequestScheduler
 from rehost.hotlink.suspected_copies import SuspectedCopies
 from rehost.ledger import Ledger
+from rehost.ledger.leases import MOST_ROOTS
 from rehost.model import Task
 from rehost.run.limits import Limits, bug_to_none, bug_to_outcome, unless_stopped
 from rehost.run.planner import Planner
@@ -394,8 +395,9 @@ class _SourceRun:
     async def summary(self, seconds: float) -> RunEnded:
         """Return how the run ended for this source, after so many seconds."""
         counts = await self.parts.ledger.due.counts(self.name)
+        waiting = await self.parts.ledger.due.paused(self.name, None)
         return replace(
-            self.stats.ended(self.name, seconds),
+            self.stats.ended(self.name, seconds, waiting if len(waiting) < MOST_ROOTS else None),
             later=counts.later,
             next_due_seconds=counts.next_due_seconds,
             free_bytes=await self.parts.store.free_bytes(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from rehost.events import CopiesSuspected, Event, HostDeferred, Planned, Recorded, RunEnded, Visited
@@ -28,6 +28,7 @@ class RunStats:
     unveiled: int = 0  # held copies that turned out to be decoys
     size: int = 0  # bytes received
     failed: Counter[Reason] = field(default_factory=Counter)
+    deferred: Counter[tuple[str, Reason]] = field(default_factory=Counter)  # of `failed`: with a host, origin or folder
 
     def add(self, event: Event) -> None:
         """Count one event; events that count nothing are ignored."""
@@ -42,6 +43,7 @@ class RunStats:
             case HostDeferred():
                 self._count_visited(event.links)
                 self.failed[event.reason] += event.links
+                self.deferred[event.host, event.reason] += event.links
             case Recorded():
                 self.held += event.held
                 self.overtaken += event.overtaken
@@ -62,10 +64,16 @@ class RunStats:
         if rows:
             self.failed[Reason.ROW_REFUSED] += rows
 
-    def ended(self, source: str, seconds: float) -> RunEnded:
-        """Return the summary of the run over a source, after so many seconds."""
-        sums = {name: getattr(self, name) for name in _SUMMED}
-        return RunEnded(source, **sums, failed=dict(self.failed), seconds=seconds)
+    def ended(self, source: str, seconds: float, waiting: Mapping[str, int] | None = None) -> RunEnded:
+        """Return the summary of the run over a source, after so many seconds.
+
+        `waiting` are the links that still wait for the pause of a host, origin or folder; those that were deferred with
+        it and no longer wait have been visited since, and count as that visit ended.
+        """
+        sums, failed = {name: getattr(self, name) for name in _SUMMED}, self.failed.copy()
+        for (name, reason), links in self.deferred.items():
+            failed[reason] -= 0 if waiting is None else max(0, links - waiting.get(name, 0))
+        return RunEnded(source, **sums, failed=dict(+failed), seconds=seconds)
 
     def _add_visit(self, visited: Visited) -> None:
         self._count_visited(1)
