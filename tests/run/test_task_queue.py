@@ -170,3 +170,37 @@ async def test_closing_a_former_lease_leaves_the_present_one_open(tasks):
 
     tasks.close([new])
     assert entry not in tasks.open
+
+
+class Unread(Due):
+    """A ledger that has not read the host of a link yet (`db.OTHER_HOST`), while that host is paused."""
+
+    async def release(self, tasks):
+        self.links["?"].extend(tasks)
+
+    async def defer_origin(self, *_):
+        return None
+
+    def pause_seconds(self, name):
+        return 60.0 if name == "busy.example" else 0.0
+
+    def longest_pause(self, _url):
+        return "busy.example"
+
+    def has_failing_folders(self):
+        return False
+
+    def cause(self, _name):
+        return "throttled", "status 429"
+
+
+async def test_a_link_whose_host_was_not_read_yet_is_not_leased_again_and_again_while_that_is_paused():
+    due = Unread(**{"?": 0})
+    due.links["?"].append(replace(task("busy", 1), host="?", origin="http://busy.example"))
+    tasks = TaskQueue(due, "cases", due, LIMITS)
+    await tasks.refresh()
+    await tasks.lease_more()
+
+    assert tasks.next(MOST_PER_HOST) is None
+    assert await tasks.defer_paused() == []
+    assert not await tasks.refresh()

@@ -70,6 +70,7 @@ def test_a_run_during_a_pause_says_which_host_waits_and_resuming_makes_its_links
     assert "waiting for a paused host: a.example" in printed
     assert "rehost origins --resume a.example" in printed
     assert "--retry all" not in printed
+    assert "to ask the paused a.example now: rehost origins --resume a.example" in rehost("status")[1]
     _, printed, _ = rehost("origins", "--resume", "a.example")
     assert printed.splitlines() == [
         "Resumed a.example.",

@@ -273,6 +273,9 @@ class StatusReport:
         if standing.later:
             lines.append(f"  {'':<19} {count(standing.later):>7}  {_waiting(standing.next_due_seconds)}")
             lines.append(f"  {'':<19} {'':>7}  {_('to visit them now: rehost run --retry all')}")
+        if host := next((each.host for each in self.hosts if each.pause_seconds and each.failed), None):
+            resume = _("to ask the paused {host} now: rehost origins --resume {host}").format(host=host)
+            lines.append(f"  {'':<19} {'':>7}  {resume}")
         return "\n".join(lines)
 
     def _hosts(self, style: Style) -> str:
