@@ -257,7 +257,10 @@ class Reconciliation:
 
         async def groups(session: Session) -> AsyncGenerator[Sequence[tuple[Link, Copy]], None]:
             nonlocal last  # after an outage the walk begins again and must not yield a row twice
+            is_held = and_(links.c.source == source, links.c.present, links.c.state == State.HELD.value)
             async with session.begin(writing=False) as connection:
+                if not await connection.scalar(select(exists().where(is_held))):
+                    return  # no need to read the operator's rows
                 await self.database.allow_large_joins(connection)
                 await make_temporary(connection, _stale)
                 async with offered_links(connection, self.database, rows) as offered:

@@ -22,6 +22,7 @@ from rehost.ledger.migrations import migrate, version
 from rehost.ledger.schema import changes, links, stores, workers
 
 _COPIED = (workers, links, stores)  # what planning reads, and `changes` if the rows are in another database
+_UNREAD = {"final_url", "format", "width", "height", "frames", "damage", "etag", "last_modified", "suspected_at"}
 _PLACES = ("/var/tmp", "/usr/tmp")  # noqa: S108 - where SQLite looks too: /tmp may be in memory
 
 
@@ -67,7 +68,7 @@ async def _copy_table(copy: Database, database: Database, source: str, table: Ta
         if not await connection.run_sync(lambda sync: inspect(sync).has_table(table.name)):
             return  # an earlier version did not have it
         there = await connection.run_sync(lambda sync: inspect(sync).get_columns(table.name))
-        columns = [table.c[each["name"]] for each in there if each["name"] in table.c]
+        columns = [table.c[each["name"]] for each in there if each["name"] in {*table.c.keys()} - _UNREAD]
         moment = (await connection.execute(select(now()))).scalar_one()
         query = select(*(_as_loaded(column, moment.timestamp()) for column in columns))
         if "source" in table.c:
