@@ -133,8 +133,7 @@ async def test_a_pooler_that_allows_no_transactions_is_refused_with_a_sentence(p
 
 async def test_without_a_pooler_statements_stay_prepared(postgres):
     async with open_database(postgres.url()) as database:
-        for _ in range(3):
-            await execute(database, "SELECT 1")
+        await asyncio.gather(*(execute(database, "SELECT 1") for _ in range(20)))
         [(prepared,)] = await execute(database, "SELECT count(*) FROM pg_prepared_statements")
         [(jit,)] = await execute(database, "SHOW jit")
 

@@ -8,7 +8,6 @@ For large amounts of rows there are temporary tables, bulk loading, and statisti
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
@@ -148,7 +147,6 @@ class Database:
         self._was_reached = False
         self._engines: Engines | None = None
         self._is_pooled: bool | None = None  # unknown before the first connection
-        self._looking = asyncio.Lock()
         self._file: tuple[int, int] | None = None  # device and inode of a SQLite file, as it was opened
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         self.place = Place(
@@ -301,18 +299,16 @@ class Database:
 
         A pooler makes up the process number that it gives to its clients (PostgreSQL, section 54.2.9).
         """
-        async with self._looking:
-            if self._is_pooled is not None:
-                return
-            is_pooled = False
-            if not self.is_sqlite:
-                async with self._open().prompt.connect() as connection:
-                    driver: Any = (await connection.get_raw_connection()).driver_connection
-                    is_pooled = driver.get_server_pid() != await connection.scalar(select(func.pg_backend_pid()))
-                if not is_pooled:
-                    await self._open().dispose()
-                    self._engines = self._make_engines(is_pooled=False)
-            self._is_pooled = is_pooled
+        if self._is_pooled is not None or self.is_sqlite:
+            return
+        async with self._open().prompt.connect() as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            is_pooled = driver.get_server_pid() != await connection.scalar(select(func.pg_backend_pid()))
+            if not is_pooled:
+                await connection.invalidate()  # closed at once: other engines take over
+        if self._is_pooled is None and not is_pooled:  # of several that looked at the same time, the first decides
+            self._engines = self._make_engines(is_pooled=False)
+        self._is_pooled = is_pooled
 
     async def _persist(self, work: Work[T], error: type[OperatorError], *, writing: bool, slow: bool) -> T:
         async def once(session: Session) -> T:
