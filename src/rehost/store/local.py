@@ -81,7 +81,7 @@ def check_marker(root: Path, known: Sequence[KnownStore]) -> None:
             what = Message("{root} does not exist", root=root)
         raise StoreError(
             "{what}, but the ledger has copies in the store {id}, last seen in {folder} on {machine}: mount it, "
-            "or correct IMAGE_STORAGE_DIR. If the copies are lost, `rehost run --accept-loss` goes on without them: it "
+            "or correct IMAGE_STORAGE_DIR. If the copies are lost, a run with `--accept-loss` goes on without them: it "
             "clears their rows and fetches them again.",
             what=what,
             id=known[0].store[:8],
