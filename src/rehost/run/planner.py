@@ -120,8 +120,8 @@ class Planner:
         if lost > FEW_LOST and lost * 10 > held:
             raise StoreError(
                 "{lost:,} of the {held:,} copies that the ledger has are missing from {folder}, more than a tenth: "
-                "check that all of the store is there. If they are lost, a run with `--accept-loss` goes on without "
-                "them: it clears their rows and fetches them again.",
+                "check that all of the store is there, and that `path` is what it was. If they are lost, a run with "
+                "`--accept-loss` goes on without them: it clears their rows and fetches them again.",
                 lost=lost,
                 held=held,
                 folder=self.store.where,
