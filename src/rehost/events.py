@@ -131,7 +131,7 @@ class RunEnded:
     adopted: int  # of `held`: found on disk and verified without a request
     failed: dict[Reason, int] = field(default_factory=dict)
     overtaken: int = 0
-    unveiled: int = 0  # copies of this or earlier runs that turned out to be decoys: replaced, or quarantined
+    decoys: int = 0  # copies of this or earlier runs that turned out to be decoys: replaced, or quarantined
     size: int = 0  # bytes received
     seconds: float = 0.0
     later: int = 0  # due later
@@ -142,7 +142,7 @@ class RunEnded:
     interrupted: bool = False
     mended: int = 0  # rows whose local URL was written again without a request
     lost: int = 0  # files of held copies that were missing from the store
-    suspected: int = 0  # copies that came to be suspected of being decoys; those that are not unveiled stay
+    suspected: int = 0  # copies that came to be suspected of being decoys; those that turn out to be none stay
     sources: tuple[RunEnded, ...] = ()  # of a run over several sources: the summary of each, of which this is the sum
     paused: dict[str, int] = field(default_factory=dict)  # of `later`: links that wait for a pause, by host or origin
     long_paused: tuple[str, ...] = ()  # of `paused`: for more than an hour

@@ -44,7 +44,7 @@ async def test_decoy_of_an_earlier_run_is_replaced_once_a_second_link_proves_it(
 
     world.add(*links[1:])
     second = await world.run()
-    assert second.unveiled >= 1
+    assert second.decoys >= 1
     assert second.total_held == len(links)
     assert [world.bytes_of(case_id) for case_id in range(1, 7)] == [world.origin.picture(link) for link in links]
 
@@ -53,7 +53,7 @@ async def test_decoy_of_the_same_run_is_replaced(world, links):
     world.add(*links)
     ended = await world.run()
 
-    assert (ended.unveiled, ended.total_held) == (1, len(links))
+    assert (ended.decoys, ended.total_held) == (1, len(links))
     assert [world.bytes_of(case_id) for case_id in range(1, 7)] == [world.origin.picture(link) for link in links]
 
 
@@ -74,17 +74,17 @@ async def test_invariant_5_decoy_without_a_replacement_is_removed_once_a_second_
 
         first = await world.run()
 
-        assert (first.suspected, first.unveiled) == (1, 0)
+        assert (first.suspected, first.decoys) == (1, 0)
         assert len(world.locals()) == 4  # the first notice was like any other picture
         assert missing(world) == {}
         assert world.sql("SELECT DISTINCT reason FROM rehost_links WHERE row_key > '3'") == [("decoy",)]
-        assert (await world.run()).unveiled == 0  # too early
+        assert (await world.run()).decoys == 0  # too early
         assert len(world.locals()) == 4
 
         later(world)
         second = await world.run()
 
-        assert (second.suspected, second.unveiled, second.total_held) == (0, 1, 3)
+        assert (second.suspected, second.decoys, second.total_held) == (0, 1, 3)
         assert sorted(world.locals()) == [1, 2, 3]
         assert [world.bytes_of(case_id) for case_id in (1, 2, 3)] == [origin.picture(link) for link in links[:3]]
         assert sorted(path.parent.name for path in (tmp_path / "images").glob("[0-9]*/*")) == ["1", "2", "3"]
@@ -105,7 +105,7 @@ async def test_invariant_5_suspected_copy_stays_if_the_second_control_does_not_a
 
         assert sorted(world.locals()) == [1, 2]
         assert missing(world) == {}
-        assert ended.unveiled == (2 if second is None else 0)  # an image replaces the decoy
+        assert ended.decoys == (2 if second is None else 0)  # an image replaces the decoy
 
 
 @pytest.mark.parametrize("remaining", [1, 2])
@@ -179,7 +179,7 @@ async def test_decoys_that_an_older_script_kept_prove_each_other(world, links):
 
     ended = await world.run()
 
-    assert (ended.unveiled, ended.total_held) == (6, 6)
+    assert (ended.decoys, ended.total_held) == (6, 6)
     assert [world.bytes_of(case_id) for case_id in range(1, 7)] == [world.origin.picture(link) for link in links]
 
 
@@ -271,7 +271,7 @@ async def test_decoys_are_removed_if_the_ledger_is_in_another_database(tmp_path,
         assert (await world.run()).suspected == 2
         assert sorted(world.locals()) == [1, 2]
         later(ledger)
-        assert (await world.run()).unveiled == 2
+        assert (await world.run()).decoys == 2
         world.add(*links[2:])
         lie_about(world, 3, 4, 5, 6)
 

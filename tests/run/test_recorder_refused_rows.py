@@ -33,7 +33,7 @@ def world(request, tmp_path):
 
 
 def numbers(ended: RunEnded) -> tuple[object, ...]:
-    assert ended.unveiled == 0
+    assert ended.decoys == 0
     return ended.held, ended.adopted, ended.failed, ended.overtaken
 
 

@@ -67,7 +67,7 @@ def test_summaries_of_several_processes_add_up(is_turned):
 
     assert (ended.held, ended.unchanged, ended.adopted, ended.overtaken, ended.size) == (30, 1, 2, 1, 1500)
     assert ended.failed == {Reason.GONE: 4, Reason.DECOY: 2}
-    assert ended.unveiled == 4
+    assert ended.decoys == 4
     assert (ended.seconds, ended.later, ended.total_held, ended.interrupted) == (7.5, 6, 30, True)
 
 
@@ -82,7 +82,7 @@ def test_copies_found_to_be_decoys_are_counted_once_they_are_replaced_or_removed
     stats.add(visited(Unchanged(held)))
 
     ended = stats.ended("cases", 1.0)
-    assert (ended.suspected, ended.unveiled, ended.adopted) == (4, 2, 0)
+    assert (ended.suspected, ended.decoys, ended.adopted) == (4, 2, 0)
 
 
 def test_the_summary_of_several_sources_is_their_sum_and_holds_each():

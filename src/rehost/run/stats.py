@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from rehost.events import CopiesSuspected, Event, HostDeferred, Planned, Recorded, RunEnded, Visited
 from rehost.model import Deferred, Reason, Refused, Stored, Unchanged
 
-_SUMMED = ("held", "unchanged", "adopted", "overtaken", "mended", "lost", "suspected", "unveiled", "size")
+_SUMMED = ("held", "unchanged", "adopted", "overtaken", "mended", "lost", "suspected", "decoys", "size")
 
 
 @dataclass(slots=True)
@@ -25,7 +25,7 @@ class RunStats:
     mended: int = 0  # rows
     lost: int = 0  # files
     suspected: int = 0  # held copies that may be decoys
-    unveiled: int = 0  # held copies that turned out to be decoys
+    decoys: int = 0  # held copies that turned out to be decoys
     size: int = 0  # bytes received
     failed: Counter[Reason] = field(default_factory=Counter)
     deferred: Counter[tuple[str, Reason]] = field(default_factory=Counter)  # of `failed`: with a host, origin or folder
@@ -81,12 +81,12 @@ class RunStats:
         match visited.outcome:
             case Stored(final_url=final_url, task=task):
                 self.adopted += final_url is None
-                self.unveiled += task.has_own_copy and final_url is not None
+                self.decoys += task.has_own_copy and final_url is not None
             case Unchanged():
                 self.unchanged += 1
             case Deferred(reason=reason, decoy=decoy) | Refused(reason=reason, decoy=decoy):
                 self.failed[reason] += 1
-                self.unveiled += decoy is not None
+                self.decoys += decoy is not None
             case _:
                 pass
 

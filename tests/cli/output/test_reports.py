@@ -133,7 +133,7 @@ def test_the_status_counts_damaged_pictures_and_those_that_browsers_do_not_displ
 def test_the_status_and_the_summary_say_which_copies_may_be_decoys():
     standing = replace(STANDING, states={State.HELD: 5, State.DEFERRED: 1}, suspected=1)
     status = words(StatusReport(standing, hosts=[], runs=[], failed=[], unconfined=[]).text(PLAIN))
-    lines = words(summary(ended(suspected=2, unveiled=1), PLAIN))
+    lines = words(summary(ended(suspected=2, decoys=1), PLAIN))
 
     assert "1 perhaps a decoy: the copy stays until a second check agrees" in status
     assert any(line.startswith("suspected 2 held, but perhaps a decoy") for line in lines)
@@ -250,9 +250,7 @@ def test_the_status_of_several_sources_can_be_json():
 def test_one_of_anything_is_said_in_the_singular():
     one = Planned("cases", present=1, held=1, due=1, later=1, new=1, changed=1, vanished=1, lost=1, found=1, mended=1)
     standing = replace(STANDING, states={State.HELD: 1}, damaged=1, undisplayed=1, suspected=1, later=1)
-    single = ended(
-        held=1, adopted=1, unchanged=1, failed={Reason.GONE: 1}, overtaken=1, later=1, suspected=1, unveiled=1
-    )
+    single = ended(held=1, adopted=1, unchanged=1, failed={Reason.GONE: 1}, overtaken=1, later=1, suspected=1, decoys=1)
     texts = [
         planned_words(one),
         plan_table(one, PLAIN),
@@ -324,7 +322,7 @@ def test_a_chinese_report_has_no_english_words(monkeypatch):
         damaged=1, undisplayed=1, suspected=1,
     )  # fmt: skip
     every = ended(
-        failed=dict.fromkeys(Reason, 1), unchanged=1, adopted=1, overtaken=1, suspected=1, unveiled=1, interrupted=True
+        failed=dict.fromkeys(Reason, 1), unchanged=1, adopted=1, overtaken=1, suspected=1, decoys=1, interrupted=True
     )
     text = [
         *(summary(each, PLAIN) for each in (every, ended(), ended(held=0, failed={}))),

@@ -100,9 +100,9 @@ def _figures(ended: RunEnded, style: Style) -> list[str]:
     if ended.suspected:
         note = _("held, but perhaps a decoy: stays until an image replaces it, or a second check agrees")
         lines.append(_line(_("suspected"), count(ended.suspected), note))
-    if ended.unveiled:
+    if ended.decoys:
         note = _("was a decoy: replaced by the image, or moved to quarantine and the row cleared")
-        lines.append(_line(_("decoys"), count(ended.unveiled), note))
+        lines.append(_line(_("decoys"), count(ended.decoys), note))
     held = ngettext(
         "of {present} link held ({share})", "of {present} links held ({share})", ended.total_present
     ).format(present=count(ended.total_present), share=share(ended.total_held, ended.total_present))
