@@ -35,16 +35,16 @@ Relative paths start from that folder.
 A comment after a value in `.env` is not part of the value; quote a value that contains ` #`.
 A name at the top of `rehost.toml` that is not listed here is an error, and so is an unknown key of a section.
 Other programs may use the same `.env` and environment, so their names are ignored there.
-But a name like a listed one is taken for a misspelling of it, unless that one is given beside it: it is an error in
-`.env` if it begins with `IMAGE_` or `REHOST_`, and a warning otherwise.
+But a name that resembles a listed one counts as a misspelling of it, unless the listed one is given beside it: an error
+in `.env` if the name begins with `IMAGE_` or `REHOST_`, otherwise a warning.
 An empty value counts as not given, unless the setting is a text or a list that may be empty.
 """
 ABOUT_STANDARD = """\
 The standard variables `SSL_CERT_FILE`, `SSL_CERT_DIR`, `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` and
 `NO_COLOR` apply too, but only in the environment.
 So does the language: in a Chinese locale (`LANG=zh_CN.UTF-8`; `LANGUAGE`, `LC_ALL` and `LC_MESSAGES` count as usual)
-the command line is in Chinese, otherwise in English, and `REHOST_LANG=en` or `REHOST_LANG=zh_CN` decides it.
-JSON, log lines and evidence are in English always.
+the command line is in Chinese, otherwise in English; `REHOST_LANG=en` or `REHOST_LANG=zh_CN` overrides the locale.
+JSON, log lines and evidence are always in English.
 """
 ABOUT_SOURCES = """\
 A table that contains links.

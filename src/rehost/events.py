@@ -144,7 +144,9 @@ class RunEnded:
     lost: int = 0  # files of held copies that were missing from the store
     suspected: int = 0  # copies that came to be suspected of being decoys; those that turn out to be none stay
     sources: tuple[RunEnded, ...] = ()  # of a run over several sources: the summary of each, of which this is the sum
-    paused: dict[str, int] = field(default_factory=dict)  # of `later`: links that wait for a pause, by host or origin
+    paused: dict[str, int] = field(
+        default_factory=dict
+    )  # of `later`: links that wait for a pause, by host, origin or folder
     long_paused: tuple[str, ...] = ()  # of `paused`: for more than an hour
 
 

@@ -75,7 +75,7 @@ async def test_full_disk_is_a_sentence(tmp_path):
 
 async def test_missing_tls_is_a_sentence(postgres, tmp_path):
     for query, said in (
-        ("sslmode=require", r"makes no TLS connection \(.*SSL.*\): check `sslmode`"),
+        ("sslmode=require", r"cannot be reached over TLS \(.*SSL.*\): check `sslmode`"),
         (f"sslmode=verify-full&sslrootcert={tmp_path}/none.pem", "cannot be reached"),
     ):
         async with open_database(f"{postgres.url()}?{query}") as database:

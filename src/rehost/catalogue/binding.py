@@ -17,7 +17,10 @@ from rehost.model import Source
 
 NUMBER_TYPES = ("smallint", "integer", "bigint")
 TEXT_TYPES = ("text", "character varying")
-_NOT_SUPPORTED = "0A000"
+INITIAL = "database/init.sql"
+MIGRATION = "database/migrations/006_add_main_image_local_field.sql"
+_MOST_SHOWN = 12  # columns that a message lists
+_NOT_SUPPORTED = "0A000"  # feature_not_supported (PostgreSQL, appendix A)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +69,6 @@ async def types_of(database: Database, source: Source) -> Mapping[str, ColumnTyp
 def key_column(source: Source, types: Mapping[str, ColumnType]) -> Column[Any]:
     """Return the key column, with the type to which a key read as text is cast back."""
     return Column(source.key, NamedType(types[source.key].name), primary_key=True)
-
-
-INITIAL = "database/init.sql"
-MIGRATION = "database/migrations/006_add_main_image_local_field.sql"
-_MOST_SHOWN = 12  # columns that a message lists
 
 
 async def bind(database: Database, source: Source) -> Table:

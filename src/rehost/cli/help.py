@@ -49,7 +49,7 @@ def _translate(text: str | None) -> str | None:
 
 @contextmanager
 def translating_click() -> Iterator[None]:
-    """Let click's own words be in the operator's language as well, and all words in English if stdout lacks theirs."""
+    """Translate click's own words as well; if stdout cannot encode Chinese, print everything in English."""
     chosen = language()
     if chosen == ENGLISH:
         yield

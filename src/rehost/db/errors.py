@@ -208,7 +208,7 @@ def sentence_for(error: BaseException, place: Place) -> Message:
     elif is_unreachable(error) and place.is_server:
         if "SSL" in message:  # asyncpg's words, and those of Python's ssl
             return Message(
-                "{server} makes no TLS connection ({message}): check `sslmode` and `sslrootcert` in DATABASE_URL.",
+                "{server} cannot be reached over TLS ({message}): check `sslmode` and `sslrootcert` in DATABASE_URL.",
                 server=place.server,
                 message=message,
             )

@@ -110,7 +110,7 @@ class Spool:
             yield
         except OSError as error:
             raise shortage(error) or StoreError(
-                "The spool {path} cannot be written: {cause}. Make room or mend the storage folder "
+                "The spool {path} cannot be written: {cause}. Make room or repair the storage folder "
                 "(IMAGE_STORAGE_DIR), then run again: what is held stays held.",
                 path=self.path,
                 cause=cause_of(error),

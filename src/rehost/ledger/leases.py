@@ -211,7 +211,7 @@ class DueLinks:
         return await self.database.execute(deferring.where(is_theirs, own), slow=True)
 
     async def paused(self, source: str, seconds: float | None = 0.0) -> Mapping[str, int]:
-        """Return how many links wait for the pause of each host or origin, most links first; MOST_ROOTS at most.
+        """Return how many links wait for each paused host, origin or folder, most links first; MOST_ROOTS at most.
 
         Pauses that end within so many seconds are left out, and so is a budget that is used up: it is no pause. With
         None nothing is left out.

@@ -168,8 +168,8 @@ async def version(database: Database) -> int:
     there = await database.read(_version)
     if there > LATEST:
         raise LedgerError(
-            "{place} was last used by a later rehost (its tables are number {there}, we know {latest}): install that "
-            "version.",
+            "{place} was last used by a later version of rehost (its tables have number {there}, this version knows "
+            "{latest}): install that version.",
             place=database.place.place,
             there=there,
             latest=LATEST,

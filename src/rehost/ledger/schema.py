@@ -75,7 +75,7 @@ links = Table(
     Column("former_key", String),  # of the copy before this one, until its file is known to be removed
     Column("deaths", Integer),  # leases that ended without an outcome since the last one that had one
     Column("suspected_at", Moment),  # when the copy was examined as a possible decoy last
-    Column("waits_for", String),  # the host or origin whose pause it waits for, unvisited since
+    Column("waits_for", String),  # the host, origin or folder that it waits for: paused, or its daily budget is used up
 )
 
 runs = Table(
@@ -127,7 +127,7 @@ stores = Table(
     Column("number", BigInteger, primary_key=True),  # the highest one is the store in use
     Column("store", String),  # the id in the store's marker
     Column("folder", String),  # where it was, on that machine
-    Column("machine", String),
+    Column("machine", String),  # that used it
     Column("since", Moment),  # the copies recorded from then on are in it
 )
 

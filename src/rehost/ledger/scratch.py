@@ -28,7 +28,7 @@ _PLACES = ("/var/tmp", "/usr/tmp")  # noqa: S108 - where SQLite looks too: /tmp 
 
 @asynccontextmanager
 async def copy_ledger(database: Database, source: str, clock: Clock, *, is_joint: bool) -> AsyncIterator[Database]:
-    """Provide a copy of what the ledger knows of one source; `database` is only read.
+    """Provide a copy of what the ledger knows about one source; `database` is only read.
 
     Args:
         database: the ledger's; its file or its tables may be missing.

@@ -89,7 +89,7 @@ class OnDemandService:
         fetching = self._fetching.get(place)
         if fetching is None:
             if len(self._fetching) >= MOST_FETCHING * self._limits.visits:
-                raise OperatorError("as many pictures are being fetched as may be at once")
+                raise OperatorError("too many pictures are being fetched already")
             fetching = asyncio.create_task(self._fetch(*place))
             self._fetching[place] = fetching
             fetching.add_done_callback(lambda done: self._forget(place, done))
@@ -175,7 +175,7 @@ class OnDemandService:
     async def _turn(self, domain: str) -> AsyncIterator[None]:
         """Wait for the turn of a link of this domain; raise OperatorError if too many of them wait."""
         if self._waiting[domain] >= self._limits.visits // 2:
-            raise OperatorError("as many pictures of {domain} are being fetched as may be at once", domain=domain)
+            raise OperatorError("too many pictures of {domain} are being fetched already", domain=domain)
         self._waiting[domain] += 1
         try:
             async with self._turns.setdefault(domain, asyncio.Semaphore(max(1, self._limits.requests // 2))):

@@ -17,8 +17,8 @@ from rehost.server.files.send import Application, Message, Receive, Send
 
 ANY = "*"
 SENTENCE = (
-    "This server is not to be reached under the name in the Host header of the request. If it is, add the name to "
-    "API_ALLOWED_HOSTS. A proxy in front should pass the name on; in nginx: proxy_set_header Host $http_host;"
+    "The Host header of the request does not name this server. If that name is right, add it to API_ALLOWED_HOSTS. "
+    "A proxy in front should pass the name on; in nginx: proxy_set_header Host $http_host;"
 )
 
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]*)(?::[0-9]*)?")  # RFC 9110, section 7.2

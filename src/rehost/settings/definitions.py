@@ -169,7 +169,7 @@ class Settings:
         "IMAGE_CACHE_CONTROL",
         "public, max-age=3600, stale-while-revalidate=86400",
         HEADER,
-        "Cache-Control of the copies; empty: none. URLs with ?v= are always kept for ever.",
+        "The Cache-Control of the copies; empty means none. URLs with ?v= always get max-age=31536000, immutable.",
     )
     allow_networks: tuple[Network, ...] = _setting(
         "IMAGE_ALLOW_NETWORKS",

@@ -213,7 +213,10 @@ Exit status:
     help="How long the pause lasts: 90s, 30m, 2h or 7d, at most 31d. It never shortens a longer pause. [1d]",
 )
 @click.option(
-    "--resume", metavar="HOST", multiple=True, help="End the pause of a host; links that wait for it are due."
+    "--resume",
+    metavar="HOST",
+    multiple=True,
+    help="End the pause of a host; the links that wait for it are due at once.",
 )
 @click.option(
     "--forget",
@@ -240,7 +243,7 @@ def origins(
     requests are sent at the same time, and whether requests are paused.
 
     --pause, --resume and --forget can be repeated. They apply to a host with all its origins, in all sources. A run in
-    progress follows within seconds; what it has learned itself it forgets when it ends.
+    progress pauses and resumes within seconds, but keeps what it has learned itself until it ends.
     """
     if seconds is not None and not pause:
         raise click.UsageError(_("--for says how long a pause lasts: it needs --pause HOST."))

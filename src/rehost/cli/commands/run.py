@@ -165,7 +165,7 @@ def check_retry(_context: click.Context, _parameter: click.Parameter, word: str 
     "--accept-loss",
     "accepts_loss",
     is_flag=True,
-    help="Go on though the store is missing, is another one, or lacks more than a tenth of its copies: their rows are "
+    help="Go on even if the store is missing, is another one, or lacks more than a tenth of its copies: their rows are "
     "cleared, and the pictures are fetched again.",
 )
 @click.option("--workers", type=click.IntRange(1, 64), metavar="N", help="Number of processes on this machine. [1]")
@@ -176,7 +176,7 @@ def check_retry(_context: click.Context, _parameter: click.Parameter, word: str 
     "--quiet",
     "-q",
     is_flag=True,
-    help="Print only warnings, errors, and a line if failures need a look.",
+    help="Print only warnings, errors, and one line if something needs your attention.",
 )
 @click.option("--verbose", "-v", is_flag=True, help="Also print a line per visit on stderr.")
 @json_by_source_option

@@ -343,7 +343,7 @@ def status_text(reports: Sequence[StatusReport], style: Style, others: Sequence[
         parts.append(style("bad", fold(translated(store), style.columns)))
     if others:
         text = _(
-            "Not in these settings, but in the ledger: {sources}. To remove what was recorded of a source: "
+            "Not in these settings, but in the ledger: {sources}. To remove the records of a source: "
             "docs/howto/other-tables.md"
         )
         parts.append(fold(text.format(sources=", ".join(others)), style.columns))

@@ -36,7 +36,7 @@ class Problem(Enum):
         "此接口只接受 URL 中的参数，不接受请求体，因此未执行任何操作。",
     )
     NOTHING_CHOSEN = (
-        *(400, "Choose links", "未指定链接"),
+        *(400, "No links chosen", "未指定链接"),
         "Choose the links by exactly one of row_key (with position), reason and all=true.",
         "请用 row_key（可加 position）、reason、all=true 之一指定链接。",
     )
@@ -69,7 +69,7 @@ class Problem(Enum):
     )
     UNKNOWN_PATH = (
         *(404, "Not found", "不存在"),
-        "There is nothing here; /docs lists what there is.",
+        "There is nothing at this address; /docs lists all operations.",
         "此地址不存在；/docs 列出了所有接口。",
     )
     UNKNOWN_SOURCE = (404, "Unknown source", "未知数据源", "There is no source {source}.", "没有数据源 {source}。")
@@ -97,8 +97,8 @@ class Problem(Enum):
     UNKNOWN_HOST = (
         *(421, "Unknown host name", "未知主机名"),
         (
-            "This server is not to be reached under the name in the Host header of the request. If it is, add the "
-            "name to API_ALLOWED_HOSTS. A proxy in front should pass the name on (nginx: proxy_set_header Host "
+            "The Host header of the request does not name this server. If that name is right, add it to "
+            "API_ALLOWED_HOSTS. A proxy in front should pass the name on (nginx: proxy_set_header Host "
             "$http_host;)."
         ),
         (
