@@ -77,12 +77,23 @@ def _check_toml_names(toml: TomlFile, errors: list[str]) -> None:
     """Record an error for each name at the top of rehost.toml that is neither a setting nor a section."""
     sections = [f"[{each}.NAME]" for each in SECTIONS]
     for name in (*toml.layer, *toml.others):
-        where = f"{name} ({toml.where(name, '')})"
+        place = {"name": name, "where": toml.where(name, "")}
         if name in toml.others and name in _KNOWN:
-            errors.append(f"{where} is not valid: it is a table or a date, where a text or a number is expected.")
+            errors.append(
+                Message(
+                    "{name} ({where}) is not valid: it is a table or a date, where a text or a number is expected.",
+                    **place,
+                )
+            )
         elif name not in _KNOWN:
             hint = did_you_mean(name, _KNOWN) or did_you_mean(f"[{name}.NAME]", sections)
-            errors.append(f"{where} is not a setting of rehost, nor a section{hint}: correct it, or remove it.")
+            errors.append(
+                Message(
+                    "{name} ({where}) is not a setting of rehost, nor a section{near}: correct it, or remove it.",
+                    near=hint,
+                    **place,
+                )
+            )
 
 
 def _check_names(dotenv: Layer, environment: Layer, errors: list[str]) -> None:
@@ -97,11 +108,18 @@ def _check_names(dotenv: Layer, environment: Layer, errors: list[str]) -> None:
                 continue
             near = nearest(name, _KNOWN)
             is_ours = layer is dotenv and name.startswith(_OWN_PREFIXES)
-            sentence = f"{name} ({given.where}) is not a setting of rehost" + did_you_mean(name, _KNOWN)
+            hint = did_you_mean(name, _KNOWN)
             if near and near not in layer and is_ours:
-                errors.append(f"{sentence}: correct it, or remove it.")
+                errors.append(
+                    Message(
+                        "{name} ({where}) is not a setting of rehost{near}: correct it, or remove it.",
+                        name=name,
+                        where=given.where,
+                        near=hint,
+                    )
+                )
             elif is_ours or (near and near not in layer):
-                log.warning("%s, and is ignored.", sentence)
+                log.warning("%s (%s) is not a setting of rehost%s, and is ignored.", name, given.where, hint)
 
 
 @dataclass(slots=True)
@@ -214,7 +232,9 @@ def _sections(
                 missing = Message("{section} ({where}) has no `{key}`: set it to {expected}.", key=error.key, **about)
                 errors.append(missing)
                 continue
-            value = f"{error.key}={_shown(error.value)}" if error.key else _shown(error.value)
+            value = _shown(error.value)
+            if error.key:
+                value = Message("{key}={value}", key=error.key, value=value)
             errors.append(
                 Message("{section} {value} ({where}) is not valid; expected {expected}.", value=value, **about)
             )

@@ -75,7 +75,7 @@ def parse_source(name: str, table: Table) -> Source:
     page = _optional(table, "page", WORD)
     if given["local"] in {given["key"], given["link"], page}:
         raise SectionError(
-            "local", given["local"], "a column of its own, which rehost writes (the others it only reads)"
+            "local", given["local"], Message("a column of its own, which rehost writes (the others it only reads)")
         )
     title = _optional(table, "title", WORD) or Source().title
     return Source(name=name, page=page, path=path, title=title, **given)
@@ -116,10 +116,10 @@ def _only(table: Table, *known: str) -> None:
             given = {"keys": ", ".join(known), "near": did_you_mean(key, known)}
             expected = Message("one of the keys {keys}{near}", **given)
             if key.isupper():
-                sentence = (
-                    "one of the keys {keys}; settings such as IMAGE_STORAGE_DIR stand above the first section{near}"
+                expected = Message(
+                    "one of the keys {keys}; settings such as IMAGE_STORAGE_DIR stand above the first section{near}",
+                    **given,
                 )
-                expected = Message(sentence, **given)
             raise SectionError(key, NOT_SHOWN, expected)
 
 
