@@ -47,6 +47,22 @@ async def test_a_pipe_gets_a_line_every_ten_seconds():
     ]
 
 
+async def test_bar_and_lines_are_chinese_throughout_in_a_chinese_locale(monkeypatch):
+    monkeypatch.setenv("REHOST_LANG", "zh_CN")
+    bar, lines = Terminal(), io.StringIO()
+
+    for stream in (bar, lines):
+        clock = FakeClock()
+        with progress(stream, clock, quiet=False) as show:
+            show(planned(100))
+            clock.advance(10)
+            show(stored(1000))
+
+    assert lines.getvalue() == "1% 1/100，0.1 张/秒，1.00 kB，失败 0，剩余 16 分钟 30 秒\n"
+    assert "/100，剩余 " in bar.getvalue()
+    assert ", " not in bar.getvalue()
+
+
 async def test_links_visited_twice_never_make_more_than_100_percent():
     bar, lines = Terminal(), io.StringIO()
 

@@ -104,6 +104,7 @@ source_option = click.option(
 log_file_option = click.option(
     "--log-file",
     type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
     help="Append a line per visit to this file; relative to the current directory.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")

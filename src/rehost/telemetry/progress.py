@@ -30,9 +30,9 @@ from rehost.telemetry.format import count, duration, plain, share, size
 LINE_SECONDS = 10.0
 TICK_SECONDS = 1.0
 USUAL_COLUMNS, USUAL_ROWS = 100, 24
-# What matters less comes later, for tqdm cuts lines at the terminal's width. It puts a comma before the postfix.
-BAR = Message("{percentage:3.0f}% {bar} {n_fmt}/{total_fmt}, {remaining} left, {rate_noinv_fmt}{postfix}")
-AWAY_BAR = "{percentage:3.0f}% {bar} {n_fmt}/{total_fmt}, {desc}"
+# What matters less comes later, for tqdm cuts lines at the terminal's width.
+BAR = Message("{percentage:3.0f}% {bar} {n_fmt}/{total_fmt}, {remaining} left, {rate_noinv_fmt}, {desc}")
+AWAY_BAR = Message("{percentage:3.0f}% {bar} {n_fmt}/{total_fmt}, {desc}")
 AWAY_SECONDS = 1.0  # of an outage that is not worth a word
 
 
@@ -81,7 +81,7 @@ class Bar:
                 self._open()
             case Visited() | HostDeferred() if self._bar is not None:
                 self._bar.total = self._stats.due
-                self._bar.set_postfix_str(_received_and_failed(self._stats), refresh=False)
+                self._describe(self._bar, refresh=False)
                 self._bar.update(self._stats.visited - self._bar.n)
             case OriginPaused() if self._bar is not None:
                 tqdm.write(pause_line(event), file=self._stream)
@@ -94,9 +94,12 @@ class Bar:
     def tick(self) -> None:
         """Redraw the time left, or the wait for the database, while nothing is visited."""
         if self._bar is not None:
-            words = self._outage.words()
-            self._bar.bar_format = AWAY_BAR if words else translated(BAR)
-            self._bar.set_description_str(words)
+            self._describe(self._bar, refresh=True)
+
+    def _describe(self, bar: tqdm[None], *, refresh: bool) -> None:
+        words = self._outage.words()
+        bar.bar_format = translated(AWAY_BAR if words else BAR)
+        bar.set_description_str(words or _received_and_failed(self._stats), refresh=refresh)
 
     def close(self) -> None:
         """Leave the bar on the terminal as it is."""
@@ -115,7 +118,7 @@ class Bar:
                 file=self._stream,
                 unit=_(" pictures"),
                 bar_format=translated(BAR),
-                postfix=_received_and_failed(self._stats),
+                desc=_received_and_failed(self._stats),
                 dynamic_ncols=columns is None,
                 ncols=columns,
                 nrows=rows,
@@ -175,7 +178,7 @@ class Lines:
         done = f"{share(stats.visited, stats.due)} {count(stats.visited)}/{count(stats.due)}"
         counts = _received_and_failed(stats)
         going = self._outage.words() or _("{rate:.1f} pictures/s, {counts}").format(rate=rate, counts=counts) + left
-        print(f"{done}, {going}", file=self._stream, flush=True)
+        print(_(", ").join((done, going)), file=self._stream, flush=True)
 
 
 def _received_and_failed(stats: RunStats) -> str:

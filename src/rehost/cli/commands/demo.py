@@ -51,7 +51,8 @@ MOST_SHOWN = 20
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True,
               help="Port of the page; the next free one if it is taken.")  # fmt: skip
 @click.option("--dir", "folder", type=click.Path(path_type=Path, file_okay=False), default=Path("demo"),
-              show_default=True, help="Folder of the demonstration; every start empties it.")  # fmt: skip
+              show_default=True, metavar="DIRECTORY",
+              help="Folder of the demonstration; every start empties it.")  # fmt: skip
 def demo(*, once: bool, port: int, folder: Path) -> int:
     """Run a demonstration on this machine, with simulated hosts.
 

@@ -306,7 +306,7 @@ class StatusReport:
 
     def _failed(self, style: Style) -> str:
         listed = table(
-            [_("key"), _("reason"), _("attempts"), _("next"), _("evidence"), _("link")],
+            [_("key"), _("reason"), _("visits"), _("next"), _("evidence"), _("link")],
             [
                 (
                     f"{link.row_key}#{link.position}" if link.position else link.row_key,

@@ -63,8 +63,8 @@ class Problem(Enum):
             "(nginx: proxy_set_header Host $http_host;)."
         ),
         (
-            "只接受来自 rehost 页面或程序的操作。此请求的 Origin 为 {origin}，Host 为 {host}。若两者都指本服务器，"
-            "说明中间的代理改写了 Host：请让代理原样转发（nginx：proxy_set_header Host $http_host;）。"
+            "只接受来自 rehost 页面或程序的操作。此请求的 Origin 为 {origin}，Host 为 {host}。如果两者都指向本服务器，"
+            "则说明中间的代理改写了 Host：请让代理原样转发（nginx：proxy_set_header Host $http_host;）。"
         ),
     )
     UNKNOWN_PATH = (
@@ -80,9 +80,9 @@ class Problem(Enum):
     )
     UNKNOWN_RUN = (404, "Unknown run", "未知任务", "There is no run {run}.", "没有任务 {run}。")
     METHOD_NOT_ALLOWED = (
-        *(405, "Method not allowed", "方法不允许"),
+        *(405, "Method not allowed", "不支持此请求方法"),
         "This address allows only {allow}.",
-        "此地址只允许 {allow}。",
+        "此地址只支持 {allow}。",
     )
     RUN_IN_PROGRESS = (
         *(409, "A run is in progress", "任务正在运行"),
@@ -102,19 +102,19 @@ class Problem(Enum):
             "$http_host;)."
         ),
         (
-            "请求的 Host 不是本服务器的名称。若确实是，请将其加入 API_ALLOWED_HOSTS。前置代理应原样转发该名称"
-            "（nginx：proxy_set_header Host $http_host;）。"
+            "请求的 Host 不在本服务器允许的主机名之列。如果它确实指向本服务器，请将其加入 API_ALLOWED_HOSTS。"
+            "前置代理应原样转发该名称（nginx：proxy_set_header Host $http_host;）。"
         ),
     )
     TOO_MANY_WRONG_TOKENS = (
         *(429, "Too many wrong tokens", "错误令牌过多"),
         "Too many wrong tokens came from your address: try again in {seconds} s.",
-        "来自您地址的错误令牌过多：请在 {seconds} 秒后重试。",
+        "来自你的地址的错误令牌过多：请在 {seconds} 秒后重试。",
     )
     NO_STORE = (
-        *(503, "The store is not there", "存储目录不在原处"),
+        *(503, "The store is not there", "找不到存储"),
         "The folder of the copies is missing, not mounted, or another one; rehost's log says more.",
-        "图片副本的存储目录不存在、未挂载，或已换成另一个目录；详见 rehost 的日志。",
+        "图片存储目录不存在、未挂载，或已换成另一个目录；详情见 rehost 的日志。",
     )
     UNAVAILABLE = (
         *(503, "Not available", "暂不可用"),

@@ -21,13 +21,13 @@ const TEXTS = {
   full: ["Full in {0}", "预计 {0}后写满"], never: ["At this week's rate, the disk will last for years", "按本周的增长速度，数年内不会写满"], growthless: ["Nothing was added this week", "本周没有新增"],
   why: ["Why pictures are missing", "缺图原因"], none: ["Every picture is held.", "所有图片均已保存。"], nofailure: ["Nothing has failed.", "没有失败的链接。"],
   origins: ["Origins", "源站"], origin: ["Origin", "源站"], within: ["in {0}", "{0}后"], rule: ["Referer", "Referer 规则"], state: ["State", "状态"],
-  paused: ["paused for another", "已暂停，剩余"], calm: ["works", "正常"], untried: ["not verified yet", "尚未验证"], decoys: ["known decoys: {0}", "已识别的占位图：{0}"], originless: ["not a valid URL", "不是有效网址"],
+  paused: ["paused for another", "已暂停，剩余"], calm: ["works", "正常"], untried: ["not verified yet", "尚未验证"], decoys: ["known decoys: {0}", "已识别的占位图：{0}"], originless: ["not a valid URL", "无有效 URL"],
   "rule-none": ["no Referer", "不带 Referer"], "rule-origin": ["the origin's own address", "源站自身地址"], "rule-site": ["the site's address", "所属网站地址"], "rule-page": ["the row's page", "来源页面"],
   runs: ["Runs", "任务记录"], began: ["Started", "开始时间"], took: ["Duration", "用时"], received: ["Received", "接收"], failed: ["failed", "失败"],
   killed: ["no end recorded", "无结束记录"], stopped: ["stopped by an error", "因错误停止"], interrupted: ["interrupted", "已中断"], undone: ["undone", "已撤销"], goingon: ["in progress", "进行中"],
-  search: ["Key, title or link", "编号、标题或链接"], anystate: ["Any state", "全部状态"], anyreason: ["Any reason", "全部原因"], anyorigin: ["Any origin", "全部源站"],
+  search: ["Key, title or link", "主键、标题或链接"], anystate: ["Any state", "全部状态"], anyreason: ["Any reason", "全部原因"], anyorigin: ["Any origin", "全部源站"],
   more: ["Show more", "显示更多"], morehosts: ["Load more hosts ({0} in all)", "加载更多主机（共 {0} 个）"], nothing: ["No matches. Remove a filter.", "没有符合条件的结果，请放宽筛选条件。"], empty: ["No links yet: start with `rehost run`.", "暂无链接：请先执行 rehost run。"],
-  link: ["Link", "原始链接"], page: ["Page", "来源页面"], local: ["Local URL", "本地地址"], final: ["Redirected to", "重定向至"], digest: ["SHA-256", "SHA-256"], size: ["Size", "大小"],
+  link: ["Link", "原始链接"], page: ["Page", "来源页面"], local: ["Local URL", "本地 URL"], final: ["Redirected to", "重定向至"], digest: ["SHA-256", "SHA-256"], size: ["Size", "大小"],
   dimensions: ["Dimensions", "尺寸"], visited: ["Last visit", "最近访问"], saved: ["Held since", "保存时间"], evidence: ["Evidence", "详情"], row: ["Row", "数据行"],
   history: ["History", "历史"], wrote: ["Row updated", "已写回数据行"], times: ["{0} times in a row, since {1}", "自 {1} 起连续 {0} 次"],
   "end-held": ["Picture stored", "已保存完整图片"], "end-adopted": ["Already in the store: verified and kept", "存储中已有该文件，校验通过后保留"], "end-unchanged": ["Unchanged at the origin", "源站图片未变化"], "end-overtaken": ["Picture received, but the row's link had changed meanwhile", "已获取图片，但该行的链接在此期间已变更"], "end-deferred": ["No picture yet", "暂未获取到图片"], "end-refused": ["No picture", "无法获取"], close: ["Close", "关闭"], open: ["Open the copy", "打开副本"], cando: ["What you can do: {0}", "处理建议：{0}"], nohistory: ["Nothing yet.", "暂无。"],
@@ -44,7 +44,7 @@ const TEXTS = {
 
 // For each reason: what it means, and what to do; for people who do not read logs.
 const REASONS = {
-  "not-a-url": [["The cell does not contain a URL", "单元格内容不是网址"], ["Correct the link in the row; the next run uses the new one.", "请修正该行的链接，下次任务会自动处理。"]],
+  "not-a-url": [["The cell does not contain a URL", "单元格内容不是 URL"], ["Correct the link in the row; the next run uses the new one.", "请修正该行的链接，下次运行会使用新链接。"]],
   "address-refused": [["The address is not public", "不是公网地址"], ["If the host is yours, add its network to IMAGE_ALLOW_NETWORKS.", "若是自有网络，请在 IMAGE_ALLOW_NETWORKS 中放行。"]],
   "port-refused": [["Browsers block this port", "浏览器禁止访问该端口"], ["Correct the link in the row.", "请修正该行的链接。"]],
   "key-too-long": [["The row's key is too long for a file's name", "该行的主键过长，无法作为文件名"], ["Shorten the row's key.", "请缩短该行的主键。"]],
@@ -53,7 +53,7 @@ const REASONS = {
   unreachable: [["No connection could be made", "无法建立连接"], ["rehost retries. If all hosts fail, check this machine's network.", "会自动重试；若所有源站都失败，请检查本机网络。"]],
   "tls-failed": [["The certificate is not valid", "证书无效"], ["rehost retries; the site has to renew its certificate.", "会自动重试；需由站点更新证书。"]],
   "timed-out": [["It took too long", "请求超时"], ["rehost retries; raise IMAGE_DOWNLOAD_TIMEOUT for slow hosts.", "会自动重试；源站响应较慢时，可调大 IMAGE_DOWNLOAD_TIMEOUT。"]],
-  gone: [["The picture is gone", "图片不存在或已被删除"], ["Replace the link in the row; the next run uses the new one.", "请在该行换上新的链接，下次任务会自动处理。"]],
+  gone: [["The picture is gone", "图片不存在或已被删除"], ["Replace the link in the row; the next run uses the new one.", "请更换该行的链接，下次运行会使用新链接。"]],
   "hotlink-refused": [["The host denies access", "源站拒绝访问"], ["Set the headers it requires (Referer, cookies) in rehost.toml, then retry.", "请在 rehost.toml 中设置所需的 Referer 或 Cookie，再重试。"]],
   throttled: [["The host asks us to come back later", "源站要求稍后再试"], ["Nothing; rehost slows down and tries again later.", "无需处理：会自动放慢并重试。"]],
   "origin-error": [["The host reported an error", "源站出错"], ["Nothing; rehost retries.", "无需处理：会自动重试。"]],
@@ -70,7 +70,7 @@ const REASONS = {
   decoy: [["A placeholder instead of the picture", "返回的是占位图"], ["Set the headers it requires (Referer, cookies) in rehost.toml, or replace the link.", "请在 rehost.toml 中设置该源站所需的请求头，或更换链接。"]],
   "row-refused": [["The database refuses to write the row", "数据库拒绝写入该行"], ["The picture is stored. Look at the table's triggers, constraints, policies and locks, then retry: nothing is fetched again.", "图片已保存。请检查该表的触发器、约束、行级安全策略和锁，然后重试：不会重新下载。"]],
   "quota-reached": [["The storage quota is used up", "存储配额已用完"], ["Raise IMAGE_MAX_HOST_BYTES or IMAGE_MAX_SOURCE_BYTES, then retry.", "请调大 IMAGE_MAX_HOST_BYTES 或 IMAGE_MAX_SOURCE_BYTES 后重试。"]],
-  "file-unreadable": [["A file at its place cannot be read", "其位置上的文件无法读取"], ["Give the file to the user that runs rehost, or delete it, then retry.", "请让运行 rehost 的用户能读取该文件，或将其删除，然后重试。"]],
+  "file-unreadable": [["A file at its place cannot be read", "副本位置上的文件无法读取"], ["Give the file to the user that runs rehost, or delete it, then retry.", "请让运行 rehost 的用户能读取该文件，或将其删除，然后重试。"]],
   "worker-died": [["A process of rehost ended while it visited this picture alone", "处理此图片的进程异常退出"], ["Nothing; it is tried again after a day, while nothing else is visited. Please report it if it happens again.", "无需处理：一天后单独重试；如再次发生，请反馈。"]],
   bug: [["rehost itself failed", "程序内部错误"], ["The log has the details; please report it.", "日志中有详情，请向 rehost 项目反馈。"]],
 };
