@@ -116,7 +116,7 @@ class LocalStore:
         self._reads_only = reads_only
         self._numbers = count(1)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
-        self._spool_refusal = ""  # why there are no more spools
+        self._spool_refusal = ""  # what `spool` raises; empty while the disk has room
         self._failed_sync: StoreError | None = None  # such a sync cannot be repeated
         self._opened: _Opened | None = None
 
