@@ -1,4 +1,5 @@
 import multiprocessing
+import os
 import platform
 from pathlib import Path
 
@@ -25,6 +26,22 @@ def test_ended_process_is_gone():
 
     assert not is_gone_while_it_runs
     assert identity.is_gone(name)
+
+
+def test_process_that_has_ended_and_that_its_parent_has_not_noticed_is_gone():
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        os.write(writing, identity.name().encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        name = pipe.read()
+    try:
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+
+        assert identity.is_gone(name)
+    finally:
+        os.waitpid(child, 0)
 
 
 def test_worker_of_another_machine_is_never_gone():

@@ -67,8 +67,12 @@ def _machine() -> str | None:
 
 
 def _started(pid: int) -> str:
-    """Return when a process started, in clock ticks (proc(5), stat, field 22); empty if there is no such process."""
+    """Return when a process started, in clock ticks (proc(5), stat, field 22); empty if there is none, or it has ended.
+
+    One that has ended stays listed, as a zombie, until its parent has read how.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
+        state, *others = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
+        return "" if state in {"Z", "X"} else others[18]
+    except (OSError, ValueError, IndexError):
         return ""

@@ -18,9 +18,10 @@ CONCURRENCY = 6
 SETTINGS = {"IMAGE_DOWNLOAD_CONCURRENCY": str(CONCURRENCY), "IMAGE_LEASE_SECONDS": "5"}
 
 
-def fill(world: World, number: int) -> None:
-    hosts = [HOSTS[index % len(HOSTS)] for index in range(number)]
-    world.fill([world.origin.url("picture", f"{index}.jpg", host=host) for index, host in enumerate(hosts)])
+def fill(world: World, number: int, *, after: int = 0) -> None:
+    """Add this many pictures of all hosts in turn, after so many that are there already."""
+    numbers = range(after, after + number)
+    world.fill([world.origin.url("picture", f"{each}.jpg", host=HOSTS[each % len(HOSTS)]) for each in numbers])
 
 
 def number_of_links(request: pytest.FixtureRequest) -> int:
@@ -200,10 +201,10 @@ def test_the_first_signal_finishes_requests_and_leaves_no_lease(world, watched, 
 @pytest.mark.parametrize("workers", ["1", "3"])
 def test_the_second_interrupt_stops_at_once(world, watched, workers, sample) -> None:
     moments = sample([*range(1, 26)] * 2, 1)  # requests after which the first is sent; with --full, 100 times in all
-    fill(world, 60 * len(moments))
-    for index in range(40):
-        world.add(10_000 + index, world.origin.url("hang", f"{index}.jpg", host=HOSTS[0]))
-    for moment in moments:
+    for number, moment in enumerate(moments):  # links of an ended run come after all others: each run has new ones
+        for index in range(3):
+            world.add(10_000 + 3 * number + index, world.origin.url("hang", f"{number}-{index}.jpg", host=HOSTS[0]))
+        fill(world, 60, after=60 * number)
         asked_before = world.origin.count()
         with world.start(options=["--workers", workers]) as command:
             watched.wait(asked_before + moment)

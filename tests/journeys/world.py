@@ -97,9 +97,10 @@ class World:
         self.sql(f"INSERT INTO ad_cases VALUES ({case_id}, 'https://www.ads.example/{case_id}', '{url}', NULL)")
 
     def fill(self, urls: Sequence[str]) -> None:
-        """Add a row for each URL, with case ids from 1 on."""
-        self.urls = urls
-        rows = [f"({case_id}, 'https://www.ads.example/', '{url}', NULL)" for case_id, url in enumerate(urls, 1)]
+        """Add a row for each URL, with case ids from 1 on, or after those of the call before."""
+        start = len(self.urls) + 1
+        self.urls = [*self.urls, *urls]
+        rows = [f"({case_id}, 'https://www.ads.example/', '{url}', NULL)" for case_id, url in enumerate(urls, start)]
         for start in range(0, len(rows), 500):  # Linux takes 128 KiB in one argument
             self.sql(f"INSERT INTO ad_cases VALUES {','.join(rows[start : start + 500])}")
 

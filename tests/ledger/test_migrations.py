@@ -41,7 +41,7 @@ async def test_several_processes_may_migrate_at_once(database_url):
 async def test_tables_of_a_later_version_are_left_alone(database):
     await execute(database, "INSERT INTO rehost_migrations (number, name) VALUES (99, 'later')")
 
-    with pytest.raises(LedgerError, match="later rehost"):
+    with pytest.raises(LedgerError, match="later version of rehost"):
         await migrate(database)
 
 
