@@ -280,14 +280,17 @@ class Stored:
     spool: Path | None
     final_url: str | None = None
     validator: Validator | None = None
+    rescued: str | None = None  # where the picture came from, if not from its link
 
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:
-    """The copy is still current, or nothing better came."""
+    """The copy is still current, or nothing better came, for the reason."""
 
     task: Task
     validator: Validator | None = None
+    reason: Reason | None = None
+    evidence: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
 """What every store promises (store.base.Store): a test class of each store inherits this and gives a `store`."""
 
+import hashlib
+
 from rehost.model import Format
-from rehost.store.base import Placement
+from rehost.store.base import Cause, Placement
 
 
 async def put(store, key, content):
@@ -16,6 +18,14 @@ async def put(store, key, content):
 async def listing(store):
     groups = store.keys()
     return sorted([key async for group in groups for key in group])
+
+
+async def in_trash(store):
+    return [each async for group in store.trashed() for each in group]
+
+
+def digest_of(content):
+    return hashlib.sha256(content).hexdigest()
 
 
 class StoreContract:
@@ -76,6 +86,41 @@ class StoreContract:
         await store.undo(["1/x.png"])
 
         assert store.path("1/x.png").read_bytes() == b"old"
+
+    async def test_confirm_moves_the_replaced_file_to_the_trash(self, store):
+        await put(store, "1/x.png", b"old")
+        await store.confirm(["1/x.png"])
+        await put(store, "1/x.png", b"new")
+        await store.confirm(["1/x.png"])
+
+        assert [(each.cause, each.digest, each.size) for each in await in_trash(store)] == [
+            (Cause.REPLACED, digest_of(b"old"), 3)
+        ]
+        assert await listing(store) == ["1/x.png"]
+
+    async def test_trashed_file_has_no_key_and_comes_back_as_a_spool(self, store):
+        await put(store, "1/x.png", b"picture")
+        await put(store, "2/x.png", b"other")
+        seen = await store.file_ids(["1/x.png", "2/x.png"])
+        await put(store, "2/x.png", b"placed since")
+
+        await store.trash(seen, Cause.REMOVED)
+
+        assert await listing(store) == ["2/x.png"]
+        spool = await store.spool_from_trash(digest_of(b"picture"))
+        assert spool.read_bytes() == b"picture"
+        spool.write_bytes(b"changed") if spool.stat().st_nlink == 1 else spool.unlink()
+        assert (await store.spool_from_trash(digest_of(b"picture"))).read_bytes() == b"picture"
+        assert await store.spool_from_trash(digest_of(b"never there")) is None
+
+    async def test_deleted_trash_is_gone(self, store):
+        await put(store, "1/x.png", b"picture")
+        await store.trash(await store.file_ids(["1/x.png"]), Cause.REMOVED)
+
+        await store.delete_trashed(await in_trash(store))
+
+        assert await in_trash(store) == []
+        assert await store.spool_from_trash(digest_of(b"picture")) is None
 
     async def test_undo_removes_a_file_that_replaced_nothing(self, store):
         await put(store, "1/x.png", b"new")

@@ -423,7 +423,7 @@ class Parts:
         self.stop = asyncio.Event()
         self.stats = RunStats()
         self.pipeline = RecordingPipeline(
-            self, self, self, self.stats, limits=LIMITS, stop=self.stop, listen=self.events.append
+            self, self, self.close, self.stats, limits=LIMITS, stop=self.stop, listen=self.events.append
         )
 
     async def record(self, _run, group):

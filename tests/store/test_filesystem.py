@@ -219,4 +219,4 @@ def test_replaced_file_gets_its_second_name_before_the_rename(one_group, recorde
     done = recorded(1)
 
     names = [what for what, _ in done if what in {"linkat", "rename", "commit"}]
-    assert names == ["linkat", "rename", "commit"]
+    assert names == ["linkat", "rename", "commit", "rename"]  # the last one moves the second name to the trash

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import stat
 import subprocess
@@ -23,7 +24,7 @@ async def test_missing_folders_are_created(root):
     assert root.is_dir()
 
 
-async def test_after_a_clean_end_only_copies_the_marker_and_the_lock_remain(root):
+async def test_after_a_clean_end_only_copies_the_marker_the_lock_and_the_trash_remain(root):
     async with LocalStore(root, clock=Clock()) as store:
         await put(store, "1/x.png", b"old")
         await put(store, "1/x.png", b"new")
@@ -31,7 +32,9 @@ async def test_after_a_clean_end_only_copies_the_marker_and_the_lock_remain(root
         store.spool().write_bytes(b"abandoned")
 
     remaining = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
-    assert remaining == {"1/x.png", ".rehost/lock", ".rehost/store-id"}
+    digest = hashlib.sha256(b"old").hexdigest()
+    replaced = f".rehost/trash/replaced/{digest[:2]}/{digest}"
+    assert remaining == {"1/x.png", ".rehost/lock", ".rehost/store-id", replaced}
     assert list((root / ".rehost/work").iterdir()) == []
 
 

@@ -23,8 +23,15 @@ def contents(root):
 
 
 def files_of_ours(root):
-    """Return the files in the store's own folder, without locks and the marker."""
-    return [path for path in (root / ".rehost").rglob("*") if path.is_file() and path.name not in {"lock", "store-id"}]
+    """Return the files in the store's own folder, without locks, the marker and the trash."""
+    home = root / ".rehost"
+    files = [path for path in home.rglob("*") if path.is_file() and path.name not in {"lock", "store-id"}]
+    return [path for path in files if not path.is_relative_to(home / "trash")]
+
+
+def trashed(root):
+    """Return the contents of the files that were replaced and are in the trash."""
+    return [path.read_bytes() for path in (root / ".rehost/trash/replaced").glob("*/*")]
 
 
 async def recover(store, held):
@@ -78,16 +85,18 @@ async def test_kill_after_commit_keeps_the_new_bytes(one_group, root):
 
     assert contents(root) == [b"new"] * 3
     assert files_of_ours(root) == []
+    assert trashed(root) == [b"old"]  # three files with the same bytes are one in the trash
 
 
 @pytest.mark.usefixtures("held_copies")
-async def test_replaced_file_that_the_ledger_does_not_hold_is_discarded(one_group, root):
+async def test_replaced_file_that_the_ledger_does_not_hold_goes_to_the_trash(one_group, root):
     one_group(3, "new", "place")
 
     await open_and_recover(root, NOTHING_HELD)
 
     assert contents(root) == [b"new"] * 3
     assert files_of_ours(root) == []
+    assert trashed(root) == [b"old"]
 
 
 async def test_placed_file_without_a_row_is_whole_and_listed(one_group, root):

@@ -10,7 +10,7 @@ number of the first of these rows as its `crew`. What they write into rows they 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -37,7 +37,7 @@ from rehost.db import Columns, Connection, Database, now
 from rehost.errors import LedgerError
 from rehost.events import RunEnded
 from rehost.ledger.schema import changes, links, runs, stores, visits
-from rehost.model import Deferred, KnownStore, Link, Outcome, Reason, Refused, State, Stored, Unchanged
+from rehost.model import Copy, Deferred, KnownStore, Link, Outcome, Reason, Refused, State, Stored, Unchanged
 
 KEPT = 50  # of one link; a link that fails differently every day is followed for seven weeks
 
@@ -50,6 +50,9 @@ _CHANGE: Columns = {
     "url": Text(),
     "before_url": Text(),
     "after_url": Text(),
+    "before_key": Text(),
+    "before_digest": Text(),
+    "after_digest": Text(),
 }
 
 VisitRow = tuple[int, str, str | None, str | None, str | None]
@@ -146,17 +149,27 @@ class History:
         written: Iterable[tuple[Link, str | None, str | None]],
         *,
         lost: bool | None = None,
+        copies: Mapping[Link, tuple[Copy | None, Copy | None]] | None = None,
     ) -> None:
         """Add what a run wrote into rows, for `rehost undo`: links, with the local URL before and after.
 
-        Pairs of equal URLs are left out. Call it in the transaction that writes the rows or, if they are in another
-        database, before that transaction. `lost` says that the rows were cleared because their files were missing.
+        Pairs of equal URLs are left out, unless they lead to other bytes than before. Call it in the transaction that
+        writes the rows or, if they are in another database, before that transaction.
+
+        Args:
+            connection: with an open transaction.
+            run: the run's number.
+            written: links, with the local URL before and after.
+            lost: the rows were cleared because their files were missing.
+            copies: the links' own copies before and after, as far as they had or have one.
         """
-        rows = [
-            (link.source, link.row_key, link.position, link.url, before, after)
-            for link, before, after in written
-            if before != after
-        ]
+        rows = []
+        for link, before, after in written:
+            former, copy = (copies or {}).get(link, (None, None))
+            is_replaced = former is not None and (copy is None or copy.digest != former.digest)
+            if before != after or is_replaced:
+                digests = (former and former.key, former and former.digest, copy and copy.digest)
+                rows.append((link.source, link.row_key, link.position, link.url, before, after, *digests))
         if not rows:
             return
         given = self.database.given(_CHANGE, rows)
@@ -171,8 +184,14 @@ def visit_row(outcome: Outcome, *, is_held: bool) -> VisitRow:
         case Stored(copy=copy, final_url=final_url):
             end = End.OVERTAKEN if not is_held else End.ADOPTED if final_url is None else End.HELD
             return entry, end.value, None, None, copy.digest
-        case Unchanged(task=task):
-            return entry, End.UNCHANGED.value, None, None, task.copy.digest if task.copy else None
+        case Unchanged(task=task, reason=reason, evidence=evidence):
+            return (
+                entry,
+                End.UNCHANGED.value,
+                reason and reason.value,
+                evidence,
+                task.copy.digest if task.copy else None,
+            )
         case Deferred(reason=reason, evidence=evidence):
             return entry, End.DEFERRED.value, reason.value, evidence, None
         case Refused(reason=reason, evidence=evidence):
@@ -218,6 +237,10 @@ class RowChange:
     url: str  # the link that the row held
     before: str | None  # local URL
     after: str | None
+    position: int = 0
+    before_key: str | None = None  # of the link's own copy
+    before_digest: str | None = None  # its bytes are in the store's trash
+    after_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +250,11 @@ class Runs:
     database: Database
     worker: Worker
 
-    async def begin(self, source: str, crew: int | None = None) -> int:
-        """Record that a run over a source starts, by itself or as part of the run `crew`; return its number."""
+    async def begin(self, source: str, crew: int | None = None, verb: str | None = None) -> int:
+        """Record that a run over a source starts, by itself or as part of the run `crew`; return its number.
+
+        `verb` is that of the command, for what is not `rehost run`.
+        """
         worker = self.worker
         adding = (
             insert(runs)
@@ -241,6 +267,7 @@ class Runs:
                 version=worker.version,
                 started_at=now(),
                 crew=crew,
+                verb=verb,
             )
             .returning(runs.c.run)
         )
@@ -317,11 +344,17 @@ class Runs:
         """
         columns, later, first = changes.c, changes.alias("later"), changes.alias("first")
         is_last = ~exists().where(_same_row(later), later.c.change > columns.change)
-        before = select(first.c.before_url).where(_same_row(first)).order_by(first.c.change).limit(1).scalar_subquery()
+        before, key, digest = (
+            select(column).where(_same_row(first)).order_by(first.c.change).limit(1).scalar_subquery()
+            for column in (first.c.before_url, first.c.before_key, first.c.before_digest)
+        )
         query = (
-            select(columns.change, columns.row_key, columns.url, before, columns.after_url)
+            select(
+                *(columns.change, columns.row_key, columns.url, before, columns.after_url),
+                *(columns.position, key, digest, columns.after_digest),
+            )
             .where(columns.run == run, columns.source == source, columns.change > after)
-            .where(is_last, or_(columns.after_url.is_not(None), columns.lost))
+            .where(is_last, or_(columns.after_url.is_not(None), columns.lost, columns.before_digest.is_not(None)))
             .order_by(columns.change)
             .limit(1000)
         )

@@ -234,11 +234,15 @@ def _deferring(name: str, reason: Reason, evidence: str, wait_seconds: float) ->
     is_new = or_(links.c.visited_at.is_(None), links.c.reason.is_(None))
     is_ended = links.c.state == State.LEASED.value  # only due links are deferred: its worker has died
     values: dict[str, Any] = {
-        "state": case((links.c.state == State.REFUSED.value, links.c.state), else_=State.DEFERRED.value),
+        "state": case(
+            (and_(is_ended, _is_kept()), State.HELD.value),
+            (links.c.state == State.REFUSED.value, links.c.state),
+            else_=State.DEFERRED.value,
+        ),
         "reason": case((is_new, reason.value), else_=links.c.reason),
         "evidence": case((is_new, evidence), else_=links.c.evidence),
         "waits_for": name,
-        "attempts": case((is_ended, links.c.attempts - 1), else_=links.c.attempts),
+        "attempts": case((is_ended, _attempts_before()), else_=links.c.attempts),
     }
     return update(links).values(values | {"due_at": after(wait_seconds), "fence": links.c.fence + 1})
 
@@ -304,6 +308,28 @@ class LeaseManager:
         one = suspects.where(links.c.deaths >= ALONE).order_by(links.c.deaths, links.c.entry).limit(1)
         return await self._lease(few) or await self._lease(one)
 
+    async def lease_held(self, entries: Sequence[int]) -> Sequence[Task]:
+        """Lease those of these links that are held and in the catalogue.
+
+        Their copies and rows stay as they are; without an outcome they are held again (`attempts` is 0 until then).
+        """
+        given = self.database.given({"entry": BigInteger()}, [[entry] for entry in entries])
+        is_held = and_(links.c.state == State.HELD.value, links.c.present, links.c.key.is_not(None))
+        chosen = select(links.c.entry).where(links.c.entry.in_(select(given.c.entry)), is_held)
+        chosen = chosen.order_by(links.c.entry).with_for_update(skip_locked=True)
+        leased = {"state": State.LEASED.value, "worker": self.worker, "fence": links.c.fence + 1, "attempts": 0}
+        leasing = update(links).values(leased | {"due_at": after(self.seconds)})
+        leasing = leasing.where(links.c.entry.in_(select(chosen.cte("chosen").c.entry)))
+        listing = self.database.insert(workers).values(worker=self.worker, alive_until=after(self.seconds))
+
+        async def work(connection: Connection) -> list[Task]:
+            rows = (await connection.execute(leasing.returning(*_TASK))).all()
+            if rows:
+                await connection.execute(listing.on_conflict_do_nothing())
+            return [_task(row) for row in rows]
+
+        return await self.database.transact(work) if entries else []
+
     async def lease_one(self, source: str, row_key: str, position: int) -> Task | None:
         """Lease this one link if it is due and no other worker holds it; of a suspect, see `lease_suspects`."""
         tasks = await self._lease(select(links.c.entry).where(is_place(source, row_key, position)))
@@ -348,8 +374,12 @@ class LeaseManager:
     async def release(self, tasks: Sequence[Task]) -> None:
         """Give these leases back unvisited where they are still ours."""
         if tasks:
-            state = case((links.c.reason.is_(None), State.WANTED.value), else_=State.DEFERRED.value)
-            releasing = update(links).values(state=state, due_at=now(), attempts=links.c.attempts - 1)
+            state = case(
+                (_is_kept(), State.HELD.value),
+                (links.c.reason.is_(None), State.WANTED.value),
+                else_=State.DEFERRED.value,
+            )
+            releasing = update(links).values(state=state, due_at=now(), attempts=_attempts_before())
             await self.database.execute(releasing.where(_is_ours(self._given(tasks))))
 
     async def confirm(self, connection: Connection, tasks: Sequence[Task]) -> set[int]:
@@ -396,14 +426,24 @@ def _ended() -> dict[str, Any]:
     wait = case(*waits, else_=8 * _DAY_SECONDS)
     return {
         "deaths": deaths + 1,
-        "attempts": case((is_certain, links.c.attempts), else_=links.c.attempts - 1),
-        "state": case((is_certain, State.DEFERRED.value), else_=State.WANTED.value),
+        "attempts": case((is_certain, links.c.attempts), else_=_attempts_before()),
+        "state": case((_is_kept(), State.HELD.value), (is_certain, State.DEFERRED.value), else_=State.WANTED.value),
         "due_at": case((is_certain, after(wait)), else_=now()),
         "reason": case((is_certain, Reason.WORKER_DIED.value), else_=links.c.reason),
         "evidence": case(
             (is_certain, "the last two processes that ended were visiting nothing else"), else_=links.c.evidence
         ),
     }
+
+
+def _is_kept() -> ColumnElement[bool]:
+    """Return the condition that a leased link was held when it was leased, and has its copy still."""
+    return and_(links.c.attempts == 0, links.c.key.is_not(None))
+
+
+def _attempts_before() -> ColumnElement[int]:
+    """Return the number of visits without the one that a leased link was leased for."""
+    return case((links.c.attempts == 0, 0), else_=links.c.attempts - 1)
 
 
 async def remove_worker(connection: Connection, worker: str) -> None:

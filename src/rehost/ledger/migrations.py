@@ -146,6 +146,41 @@ MIGRATIONS = (
             "ALTER TABLE rehost_changes ADD COLUMN lost boolean",
         ),
     ),
+    Migration(
+        13,
+        "upkeep",
+        (
+            "ALTER TABLE rehost_links ADD COLUMN verified_at {moment}",
+            "ALTER TABLE rehost_links ADD COLUMN rescued text",
+            "ALTER TABLE rehost_runs ADD COLUMN verb text",
+            "ALTER TABLE rehost_changes ADD COLUMN before_key text",
+            "ALTER TABLE rehost_changes ADD COLUMN before_digest text",
+            "ALTER TABLE rehost_changes ADD COLUMN after_digest text",
+            """CREATE TABLE rehost_passes (
+                name text PRIMARY KEY, cursor bigint NOT NULL, began_at {moment} NOT NULL, ended_at {moment},
+                copies bigint NOT NULL, size bigint NOT NULL, found bigint NOT NULL
+            )""",
+            """CREATE TABLE rehost_findings (
+                finding {serial},
+                kind text NOT NULL, source text, row_key text, position integer, key text, evidence text NOT NULL,
+                found_at {moment} NOT NULL, last_at {moment} NOT NULL, run bigint, mended_at {moment}, mended_by text
+            )""",
+            "CREATE INDEX rehost_findings_open ON rehost_findings (kind, key) WHERE mended_at IS NULL",
+            """CREATE TABLE rehost_freezes (
+                origin text PRIMARY KEY, run bigint NOT NULL, frozen_at {moment} NOT NULL, evidence text NOT NULL,
+                answers bigint NOT NULL, bad bigint NOT NULL, examples text NOT NULL,
+                decision text, decided_at {moment}
+            )""",
+            """CREATE TABLE rehost_takedowns (
+                takedown {serial},
+                what text NOT NULL, legal boolean NOT NULL, os_user text NOT NULL,
+                began_at {moment} NOT NULL, ended_at {moment}, allowed_at {moment}, receipt text
+            )""",
+            """CREATE TABLE rehost_tombstones (
+                kind text NOT NULL, value text NOT NULL, takedown bigint NOT NULL, PRIMARY KEY (kind, value)
+            )""",
+        ),
+    ),
 )
 
 LATEST = MIGRATIONS[-1].number

@@ -48,6 +48,7 @@ _COPY: Columns = {
     "final_url": Text(),
     "etag": Text(),
     "last_modified": Text(),
+    "rescued": Text(),
 }
 
 
@@ -136,7 +137,8 @@ class ResultWriter:
         changes = [
             (each.task.link, written[each.task.link], self.url(each.copy.key, each.copy.digest)) for each in held
         ]
-        await self.history.add_changes(connection, run, changes)
+        copies = {each.task.link: (each.task.copy if each.task.has_own_copy else None, each.copy) for each in held}
+        await self.history.add_changes(connection, run, changes, copies=copies)
 
     async def _hold(self, connection: Connection, held: Sequence[Stored]) -> None:
         if not held:
@@ -154,6 +156,7 @@ class ResultWriter:
             ),
             held_url=links.c.url,
             held_at=now(),
+            verified_at=now(),
             visited_at=now(),
             attempts=0,
             deaths=0,
@@ -202,7 +205,7 @@ class ResultWriter:
             *(outcome.task.entry, outcome.task.fence),
             *(copy.key, copy.digest, copy.size, self.url(copy.key, copy.digest)),
             *(image.format.value, image.width, image.height, image.frames, image.damage),
-            *(outcome.final_url, validator.etag, validator.last_modified),
+            *(outcome.final_url, validator.etag, validator.last_modified, outcome.rescued),
         )
 
     async def _overtake(self, connection: Connection, overtaken: Sequence[Stored]) -> None:

@@ -19,7 +19,7 @@ STATES = {state.value: state for state in State}
 NO_COPY = dict.fromkeys(
     ("key", "digest", "size", "held_url", "final_url", "format", "width", "height", "frames", "damage",
      "etag",
-     "last_modified", "held_at", "pending_digest", "pending_url", "suspected_at")
+     "last_modified", "held_at", "pending_digest", "pending_url", "suspected_at", "verified_at", "rescued")
 )  # fmt: skip
 """Values of `links` for an entry without a copy."""
 
@@ -76,6 +76,8 @@ links = Table(
     Column("deaths", Integer),  # leases that ended without an outcome since the last one that had one
     Column("suspected_at", Moment),  # when the copy was examined as a possible decoy last
     Column("waits_for", String),  # the host, origin or folder that it waits for: paused, or its daily budget is used up
+    Column("verified_at", Moment),  # when the copy's file was read last, and was right
+    Column("rescued", String),  # where the copy came from, if not from its link
 )
 
 runs = Table(
@@ -104,6 +106,7 @@ runs = Table(
     Column("mended", Integer),  # rows pointed at their copies again, without a request
     Column("stopped", Text),  # the error that stopped it, in a sentence
     Column("stop_at", Moment),  # when somebody asked for its end through the API
+    Column("verb", String),  # of the command; NULL for a run that copies what is due
 )
 
 changes = Table(
@@ -119,6 +122,10 @@ changes = Table(
     Column("after_url", String),
     Column("changed_at", Moment),
     Column("lost", Boolean),  # cleared, because the file of the copy was missing
+    # of the link's own copy: which bytes the row led to before and after; the former ones are in the store's trash
+    Column("before_key", String),
+    Column("before_digest", String),
+    Column("after_digest", String),
 )
 
 stores = Table(
@@ -211,4 +218,68 @@ shares = Table(
     Column("wanted", Integer),
     Column("slots", Integer),  # what the worker was granted
     Column("reserved", Integer),  # what it may still have in flight: never less than its slots
+)
+
+passes = Table(
+    "rehost_passes",
+    metadata,
+    Column("name", String, primary_key=True),  # the kind of upkeep that goes through all copies
+    Column("cursor", BigInteger),  # the last entry that was done
+    Column("began_at", Moment),
+    Column("ended_at", Moment),  # when it reached the last entry; NULL while it is under way
+    Column("copies", BigInteger),  # that this pass examined so far
+    Column("size", BigInteger),  # bytes
+    Column("found", BigInteger),  # faults
+)
+
+findings = Table(
+    "rehost_findings",
+    metadata,
+    Column("finding", BigInteger, primary_key=True),
+    Column("kind", String),  # upkeep.findings.Fault
+    Column("source", String),
+    Column("row_key", String),
+    Column("position", Integer),
+    Column("key", String),
+    Column("evidence", String),
+    Column("found_at", Moment),
+    Column("last_at", Moment),  # when it was found again last
+    Column("run", BigInteger),  # that mended it
+    Column("mended_at", Moment),
+    Column("mended_by", String),  # upkeep.findings.Mend
+)
+
+freezes = Table(
+    "rehost_freezes",
+    metadata,
+    Column("origin", String, primary_key=True),
+    Column("run", BigInteger),  # the refresh that was frozen
+    Column("frozen_at", Moment),
+    Column("evidence", String),
+    Column("answers", BigInteger),
+    Column("bad", BigInteger),
+    Column("examples", Text),  # JSON: a few links with what is held and what came
+    Column("decision", String),  # of the operator: accept or keep
+    Column("decided_at", Moment),
+)
+
+takedowns = Table(
+    "rehost_takedowns",
+    metadata,
+    Column("takedown", BigInteger, primary_key=True),
+    Column("what", String),  # as the operator named it: a URL, key, digest or origin
+    Column("legal", Boolean),  # 451 is served, not 410
+    Column("os_user", String),
+    Column("began_at", Moment),
+    Column("ended_at", Moment),  # when everything was removed
+    Column("allowed_at", Moment),  # when the operator took it back
+    Column("receipt", Text),  # JSON: what was removed where
+)
+
+tombstones = Table(
+    "rehost_tombstones",
+    metadata,
+    Column("kind", String, primary_key=True),  # url, digest, key or origin
+    Column("value", String, primary_key=True),
+    Column("takedown", BigInteger),
 )

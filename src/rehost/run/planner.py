@@ -17,7 +17,7 @@ from rehost.events import Planned, RunEnded
 from rehost.ledger import Ledger
 from rehost.ledger.reconcile import FoundFile
 from rehost.model import Copy, Link
-from rehost.store.base import Store
+from rehost.store.base import Cause, Store
 from rehost.store.layout import Layout
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class Planner:
             await self.store.recover(files, held)
 
     async def _remove_leftovers(self, source: str) -> None:
-        """Remove files that killed runs have left and that no row points at.
+        """Move files to the trash that killed runs have left and that no row points at.
 
         Another worker may reuse a key meanwhile. So the key has to be a leftover before and after its file's identity
         is read, and only that very file is removed.
@@ -106,7 +106,7 @@ class Planner:
             return
         file_ids = await self.store.file_ids(seen)
         leftovers = seen.intersection(await reconcile.leftovers(source, rows))
-        await self.store.remove({key: file_ids[key] for key in leftovers if key in file_ids})
+        await self.store.trash({key: file_ids[key] for key in leftovers if key in file_ids}, Cause.REPLACED)
         await reconcile.forget_leftovers(source, sorted(leftovers))
 
     async def _listing(self) -> AsyncIterator[Sequence[FoundFile]]:

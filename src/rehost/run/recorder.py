@@ -5,14 +5,14 @@ The order, and what a kill after each step leaves behind:
 1. spools and adopted files are synced        spools, which the next process removes
 2. digests of replacements are announced      an announced digest: the next visit accepts either digest at the key
 3. spools get their names, which are synced   files without a row: found at their place, or fetched again over them
-4. ledger and rows change, in one commit      everything done; the next run discards what was set aside
-5. what was set aside is discarded, or brought back where a row had changed meanwhile; decoys go to quarantine
+4. ledger and rows change, in one commit      everything done; the next run moves what was set aside to the trash
+5. what was set aside goes to the trash, or back where a row had changed meanwhile; decoys go to quarantine
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Self
@@ -25,8 +25,7 @@ from rehost.ledger import Ledger
 from rehost.model import Deferred, Link, Outcome, Reason, Refused, RowRefusal, Stored, Task
 from rehost.run.limits import Limits, bug_to_none, bug_to_outcome, unless_stopped
 from rehost.run.stats import RunStats
-from rehost.run.task_queue import TaskQueue
-from rehost.store.base import FileIds, Placement, Store
+from rehost.store.base import Cause, FileIds, Placement, Store
 from rehost.store.layout import Layout
 
 _GROUPS_BEHIND = 10  # that may wait for the search for decoys before recording waits for it
@@ -165,12 +164,13 @@ class Recorder:
         return outcomes, await self.store.file_ids({key for link, key in decoys.items() if link not in left})
 
     async def _tidy(self, placed: Sequence[Stored], written: _Written, former: Mapping[int, FileIds]) -> None:
-        """Discard what was set aside, bring back what a changed row still needs, remove what no row points at."""
+        """Move what was replaced to the trash, and bring back what a changed row still needs."""
         kept = [outcome for outcome in placed if outcome.task.entry in written.held]
         stay = written.held | written.refused
         await self.store.confirm([outcome.copy.key for outcome in placed if outcome.task.entry in stay])
         await self.store.undo([outcome.copy.key for outcome in placed if outcome.task.entry not in stay])
-        await self.store.remove({key: seen for each in kept for key, seen in former[each.task.entry].items()})
+        removed = {key: seen for each in kept for key, seen in former[each.task.entry].items()}
+        await self.store.trash(removed, Cause.REPLACED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,17 +225,20 @@ class RecordingPipeline:
         self,
         recorder: Recorder,
         suspected_copies: SuspectedCopies,
-        tasks: TaskQueue,
+        close: Callable[[Sequence[Task]], None],
         stats: RunStats,
         *,
         limits: Limits,
         stop: asyncio.Event,
         listen: Listener,
     ) -> None:
-        """Take the parts; a stop cuts the search for decoys short, and `listen` gets each Recorded event."""
+        """Take the parts; `close` gets the tasks whose outcomes are recorded, and `listen` each Recorded event.
+
+        A stop cuts the search for decoys short.
+        """
         self._recorder = recorder
         self._suspected_copies = suspected_copies
-        self._tasks = tasks
+        self._close = close
         self._stats = stats
         self._limits = limits
         self._stop = stop
@@ -268,7 +271,7 @@ class RecordingPipeline:
             if not group:
                 continue
             recorded = await self._recorder.record(run, group)
-            self._tasks.close([outcome.task for outcome in group])
+            self._close([outcome.task for outcome in group])
             self._stats.add(recorded)
             self._listen(recorded)
             await unless_stopped(self._recorded.put(group), self._stop, grace_seconds=0.0)

@@ -229,7 +229,7 @@ class _SourceRun:
         self.pipeline = RecordingPipeline(
             parts.recorder,
             parts.suspected_copies,
-            self.tasks,
+            self.tasks.close,
             self.stats,
             limits=limits,
             stop=stop,

@@ -124,7 +124,9 @@ class Visitor:
         if evidence is not Evidence.NONE:
             words = f"{error.evidence}; the copy may be a decoy, and stays until a second control agrees"
             return Deferred(task, error.reason, words, CONFIRM_SECONDS * self.random.uniform(1.0, 1.25))
-        return Unchanged(task) if task.has_own_copy else kind(task, error.reason, error.evidence, wait)
+        if task.has_own_copy:
+            return Unchanged(task, reason=error.reason, evidence=error.evidence)
+        return kind(task, error.reason, error.evidence, wait)
 
 
 def _digest(path: Path) -> tuple[str, int]:

@@ -1,14 +1,16 @@
 """The contract of a store: where copies rest, under which names, and what a crash may leave behind.
 
 A copy enters a store in three steps, in groups: `sync` makes the bytes durable, `place` gives them their names and sets
-aside the files that had these names, and, once the database transaction has ended, `confirm` discards what was set
-aside or `undo` brings it back. tests/contracts/store.py is the suite that every store passes.
+aside the files that had these names, and, once the database transaction has ended, `confirm` moves what was set aside
+to the trash or `undo` brings it back. tests/contracts/store.py is the suite that every store passes.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -33,6 +35,24 @@ class Unconfirmed:
     digest: str  # SHA-256 in hexadecimal; "" if the file has gone meanwhile
     set_aside: Path  # for the store alone
     current: object | None  # for the store alone: what identifies the file that has the key now
+
+
+class Cause(StrEnum):
+    """Why a file is in the trash."""
+
+    REPLACED = "replaced"  # another file has its key, or its row another key
+    REMOVED = "removed"  # no row needed it
+
+
+@dataclass(frozen=True, slots=True)
+class Trashed:
+    """A file in the trash."""
+
+    name: str  # for the store alone
+    cause: Cause
+    digest: str  # SHA-256 in hexadecimal; "" if the file could not be read
+    size: int  # bytes
+    since: datetime
 
 
 class Store(Protocol):
@@ -99,7 +119,7 @@ class Store(Protocol):
         ...
 
     async def confirm(self, keys: Sequence[str]) -> None:
-        """Discard what `place` set aside for these keys: the database points at the new files."""
+        """Move what `place` set aside for these keys to the trash: the database points at the new files."""
         ...
 
     async def undo(self, keys: Sequence[str]) -> None:
@@ -124,6 +144,22 @@ class Store(Protocol):
         """Remove the copies that are still the same files, and the folders that this empties."""
         ...
 
+    async def trash(self, file_ids: FileIds, cause: Cause) -> None:
+        """Move the copies that are still the same files to the trash, where they have no key and are never served."""
+        ...
+
+    def trashed(self) -> AsyncIterator[Sequence[Trashed]]:
+        """Yield what is in the trash, in groups and in no particular order."""
+        ...
+
+    async def spool_from_trash(self, digest: str) -> Path | None:
+        """Return a spool with these bytes from the trash, where they stay; None if they are not there any more."""
+        ...
+
+    async def delete_trashed(self, files: Sequence[Trashed]) -> None:
+        """Delete these files from the trash, for good."""
+        ...
+
     async def quarantine(self, file_ids: FileIds) -> None:
         """Move the copies that are still the same files to where they have no key and are never served."""
         ...
@@ -136,7 +172,7 @@ class Store(Protocol):
         ...
 
     async def recover(self, files: Sequence[Unconfirmed], held: Mapping[str, str | None]) -> None:
-        """Bring back the files whose digest the ledger still holds, and discard the others.
+        """Bring back the files whose digest the ledger still holds, and move the others to the trash.
 
         Args:
             files: a group that `unconfirmed` yielded.

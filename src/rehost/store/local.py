@@ -10,7 +10,7 @@ What a kill leaves behind at each step of recording a group, and what happens to
   holds the old digest, and the old bytes are in `replaced/`: `recover` brings them back. A key that had no file before
   has one that no row points at: the listing finds it, and it is verified and adopted, or fetched again.
 - After the commit, before `confirm`: the ledger holds another digest than that of the file in `replaced/`, which
-  `recover` discards.
+  `recover` moves to the trash.
 - After a commit that found the row changed, before `undo`: the ledger still holds the old digest, and `recover` brings
   the old file back.
 
@@ -41,8 +41,8 @@ from rehost.clock import Clock
 from rehost.errors import StoreError
 from rehost.language import Message
 from rehost.model import KnownStore
-from rehost.store import publish
-from rehost.store.base import FileIds, Placement, Unconfirmed
+from rehost.store import publish, trash
+from rehost.store.base import Cause, FileIds, Placement, Trashed, Unconfirmed
 from rehost.store.filesystem import (
     PRIVATE_FOLDER_MODE,
     Durability,
@@ -53,7 +53,16 @@ from rehost.store.filesystem import (
     make_folders,
 )
 from rehost.store.layout import LONGEST_KEY, LONGEST_NAME, is_key
-from rehost.store.publish import HOME, MARKER, WorkDir, create_workdir, read_marker, take_over_abandoned, write_marker
+from rehost.store.publish import (
+    HOME,
+    MARKER,
+    TRASH,
+    WorkDir,
+    create_workdir,
+    read_marker,
+    take_over_abandoned,
+    write_marker,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -206,9 +215,9 @@ class LocalStore:
             await self._sync_folders(await self._run(self._parts.names.place, placements))
 
     async def confirm(self, keys: Sequence[str]) -> None:
-        """Discard what `place` set aside for these keys."""
+        """Move what `place` set aside for these keys to `.rehost/trash`."""
         if keys:
-            await self._run(self._parts.names.confirm, keys)
+            await self._sync_folders(await self._run(self._parts.names.confirm, keys))
 
     async def undo(self, keys: Sequence[str]) -> None:
         """Bring back what `place` set aside for these keys; remove files that replaced nothing."""
@@ -230,6 +239,32 @@ class LocalStore:
         if file_ids:
             await self._sync_folders(await self._run(self._parts.names.remove, file_ids))
 
+    async def trash(self, file_ids: FileIds, cause: Cause) -> None:
+        """Move the copies that are still the same files to `.rehost/trash`."""
+        if file_ids:
+            await self._sync_folders(await self._run(self._parts.names.trash, file_ids, cause))
+
+    async def trashed(self) -> AsyncIterator[Sequence[Trashed]]:
+        """Yield what is in the trash, in groups."""
+        groups = trash.listed(self._home / TRASH)
+        while (group := await self._run(next, groups, None)) is not None:
+            yield group
+
+    async def spool_from_trash(self, digest: str) -> Path | None:
+        """Return a spool with these bytes from the trash, a second name for the file if possible."""
+        found = await self._run(trash.find, self._home / TRASH, digest)
+        if found is None:
+            return None
+        spool = self.spool()
+        await self._run(link_or_copy, found, spool)
+        return spool
+
+    async def delete_trashed(self, files: Sequence[Trashed]) -> None:
+        """Delete these files from the trash."""
+        for file in files:
+            path = self._home / TRASH / file.name
+            await self._run(path.unlink, missing_ok=True)
+
     async def quarantine(self, file_ids: FileIds) -> None:
         """Move the copies that are still the same files below `.rehost/quarantine`, where the operator can see them."""
         if file_ids:
@@ -244,7 +279,7 @@ class LocalStore:
                     yield group
 
     async def recover(self, files: Sequence[Unconfirmed], held: Mapping[str, str | None]) -> None:
-        """Bring back the files whose digest the ledger still holds, and discard the others."""
+        """Bring back the files whose digest the ledger still holds, and move the others to the trash."""
         await self._sync_folders(await self._run(self._parts.names.recover, files, held))
 
     @property

@@ -38,7 +38,7 @@ from pathlib import Path
 
 from rehost import process_identity
 from rehost.errors import StoreError
-from rehost.store.base import FileIds, Placement, Unconfirmed
+from rehost.store.base import Cause, FileIds, Placement, Unconfirmed
 from rehost.store.filesystem import (
     PRIVATE_FOLDER_MODE,
     exclusive_lock,
@@ -50,9 +50,11 @@ from rehost.store.filesystem import (
     remove_empty_folders,
     try_lock,
 )
+from rehost.store.trash import discard
 
 HOME = ".rehost"
 MARKER = "store-id"
+TRASH = "trash"
 REMOTE_ABANDONED_AFTER = timedelta(days=1)
 
 
@@ -197,6 +199,7 @@ class NameRegistry:
 
     def __init__(self, root: Path, lock: Path, replaced: Path, mode: int) -> None:
         """Change names below `root` under `lock`; set files aside in `replaced`; give placed files this mode."""
+        self._trash = root / HOME / TRASH
         self._root = root
         self._lock = lock
         self._replaced = replaced
@@ -226,12 +229,16 @@ class NameRegistry:
                 folder = folder.parent
         return folders
 
-    def confirm(self, keys: Iterable[str]) -> None:
-        """Remove what is set aside for these keys."""
+    def confirm(self, keys: Iterable[str]) -> set[Path]:
+        """Move what is set aside for these keys to the trash."""
+        folders: set[Path] = set()
         for key in keys:
             placed = self._placed.pop(key, None)
             if placed is not None and placed.replaced is not None:
-                self._discard(placed.replaced)
+                with suppress(FileNotFoundError):
+                    folders |= {discard(placed.replaced, self._trash, Cause.REPLACED)}
+                remove_empty_folders(placed.replaced.parent, self._replaced)
+        return folders
 
     def undo(self, keys: Iterable[str]) -> set[Path]:
         """Give these keys back to the files that had them, unless another process has placed a file there since."""
@@ -255,6 +262,18 @@ class NameRegistry:
             same = [self._root / key for key, seen in file_ids.items() if file_id(self._root / key) == seen]
             return {self._unlink(path) for path in same}
 
+    def trash(self, file_ids: FileIds, cause: Cause) -> set[Path]:
+        """Move the files that are still the same to the trash."""
+        folders: set[Path] = set()
+        with exclusive_lock(self._lock):
+            for key, seen in file_ids.items():
+                path = self._root / key
+                if file_id(path) != seen:
+                    continue
+                with suppress(FileNotFoundError):
+                    folders |= {discard(path, self._trash, cause), remove_empty_folders(path.parent, self._root)}
+        return folders
+
     def move(self, file_ids: FileIds, target_root: Path) -> set[Path]:
         """Move the files that are still the same below `target_root`, next to what has the same name there."""
         folders: set[Path] = set()
@@ -271,7 +290,7 @@ class NameRegistry:
         return folders
 
     def recover(self, files: Sequence[Unconfirmed], held: Mapping[str, str | None]) -> set[Path]:
-        """Bring back the files whose digest is held, and discard the others.
+        """Bring back the files whose digest is held, and move the others to the trash.
 
         A file whose link is leased (None) stays set aside: that worker may be about to commit the new bytes.
         """
@@ -281,7 +300,9 @@ class NameRegistry:
                 continue
             if held.get(file.key) == file.digest:
                 folders |= self._bring_back(file)
-            file.set_aside.unlink(missing_ok=True)
+                file.set_aside.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                folders |= {discard(file.set_aside, self._trash, Cause.REPLACED)}
         return folders
 
     def _bring_back(self, file: Unconfirmed) -> set[Path]:
