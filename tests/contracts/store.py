@@ -122,6 +122,33 @@ class StoreContract:
         assert await in_trash(store) == []
         assert await store.spool_from_trash(digest_of(b"picture")) is None
 
+    async def test_a_file_that_is_back_from_the_trash_can_be_trashed_again(self, store):
+        await put(store, "1/x.png", b"picture")
+        await store.trash(await store.file_ids(["1/x.png"]), Cause.REMOVED)
+        spool = await store.spool_from_trash(digest_of(b"picture"))
+        await store.sync([spool])
+
+        placed = await store.place_free([Placement(spool, "1/x.png")])
+
+        assert (placed, await listing(store)) == ({"1/x.png"}, ["1/x.png"])
+        await store.trash(await store.file_ids(["1/x.png"]), Cause.REMOVED)
+        assert await listing(store) == []
+        assert [each.digest for each in await in_trash(store)] == [digest_of(b"picture")]
+
+    async def test_a_key_that_has_a_file_is_not_free(self, store):
+        await put(store, "1/x.png", b"old")
+        spools = [store.spool(), store.spool()]
+        for spool in spools:
+            spool.write_bytes(b"new")
+        await store.sync(spools)
+
+        placed = await store.place_free([Placement(spools[0], "1/x.png"), Placement(spools[1], "2/x.png")])
+
+        assert placed == {"2/x.png"}
+        assert store.path("1/x.png").read_bytes() == b"old"
+        assert store.path("2/x.png").read_bytes() == b"new"
+        assert spools[0].exists()
+
     async def test_undo_removes_a_file_that_replaced_nothing(self, store):
         await put(store, "1/x.png", b"new")
 

@@ -21,9 +21,9 @@ from tests.postgres import Postgres
 
 from rehost.db.engine import temporary_table
 from rehost.errors import OperatorError
-from rehost.run.undo import Undone
 from rehost.settings import load
-from rehost.wiring import databases
+from rehost.upkeep.undo import Undone
+from rehost.wiring import upkeep
 from rehost.wiring.run import open_run
 
 PROGRAM = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
@@ -117,7 +117,7 @@ async def test_a_whole_run_and_its_undo_go_through_a_pooler(postgres, postgres_d
         first = await run()
         postgres.run("UPDATE ad_cases SET main_image_local = NULL WHERE case_id < 7", postgres_database)
         second = await run()
-        undone = await databases.undo(settings, run=1)
+        undone = await upkeep.undo(settings, run=1)
 
     assert (first.held, first.failed) == (20, {})
     assert (second.mended, second.held, second.failed) == (7, 0, {})

@@ -19,7 +19,7 @@ from rehost.images.sandbox import probe
 from rehost.telemetry.format import size
 
 TIMEOUT = 120
-UNDONE = {"restored": 0, "left": 0, "refused": 0, "evidence": None}
+UNDONE = {"restored": 0, "left": 0, "refused": 0, "evidence": None, "files": 0, "gone": 0}
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ from rehost.events import RunEnded
 from rehost.ledger import Queries, Worker
 from rehost.ledger.history import Runs
 from rehost.model import Reason
-from rehost.run.undo import Undone, undo
+from rehost.upkeep.journal import Journal
+from rehost.upkeep.undo import Undone, undo
 
 A = "https://a.example/1.png"
 
@@ -54,8 +55,8 @@ async def test_the_processes_of_one_command_are_one_run(peer, database, runs):
     assert ended.reasons == {Reason.GONE: 3}
     assert [each.run for each in await Queries(database).runs("cases", limit=1, before=first)] == [before]
     with pytest.raises(LedgerError, match=f"Run {second} is a part of run {first}: `rehost undo {first}`"):
-        await undo(runs, second, peer.catalogue)
-    assert await undo(runs, first, peer.catalogue) == Undone(restored=3, left=0)
+        await undo(Journal(runs, "undo"), second, peer.catalogue)
+    assert await undo(Journal(runs, "undo"), first, peer.catalogue) == Undone(restored=3, left=0)
 
 
 async def test_the_sources_of_one_command_are_one_run_with_a_report_for_each(peer, database, runs):
@@ -68,10 +69,11 @@ async def test_the_sources_of_one_command_are_one_run_with_a_report_for_each(pee
     await runs.end(part, RunEnded("shops", held=2, unchanged=0, adopted=0))
     last = await runs.begin("cases")
 
-    undone = await undo(runs, first, peer.catalogue)
+    undone = await undo(Journal(runs, "undo"), first, peer.catalogue)
 
     listed = [(each.run, each.source, each.held, each.undone_at is None) for each in await Queries(database).runs()]
-    assert listed == [(last, "cases", None, True), (first, "cases", 1, False), (first, "shops", 2, True)]
+    assert listed[0] == (last + 1, "cases", None, True)  # the undo's own
+    assert listed[1:] == [(last, "cases", None, True), (first, "cases", 1, False), (first, "shops", 2, True)]
     assert [(each.run, each.held) for each in await Queries(database).runs("shops")] == [(first, 2)]
     assert [each.run for each in await Queries(database).runs("cases", limit=1, before=last)] == [first]
     assert await runs.sources(first) == ["cases", "shops"]

@@ -16,9 +16,9 @@ from rehost.errors import CatalogueError, LedgerError
 from rehost.events import Planned
 from rehost.ledger import migrate
 from rehost.ledger.migrations import LATEST, version
-from rehost.run.undo import Undone
 from rehost.settings import Settings, load
-from rehost.wiring import databases
+from rehost.upkeep.undo import Undone
+from rehost.wiring import databases, upkeep
 from rehost.wiring.run import open_run
 
 
@@ -49,7 +49,7 @@ async def test_a_row_that_was_recorded_and_not_written_is_mended_without_a_reque
 
     assert (ended.mended, apart_world.origin.count()) == (3, asked)
     assert [apart_world.path_of(url).exists() for url in apart_world.locals().values()] == [True] * 3
-    assert await databases.undo(apart_world.settings, run=2) == {"cases": Undone(restored=3, left=0)}
+    assert await upkeep.undo(apart_world.settings, run=2) == {"cases": Undone(restored=3, left=0)}
     assert apart_world.locals() == before
 
 

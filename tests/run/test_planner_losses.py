@@ -14,8 +14,8 @@ from rehost.cli.commands.queries import _read_status
 from rehost.cli.output.tables import Style
 from rehost.errors import StoreError
 from rehost.model import Reason
-from rehost.run.undo import Undone
-from rehost.wiring import databases
+from rehost.upkeep.undo import Undone
+from rehost.wiring import databases, upkeep
 from rehost.wiring.run import open_run
 
 
@@ -77,13 +77,13 @@ async def test_invariant_5_a_row_of_a_lost_copy_is_cleared_and_undo_restores_it_
 
     ended = await store_world.run()
     run = await last_run(store_world)
-    at_once = await databases.undo(store_world.settings, run=run)
+    at_once = await upkeep.undo(store_world.settings, run=run)
 
     assert ended.failed == {Reason.GONE: 1}
     assert store_world.locals() == {key: url for key, url in before.items() if key != 2}
     assert at_once == {"cases": Undone(restored=0, left=1)}
     (images.parent / "kept").rename(images / "2")
-    assert await databases.undo(store_world.settings, run=run) == {"cases": Undone(restored=1, left=0)}
+    assert await upkeep.undo(store_world.settings, run=run) == {"cases": Undone(restored=1, left=0)}
     assert store_world.locals() == before
 
 
@@ -98,7 +98,7 @@ async def test_a_row_that_takes_no_null_is_cleared_with_an_empty_text(store_worl
 
     assert store_world.locals() == {**before, 2: ""}
     (images.parent / "kept").rename(images / "2")
-    undone = await databases.undo(store_world.settings, run=await last_run(store_world))
+    undone = await upkeep.undo(store_world.settings, run=await last_run(store_world))
     assert (undone["cases"].restored, store_world.locals()) == (1, before)
 
 
@@ -177,7 +177,7 @@ async def test_a_store_that_is_not_mounted_stops_the_run_and_loses_nothing(store
         await databases.plan(store_world.settings)
     [status], _ = await _read_status(store_world.settings, (), failed=False)
     with pytest.raises(StoreError, match="does not exist"):
-        await databases.undo(store_world.settings, run=1)
+        await upkeep.undo(store_world.settings, run=1)
 
     assert status.store.startswith(f"{images} does not exist")
     assert status.store in " ".join(status.text(Style(is_on=False)).split())

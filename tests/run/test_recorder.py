@@ -23,11 +23,12 @@ from rehost.run.limits import Limits, StorageQuota
 from rehost.run.planner import Planner
 from rehost.run.recorder import Recorder, RecordingPipeline
 from rehost.run.stats import RunStats
-from rehost.run.undo import Undone, undo
 from rehost.run.visitor import Visitor
 from rehost.store.filesystem import Durability
 from rehost.store.layout import Layout
 from rehost.store.local import LocalStore
+from rehost.upkeep.journal import Journal
+from rehost.upkeep.undo import Undone, undo
 
 A = "https://a.example/1"
 ENDINGS = {"png": Format.PNG, "jpg": Format.JPEG}
@@ -333,7 +334,7 @@ async def test_rows_that_a_plan_mended_can_be_undone(worker):
         await first.plan()
         [(run,)] = await execute(first.peer.database, "SELECT run FROM rehost_runs WHERE mended = 1")
 
-        undone = await undo(first.peer.ledger.runs, run, first.peer.catalogue)
+        undone = await undo(Journal(first.peer.ledger.runs, "undo"), run, first.peer.catalogue)
 
         assert undone == Undone(restored=1, left=0)
         assert await first.peer.locals() == {1: None}

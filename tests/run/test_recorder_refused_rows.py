@@ -12,8 +12,8 @@ from tests.run.test_run import make_world
 
 from rehost.events import RunEnded
 from rehost.model import Reason, Refused
-from rehost.run.undo import Undone
-from rehost.wiring import databases
+from rehost.upkeep.undo import Undone
+from rehost.wiring import databases, upkeep
 
 __all__ = ["root", "worker"]
 
@@ -91,9 +91,9 @@ async def test_undo_names_the_row_that_refuses_to_be_restored_and_can_be_repeate
     await world.run()
     world.sql(REFUSE)
 
-    undone = await databases.undo(world.settings, sources=(), run=1)
+    undone = await upkeep.undo(world.settings, sources=(), run=1)
     world.sql("DROP TRIGGER archived")
-    again = await databases.undo(world.settings, sources=(), run=1)
+    again = await upkeep.undo(world.settings, sources=(), run=1)
 
     assert undone == {"cases": Undone(2, 0, 1, "row 2: case 2 is archived (SQLITE_CONSTRAINT_TRIGGER)")}
     assert again == {"cases": Undone(restored=1, left=2)}

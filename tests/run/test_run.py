@@ -29,9 +29,9 @@ from rehost.server.files.response import IMMUTABLE
 from rehost.settings import OriginOverride, Settings, load
 from rehost.store.layout import Layout
 from rehost.store.local import LocalStore
-from rehost.wiring.databases import undo
 from rehost.wiring.run import open_run
 from rehost.wiring.server import build_server
+from rehost.wiring.upkeep import undo
 
 HOST = "pics.example"
 

@@ -14,10 +14,10 @@ from tests.origin import Origin
 from rehost.errors import CatalogueError, LedgerError, SettingsError, StoreError
 from rehost.events import Planned, RunBegan, RunEnded, Visited
 from rehost.model import Reason
-from rehost.run.undo import Undone
 from rehost.run.visitor import Visitor
 from rehost.settings import load
-from rehost.wiring import databases
+from rehost.upkeep.undo import Undone
+from rehost.wiring import databases, upkeep
 from rehost.wiring.run import open_run
 
 HOST = "pics.example"
@@ -186,9 +186,9 @@ async def test_undo_takes_a_run_back_in_all_its_sources_or_in_one(world):
     world.add("small", 1)
     await world.run()
 
-    one = await databases.undo(world.settings, sources=["small"], run=1)
+    one = await upkeep.undo(world.settings, sources=["small"], run=1)
     after_one = world.locals("large"), world.locals("small")
-    both = await databases.undo(world.settings, run=1)
+    both = await upkeep.undo(world.settings, run=1)
 
     assert one == {"small": Undone(1, 0)}
     assert after_one == (["/static/images/large/1.jpg", "/static/images/large/2.jpg"], [None])
@@ -202,7 +202,7 @@ async def test_runs_are_listed_by_source_with_their_common_number(world):
     await world.run("large")
     await world.run()
     number = world.sql("SELECT max(crew) FROM rehost_runs")[0][0]
-    await databases.undo(world.settings, sources=["small"], run=number)
+    await upkeep.undo(world.settings, sources=["small"], run=number)
 
     async with databases.open_queries(world.settings) as queries:
         of_small = await queries.runs("small")
@@ -220,12 +220,12 @@ async def test_undo_of_a_run_names_what_it_cannot_find(world):
     await world.run("large")
 
     with pytest.raises(LedgerError, match="There is no run 7; `rehost status` lists the runs"):
-        await databases.undo(world.settings, run=7)
+        await upkeep.undo(world.settings, run=7)
     with pytest.raises(LedgerError, match="Run 1 was over large, not over small"):
-        await databases.undo(world.settings, sources=["large", "small"], run=1)
+        await upkeep.undo(world.settings, sources=["large", "small"], run=1)
     world.define("small")
     with pytest.raises(SettingsError, match="no source named large"):
-        await databases.undo(world.settings, run=1)
+        await upkeep.undo(world.settings, run=1)
     assert world.locals("large") == ["/static/images/large/1.jpg"]
 
 

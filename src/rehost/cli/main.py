@@ -27,7 +27,7 @@ VERBS = {
     "run": "Copy every picture that is due.",
     "status": "Show which links have a copy, which do not, and why.",
     "plan": "Show what a run would request and repair; change nothing.",
-    "undo": "Restore the column to what it was before a run.",
+    "undo": "Restore rows and copies to what they were before a run.",
     "origins": "Show what rehost has learned about the hosts; pause, resume or forget one.",
     "serve": "Serve the copies over HTTP.",
     "demo": "Run a demonstration on this machine, with simulated hosts.",

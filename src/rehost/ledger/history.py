@@ -30,6 +30,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    true,
     update,
 )
 
@@ -241,6 +242,17 @@ class RowChange:
     before_key: str | None = None  # of the link's own copy
     before_digest: str | None = None  # its bytes are in the store's trash
     after_digest: str | None = None
+    entry: int | None = None  # of the link, if it still holds the copy that the run left it with
+
+    @property
+    def is_replaced(self) -> bool:
+        """Return whether the link's own copy was replaced by one with other bytes."""
+        return self.before_digest is not None and self.after_digest not in {None, self.before_digest}
+
+    @property
+    def is_removed(self) -> bool:
+        """Return whether the link's own copy, or a file without one, was moved to the trash."""
+        return self.before_digest is not None and self.after_digest is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,16 +357,25 @@ class Runs:
         columns, later, first = changes.c, changes.alias("later"), changes.alias("first")
         is_last = ~exists().where(_same_row(later), later.c.change > columns.change)
         before, key, digest = (
-            select(column).where(_same_row(first)).order_by(first.c.change).limit(1).scalar_subquery()
-            for column in (first.c.before_url, first.c.before_key, first.c.before_digest)
+            select(column).where(_same_row(first), is_same).order_by(first.c.change).limit(1).scalar_subquery()
+            for column, is_same in (
+                (first.c.before_url, true()),
+                (first.c.before_key, first.c.url == columns.url),  # not what another link had at its cell
+                (first.c.before_digest, first.c.url == columns.url),
+            )
         )
+        is_link = [links.c[name] == columns[name] for name in ("source", "row_key", "position", "url")]
+        is_held = and_(*is_link, links.c.digest == columns.after_digest, links.c.held_url == links.c.url)
+        entry = select(links.c.entry).where(is_held, links.c.state == State.HELD.value).scalar_subquery()
+        of_undo = select(runs.c.run).where(runs.c.run == run, runs.c.verb == "undo")
+        is_ours = or_(columns.after_url.is_not(None), columns.lost, columns.before_digest.is_not(None))
         query = (
             select(
                 *(columns.change, columns.row_key, columns.url, before, columns.after_url),
-                *(columns.position, key, digest, columns.after_digest),
+                *(columns.position, key, digest, columns.after_digest, entry),
             )
             .where(columns.run == run, columns.source == source, columns.change > after)
-            .where(is_last, or_(columns.after_url.is_not(None), columns.lost, columns.before_digest.is_not(None)))
+            .where(is_last, or_(is_ours, exists(of_undo)))
             .order_by(columns.change)
             .limit(1000)
         )

@@ -78,7 +78,7 @@ class Visitor:
         path = self.store.path(task.found)
         try:
             image = await self.verifier.verify(path, task.host)
-            digest, size = await asyncio.to_thread(_digest, path)
+            digest, size = await asyncio.to_thread(digest_of, path)
         except (VisitError, FileNotFoundError):
             return None
         except (StoreError, OSError) as error:
@@ -129,8 +129,8 @@ class Visitor:
         return kind(task, error.reason, error.evidence, wait)
 
 
-def _digest(path: Path) -> tuple[str, int]:
-    """Return the SHA-256 and the size of a file."""
+def digest_of(path: Path) -> tuple[str, int]:
+    """Return the SHA-256 and the size, in bytes, of a file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         return digest.hexdigest(), file.tell()

@@ -118,6 +118,10 @@ class Store(Protocol):
         """
         ...
 
+    async def place_free(self, placements: Sequence[Placement]) -> set[str]:
+        """Give synced spools those of their keys that have no file, and return these once the names are durable."""
+        ...
+
     async def confirm(self, keys: Sequence[str]) -> None:
         """Move what `place` set aside for these keys to the trash: the database points at the new files."""
         ...

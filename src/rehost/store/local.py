@@ -214,6 +214,14 @@ class LocalStore:
         if placements:
             await self._sync_folders(await self._run(self._parts.names.place, placements))
 
+    async def place_free(self, placements: Sequence[Placement]) -> set[str]:
+        """Give synced spools those of their keys that have no file; return these."""
+        for placement in placements:
+            self.path(placement.key)
+        placed, folders = await self._run(self._parts.names.place_free, placements)
+        await self._sync_folders(folders)
+        return placed
+
     async def confirm(self, keys: Sequence[str]) -> None:
         """Move what `place` set aside for these keys to `.rehost/trash`."""
         if keys:

@@ -219,6 +219,16 @@ class NameRegistry:
                 raise
         return folders
 
+    def place_free(self, placements: Sequence[Placement]) -> tuple[set[str], set[Path]]:
+        """Give files their keys where no file has them; return these keys."""
+        folders: set[Path] = set()
+        with exclusive_lock(self._lock):
+            free = [each for each in placements if not os.path.lexists(self._root / each.key)]
+            for placement in free:
+                folders |= self._place(placement)
+                del self._placed[placement.key]  # it replaced nothing: there is nothing to confirm or to undo
+        return {each.key for each in free}, folders
+
     def folders_above(self, files: Iterable[Path]) -> set[Path]:
         """Return all folders from these files up to the root: one that another process created may not be synced."""
         folders = {self._root}

@@ -42,6 +42,7 @@ def discard(path: Path, trash: Path, cause: Cause) -> Path:
         is_ours = False
     if is_ours or not digest:
         path.rename(target)
+        path.unlink(missing_ok=True)  # rename(2) does nothing if both are names of one file, put back from the trash
     else:
         copied = target.with_name(f"{target.name}.{secrets.token_hex(4)}")
         shutil.copyfile(path, copied)

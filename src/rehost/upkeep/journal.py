@@ -13,7 +13,7 @@ class Journal:
 
     def __init__(self, runs: Runs, verb: str) -> None:
         """Record under the runs of this worker, as runs of this verb."""
-        self._runs = runs
+        self.runs = runs
         self._verb = verb
         self._parts: dict[str, int] = {}  # source -> number of its part; that of the first source is the run's
 
@@ -25,11 +25,11 @@ class Journal:
     async def begin(self, source: str) -> int:
         """Return the number of the run, after beginning its part over a source if it has none yet."""
         if source not in self._parts:
-            self._parts[source] = await self._runs.begin(source, self.run, self._verb)
+            self._parts[source] = await self.runs.begin(source, self.run, self._verb)
         assert self.run is not None
         return self.run
 
     async def end(self, ends: Mapping[str, RunEnded]) -> None:
         """Record how the run ended, by source; a source that is left out has changed no picture."""
         for source, number in self._parts.items():
-            await self._runs.end(number, ends.get(source, RunEnded(source, held=0, unchanged=0, adopted=0)))
+            await self.runs.end(number, ends.get(source, RunEnded(source, held=0, unchanged=0, adopted=0)))

@@ -1,11 +1,11 @@
-"""Opens the databases, for runs and for what needs little else: questions to the ledger, plan, and undo."""
+"""Opens the databases, for runs and for what needs little else: questions to the ledger, and plan."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import platform
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from random import SystemRandom
@@ -21,12 +21,11 @@ from rehost.hosts.shares import HostShares
 from rehost.hotlink.repository import OriginRepository
 from rehost.language import Message
 from rehost.ledger import Ledger
-from rehost.ledger.history import Runs, Stores, Worker
+from rehost.ledger.history import Stores, Worker
 from rehost.ledger.migrations import LATEST, migrate, version
 from rehost.ledger.reports import Queries
 from rehost.ledger.scratch import copy_ledger
 from rehost.model import Source
-from rehost.run import undo as undoing
 from rehost.run.planner import Planner
 from rehost.settings import Settings
 from rehost.store.layout import Layout
@@ -228,36 +227,3 @@ async def open_hosts(settings: Settings) -> AsyncIterator[tuple[HostShares, Orig
         await migrate(ledger)
         shares = HostShares(ledger, worker=name, concurrency=settings.concurrency, lease_seconds=lease)
         yield shares, OriginRepository(ledger, worker=name, lease_seconds=lease)
-
-
-async def undo(settings: Settings, *, sources: Collection[str] = (), run: int) -> Mapping[str, undoing.Undone]:
-    """Put the columns back as they were before a run, where they have not changed since; return that by source.
-
-    Args:
-        settings: all of them.
-        sources: whose columns; none named means those of all sources that the run was over.
-        run: its number.
-
-    Raises:
-        OperatorError: there is no such run, the settings lack one of its sources, or the database cannot be used.
-    """
-    chosen = sources_of(settings, sources)
-    async with open_databases(settings, Clock()) as (catalogue_db, ledger_db):
-        await migrate(ledger_db)
-        runs = Runs(ledger_db, worker())
-        names = sources or await runs.sources(run) or [chosen[0].name]
-        for name in names:
-            await runs.check(run, name)
-        wanted = sources_of(settings, names)
-        url = layout_of(settings, wanted[0]).url
-        await check_store(settings, Ledger(ledger_db, worker(), lease_seconds=settings.lease_seconds, url=url), [])
-        return {
-            source.name: await undoing.undo(runs, run, catalogue, is_there=partial(_is_there, settings, source))
-            for source, catalogue in zip(wanted, await open_catalogues(catalogue_db, wanted), strict=True)
-        }
-
-
-def _is_there(settings: Settings, source: Source, url: str) -> bool:
-    """Return whether a local URL leads to a file; True for another URL, which cannot be checked."""
-    key = layout_of(settings, source).key_of_url(url)
-    return key is None or os.path.isfile(settings.storage_dir / key)  # noqa: PTH113 - False for a name that is too long

@@ -1,18 +1,25 @@
-"""Builds what upkeep needs: the parts of a run over each source, without planning one."""
+"""Builds what upkeep needs: the parts of a run over each source, without planning one; and takes a run back."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+import os
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from rehost.clock import Clock
-from rehost.events import Listener
+from rehost.events import Listener, RunEnded
 from rehost.ledger import Ledger
+from rehost.ledger.history import Runs
+from rehost.ledger.migrations import migrate
 from rehost.run.limits import Limits
 from rehost.run.run import Components
 from rehost.settings import Settings
-from rehost.wiring.databases import sources_of
+from rehost.upkeep import undo as undoing
+from rehost.upkeep.journal import Journal
+from rehost.upkeep.putback import PutBack
+from rehost.wiring.databases import open_databases, sources_of, worker
 from rehost.wiring.run import limits_of, open_parts
 
 
@@ -42,4 +49,48 @@ async def open_upkeep(
     """
     clock, limits = Clock(), limits_of(settings, settings.concurrency)
     async with open_parts(settings, sources_of(settings, sources), clock, limits, listen) as parts:
+        await parts[0].planner.recover()
         yield UpkeepParts(parts, limits, clock, listen)
+
+
+async def undo(settings: Settings, *, sources: Collection[str] = (), run: int) -> Mapping[str, undoing.Undone]:
+    """Put rows and copies back as they were before a run, where they have not changed since; return that by source.
+
+    Args:
+        settings: all of them.
+        sources: which of them; none named means all sources that the run was over.
+        run: its number.
+
+    Raises:
+        OperatorError: there is no such run, the settings lack one of its sources, or the database or the store cannot
+            be used.
+    """
+    chosen = sources_of(settings, sources)
+    async with open_databases(settings, Clock()) as (_, ledger_db):
+        await migrate(ledger_db)
+        runs = Runs(ledger_db, worker())
+        names = list(sources or await runs.sources(run) or [chosen[0].name])
+        for name in names:
+            await runs.check(run, name)
+    async with open_upkeep(settings, names) as parts:
+        journal, undone = Journal(parts.ledger.runs, "undo"), dict[str, undoing.Undone]()
+        for each in parts.sources:
+            recorder = each.recorder
+            undone[recorder.catalogue.name] = await undoing.undo(
+                journal,
+                run,
+                recorder.catalogue,
+                put_back=PutBack(recorder, each.visitor.verifier),
+                is_there=partial(_is_there, each),
+            )
+        ends = {
+            name: RunEnded(name, held=0, unchanged=0, adopted=0, mended=each.restored) for name, each in undone.items()
+        }
+        await journal.end(ends)
+        return undone
+
+
+def _is_there(parts: Components, url: str) -> bool:
+    """Return whether a local URL leads to a file; True for another URL, which cannot be checked."""
+    key = parts.recorder.layout.key_of_url(url)
+    return key is None or os.path.isfile(parts.store.path(key))  # noqa: PTH113 - False for a name that is too long

@@ -26,7 +26,7 @@ from rehost.events import Planned, RunEnded
 from rehost.ledger.reports import LinkReport, RunReport, SourceReport
 from rehost.model import Reason, State
 from rehost.run.stats import total
-from rehost.run.undo import Undone
+from rehost.upkeep.undo import Undone
 
 PLAIN = Style(is_on=False)
 NOW = datetime(2026, 11, 29, 20, 0, tzinfo=UTC)

@@ -309,7 +309,7 @@ def check_run(_context: click.Context, _parameter: click.Parameter, word: str) -
 
 @click.command(
     cls=SettingsCommand,
-    short_help="Restore the column to what it was before a run.",
+    short_help="Restore rows and copies to what they were before a run.",
     epilog="""\b
 Examples:
   rehost status                      lists the last runs with their numbers
@@ -337,14 +337,15 @@ def undo(
     as_json: bool,
     **settings_given: Any,  # noqa: ANN401 - click passes one argument per setting
 ) -> int:
-    """Restore the column to what it was before a run. RUN is its number, as `rehost status` lists it.
+    """Restore rows and copies to what they were before a run. RUN is its number, as `rehost status` lists it.
 
-    Without --source, this undoes the run in every table that it was over.
+    Without --source, this undoes the run in every table that it was over. It undoes what verify, refresh and prune
+    changed as well, and an undo itself.
 
-    A row that has changed since that run is left as it is. The copies stay in the store: the next run writes their
-    URLs again, without any request.
+    A row that has changed since that run is left as it is. What the run replaced or removed comes back from the trash.
+    What it copied for the first time stays in the store: the next run writes the URLs again, without any request.
     """
-    from rehost.wiring.databases import undo
+    from rehost.wiring.upkeep import undo
 
     settings = read_settings(base, settings_given)
     undone = run_loop(undo(settings, sources=sources, run=run))

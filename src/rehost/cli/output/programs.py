@@ -13,7 +13,7 @@ from rehost.events import Planned
 from rehost.telemetry.format import plain_json
 
 if TYPE_CHECKING:
-    from rehost.run.undo import Undone
+    from rehost.upkeep.undo import Undone
 
 T = TypeVar("T")
 
@@ -28,13 +28,11 @@ def total_undone(undone: Mapping[str, Undone]) -> Undone:
     """Return the sums over several sources."""
     first, *others = undone.values()
     for each in others:
-        first = replace(
-            first,
-            restored=first.restored + each.restored,
-            left=first.left + each.left,
-            refused=first.refused + each.refused,
-            evidence=first.evidence or each.evidence,
-        )
+        sums = {
+            name: getattr(first, name) + getattr(each, name)
+            for name in ("restored", "left", "refused", "files", "gone")
+        }
+        first = replace(first, **sums, evidence=first.evidence or each.evidence)
     return first
 
 

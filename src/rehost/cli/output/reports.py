@@ -24,7 +24,7 @@ from rehost.telemetry.format import count, duration, share, size
 if TYPE_CHECKING:
     from rehost.ledger.reports import HostReport, LinkReport, Queries, RunReport, SourceReport
     from rehost.model import Rule
-    from rehost.run.undo import Undone
+    from rehost.upkeep.undo import Undone
 
 T = TypeVar("T")
 
@@ -451,6 +451,12 @@ def undone_text(undone: Mapping[str, Undone], run: int) -> str:
             "Restored {number} rows to what they were before run {run}.",
             each.restored,
         ).format(number=count(each.restored), run=run)
+        files = ngettext(
+            "{number} file is back from the trash.", "{number} files are back from the trash.", each.files
+        ).format(number=count(each.files))
+        gone = ngettext(
+            "{number} file is not in the trash any more.", "{number} files are not in the trash any more.", each.gone
+        ).format(number=count(each.gone))
         left = ngettext(
             "{number} row was left as it is: it has changed since, or its file is missing.",
             "{number} rows were left as they are: they have changed since, or their files are missing.",
@@ -461,7 +467,8 @@ def undone_text(undone: Mapping[str, Undone], run: int) -> str:
             "The database refuses to write {number} rows, the first of them: {evidence}.",
             each.refused,
         ).format(number=count(each.refused), evidence=each.evidence)
-        for more in ([left] if each.left else []) + ([refused] if each.refused else []):
+        further = ((each.files, files), (each.left, left), (each.gone, gone), (each.refused, refused))
+        for more in [text for number, text in further if number]:
             restored = _("{restored} {left}").format(restored=restored, left=more)
         return restored
 

@@ -12,8 +12,9 @@ from rehost.errors import LedgerError
 from rehost.ledger import Queries
 from rehost.ledger.history import Runs
 from rehost.model import Reason, Refused
-from rehost.run.undo import Undone, undo
-from rehost.wiring import databases
+from rehost.upkeep.journal import Journal
+from rehost.upkeep.undo import Undone, undo
+from rehost.wiring import upkeep
 
 __all__ = ["apart_world"]
 
@@ -34,11 +35,11 @@ async def test_undo_restores_rows_that_have_not_changed_since(peer, runs):
     await execute(peer.database, "UPDATE ad_cases SET main_image_local = '/mine.png' WHERE case_id = 3")
     await execute(peer.database, "UPDATE ad_cases SET main_image = :url WHERE case_id = 4", url=A)
 
-    undone = await undo(runs, run, peer.catalogue)
+    undone = await undo(Journal(runs, "undo"), run, peer.catalogue)
 
     assert undone == Undone(restored=2, left=2)
     assert await peer.locals() == {1: "/old.png", 2: None, 3: "/mine.png", 4: "/static/images/4/main_image.png"}
-    assert await undo(runs, run, peer.catalogue) == Undone(restored=0, left=4)
+    assert await undo(Journal(runs, "undo"), run, peer.catalogue) == Undone(restored=0, left=4)
 
 
 async def test_undo_points_no_row_at_a_file_that_is_gone(peer, runs):
@@ -48,7 +49,7 @@ async def test_undo_points_no_row_at_a_file_that_is_gone(peer, runs):
     run = await runs.begin("cases")
     await peer.hold_all(run)
 
-    undone = await undo(runs, run, peer.catalogue, is_there=lambda url: not url.endswith(".jpg"))
+    undone = await undo(Journal(runs, "undo"), run, peer.catalogue, is_there=lambda url: not url.endswith(".jpg"))
 
     assert undone == Undone(restored=1, left=0)
     assert await peer.locals() == {1: None}
@@ -56,7 +57,7 @@ async def test_undo_points_no_row_at_a_file_that_is_gone(peer, runs):
 
 async def test_an_unknown_run_cannot_be_undone(peer, runs):
     with pytest.raises(LedgerError, match="no run 7"):
-        await undo(runs, 7, peer.catalogue)
+        await undo(Journal(runs, "undo"), 7, peer.catalogue)
 
 
 async def test_a_restored_row_is_stale_again(peer, runs):
@@ -70,7 +71,7 @@ async def test_a_restored_row_is_stale_again(peer, runs):
     await peer.point(run, [(link, copy)])
     assert await peer.stale_rows() == []
 
-    undone = await undo(runs, run, peer.catalogue)
+    undone = await undo(Journal(runs, "undo"), run, peer.catalogue)
 
     assert undone == Undone(restored=1, left=0)
     assert await peer.locals() == {1: "/old/1/main_image.png"}
@@ -87,7 +88,7 @@ async def test_undo_restores_what_was_there_before_the_first_of_several_writes(p
     [task] = await peer.lease_all()
     await peer.record(run, [stored(task, extension="jpg")])
 
-    undone = await undo(runs, run, peer.catalogue)
+    undone = await undo(Journal(runs, "undo"), run, peer.catalogue)
 
     assert undone == Undone(restored=1, left=0)
     assert await peer.locals() == {1: None}
@@ -115,7 +116,7 @@ async def test_undo_does_not_bring_a_decoy_back(peer, runs):
     run = await runs.begin("cases")
     await refuse_notice(peer, run)
 
-    assert await undo(runs, run, peer.catalogue) == Undone(restored=0, left=0)
+    assert await undo(Journal(runs, "undo"), run, peer.catalogue) == Undone(restored=0, left=0)
     assert (await peer.locals())[1] is None
     latest, _ = await Queries(peer.database).history("cases", "1")
     assert (latest.run, latest.after_url) == (run, None)
@@ -128,7 +129,7 @@ async def test_undo_restores_rows_of_another_database(apart_world):
     await apart_world.run()
     assert [apart_world.path_of(url).exists() for url in apart_world.locals().values()] == [True] * 3
 
-    undone = await databases.undo(apart_world.settings, run=1)
+    undone = await upkeep.undo(apart_world.settings, run=1)
 
     assert undone == {"cases": Undone(restored=3, left=0)}
     assert apart_world.locals() == {2: before[2], 3: before[3]}

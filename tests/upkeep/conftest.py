@@ -1,0 +1,3 @@
+from tests.databases import apart, database, database_url, either, peer
+
+__all__ = ["apart", "database", "database_url", "either", "peer"]
