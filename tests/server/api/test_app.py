@@ -26,20 +26,23 @@ async def test_openapi_lists_every_operation_and_no_others(client):
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_generated_requests_cause_no_server_error(client, mode, request, monkeypatch):
+async def test_generated_requests_cause_no_server_error(client, mode, request, monkeypatch, sample):
     monkeypatch.setattr("rehost.server.api.live.MAX_STREAM_SECONDS", 0.0)
     document = (await client.get("/openapi.json")).json()
-    examples = 200 if request.config.getoption("--full") else 15
+    root, examples = f"http://127.0.0.1:{client.port}", 200 if request.config.getoption("--full") else 12
 
-    asked = await to_thread(hammer, document, f"http://127.0.0.1:{client.port}", mode, examples, headers=HEADERS)
+    asked = await to_thread(
+        hammer, document, root, mode, examples, headers=HEADERS, choose=lambda operations: sample(operations, 8)
+    )
 
-    assert asked > 50
+    assert len(asked) >= 8
+    assert min(asked.values()) > 0
 
 
 async def test_links_of_the_document_lead_from_lists_to_their_entries(client, monkeypatch, request):
     monkeypatch.setattr("rehost.server.api.live.MAX_STREAM_SECONDS", 0.0)
     document = (await client.get("/openapi.json")).json()
-    examples = 60 if request.config.getoption("--full") else 25
+    examples = 60 if request.config.getoption("--full") else 15
 
     followed = await to_thread(follow, document, f"http://127.0.0.1:{client.port}", examples, headers=HEADERS)
 

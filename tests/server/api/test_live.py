@@ -132,7 +132,8 @@ async def test_links_leased_by_a_dead_worker_are_counted_once(page, peer, databa
     assert (beat["present"], beat["settled"], beat["states"]["leased"]) == (4, 2, 2)
 
 
-async def test_server_stops_while_a_stream_is_open(page):
+async def test_server_stops_while_a_stream_is_open(page, monkeypatch):
+    monkeypatch.setattr("rehost.server.api.live.MAX_STREAM_SECONDS", 2.0)
     async with asyncio.timeout(20):
         async with by_granian(page) as port:
             stream = await Stream.open(port)
