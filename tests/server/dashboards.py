@@ -6,6 +6,7 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -21,8 +22,10 @@ from rehost.model import Deferred, Reason, Refused
 from rehost.server.api.actions import RunControl
 from rehost.server.api.live import Live
 from rehost.server.api.routes import Api
+from rehost.server.api.upkeep import Trash, Upkeep
 from rehost.server.dashboard.dashboard import Dashboard
 from rehost.server.resources import DiskSpace, Lazy, Resources
+from rehost.store.base import Cause, Trashed
 
 __all__ = ["database", "database_url", "peer"]
 
@@ -30,6 +33,11 @@ TOKEN = "a-token-of-the-tests"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 LINKS = [f"https://a.example/{number}.png" for number in range(4)] + ["https://b.example/x.png"]
 TITLE = "<img src=x onerror=alert(1)> 慢"
+
+TRASHED = [
+    Trashed("", Cause.REPLACED, "a" * 64, 700, datetime(2026, 2, 1, tzinfo=UTC)),
+    Trashed("", Cause.REPLACED, "b" * 64, 300, datetime(2026, 1, 1, tzinfo=UTC)),
+]
 
 
 class NoFiles:
@@ -95,8 +103,9 @@ def make_dashboard(database, runs, token=TOKEN, hosts=frozenset()):
         )
 
     api = Api(Lazy(opening), lambda _copies, _known=(): DiskSpace(1000, 600), ("cases",))
-    live = Live(api, Clock())
-    return Dashboard(api, RunControl(runs.open), live, NoFiles(), NoFiles(), token=token, version="0", hosts=hosts)
+    live, upkeep = Live(api, Clock()), Upkeep(api, Trash(lambda: iter([TRASHED]), Clock()))
+    control, files = RunControl(runs.open), NoFiles()
+    return Dashboard(api, control, live, upkeep, files, files, token=token, version="0", hosts=hosts)
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ class LinkFilter:
     roots: Sequence[str] | None = None  # beginnings of URLs, as in RootReport
     text: str | None = None  # part of the row's key or of the link, in upper or lower case
     keys: Sequence[str] = ()  # of rows whose titles match `text`; they match too
+    is_rescued: bool = False  # only copies that came from elsewhere than their links
 
 
 def of_hosts(source: str | Collection[str], text: str | None) -> list[ColumnElement[bool]]:
@@ -67,6 +68,8 @@ def conditions(which: LinkFilter) -> list[ColumnElement[bool]]:
     passing = [column == str(value) for column, value in exact.items() if value is not None]
     if which.roots is not None:
         passing.append(root_of(links.c.url, links.c.page_url).in_(which.roots))
+    if which.is_rescued:
+        passing.append(links.c.rescued.is_not(None))
     if which.text:
         found = [column.icontains(which.text, autoescape=True) for column in (links.c.row_key, links.c.url)]
         passing.append(or_(*found, links.c.row_key.in_(which.keys)))

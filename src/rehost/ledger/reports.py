@@ -106,6 +106,8 @@ class LinkReport:
     frames: int | None
     damage: str | None
     held_at: datetime | None
+    verified_at: datetime | None  # when the copy's file was read last, and was right
+    rescued: str | None  # where the copy came from, if not from the link
 
 
 @dataclass(frozen=True, slots=True)

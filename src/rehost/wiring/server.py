@@ -29,6 +29,7 @@ from rehost.on_demand.service import OnDemandService
 from rehost.server.api.actions import RunControl
 from rehost.server.api.live import Live
 from rehost.server.api.routes import Api
+from rehost.server.api.upkeep import Trash, Upkeep
 from rehost.server.app import Site, mount
 from rehost.server.dashboard.dashboard import Dashboard
 from rehost.server.dashboard.thumbnails import Thumbnails
@@ -36,6 +37,8 @@ from rehost.server.files.copies import CopyFiles
 from rehost.server.files.send import Application
 from rehost.server.resources import Lazy, Resources, disk_space
 from rehost.settings import Settings
+from rehost.store.publish import HOME, TRASH
+from rehost.store.trash import listed
 from rehost.telemetry.log import log_event
 from rehost.wiring.databases import OUTAGE_SECONDS, layout_of, open_databases, worker
 from rehost.wiring.run import limits_of, open_parts, open_run
@@ -71,6 +74,7 @@ def site(settings: Settings) -> Dashboard:
         api,
         RunControl(lambda name: open_run(settings, source=name, listen=log_event, requests=requests)),
         Live(api, clock),
+        Upkeep(api, Trash(partial(listed, settings.storage_dir / HOME / TRASH), clock)),
         copies,
         Thumbnails(copies, Lazy(lambda: _thumbnailer(settings))),
         token=settings.token,

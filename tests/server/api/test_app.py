@@ -19,7 +19,8 @@ async def test_openapi_lists_every_operation_and_no_others(client):
     assert sorted(contract["paths"]) == sorted([
         "/health", "/ready", "/metrics", "/openapi.json", "/api/server", "/api/sources", "/api/standing", "/api/links",
         "/api/link", "/api/hosts", "/api/origins", "/api/runs", "/api/usage", "/api/live", "/api/retry", "/api/pause",
-        "/api/resume", "/api/run", "/api/stop",
+        "/api/resume", "/api/run", "/api/stop", "/api/upkeep", "/api/findings", "/api/freezes", "/api/takedowns",
+        "/api/takedown", "/api/trash",
     ])  # fmt: skip
     guarded = {path for path, methods in contract["paths"].items() if "post" in methods and methods["post"]["security"]}
     assert guarded == {"/api/retry", "/api/pause", "/api/resume", "/api/run", "/api/stop"}
@@ -73,4 +74,10 @@ async def test_required_parameters_are_required(client):
         if each["required"]
     }
 
-    assert required == {("/api/link", "row_key"), ("/api/pause", "host"), ("/api/resume", "host"), ("/api/stop", "run")}
+    assert required == {
+        ("/api/link", "row_key"),
+        ("/api/pause", "host"),
+        ("/api/resume", "host"),
+        ("/api/stop", "run"),
+        ("/api/takedown", "takedown"),
+    }

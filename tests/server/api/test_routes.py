@@ -37,6 +37,7 @@ from rehost.model import Deferred, KnownStore, Reason
 from rehost.server.api.actions import RunControl
 from rehost.server.api.live import Live
 from rehost.server.api.routes import Api
+from rehost.server.api.upkeep import Trash, Upkeep
 from rehost.server.dashboard.dashboard import Dashboard
 from rehost.server.resources import DiskSpace, Lazy
 from rehost.settings import load
@@ -442,6 +443,7 @@ async def test_health_is_200_and_ready_503_without_the_database():
         api,
         RunControl(Runs().open),
         Live(api, Clock()),
+        Upkeep(api, Trash(lambda: iter(()), Clock())),
         NoFiles(),
         NoFiles(),
         token="t",

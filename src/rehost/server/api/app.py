@@ -33,6 +33,7 @@ from rehost.server.api.live import Live
 from rehost.server.api.metrics import Metrics
 from rehost.server.api.problems import MEDIA_TYPE, Problem, ProblemDocument, ProblemError
 from rehost.server.api.routes import Api
+from rehost.server.api.upkeep import Upkeep
 
 _ABOUT = "The state of the copies. Reading needs no token; actions need the operator's token (REHOST_TOKEN)."
 _AWAY = (Problem.UNAVAILABLE,)
@@ -70,6 +71,7 @@ def create_api(
     api: Api,
     actions: Actions,
     live: Live,
+    upkeep: Upkeep,
     *,
     token: str,
     version: str,
@@ -81,6 +83,7 @@ def create_api(
         api: the read operations.
         actions: the operations that need the token.
         live: the stream of a run's progress.
+        upkeep: the operations about upkeep.
         token: the operator's; without one, all actions are refused.
         version: of rehost.
         lifespan: context of the application.
@@ -126,6 +129,12 @@ def create_api(
         _Operation("GET", "/api/origins", api.origins),
         _Operation("GET", "/api/runs", api.runs),
         _Operation("GET", "/api/usage", api.usage, _AWAY),
+        _Operation("GET", "/api/upkeep", upkeep.summary, _AWAY),
+        _Operation("GET", "/api/findings", upkeep.findings),
+        _Operation("GET", "/api/freezes", upkeep.freezes, _AWAY),
+        _Operation("GET", "/api/takedowns", upkeep.takedowns, _AWAY),
+        _Operation("GET", "/api/takedown", upkeep.takedown, (Problem.UNKNOWN_TAKEDOWN, *_AWAY)),
+        _Operation("GET", "/api/trash", upkeep.trash, _AWAY),
         _Operation("GET", "/api/live", live.respond, media_type="text/event-stream", is_raw=True),
         _Operation("POST", "/api/retry", actions.retry, (Problem.UNKNOWN_SOURCE, *_REFUSED)),
         _Operation("POST", "/api/pause", actions.pause, _REFUSED),

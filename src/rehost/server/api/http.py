@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
+from enum import StrEnum
 from functools import wraps
 from http import HTTPStatus
 from typing import Annotated, Any, Generic, ParamSpec, TypeVar
@@ -92,7 +93,24 @@ After = Annotated[
 Limit = Annotated[int, Query(ge=1, le=1000, description="Number of entries at most."), _DIGITS]
 Before = Annotated[int, Query(ge=1, le=MAX_RUN, description="Only runs with a smaller number than this."), _DIGITS]
 RunNumber = Annotated[int, Query(ge=1, le=MAX_RUN - 1, description="Number of the run."), _DIGITS]
+BeforeNumber = Annotated[
+    int, Query(ge=1, le=MAX_RUN, description="Only entries with a smaller number than this."), _DIGITS
+]
+TakedownNumber = Annotated[int, Query(ge=1, le=MAX_RUN, description="Number of the takedown."), _DIGITS]
+Rescued = Annotated[bool, Query(description="Only links whose copy came from elsewhere than the link.")]
+FindingKind = Annotated[str | SkipJsonSchema[None], _text(40, "Only findings of this kind.")]
+RequiredOrigin = Annotated[str, _text(300, "The frozen origin: scheme://host, and :port unless it is the default.")]
 Seconds = Annotated[int, Query(ge=1, le=31 * 86400, description="How long; never shortens a longer pause."), _DIGITS]
+
+
+class FindingState(StrEnum):
+    """Whether a fault is still there."""
+
+    OPEN = "open"
+    MENDED = "mended"
+
+
+WhichFindings = Annotated[FindingState | SkipJsonSchema[None], Query(description="Only open or only mended findings.")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,18 @@ class Problem(Enum):
         "账本中没有 {source} 的行 {row_key} 的链接。",
     )
     UNKNOWN_RUN = (404, "Unknown run", "未知任务", "There is no run {run}.", "没有任务 {run}。")
+    UNKNOWN_TAKEDOWN = (
+        404,
+        "Unknown takedown",
+        "未知下架",
+        "There is no takedown {takedown}.",
+        "没有下架记录 {takedown}。",
+    )
+    NOT_FROZEN = (
+        *(404, "Not frozen", "未冻结"),
+        "The origin {origin} is not frozen, so there is nothing to decide.",
+        "源站 {origin} 未被冻结，无需决定。",
+    )
     METHOD_NOT_ALLOWED = (
         *(405, "Method not allowed", "不支持此请求方法"),
         "This address allows only {allow}.",

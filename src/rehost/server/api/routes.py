@@ -26,6 +26,7 @@ from rehost.server.api.http import (
     Origin,
     Position,
     RequiredRowKey,
+    Rescued,
     Source,
     Text,
 )
@@ -127,10 +128,12 @@ class Api:
         order: LinkSort = LinkOrder.ENTRY,
         after: After = 0,
         limit: Limit = 50,
+        *,
+        rescued: Rescued = False,
     ) -> Links:
         """Links, page by page; if not sorted by entry, links that change meanwhile may come twice or not at all."""
         chosen = await self.source(source) if source else None
-        wanted = LinkFilter(chosen, state, reason, host, text=text)
+        wanted = LinkFilter(chosen, state, reason, host, text=text, is_rescued=rescued)
         resources = await self.resources.get()
         if origin:
             sources = [chosen] if chosen else await resources.queries.sources()

@@ -21,6 +21,7 @@ from rehost.server.api.app import create_api
 from rehost.server.api.live import Live
 from rehost.server.api.problems import Problem, ProblemError, problem_response
 from rehost.server.api.routes import Api
+from rehost.server.api.upkeep import Upkeep
 from rehost.server.dashboard.thumbnails import Thumbnails
 from rehost.server.files.send import Application, Message, Receive, Send, headers_of
 from rehost.server.host_header import KnownHosts
@@ -76,11 +77,12 @@ async def _misdirected(scope: Message, receive: Receive, send: Send) -> None:
 class Dashboard:
     """The page's application. It opens databases and processes on first use."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each part
         self,
         api: Api,
         runs: RunControl,
         live: Live,
+        upkeep: Upkeep,
         files: Application,
         thumbnails: Thumbnails,
         *,
@@ -93,7 +95,7 @@ class Dashboard:
         self._runs = runs
         self._live = live
         self._thumbnails = thumbnails
-        app = create_api(api, Actions(api, runs), live, token=token, version=version, lifespan=self._lifespan)
+        app = create_api(api, Actions(api, runs), live, upkeep, token=token, version=version, lifespan=self._lifespan)
         assets = StaticFiles(packages=[("rehost.server.dashboard", "assets")])
         folder = Path(assets.all_directories[0])
         names = {each.relative_to(folder).as_posix() for each in folder.rglob("*") if each.is_file()}

@@ -1,0 +1,125 @@
+"""The API's operations about upkeep: what was verified and found, frozen origins, takedowns, the trash."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from rehost.clock import Clock
+from rehost.ledger.upkeep_reports import FindingReport, FreezeReport, TakedownReport, UpkeepQueries, UpkeepReport
+from rehost.server.api.http import (
+    MAX_RUN,
+    BeforeNumber,
+    FindingKind,
+    FindingState,
+    Limit,
+    Listing,
+    Source,
+    TakedownNumber,
+    WhichFindings,
+)
+from rehost.server.api.problems import Problem, ProblemError
+from rehost.server.api.routes import Api
+from rehost.store.base import Cause, Trashed
+
+TRASH_SECONDS = 60.0  # between two walks through the trash
+
+
+@dataclass(frozen=True, slots=True)
+class TrashPart:
+    """What lies in the trash for one cause."""
+
+    cause: Cause
+    files: int
+    size: int  # bytes
+    oldest_at: datetime | None  # since when the oldest file lies there
+
+
+@dataclass(frozen=True, slots=True)
+class TakedownDetail:
+    """A takedown with its receipt."""
+
+    takedown: TakedownReport
+    receipt: Mapping[str, Any]  # what was removed where
+
+
+class Trash:
+    """Measures the trash, at most once in TRASH_SECONDS."""
+
+    def __init__(self, listed: Callable[[], Iterator[Sequence[Trashed]]], clock: Clock) -> None:
+        """Take what lists the files in the trash, in groups."""
+        self._listed = listed
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._known: Sequence[TrashPart] = ()
+        self._until = 0.0  # monotonic time
+
+    async def measure(self) -> Sequence[TrashPart]:
+        """Return what lies in the trash by cause, as it was within the last TRASH_SECONDS."""
+        async with self._lock:
+            if self._clock.monotonic() >= self._until:
+                self._known = await asyncio.to_thread(self._walk)
+                self._until = self._clock.monotonic() + TRASH_SECONDS
+            return self._known
+
+    def _walk(self) -> Sequence[TrashPart]:
+        files, sizes, oldest = Counter[Cause](), Counter[Cause](), dict[Cause, datetime]()
+        for group in self._listed():
+            for each in group:
+                files[each.cause] += 1
+                sizes[each.cause] += each.size
+                oldest[each.cause] = min(each.since, oldest.get(each.cause, each.since))
+        return [TrashPart(cause, files[cause], sizes[cause], oldest.get(cause)) for cause in Cause]
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """The operations."""
+
+    api: Api
+    measured: Trash
+
+    async def summary(self) -> UpkeepReport:
+        """What upkeep has done over all sources, and what waits for the operator."""
+        return await (await self._queries()).summary()
+
+    async def findings(
+        self,
+        source: Source = None,
+        kind: FindingKind = None,
+        state: WhichFindings = None,
+        before: BeforeNumber = MAX_RUN,
+        limit: Limit = 50,
+    ) -> Listing[FindingReport]:
+        """What verification found wrong, the latest first."""
+        chosen = await self.api.source(source) if source else None
+        queries, is_open = await self._queries(), None if state is None else state is FindingState.OPEN
+        found = await queries.findings(chosen, kind, is_open=is_open, before=before, limit=limit)
+        return Listing(found, await queries.count_findings(chosen, kind, is_open=is_open))
+
+    async def freezes(self) -> Sequence[FreezeReport]:
+        """The origins that a refresh froze, with what is held and what came; those without a decision first."""
+        return await (await self._queries()).freezes()
+
+    async def takedowns(self, before: BeforeNumber = MAX_RUN, limit: Limit = 50) -> Listing[TakedownReport]:
+        """Takedowns, the latest first."""
+        queries = await self._queries()
+        return Listing(await queries.takedowns(before, limit), await queries.count_takedowns())
+
+    async def takedown(self, takedown: TakedownNumber) -> TakedownDetail:
+        """One takedown with its receipt."""
+        found = await (await self._queries()).takedown(takedown)
+        if found is None:
+            raise ProblemError(Problem.UNKNOWN_TAKEDOWN, takedown=takedown)
+        return TakedownDetail(*found)
+
+    async def trash(self) -> Sequence[TrashPart]:
+        """What lies in the store's trash, as it was within the last minute."""
+        return await self.measured.measure()
+
+    async def _queries(self) -> UpkeepQueries:
+        return UpkeepQueries((await self.api.resources.get()).queries.database)

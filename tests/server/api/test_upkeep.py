@@ -1,0 +1,73 @@
+"""The API's operations about upkeep, over a real ledger on either kind of database."""
+
+from __future__ import annotations
+
+import pytest
+from tests.ledger.test_upkeep_reports import OLD, ORIGIN, RECEIPT, plant
+from tests.server.dashboards import client, database, database_url, get_json, peer, runs, site
+
+__all__ = ["client", "database", "database_url", "peer", "runs", "site"]
+
+
+@pytest.fixture
+async def kept(client, peer):
+    """A client of a ledger that upkeep has worked on."""
+    await plant(peer.database, links=[(1, {"verified_at": OLD, "rescued": "row 12 of products"})])
+    return client
+
+
+async def test_summary_says_what_was_verified_and_what_waits(kept):
+    summary = await get_json(kept, "/api/upkeep")
+
+    assert (summary["held"], summary["verified"], summary["rescued"]) == (2, 1, 1)
+    assert (summary["open_findings"], summary["undecided_freezes"]) == ({"cut": 1, "missing": 1}, 1)
+
+
+async def test_findings_are_a_list_with_a_total(kept):
+    response = await kept.get("/api/findings", params={"state": "open", "limit": 1})
+    of_source = await get_json(kept, "/api/findings", source="cases", kind="cut", state="mended")
+
+    assert [each["kind"] for each in response.json()] == ["missing"]
+    assert response.headers["x-total-count"] == "2"
+    assert [each["mended_by"] for each in of_source] == ["trash"]
+
+
+@pytest.mark.parametrize(
+    ("query", "status"), [({"state": "shut"}, 400), ({"before": "0"}, 400), ({"source": "strange"}, 404)]
+)
+async def test_wrong_filter_of_findings_is_a_problem(kept, query, status):
+    assert (await kept.get("/api/findings", params=query)).status_code == status
+
+
+async def test_freeze_shows_before_and_after(kept):
+    [undecided, _] = await get_json(kept, "/api/freezes")
+
+    assert (undecided["origin"], undecided["decision"]) == (ORIGIN, None)
+    assert [(each["held"]["size"], each["came"] and each["came"]["size"]) for each in undecided["examples"]] == [
+        (200_000, 900),
+        (200_000, None),
+    ]
+
+
+async def test_takedown_has_its_receipt(kept):
+    listed = await kept.get("/api/takedowns")
+    found = await get_json(kept, "/api/takedown", takedown=1)
+
+    assert [each["takedown"] for each in listed.json()] == [2, 1]
+    assert listed.headers["x-total-count"] == "2"
+    assert found["receipt"] == RECEIPT
+    assert (await kept.get("/api/takedown", params={"takedown": 9})).status_code == 404
+
+
+async def test_trash_is_measured_by_cause(kept):
+    replaced, removed = await get_json(kept, "/api/trash")
+
+    assert (replaced["files"], replaced["size"], replaced["oldest_at"][:10]) == (2, 1000, "2026-01-01")
+    assert (removed["files"], removed["oldest_at"]) == (0, None)
+
+
+async def test_links_with_rescued_copies_are_found(kept):
+    found = await get_json(kept, "/api/links", rescued="true")
+
+    assert [each["link"]["rescued"] for each in found["links"]] == ["row 12 of products"]
+    assert found["total"] == 1
