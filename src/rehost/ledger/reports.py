@@ -442,13 +442,8 @@ def _visit(row: Row[*tuple[Any, ...]]) -> Visit:
 
 
 def _link(row: Row[*tuple[Any, ...]]) -> LinkReport:
-    values = row._asdict()
-    typed = {
-        "state": STATES[values["state"]],
-        "reason": REASONS.get(values["reason"]),
-        "format": _FORMATS.get(values["format"]),
-    }
-    return LinkReport(**values | typed)
+    typed = {"state": STATES[row.state], "reason": REASONS.get(row.reason), "format": _FORMATS.get(row.format)}
+    return LinkReport(**row._asdict() | typed)
 
 
 def _runs_query(source: str | None, limit: int, before: int | None) -> Select[*tuple[Any, ...]]:
