@@ -142,6 +142,7 @@ class RunEnded:
     interrupted: bool = False
     mended: int = 0  # rows whose local URL was written again without a request
     lost: int = 0  # files of held copies that were missing from the store
+    rescued: int = 0  # dead links whose pictures were found elsewhere, after the run
     suspected: int = 0  # copies that came to be suspected of being decoys; those that turn out to be none stay
     sources: tuple[RunEnded, ...] = ()  # of a run over several sources: the summary of each, of which this is the sum
     paused: dict[str, int] = field(

@@ -66,3 +66,26 @@ def test_the_place_of_an_invalid_value_in_a_file_is_its_line(tmp_path):
     assert f"({tmp_path}/.env:2)" in message
     assert f"({tmp_path}/rehost.toml:5)" in message
     assert f'[source."a"] ({tmp_path}/rehost.toml:1) has no `key`' in message  # all errors are reported at once
+
+
+def test_the_archive_has_a_section_of_its_own(tmp_path):
+    archive = "https://web.archive.example/{date}im_/{url}"
+
+    assert archive == from_toml(tmp_path, f'[rescue]\narchive = "{archive}"').rescue_archive
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[rescue]\narchives = "https://a.example/{url}"', "the section [rescue] can only have the keys archive."),
+        ("rescue = 1", "the section [rescue] can only have the keys archive."),
+        ("[rescue]\narchive = { a = 1 }", "rescue.archive must be a text."),
+        ('[rescue]\narchive = "ftp://a.example/{url}"', "rehost.toml:2) is not valid; expected an http(s) URL with"),
+        ('[rescue]\narchive = "https://a.example/"', "expected an http(s) URL with {url} and optionally {date}"),
+        ('[rescue]\narchive = "https://a.example/{url}{day}"', "expected an http(s) URL with {url} and optionally"),
+    ],
+)
+def test_an_archive_that_cannot_be_asked_is_an_error(tmp_path, text, said):
+    (tmp_path / "rehost.toml").write_text(text)
+
+    assert said in error_of(tmp_path)

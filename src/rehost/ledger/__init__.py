@@ -10,6 +10,7 @@ from rehost.ledger.leases import DueLinks, LeaseManager
 from rehost.ledger.migrations import migrate
 from rehost.ledger.reconcile import Reconciliation
 from rehost.ledger.reports import Queries
+from rehost.ledger.rescues import Rescues
 from rehost.ledger.results import ResultWriter
 from rehost.ledger.sync import CatalogueSync
 
@@ -21,7 +22,7 @@ class Ledger:
 
     Every state change of a link is a method of one of the parts: `sync` compares catalogue and ledger, `reconcile`
     compares store, rows and ledger, `due` reports what waits, `leases` hands links out, `results` records outcomes,
-    `history`, `runs` and `stores` keep what happened. Any of them may raise LedgerError.
+    `rescues` finds dead links, `history`, `runs` and `stores` keep what happened. Any of them may raise LedgerError.
     """
 
     def __init__(
@@ -42,5 +43,6 @@ class Ledger:
         self.leases = LeaseManager(database, worker.name, lease_seconds)
         self.history = History(database)
         self.results = ResultWriter(database, self.history, url)
+        self.rescues = Rescues(database)
         self.runs = Runs(database, worker)
         self.stores = Stores(database)

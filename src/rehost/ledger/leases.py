@@ -308,17 +308,19 @@ class LeaseManager:
         one = suspects.where(links.c.deaths >= ALONE).order_by(links.c.deaths, links.c.entry).limit(1)
         return await self._lease(few) or await self._lease(one)
 
-    async def lease_held(self, entries: Sequence[int]) -> Sequence[Task]:
-        """Lease those of these links that are held and in the catalogue.
+    async def lease_held(self, entries: Sequence[int], *, failed: bool = False) -> Sequence[Task]:
+        """Lease those of these links that are held and in the catalogue; or those that are deferred or refused.
 
-        Their copies and rows stay as they are; without an outcome they are held again (`attempts` is 0 until then).
+        Copies and rows stay as they are; without an outcome, held links are held again (`attempts` is 0 until then).
         """
         given = self.database.given({"entry": BigInteger()}, [[entry] for entry in entries])
-        is_held = and_(links.c.state == State.HELD.value, links.c.present, links.c.key.is_not(None))
-        chosen = select(links.c.entry).where(links.c.entry.in_(select(given.c.entry)), is_held)
+        is_held = and_(links.c.state == State.HELD.value, links.c.key.is_not(None))
+        is_wanted = links.c.present & (links.c.state.in_(_FAILED) if failed else is_held)
+        chosen = select(links.c.entry).where(links.c.entry.in_(select(given.c.entry)), is_wanted)
         chosen = chosen.order_by(links.c.entry).with_for_update(skip_locked=True)
-        leased = {"state": State.LEASED.value, "worker": self.worker, "fence": links.c.fence + 1, "attempts": 0}
-        leasing = update(links).values(leased | {"due_at": after(self.seconds)})
+        leased = {"state": State.LEASED.value, "worker": self.worker, "fence": links.c.fence + 1}
+        attempts = links.c.attempts + 1 if failed else 0
+        leasing = update(links).values(leased | {"due_at": after(self.seconds), "attempts": attempts})
         leasing = leasing.where(links.c.entry.in_(select(chosen.cte("chosen").c.entry)))
         listing = self.database.insert(workers).values(worker=self.worker, alive_until=after(self.seconds))
 

@@ -152,6 +152,7 @@ MIGRATIONS = (
         (
             "ALTER TABLE rehost_links ADD COLUMN verified_at {moment}",
             "ALTER TABLE rehost_links ADD COLUMN rescued text",
+            "ALTER TABLE rehost_links ADD COLUMN sought_at {moment}",
             "ALTER TABLE rehost_runs ADD COLUMN verb text",
             "ALTER TABLE rehost_changes ADD COLUMN before_key text",
             "ALTER TABLE rehost_changes ADD COLUMN before_digest text",

@@ -40,6 +40,7 @@ class SourceReport:
     size: int  # bytes of all held copies
     damaged: int  # held copies that are whole, but damaged elsewhere than in their pixels
     undisplayed: int  # held copies in formats that browsers do not display
+    rescued: int = 0  # held copies that came from elsewhere than their links
     suspected: int = 0  # of the deferred: copies that stay until a second check confirms that they are decoys
 
 
@@ -242,13 +243,13 @@ class Queries:
                 func.coalesce(func.sum(links.c.size).filter(_HELD), 0).label("size"),
                 func.count().filter(_HELD, links.c.damage.is_not(None)).label("damaged"),
                 func.count().filter(_HELD, links.c.format.in_(_UNDISPLAYED)).label("undisplayed"),
+                func.count().filter(_HELD, links.c.rescued.is_not(None)).label("rescued"),
                 func.count().filter(_FAILED, links.c.held_url == links.c.url, not_(_UNWRITTEN)).label("suspected"),
             )
             .where(links.c.source == source, links.c.present)
             .group_by(links.c.state, "reason")
         )
         rows = await self._all(query)
-        waits = [row.next_due for row in rows if row.next_due is not None]
         reasons: Counter[str] = Counter()
         for row in rows:
             if row.reason:
@@ -260,18 +261,18 @@ class Queries:
             due=sum(row.due for row in rows),
             later=sum(row.later for row in rows),
             leased=sum(row.leased for row in rows),
-            next_due_seconds=min(waits, default=None),
+            next_due_seconds=min((row.next_due for row in rows if row.next_due is not None), default=None),
             size=int(sum(row.size for row in rows)),
             damaged=sum(row.damaged for row in rows),
             undisplayed=sum(row.undisplayed for row in rows),
             suspected=sum(row.suspected for row in rows),
+            rescued=sum(row.rescued for row in rows),
         )
 
     async def growth(self, days: int = 7) -> int:
         """Return the bytes of the copies, of all sources, that were stored within the last days."""
         query = select(func.coalesce(func.sum(links.c.size), 0))
-        rows = await self._all(query.where(_HELD, links.c.held_at > after(-86400.0 * days)))
-        return int(rows[0][0])
+        return await self._number(query.where(_HELD, links.c.held_at > after(-86400.0 * days)))
 
     async def knows(self, source: str) -> bool:
         """Return whether a source of this name was ever taken in."""
@@ -322,8 +323,7 @@ class Queries:
 
     async def count_hosts(self, source: str, text: str | None = None) -> int:
         """Return the number of hosts of a source whose names contain the text."""
-        found = await self._all(select(func.count(links.c.host.distinct())).where(*of_hosts(source, text)))
-        return int(found[0][0])
+        return await self._number(select(func.count(links.c.host.distinct())).where(*of_hosts(source, text)))
 
     async def origin_pauses(self) -> Mapping[str, tuple[float, str | None]]:
         """Return the remaining seconds of the pause of each origin that is paused alone, and the evidence."""
@@ -375,8 +375,7 @@ class Queries:
         """Return the number of reports that `runs` has, of one source or of all."""
         known = select(_number, runs.c.source).distinct()
         query = known if source is None else known.where(runs.c.source == source)
-        found = await self._all(select(func.count()).select_from(query.subquery()))
-        return int(found[0][0])
+        return await self._number(select(func.count()).select_from(query.subquery()))
 
     async def links(
         self, which: LinkFilter, after: int = 0, limit: int = 100, order: LinkOrder = LinkOrder.ENTRY
@@ -396,8 +395,7 @@ class Queries:
 
     async def count(self, which: LinkFilter) -> int:
         """Return the number of links."""
-        found = await self._all(select(func.count()).select_from(links).where(links.c.present, *conditions(which)))
-        return int(found[0][0])
+        return await self._number(select(func.count()).select_from(links).where(links.c.present, *conditions(which)))
 
     async def link(self, source: str, row_key: str, position: int = 0) -> LinkReport | None:
         """Return one link, if it was ever taken in."""
@@ -428,9 +426,15 @@ class Queries:
 
     async def visits(self, entry: int) -> Sequence[Visit]:
         """Return how a link's visits ended, as far back as they are kept, latest first."""
-        columns = [visits.c[name] for name in Visit.__dataclass_fields__]
-        query = select(*columns).where(visits.c.entry == entry).order_by(visits.c.turn.desc())
+        query = (
+            select(*(visits.c[name] for name in Visit.__dataclass_fields__))
+            .where(visits.c.entry == entry)
+            .order_by(visits.c.turn.desc())
+        )
         return [_visit(row) for row in await self._all(query)]
+
+    async def _number(self, query: Select[*tuple[Any, ...]]) -> int:
+        return int((await self._all(query))[0][0])
 
     async def _all(self, query: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:
         return await self.database.fetch_all(query, slow=True)

@@ -78,6 +78,7 @@ links = Table(
     Column("waits_for", String),  # the host, origin or folder that it waits for: paused, or its daily budget is used up
     Column("verified_at", Moment),  # when the copy's file was read last, and was right
     Column("rescued", String),  # where the copy came from, if not from its link
+    Column("sought_at", Moment),  # when the picture of the dead link was last sought elsewhere
 )
 
 runs = Table(

@@ -124,6 +124,14 @@ def total(ends: Sequence[RunEnded]) -> RunEnded:
     )
 
 
+def with_rescued(ended: RunEnded, rescued: Mapping[str, int]) -> RunEnded:
+    """Return the summary of a run after which so many dead links were rescued, by source."""
+    sources = tuple(with_rescued(each, rescued) for each in ended.sources)
+    number = sum(rescued.values()) if sources else rescued.get(ended.source, 0)
+    held, later = ended.total_held + number, ended.later - number
+    return replace(ended, rescued=number, total_held=held, later=later, sources=sources)
+
+
 def _sum(ends: Sequence[RunEnded]) -> RunEnded:
     """Return the last summary, with the sums of what each of them counted."""
     return replace(

@@ -15,6 +15,7 @@ from rehost.language import Message
 from rehost.model import Source
 from rehost.settings.sections import OriginOverride
 from rehost.settings.types import (
+    ARCHIVE,
     CONNECT_TO,
     DATABASE,
     HEADER,
@@ -311,6 +312,15 @@ class Settings:
         kind=SWITCH,
         text="Whether a request for /image/SOURCE/KEY fetches the picture if it has no copy yet.",
         says="off",
+    )
+    rescue_archive: str = _setting(
+        "IMAGE_RESCUE_ARCHIVE",
+        "",
+        ARCHIVE,
+        "The archive that `rehost run --rescue` and repairs ask for pictures that their origins do not have any more: "
+        "a URL in which {url} is the picture's and {date} the day when it was last held, or first seen (20240131). "
+        "In rehost.toml also `archive` in the section [rescue].",
+        says="(none)",
     )
     token: str = _setting(
         "REHOST_TOKEN",

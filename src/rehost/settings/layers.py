@@ -23,6 +23,9 @@ _ASSIGNMENT = re.compile(
     re.VERBOSE | re.MULTILINE | re.DOTALL,
 )
 SECTIONS = ("source", "origin")
+GROUPS = {"rescue": {"archive": "IMAGE_RESCUE_ARCHIVE"}}
+"""Sections that hold settings under short names."""
+
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 
@@ -94,9 +97,29 @@ def read_toml(path: Path) -> TomlFile:
         for name, value in document.items()
         if (words := plain_text(value)) is not None
     }
+    plain |= _grouped(document, path, text)
     sources, origins = (_tables(document, name, path) for name in SECTIONS)
-    others = [name for name in document if name not in plain and name not in SECTIONS]
+    others = [name for name in document if name not in plain and name not in (*SECTIONS, *GROUPS)]
     return TomlFile(plain, path, text, sources, origins, others, exists=data is not None)
+
+
+def _grouped(document: Mapping[str, object], path: Path, text: str) -> dict[str, Given]:
+    """Return the settings in sections such as [rescue], by their own names."""
+    found = {}
+    for section, names in GROUPS.items():
+        table = document.get(section, {})
+        if not isinstance(table, dict) or set(table) - set(names):
+            raise SettingsError(
+                "{path}: the section [{section}] can only have the keys {names}.",
+                path=path,
+                section=section,
+                names=", ".join(names),
+            )
+        for key, value in table.items():
+            if (words := plain_text(value)) is None:
+                raise SettingsError("{path}: {section}.{key} must be a text.", path=path, section=section, key=key)
+            found[names[key]] = Given(words, f"{path}:{_toml_line(text, section, key)}")
+    return found
 
 
 def _read(path: Path) -> bytes | None:

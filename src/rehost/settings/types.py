@@ -129,6 +129,15 @@ def _parse_referer(text: str) -> str:
     return _parse_header(text)
 
 
+def _parse_archive(text: str) -> str:
+    parts = urlsplit(text)
+    if text and (parts.scheme not in {"http", "https"} or not parts.hostname or "{url}" not in text):
+        raise ValueError(text)
+    if set(re.findall(r"\{[^{}]*\}", text)) - {"{url}", "{date}"}:
+        raise ValueError(text)
+    return _parse_header(text)
+
+
 def _parse_path(text: str) -> Path:
     if "\0" in text or _SCHEME.match(text):  # s3://pics: no folder called `s3:`
         raise ValueError(text)
@@ -216,6 +225,7 @@ PREFIX: Kind[str] = Kind(
     _parse_prefix, Message("a path such as /static/images, or http(s)://host with or without a path")
 )
 REFERER: Kind[str] = Kind(_parse_referer, Message("auto, none, origin, site, page or a fixed http(s) URL"))
+ARCHIVE: Kind[str] = Kind(_parse_archive, Message("an http(s) URL with {url} and optionally {date} in it"), blank=True)
 NETWORKS: Kind[tuple[Network, ...]] = Kind(
     lambda text: tuple(map(ip_network, _words(text))),
     Message("networks such as 127.0.0.0/8 fd00::/8, without host bits, separated by commas or spaces"),

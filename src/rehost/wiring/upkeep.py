@@ -31,6 +31,7 @@ class UpkeepParts:
     limits: Limits
     clock: Clock
     listen: Listener
+    archive: str = ""  # that pictures are rescued from
 
     @property
     def ledger(self) -> Ledger:
@@ -50,7 +51,7 @@ async def open_upkeep(
     clock, limits = Clock(), limits_of(settings, settings.concurrency)
     async with open_parts(settings, sources_of(settings, sources), clock, limits, listen) as parts:
         await parts[0].planner.recover()
-        yield UpkeepParts(parts, limits, clock, listen)
+        yield UpkeepParts(parts, limits, clock, listen, settings.rescue_archive)
 
 
 async def undo(settings: Settings, *, sources: Collection[str] = (), run: int) -> Mapping[str, undoing.Undone]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import sys
@@ -28,15 +29,18 @@ from rehost.clock import Clock
 from rehost.errors import OperatorError
 from rehost.events import Event, Planned, RunEnded
 from rehost.language import gettext as _
-from rehost.language import translated
+from rehost.language import ngettext, translated
 from rehost.model import Reason
+from rehost.run.stats import with_rescued
 from rehost.settings import Settings
 from rehost.settings.sections import did_you_mean
+from rehost.telemetry.format import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rehost.cli.workers import Worker, WorkerShare
+    from rehost.upkeep.rescue import Rescued
 
 
 FAILED = 1
@@ -95,6 +99,37 @@ async def _conduct(share: WorkerShare, processes: Sequence[Worker]) -> tuple[Run
     return ended, received.exit_status(INTERRUPTED if ended.interrupted else FAILED if ended.failed else 0)
 
 
+async def _rescue(settings: Settings, options: RunOptions, status: int) -> tuple[Rescued, int]:
+    """Rescue the dead links of a run's sources; return what was found, and the exit status after `status`."""
+    from rehost.telemetry.log import log_event, logging_to
+    from rehost.upkeep.rescue import DeadLinks
+    from rehost.wiring.upkeep import open_upkeep
+
+    stop = asyncio.Event()
+    with logging_to(sys.stderr, options.log_file, verbose=options.is_verbose):
+        async with open_upkeep(settings, options.sources, log_event) as parts:
+            with stop_on_signals(stop.set, _say, lambda: None) as received:
+                done = await DeadLinks(parts.sources, parts.limits, parts.archive, stop).rescue()
+    return done, received.exit_status(status)
+
+
+def rescued_words(done: Rescued) -> str:
+    """Return a sentence about the search for the pictures of dead links."""
+    number = sum(done.rescued.values())
+    if not done.tried and not done.dead:
+        return _("No link is dead: nothing had to be rescued.")
+    if done.run is None:
+        return _("Rescued none of {tried} dead links that were due for a search; {dead} have no picture.").format(
+            tried=count(done.tried), dead=count(done.dead)
+        )
+    text = ngettext(
+        "Rescued the picture of {number} dead link in run {run}; {dead} have none still.",
+        "Rescued the pictures of {number} dead links in run {run}; {dead} have none still.",
+        number,
+    )
+    return text.format(number=count(number), run=done.run, dead=count(done.dead))
+
+
 def raise_file_limit(settings: Settings, workers: int = 1) -> None:
     """Raise this process's limit of open files to what a run may need, if it is lower; child processes inherit it.
 
@@ -127,6 +162,7 @@ Examples:
   rehost run --source products         only those of one table in rehost.toml
   rehost run --retry all               also visit links that are waiting for a later visit
   rehost run --retry timed-out         also visit links that failed for this reason
+  rehost run --rescue                  also look elsewhere for pictures whose origins have none any more
   rehost run --concurrency 20 --log-file rehost.log
 
 Running it again does not request pictures that already have a copy. Several machines that run it with the same database
@@ -168,6 +204,12 @@ def check_retry(_context: click.Context, _parameter: click.Parameter, word: str 
     help="Go on even if the store is missing, is another one, or lacks more than a tenth of its copies: their rows are "
     "cleared, and the pictures are fetched again.",
 )
+@click.option(
+    "--rescue",
+    is_flag=True,
+    help="Then look elsewhere for the pictures of dead links: in copies of other rows, under http or https, and in the "
+    "archive that [rescue] in rehost.toml names. Dead is a link that failed three times over six days or more.",
+)
 @click.option("--workers", type=click.IntRange(1, 64), metavar="N", help="Number of processes on this machine. [1]")
 @source_option
 @base_option
@@ -185,6 +227,7 @@ def run(  # noqa: PLR0913 - click passes one argument per option
     *,
     retry: str | None,
     accepts_loss: bool,
+    rescue: bool,
     workers: int | None,
     sources: tuple[str, ...],
     base: Path,
@@ -204,10 +247,16 @@ def run(  # noqa: PLR0913 - click passes one argument per option
         sources, retry, log_file, is_quiet=quiet or as_json, is_verbose=verbose, accepts_loss=accepts_loss
     )
     ended, status = start(settings, options, workers or 1)
+    rescued = None
+    if rescue and not ended.interrupted:
+        rescued, status = run_loop(_rescue(settings, options, status))
+        ended = with_rescued(ended, rescued.rescued)
     if as_json:
         click.echo(to_json(several(ended.sources or (ended,), lambda _sources: ended)))
     elif not quiet:
         click.echo(summary(ended, Style.of(sys.stdout), _advice(log_file)))
+        if rescued is not None:
+            say(rescued_words(rescued))
     elif line := attention(ended, _advice(log_file)):
         say(f"rehost: {line}", err=True)
     return status

@@ -266,6 +266,7 @@ class StatusReport:
         ]
         for number, note in (
             (standing.damaged, _("held: the picture is whole, but its file is damaged elsewhere")),
+            (standing.rescued, _("held, found elsewhere: the origin has the picture no more")),
             (standing.undisplayed, _("held, in a format that browsers do not display")),
             (standing.suspected, _("perhaps a decoy: the copy stays until a second check agrees")),
         ):
@@ -354,7 +355,7 @@ def status_total(reports: Sequence[StatusReport]) -> SourceReport:
     """Return where all these sources stand together."""
     each = [report.standing for report in reports]
     waits = [one.next_due_seconds for one in each if one.next_due_seconds is not None]
-    names = ("due", "later", "leased", "size", "damaged", "undisplayed", "suspected")
+    names = ("due", "later", "leased", "size", "damaged", "undisplayed", "rescued", "suspected")
     sums: dict[str, Any] = {name: sum(getattr(one, name) for one in each) for name in names}
     for name in ("states", "reasons"):
         counter = Counter(getattr(each[0], name))
