@@ -426,12 +426,8 @@ class Queries:
 
     async def visits(self, entry: int) -> Sequence[Visit]:
         """Return how a link's visits ended, as far back as they are kept, latest first."""
-        query = (
-            select(*(visits.c[name] for name in Visit.__dataclass_fields__))
-            .where(visits.c.entry == entry)
-            .order_by(visits.c.turn.desc())
-        )
-        return [_visit(row) for row in await self._all(query)]
+        query = select(*(visits.c[name] for name in Visit.__dataclass_fields__)).where(visits.c.entry == entry)
+        return [_visit(row) for row in await self._all(query.order_by(visits.c.turn.desc()))]
 
     async def _number(self, query: Select[*tuple[Any, ...]]) -> int:
         return int((await self._all(query))[0][0])
