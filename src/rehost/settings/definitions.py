@@ -317,7 +317,7 @@ class Settings:
         "IMAGE_RESCUE_ARCHIVE",
         "",
         ARCHIVE,
-        "The archive that `rehost run --rescue` and repairs ask for pictures that their origins do not have any more: "
+        "The archive that `--rescue` and repairs ask for pictures that their origins do not have any more: "
         "a URL in which {url} is the picture's and {date} the day when it was last held, or first seen (20240131). "
         "In rehost.toml also `archive` in the section [rescue].",
         says="(none)",
