@@ -17,7 +17,7 @@ from rehost.hosts.pacing import LatencyTracker
 from rehost.hosts.scheduler import RequestScheduler
 from rehost.http.url import host_of, origin_of
 from rehost.images.verifier import ImageVerifier
-from rehost.model import Download, Image, NotModified, Partial, Request
+from rehost.model import Download, Image, NotModified, Partial, Request, Validator
 from rehost.retry import attempt_wait
 from rehost.store.base import Store
 
@@ -32,6 +32,20 @@ class Postponed(RehostError):  # noqa: N818 - not an error: other links come fir
     def __init__(self, until: float) -> None:
         super().__init__(f"until {until:.1f}")
         self.until = until
+
+
+class CopyIsCurrent(RehostError):  # noqa: N818 - not an error: the visit has its answer
+    """The origin answered a conditional request with 304: the copy that the link has is what it would send.
+
+    Attributes:
+        validator: the one that came with the answer, or that was sent.
+        final_url: where the answer came from.
+    """
+
+    def __init__(self, validator: Validator, final_url: str) -> None:
+        super().__init__(final_url)
+        self.validator = validator
+        self.final_url = final_url
 
 
 class FetchedImage(NamedTuple):
@@ -50,6 +64,8 @@ class VisitLog:
     postponed: Postponed | None = None  # the visit resumes after this; its first attempt is made already
     attempts: int = 0
     size: int = 0
+    validator: Validator | None = None  # of the link's copy: makes the first request conditional
+    digest: str | None = None  # of the same copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +84,14 @@ class ImageFetcher:
     async def fetch(self, url: str, referer: str | None, log: VisitLog, *, once: bool = False) -> FetchedImage:
         """Return the image at a normalised URL; a body that was cut resumes where it stopped.
 
-        Updates the visit's log. `once` allows a single attempt only.
+        Updates the visit's log. `once` allows a single attempt only. With the validator of a copy in the log, the first
+        request of the visit, which is for the link's own URL, asks for the picture only if it has changed: by
+        If-None-Match and, for origins that know no ETag, If-Modified-Since (RFC 9110, section 13.1). A second attempt
+        asks for all of it, so that an origin that errs about conditions is not believed twice.
 
         Raises:
             VisitError: there is no image.
+            CopyIsCurrent: the copy is what the origin would send.
             Postponed: the visit is to resume later.
             HostPaused: the host is paused; nothing was sent.
             StoreError: the store cannot take the body.
@@ -85,7 +105,8 @@ class ImageFetcher:
                 log.attempts += 1
                 may_postpone = log.may_postpone and log.attempts == 1 < most
                 limit = self.latency.seconds(log.host) if may_postpone else None
-                request = Request(url, self.store.spool(), referer, partial=partial, answer_seconds=limit)
+                validator = log.validator if log.attempts == 1 else None
+                request = Request(url, self.store.spool(), referer, validator, partial, limit)
                 try:
                     return await self._attempt(request, log)
                 except Transient as error:
@@ -117,7 +138,10 @@ class ImageFetcher:
         except SlowToAnswer:
             self.latency.gave_up(log.host)
             raise
-        assert not isinstance(download, NotModified)  # no request made here is conditional
+        if isinstance(download, NotModified):
+            known, fresh = request.validator or Validator(), download.validator
+            validator = Validator(fresh.etag or known.etag, fresh.last_modified or known.last_modified)
+            raise CopyIsCurrent(validator, download.final_url)
         self.latency.answered(log.host, download.waited_seconds)
         log.size += download.size
         try:

@@ -201,7 +201,7 @@ class Task:
     host: str  # by which the ledger groups links for politeness
     attempt: int  # number of visits including this one
     origin: str = ""  # scheme://host[:port]; empty if the link is no valid URL
-    validator: Validator | None = None
+    validator: Validator | None = None  # of `copy`: the link's picture is wanted only if it has changed
     copy: Copy | None = None  # the copy that the row has now, if any
     found: str | None = None  # key of a file at the place of this link's copy that the ledger does not know yet
     pending: str | None = None  # digest of the file at `found` if it is this link's: a run was killed while storing it

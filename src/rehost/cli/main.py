@@ -29,6 +29,7 @@ VERBS = {
     "plan": "Show what a run would request and repair; change nothing.",
     "undo": "Restore rows and copies to what they were before a run.",
     "origins": "Show what rehost has learned about the hosts; pause, resume or forget one.",
+    "refresh": "Ask again for held pictures, and take those that have changed.",
     "serve": "Serve the copies over HTTP.",
     "demo": "Run a demonstration on this machine, with simulated hosts.",
 }

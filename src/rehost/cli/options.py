@@ -116,6 +116,37 @@ json_by_source_option = click.option(
 )
 
 
+DAY_SECONDS = 86_400.0
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": DAY_SECONDS}
+_LONGEST_SPAN = 3653 * DAY_SECONDS  # ten years
+
+
+def seconds_of(word: str) -> float:
+    """Return the seconds of a time such as 90s, 30m, 2h or 7d; 0 for a word that is none."""
+    time = re.fullmatch(r"([0-9]{1,9})([smhd])", word)
+    return float(time[1]) * _UNITS[time[2]] if time else 0.0
+
+
+def check_span(_context: click.Context, _parameter: click.Parameter, word: str | None) -> float | None:
+    """Return the seconds of a time such as 90s, 30m, 2h or 90d, at most ten years."""
+    seconds = None if word is None else seconds_of(word)
+    if seconds is not None and not 0 < seconds <= _LONGEST_SPAN:
+        raise click.BadParameter(_("{word!r} is not a time: write 90s, 30m, 2h or 90d.").format(word=word))
+    return seconds
+
+
+def hosts_of(option: str, texts: Sequence[str]) -> Sequence[str]:
+    """Return the hosts that are named, as requests have them."""
+    from rehost.http.errors import InvalidUrl
+    from rehost.http.url import parse_host
+
+    try:
+        return list(dict.fromkeys(parse_host(text) for text in texts))
+    except InvalidUrl as error:
+        text = _("{option} {hosts}: this is not the name of a host ({problem}).")
+        raise click.UsageError(text.format(option=option, hosts=" ".join(texts), problem=error)) from error
+
+
 def read_settings(base: Path, given: dict[str, Any]) -> Settings:
     """Return the settings of this command, and remove its flags from click's arguments.
 

@@ -42,7 +42,7 @@ from weakref import WeakValueDictionary
 
 from cachetools import LRUCache
 
-from rehost.attempt import FetchedImage, ImageFetcher, VisitLog
+from rehost.attempt import CopyIsCurrent, FetchedImage, ImageFetcher, VisitLog
 from rehost.clock import Clock
 from rehost.errors import Permanent, Transient, VisitError
 from rehost.events import Listener, OriginChanged, OriginLearned
@@ -59,7 +59,7 @@ from rehost.hotlink.origin_state import (
     OriginTrust,
     ProbeBudget,
 )
-from rehost.hotlink.referers import LinkProbe, Referers, Target, is_refusal
+from rehost.hotlink.referers import LinkProbe, Referers, Target, is_away, is_refusal
 from rehost.hotlink.repository import Evidence, KnownGoodLink, OriginRepository
 from rehost.http.url import folder_of, has_no_scheme, host_of, origin_of
 from rehost.model import Link, Rule
@@ -106,7 +106,7 @@ class Learner:
 
         Raises:
             VisitError: there is none.
-            Postponed, HostPaused, StoreError: as ImageFetcher.fetch.
+            CopyIsCurrent, Postponed, HostPaused, StoreError: as ImageFetcher.fetch.
         """
         target = self._target(link)
         try:
@@ -127,15 +127,22 @@ class Learner:
         origin = probe.origin
         await self._read_ledger(origin)
         with probe:
-            while True:
-                if origin.may_ask_together() and not probe.answers:
-                    rule = await self._ask_under_rule(probe)
-                    if rule is not None:
-                        return probe.take(rule)
-                async with origin.lock:
-                    # A link that waited while another one was learning is requested under the rule now.
-                    if probe.answers or not origin.may_ask_together():
-                        return await self._learn(probe)
+            try:
+                while True:
+                    if origin.may_ask_together() and not probe.answers:
+                        rule = await self._ask_under_rule(probe)
+                        if rule is not None:
+                            return probe.take(rule)
+                    async with origin.lock:
+                        # A link that waited while another one was learning is requested under the rule now.
+                        if probe.answers or not origin.may_ask_together():
+                            return await self._learn(probe)
+            except CopyIsCurrent as current:  # as if it had sent the bytes of the copy
+                if is_away(target.url, host_of(current.final_url)):
+                    origin.away_rule = probe.first_rule()
+                elif origin.rule is not None and log.digest is not None:
+                    origin.accept(KnownGoodLink(*target, log.digest))
+                raise
 
     async def examine(self, links: Sequence[Link], digest: str, host: str) -> bool:
         """Return whether these bytes, which at least two links of one host gave, are a decoy beside the first of them.

@@ -308,10 +308,13 @@ class LeaseManager:
         one = suspects.where(links.c.deaths >= ALONE).order_by(links.c.deaths, links.c.entry).limit(1)
         return await self._lease(few) or await self._lease(one)
 
-    async def lease_held(self, entries: Sequence[int], *, failed: bool = False) -> Sequence[Task]:
+    async def lease_held(
+        self, entries: Sequence[int], *, failed: bool = False, only_changes: bool = False
+    ) -> Sequence[Task]:
         """Lease those of these links that are held and in the catalogue; or those that are deferred or refused.
 
         Copies and rows stay as they are; without an outcome, held links are held again (`attempts` is 0 until then).
+        With `only_changes` the tasks have the validators of the copies, for conditional requests.
         """
         given = self.database.given({"entry": BigInteger()}, [[entry] for entry in entries])
         is_held = and_(links.c.state == State.HELD.value, links.c.key.is_not(None))
@@ -328,7 +331,7 @@ class LeaseManager:
             rows = (await connection.execute(leasing.returning(*_TASK))).all()
             if rows:
                 await connection.execute(listing.on_conflict_do_nothing())
-            return [_task(row) for row in rows]
+            return [_task(row, only_changes=only_changes) for row in rows]
 
         return await self.database.transact(work) if entries else []
 
@@ -460,9 +463,10 @@ def _is_ours(given: FromClause) -> ColumnElement[bool]:
     return (links.c.entry == given.c.entry) & (links.c.fence == given.c.fence) & (links.c.state == State.LEASED.value)
 
 
-def _task(row: Any) -> Task:  # noqa: ANN401 - a row of `links`
+def _task(row: Any, *, only_changes: bool = False) -> Task:  # noqa: ANN401 - a row of `links`
     is_pending = row.pending_digest is not None and row.pending_url == row.url and row.key is not None
-    has_validator = row.key is not None and row.held_url == row.url and (row.etag or row.last_modified)
+    is_own = row.key is not None and row.held_url == row.url
+    has_validator = only_changes and is_own and (row.etag or row.last_modified)
     return Task(
         entry=row.entry,
         fence=row.fence,

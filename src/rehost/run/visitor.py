@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
-from rehost.attempt import Postponed, VisitLog
+from rehost.attempt import CopyIsCurrent, Postponed, VisitLog
 from rehost.clock import Clock
 from rehost.errors import StoreError, Transient, VisitError
 from rehost.events import Visited
@@ -99,7 +99,12 @@ class Visitor:
     async def _fetch(self, task: Task, log: VisitLog) -> Stored | Unchanged:
         """Return the image as the origin gives it now, in a spool."""
         await self.quota.check(task)
-        download, image = await self.learner.obtain(task.link, log)
+        if task.has_own_copy and task.copy is not None and task.validator is not None:
+            log.validator, log.digest = task.validator, task.copy.digest
+        try:
+            download, image = await self.learner.obtain(task.link, log)
+        except CopyIsCurrent as current:
+            return Unchanged(task, current.validator)
         if task.has_own_copy and task.copy is not None and task.copy.digest == download.digest:
             download.spool.unlink(missing_ok=True)
             return Unchanged(task, download.validator)

@@ -20,8 +20,12 @@ from rehost.run.recorder import RecordingPipeline
 from rehost.run.run import Components, visit_link
 from rehost.run.stats import RunStats
 
-Judge = Callable[[Visited], Awaitable[Outcome]]
-"""Returns the outcome to record for a visit."""
+Judge = Callable[[Visited], Awaitable[Outcome | None]]
+"""Returns the outcome to record for a visit; None if it comes later, by `HeldVisits.put`, and its lease goes on."""
+
+
+async def nothing() -> None:
+    """Do nothing."""
 
 
 async def keep_copy(visited: Visited) -> Outcome:
@@ -50,6 +54,8 @@ class HeldVisits:
         self._waiting: list[Task] = []
         self._visiting: Counter[str] = Counter()  # by host
         self._wake = asyncio.Event()
+        self._skips: Callable[[Task], bool] = lambda _task: False
+        self._only_changes = False
         self._pipeline = RecordingPipeline(
             parts.recorder, parts.suspected_copies, self._close, self.stats, limits=limits, stop=stop, listen=listen
         )
@@ -59,6 +65,10 @@ class HeldVisits:
         entries: AsyncIterator[Sequence[int]],
         judge: Judge = keep_copy,
         prepare: Callable[[Task], Task] = lambda task: task,
+        *,
+        skips: Callable[[Task], bool] = lambda _task: False,
+        finish: Callable[[], Awaitable[None]] = nothing,
+        only_changes: bool = False,
     ) -> None:
         """Lease these links, visit them and record what `judge` makes of each visit.
 
@@ -69,16 +79,21 @@ class HeldVisits:
             entries: groups of links; the next group is read when there is room for it.
             judge: what to record.
             prepare: changes a task before its visit.
+            skips: returns whether a leased link is to be given back unvisited.
+            finish: is called once after the last visit, and puts the outcomes that `judge` has kept.
+            only_changes: ask for pictures only if they have changed, where the copy has a validator.
 
         Raises:
             OperatorError: the database or the store cannot be used. What is recorded stays.
         """
         failed: list[OperatorError] = []
+        self._skips, self._only_changes = skips, only_changes
         try:
             async with asyncio.TaskGroup() as group:
                 recording = group.create_task(self._pipeline.record(self._run))
                 others = [group.create_task(self._pipeline.search_decoys()), group.create_task(self._beat())]
                 await self._visit_all(group, entries, judge, prepare)
+                await finish()
                 await self._pipeline.end()
                 await asyncio.wait({recording})
                 for each in others:
@@ -89,6 +104,10 @@ class HeldVisits:
             failed += [each for each in caught.exceptions if isinstance(each, OperatorError)]
         if failed:
             raise failed[0]  # Python before 3.11.4 wraps what is raised within `except*`
+
+    async def put(self, outcome: Outcome) -> None:
+        """Record an outcome that `judge` has kept."""
+        await self._pipeline.put(outcome)
 
     async def _visit_all(
         self,
@@ -104,11 +123,13 @@ class HeldVisits:
             while not is_last and len(self._waiting) < self._limits.visits:
                 chosen = await anext(entries, None)
                 is_last = chosen is None
-                self._add(await self._parts.ledger.leases.lease_held(chosen or ()))
+                self._add(await self._parts.ledger.leases.lease_held(chosen or (), only_changes=self._only_changes))
+            await self._give_back_skipped()
             while len(visits) < self._limits.visits and (task := self._next(per_host)) is not None:
                 visit = group.create_task(self._visit(prepare(task), judge))
                 visits.add(visit)
                 visit.add_done_callback(visits.discard)
+                visit.add_done_callback(lambda _visit: self._wake.set())
             if visits:
                 await self._wake.wait()
             elif self._waiting:  # all of paused hosts
@@ -124,6 +145,11 @@ class HeldVisits:
     def _add(self, tasks: Sequence[Task]) -> None:
         self._waiting += tasks
         self._open |= {task.entry: task for task in tasks}
+
+    async def _give_back_skipped(self) -> None:
+        if skipped := [task for task in self._waiting if self._skips(task)]:
+            self._waiting = [task for task in self._waiting if not self._skips(task)]
+            await self._give_back(skipped)
 
     def _next(self, per_host: int) -> Task | None:
         """Take the first waiting task of a host that may be visited now."""
@@ -146,7 +172,9 @@ class HeldVisits:
         self.stats.add(visited)
         self._listen(visited)
         self._parts.heartbeat.report_picture(visited, self._limits.concurrency)
-        await self._pipeline.put(await judge(visited))
+        outcome = await judge(visited)
+        if outcome is not None:
+            await self._pipeline.put(outcome)
 
     async def _beat(self) -> None:
         """Send heartbeats and renew the leases until cancelled."""

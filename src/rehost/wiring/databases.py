@@ -21,6 +21,7 @@ from rehost.hosts.shares import HostShares
 from rehost.hotlink.repository import OriginRepository
 from rehost.language import Message
 from rehost.ledger import Ledger
+from rehost.ledger.freezes import Freezes
 from rehost.ledger.history import Stores, Worker
 from rehost.ledger.migrations import LATEST, migrate, version
 from rehost.ledger.reports import Queries
@@ -216,8 +217,8 @@ async def plan(settings: Settings, sources: Collection[str] = ()) -> Sequence[Pl
 
 
 @asynccontextmanager
-async def open_hosts(settings: Settings) -> AsyncIterator[tuple[HostShares, OriginRepository]]:
-    """Open the ledger to change what is known of hosts: their pauses, and what was learned of their origins.
+async def open_hosts(settings: Settings) -> AsyncIterator[tuple[HostShares, OriginRepository, Freezes]]:
+    """Open the ledger to change what is known of hosts: their pauses, what was learned of their origins, what froze.
 
     Raises:
         OperatorError: the database cannot be used.
@@ -226,4 +227,4 @@ async def open_hosts(settings: Settings) -> AsyncIterator[tuple[HostShares, Orig
     async with open_databases(settings, Clock()) as (_, ledger):
         await migrate(ledger)
         shares = HostShares(ledger, worker=name, concurrency=settings.concurrency, lease_seconds=lease)
-        yield shares, OriginRepository(ledger, worker=name, lease_seconds=lease)
+        yield shares, OriginRepository(ledger, worker=name, lease_seconds=lease), Freezes(ledger)

@@ -88,6 +88,7 @@ def test_what_was_changed_is_printed_as_json(rehost):
         "paused": {"a.example": 86400.0},
         "resumed": {"a.example": {"was_paused": True, "links": 0}},
         "forgotten": {"a.example": {"rules": 0, "decoys": 0}},
+        "decided": {},
     }
 
 

@@ -13,17 +13,20 @@ import click
 
 from rehost.cli.loop import run_loop, sigterm_as_interrupt
 from rehost.cli.options import (
+    DAY_SECONDS,
     SettingsCommand,
     base_option,
+    hosts_of,
     json_by_source_option,
     json_option,
     read_settings,
+    seconds_of,
     settings_flags,
     source_option,
 )
+from rehost.cli.output.origins import OriginsReport, decided_lines, freezes_text
 from rehost.cli.output.programs import several, to_json, total_plan, total_undone
 from rehost.cli.output.reports import (
-    OriginsReport,
     StatusReport,
     plan_tables,
     read_status,
@@ -38,6 +41,7 @@ from rehost.telemetry.format import count, duration
 if TYPE_CHECKING:
     from rehost.hosts.shares import Resumed
     from rehost.hotlink.repository import Forgotten
+    from rehost.ledger.freezes import Freeze
     from rehost.settings import Settings
 
 
@@ -62,16 +66,20 @@ Exit status:
 @json_by_source_option
 def status(*, failed: bool, sources: tuple[str, ...], base: Path, as_json: bool) -> int:
     """Show which links have a copy, which do not, and why. This reads rehost's own tables only."""
-    reports, others = run_loop(_read_status(read_settings(base, {}), sources, failed=failed))
+    reports, others, freezes = run_loop(_read_status(read_settings(base, {}), sources, failed=failed))
     style = Style.of(sys.stdout)
-    click.echo(to_json(several(reports, status_total)) if as_json else status_text(reports, style, others))
+    if as_json:
+        click.echo(to_json(several(reports, status_total)))
+    else:
+        click.echo("\n\n".join([status_text(reports, style, others), *freezes_text(freezes, style, examples=0)]))
     return 0
 
 
 async def _read_status(
     settings: Settings, sources: tuple[str, ...], *, failed: bool
-) -> tuple[Sequence[StatusReport], Sequence[str]]:
-    """Return the reports of the sources, and the names of those that are in the ledger and not in the settings."""
+) -> tuple[Sequence[StatusReport], Sequence[str], Sequence[Freeze]]:
+    """Return the reports of the sources, the names of those that the settings lack, and the frozen origins."""
+    from rehost.ledger.freezes import Freezes
     from rehost.ledger.history import Stores
     from rehost.wiring.databases import open_queries, sources_of, store_problem
 
@@ -81,7 +89,8 @@ async def _read_status(
         store = None if problem is None else problem.messages[0]
         reports = await read_status(queries, [each.name for each in chosen], failed=failed)
         others = set(await queries.sources()) - {each.name for each in settings.sources}
-        return [replace(each, store=store) for each in reports], sorted(others)
+        freezes = [each for each in await Freezes(queries.database).all() if each.is_open]
+        return [replace(each, store=store, frozen=freezes) for each in reports], sorted(others), freezes
 
 
 @click.command(
@@ -123,8 +132,6 @@ def plan(
     return 0
 
 
-DAY_SECONDS = 86400.0
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": DAY_SECONDS}
 _LONGEST_PAUSE = 31 * DAY_SECONDS  # as in the API
 
 
@@ -132,8 +139,7 @@ def check_time(_context: click.Context, _parameter: click.Parameter, word: str |
     """Return the seconds of a time such as 90s, 30m, 2h or 7d."""
     if word is None:
         return None
-    time = re.fullmatch(r"([0-9]{1,9})([smhd])", word)
-    seconds = float(time[1]) * _UNITS[time[2]] if time else 0.0
+    seconds = seconds_of(word)
     if not 0 < seconds <= _LONGEST_PAUSE:
         raise click.BadParameter(
             _("{word!r} is not a time: write 90s, 30m, 2h or 7d, and at most 31d.").format(word=word)
@@ -149,6 +155,13 @@ class HostsChange:
     resume: Sequence[str]
     forget: Sequence[str]
     seconds: float | None
+    accept: Sequence[str] = ()  # of frozen origins
+    keep: Sequence[str] = ()
+
+    @property
+    def decisions(self) -> Mapping[str, str]:
+        """The decisions about hosts whose origins are frozen."""
+        return dict.fromkeys(self.accept, "accept") | dict.fromkeys(self.keep, "keep")
 
     @property
     def hosts(self) -> set[str]:
@@ -163,6 +176,7 @@ class HostsChanged:
     paused: Mapping[str, float]  # seconds, by host
     resumed: Mapping[str, Resumed]
     forgotten: Mapping[str, Forgotten]
+    decided: Mapping[str, str]  # accept or keep, by origin
 
     def text(self) -> str:
         """Return a sentence for each host."""
@@ -178,7 +192,7 @@ class HostsChanged:
         ]
         if self.forgotten:
             lines.append(_("To visit refused links now, and learn again: rehost run --retry hotlink-refused"))
-        return "\n".join(lines)
+        return "\n".join([*lines, *decided_lines(self.decided)])
 
 
 @click.command(
@@ -196,6 +210,8 @@ Examples:
   rehost origins --pause img.example.com --for 2h
   rehost origins --resume img.example.com
   rehost origins --forget img.example.com --forget example.com
+  rehost origins --accept img.example.com   take what a frozen origin sends
+  rehost origins --keep img.example.com     keep the held copies
 
 \b
 Exit status:
@@ -224,31 +240,52 @@ Exit status:
     multiple=True,
     help="Forget the Referer rules and the decoys of a host, so that rehost learns them again.",
 )
+@click.option(
+    "--accept",
+    metavar="HOST",
+    multiple=True,
+    help="Decide about an origin that a refresh froze: what it sends now is right, and the next refresh takes it.",
+)
+@click.option(
+    "--keep",
+    metavar="HOST",
+    multiple=True,
+    help="Decide about an origin that a refresh froze: the held copies stay, and no refresh asks it until --accept.",
+)
 @source_option
 @base_option
 @json_option
-def origins(
+def origins(  # noqa: PLR0913 - click passes one argument per option
     *,
     pause: Sequence[str],
     seconds: float | None,
     resume: Sequence[str],
     forget: Sequence[str],
+    accept: Sequence[str],
+    keep: Sequence[str],
     sources: tuple[str, ...],
     base: Path,
     as_json: bool,
 ) -> int:
-    """Show what rehost has learned about the hosts, pause a host, resume it, or have it learned again.
+    """Show what rehost has learned about the hosts, pause a host, resume it, have it learned again, or decide on it.
 
     For each origin, this shows which Referer works there, and how rehost learned it. For each host, it shows how many
     requests are sent at the same time, and whether requests are paused.
 
-    --pause, --resume and --forget can be repeated. They apply to a host with all its origins, in all sources. A run in
-    progress pauses and resumes within seconds, but keeps what it has learned itself until it ends.
+    --pause, --resume, --forget, --accept and --keep can be repeated. They apply to a host with all its origins, in all
+    sources. A run in progress pauses and resumes within seconds, but keeps what it has learned itself until it ends.
     """
     if seconds is not None and not pause:
         raise click.UsageError(_("--for says how long a pause lasts: it needs --pause HOST."))
-    if pause or resume or forget:
-        change = HostsChange(_hosts("--pause", pause), _hosts("--resume", resume), _hosts("--forget", forget), seconds)
+    change = HostsChange(
+        pause=hosts_of("--pause", pause),
+        resume=hosts_of("--resume", resume),
+        forget=hosts_of("--forget", forget),
+        seconds=seconds,
+        accept=hosts_of("--accept", accept),
+        keep=hosts_of("--keep", keep),
+    )
+    if change.hosts or change.decisions:
         changed = run_loop(_change_hosts(read_settings(base, {}), change))
         if as_json:
             click.echo(to_json(changed))
@@ -261,42 +298,43 @@ def origins(
 
 
 async def _read_origins(settings: Settings, sources: tuple[str, ...]) -> OriginsReport:
+    from rehost.ledger.freezes import Freezes
     from rehost.wiring.databases import open_queries, sources_of
 
     chosen = sources_of(settings, sources)
     async with open_queries(settings) as queries:
         hosts = await queries.hosts([each.name for each in chosen])
-        return OriginsReport(await queries.rules(), await queries.decoys(), hosts)
-
-
-def _hosts(option: str, texts: Sequence[str]) -> Sequence[str]:
-    """Return the hosts that are named, as requests have them."""
-    from rehost.http.errors import InvalidUrl
-    from rehost.http.url import parse_host
-
-    try:
-        return list(dict.fromkeys(parse_host(text) for text in texts))
-    except InvalidUrl as error:
-        text = _("{option} {hosts}: this is not the name of a host ({problem}).")
-        raise click.UsageError(text.format(option=option, hosts=" ".join(texts), problem=error)) from error
+        freezes = await Freezes(queries.database).all()
+        return OriginsReport(await queries.rules(), await queries.decoys(), hosts, freezes)
 
 
 async def _change_hosts(settings: Settings, change: HostsChange) -> HostsChanged:
     """Change what is known of hosts; nothing if one of them is not known."""
     from rehost.hosts.shares import OPERATORS_PAUSE
+    from rehost.http.url import host_of
+    from rehost.ledger.freezes import Decision
     from rehost.wiring.databases import open_hosts
 
-    async with open_hosts(settings) as (shares, repository):
+    async with open_hosts(settings) as (shares, repository, freezes):
+        decided = {
+            each.origin: change.decisions[each.host] for each in await freezes.all() if each.host in change.decisions
+        }
+        if unfrozen := change.decisions.keys() - {host_of(origin) for origin in decided}:
+            text = _("No origin of {hosts} is frozen; `rehost origins` lists those that are.")
+            raise click.UsageError(text.format(hosts=", ".join(sorted(unfrozen))))
         learned = {host: await repository.learned(host) for host in change.hosts}
         if unknown := [host for host, names in learned.items() if not names and not await shares.is_known(host)]:
             text = _("No link leads to {hosts}; `rehost origins` lists the hosts.")
             raise click.UsageError(text.format(hosts=", ".join(unknown)))
         for host in change.pause:
             await shares.pause(host, change.seconds or DAY_SECONDS, OPERATORS_PAUSE)
+        for origin, decision in decided.items():
+            await freezes.decide([origin], Decision(decision))
         return HostsChanged(
             dict.fromkeys(change.pause, change.seconds or DAY_SECONDS),
             {host: await shares.resume(host) for host in change.resume},
             {host: await repository.forget(learned[host]) for host in change.forget},
+            decided,
         )
 
 

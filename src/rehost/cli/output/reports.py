@@ -22,8 +22,8 @@ from rehost.model import Reason, State
 from rehost.telemetry.format import count, duration, share, size
 
 if TYPE_CHECKING:
+    from rehost.ledger.freezes import Freeze
     from rehost.ledger.reports import HostReport, LinkReport, Queries, RunReport, SourceReport
-    from rehost.model import Rule
     from rehost.upkeep.undo import Undone
 
 T = TypeVar("T")
@@ -239,6 +239,7 @@ class StatusReport:
     failed: Sequence[LinkReport]
     unconfined: Sequence[str]  # what this system lacks to confine decoders, and why
     store: str | None = None  # what is wrong with the store, if it is not there
+    frozen: Sequence[Freeze] = ()  # origins of any source that wait for the operator's decision
 
     def text(self, style: Style) -> str:
         """Return the report for a person."""
@@ -282,7 +283,7 @@ class StatusReport:
     def _hosts(self, style: Style) -> str:
         return table(
             [_("host"), _("links"), _("held"), _("failed"), _("due"), _("paused")],
-            [(h.host or translated(NO_HOST), h.present, h.held, h.failed, h.due, _pause(h)) for h in self.hosts],
+            [(h.host or translated(NO_HOST), h.present, h.held, h.failed, h.due, pause_of(h)) for h in self.hosts],
             style,
         )
 
@@ -292,7 +293,7 @@ class StatusReport:
             [
                 (
                     run.run,
-                    _moment(run.started_at),
+                    moment_of(run.started_at),
                     "?" if run.seconds is None else duration(run.seconds),
                     "?" if run.held is None else run.held,
                     "?" if run.failed is None else run.failed,
@@ -313,7 +314,7 @@ class StatusReport:
                     f"{link.row_key}#{link.position}" if link.position else link.row_key,
                     str(link.reason or ""),
                     link.attempts,
-                    _moment(link.due_at),
+                    moment_of(link.due_at),
                     link.evidence or "",
                     link.url,
                 )
@@ -410,36 +411,6 @@ async def _failed_links(queries: Queries, source: str) -> Sequence[LinkReport]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class OriginsReport:
-    """What `rehost origins` shows."""
-
-    rules: Sequence[Rule]
-    decoys: Mapping[str, int]
-    hosts: Sequence[HostReport]
-
-    def text(self, style: Style) -> str:
-        """Return the report for a person."""
-        rules = table(
-            [_("origin"), "Referer", _("decoys"), _("learned"), _("evidence")],
-            [
-                (rule.origin, rule.referer, self.decoys.get(rule.origin, 0), _moment(rule.learned_at), rule.evidence)
-                for rule in self.rules
-            ],
-            style,
-        )
-        hosts = table(
-            [_("host"), _("at once"), _("links"), _("held"), _("failed"), _("due"), _("paused")],
-            [
-                (h.host or translated(NO_HOST), h.allowance, h.present, h.held, h.failed, h.due, _pause(h))
-                for h in self.hosts
-            ],
-            style,
-        )
-        nothing = _("No run has learned anything about a host yet: start one with `rehost run`.")
-        return "\n\n".join(part for part in (rules, hosts) if part) or nothing
-
-
 # --- what was undone
 
 
@@ -479,7 +450,7 @@ def undone_text(undone: Mapping[str, Undone], run: int) -> str:
     return "\n".join(_("{source}: {text}").format(source=name, text=sentence(each)) for name, each in every)
 
 
-def _moment(instant: datetime) -> str:
+def moment_of(instant: datetime) -> str:
     """Return a time in the operator's own time zone."""
     return f"{instant.astimezone():%Y-%m-%d %H:%M}"
 
@@ -495,6 +466,7 @@ def _run_note(run: RunReport) -> str:
     return _("interrupted") if run.interrupted else ""
 
 
-def _pause(host: HostReport) -> str:
+def pause_of(host: HostReport) -> str:
+    """Return how long requests to a host are paused, and why; an empty text if they are not."""
     origin = f"{host.paused_origin}: " if host.paused_origin else ""
     return f"{duration(host.pause_seconds)}: {origin}{host.evidence or ''}" if host.pause_seconds else ""
