@@ -297,7 +297,8 @@ class Unchanged:
 class Deferred:
     """The visit failed for a temporary cause.
 
-    `decoy` is the key of a confirmed decoy at the place of the link's copy, which is to be removed.
+    `decoy` is the key of a confirmed decoy at the place of the link's copy, which is to be removed. `lost` is the key
+    of its copy if the file is missing or damaged and nothing has the picture any more: then its row is to be cleared.
     """
 
     task: Task
@@ -305,17 +306,19 @@ class Deferred:
     evidence: str
     wait_seconds: float
     decoy: str | None = None
+    lost: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The visit failed for a permanent cause; `decoy` as in Deferred."""
+    """The visit failed for a permanent cause; `decoy` and `lost` as in Deferred."""
 
     task: Task
     reason: Reason
     evidence: str
     wait_seconds: float
     decoy: str | None = None
+    lost: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ VERBS = {
     "undo": "Restore rows and copies to what they were before a run.",
     "origins": "Show what rehost has learned about the hosts; pause, resume or forget one.",
     "refresh": "Ask again for held pictures, and take those that have changed.",
+    "verify": "Read the copies again, and repair what is wrong.",
     "serve": "Serve the copies over HTTP.",
     "demo": "Run a demonstration on this machine, with simulated hosts.",
 }

@@ -125,7 +125,9 @@ class ResultWriter:
         await self._leave(connection, [outcome for outcome in outcomes if isinstance(outcome, Unchanged)])
         failed = [outcome for outcome in outcomes if isinstance(outcome, Deferred | Refused)]
         await self._fail(connection, failed)
-        await self._forget_copies(connection, [outcome.task.entry for outcome in failed if outcome.decoy is not None])
+        await self._forget_copies(
+            connection, [outcome.task.entry for outcome in failed if outcome.decoy or outcome.lost]
+        )
         entries = {outcome.task.entry for outcome in held}
         visits = [
             refused_row(outcome, refused[outcome.task.link].evidence)

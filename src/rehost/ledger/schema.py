@@ -237,7 +237,7 @@ findings = Table(
     "rehost_findings",
     metadata,
     Column("finding", BigInteger, primary_key=True),
-    Column("kind", String),  # upkeep.findings.Fault
+    Column("kind", String),  # findings.Fault
     Column("source", String),
     Column("row_key", String),
     Column("position", Integer),
@@ -247,7 +247,7 @@ findings = Table(
     Column("last_at", Moment),  # when it was found again last
     Column("run", BigInteger),  # that mended it
     Column("mended_at", Moment),
-    Column("mended_by", String),  # upkeep.findings.Mend
+    Column("mended_by", String),  # findings.Mend
 )
 
 freezes = Table(

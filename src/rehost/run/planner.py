@@ -62,7 +62,7 @@ class Planner:
             log.warning("Rows left out, because %s: %d; the key of the first begins with %r.", cause, number, first)
         synced = await self.ledger.sync.take_in(source, self.catalogue.links())
         compared = await self.ledger.reconcile.compare(
-            source, self._listing, _no_check if self.accepts_loss or synced.redo else self._check_loss
+            source, self._listing, _no_check if self.accepts_loss or synced.redo else self.check_loss
         )
         if synced.redo or compared.redo:
             await self.ledger.due.forget_waits(source)
@@ -115,7 +115,7 @@ class Planner:
             parsed = ((key, self.layout.parse(key)) for key in keys)
             yield [FoundFile(place[0], place[1], key) for key, place in parsed if place is not None]
 
-    def _check_loss(self, lost: int, held: int) -> None:
+    def check_loss(self, lost: int, held: int) -> None:
         """Raise StoreError if so many copies are missing at once that the store may not be all there."""
         if lost > FEW_LOST and lost * 10 > held:
             raise StoreError(
@@ -155,7 +155,7 @@ class Planner:
 
         while group := await ledger.reconcile.lost_copies(catalogue.name, entry):
             entry = group[-1].entry
-            if not catalogue.is_joint:  # before the rows change, as in `_point`
+            if not catalogue.is_joint:  # before the rows change, as in `point`
                 await ledger.database.transact(announce)
             await ledger.database.transact(work)
 
@@ -169,13 +169,13 @@ class Planner:
         async for group in self.ledger.reconcile.stale_rows(source, self.catalogue.links()):
             if run is None:
                 run = own = await self.ledger.runs.begin(source)
-            changed, left = await self._point(run, group)
+            changed, left = await self.point(run, group)
             mended, refused = mended + changed, refused + left
         if own is not None:
             await self.ledger.runs.end(own, RunEnded(source, held=0, unchanged=0, adopted=0, mended=mended))
         return mended, refused
 
-    async def _point(self, run: int, group: Sequence[tuple[Link, Copy]]) -> tuple[int, int]:
+    async def point(self, run: int, group: Sequence[tuple[Link, Copy]]) -> tuple[int, int]:
         """Point a group of rows at the copies that are still held; return how many changed, and refused to.
 
         The entries stay locked until the rows are written, in either database: no copy is removed meanwhile.

@@ -110,8 +110,11 @@ class Recorder:
         ledger, is_joint = self.ledger, self.catalogue.is_joint
         # Rows of another database are written after the ledger, so what they hold has to be read before.
         seen = {} if is_joint else await self.catalogue.local_urls([outcome.task.link for outcome in stored])
+        if not is_joint and (lost := _lost(outcomes)):  # so that a kill leaves nothing that undo cannot take back
+            rows_of_lost = [(link, link.local_url, self.catalogue.empty) for link in lost]
+            await ledger.database.transact(lambda each: ledger.history.add_changes(each, run, rows_of_lost, lost=True))
 
-        async def work(transaction: Connection) -> tuple[_Written, FileIds]:
+        async def work(transaction: Connection) -> tuple[_Written, FileIds, FileIds]:
             already = await ledger.results.already_recorded(transaction, stored)
             ours = await ledger.leases.confirm(transaction, [outcome.task for outcome in outcomes])
             confirmed = [outcome for outcome in outcomes if outcome.task.entry in ours]
@@ -119,13 +122,15 @@ class Recorder:
             rows = Written(seen, {})
             if is_joint:
                 rows = await self.catalogue.write_back(self._write_backs(wanted), transaction)
-            results, decoys = await self._clear(transaction, run, confirmed)
+            results, decoys, damaged = await self._clear(transaction, run, confirmed)
             await ledger.results.record(transaction, run, results, rows.before, rows.refused)
-            return _Written.of(wanted, rows, already), decoys
+            return _Written.of(wanted, rows, already), decoys, damaged
 
-        written, decoys = await ledger.database.transact(work)
+        written, decoys, damaged = await ledger.database.transact(work)
         if decoys:
             await self.store.quarantine(decoys)
+        if damaged:
+            await self.store.trash(damaged, Cause.REMOVED)
         if is_joint:
             return written
         ours = [outcome for outcome in stored if outcome.task.entry in written.held]
@@ -143,25 +148,32 @@ class Recorder:
 
     async def _clear(
         self, transaction: Connection, run: int, outcomes: Sequence[Outcome]
-    ) -> tuple[Sequence[Outcome], FileIds]:
-        """Clear rows that lead to decoys; return the outcomes, and those files.
+    ) -> tuple[Sequence[Outcome], FileIds, FileIds]:
+        """Clear rows that lead to decoys and to lost copies; return the outcomes, and the files of either.
 
         The files are identified while no other worker can replace them. The decoy of a row that the database refuses
         to clear stays, because the row goes on pointing at it.
         """
         failed = [outcome for outcome in outcomes if isinstance(outcome, Deferred | Refused)]
         decoys = {outcome.task.link: outcome.decoy for outcome in failed if outcome.decoy is not None}
-        if not decoys:
-            return outcomes, {}
+        lost = _lost(failed)
+        if not decoys and not lost:
+            return outcomes, {}, {}
         clearings = [Clearing(link, self.layout.url_path(key)) for link, key in decoys.items()]
+        clearings += [Clearing(link, self.layout.url_path(key), link.local_url) for link, key in lost.items()]
         cleared = await self.catalogue.clear(clearings, transaction)
-        changes = [(link, before, None) for link, before in cleared.before.items()]
-        await self.ledger.history.add_changes(transaction, run, changes)
+        history, empty = self.ledger.history, self.catalogue.empty
+        rows = cleared.before.items()
+        await history.add_changes(transaction, run, [(link, before, None) for link, before in rows if link in decoys])
+        if self.catalogue.is_joint:
+            of_lost = [(link, before, empty) for link, before in rows if link in lost]
+            await history.add_changes(transaction, run, of_lost, lost=True)
         left = cleared.refused
         outcomes = [
             _uncleared(each.task, left[each.task.link]) if each.task.link in left else each for each in outcomes
         ]
-        return outcomes, await self.store.file_ids({key for link, key in decoys.items() if link not in left})
+        kept, damaged = ({key for link, key in keys.items() if link not in left} for keys in (decoys, lost))
+        return outcomes, await self.store.file_ids(kept), await self.store.file_ids(damaged)
 
     async def _tidy(self, placed: Sequence[Stored], written: _Written, former: Mapping[int, FileIds]) -> None:
         """Move what was replaced to the trash, and bring back what a changed row still needs."""
@@ -186,8 +198,14 @@ class _Written:
         return cls(held, {each.task.entry for each in stored if each.task.link in rows.refused})
 
 
+def _lost(outcomes: Sequence[Outcome]) -> dict[Link, str]:
+    """Return the links whose copies are lost, with the keys of these."""
+    failed = [outcome for outcome in outcomes if isinstance(outcome, Deferred | Refused)]
+    return {outcome.task.link: outcome.lost for outcome in failed if outcome.lost is not None}
+
+
 def _uncleared(task: Task, refusal: RowRefusal) -> Deferred:
-    words = f"its copy is a decoy, but its row cannot be cleared: {refusal.evidence}"
+    words = f"its copy is a decoy or lost, but its row cannot be cleared: {refusal.evidence}"
     return Deferred(task, Reason.ROW_REFUSED, words, refusal.wait_seconds)
 
 

@@ -156,8 +156,11 @@ class Store(Protocol):
         """Yield what is in the trash, in groups and in no particular order."""
         ...
 
-    async def spool_from_trash(self, digest: str) -> Path | None:
-        """Return a spool with these bytes from the trash, where they stay; None if they are not there any more."""
+    async def spool_from_trash(self, digest: str, key: str | None = None) -> Path | None:
+        """Return a spool with these bytes from the trash, where they stay; None if they are not there any more.
+
+        With a key, the files that had it when they went into quarantine are considered too.
+        """
         ...
 
     async def delete_trashed(self, files: Sequence[Trashed]) -> None:

@@ -258,9 +258,9 @@ class LocalStore:
         while (group := await self._run(next, groups, None)) is not None:
             yield group
 
-    async def spool_from_trash(self, digest: str) -> Path | None:
-        """Return a spool with these bytes from the trash, a second name for the file if possible."""
-        found = await self._run(trash.find, self._home / TRASH, digest)
+    async def spool_from_trash(self, digest: str, key: str | None = None) -> Path | None:
+        """Return a spool with these bytes from the trash or the quarantine, a second name for the file if possible."""
+        found = await self._run(trash.find, self._home / TRASH, digest, key)
         if found is None:
             return None
         spool = self.spool()

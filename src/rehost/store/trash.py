@@ -6,6 +6,7 @@ again renew that. A file that could not be read is called `unread-<random>`.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import re
@@ -29,9 +30,7 @@ def discard(path: Path, trash: Path, cause: Cause) -> Path:
     Raises:
         OSError: the disk failed; the file is where it was.
     """
-    digest = ""
-    with suppress(OSError), path.open("rb", buffering=0) as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = _digest(path) if path.is_file() else ""  # a pipe would wait for its writer
     name = f"{digest[:2]}/{digest}" if digest else f"un/unread-{secrets.token_hex(8)}"
     target = trash / cause / name
     make_folders(target.parent, PRIVATE_FOLDER_MODE)
@@ -68,7 +67,17 @@ def listed(trash: Path) -> Iterator[list[Trashed]]:
         yield group
 
 
-def find(trash: Path, digest: str) -> Path | None:
-    """Return the file in the trash with these bytes."""
-    paths = (trash / cause / digest[:2] / digest for cause in Cause)
-    return next((path for path in paths if path.is_file()), None)
+def find(trash: Path, digest: str, key: str | None = None) -> Path | None:
+    """Return the file in the trash with these bytes, or one that had this key when it went into quarantine."""
+    paths = [trash / cause / digest[:2] / digest for cause in Cause]
+    if key is not None:
+        quarantined = trash.with_name("quarantine") / key
+        paths += [quarantined, *quarantined.parent.glob(f"{glob.escape(quarantined.name)}.*")]
+    return next((path for path in paths if path.is_file() and _digest(path) == digest), None)
+
+
+def _digest(path: Path) -> str:
+    """Return the SHA-256 of a file; an empty text if it cannot be read."""
+    with suppress(OSError), path.open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+    return ""

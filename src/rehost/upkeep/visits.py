@@ -28,6 +28,10 @@ async def nothing() -> None:
     """Do nothing."""
 
 
+Visit = Callable[[Task], Awaitable[Visited]]
+"""Visits a link, and handles bugs and paused hosts itself."""
+
+
 async def keep_copy(visited: Visited) -> Outcome:
     """Return the outcome of a visit, or that the copy stays where that brought no picture."""
     outcome = visited.outcome
@@ -56,6 +60,7 @@ class HeldVisits:
         self._wake = asyncio.Event()
         self._skips: Callable[[Task], bool] = lambda _task: False
         self._only_changes = False
+        self._instead: Visit | None = None
         self._pipeline = RecordingPipeline(
             parts.recorder, parts.suspected_copies, self._close, self.stats, limits=limits, stop=stop, listen=listen
         )
@@ -69,6 +74,7 @@ class HeldVisits:
         skips: Callable[[Task], bool] = lambda _task: False,
         finish: Callable[[], Awaitable[None]] = nothing,
         only_changes: bool = False,
+        visit: Visit | None = None,
     ) -> None:
         """Lease these links, visit them and record what `judge` makes of each visit.
 
@@ -82,12 +88,14 @@ class HeldVisits:
             skips: returns whether a leased link is to be given back unvisited.
             finish: is called once after the last visit, and puts the outcomes that `judge` has kept.
             only_changes: ask for pictures only if they have changed, where the copy has a validator.
+            visit: is called in place of the visitor, for the links of paused hosts too.
 
         Raises:
             OperatorError: the database or the store cannot be used. What is recorded stays.
         """
         failed: list[OperatorError] = []
         self._skips, self._only_changes = skips, only_changes
+        self._instead = visit
         try:
             async with asyncio.TaskGroup() as group:
                 recording = group.create_task(self._pipeline.record(self._run))
@@ -155,14 +163,15 @@ class HeldVisits:
         """Take the first waiting task of a host that may be visited now."""
         for number, task in enumerate(self._waiting):
             is_paused = self._parts.limiter.pause_seconds(task.host) > self._limits.patience_seconds
-            if self._visiting[task.host] < per_host and not is_paused:
+            if self._visiting[task.host] < per_host and (self._instead is not None or not is_paused):
                 return self._waiting.pop(number)
         return None
 
     async def _visit(self, task: Task, judge: Judge) -> None:
         self._visiting[task.host] += 1
         try:
-            visited = await visit_link(self._parts.visitor, task)
+            instead = self._instead
+            visited = await (visit_link(self._parts.visitor, task) if instead is None else instead(task))
         except HostPaused:
             await self._give_back([task])
             return
