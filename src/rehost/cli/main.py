@@ -26,6 +26,7 @@ INTERRUPTED = 130
 VERBS = {
     "run": "Copy every picture that is due.",
     "status": "Show which links have a copy, which do not, and why.",
+    "why": "Tell the whole story of one picture, and what helps.",
     "plan": "Show what a run would request and repair; change nothing.",
     "undo": "Restore rows and copies to what they were before a run.",
     "origins": "Show what rehost has learned about the hosts; pause, resume or forget one.",

@@ -13,14 +13,23 @@ from rehost.events import Listener, RunEnded
 from rehost.ledger import Ledger
 from rehost.ledger.history import Runs
 from rehost.ledger.migrations import migrate
+from rehost.ledger.stories import Stories
 from rehost.run.limits import Limits
 from rehost.run.run import Components
 from rehost.settings import Settings
 from rehost.upkeep import undo as undoing
 from rehost.upkeep.journal import Journal
 from rehost.upkeep.putback import PutBack
-from rehost.wiring.databases import open_databases, sources_of, worker
-from rehost.wiring.run import limits_of, open_parts
+from rehost.upkeep.story import Story, StoryTeller
+from rehost.wiring.databases import (
+    layout_of,
+    open_catalogues,
+    open_databases,
+    open_queries,
+    sources_of,
+    worker,
+)
+from rehost.wiring.run import limits_of, open_parts, open_verifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,24 @@ async def open_upkeep(
     async with open_parts(settings, sources_of(settings, sources), clock, limits, listen) as parts:
         await parts[0].planner.recover()
         yield UpkeepParts(parts, limits, clock, listen, settings.rescue_archive)
+
+
+async def why(settings: Settings, asked: str, sources: Collection[str] = ()) -> Sequence[Story]:
+    """Return the stories of the pictures that a row's key, a URL or a file means; nothing is changed.
+
+    Raises:
+        OperatorError: a setting, the database or a table cannot be used.
+    """
+    clock, chosen = Clock(), sources_of(settings, sources)
+    async with (
+        open_queries(settings) as queries,
+        open_databases(settings, clock, reads_only=True) as (database, _),
+        open_verifier(settings, clock) as verifier,
+    ):
+        catalogues = await open_catalogues(database, chosen)
+        layouts = {each.name: layout_of(settings, each) for each in chosen}
+        teller = StoryTeller(Stories(queries.database), catalogues, layouts, settings.storage_dir, verifier)
+        return await teller.tell(asked)
 
 
 async def undo(settings: Settings, *, sources: Collection[str] = (), run: int) -> Mapping[str, undoing.Undone]:
