@@ -36,9 +36,9 @@ UNKNOWN = 1
     epilog="""\b
 Examples:
   rehost why 297041                                  the picture of the row with this key
-  rehost why https://img.example.com/a.jpg           every row with this link
+  rehost why "https://img.example.com/a.jpg"         every row with this link
   rehost why /static/images/297041/main_image.jpg    the picture that readers see there
-  rehost why data/images/297041/main_image.jpg       the picture in this file
+  rehost why ./data/images/297041/main_image.jpg     the picture in this file
   rehost why 297041 --json                           for programs
 
 \b
