@@ -315,6 +315,8 @@ async def _change_hosts(settings: Settings, change: HostsChange) -> HostsChanged
     from rehost.ledger.freezes import Decision
     from rehost.wiring.databases import open_hosts
 
+    if both := sorted({*change.accept} & {*change.keep}):
+        raise click.UsageError(_("{hosts}: either --accept or --keep.").format(hosts=", ".join(both)))
     async with open_hosts(settings) as (shares, repository, freezes):
         decided = {
             each.origin: change.decisions[each.host] for each in await freezes.all() if each.host in change.decisions
