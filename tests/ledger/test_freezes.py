@@ -144,3 +144,20 @@ async def test_a_held_link_is_leased_with_its_validator_where_only_changes_are_w
     [task] = await peer.ledger.leases.lease_held([1], only_changes=only_changes)
 
     assert (task.validator is not None, task.has_own_copy) == (only_changes, True)
+
+
+async def test_answers_of_several_refreshes_add_up_until_they_are_old_or_their_origin_freezes(peer):
+    freezes = Freezes(peer.database)
+    await freezes.add_answers([("https://a.example", 10, 1), ("https://b.example", 7, 0)])
+    await freezes.add_answers([("https://a.example", 5, 2)])
+
+    assert await freezes.answers_before("https://a.example") == (15, 3)
+    assert await freezes.answers_before("https://b.example") == (7, 0)
+    assert await freezes.answers_before("https://c.example") == (0, 0)
+    await freezes.add(freeze())
+    assert await freezes.answers_before("https://a.example") == (0, 0)
+    month = f"{31 * 86_400.0}" if peer.database.is_sqlite else "interval '31 days'"
+    await execute(peer.database, f"UPDATE rehost_answers SET since = since - {month}")
+    assert await freezes.answers_before("https://b.example") == (0, 0)
+    await freezes.add_answers([("https://b.example", 1, 1)])
+    assert await freezes.answers_before("https://b.example") == (1, 1)
