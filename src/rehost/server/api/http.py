@@ -99,7 +99,7 @@ BeforeNumber = Annotated[
 TakedownNumber = Annotated[int, Query(ge=1, le=MAX_RUN, description="Number of the takedown."), _DIGITS]
 Rescued = Annotated[bool, Query(description="Only links whose copy came from elsewhere than the link.")]
 FindingKind = Annotated[str | SkipJsonSchema[None], _text(40, "Only findings of this kind.")]
-RequiredOrigin = Annotated[str, _text(300, "The frozen origin: scheme://host, and :port unless it is the default.")]
+RequiredOrigin = Annotated[str, _text(300, "The frozen origin, as it is listed.")]
 Seconds = Annotated[int, Query(ge=1, le=31 * 86400, description="How long; never shortens a longer pause."), _DIGITS]
 
 

@@ -20,9 +20,9 @@ export async function upkeep(main, { source, values }) {
     showHero(hero, summary);
     showWalk(walk, summary);
     showTrash(trash, parts, summary);
-    put(frozen, ...freezes.filter((each) => !each.decision).map((each) => freeze(each, refresh)));
+    put(frozen, ...freezes.filter((each) => !each.freeze.decision).map((each) => freeze(each, refresh)));
     showDown(listed);
-    showPast(freezes.filter((each) => each.decision));
+    showPast(freezes.map((each) => each.freeze).filter((each) => each.decision));
     await showFound(summary);
   };
   const showFound = findings(found, source, values), showDown = takedowns(down, refresh), showPast = decided(past, refresh);
@@ -67,7 +67,7 @@ function showTrash(card, parts, summary) {
 }
 
 // One frozen origin on one screen: before and after side by side, and its one decision.
-function freeze(frozen, refresh) {
+function freeze({ freeze: frozen, copy_keys }, refresh) {
   const { origin } = frozen, host = origin.replace(/^\w+:\/\//, "");
   const decide = (verb) => action(text(`do-${verb}`), verb, () => ({ origin }), () => text(`did-${verb}`, origin), refresh);
   const buttons = ["keep", "accept"].map(decide).filter(Boolean);
@@ -75,16 +75,16 @@ function freeze(frozen, refresh) {
   return el("section", { class: "card freeze", "aria-label": text("frozenorigin", origin) },
     heading(text("frozenorigin", origin)),
     el("p", {}, text("frozensince", number(frozen.bad), number(frozen.answers), moment(frozen.frozen_at))),
-    el("p", { class: "soft" }, frozen.evidence),
-    frozen.examples.length ? el("div", { class: "compare" }, el("h3", {}, text("isheld")), el("h3", {}, text("camein")), ...frozen.examples.flatMap(example)) : null,
+    el("p", { class: "soft" }, kinds(frozen.evidence)),
+    frozen.examples.length ? el("div", { class: "compare" }, el("h3", {}, text("isheld")), el("h3", {}, text("camein")), ...frozen.examples.flatMap((each, index) => example(each, copy_keys[index]))) : null,
     el("dl", { class: "choices" }, el("dt", {}, text("do-keep")), el("dd", {}, text("means-keep")), el("dt", {}, text("do-accept")), el("dd", {}, text("means-accept"))),
     buttons.length ? el("div", { class: "row" }, ...buttons) : commands);
 }
 
-function example(each) {
+function example(each, key) {
   const { held, came } = each;
   const figures = (picture) => [picture.width ? `${picture.width} × ${picture.height}` : null, bytes(picture.size)].filter(Boolean).join(" · ");
-  const image = each.copy_key ? el("img", { src: thumb(each.copy_key, held.digest), alt: each.row_key, loading: "lazy", decoding: "async" }) : null;
+  const image = key ? el("img", { src: thumb(key, held.digest), alt: each.row_key, loading: "lazy", decoding: "async" }) : null;
   return [
     el("div", { class: "side" }, image || el("span", { class: "hole" }, text("nocopy")),
       el("div", {}, el("b", {}, figures(held)), el("small", {}, el("a", { href: at({ text: each.row_key }) }, each.row_key), " ", outward(each.url)))),
@@ -93,12 +93,14 @@ function example(each) {
   ];
 }
 
+// "smaller 3, gone 1" in words.
+const kinds = (evidence) => evidence.split(", ").map((each) => each.replace(/^([a-z-]+) (\d+)$/, (_, kind, many) => `${kindText(kind)}: ${number(Number(many))}`)).join(" · ");
 const kindText = (kind) => (["smaller", "same-picture"].includes(kind) ? text(`worse-${kind}`) : reason(kind));
 
 function decided(card, refresh) {
   const other = { accept: "keep", keep: "accept" };
   const table = grid(text("decided"), [
-    { id: "origin", label: text("origin"), value: (each) => each.origin, cell: (each) => [el("span", { class: "url" }, each.origin), el("small", {}, each.evidence)] },
+    { id: "origin", label: text("origin"), value: (each) => each.origin, cell: (each) => [el("span", { class: "url" }, each.origin), el("small", {}, kinds(each.evidence))] },
     { id: "decision", label: text("decision"), value: (each) => each.decision, cell: (each) => [text(`decision-${each.decision}`)] },
     { id: "when", label: text("when"), value: (each) => each.decided_at, cell: (each) => [moment(each.decided_at)] },
     { id: "act", label: "", end: true, cell: (each) => [action(text(`do-${other[each.decision]}`), other[each.decision], () => ({ origin: each.origin }), () => text(`did-${other[each.decision]}`, each.origin), refresh)] },
