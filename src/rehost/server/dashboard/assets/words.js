@@ -67,6 +67,7 @@ const REASONS = {
   "port-refused": [["Browsers block this port", "浏览器禁止访问该端口"], ["Correct the link in the row.", "请修正该行的链接。"]],
   "key-too-long": [["The row's key is too long for a file's name", "该行的主键过长，无法作为文件名"], ["Shorten the row's key.", "请缩短该行的主键。"]],
   "robots-refused": [["The site's robots rules forbid it", "站点的 robots 规则不允许"], ["Ask the site, or set `robots` for this origin in rehost.toml.", "请联系站点，或在 rehost.toml 中为该源站单独设置 robots。"]],
+  "taken-down": [["It was taken down", "已下架"], ["Nothing, unless it may be shown again: take the takedown back on the Upkeep page.", "无需处理；如可重新展示，请在“维护”页面撤销下架。"]],
   unresolved: [["The host name does not exist", "域名无法解析"], ["This often passes; otherwise look for the picture elsewhere.", "通常是暂时性问题；若持续出现，请另找图片来源。"]],
   unreachable: [["No connection could be made", "无法建立连接"], ["rehost retries. If all hosts fail, check this machine's network.", "会自动重试；若所有源站都失败，请检查本机网络。"]],
   "tls-failed": [["The certificate is not valid", "证书无效"], ["rehost retries; the site has to renew its certificate.", "会自动重试；需由站点更新证书。"]],
