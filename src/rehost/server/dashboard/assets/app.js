@@ -4,11 +4,10 @@ import { ask, token } from "./call.js";
 import { el } from "./dom.js";
 import { gallery } from "./gallery.js";
 import { overview } from "./overview.js";
-import { upkeep } from "./upkeep.js";
 import { language, switchLanguage, text } from "./words.js";
 
 const main = document.getElementById("main");
-const views = { "": overview, gallery, upkeep };
+const views = { "": overview, gallery };
 const state = { sources: [], source: "", leave: () => {} };
 
 function address() {
@@ -20,7 +19,7 @@ function frame() {
   const { path } = address();
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
   const tab = (name, label) => el("a", { href: `#/${name}`, "aria-current": path === name ? "page" : null }, label);
-  document.getElementById("tabs").replaceChildren(tab("", text("overview")), tab("gallery", text("gallery")), tab("upkeep", text("upkeep")));
+  document.getElementById("tabs").replaceChildren(tab("", text("overview")), tab("gallery", text("gallery")));
   const tools = [];
   if (state.sources.length > 1) {
     const choice = el("select", { "aria-label": text("source"), onchange: (event) => { state.source = event.target.value; show(); } },
@@ -57,7 +56,7 @@ async function show() {
   state.leave = () => {};
   frame();
   const { path, values } = address();
-  document.title = `${text(views[path] && path ? path : "overview")} · rehost`;
+  document.title = `${text(path === "gallery" ? "gallery" : "overview")} · rehost`;
   const place = el("div");
   main.replaceChildren(place);
   const leave = (await (views[path] || overview)(place, { source: state.source, values })) || (() => {});
