@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from contextlib import asynccontextmanager
 from random import Random
 
 import pytest
 
-from rehost.attempt import ImageFetcher, Postponed, VisitLog
+from rehost.attempt import CopyIsCurrent, ImageFetcher, Postponed, VisitLog
 from rehost.clock import Clock
 from rehost.errors import Transient
 from rehost.hosts.scheduler import HostPaused
 from rehost.images.verifier import ImageVerifier
+from rehost.model import Validator
 from rehost.retry import FIRST_ATTEMPT_WAIT
 from rehost.store.local import LocalStore
 from tests.fetch.conftest import fetcher_to
@@ -141,3 +143,36 @@ async def test_postponed_visit_resumes_with_its_second_attempt_when_its_wait_is_
 
         assert log.attempts == 3
         assert clock.slept[0] == pytest.approx(7.0, abs=5.0)
+
+
+def validator_of(behaviour):
+    """Return the validator that the origin has for the picture of a behaviour."""
+    body = Origin.picture(f"http://{HOST}/{behaviour}/1.jpg")
+    return Validator(f'"{zlib.crc32(body):08x}"', "Sun, 28 Jun 2020 08:00:00 GMT")
+
+
+async def test_a_304_to_the_first_request_says_that_the_copy_is_current(tmp_path):
+    log = VisitLog(HOST, validator=validator_of("permissive"))
+    async with fetching(tmp_path, Slots(1), RestlessClock(), behaviour="permissive", log=log) as (fetch, left):
+        with pytest.raises(CopyIsCurrent) as caught:
+            await fetch
+
+        assert caught.value.validator == log.validator
+        assert (log.attempts, log.size, left()) == (1, 0, [])
+
+
+async def test_a_changed_picture_comes_with_the_first_request(tmp_path):
+    log = VisitLog(HOST, validator=Validator('"another"'))
+    async with fetching(tmp_path, Slots(1), RestlessClock(), behaviour="permissive", log=log) as (fetch, left):
+        download, _ = await fetch
+
+        assert download.validator == validator_of("permissive")
+        assert left() == [download.spool]
+
+
+async def test_the_second_attempt_asks_for_the_whole_picture(tmp_path):
+    log = VisitLog(HOST, validator=validator_of("fails-once"))
+    async with fetching(tmp_path, Slots(2), RestlessClock(), behaviour="fails-once", log=log) as (fetch, left):
+        download, _ = await fetch
+
+        assert (log.attempts, left()) == (2, [download.spool])

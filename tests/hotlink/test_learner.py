@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import zlib
 from hashlib import sha256
 
 import pytest
@@ -9,6 +10,7 @@ from tests.hotlink.learning import HOST, PAGE, link, urls, worker
 from tests.misbehaviours import BEHAVIOURS, NOTICE
 from tests.pictures import picture
 
+from rehost.attempt import CopyIsCurrent, VisitLog
 from rehost.errors import Permanent, Transient, VisitError
 from rehost.events import OriginChanged, OriginLearned
 from rehost.hotlink.origin_state import (
@@ -20,7 +22,7 @@ from rehost.hotlink.origin_state import (
 )
 from rehost.hotlink.referers import Referers
 from rehost.hotlink.repository import KnownGoodLink
-from rehost.model import Format, Reason
+from rehost.model import Format, Reason, Validator
 
 LOGO = picture(50, Format.PNG, 64, 64)
 
@@ -925,3 +927,26 @@ async def test_new_process_recognises_decoys_by_held_links(tmp_path):
 
         assert got[-20:] == [Reason.DECOY] * 20
         assert digest(NOTICE) in await at.origins.decoys(f"http://{HOST}")
+
+
+# links whose copies are current
+
+
+async def test_links_whose_copies_are_current_are_asked_together_once_two_of_them_differ(tmp_path):
+    links = urls("slow", 10)
+    async with worker(tmp_path) as at:
+        for each in links[:2]:
+            await at.obtain(each)
+        at.restart()
+        await asyncio.gather(*(is_current(at, each) for each in links))
+
+        assert at.origin.peak(HOST) > 2
+        assert at.origin.count() == 2 + len(links) + 1  # one control, while the rule was learned
+        assert at.left_behind() == []
+
+
+async def is_current(at, url):
+    body = at.origin.picture(url)
+    log = VisitLog(HOST, validator=Validator(f'"{zlib.crc32(body):08x}"'), digest=digest(body))
+    with pytest.raises(CopyIsCurrent):
+        await at.learner.obtain(link(url, PAGE), log)

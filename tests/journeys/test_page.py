@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from tests.databases import execute, open_database
+from tests.ledger.test_upkeep_reports import plant
 
 BROWSER = shutil.which("chromium-headless-shell")
 TIMEOUT = 120
@@ -22,12 +26,16 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def demonstration(tmp_path_factory):
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("page") / "demo"
+
+
+@pytest.fixture(scope="module")
+def demonstration(folder):
     """The address of a demonstration that has run."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("page") / "demo"
     command = [sys.executable, "-m", "rehost", "demo", "--dir", str(folder), "--port", str(port)]
     environment = {"PATH": os.environ["PATH"], "REHOST_TOKEN": TOKEN}
     with subprocess.Popen(
@@ -279,6 +287,52 @@ def test_picture_shows_its_history(open_page):
     assert "· run 1" in lines.first.inner_text()
 
 
+@pytest.fixture(scope="module")
+def kept(demonstration, folder):
+    """The demonstration's ledger after upkeep found three faults and a refresh froze two origins."""
+
+    async def write():
+        async with open_database(f"sqlite:///{folder / 'demo.db'}") as database:
+            [[digest]] = await execute(database, "SELECT digest FROM rehost_links WHERE row_key = '297001'")
+            await plant(database, row_key="297001", digest=digest)
+
+    with ThreadPoolExecutor(1) as apart:  # the browser's own event loop runs in this thread
+        apart.submit(lambda: asyncio.run(write())).result()
+
+
+def test_frozen_origin_shows_before_and_after_with_one_decision(open_page, kept):
+    page = open_page("/rehost/#/upkeep")
+    frozen = page.get_by_role("region", name="https://a.example is frozen")
+    frozen.locator("img").first.wait_for()
+    assert "rehost origins --keep a.example" in frozen.inner_text()
+    came, *others = frozen.locator(".hole").all_inner_texts()
+    assert (came[-5:], others) == ("900 B", ["No copy yet", "no picture"])
+    page.get_by_role("button", name="Unlock actions").click()
+    page.locator("dialog input").fill(TOKEN)
+    page.locator("dialog input").press("Enter")
+
+    frozen.get_by_role("button", name="Keep the held copies").focus()
+    page.keyboard.press("Enter")
+
+    frozen.wait_for(state="detached")
+    assert "copies kept, not asked any more" in page.get_by_role("table", name="Decided origins").inner_text()
+
+
+def test_findings_and_takedowns_show_with_their_cure_and_receipt(open_page, kept):
+    page = open_page("/rehost/#/upkeep")
+    findings = page.get_by_role("table", name="Findings")
+    findings.wait_for()
+    assert "The file ends early cut" in findings.inner_text()
+    assert "rehost verify --repair" in findings.inner_text()
+    page.get_by_role("link", name="Mended (1)").click()
+    page.get_by_text("Mended from the trash").wait_for()
+
+    page.get_by_role("button", name="https://a.example/3.png").click()
+
+    page.locator("dialog pre").wait_for()
+    assert '"rows": 2' in page.locator("dialog pre").inner_text()
+
+
 def test_language_follows_the_browser_and_the_button(open_page):
     page = open_page("/rehost/", locale="zh-CN")
     page.get_by_text("的图片能正常显示").wait_for()
@@ -290,7 +344,7 @@ def test_language_follows_the_browser_and_the_button(open_page):
     assert page.locator("html").get_attribute("lang") == "en"
 
 
-@pytest.mark.parametrize("path", ["/rehost/", "/rehost/#/gallery", "/rehost/docs"])
+@pytest.mark.parametrize("path", ["/rehost/", "/rehost/#/gallery", "/rehost/#/upkeep", "/rehost/docs"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_phone_needs_no_horizontal_scrolling(open_page, path, scheme):
     page = open_page(path, viewport={"width": 360, "height": 740}, color_scheme=scheme)

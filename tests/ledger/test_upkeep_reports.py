@@ -31,8 +31,13 @@ RECEIPT = {
 }
 
 
-async def plant(database, *, links=()):
-    """Write what upkeep leaves in the ledger: a pass, three findings, two freezes, two takedowns."""
+async def plant(database, *, links=(), row_key="1", digest=HELD["digest"]):
+    """Write what upkeep leaves in the ledger: a pass, three findings, two freezes, two takedowns.
+
+    The first example of a freeze is of this row, and of this picture.
+    """
+    first = EXAMPLES[0] | {"row_key": row_key, "held": HELD | {"digest": digest}}
+    examples = json.dumps([first, *EXAMPLES[1:]])
 
     def finding(kind, source="cases", **values):
         place = {"source": source, "row_key": "1", "position": 0, "key": "1/main_image.png"}
@@ -41,7 +46,7 @@ async def plant(database, *, links=()):
 
     def freeze(origin, **values):
         figures = {"run": 7, "frozen_at": JUNE, "evidence": "6 of 100 answers", "answers": 100, "bad": 6}
-        return {"origin": origin, "examples": json.dumps(EXAMPLES), **figures, **values}
+        return {"origin": origin, "examples": examples, **figures, **values}
 
     rows = {
         schema.passes: [{"name": "verify", "began_at": JUNE, "copies": 2, "size": 10, "found": 1, "cursor": 2}],
@@ -116,12 +121,12 @@ async def test_findings_are_filtered_counted_and_paged(queries):
 
 async def test_freeze_without_decision_comes_first_with_held_beside_what_came(queries):
     undecided, decided = await queries.freezes()
-    smaller, html = undecided.examples
+    smaller, html = undecided.freeze.examples
 
-    assert (undecided.origin, undecided.decision, decided.decision) == (ORIGIN, None, "keep")
-    assert (smaller.held.size, smaller.came.size, smaller.copy_key) == (200_000, 900, "1/main_image.png")
-    assert (html.came, html.evidence) == (None, "text/html")
-    assert html.copy_key is None  # of that row, another picture is held by now
+    assert (undecided.freeze.origin, decided.freeze.decision) == (ORIGIN, "keep")
+    assert undecided.freeze.is_open
+    assert (smaller.held.size, smaller.came.size, html.came, html.evidence) == (200_000, 900, None, "text/html")
+    assert undecided.copy_keys == ["1/main_image.png", None]  # of row 2, another picture is held by now
 
 
 async def test_takedown_has_the_sums_of_its_receipt(queries):

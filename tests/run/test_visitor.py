@@ -11,7 +11,7 @@ from random import Random
 import pytest
 from tests.pictures import picture
 
-from rehost.attempt import FetchedImage
+from rehost.attempt import CopyIsCurrent, FetchedImage
 from rehost.clock import Clock
 from rehost.errors import Permanent, Transient
 from rehost.hotlink.repository import CONFIRM_SECONDS, Evidence
@@ -49,8 +49,10 @@ class FakeLearner:
         self._decoys = decoys
         self._evidence = evidence
         self.examined = []
+        self.log = None
 
     async def obtain(self, _link, log):
+        self.log = log
         log.attempts, log.size = 1, 7
         if isinstance(self._answer, Exception):
             raise self._answer
@@ -212,3 +214,23 @@ async def test_suspect_whose_link_gives_the_same_bytes_is_unchanged(tmp_path, di
 
     assert type(outcome) is kind
     assert learner.examined == []
+
+
+async def test_copy_that_its_origin_says_is_current_stays_and_gets_the_new_validator(tmp_path):
+    learner = FakeLearner(CopyIsCurrent(Validator('"new"'), LINK.url))
+    held = Copy(FOUND, "e" * 64, 9)
+    async with visitor(tmp_path, learner) as visits:
+        own = task(copy=held, held_url=LINK.url, validator=Validator('"old"'))
+        outcome = (await visits.visit(own)).outcome
+
+    assert outcome == Unchanged(own, Validator('"new"'))
+    assert (learner.log.validator, learner.log.digest) == (Validator('"old"'), held.digest)
+
+
+async def test_request_for_a_changed_link_is_not_conditional(tmp_path):
+    learner = FakeLearner(Permanent(Reason.GONE, "404"))
+    async with visitor(tmp_path, learner) as visits:
+        other = task(copy=Copy(FOUND, "e" * 64, 9), held_url="https://pics.example/0.jpg", validator=Validator('"old"'))
+        await visits.visit(other)
+
+    assert learner.log.validator is None

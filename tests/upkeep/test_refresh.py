@@ -226,3 +226,38 @@ async def until(is_so) -> None:
     async with asyncio.timeout(60):
         while not is_so():
             await asyncio.sleep(0.05)
+
+
+async def test_an_origin_that_turns_slowly_freezes_over_several_small_refreshes(garden, mood):
+    garden.plant("a.example", 12)
+    await garden.run()
+    mood |= {f"a.example/permissive/{number}.png": "html-page" for number in range(12)}
+    garden.age()
+
+    first = await garden.refresh(most=2)
+    second = await garden.refresh(most=2)
+
+    assert (first.frozen, first.left, first.kept) == ([], 10, {Reason.NOT_AN_IMAGE: 2})
+    assert [(each.answers, each.bad, len(each.examples)) for each in second.frozen] == [(4, 4, 2)]
+
+
+async def test_a_picture_that_was_gone_before_says_nothing_new(garden, mood):
+    garden.plant("a.example", 12)
+    await garden.run()
+    mood |= {f"a.example/permissive/{number}.png": "not-found" for number in range(2)}
+    for _ in range(3):
+        garden.age()
+        done = await garden.refresh()
+
+        assert (done.frozen, done.kept) == ([], {Reason.GONE: 2})
+
+
+async def test_what_passes_is_no_answer(garden, mood):
+    garden.plant("a.example", 6)
+    await garden.run()
+    mood |= {f"a.example/permissive/{number}.png": "cut-at-origin" for number in range(4)}
+    garden.age()
+
+    done = await garden.refresh()
+
+    assert (done.frozen, done.kept, done.current) == ([], {Reason.TRUNCATED: 4}, 2)

@@ -26,19 +26,18 @@ INTERRUPTED = 130
 VERBS = {
     "run": "Copy every picture that is due.",
     "status": "Show which links have a copy, which do not, and why.",
+    "why": "Tell the whole story of one picture, and what helps.",
     "plan": "Show what a run would request and repair; change nothing.",
     "undo": "Restore rows and copies to what they were before a run.",
     "origins": "Show what rehost has learned about the hosts; pause, resume or forget one.",
     "refresh": "Ask again for held pictures, and take those that have changed.",
     "verify": "Read the copies again, and repair what is wrong.",
-    "usage": "Show what the copies take up, in the ledger and on the disk.",
-    "prune": "Remove what no row needs, by way of the trash.",
     "serve": "Serve the copies over HTTP.",
     "demo": "Run a demonstration on this machine, with simulated hosts.",
 }
 """Each command and what it does."""
 
-_QUERIES = ("status", "plan", "undo", "origins", "usage")  # in commands/queries.py; each other one has its module
+_QUERIES = ("status", "plan", "undo", "origins")  # are in commands/queries.py; each other command has its own module
 
 EPILOG = """\b
 Exit status:

@@ -13,15 +13,35 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Row, and_, false, func, not_, or_, select, type_coerce, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Float,
+    Row,
+    Text,
+    and_,
+    case,
+    delete,
+    false,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
 
-from rehost.db import Database, after, now, root_of
+from rehost.db import Connection, Database, after, now, root_of
 from rehost.http.url import host_of, read_origin
 from rehost.ledger.leases import MOST_ROOTS
-from rehost.ledger.schema import freezes, links, visits
+from rehost.ledger.schema import answers, freezes, links, visits
 from rehost.model import State
 
 GROUP = 1000  # links that are read at once
+
+COUNTED_SECONDS = 30 * 86_400.0
+"""For so long answers count, of refreshes that each ask for a few links."""
 
 
 class Decision(StrEnum):
@@ -147,7 +167,31 @@ class Freezes:
             "decided_at": None,
         }
         adding = self.database.insert(freezes).values(origin=freeze.origin, **values)
-        await self.database.execute(adding.on_conflict_do_update(index_elements=[freezes.c.origin], set_=values))
+
+        async def work(connection: Connection) -> None:
+            await connection.execute(adding.on_conflict_do_update(index_elements=[freezes.c.origin], set_=values))
+            await connection.execute(delete(answers).where(answers.c.origin == freeze.origin))
+
+        await self.database.transact(work)
+
+    async def answers_before(self, origin: str) -> tuple[int, int]:
+        """Return how many answers an origin gave to earlier refreshes of these weeks, and how many were worse."""
+        query = select(answers.c.answers, answers.c.bad).where(answers.c.origin == origin)
+        rows = await self.database.fetch_all(query.where(answers.c.since > after(-COUNTED_SECONDS)))
+        return (rows[0].answers, rows[0].bad) if rows else (0, 0)
+
+    async def add_answers(self, given: Sequence[tuple[str, int, int]]) -> None:
+        """Add what origins answered in a refresh: each origin, its answers, and how many were worse."""
+        if not given:
+            return
+        added = self.database.given({"origin": Text(), "answers": BigInteger(), "bad": BigInteger()}, given)
+        query = select(added.c.origin, now(), added.c.answers, added.c.bad).where(literal(value=True))
+        adding = self.database.insert(answers).from_select(["origin", "since", "answers", "bad"], query)
+        is_old = answers.c.since <= after(-COUNTED_SECONDS)
+        new = adding.excluded
+        sums = {name: case((is_old, new[name]), else_=answers.c[name] + new[name]) for name in ("answers", "bad")}
+        since = {"since": case((is_old, new.since), else_=answers.c.since)}
+        await self.database.execute(adding.on_conflict_do_update(index_elements=[answers.c.origin], set_=sums | since))
 
     async def decide(self, origins: Sequence[str], decision: Decision) -> None:
         """Remember the operator's decision about these origins."""

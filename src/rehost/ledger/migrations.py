@@ -172,6 +172,9 @@ MIGRATIONS = (
                 answers bigint NOT NULL, bad bigint NOT NULL, examples text NOT NULL,
                 decision text, decided_at {moment}
             )""",
+            """CREATE TABLE rehost_answers (
+                origin text PRIMARY KEY, since {moment} NOT NULL, answers bigint NOT NULL, bad bigint NOT NULL
+            )""",
             """CREATE TABLE rehost_takedowns (
                 takedown {serial},
                 what text NOT NULL, legal boolean NOT NULL, os_user text NOT NULL,

@@ -65,7 +65,7 @@ class Rescues:
 
     async def dead(self, source: str) -> int:
         """Return how many dead links a source has, tried or not."""
-        query = select(func.count()).select_from(links).where(links.c.source == source, _is_dead())
+        query = select(func.count()).select_from(links).where(links.c.source == source, is_dead())
         return int((await self.database.fetch_all(query, slow=True))[0][0])
 
     async def claim(self, source: str, number: int) -> Sequence[Task]:
@@ -74,7 +74,7 @@ class Rescues:
         They are not leased: `LeaseManager.lease_held` leases those whose pictures were found.
         """
         is_due = or_(links.c.sought_at.is_(None), links.c.sought_at < after(-RETRY_SECONDS))
-        chosen = select(links.c.entry).where(links.c.source == source, _is_dead(), is_due)
+        chosen = select(links.c.entry).where(links.c.source == source, is_dead(), is_due)
         chosen = chosen.order_by(links.c.entry).limit(number).with_for_update(skip_locked=True)
         claiming = update(links).values(sought_at=now()).where(links.c.entry.in_(select(chosen.cte("chosen").c.entry)))
 
@@ -122,7 +122,7 @@ class Rescues:
         return list(dict.fromkeys(Twin(**row._asdict()) for row in rows))
 
 
-def _is_dead() -> ColumnElement[bool]:
+def is_dead() -> ColumnElement[bool]:
     """Return the condition that a link is dead."""
     reasons = [reason.value for reason in DEAD]
     other = visits.alias("other")

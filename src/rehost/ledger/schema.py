@@ -264,6 +264,15 @@ freezes = Table(
     Column("decided_at", Moment),
 )
 
+answers = Table(
+    "rehost_answers",
+    metadata,
+    Column("origin", String, primary_key=True),  # that is not frozen
+    Column("since", Moment),
+    Column("answers", BigInteger),  # to refreshes since then
+    Column("bad", BigInteger),  # of these: worse than what is held
+)
+
 takedowns = Table(
     "rehost_takedowns",
     metadata,

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Select, and_, func, or_, select
 
 from rehost.db import Database, after
+from rehost.ledger.freezes import Example, Freeze, Freezes
 from rehost.ledger.leases import is_place
 from rehost.ledger.schema import findings, freezes, links, passes, takedowns, tombstones
 from rehost.model import State
@@ -67,43 +68,11 @@ class FindingReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """A picture in figures."""
-
-    size: int  # bytes
-    digest: str
-    width: int | None = None  # pixels
-    height: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FreezeExample:
-    """A link of a frozen origin: what is held, and what came in its place."""
-
-    source: str
-    row_key: str
-    position: int
-    url: str
-    held: Figures
-    came: Figures | None  # None if no picture came
-    kind: str  # why that is worse
-    evidence: str | None
-    copy_key: str | None  # of the held copy, if it is still held
-
-
-@dataclass(frozen=True, slots=True)
 class FreezeReport:
-    """An origin that a refresh froze, and what the operator decided."""
+    """An origin that a refresh froze, with the keys of what is held."""
 
-    origin: str
-    run: int
-    frozen_at: datetime
-    evidence: str
-    answers: int
-    bad: int
-    examples: Sequence[FreezeExample]
-    decision: str | None  # accept or keep; None while it waits for one
-    decided_at: datetime | None
+    freeze: Freeze
+    copy_keys: Sequence[str | None]  # of its examples, in their order; None if that picture is not held any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,12 +153,9 @@ class UpkeepQueries:
 
     async def freezes(self) -> Sequence[FreezeReport]:
         """Return the origins that froze: those that wait for a decision first, then the last one first."""
-        is_decided = freezes.c.decision.is_not(None)
-        query = select(freezes).order_by(is_decided, freezes.c.frozen_at.desc(), freezes.c.origin).limit(MOST)
-        rows = await self._all(query)
-        given = [(row, json.loads(row.examples or "[]")) for row in rows]
-        keys = await self._copy_keys([each for _, examples in given for each in examples])
-        return [_freeze(row, examples, keys) for row, examples in given]
+        every = sorted(await Freezes(self.database).all(), key=lambda each: not each.is_open)[:MOST]
+        keys = await self._copy_keys([example for each in every for example in each.examples])
+        return [FreezeReport(each, [keys.get(_copy_of(example)) for example in each.examples]) for each in every]
 
     async def takedowns(self, before: int | None = None, limit: int = 50) -> Sequence[TakedownReport]:
         """Return takedowns, the latest first; with `before`, those with a smaller number (the next page)."""
@@ -207,13 +173,13 @@ class UpkeepQueries:
         rows = await self._all(select(takedowns).where(takedowns.c.takedown == number))
         return (_takedown(rows[0]), _receipt(rows[0])) if rows else None
 
-    async def _copy_keys(self, examples: Sequence[Mapping[str, Any]]) -> Mapping[tuple[str, str, int], tuple[str, str]]:
-        """Return key and digest of the copies that are held where the examples are."""
-        places = [is_place(each["source"], each["row_key"], each["position"]) for each in examples]
-        query = select(*(links.c[name] for name in ("source", "row_key", "position", "key", "digest")))
+    async def _copy_keys(self, examples: Sequence[Example]) -> Mapping[tuple[str, str, int, str], str]:
+        """Return the keys of the copies that are held where the examples are, by place and digest."""
+        places = [is_place(each.source, each.row_key, each.position) for each in examples]
+        query = select(links.c.source, links.c.row_key, links.c.position, links.c.digest, links.c.key)
         query = query.where(or_(*places), links.c.key.is_not(None))
         rows = await self._all(query) if places else []
-        return {(row.source, row.row_key, row.position): (row.key, row.digest) for row in rows}
+        return {(row.source, row.row_key, row.position, row.digest): row.key for row in rows}
 
     async def _count(self, table: Any, *wanted: ColumnElement[bool]) -> int:  # noqa: ANN401 - a table
         found = await self._all(select(func.count()).select_from(table).where(*wanted))
@@ -235,30 +201,8 @@ def _of_findings(source: str | None, kind: str | None, *, is_open: bool | None) 
     return wanted
 
 
-def _freeze(
-    row: Row[*tuple[Any, ...]],
-    examples: Sequence[Mapping[str, Any]],
-    keys: Mapping[tuple[str, str, int], tuple[str, str]],
-) -> FreezeReport:
-    decided = (row.decision, row.decided_at)
-    figures = (row.run, row.frozen_at, row.evidence, row.answers, row.bad)
-    return FreezeReport(row.origin, *figures, [_example(each, keys) for each in examples], *decided)
-
-
-def _example(each: Mapping[str, Any], keys: Mapping[tuple[str, str, int], tuple[str, str]]) -> FreezeExample:
-    held, came = Figures(**each["held"]), each["came"]
-    key, digest = keys.get((each["source"], each["row_key"], each["position"]), (None, None))
-    return FreezeExample(
-        source=each["source"],
-        row_key=each["row_key"],
-        position=each["position"],
-        url=each["url"],
-        held=held,
-        came=Figures(**came) if came else None,
-        kind=each["kind"],
-        evidence=each.get("evidence"),
-        copy_key=key if digest == held.digest else None,
-    )
+def _copy_of(example: Example) -> tuple[str, str, int, str]:
+    return example.source, example.row_key, example.position, example.held.digest
 
 
 def _takedown(row: Row[*tuple[Any, ...]]) -> TakedownReport:

@@ -8,7 +8,8 @@ of less than half the bytes or half the pixels, the same new picture for links t
 where the visit before found one. Then nothing more of it is asked for or taken, what this refresh has taken is put
 back, and the operator decides.
 
-A failure that passes (a timeout, a 5xx, a pause) counts as no answer. An origin is judged when its answers are enough
+A failure that passes (a timeout, a 5xx, a pause) counts as no answer; answers to the refreshes of the last weeks count
+as well, because each may ask for a few links only. An origin is judged when its answers are enough
 to tell (KNOWN), or there are no more.
 """
 
@@ -57,6 +58,7 @@ class OriginAnswers:
     """What one origin answered in this refresh."""
 
     origin: str
+    before: tuple[int, int] = (0, 0)  # answers to earlier refreshes, and how many were worse
     answers: int = 0
     bad: Counter[str] = field(default_factory=Counter)  # by kind
     examples: list[Example] = field(default_factory=list)
@@ -66,13 +68,18 @@ class OriginAnswers:
     @property
     def is_known(self) -> bool:
         """Return whether there are enough answers to judge the origin before the last one."""
-        return self.answers >= KNOWN
+        return self.total[0] >= KNOWN
+
+    @property
+    def total(self) -> tuple[int, int]:
+        """Return the number of all answers that count, and how many were worse."""
+        return self.before[0] + self.answers, self.before[1] + self.bad.total()
 
     @property
     def is_worse(self) -> bool:
         """Return whether too many answers are worse than what is held."""
-        number = self.bad.total()
-        return number >= LEAST_BAD and number > MOST_BAD * self.answers
+        number, bad = self.total
+        return bool(self.bad) and bad >= LEAST_BAD and bad > MOST_BAD * number
 
     @property
     def evidence(self) -> str:
@@ -121,7 +128,7 @@ class Judge:
         is_answer = change is not None or (isinstance(outcome, Unchanged) and (reason is None or reason in NO_PICTURE))
         if not is_answer or task.copy is None:
             return outcome
-        answers = self._origins.setdefault(task.origin, OriginAnswers(task.origin))
+        answers = await self._answers_of(task.origin)
         if change is None and reason is None:
             answers.answers += 1
         else:
@@ -137,6 +144,17 @@ class Judge:
         elif self._is_full():
             await self._make_room()
         return None if change is not None else outcome
+
+    async def _answers_of(self, origin: str) -> OriginAnswers:
+        if origin not in self._origins:
+            before = await self._freezes.answers_before(origin)
+            self._origins.setdefault(origin, OriginAnswers(origin, before))
+        return self._origins[origin]
+
+    async def remember(self) -> None:
+        """Let the answers of origins that are not frozen count in the next refreshes."""
+        kept = [each for each in self._origins.values() if each.origin not in self._standing.frozen and each.answers]
+        await self._freezes.add_answers([(each.origin, each.answers, each.bad.total()) for each in kept])
 
     async def judge_all(self) -> None:
         """Judge the origins of all pictures that wait, and those that sent nothing else."""
@@ -204,8 +222,7 @@ class Judge:
             return
         self._standing.frozen.add(answers.origin)
         self.froze.add(answers.origin)
-        evidence, number = answers.evidence, answers.bad.total()
-        freeze = Freeze(answers.origin, self._run, evidence, answers.answers, number, tuple(answers.examples))
+        freeze = Freeze(answers.origin, self._run, answers.evidence, *answers.total, tuple(answers.examples))
         await self._freezes.add(freeze)
         for outcome in self._taken(answers, with_worse=True):
             await self._put(self._left(outcome))
@@ -312,6 +329,7 @@ class Refresh:
         finally:
             timer.cancel()
             await asyncio.wait({timer})
+        await judge.remember()
         if judge.froze and (run := self._journal.run) is not None:
             put_back += await self._put_back(run, judge.froze)
         seconds = self._clock.monotonic() - started

@@ -10,7 +10,6 @@ the few links it was at wait for the next search a month later.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -29,6 +28,7 @@ from rehost.model import Copy, Image, Stored, Task
 from rehost.run.limits import Limits, bug_to_none
 from rehost.run.run import Components
 from rehost.run.stats import RunStats
+from rehost.run.visitor import digest_of
 from rehost.upkeep.journal import Journal
 
 HTTPS = "https"  # how `rescued` names the other scheme
@@ -100,7 +100,7 @@ class Rescuer:
         visitor = self.parts.visitor
         with suppress(VisitError, FileNotFoundError):
             image = await visitor.verifier.verify(spool, task.host)
-            found, size = await asyncio.to_thread(_digest, spool)
+            found, size = await asyncio.to_thread(digest_of, spool)
             if found == digest and not await visitor.learner.is_decoy(task.link, digest):
                 return self._as_copy(task, spool, Copy("", digest, size), image, provenance)
         await asyncio.to_thread(spool.unlink, missing_ok=True)
@@ -166,11 +166,6 @@ def _is_same(task: Task, twin: Twin) -> bool:
     with suppress(VisitError):
         return request_url(task.link.url, task.link.page_url) == request_url(twin.url, twin.page_url)
     return False
-
-
-def _digest(path: Path) -> tuple[str, int]:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
 
 
 # --- all dead links

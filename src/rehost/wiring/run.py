@@ -119,7 +119,7 @@ async def open_parts(
             patience_seconds=limits.patience_seconds,
         )
         client = await stack.enter_async_context(_fetcher(settings, clock, limits.requests, scheduler))
-        verifier = await stack.enter_async_context(_verifier(settings, clock))
+        verifier = await stack.enter_async_context(open_verifier(settings, clock))
         fetcher = ImageFetcher(client, verifier, store, scheduler, clock, random, settings.attempts)
         learner = Learner(origins, _referers(settings), fetcher, scheduler, random, clock, listen)
         quota = StorageQuota(
@@ -215,7 +215,8 @@ def _fetcher(settings: Settings, clock: Clock, requests: int, scheduler: Request
     )
 
 
-def _verifier(settings: Settings, clock: Clock) -> ImageVerifier:
+def open_verifier(settings: Settings, clock: Clock) -> ImageVerifier:
+    """Return what verifies pictures; open it with `async with`."""
     return ImageVerifier(
         verify="structure" if settings.verify == "structure" else "decode",
         max_pixels=settings.max_pixels,

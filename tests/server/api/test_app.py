@@ -20,10 +20,10 @@ async def test_openapi_lists_every_operation_and_no_others(client):
         "/health", "/ready", "/metrics", "/openapi.json", "/api/server", "/api/sources", "/api/standing", "/api/links",
         "/api/link", "/api/hosts", "/api/origins", "/api/runs", "/api/usage", "/api/live", "/api/retry", "/api/pause",
         "/api/resume", "/api/run", "/api/stop", "/api/upkeep", "/api/findings", "/api/freezes", "/api/takedowns",
-        "/api/takedown", "/api/trash",
+        "/api/takedown", "/api/trash", "/api/accept", "/api/keep",
     ])  # fmt: skip
     guarded = {path for path, methods in contract["paths"].items() if "post" in methods and methods["post"]["security"]}
-    assert guarded == {"/api/retry", "/api/pause", "/api/resume", "/api/run", "/api/stop"}
+    assert guarded == {"/api/retry", "/api/pause", "/api/resume", "/api/run", "/api/stop", "/api/accept", "/api/keep"}
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -80,4 +80,6 @@ async def test_required_parameters_are_required(client):
         ("/api/resume", "host"),
         ("/api/stop", "run"),
         ("/api/takedown", "takedown"),
+        ("/api/accept", "origin"),
+        ("/api/keep", "origin"),
     }

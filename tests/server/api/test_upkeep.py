@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.ledger.test_upkeep_reports import OLD, ORIGIN, RECEIPT, plant
-from tests.server.dashboards import client, database, database_url, get_json, peer, runs, site
+from tests.server.dashboards import HEADERS, client, database, database_url, get_json, peer, runs, site
 
 __all__ = ["client", "database", "database_url", "peer", "runs", "site"]
 
@@ -39,14 +39,27 @@ async def test_wrong_filter_of_findings_is_a_problem(kept, query, status):
     assert (await kept.get("/api/findings", params=query)).status_code == status
 
 
-async def test_freeze_shows_before_and_after(kept):
+async def test_freeze_shows_before_and_after_until_it_is_decided(kept):
     [undecided, _] = await get_json(kept, "/api/freezes")
-
-    assert (undecided["origin"], undecided["decision"]) == (ORIGIN, None)
-    assert [(each["held"]["size"], each["came"] and each["came"]["size"]) for each in undecided["examples"]] == [
-        (200_000, 900),
-        (200_000, None),
+    before_and_after = [
+        (each["held"]["size"], each["came"] and each["came"]["size"]) for each in undecided["freeze"]["examples"]
     ]
+
+    assert (undecided["freeze"]["origin"], before_and_after) == (ORIGIN, [(200_000, 900), (200_000, None)])
+    assert (await kept.post(f"/api/keep?origin={ORIGIN}")).status_code == 401
+    for decision in ("keep", "accept"):
+        response = await kept.post(f"/api/{decision}?origin={ORIGIN}", headers=HEADERS)
+        assert response.json() == {"changed": 1}
+        decided = {each["freeze"]["origin"]: each["freeze"] for each in await get_json(kept, "/api/freezes")}
+        assert decided[ORIGIN]["decision"] == decision
+    assert (await get_json(kept, "/api/upkeep"))["undecided_freezes"] == 0
+
+
+async def test_origin_that_is_not_frozen_cannot_be_decided(kept):
+    response = await kept.post("/api/keep?origin=https://b.example", headers=HEADERS)
+
+    assert response.status_code == 404
+    assert response.json()["type"] == "urn:rehost:problem:not-frozen"
 
 
 async def test_takedown_has_its_receipt(kept):

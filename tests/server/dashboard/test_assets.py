@@ -6,6 +6,11 @@ import re
 from graphlib import TopologicalSorter
 from importlib.resources import files
 
+import pytest
+
+from rehost.ledger.findings import Fault, Mend
+from rehost.model import Reason
+
 SCRIPTS = files("rehost.server.dashboard") / "assets"
 
 
@@ -20,3 +25,10 @@ def test_scripts_form_no_import_circle():
 
     assert set(order) == set(imports)
     assert imports["app.js"]
+
+
+@pytest.mark.parametrize("kind", [*Fault, *Mend, *Reason])
+def test_page_has_words_for_every_kind(kind):
+    words = (SCRIPTS / "words.js").read_text(encoding="utf-8")
+
+    assert re.search(rf'^  "?{re.escape(kind)}"?: \[', words, re.MULTILINE)

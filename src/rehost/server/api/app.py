@@ -139,6 +139,8 @@ def create_api(
         _Operation("POST", "/api/retry", actions.retry, (Problem.UNKNOWN_SOURCE, *_REFUSED)),
         _Operation("POST", "/api/pause", actions.pause, _REFUSED),
         _Operation("POST", "/api/resume", actions.resume, _REFUSED),
+        _Operation("POST", "/api/accept", upkeep.accept, (Problem.NOT_FROZEN, *_REFUSED)),
+        _Operation("POST", "/api/keep", upkeep.keep, (Problem.NOT_FROZEN, *_REFUSED)),
         _Operation(
             "POST", "/api/run", actions.run, (Problem.UNKNOWN_SOURCE, Problem.RUN_IN_PROGRESS, *_REFUSED), status=202
         ),

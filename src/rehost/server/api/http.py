@@ -26,6 +26,7 @@ from starlette.responses import Response
 
 from rehost.errors import CatalogueError, OperatorError
 from rehost.ledger.filters import HostOrder, LinkOrder
+from rehost.ledger.findings import Fault
 from rehost.model import Reason, State
 from rehost.server.api.problems import Problem, ProblemError, Texts, problem_response
 from rehost.server.files.preconditions import matches
@@ -98,8 +99,8 @@ BeforeNumber = Annotated[
 ]
 TakedownNumber = Annotated[int, Query(ge=1, le=MAX_RUN, description="Number of the takedown."), _DIGITS]
 Rescued = Annotated[bool, Query(description="Only links whose copy came from elsewhere than the link.")]
-FindingKind = Annotated[str | SkipJsonSchema[None], _text(40, "Only findings of this kind.")]
-RequiredOrigin = Annotated[str, _text(300, "The frozen origin: scheme://host, and :port unless it is the default.")]
+FindingKind = Annotated[Fault | SkipJsonSchema[None], Query(description="Only findings of this kind.")]
+RequiredOrigin = Annotated[str, _text(300, "The frozen origin, as it is listed.")]
 Seconds = Annotated[int, Query(ge=1, le=31 * 86400, description="How long; never shortens a longer pause."), _DIGITS]
 
 

@@ -10,7 +10,9 @@ from datetime import datetime
 from typing import Any
 
 from rehost.clock import Clock
+from rehost.ledger.freezes import Decision, Freezes
 from rehost.ledger.upkeep_reports import FindingReport, FreezeReport, TakedownReport, UpkeepQueries, UpkeepReport
+from rehost.server.api.actions import ActionResult
 from rehost.server.api.http import (
     MAX_RUN,
     BeforeNumber,
@@ -18,6 +20,7 @@ from rehost.server.api.http import (
     FindingState,
     Limit,
     Listing,
+    RequiredOrigin,
     Source,
     TakedownNumber,
     WhichFindings,
@@ -105,6 +108,14 @@ class Upkeep:
         """The origins that a refresh froze, with what is held and what came; those without a decision first."""
         return await (await self._queries()).freezes()
 
+    async def accept(self, origin: RequiredOrigin) -> ActionResult:
+        """Take what a frozen origin sends: the next refresh replaces its copies."""
+        return await self._decide(origin, Decision.ACCEPT)
+
+    async def keep(self, origin: RequiredOrigin) -> ActionResult:
+        """Keep the copies of a frozen origin for good: no refresh asks it any more."""
+        return await self._decide(origin, Decision.KEEP)
+
     async def takedowns(self, before: BeforeNumber = MAX_RUN, limit: Limit = 50) -> Listing[TakedownReport]:
         """Takedowns, the latest first."""
         queries = await self._queries()
@@ -120,6 +131,13 @@ class Upkeep:
     async def trash(self) -> Sequence[TrashPart]:
         """What lies in the store's trash, as it was within the last minute."""
         return await self.measured.measure()
+
+    async def _decide(self, origin: str, decision: Decision) -> ActionResult:
+        freezes = Freezes((await self._queries()).database)
+        if origin not in {each.origin for each in await freezes.all()}:
+            raise ProblemError(Problem.NOT_FROZEN, origin=origin)
+        await freezes.decide([origin], decision)
+        return ActionResult(1)
 
     async def _queries(self) -> UpkeepQueries:
         return UpkeepQueries((await self.api.resources.get()).queries.database)

@@ -4,10 +4,11 @@ import { ask, token } from "./call.js";
 import { el } from "./dom.js";
 import { gallery } from "./gallery.js";
 import { overview } from "./overview.js";
+import { upkeep } from "./upkeep.js";
 import { language, switchLanguage, text } from "./words.js";
 
 const main = document.getElementById("main");
-const views = { "": overview, gallery };
+const views = { "": overview, gallery, upkeep };
 const state = { sources: [], source: "", leave: () => {} };
 
 function address() {
@@ -19,7 +20,7 @@ function frame() {
   const { path } = address();
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
   const tab = (name, label) => el("a", { href: `#/${name}`, "aria-current": path === name ? "page" : null }, label);
-  document.getElementById("tabs").replaceChildren(tab("", text("overview")), tab("gallery", text("gallery")));
+  document.getElementById("tabs").replaceChildren(tab("", text("overview")), tab("gallery", text("gallery")), tab("upkeep", text("upkeep")));
   const tools = [];
   if (state.sources.length > 1) {
     const choice = el("select", { "aria-label": text("source"), onchange: (event) => { state.source = event.target.value; show(); } },
@@ -56,7 +57,7 @@ async function show() {
   state.leave = () => {};
   frame();
   const { path, values } = address();
-  document.title = `${text(path === "gallery" ? "gallery" : "overview")} · rehost`;
+  document.title = `${text(views[path] && path ? path : "overview")} · rehost`;
   const place = el("div");
   main.replaceChildren(place);
   const leave = (await (views[path] || overview)(place, { source: state.source, values })) || (() => {});

@@ -20,7 +20,7 @@ export async function gallery(main, { source, values }) {
   const load = async () => {
     more.disabled = true;
     try {
-      const page = await ask("links", { source, state: values.state, reason: values.reason, origin: values.origin, text: values.text, after: after || null, limit: A_PAGE });
+      const page = await ask("links", { source, state: values.state, reason: values.reason, origin: values.origin, text: values.text, rescued: values.rescued, after: after || null, limit: A_PAGE });
       if (page.total !== null) total.textContent = page.total ? plural("links", page.total) : "";
       wall.append(...page.links.map(card));
       if (!wall.childElementCount) wall.replaceChildren(el("p", { class: "soft" }, text("nothing")));
@@ -90,6 +90,7 @@ async function sheet({ source, row_key, position }) {
         ...fact("alike", alike.length ? el("span", {}, ...alike.flatMap((each) => [el("a", { href: `#/gallery${query({ text: each.row_key })}`, onclick: () => dialog.close() },
           each.source === source ? each.row_key : `${each.source} ${each.row_key}`), " "])) : null),
         ...fact("saved", link.held_at && moment(link.held_at)), ...fact("visited", link.visited_at && moment(link.visited_at)),
+        ...fact("verified", link.verified_at && moment(link.verified_at)), ...fact("rescued", link.rescued),
         ...fact("evidence", link.evidence), ...fact("nextat", failed ? moment(link.due_at) : null)),
       el("div", { class: "row" }, link.copy_key ? el("a", { class: "quiet", href: at("copies", link), target: "_blank", rel: "noopener" }, text("open")) : null, retry),
       el("h3", {}, text("history")), lines.length ? el("ul", { class: "history" }, ...lines) : el("p", { class: "soft" }, text("nohistory"))));

@@ -39,6 +39,24 @@ const TEXTS = {
   undisplayed: ["{0} are held, but browsers do not display their format", "{0} 张已保存，但浏览器不支持显示其格式"],
   damaged: ["{0} are whole, though their files are damaged elsewhere", "{0} 张画面完整，但文件的其他部分有损坏"],
   damage: ["Damage outside the picture", "画面以外的损坏"],
+  upkeep: ["Upkeep", "维护"], copies: ["{0} copy|{0} copies", "{0} 个副本"], nocopies: ["No copies are held yet.", "尚未保存任何副本。"],
+  provenlately: ["of the copies were read and found right within 90 days", "的副本在 90 天内校验无误"], neverread: ["{0} never read|{0} never read", "{0} 个从未校验"], oldestread: ["the oldest check is of {0}", "最早一次校验：{0}"],
+  faultsopen: ["{0} fault waits for repair|{0} faults wait for repair", "{0} 处问题待修复"], faultless: ["No open faults.", "没有待修复的问题。"], freezesopen: ["{0} origin waits for your decision|{0} origins wait for your decision", "{0} 个源站等待你的决定"],
+  verification: ["Verification", "校验"], nopass: ["The copies were not verified yet. This reads them and compares their digests:", "尚未校验过副本。此命令会读取副本并比对摘要："], passended: ["The last pass began {0} and ended {1}.", "上次校验：{0} 开始，{1} 完成。"], passgoing: ["A pass began {0} and has not reached the end; the next call goes on there.", "本次校验始于 {0}，尚未完成；下次运行会从中断处继续。"],
+  passfar: ["{0} of the copies examined", "已检查 {0} 的副本"], copiesread: ["copies", "副本"], bytesread: ["read", "已读取"], faultsfound: ["faults", "问题"],
+  trash: ["Trash and rescue", "回收站与找回"], intrash: ["in the trash", "回收站占用"], rescuedcopies: ["rescued copies", "找回的副本"], trashempty: ["The trash is empty.", "回收站为空。"],
+  "trash-replaced": ["Replaced: {0} files, {1}, since {2}; `rehost prune` deletes each after 30 days.", "被替换：{0} 个文件，{1}，最早于 {2} 移入；30 天后由 rehost prune 清除。"], "trash-removed": ["Removed: {0} files, {1}, since {2}; `rehost prune` deletes each after 7 days.", "被移除：{0} 个文件，{1}，最早于 {2} 移入；7 天后由 rehost prune 清除。"],
+  frozenorigin: ["{0} is frozen", "源站 {0} 已冻结"], frozensince: ["{0} of {1} answers would have made the copies worse ({2}). The copies are as they were, and nothing more is replaced until you decide.", "{1} 个响应中有 {0} 个会使副本变差（{2}）。现有副本未受影响；在你作出决定之前，不会再替换任何副本。"],
+  isheld: ["Held", "已保存的图片"], camein: ["What came instead", "源站现在返回的内容"], nopicture: ["no picture", "不是图片"], "worse-smaller": ["Less than half as large", "尺寸或大小不足原来的一半"], "worse-same-picture": ["The same picture for different links", "不同链接返回同一张图片"],
+  decidehow: ["Decide on the command line, or unlock actions:", "请在命令行中决定，或先解锁操作："], or: ["or", "或"],
+  "do-keep": ["Keep the held copies", "保留现有副本"], "do-accept": ["Accept what it sends", "接受新内容"], "means-keep": ["The copies stay for good, and refresh does not ask this origin any more.", "现有副本长期保留，不再向该源站请求更新。"], "means-accept": ["The next refresh replaces the copies with what the origin sends; the old ones lie in the trash for 30 days.", "下次更新时用源站返回的图片替换副本；旧副本在回收站中保留 30 天。"],
+  "did-keep": ["The copies of {0} stay.", "已保留 {0} 的副本。"], "did-accept": ["The next refresh takes what {0} sends.", "下次更新将采用 {0} 返回的图片。"],
+  decided: ["Decided origins", "已决定的源站"], decision: ["Decision", "决定"], "decision-keep": ["copies kept, not asked any more", "保留副本，不再请求"], "decision-accept": ["new pictures accepted", "接受新图片"], when: ["When", "时间"],
+  findings: ["Findings", "发现的问题"], fault: ["Fault", "问题"], stillopen: ["Open", "待修复"], mendedones: ["Mended ({0})", "已修复（{0}）"], foundat: ["Found", "发现时间"], mendedat: ["Mended", "修复时间"], nofindings: ["Nothing is wrong that verification has seen.", "校验未发现问题。"], nomends: ["Nothing has been mended yet.", "暂无修复记录。"],
+  takedowns: ["Takedowns", "下架"], takedownsay: ["Removes every copy of a picture for good, under whatever name it lies, and keeps it from coming back.", "彻底删除某张图片的所有副本（无论以何名称保存），并阻止其再次被获取。"], takewhat: ["URL, row key, store key, digest or origin", "URL、行主键、存储键、摘要或源站"], legal: ["for legal reasons (451)", "因法律原因（451）"], takedown: ["Take down", "下架"],
+  tookdown: ["Taken down: {0} files removed, {1} rows cleared.", "已下架：删除 {0} 个文件，清空 {1} 行。"], takenback: ["taken back {0}", "已于 {0} 撤销"], tookeffect: ["{0} is answered", "返回 {0}"], goesontakedown: ["not complete yet", "尚未完成"], leftrows: ["{0} row could not be cleared|{0} rows could not be cleared", "{0} 行未能清空"],
+  what: ["What", "对象"], removed: ["Removed", "已删除"], files: ["{0} file|{0} files", "{0} 个文件"], rowscleared: ["{0} row cleared|{0} rows cleared", "清空 {0} 行"], allow: ["Allow again", "撤销下架"], allowed: ["Allowed again: {0} links are due.", "已撤销下架：{0} 条链接待获取。"], receipt: ["Receipt", "下架回执"], asjson: ["As JSON", "查看 JSON"],
+  verified: ["Last verified", "最近校验"], rescued: ["Rescued from", "找回来源"],
   unshown: ["Your browser cannot show this format.", "浏览器不支持显示此格式。"], nocopy: ["No copy yet", "尚无副本"], source: ["Source", "数据源"],
 };
 
@@ -49,6 +67,7 @@ const REASONS = {
   "port-refused": [["Browsers block this port", "浏览器禁止访问该端口"], ["Correct the link in the row.", "请修正该行的链接。"]],
   "key-too-long": [["The row's key is too long for a file's name", "该行的主键过长，无法作为文件名"], ["Shorten the row's key.", "请缩短该行的主键。"]],
   "robots-refused": [["The site's robots rules forbid it", "站点的 robots 规则不允许"], ["Ask the site, or set `robots` for this origin in rehost.toml.", "请联系站点，或在 rehost.toml 中为该源站单独设置 robots。"]],
+  "taken-down": [["It was taken down", "已下架"], ["Nothing, unless it may be shown again: take the takedown back on the Upkeep page.", "无需处理；如可重新展示，请在“维护”页面撤销下架。"]],
   unresolved: [["The host name does not exist", "域名无法解析"], ["This often passes; otherwise look for the picture elsewhere.", "通常是暂时性问题；若持续出现，请另找图片来源。"]],
   unreachable: [["No connection could be made", "无法建立连接"], ["rehost retries. If all hosts fail, check this machine's network.", "会自动重试；若所有源站都失败，请检查本机网络。"]],
   "tls-failed": [["The certificate is not valid", "证书无效"], ["rehost retries; the site has to renew its certificate.", "会自动重试；需由站点更新证书。"]],
@@ -75,6 +94,34 @@ const REASONS = {
   bug: [["rehost itself failed", "程序内部错误"], ["The log has the details; please report it.", "日志中有详情，请向 rehost 项目反馈。"]],
 };
 
+// For each kind of finding: what is wrong, and what cures it.
+const REPAIR = ["`rehost verify --repair` brings the picture back.", "执行 rehost verify --repair 可恢复图片。"];
+const FINDINGS = {
+  missing: [["The file is missing", "文件丢失"], REPAIR],
+  cut: [["The file ends early", "文件不完整"], REPAIR],
+  altered: [["The bytes have changed", "文件内容被改动"], REPAIR],
+  "wrong-type": [["The bytes are of another format than the name says", "文件格式与扩展名不符"], REPAIR],
+  replaced: [["Another picture is in its place", "文件已被另一张图片替换"], REPAIR],
+  unreadable: [["The file cannot be read", "文件无法读取"], ["Give the file to the user that runs rehost, or check the disk.", "请让运行 rehost 的用户能读取该文件，或检查磁盘。"]],
+  "not-a-file": [["A folder or a device has the file's name", "该位置不是普通文件"], REPAIR],
+  "other-url": [["The row holds another local URL", "数据行中的本地 URL 不同"], ["Correct the row if it was not meant to change.", "如非有意修改，请更正该行。"]],
+  "cleared-row": [["The row holds no local URL", "数据行中的本地 URL 已被清空"], ["`rehost verify --repair` writes it again.", "执行 rehost verify --repair 可重新写入。"]],
+  "row-without-copy": [["The row points at a file that is not there", "数据行指向不存在的文件"], ["`rehost verify --repair` clears what rehost wrote.", "执行 rehost verify --repair 可清除 rehost 写入的值。"]],
+  "copy-without-row": [["The copy's row is gone", "副本对应的行已不存在"], ["`rehost prune --yes` moves the copy to the trash.", "执行 rehost prune --yes 可将其移入回收站。"]],
+  "stray-file": [["A file that no row needs", "没有任何行使用的文件"], ["`rehost prune --yes` moves the file to the trash.", "执行 rehost prune --yes 可将其移入回收站。"]],
+  "served-differently": [["The web server answers with something else", "Web 服务器返回的内容与副本不同"], ["Check the web server or CDN in front of the copies.", "请检查副本前端的 Web 服务器或 CDN。"]],
+};
+const MENDS = {
+  "same-bytes-in-store": ["Mended with the same bytes from the store", "已用存储中的相同内容修复"],
+  trash: ["Mended from the trash", "已从回收站恢复"],
+  origin: ["Fetched again from the origin", "已从源站重新获取"],
+  "origin-changed": ["The origin's new picture was stored", "已保存源站的新图片"],
+  rescued: ["Rescued from elsewhere", "已从其他来源找回"],
+  cleared: ["Nothing has the picture any more: the row was cleared", "图片已无处可寻，数据行已清空"],
+  row: ["The local URL was written again", "已重新写入本地 URL"],
+  otherwise: ["Found right again", "复查时已恢复正常"],
+};
+
 const pick = (pair) => pair[CHINESE ? 1 : 0];
 export const text = (name, ...values) => values.reduce((words, value, index) => words.replace(`{${index}}`, value), pick(TEXTS[name]));
 // A count with its noun: English has a form for one and another for more.
@@ -85,6 +132,9 @@ export function plural(name, count) {
 
 export const reason = (name) => (REASONS[name] ? pick(REASONS[name][0]) : name);
 export const advice = (name) => (REASONS[name] ? pick(REASONS[name][1]) : "");
+export const finding = (name) => (FINDINGS[name] ? pick(FINDINGS[name][0]) : name);
+export const findingAdvice = (name) => (FINDINGS[name] ? pick(FINDINGS[name][1]) : "");
+export const mend = (name) => (MENDS[name] ? pick(MENDS[name]) : name);
 export const reasonNames = Object.keys(REASONS);
 export const ruleText = (name) => (TEXTS[`rule-${name}`] ? text(`rule-${name}`) : name);
 
