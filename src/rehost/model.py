@@ -31,6 +31,7 @@ class Reason(StrEnum):
     PORT_REFUSED = "port-refused", 'The link uses a port that browsers block (Fetch standard, "bad ports").'
     KEY_TOO_LONG = "key-too-long", "The row's key is too long for the name of a file; nothing was requested."
     ROBOTS_REFUSED = "robots-refused", "The origin's robots.txt or X-Robots-Tag forbids it, and IMAGE_ROBOTS is on."
+    TAKEN_DOWN = "taken-down", "`rehost forget` took it down; nothing is requested until `rehost forget --allow`."
     # reaching the origin
     UNRESOLVED = "unresolved", "The host name has no address."
     UNREACHABLE = "unreachable", "No connection could be made, or it broke before a response."
@@ -104,6 +105,19 @@ class State(StrEnum):
     HELD = "held", "a complete copy is stored, and the row points at it"
     DEFERRED = "deferred", "failed temporarily; due again in minutes to a day, or when the origin asked"
     REFUSED = "refused", "failed permanently; due again in weeks"
+
+
+class Mark(StrEnum):
+    """What a takedown names: no picture from that URL or origin, and none with those bytes, is held or served."""
+
+    URL = "url"  # normalised
+    ORIGIN = "origin"  # scheme://host[:port]
+    DIGEST = "digest"
+    KEY = "key"  # in the store: where the answer is that it is gone
+
+
+Tombstone = tuple[Mark, str]
+"""A kind, and a value of it."""
 
 
 class Format(StrEnum):

@@ -259,3 +259,23 @@ class StoreContract:
 
     async def test_free_bytes_are_reported(self, store):
         assert await store.free_bytes() > 0
+
+    async def test_what_was_taken_down_is_deleted_from_trash_and_quarantine_and_found_under_any_key(self, store):
+        for key in ("1/x.png", "2/x.png", "3/x.png", "4/x.png"):
+            await put(store, key, b"picture")
+        await put(store, "5/x.png", b"another")
+        await store.trash(await store.file_ids(["1/x.png"]), Cause.REMOVED)
+        await store.quarantine(await store.file_ids(["2/x.png"]))
+        sizes = {digest_of(b"picture"): 7, "0" * 64: 7}
+
+        found = [each async for group in store.same_bytes(sizes) for each in group]
+        purged = await store.purge(sizes)
+
+        assert sorted(found) == [(key, digest_of(b"picture"), 7) for key in ("3/x.png", "4/x.png")]
+        assert sorted((each.place, each.digest) for each in purged) == [
+            ("quarantine", digest_of(b"picture")),
+            ("trash", digest_of(b"picture")),
+        ]
+        assert await in_trash(store) == []
+        assert await store.purge(sizes) == []
+        assert [group async for group in store.same_bytes({})] == []

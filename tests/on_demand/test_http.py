@@ -24,6 +24,7 @@ from rehost.errors import SettingsError
 from rehost.settings import load
 from rehost.wiring.run import open_run
 from rehost.wiring.server import build_server
+from rehost.wiring.upkeep import open_takedowns
 
 HOST = "pics.example"
 
@@ -173,6 +174,24 @@ STRANGE = [
     "/image/cases/1?position=1", "/image/cases/1%00", "/image/cases/1%ff", "/image/cases/https://pics.example/x.jpg",
     "/image/cases/" + "1" * 2001, "/image/cases/../1", "/image/cases/%2e%2e%2f1", "/image/%00/1",
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("is_legal", "status"), [(False, 410), (True, 451)])
+async def test_a_picture_that_was_taken_down_is_refused_without_a_request(place, is_legal, status):
+    url = place.add("permissive")
+    settings = place.settings()
+    async with open_takedowns(settings) as (takedowns, targets):
+        await takedowns.take_down(url, await targets.find(url), legal=is_legal)
+    place.add("permissive", key=2)
+
+    async with by_uvicorn(place.server()) as port:
+        replies = [await ask(port, f"/image/cases/{key}") for key in (1, 2)]
+
+    assert [reply.status for reply in replies] == [status, status]
+    assert [reply["cache-control"] for reply in replies] == ["no-store", "no-store"]
+    assert b"taken-down" in replies[1].body
+    assert not place.origin.requests
+    assert (place.local(1), place.local(2)) == (None, None)
 
 
 @pytest.mark.parametrize("serve", [by_uvicorn, by_granian])

@@ -19,7 +19,7 @@ from rehost.events import CopiesSuspected, Recorded
 from rehost.hotlink.repository import Evidence
 from rehost.images.verifier import ImageVerifier
 from rehost.model import Copy, Format, Image, Link, Reason, Refused, Stored, Task
-from rehost.run.limits import Limits, StorageQuota
+from rehost.run.limits import Limits, StorageQuota, TakedownCheck
 from rehost.run.planner import Planner
 from rehost.run.recorder import Recorder, RecordingPipeline
 from rehost.run.stats import RunStats
@@ -127,6 +127,7 @@ class Worker:
                 clock,
                 Random(1),
                 StorageQuota(None, clock, domain_bytes=0, source_bytes=0),
+                TakedownCheck(self.peer.ledger.results, clock),
             )
             outcome = (await visitor.visit(task)).outcome
             return outcome if isinstance(outcome, Stored) else None

@@ -30,12 +30,22 @@ from rehost.model import (
     Unchanged,
     Validator,
 )
-from rehost.run.limits import StorageQuota
+from rehost.run.limits import StorageQuota, TakedownCheck
 from rehost.run.visitor import Visitor
 from rehost.store.layout import Layout
 from rehost.store.local import LocalStore
 
 LINK = Link("cases", "1", 0, "https://pics.example/1.jpg", None, None)
+
+
+class NoTombstones:
+    """A ledger in which nothing was taken down."""
+
+    async def has_tombstones(self):
+        return False
+
+
+NOTHING_TAKEN_DOWN = TakedownCheck(NoTombstones(), Clock())
 QUOTA = StorageQuota(None, Clock(), domain_bytes=0, source_bytes=0)  # none
 FOUND = "1/main_image.jpg"
 DOWNLOAD = Download(Path("spool"), 7, "f" * 64, "https://pics.example/1.jpg", Validator())
@@ -80,7 +90,7 @@ async def visitor(folder, learner):
         clock=clock,
     )
     async with verifier, LocalStore(folder, clock=clock) as store:
-        yield Visitor(learner, verifier, store, Layout(), clock, Random(1), QUOTA)
+        yield Visitor(learner, verifier, store, Layout(), clock, Random(1), QUOTA, NOTHING_TAKEN_DOWN)
 
 
 def task(**found):

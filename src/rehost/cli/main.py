@@ -29,6 +29,7 @@ VERBS = {
     "why": "Tell the whole story of one picture, and what helps.",
     "plan": "Show what a run would request and repair; change nothing.",
     "undo": "Restore rows and copies to what they were before a run.",
+    "forget": "Take pictures down for good, or allow them again.",
     "origins": "Show what rehost has learned about the hosts; pause, resume or forget one.",
     "refresh": "Ask again for held pictures, and take those that have changed.",
     "verify": "Read the copies again, and repair what is wrong.",

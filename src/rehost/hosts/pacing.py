@@ -79,6 +79,7 @@ _SIGNALS = {
     Reason.ADDRESS_REFUSED: HostSignal.NONE,
     Reason.PORT_REFUSED: HostSignal.NONE,
     Reason.ROBOTS_REFUSED: HostSignal.NONE,
+    Reason.TAKEN_DOWN: HostSignal.NONE,
 }
 
 

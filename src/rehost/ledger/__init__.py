@@ -13,6 +13,7 @@ from rehost.ledger.reports import Queries
 from rehost.ledger.rescues import Rescues
 from rehost.ledger.results import ResultWriter
 from rehost.ledger.sync import CatalogueSync
+from rehost.ledger.takedowns import TakedownRecords
 
 __all__ = ["Ledger", "Queries", "Worker", "migrate"]
 
@@ -22,7 +23,8 @@ class Ledger:
 
     Every state change of a link is a method of one of the parts: `sync` compares catalogue and ledger, `reconcile`
     compares store, rows and ledger, `due` reports what waits, `leases` hands links out, `results` records outcomes,
-    `rescues` finds dead links, `history`, `runs` and `stores` keep what happened. Any of them may raise LedgerError.
+    `rescues` finds dead links, `history`, `runs`, `stores` and `takedowns` keep what happened. Any of them may raise
+    LedgerError.
     """
 
     def __init__(
@@ -46,3 +48,4 @@ class Ledger:
         self.rescues = Rescues(database)
         self.runs = Runs(database, worker)
         self.stores = Stores(database)
+        self.takedowns = TakedownRecords(database)

@@ -44,7 +44,7 @@ from sqlalchemy import (
 from rehost.db import Connection, Database, after, is_over, now, root_of, seconds_until
 from rehost.http.url import read_folder, read_origin
 from rehost.ledger import schema
-from rehost.ledger.schema import REASONS, STATES, learnings, links, shares, workers
+from rehost.ledger.schema import REASONS, STATES, learnings, links, shares, takedowns, taken_down_by, workers
 from rehost.model import Copy, Link, Reason, State, Task, Validator
 
 # Seconds: an end beyond these was set by a clock that was ahead (`is_over`).
@@ -94,6 +94,7 @@ class Entry:
     wait_seconds: float  # until it is due; 0 if it is
     is_suspect: bool = False  # to be visited while no other link is
     origin: str = ""  # scheme://host[:port]; empty if the link is no valid URL
+    is_legal: bool = False  # taken down for legal reasons
 
     @property
     def is_due(self) -> bool:
@@ -126,19 +127,20 @@ class DueLinks:
 
     async def entry(self, source: str, row_key: str, position: int) -> Entry | None:
         """Return the state of one link; None if the catalogue did not have it when it was last taken in."""
-        query = select(links, seconds_until(links.c.due_at).label("wait"))
+        is_legal = exists().where(takedowns.c.legal, links.c.evidence == taken_down_by(takedowns.c.takedown))
+        query = select(links, seconds_until(links.c.due_at).label("wait"), is_legal.label("is_legal"))
         query = query.where(is_place(source, row_key, position), links.c.present)
         for row in await self.database.fetch_all(query):
             is_its_own = row.key is not None and row.held_url == row.url
             copy = Copy(row.key, row.digest, row.size) if is_its_own else None
             reason, wait, origin = REASONS.get(row.reason), max(0.0, row.wait), read_origin(row.url, row.page_url)
-            return Entry(STATES[row.state], row.host, copy, reason, wait, row.deaths > 0, origin)
+            is_suspect, is_blocked = row.deaths > 0, reason is Reason.TAKEN_DOWN and bool(row.is_legal)
+            return Entry(STATES[row.state], row.host, copy, reason, wait, is_suspect, origin, is_blocked)
         return None
 
     async def counts(self, source: str) -> LinkCounts:
         """Return where the source stands now."""
-        failed, leased = links.c.state.in_(_FAILED), links.c.state == State.LEASED.value
-        later = and_(failed, links.c.due_at > now())
+        leased, later = links.c.state == State.LEASED.value, is_later()
         present = select(func.count()).select_from(links).where(links.c.source == source, links.c.present)
         query = select(
             present.correlate(None).scalar_subquery(),
@@ -263,6 +265,16 @@ def is_due(entries: FromClause) -> ColumnElement[bool]:
     return and_(is_open(entries), entries.c.due_at <= now())
 
 
+def is_taken_down() -> ColumnElement[bool]:
+    """Return the condition that a link was refused because it was taken down: it is never due by itself."""
+    return and_(links.c.state == State.REFUSED.value, links.c.reason.is_not_distinct_from(Reason.TAKEN_DOWN.value))
+
+
+def is_later() -> ColumnElement[bool]:
+    """Return the condition that a link failed, and is due again at a later time."""
+    return and_(links.c.state.in_(_FAILED), links.c.due_at > now(), not_(is_taken_down()))
+
+
 def is_place(source: str, row_key: str, position: int) -> ColumnElement[bool]:
     """Return the condition that an entry is the one of this cell."""
     return and_(links.c.source == source, links.c.row_key == row_key, links.c.position == position)
@@ -276,7 +288,8 @@ def pause_seconds() -> ColumnElement[float]:
 
 
 def _forgetting() -> Update:
-    return update(links).values(due_at=now(), attempts=0).where(is_open(links), links.c.state.in_(_FAILED))
+    forgetting = update(links).values(due_at=now(), attempts=0)
+    return forgetting.where(is_open(links), links.c.state.in_(_FAILED), not_(is_taken_down()))
 
 
 # The columns that make a task.

@@ -181,7 +181,8 @@ MIGRATIONS = (
                 began_at {moment} NOT NULL, ended_at {moment}, allowed_at {moment}, receipt text
             )""",
             """CREATE TABLE rehost_tombstones (
-                kind text NOT NULL, value text NOT NULL, takedown bigint NOT NULL, PRIMARY KEY (kind, value)
+                kind text NOT NULL, value text NOT NULL, takedown bigint NOT NULL, named boolean NOT NULL,
+                PRIMARY KEY (kind, value, takedown)
             )""",
         ),
     ),

@@ -19,7 +19,7 @@ from rehost.db import Database, after, is_over, now, root_of, seconds_until
 from rehost.http.url import host_of
 from rehost.ledger.filters import HostOrder, LinkFilter, LinkOrder, conditions, of_hosts
 from rehost.ledger.history import End
-from rehost.ledger.leases import LONGEST_LEASE, is_due, is_place, pause_seconds
+from rehost.ledger.leases import LONGEST_LEASE, is_due, is_later, is_place, pause_seconds
 from rehost.ledger.schema import REASONS, STATES, changes, decoys, hosts, links, origins, runs, visits, workers
 from rehost.model import Format, Reason, Rule, State
 
@@ -205,7 +205,7 @@ _COUNTS = (
     func.count().filter(_HELD).label("held"),
     func.count().filter(_FAILED).label("failed"),
     func.count().filter(is_due(links)).label("due"),
-    seconds_until(func.min(links.c.due_at).filter(_FAILED, links.c.due_at > now())).label("next_due"),
+    seconds_until(func.min(links.c.due_at).filter(is_later())).label("next_due"),
 )
 
 
@@ -229,7 +229,6 @@ class Queries:
 
     async def source_report(self, source: str) -> SourceReport:
         """Return where a source stands."""
-        is_later = and_(_FAILED, links.c.due_at > now())
         is_leased = and_(links.c.state == State.LEASED.value, links.c.due_at > now())
         query = (
             select(
@@ -237,9 +236,9 @@ class Queries:
                 case((_FAILED, links.c.reason)).label("reason"),
                 func.count().label("number"),
                 func.count().filter(is_due(links)).label("due"),
-                func.count().filter(is_later).label("later"),
+                func.count().filter(is_later()).label("later"),
                 func.count().filter(is_leased).label("leased"),
-                seconds_until(func.min(links.c.due_at).filter(is_later)).label("next_due"),
+                seconds_until(func.min(links.c.due_at).filter(is_later())).label("next_due"),
                 func.coalesce(func.sum(links.c.size).filter(_HELD), 0).label("size"),
                 func.count().filter(_HELD, links.c.damage.is_not(None)).label("damaged"),
                 func.count().filter(_HELD, links.c.format.in_(_UNDISPLAYED)).label("undisplayed"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,16 +17,30 @@ from sqlalchemy import (
     and_,
     case,
     func,
+    literal,
     null,
     or_,
     select,
     update,
 )
 
-from rehost.db import NEVER, Columns, Connection, Database, after, host_of, now
+from rehost.db import NEVER, Columns, Connection, Database, Moment, after, host_of, now
 from rehost.ledger.history import End, History, refused_row, visit_row
-from rehost.ledger.schema import NO_COPY, links
-from rehost.model import Deferred, Link, Outcome, Reason, Refused, RowRefusal, State, Stored, Unchanged, Validator
+from rehost.ledger.schema import NO_COPY, TAKEN_DOWN, links, tombstones
+from rehost.model import (
+    Deferred,
+    Link,
+    Mark,
+    Outcome,
+    Reason,
+    Refused,
+    RowRefusal,
+    State,
+    Stored,
+    Tombstone,
+    Unchanged,
+    Validator,
+)
 
 GROUP = 1000  # entries that `copies_to_examine` returns at once
 _STREAMED = 500  # hosts that `sizes` reads at once: names of hosts cost a stranger nothing
@@ -89,6 +103,21 @@ class ResultWriter:
         is_recorded = or_(links.c.state == State.HELD.value, is_refused)
         is_held = is_recorded & (links.c.digest == given.c.digest)
         return set(await connection.scalars(select(links.c.entry).join(given, _same_lease(given) & is_held)))
+
+    async def has_tombstones(self) -> bool:
+        """Return whether anything was taken down."""
+        return bool(await self.database.fetch_all(select(tombstones.c.kind).limit(1)))
+
+    async def taken_down(self, named: Collection[Tombstone]) -> Mapping[Tombstone, str]:
+        """Return those of these URLs, origins and digests that were taken down, with the evidence that says by what."""
+        if not named:
+            return {}
+        given = self.database.given({"kind": Text(), "value": Text()}, sorted(named))
+        number = func.max(tombstones.c.takedown).label("number")
+        query = select(tombstones.c.kind, tombstones.c.value, number).group_by(tombstones.c.kind, tombstones.c.value)
+        is_named = and_(tombstones.c.kind == given.c.kind, tombstones.c.value == given.c.value)
+        rows = await self.database.fetch_all(query.join_from(given, tombstones, is_named))
+        return {(Mark(row.kind), row.value): f"{TAKEN_DOWN}{row.number}" for row in rows}
 
     async def announce_replacements(self, stored: Sequence[Stored]) -> None:
         """Remember the digests that are about to replace those of held copies at the same keys."""
@@ -313,7 +342,7 @@ class ResultWriter:
             state=given.c.state,
             reason=given.c.reason,
             evidence=given.c.evidence,
-            due_at=after(given.c.wait),
+            due_at=case((given.c.reason == Reason.TAKEN_DOWN.value, literal(NEVER, Moment)), else_=after(given.c.wait)),
             deaths=0,
             visited_at=now(),
             pending_digest=case((links.c.pending_url == links.c.url, null()), else_=links.c.pending_digest),

@@ -7,7 +7,20 @@ finds everything due, and a million held links cost nothing.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Float,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    cast,
+    literal,
+)
 
 from rehost.db import Moment
 from rehost.model import Reason, State
@@ -22,6 +35,15 @@ NO_COPY = dict.fromkeys(
      "last_modified", "held_at", "pending_digest", "pending_url", "suspected_at", "verified_at", "rescued")
 )  # fmt: skip
 """Values of `links` for an entry without a copy."""
+
+TAKEN_DOWN = "takedown "
+"""What the evidence of a link that was taken down begins with; the takedown's number follows."""
+
+
+def taken_down_by(number: ColumnElement[int]) -> ColumnElement[str]:
+    """Return the evidence of a link that was taken down by the takedown of this number."""
+    return literal(TAKEN_DOWN) + cast(number, Text)
+
 
 metadata = MetaData()
 
@@ -289,7 +311,8 @@ takedowns = Table(
 tombstones = Table(
     "rehost_tombstones",
     metadata,
-    Column("kind", String, primary_key=True),  # url, digest, key or origin
+    Column("kind", String, primary_key=True),  # model.Mark
     Column("value", String, primary_key=True),
-    Column("takedown", BigInteger),
+    Column("takedown", BigInteger, primary_key=True),
+    Column("named", Boolean),  # by the operator; the others are of the copies that were found by these
 )

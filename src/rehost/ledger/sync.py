@@ -49,7 +49,7 @@ from rehost.db import (
 )
 from rehost.errors import CatalogueError
 from rehost.http.url import read_host
-from rehost.ledger.leases import LONGEST_LEASE, LONGEST_WAIT, is_open
+from rehost.ledger.leases import LONGEST_LEASE, LONGEST_WAIT, is_open, is_taken_down
 from rehost.ledger.schema import learnings, links
 from rehost.model import REFUSALS, State
 
@@ -284,7 +284,7 @@ async def _correct_due_times(connection: Connection, source: str) -> None:
     overdue = or_(
         and_(links.c.state == State.WANTED.value, links.c.due_at > now()),
         and_(links.c.state == State.LEASED.value, links.c.due_at > after(LONGEST_LEASE)),
-        and_(links.c.state != State.WANTED.value, links.c.due_at > after(LONGEST_WAIT)),
+        and_(links.c.state != State.WANTED.value, links.c.due_at > after(LONGEST_WAIT), not_(is_taken_down())),
     )
     await connection.execute(
         update(links).values(due_at=now()).where(links.c.source == source, is_open(links), overdue)

@@ -131,11 +131,16 @@ def _is_text(text: str) -> bool:
 def placeholder_for(entry: Entry | None) -> CopyResponse:
     """Return the response for a link without a copy; None stands for a link that the catalogue does not have.
 
-    The status says what the origin did: it has no such picture (404), did not answer in time (504), asked us to come
-    back later (503), or sent something else that is no picture (502). An entry without a reason is still being fetched.
+    The status says that it was taken down (410, 451), or what the origin did: it has no such picture (404), did not
+    answer in time (504), asked us to come back later (503), or sent something else that is no picture (502). An entry
+    without a reason is still being fetched.
     """
     if entry is None:
         return placeholder(HTTPStatus.NOT_FOUND, "no such link")
+    if entry.reason is Reason.TAKEN_DOWN:
+        return placeholder(
+            HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS if entry.is_legal else HTTPStatus.GONE, entry.reason
+        )
     if entry.reason is None:
         return placeholder(HTTPStatus.SERVICE_UNAVAILABLE, "not yet", RETRY_AFTER_SECONDS)
     status = _STATUSES.get(entry.reason, HTTPStatus.BAD_GATEWAY)

@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 
 from rehost.attempt import Postponed
 from rehost.clock import Clock
-from rehost.errors import OperatorError, Transient
+from rehost.errors import OperatorError, Permanent, Transient
 from rehost.hosts.scheduler import HostPaused
-from rehost.http.url import domain_of
+from rehost.http.errors import InvalidUrl
+from rehost.http.url import domain_of, normalise, origin_of, with_scheme_of
 from rehost.ledger.results import ResultWriter
-from rehost.model import Deferred, Reason, Task
+from rehost.model import Deferred, Link, Mark, Reason, Task, Tombstone
 from rehost.retry import BUG_WAIT, QUOTA_WAIT
 from rehost.run.stats import RunStats
 
@@ -85,6 +86,48 @@ async def bug_to_none(what: str, work: Awaitable[T], stats: RunStats) -> T | Non
         return result
     stats.add_bugs()
     return None
+
+
+class TakedownCheck:
+    """Says what was taken down: a URL or an origin before it is requested, a picture by its bytes.
+
+    While nothing at all was taken down, the ledger is asked only every RELOAD_SECONDS.
+    """
+
+    RELOAD_SECONDS = 5.0
+
+    def __init__(self, results: ResultWriter, clock: Clock) -> None:
+        """Take what reads the ledger."""
+        self._results = results
+        self._clock = clock
+        self._has_any = False
+        self._read_at: float | None = None
+
+    async def check(self, link: Link, *, digest: str | None = None, url: str | None = None) -> None:
+        """Raise Permanent where `evidence` has something to say."""
+        if (words := await self.evidence(link, digest=digest, url=url)) is not None:
+            raise Permanent(Reason.TAKEN_DOWN, words)
+
+    async def evidence(self, link: Link, *, digest: str | None = None, url: str | None = None) -> str | None:
+        """Return by what a link was taken down, or bytes, or the URL that they came from; None if by nothing."""
+        now = self._clock.monotonic()
+        if self._read_at is None or now - self._read_at >= self.RELOAD_SECONDS:
+            self._has_any = await self._results.has_tombstones()
+            self._read_at = now
+        if not self._has_any:
+            return None
+        named = {*tombstones_of(link.url, link.page_url), *tombstones_of(url or "")}
+        found = await self._results.taken_down(named | ({(Mark.DIGEST, digest)} if digest else set()))
+        return next(iter(found.values()), None)
+
+
+def tombstones_of(url: str, page_url: str | None = None) -> list[Tombstone]:
+    """Return by which tombstones a URL, as found in a row, is covered; none if it is no valid URL."""
+    try:
+        normal = normalise(with_scheme_of(url, page_url))
+    except InvalidUrl:
+        return []
+    return [(Mark.URL, normal), (Mark.ORIGIN, origin_of(normal))]
 
 
 class StorageQuota:

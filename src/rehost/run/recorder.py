@@ -22,7 +22,19 @@ from rehost.db import Connection
 from rehost.events import Listener, Recorded
 from rehost.hotlink.suspected_copies import SuspectedCopies
 from rehost.ledger import Ledger
-from rehost.model import Deferred, Link, Outcome, Reason, Refused, RowRefusal, Stored, Task
+from rehost.model import (
+    Deferred,
+    Link,
+    Mark,
+    Outcome,
+    Reason,
+    Refused,
+    RowRefusal,
+    Stored,
+    Task,
+    Tombstone,
+    Unchanged,
+)
 from rehost.run.limits import Limits, bug_to_none, bug_to_outcome, unless_stopped
 from rehost.run.stats import RunStats
 from rehost.store.base import Cause, FileIds, Placement, Store
@@ -46,6 +58,7 @@ class Recorder:
         Raises:
             OperatorError: the store or the database cannot be used; nothing is recorded as failed because of that.
         """
+        outcomes = await self._without_taken_down(outcomes)
         stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
         failed = sum(isinstance(outcome, Deferred | Refused) for outcome in outcomes)
         outcomes = await self._without_lost(_without_late(outcomes))
@@ -77,6 +90,12 @@ class Recorder:
         lost = {outcome.task.entry: outcome.task for outcome in adopted if outcome.copy.key not in there}
         await self.ledger.leases.release(list(lost.values()))
         return [outcome for outcome in outcomes if outcome.task.entry not in lost]
+
+    async def _without_taken_down(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+        """Return the outcomes, with refusals in place of pictures that were taken down since they were fetched."""
+        stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
+        found = await self.ledger.results.taken_down({(Mark.DIGEST, outcome.copy.digest) for outcome in stored})
+        return [_refused(each, found) for each in outcomes] if found else outcomes
 
     async def _place(self, placed: Sequence[Stored]) -> None:
         """Make the spools durable and give them their names."""
@@ -202,6 +221,18 @@ def _lost(outcomes: Sequence[Outcome]) -> dict[Link, str]:
     """Return the links whose copies are lost, with the keys of these."""
     failed = [outcome for outcome in outcomes if isinstance(outcome, Deferred | Refused)]
     return {outcome.task.link: outcome.lost for outcome in failed if outcome.lost is not None}
+
+
+def _refused(outcome: Outcome, taken_down: Mapping[Tombstone, str]) -> Outcome:
+    """Return the outcome, or what takes the place of a picture that was taken down; a copy of the link's own stays."""
+    words = taken_down.get((Mark.DIGEST, outcome.copy.digest)) if isinstance(outcome, Stored) else None
+    if words is None or not isinstance(outcome, Stored):
+        return outcome
+    if outcome.spool is not None:
+        outcome.spool.unlink(missing_ok=True)
+    if outcome.task.has_own_copy:
+        return Unchanged(outcome.task, reason=Reason.TAKEN_DOWN, evidence=words)
+    return Refused(outcome.task, Reason.TAKEN_DOWN, words, 0.0, outcome.task.found if outcome.spool is None else None)
 
 
 def _uncleared(task: Task, refusal: RowRefusal) -> Deferred:

@@ -22,7 +22,7 @@ from rehost.hotlink.repository import CONFIRM_SECONDS, Evidence
 from rehost.images.verifier import ImageVerifier
 from rehost.model import Copy, Deferred, Image, Outcome, Reason, Refused, Stored, Task, Unchanged
 from rehost.retry import UNREADABLE_WAIT, visit_wait
-from rehost.run.limits import StorageQuota
+from rehost.run.limits import StorageQuota, TakedownCheck
 from rehost.store.base import Store
 from rehost.store.layout import Layout
 
@@ -40,6 +40,7 @@ class Visitor:
     clock: Clock
     random: Random
     quota: StorageQuota
+    takedowns: TakedownCheck
 
     async def visit(self, task: Task, *, may_postpone: bool = False, postponed: Postponed | None = None) -> Visited:
         """Return the outcome of one visit, and what it cost.
@@ -59,6 +60,7 @@ class Visitor:
         suspect = task.copy if task.held_url else None
         try:
             self.layout.check(task.link)  # no request for a copy that could not be named
+            await self.takedowns.check(task.link)
             found = await self._found(task)
             if found is not None and await self.learner.is_decoy(task.link, found[0].digest):
                 suspect, found = found[0], None  # a row may point at it: it stays until it is confirmed to be a decoy
@@ -86,8 +88,13 @@ class Visitor:
             raise Transient(Reason.FILE_UNREADABLE, str(error), retry_after=UNREADABLE_WAIT) from error
         return Copy(self.layout.key(task.link, image.format), digest, size), image
 
-    async def _adopt(self, task: Task, copy: Copy, image: Image) -> Stored | None:
-        """Return a verified file at the link's place as the link's copy; no request is sent."""
+    async def _adopt(self, task: Task, copy: Copy, image: Image) -> Stored | Refused | None:
+        """Return a verified file at the link's place as the link's copy; no request is sent.
+
+        One that was taken down is refused, and leaves its place.
+        """
+        if (words := await self.takedowns.evidence(task.link, digest=copy.digest)) is not None:
+            return Refused(task, Reason.TAKEN_DOWN, words, 0.0, task.found)
         if task.pending is not None and copy.digest != task.pending:
             return None  # a run died before the new bytes got the name: these belong to the former link
         if copy.key == task.found:
@@ -109,6 +116,7 @@ class Visitor:
             download.spool.unlink(missing_ok=True)
             return Unchanged(task, download.validator)
         try:
+            await self.takedowns.check(task.link, digest=download.digest, url=download.final_url)
             copy = Copy(self.layout.key(task.link, image.format), download.digest, download.size)
             self.quota.take(task, download.size)
         except VisitError:
@@ -121,7 +129,7 @@ class Visitor:
         kind = Deferred if isinstance(error, Transient) else Refused
         wait = visit_wait(task.attempt, error, self.random)
         evidence = Evidence.NONE
-        if suspect is not None:
+        if suspect is not None and error.reason is not Reason.TAKEN_DOWN:  # of which nothing is requested
             url = task.held_url if task.held_url and suspect == task.copy else task.link.url
             evidence = await self.learner.examine_copy(replace(task.link, url=url), suspect.digest, log)
         if evidence is Evidence.CONFIRMED and suspect is not None:

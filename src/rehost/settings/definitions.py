@@ -166,6 +166,14 @@ class Settings:
         text="Local URLs end in ?v= and the first 16 digits of the copy's digest, so that caches keep them for ever.",
         says="off",
     )
+    blocked_by: str = _setting(
+        "IMAGE_BLOCKED_BY",
+        "",
+        HEADER,
+        "A URL that says who blocks a picture that was taken down with `rehost forget --legal` (RFC 7725): the server "
+        "names it where it answers 451.",
+        says="(none)",
+    )
     cache_control: str = _setting(
         "IMAGE_CACHE_CONTROL",
         "public, max-age=3600, stale-while-revalidate=86400",

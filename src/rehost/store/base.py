@@ -55,6 +55,26 @@ class Trashed:
     since: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """What servers say of a copy that was taken down."""
+
+    key: str
+    digest: str  # of the copy
+    status: int  # of the response: 410 or 451
+    takedown: int  # its number in the ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """A file that was deleted for good."""
+
+    place: str  # trash or quarantine
+    name: str
+    digest: str
+    size: int  # bytes
+
+
 class Store(Protocol):
     """Copies at rest, by key.
 
@@ -165,6 +185,22 @@ class Store(Protocol):
 
     async def delete_trashed(self, files: Sequence[Trashed]) -> None:
         """Delete these files from the trash, for good."""
+        ...
+
+    async def mark_gone(self, marks: Sequence[Gone]) -> None:
+        """Have servers say that these copies were taken down, durably. They are served until they are removed."""
+        ...
+
+    async def unmark_gone(self, keys: Collection[str], takedown: int) -> None:
+        """Take back what `mark_gone` did for these keys and this takedown."""
+        ...
+
+    def same_bytes(self, sizes: Mapping[str, int]) -> AsyncIterator[Sequence[tuple[str, str, int]]]:
+        """Yield key, digest and size of all copies with one of these digests, whose sizes in bytes are given."""
+        ...
+
+    async def purge(self, sizes: Mapping[str, int]) -> Sequence[Purged]:
+        """Delete the files with these digests, of these sizes, from the trash and the quarantine, and return them."""
         ...
 
     async def quarantine(self, file_ids: FileIds) -> None:

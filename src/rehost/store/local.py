@@ -33,7 +33,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import ParamSpec, Self, TypeVar
 
@@ -41,8 +41,8 @@ from rehost.clock import Clock
 from rehost.errors import StoreError
 from rehost.language import Message
 from rehost.model import KnownStore
-from rehost.store import publish, trash
-from rehost.store.base import Cause, FileIds, Placement, Trashed, Unconfirmed
+from rehost.store import gone, publish, trash
+from rehost.store.base import Cause, FileIds, Gone, Placement, Purged, Trashed, Unconfirmed
 from rehost.store.filesystem import (
     PRIVATE_FOLDER_MODE,
     Durability,
@@ -272,6 +272,30 @@ class LocalStore:
         for file in files:
             path = self._home / TRASH / file.name
             await self._run(path.unlink, missing_ok=True)
+
+    async def mark_gone(self, marks: Sequence[Gone]) -> None:
+        """Have servers say that these copies were taken down, durably."""
+        if marks:
+            await self._sync_folders(await self._run(self._with_lock, gone.write, self._root, marks))
+
+    async def unmark_gone(self, keys: Collection[str], takedown: int) -> None:
+        """Take back what `mark_gone` did for these keys and this takedown."""
+        if keys:
+            await self._sync_folders(await self._run(self._with_lock, gone.erase, self._root, keys, takedown))
+
+    async def same_bytes(self, sizes: Mapping[str, int]) -> AsyncIterator[Sequence[tuple[str, str, int]]]:
+        """Yield key, digest and size of all copies with one of these digests, whose sizes in bytes are given."""
+        found = gone.same_bytes(self._root, sizes) if sizes else iter(())
+        while group := await self._run(list, islice(found, LISTING_GROUP)):
+            yield group
+
+    async def purge(self, sizes: Mapping[str, int]) -> Sequence[Purged]:
+        """Delete the files with these digests from the trash and the quarantine, and return them."""
+        return await self._run(gone.purge, self._home / TRASH, self._home / "quarantine", sizes)
+
+    def _with_lock(self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        with exclusive_lock(self._home / "lock"):
+            return work(*arguments, **named)
 
     async def quarantine(self, file_ids: FileIds) -> None:
         """Move the copies that are still the same files below `.rehost/quarantine`, where the operator can see them."""

@@ -8,6 +8,7 @@ Each process keeps its unfinished files in a work folder of its own, which it lo
 
     root/.rehost/store-id                 the store's marker: the ledger knows the random id in it
     root/.rehost/lock                     held while keys change files and work folders come and go
+    root/.rehost/gone/                    what was taken down (gone.py)
     root/.rehost/quarantine/KEY           copies that turned out to be decoys
     root/.rehost/work/MACHINE.KERNEL.PID.RANDOM/ one process's work folder
         lock                              held until the process ends, however it ends

@@ -31,13 +31,14 @@ from rehost.images.verifier import ImageVerifier
 from rehost.ledger import Ledger
 from rehost.ledger.migrations import migrate
 from rehost.model import KnownStore, Source
-from rehost.run.limits import Limits, StorageQuota
+from rehost.run.limits import Limits, StorageQuota, TakedownCheck
 from rehost.run.planner import Planner
 from rehost.run.recorder import Recorder
 from rehost.run.run import Components, Run
 from rehost.run.visitor import Visitor
 from rehost.settings import OriginOverride, Settings
 from rehost.store.local import LocalStore
+from rehost.upkeep.forget import Takedowns
 from rehost.wiring.databases import check_store, layout_of, open_catalogues, open_databases, sources_of, worker
 
 T = TypeVar("T")
@@ -68,6 +69,7 @@ async def open_run(
     limits = limits_of(settings, requests or settings.concurrency)
     chosen = sources_of(settings, [source] if isinstance(source, str) else source or ())
     async with open_parts(settings, chosen, clock, limits, listen, accepts_loss=accepts_loss) as parts:
+        await Takedowns(parts, identity.user(), left_out(settings, chosen)).finish()
         yield Run(parts, limits, clock, listen)
 
 
@@ -127,7 +129,10 @@ async def open_parts(
         )
         parts = []
         for catalogue, layout in zip(catalogues, layouts, strict=True):
-            visitor = Visitor(learner, verifier, store, replace(layout, longest=store.longest()), clock, random, quota)
+            visitor = Visitor(
+                *(learner, verifier, store, replace(layout, longest=store.longest()), clock, random, quota),
+                TakedownCheck(ledger.results, clock),
+            )
             recorder = Recorder(ledger, store, catalogue, layout)
             suspected_copies = SuspectedCopies(ledger, catalogue, learner)
             planner = Planner(ledger, store, catalogue, layout, accepts_loss)
@@ -143,6 +148,11 @@ async def _store(settings: Settings, clock: Clock, ledger: Ledger, machine: str)
     async with LocalStore(settings.storage_dir, clock=clock, min_free_bytes=settings.min_free_bytes) as store:
         await ledger.stores.use(KnownStore(await store.identity(), store.where, machine))
         yield store
+
+
+def left_out(settings: Settings, chosen: Collection[Source]) -> set[str]:
+    """Return the names of the other sources."""
+    return {each.name for each in settings.sources} - {each.name for each in chosen}
 
 
 def limits_of(settings: Settings, requests: int) -> Limits:

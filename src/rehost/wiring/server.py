@@ -56,7 +56,7 @@ def build_server(settings: Settings, at: str = "") -> Application:
 
 def files(settings: Settings) -> CopyFiles:
     """Return the copies as an ASGI application, to be mounted at IMAGE_STATIC_URL_PREFIX in any other."""
-    return CopyFiles(settings.storage_dir, _media_type, settings.cache_control)
+    return CopyFiles(settings.storage_dir, _media_type, settings.cache_control, settings.blocked_by)
 
 
 def site(settings: Settings) -> Dashboard:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from rehost import process_identity as identity
 from rehost.clock import Clock
 from rehost.events import Listener, RunEnded
 from rehost.ledger import Ledger
@@ -18,6 +19,7 @@ from rehost.run.limits import Limits
 from rehost.run.run import Components
 from rehost.settings import Settings
 from rehost.upkeep import undo as undoing
+from rehost.upkeep.forget import Takedowns, Targets
 from rehost.upkeep.journal import Journal
 from rehost.upkeep.putback import PutBack
 from rehost.upkeep.story import Story, StoryTeller
@@ -29,7 +31,7 @@ from rehost.wiring.databases import (
     sources_of,
     worker,
 )
-from rehost.wiring.run import limits_of, open_parts, open_verifier
+from rehost.wiring.run import left_out, limits_of, open_parts, open_verifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +52,23 @@ class UpkeepParts:
 
 @asynccontextmanager
 async def open_upkeep(
-    settings: Settings, sources: Collection[str] = (), listen: Listener = lambda _event: None
+    settings: Settings,
+    sources: Collection[str] = (),
+    listen: Listener = lambda _event: None,
+    *,
+    finishes_takedowns: bool = True,
 ) -> AsyncIterator[UpkeepParts]:
-    """Open everything that upkeep of these sources, or of all, needs.
+    """Open everything that upkeep of these sources, or of all, needs; complete takedowns that were interrupted.
 
     Raises:
         OperatorError: a setting, the database, a table or the store cannot be used.
     """
     clock, limits = Clock(), limits_of(settings, settings.concurrency)
-    async with open_parts(settings, sources_of(settings, sources), clock, limits, listen) as parts:
+    chosen = sources_of(settings, sources)
+    async with open_parts(settings, chosen, clock, limits, listen) as parts:
         await parts[0].planner.recover()
+        if finishes_takedowns:
+            await Takedowns(parts, identity.user(), left_out(settings, chosen)).finish()
         yield UpkeepParts(parts, limits, clock, listen, settings.rescue_archive)
 
 
@@ -79,6 +88,17 @@ async def why(settings: Settings, asked: str, sources: Collection[str] = ()) -> 
         layouts = {each.name: layout_of(settings, each) for each in chosen}
         teller = StoryTeller(Stories(queries.database), catalogues, layouts, settings.storage_dir, verifier)
         return await teller.tell(asked)
+
+
+@asynccontextmanager
+async def open_takedowns(settings: Settings, *, finishes: bool = True) -> AsyncIterator[tuple[Takedowns, Targets]]:
+    """Open what takes pictures down in all sources, after completing what was interrupted if it `finishes` that.
+
+    Raises:
+        OperatorError: a setting, the database, a table or the store cannot be used.
+    """
+    async with open_upkeep(settings, finishes_takedowns=finishes) as parts:
+        yield Takedowns(parts.sources, identity.user()), Targets(parts.sources)
 
 
 async def undo(settings: Settings, *, sources: Collection[str] = (), run: int) -> Mapping[str, undoing.Undone]:

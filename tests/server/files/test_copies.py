@@ -13,9 +13,12 @@ from tests.server.conftest import KEY, PREFIX, by_granian, by_uvicorn, media_typ
 from tests.server.lint import complaints
 from tests.server.wire import ask, request
 
+from rehost.clock import Clock
 from rehost.model import Format
 from rehost.server.files.copies import CopyFiles
 from rehost.server.files.response import IMMUTABLE, REVALIDATED
+from rehost.store.base import Gone
+from rehost.store.local import LocalStore
 
 URL = f"{PREFIX}/{KEY}"
 
@@ -72,6 +75,48 @@ async def test_any_file_in_the_store_is_served_as_a_picture_or_not_at_all(port, 
             assert reply.status == 404, path
 
     assert types == {kind.media_type for kind in Format}
+
+
+@pytest.mark.parametrize(("status", "word"), [(410, b"Gone"), (451, b"Unavailable For Legal Reasons")])
+async def test_a_copy_that_was_taken_down_is_gone_also_when_a_backup_is_put_back(port, root, content, status, word):
+    digest, other = hashlib.sha256(content).hexdigest(), picture(3, Format.PNG, 400, 300)
+    async with LocalStore(root, clock=Clock()) as store:
+        await store.mark_gone([Gone(KEY, digest, status, 1)])
+        before = await ask(port, f"{PREFIX}/other.png")
+        await store.remove(await store.file_ids([KEY]))
+
+        replies = [await ask(port, URL, method) for method in ("GET", "HEAD")]
+        (root / KEY).parent.mkdir()
+        (root / KEY).write_bytes(content)
+        restored = await ask(port, f"{URL}?v={digest[:16]}")
+        (root / KEY).write_bytes(other)
+        replaced = await ask(port, URL)
+        (root / KEY).unlink()
+        await store.unmark_gone([KEY], 1)
+        allowed = await ask(port, URL)
+
+    assert (before.status, allowed.status) == (404, 404)
+    assert [(reply.status, reply.body.strip()) for reply in (*replies, restored)] == [
+        (status, word), (status, b""), (status, word)
+    ]  # fmt: skip
+    for reply in (*replies, restored):
+        assert reply["content-type"] == "text/plain; charset=utf-8"
+        assert reply["x-content-type-options"] == "nosniff"
+        assert reply["cache-control"] == "max-age=60"
+        assert int(reply["content-length"]) == len(word) + 1
+        assert "etag" not in dict(reply.fields)
+    assert (replaced.status, replaced.body) == (200, other)
+
+
+async def test_a_451_names_who_blocks_the_copy(root, copy):
+    files = CopyFiles(root, media_type, blocked_by="https://shop.example/legal")
+    async with LocalStore(root, clock=Clock()) as store:
+        await store.mark_gone([Gone("1/x.png", "-", 451, 1), Gone("2/x.png", "-", 410, 2)])
+    async with by_uvicorn(files) as port:
+        legal, gone = [await ask(port, f"/{number}/x.png") for number in (1, 2)]
+
+    assert (legal.status, legal["link"]) == (451, '<https://shop.example/legal>; rel="blocked-by"')
+    assert (gone.status, dict(gone.fields).get("link")) == (410, None)
 
 
 @pytest.mark.parametrize("headers", [{}, {"range": "bytes=0-9"}])

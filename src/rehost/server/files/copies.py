@@ -36,11 +36,19 @@ class CopyFiles:
     sends whole files itself; if a copy is replaced at that very moment, the response breaks off.
     """
 
-    def __init__(self, root: Path, media_type: Callable[[bytes], str | None], cache_control: str = REVALIDATED) -> None:
+    def __init__(
+        self,
+        root: Path,
+        media_type: Callable[[bytes], str | None],
+        cache_control: str = REVALIDATED,
+        blocked_by: str = "",
+    ) -> None:
         """Serve files below `root`, which need not exist yet, whose first bytes have a media type.
 
-        `cache_control` is for URLs that do not carry the digest of their copy.
+        `cache_control` is for URLs that do not carry the digest of their copy; `blocked_by` is the URL that a response
+        of status 451 names.
         """
+        self._blocked_by = (("link", f'<{blocked_by}>; rel="blocked-by"'),) if blocked_by else ()  # RFC 7725, section 4
         self._finder = FileFinder(root, media_type)
         self._cache_control = cache_control
         self._sending = 0  # responses whose bytes are read here
@@ -93,9 +101,12 @@ class CopyFiles:
         """Return the response, the copy, and a descriptor of the copy if we have to send its bytes ourselves."""
         try:
             for _ in range(_ATTEMPTS):
-                file = await self._finder.find(path_within(scope).removeprefix("/"))
+                key = path_within(scope).removeprefix("/")
+                file = await self._finder.find(key)
                 if file is None:
-                    return error(HTTPStatus.NOT_FOUND, caching=MISSING), None, None
+                    status = await self._finder.gone_status(key) or HTTPStatus.NOT_FOUND
+                    is_legal = status == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS
+                    return error(status, *(self._blocked_by if is_legal else ()), caching=MISSING), None, None
                 if (digest := await self._finder.digest(file)) is None:
                     continue
                 boundary = secrets.token_hex(16)

@@ -14,6 +14,7 @@ from pathlib import Path
 from cachetools import LRUCache
 
 from rehost.server.files.response import ServedFile
+from rehost.store import gone
 from rehost.store.layout import is_key
 
 MAX_KNOWN_FILES = 10_000  # about 3 MB
@@ -75,6 +76,17 @@ class FileFinder:
             self._digests[identity] = found
         return found
 
+    async def gone_status(self, key: str) -> int | None:
+        """Return the status that says that the copy of a key was taken down; None if it was not.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        if not is_key(key):
+            return None
+        found = await asyncio.to_thread(gone.read, self._root, key)
+        return found[-1].status if found else None
+
     def _end(self, identity: str, task: asyncio.Task[str | None]) -> None:
         del self._pending[identity]
         if not task.cancelled():
@@ -95,9 +107,17 @@ class FileFinder:
             media_type = self._media_type(os.pread(descriptor, HEAD_BYTES, 0))
         finally:
             os.close(descriptor)
-        if media_type is None:
+        if media_type is None or self._is_taken_down(key, path):
             return None
         return ServedFile(path, state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size, media_type)
+
+    def _is_taken_down(self, key: str, path: str) -> bool:
+        """Return whether a file has the bytes that were taken down under its key: a backup was put back, say."""
+        if not (marks := gone.read(self._root, key)):
+            return False
+        with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - the path is text
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        return any(mark.digest == digest for mark in marks)
 
     def _is_inside(self, descriptor: int, path: str) -> bool:
         """Return whether an open file, symbolic links resolved, lies in the store under a name that may be served."""

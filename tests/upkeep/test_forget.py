@@ -1,0 +1,417 @@
+"""Takedowns over two sources, on both databases: everything is removed, and nothing brings it back."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from tests.databases import execute, open_database
+from tests.origin import Origin
+
+from rehost.errors import SettingsError
+from rehost.events import Event
+from rehost.ledger.takedowns import Takedown, TakedownRecords
+from rehost.model import Mark, Reason, Source
+from rehost.settings import Settings, load
+from rehost.store import gone
+from rehost.store.base import Cause
+from rehost.wiring.run import open_run
+from rehost.wiring.upkeep import open_takedowns, open_upkeep, undo
+
+TABLES = (
+    "CREATE TABLE ad_cases (case_id INTEGER PRIMARY KEY, source_url TEXT, main_image TEXT, main_image_local TEXT)",
+    "CREATE TABLE products (sku TEXT PRIMARY KEY, photo TEXT, photo_local TEXT)",
+)
+PRODUCTS = Source("products", "products", "sku", "photo", None, "photo_local", "products/{key}", None)
+
+
+class Interrupted(Exception):  # noqa: N818 - as KeyboardInterrupt
+    """The process ends here."""
+
+
+@dataclass
+class Shop:
+    """Two tables, a store and an origin."""
+
+    url: str
+    folder: Path
+    origin: Origin
+    settings: Settings
+    events: list[Event] = field(default_factory=list)
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "images"
+
+    async def sql(self, statement: str) -> list[tuple[object, ...]]:
+        async with open_database(self.url) as database:
+            return await execute(database, statement)
+
+    def link(self, name: str, behaviour: str = "permissive") -> str:
+        return self.origin.url(behaviour, name, host="pics.example")
+
+    async def add(self, case_id: int, link: str) -> None:
+        await self.sql(f"INSERT INTO ad_cases VALUES ({case_id}, 'https://www.pages.example/', '{link}', NULL)")
+
+    async def add_product(self, sku: str, link: str) -> None:
+        await self.sql(f"INSERT INTO products VALUES ('{sku}', '{link}', NULL)")
+
+    async def run(self, retry: str | None = None):
+        async with open_run(self.settings, source=None, listen=self.events.append) as run:
+            return await asyncio.wait_for(run.execute(retry=retry), 120)
+
+    async def forget(self, *what: str, legal: bool = False) -> Takedown:
+        async with open_takedowns(self.settings) as (takedowns, targets):
+            named = set().union(*[await targets.find(each) for each in what])
+            return await takedowns.take_down(" ".join(what), named, legal=legal)
+
+    async def allow(self, what: str) -> int:
+        async with open_takedowns(self.settings, finishes=False) as (takedowns, targets):
+            found, _ = await takedowns.covering(await targets.find(what))
+            return await takedowns.allow(found)
+
+    async def find(self, what: str) -> set[tuple[Mark, str]]:
+        async with open_takedowns(self.settings) as (_, targets):
+            return await targets.find(what)
+
+    async def locals(self) -> dict[str, str]:
+        rows = await self.sql("SELECT case_id, main_image_local FROM ad_cases WHERE main_image_local IS NOT NULL")
+        rows += await self.sql("SELECT sku, photo_local FROM products WHERE photo_local IS NOT NULL")
+        return {str(key): str(local) for key, local in rows}
+
+    async def reasons(self) -> dict[str, str | None]:
+        return {str(key): reason for key, reason in await self.sql("SELECT row_key, reason FROM rehost_links")}
+
+    def digest(self, link: str) -> str:
+        return hashlib.sha256(self.origin.picture(link)).hexdigest()
+
+    def files_with(self, digest: str) -> list[Path]:
+        """Return every file anywhere in the store with these bytes."""
+        files = [path for path in self.store.rglob("*") if path.is_file()]
+        return [path for path in files if hashlib.sha256(path.read_bytes()).hexdigest() == digest]
+
+    def asked(self, name: str) -> int:
+        return sum(request.path.partition("?")[0].endswith(f"/{name}") for request in self.origin.requests)
+
+
+@pytest.fixture
+async def shop(database_url, tmp_path):
+    with Origin() as origin:
+        given = {
+            "DATABASE_URL": database_url,
+            "IMAGE_STORAGE_DIR": str(tmp_path / "images"),
+            "IMAGE_MIN_FREE_BYTES": "0",
+            "IMAGE_DOWNLOAD_TIMEOUT": "5",
+            "IMAGE_VERIFY": "structure",
+            "IMAGE_CONNECT_TO": origin.connect_to,
+            "IMAGE_ALLOW_NETWORKS": "127.0.0.0/8",
+        }
+        settings = load(tmp_path, given, {})
+        settings = replace(settings, sources=(*settings.sources, PRODUCTS))
+        shop = Shop(database_url, tmp_path, origin, settings)
+        for statement in TABLES:
+            await shop.sql(statement)
+        yield shop
+
+
+async def fill(shop: Shop) -> tuple[str, str]:
+    """Hold one picture under five keys in two sources, by two URLs, and another one; return their links."""
+    one, same, other = shop.link("1.jpg"), shop.link("1.jpg") + "?again", shop.link("2.jpg")
+    assert shop.digest(one) == shop.digest(same)
+    for case_id, link in enumerate((one, one, same, other), 1):
+        await shop.add(case_id, link)
+    for sku, link in (("A", one), ("B", same)):
+        await shop.add_product(sku, link)
+    ended = await shop.run()
+    assert ended.held == 6
+    return one, other
+
+
+async def test_a_takedown_removes_every_copy_from_rows_store_trash_and_quarantine(shop):
+    one, other = await fill(shop)
+    stray = shop.store / "elsewhere" / "x.jpg"
+    quarantined = shop.store / ".rehost" / "quarantine" / "9" / "main_image.jpg"
+    for path in (stray, quarantined):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(shop.origin.picture(one))
+    async with open_upkeep(shop.settings) as parts:
+        store = parts.sources[0].store
+        (shop.store / "old.jpg").write_bytes(shop.origin.picture(one))
+        await store.trash(await store.file_ids(["old.jpg"]), Cause.REPLACED)
+    assert len(shop.files_with(shop.digest(one))) == 8
+
+    done = await shop.forget(one)
+
+    assert shop.files_with(shop.digest(one)) == []
+    assert await shop.locals() == {"4": "/static/images/4/main_image.jpg"}
+    assert len(shop.files_with(shop.digest(other))) == 1
+    receipt = done.receipt
+    cleared = {(row["source"], row["key"]) for row in receipt.cleared}
+    assert cleared == {("cases", "1"), ("cases", "2"), ("cases", "3"), ("products", "A"), ("products", "B")}
+    keys = {"1/main_image.jpg", "2/main_image.jpg", "3/main_image.jpg", "products/A.jpg", "products/B.jpg"}
+    assert {each["key"] for each in receipt.removed} == {*keys, "elsewhere/x.jpg"}
+    assert {each["digest"] for each in (*receipt.removed, *receipt.trash, *receipt.quarantine)} == {shop.digest(one)}
+    assert (receipt.rows, receipt.files, len(receipt.trash), len(receipt.quarantine)) == (5, 6, 1, 1)
+    assert done.ended_at is not None
+    assert not receipt.left
+
+
+async def test_no_run_and_no_undo_brings_back_what_was_taken_down(shop):
+    one, other = await fill(shop)
+    await shop.forget(one)
+    asked = shop.asked("1.jpg")
+    await shop.add(5, one)  # the same URL
+    await shop.add(6, one.replace("http://pics", "http://PICS") + "#top")  # the same, spelled differently
+    await shop.add(7, other + "?new")
+
+    ended = await shop.run(retry="all")
+    undone = await undo(shop.settings, run=1)
+    again = await shop.run(retry="taken-down")
+
+    assert (ended.failed, again.failed) == ({Reason.TAKEN_DOWN: 2}, {})
+    assert undone["cases"].restored == 1
+    assert set(await shop.locals()) == {"4", "7"}
+    assert shop.asked("1.jpg") == asked
+    reasons = await shop.reasons()
+    assert {key for key, reason in reasons.items() if reason == "taken-down"} == {"1", "2", "3", "5", "6", "A", "B"}
+    assert shop.files_with(shop.digest(one)) == []
+
+
+async def test_the_same_bytes_from_another_url_are_refused_and_not_stored(shop):
+    one, _ = await fill(shop)
+    await shop.forget(one)
+    await shop.add(5, shop.link("1.jpg") + "?elsewhere")
+    found = shop.store / "6" / "main_image.jpg"
+    found.parent.mkdir()
+    found.write_bytes(shop.origin.picture(one))
+    await shop.add(6, shop.link("3.jpg"))
+
+    ended = await shop.run()
+
+    assert ended.failed == {Reason.TAKEN_DOWN: 2}
+    assert set(await shop.locals()) == {"4"}
+    assert [path.relative_to(shop.store).parts[:2] for path in shop.files_with(shop.digest(one))] == [
+        (".rehost", "quarantine")
+    ]
+
+
+async def test_what_is_allowed_again_is_fetched_by_the_next_run(shop):
+    one, _ = await fill(shop)
+    await shop.forget(one)
+
+    due = await shop.allow(one)
+    ended = await shop.run()
+
+    assert (due, ended.held) == (5, 5)
+    assert len(await shop.locals()) == 6
+    assert not [path for path in (shop.store / ".rehost" / "gone").rglob("*") if path.is_file()]
+
+
+async def test_a_url_an_origin_and_a_digest_can_be_taken_down_before_there_is_a_copy(shop):
+    one, two = shop.link("1.jpg"), shop.link("2.jpg")
+    elsewhere = shop.origin.url("permissive", "3.jpg", host="other.example")
+    origin = elsewhere.rpartition("/permissive")[0]
+    await shop.forget(one, origin, shop.digest(two).upper())
+    for case_id, link in enumerate((one, two, elsewhere), 1):
+        await shop.add(case_id, link)
+
+    ended = await shop.run()
+
+    assert ended.failed == {Reason.TAKEN_DOWN: 3}
+    assert [shop.asked(name) for name in ("1.jpg", "2.jpg", "3.jpg")] == [0, 1, 0]
+    assert await shop.locals() == {}
+
+
+async def test_everything_of_an_origin_is_taken_down(shop):
+    _, other = await fill(shop)
+    await shop.add(5, shop.origin.url("permissive", "3.jpg", host="other.example"))
+    await shop.run()
+
+    done = await shop.forget(other.rpartition("/permissive")[0])
+
+    assert (done.receipt.files, done.receipt.rows) == (6, 6)
+    assert set(await shop.locals()) == {"5"}
+
+
+async def test_a_row_whose_link_has_changed_keeps_its_new_picture(shop):
+    one, other = await fill(shop)
+    await shop.sql(f"UPDATE ad_cases SET main_image = '{other}' WHERE case_id = 1")
+
+    await shop.forget(one)
+    before = await shop.reasons()
+    ended = await shop.run()
+
+    assert before["1"] is None or before["1"] == "taken-down"
+    assert ended.held == 1
+    assert set(await shop.locals()) == {"1", "4"}
+    assert (shop.store / "1" / "main_image.jpg").read_bytes() == shop.origin.picture(other)
+
+
+@pytest.mark.parametrize("step", ["add", "mark_gone", "lock", "file_ids", "remove", "forget", "purge", "end"])
+async def test_a_takedown_that_ends_at_any_step_is_completed_by_the_next_run(shop, step, monkeypatch):
+    one, _ = await fill(shop)
+    async with open_takedowns(shop.settings) as (takedowns, targets):
+        named = await targets.find(one)
+        part = takedowns._records if hasattr(TakedownRecords, step) else takedowns._store
+
+        with monkeypatch.context() as patched:
+            patched.setattr(type(part), step, _interrupt)
+            with pytest.raises(Interrupted):
+                await takedowns.take_down(one, named)
+    assert not await _rows_without_files(shop)
+
+    ended = await shop.run()
+
+    [done] = await _takedowns(shop)
+    assert (ended.failed, shop.files_with(shop.digest(one))) == ({}, [])
+    assert set(await shop.locals()) == {"4"}
+    assert done.ended_at is not None
+    assert (done.receipt.rows, done.receipt.files, done.receipt.size) == (5, 5, 5 * len(shop.origin.picture(one)))
+
+
+async def test_a_copy_that_came_back_is_removed_by_the_next_run(shop):
+    one, _ = await fill(shop)
+    await shop.forget(one)
+    await shop.allow(one)
+    await shop.run()
+    done = await shop.forget(one)
+    # a worker that was late by more than a lease, or a ledger from a backup
+    await shop.sql(
+        "UPDATE rehost_links SET state = 'held', reason = NULL, key = '1/main_image.jpg', held_url = url,"
+        f" digest = '{shop.digest(one)}', size = 1 WHERE row_key = '1'"
+    )
+    await shop.sql("UPDATE ad_cases SET main_image_local = '/static/images/1/main_image.jpg' WHERE case_id = 1")
+    (shop.store / "1").mkdir()
+    (shop.store / "1" / "main_image.jpg").write_bytes(shop.origin.picture(one))
+
+    await shop.run()
+
+    assert done.ended_at is not None
+    assert set(await shop.locals()) == {"4"}
+    assert shop.files_with(shop.digest(one)) == []
+
+
+async def test_the_same_takedown_goes_on_where_it_is_asked_for_again(shop):
+    one, _ = await fill(shop)
+    first = await shop.forget(one)
+
+    second = await shop.forget(one)
+    legal = await shop.forget(one, legal=True)
+
+    assert [each.takedown for each in (first, second, legal)] == [1, 1, 1]
+    assert (second.receipt.files, legal.receipt.files) == (5, 5)
+    assert [each.status for each in (second, legal)] == [410, 451]
+    assert {
+        mark.status for key in ("1/main_image.jpg", "products/B.jpg") for mark in gone.read(shop.store, key)[-1:]
+    } == {451}
+    assert await shop.allow(one) == 5
+    assert (await shop.run()).held == 5
+
+
+async def test_a_run_over_one_source_leaves_the_copies_of_others_to_a_run_over_all(shop, monkeypatch):
+    one, _ = await fill(shop)
+    with monkeypatch.context() as patched:
+        patched.setattr(TakedownRecords, "copies", _interrupt)
+        with pytest.raises(Interrupted):
+            await shop.forget(one)
+
+    async with open_run(shop.settings, source="cases", listen=shop.events.append) as run:
+        await run.execute()
+    between = await shop.locals()
+    assert not await _rows_without_files(shop)
+    await shop.run()
+
+    assert set(between) == {"4", "A", "B"}
+    assert set(await shop.locals()) == {"4"}
+    assert shop.files_with(shop.digest(one)) == []
+
+
+async def test_a_survey_changes_nothing_and_counts_what_would_be_removed(shop):
+    one, _ = await fill(shop)
+    before = await shop.locals()
+    async with open_takedowns(shop.settings) as (takedowns, targets):
+        survey = await takedowns.survey(await targets.find(one))
+
+    assert (survey.copies, survey.size) == (5, 5 * len(shop.origin.picture(one)))
+    assert {row["source"] for row in survey.rows} == {"cases", "products"}
+    assert await shop.locals() == before
+    assert await _takedowns(shop) == []
+
+
+async def test_a_row_that_the_database_refuses_to_clear_is_left_and_cleared_later(shop):
+    if shop.url.startswith("sqlite"):
+        refusing = (
+            "CREATE TRIGGER no BEFORE UPDATE ON ad_cases WHEN old.case_id = 1 BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+        allowing = "DROP TRIGGER no"
+    else:
+        refusing = (
+            "ALTER TABLE ad_cases ADD CONSTRAINT no CHECK (case_id <> 1 OR main_image_local IS NOT NULL) NOT VALID"
+        )
+        allowing = "ALTER TABLE ad_cases DROP CONSTRAINT no"
+    one, _ = await fill(shop)
+    await shop.sql(refusing)
+
+    done = await shop.forget(one)
+    await shop.sql(allowing)
+    again = await shop.forget(one)
+
+    assert [(row["source"], row["key"]) for row in done.receipt.left] == [("cases", "1")]
+    assert (done.ended_at, done.receipt.rows) == (None, 4)
+    assert (again.receipt.left, again.receipt.rows) == ([], 5)
+    assert again.ended_at is not None
+    assert set(await shop.locals()) == {"4"}
+    assert shop.files_with(shop.digest(one)) == []
+
+
+# --- what is named
+
+
+async def test_a_picture_is_named_by_its_url_row_key_copy_or_digest(shop):
+    one, _ = await fill(shop)
+    url, digest, key = (Mark.URL, one), (Mark.DIGEST, shop.digest(one)), (Mark.KEY, "1/main_image.jpg")
+
+    assert await shop.find(one) == {url}
+    assert await shop.find(one.upper().replace("/PERMISSIVE/1.JPG", "/permissive/1.jpg#x")) == {url}
+    assert await shop.find("1") == await shop.find("cases:1") == {url, digest, key}
+    assert await shop.find("1/main_image.jpg") == {url, digest, key}
+    assert await shop.find("/static/images/1/main_image.jpg?v=12345678") == {url, digest, key}
+    assert await shop.find(shop.digest(one)) == {digest}
+    assert await shop.find("https://pics.example") == {(Mark.ORIGIN, "https://pics.example")}
+
+
+async def test_a_row_that_no_run_has_taken_in_yet_is_found(shop):
+    await shop.add(7, shop.link("7.jpg"))
+
+    assert await shop.find("7") == {(Mark.URL, shop.link("7.jpg"))}
+
+
+async def test_a_key_of_rows_in_two_sources_is_an_error_that_lists_them(shop):
+    await fill(shop)
+    await shop.add_product("1", shop.link("3.jpg"))
+
+    with pytest.raises(SettingsError, match="can mean several things: cases:1, products:1"):
+        await shop.find("1")
+
+
+@pytest.mark.parametrize("what", ["99", "products:Z", "1/main_image.gif", "nothing", "https://user:pw@a.example/1.jpg"])
+async def test_what_is_not_known_is_an_error(shop, what):
+    with pytest.raises(SettingsError, match=r"neither a URL|no URL that rehost can request"):
+        await shop.find(what)
+
+
+async def _interrupt(*_arguments: object) -> None:
+    raise Interrupted
+
+
+async def _takedowns(shop: Shop) -> list[Takedown]:
+    async with open_database(shop.url) as database:
+        return list(await TakedownRecords(database).read())
+
+
+async def _rows_without_files(shop: Shop) -> list[str]:
+    paths = {local: shop.store / local.removeprefix("/static/images/") for local in (await shop.locals()).values()}
+    return [local for local, path in paths.items() if not path.is_file()]
