@@ -33,6 +33,7 @@ VERBS = {
     "origins": "Show what rehost has learned about the hosts; pause, resume or forget one.",
     "refresh": "Ask again for held pictures, and take those that have changed.",
     "verify": "Read the copies again, and repair what is wrong.",
+    "upkeep": "Do what is due of all upkeep: verify, refresh, rescue, prune.",
     "serve": "Serve the copies over HTTP.",
     "demo": "Run a demonstration on this machine, with simulated hosts.",
 }

@@ -1,0 +1,99 @@
+"""Builds the kinds of upkeep that `rehost upkeep` gives turns: verify and repair, refresh, rescue, prune."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from rehost.events import Listener
+from rehost.ledger.freezes import RefreshFilter
+from rehost.settings import Settings
+from rehost.upkeep.refresh import Refresh
+from rehost.upkeep.rescue import DeadLinks
+from rehost.upkeep.rounds import Kind, Turn
+from rehost.upkeep.verify import VerifyOptions
+from rehost.wiring.upkeep import open_upkeep
+from rehost.wiring.verification import open_verification
+
+DAY_SECONDS = 86_400.0
+VERIFY_SECONDS = 90 * DAY_SECONDS  # a copy is due that was not read for so long
+REFRESH_SECONDS = 30 * DAY_SECONDS  # a link is due that was not asked for so long
+_GRACE_SECONDS = 5.0  # after its share, in which a verification ends by itself
+
+
+@dataclass(frozen=True, slots=True)
+class KindsOfUpkeep:
+    """What is due, and how each kind of it is done; every turn opens what it needs, and closes it."""
+
+    settings: Settings
+    sources: Collection[str]  # none: all
+    listen: Listener
+
+    def kinds(self) -> Sequence[Kind]:
+        """Return the kinds in the order of their turns."""
+        return [Kind("verify", self.verify), Kind("refresh", self.refresh), Kind("rescue", self.rescue)]
+
+    async def verify(self, seconds: float | None, stop: asyncio.Event) -> Turn:
+        """Read the copies that were not read for long, and repair them."""
+        options = VerifyOptions(tuple(self.sources), repairs=True, seconds=seconds, older_seconds=VERIFY_SECONDS)
+        async with (
+            _ends_after(None if seconds is None else seconds + _GRACE_SECONDS, stop) as own,
+            open_verification(self.settings, options, own, listen=self.listen) as verification,
+        ):
+            report = await verification.verify()
+        left = sum(report.left.values())
+        done = {"read": report.copies, "found": report.faults, "repaired": sum(report.mended.values())}
+        return Turn(done, {"left": left}, left, not report.is_complete, _runs(report.run))
+
+    async def refresh(self, seconds: float | None, stop: asyncio.Event) -> Turn:
+        """Ask for the links that were not asked for long."""
+        async with open_upkeep(self.settings, self.sources, self.listen) as parts:
+            work = Refresh(parts.sources, parts.limits, parts.clock, parts.listen)
+            async with _ends_after(None, stop, work.stop):
+                refreshed = await work.execute(RefreshFilter(REFRESH_SECONDS), seconds=seconds)
+        frozen = len(refreshed.frozen)
+        done = {"asked": refreshed.asked, "replaced": refreshed.replaced}
+        return Turn(done, {"frozen": frozen}, frozen, refreshed.left > 0, _runs(refreshed.run))
+
+    async def rescue(self, seconds: float | None, stop: asyncio.Event) -> Turn:
+        """Look elsewhere for the pictures of dead links."""
+        async with (
+            open_upkeep(self.settings, self.sources, self.listen) as parts,
+            _ends_after(seconds, stop) as own,
+        ):
+            done = await DeadLinks(parts.sources, parts.limits, parts.archive, own).rescue()
+            is_cut = own.is_set()
+        return Turn(
+            {"tried": done.tried, "rescued": sum(done.rescued.values())},
+            {"dead": done.dead},
+            is_cut=is_cut,
+            runs=_runs(done.run),
+        )
+
+
+def _runs(run: int | None) -> Sequence[int]:
+    return [] if run is None else [run]
+
+
+@asynccontextmanager
+async def _ends_after(
+    seconds: float | None, stop: asyncio.Event, end: Callable[[], None] = lambda: None
+) -> AsyncIterator[asyncio.Event]:
+    """Provide an event that is set after so many seconds, or with `stop`; then `end` is called too."""
+    own = asyncio.Event()
+
+    async def wait() -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await stop.wait()
+        own.set()
+        end()
+
+    waiting = asyncio.create_task(wait())
+    try:
+        yield own
+    finally:
+        waiting.cancel()
+        await asyncio.wait({waiting})
