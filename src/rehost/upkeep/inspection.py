@@ -75,7 +75,8 @@ class Inspector:
             return Seen(Fault.UNREADABLE, str(error))
         parsed = self.layout.parse(known.copy.key)
         seen = await asyncio.to_thread(_look, path, known, parsed and parsed[2].value, is_read=is_read)
-        if seen.fault not in {Fault.CUT, Fault.ALTERED} or not seen.size:
+        is_other = seen.size not in {0, known.copy.size}  # flipped bits keep the size
+        if seen.fault not in {Fault.CUT, Fault.ALTERED} or not is_other:
             return seen
         try:
             image = await self.verifier.verify(path)
