@@ -24,10 +24,14 @@ from typing import Self
 STATUS = struct.Struct("=i")
 IMPORTED = (
     "rehost.wiring.run",
+    "rehost.wiring.upkeep",
+    "rehost.wiring.verification",
+    "rehost.cli.commands.queries",
+    "rehost.cli.commands.refresh",
     "rehost.cli.commands.run",
+    "rehost.cli.commands.verify",
     "rehost.cli.loop",
     "rehost.cli.workers",
-    "rehost.cli.commands.run",
     "rehost.telemetry.log",
     "rehost.telemetry.progress",
     "aiosqlite",
