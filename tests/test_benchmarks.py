@@ -24,6 +24,7 @@ TINY = {
     "start": ["--scale=0.05"],
     "store_sync": ["--scale=0.02"],
     "trouble": ["--scale=0.01", "--timeout=1"],
+    "upkeep": ["--scale=0.0005", "--rounds=1"],
     "workers": ["--scale=0.005"],
 }
 
