@@ -26,6 +26,7 @@ IMPORTED = (
     "rehost.wiring.run",
     "rehost.wiring.upkeep",
     "rehost.wiring.verification",
+    "rehost.cli.commands.forget",
     "rehost.cli.commands.queries",
     "rehost.cli.commands.refresh",
     "rehost.cli.commands.run",
