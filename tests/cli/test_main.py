@@ -254,7 +254,7 @@ def test_a_demonstration_says_that_its_port_is_taken(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["runn"], "No such command 'runn'. Did you mean 'run'?"),
+        (["statuss"], "No such command 'statuss'. Did you mean 'status'?"),
         (["run", "--retry", "timedout"], "'timedout' is not a reason (did you mean timed-out?); use all, or one"),
     ],
 )  # fmt: skip

@@ -27,6 +27,7 @@ IMPORTED = (
     "rehost.wiring.upkeep",
     "rehost.wiring.verification",
     "rehost.cli.commands.forget",
+    "rehost.cli.commands.prune",
     "rehost.cli.commands.queries",
     "rehost.cli.commands.refresh",
     "rehost.cli.commands.run",

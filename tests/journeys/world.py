@@ -80,10 +80,10 @@ class World:
         with self.start(*before) as process:
             return ended(process)
 
-    def run_traced(self, *options: str) -> subprocess.CompletedProcess[str]:
+    def run_traced(self, *options: str, verb: str = "run --quiet") -> subprocess.CompletedProcess[str]:
         """Run under strace, which starts when everything is imported."""
         assert self.fork_server is not None
-        arguments = ["run", "--quiet", "--base", str(self.folder)]
+        arguments = [*verb.split(), "--base", str(self.folder)]
         with self.fork_server.start(arguments, self.environment(), held=True) as process:
             strace = ["strace", "-f", "-qq", *options, "-p", str(process.pid)]
             with subprocess.Popen(strace, stderr=subprocess.DEVNULL) as tracer:

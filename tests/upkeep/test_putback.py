@@ -2,87 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-from contextlib import asynccontextmanager
-
 import pytest
-from tests.databases import add_cases, another_peer, execute
+from tests.databases import execute
 from tests.pictures import picture
-from tests.run.test_recorder import A, Worker
+from tests.upkeep.keepers import as_held, digest_of, keeper
 
-from rehost.clock import Clock
-from rehost.images.verifier import ImageVerifier
 from rehost.model import Format
 from rehost.store.base import Cause
-from rehost.store.local import LocalStore
-from rehost.upkeep.journal import Journal
-from rehost.upkeep.putback import PutBack
-from rehost.upkeep.undo import Undone, undo
+from rehost.upkeep.undo import Undone
 
-
-def make_verifier() -> ImageVerifier:
-    return ImageVerifier(
-        verify="structure",
-        max_pixels=10**6,
-        max_frames=10,
-        max_total_pixels=10**8,
-        decode_memory_bytes=2**29,
-        decode_seconds=10.0,
-        processes=1,
-        clock=Clock(),
-    )
-
-
-class Keeper(Worker):
-    """A worker that replaces held copies, and takes that back."""
-
-    async def first(self, content: bytes, ending: str = "jpg", number: int = 1) -> None:
-        await self.peer.ledger.runs.begin("cases")
-        await add_cases(self.peer.database, [f"{A}/{number}"], number)
-        await self.fetch(content, ending)
-
-    async def replace(self, content: bytes, ending: str = "jpg") -> int:
-        """Replace the copy of the first row in a run of its own; return its number."""
-        run = await self.peer.ledger.runs.begin("cases", verb="refresh")
-        [task] = await self.peer.ledger.leases.lease_held([1])
-        recorded = await self.recorder().record(run, [self.fetched(task, content, ending)])
-        assert recorded.held == 1
-        return run
-
-    async def undo(self, run: int) -> Undone:
-        async with make_verifier() as verifier:
-            put_back = PutBack(self.recorder(), verifier)
-            journal = Journal(self.peer.ledger.runs, "undo")
-            return await undo(journal, run, self.peer.catalogue, put_back=put_back, is_there=self.is_there)
-
-    def is_there(self, url: str) -> bool:
-        return self.store.path(url.removeprefix("/static/images/")).exists()
-
-    async def last_run(self) -> int:
-        [(run,)] = await execute(self.peer.database, "SELECT max(run) FROM rehost_runs")
-        return run
-
-    def file(self, key: str = "1/main_image.jpg") -> bytes | None:
-        path = self.store.path(key)
-        return path.read_bytes() if path.exists() else None
-
-    async def held(self) -> list[tuple[object, ...]]:
-        columns = "state, key, digest, local_url"
-        return await execute(self.peer.database, f"SELECT {columns} FROM rehost_links ORDER BY entry")
-
-
-@pytest.fixture
-def keeper(database_url, tmp_path):
-    @asynccontextmanager
-    async def open_one(name="first"):
-        async with another_peer(database_url, name) as peer, LocalStore(tmp_path / "images", clock=Clock()) as store:
-            yield Keeper(peer, store)
-
-    return open_one
-
-
-def as_held(content: bytes, key: str = "1/main_image.jpg") -> list[tuple[object, ...]]:
-    return [("held", key, hashlib.sha256(content).hexdigest(), f"/static/images/{key}")]
+__all__ = ["keeper"]
 
 
 async def test_undo_puts_the_replaced_copy_back_and_can_itself_be_undone(database, keeper):
@@ -162,9 +91,8 @@ async def test_a_file_that_was_removed_gets_its_key_back_if_that_is_free(databas
         run = await one.peer.ledger.runs.begin("cases", verb="prune")
         for number in (7, 8, 9):
             key, content = f"{number}/main_image.jpg", picture(number)
-            one.store.path(key).parent.mkdir()
-            one.store.path(key).write_bytes(content)
-            digest = hashlib.sha256(content).hexdigest()
+            one.put(key, content)
+            digest = digest_of(content)
             await execute(
                 database,
                 "INSERT INTO rehost_changes"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -135,6 +135,7 @@ def _start_of(column: ColumnElement[Any]) -> ColumnElement[str]:
     return func.substr(exact_text(column), 1, MAX_LINK_CHARACTERS + 1)
 
 
+_STREAMED = 5000  # local URLs that are read at once
 _VERSIONED = f"%?v={'_' * 16}"  # local URLs that carry the first digits of a digest (store/layout.py)
 _READ_ONLY = Message("the row may be read, but not changed: look at the table's row security")
 _COLUMNS = {"row_key": Text(), "url": Text(), "local_url": Text()}
@@ -278,6 +279,22 @@ class TableCatalogue:
         given = self._given([(link.row_key, link.url, None) for link in links])
         rows = await self._database.fetch_all(self._values(given, self._same_link(given)), error=CatalogueError)
         return {links[row[0] - 1]: row[1] for row in rows}
+
+    async def read_local_urls(self, see: Callable[[Sequence[str]], None]) -> None:
+        """Call `see` with all local URLs, in groups, of rows without a link too; again with all after an outage.
+
+        Raises:
+            CatalogueError: the table cannot be read.
+        """
+        local = self._table.c[self._source.local]
+        query = select(self._local).where(~blank(local), ~is_unreadable(local))
+
+        async def work(connection: Connection) -> None:
+            async with connection.stream(query.execution_options(yield_per=_STREAMED)) as rows:
+                async for group in rows.scalars().partitions():
+                    see(group)
+
+        await self._database.read(work, error=CatalogueError, slow=True)
 
     async def write_back(self, changes: Sequence[WriteBack], transaction: Connection | None = None) -> Written[Link]:
         """Set the local URL of every row that still holds its link's URL.

@@ -34,12 +34,14 @@ VERBS = {
     "refresh": "Ask again for held pictures, and take those that have changed.",
     "verify": "Read the copies again, and repair what is wrong.",
     "upkeep": "Do what is due of all upkeep: verify, refresh, rescue, prune.",
+    "usage": "Show what the copies take up, in the ledger and on the disk.",
+    "prune": "Remove what no row needs, by way of the trash.",
     "serve": "Serve the copies over HTTP.",
     "demo": "Run a demonstration on this machine, with simulated hosts.",
 }
 """Each command and what it does."""
 
-_QUERIES = ("status", "plan", "undo", "origins")  # are in commands/queries.py; each other command has its own module
+_QUERIES = ("status", "plan", "undo", "origins", "usage")  # in commands/queries.py; each other one has its module
 
 EPILOG = """\b
 Exit status:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Integer, Text, and_, func, insert, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, Integer, Text, and_, case, func, insert, or_, select, update
 
 from rehost.db import (
     Columns,
@@ -26,7 +26,7 @@ from rehost.db import (
     now,
     temporary_table,
 )
-from rehost.ledger.schema import links, passes
+from rehost.ledger.schema import NO_COPY, links, passes
 from rehost.ledger.sync import offered_links, same_place
 from rehost.model import Copy, Format, Image, Link, State, Validator
 
@@ -164,6 +164,34 @@ class Copies:
         is_open = and_(links.c.present, or_(links.c.key.is_(None), links.c.state == State.LEASED.value))
         query = select(given.c.key).join(links, is_there).where(is_open)
         return unknown - {row.key for row in await self.database.fetch_all(query)}
+
+    async def count_all(self) -> int:
+        """Return how many copies the ledger has, whether or not their rows are there."""
+        query = select(func.count()).select_from(links).where(links.c.key.is_not(None))
+        return int((await self.database.fetch_all(query, slow=True))[0][0])
+
+    async def forget(self, connection: Connection, copies: Sequence[KnownCopy]) -> set[int]:
+        """Forget those of these copies whose rows are still gone; return their entries.
+
+        Their files are still there: `former_key` remembers them until they are known to be removed.
+        """
+        given = self.database.given(
+            {"entry": BigInteger(), "key": Text(), "digest": Text()},
+            [[each.entry, each.copy.key, each.copy.digest] for each in copies],
+        )
+        is_same = and_(*(links.c[name] == given.c[name] for name in ("entry", "key", "digest")))
+        is_gone = and_(~links.c.present, links.c.state != State.LEASED.value)
+        state = case((links.c.state == State.HELD.value, State.WANTED.value), else_=links.c.state)
+        values = NO_COPY | {"state": state, "local_url": None, "found": None, "fence": links.c.fence + 1}
+        values |= {"former_key": links.c.key}
+        forgetting = update(links).values(values).where(is_same, is_gone).returning(links.c.entry)
+        return set(await connection.scalars(forgetting)) if copies else set()
+
+    async def forgotten(self, keys: Collection[str]) -> set[str]:
+        """Return those of these keys whose copies `forget` forgot, and whose files are not known to be removed."""
+        given = self.database.given({"key": Text()}, [[key] for key in sorted(keys)])
+        query = select(links.c.former_key).where(links.c.former_key.in_(select(given.c.key)), ~links.c.present)
+        return {row.former_key for row in await self.database.fetch_all(query)} if keys else set()
 
     # --- rows without a copy
 

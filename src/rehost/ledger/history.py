@@ -406,8 +406,13 @@ class Runs:
 
 
 def _same_row(others: FromClause) -> ColumnElement[bool]:
-    """Return the condition that another change is of the same cell and of the same run."""
-    return and_(*(others.c[name] == changes.c[name] for name in ("source", "row_key", "position", "run")))
+    """Return the condition that another change is of the same cell and of the same run.
+
+    A stray that went to the trash has no link and no URL: each such file is for itself.
+    """
+    is_stray = [each.c.url == "" for each in (changes, others)]
+    is_same = and_(*(others.c[name] == changes.c[name] for name in ("source", "row_key", "position", "run")))
+    return and_(is_same, is_stray[0] == is_stray[1], or_(~is_stray[0], others.c.before_key == changes.c.before_key))
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,6 +177,7 @@ class RunReport:
     stopped: str | None  # the error that stopped it, in a sentence
     stop_at: datetime | None  # when somebody asked for its end through the API
     reasons: Mapping[Reason, int]
+    verb: str | None = None  # of the command; None for a run that copies what is due
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +188,7 @@ class Page:
     next: int | None  # value of `after` for the next page; None at the end
 
 
-_SAME_IN_RUN = ("source", "host", "pid", "os_user", "version", "started_at", "undone_at", "stop_at")
+_SAME_IN_RUN = ("source", "host", "pid", "os_user", "version", "started_at", "undone_at", "stop_at", "verb")
 _SUMS_OF_RUN = ("held", "unchanged", "adopted", "failed", "overtaken", "mended", "size")
 _IS_RUNNING = and_(
     runs.c.ended_at.is_(None),
@@ -492,5 +493,4 @@ def _run_report(parts: Sequence[Any]) -> RunReport:
 
 def _sum(figures: Sequence[int | None]) -> int | None:
     """Return the sum of the known figures; None if none is known."""
-    known = [figure for figure in figures if figure is not None]
-    return sum(known) if known else None
+    return sum(known) if (known := [figure for figure in figures if figure is not None]) else None

@@ -207,6 +207,10 @@ class Store(Protocol):
         """Move the copies that are still the same files to where they have no key and are never served."""
         ...
 
+    async def quarantined(self) -> tuple[int, int, int]:
+        """Return how many files are in quarantine, their bytes, and how many of the disk's bytes they take up."""
+        ...
+
     def unconfirmed(self) -> AsyncIterator[Sequence[Unconfirmed]]:
         """Yield in groups what processes that ended early had set aside; `recover` is due for each.
 

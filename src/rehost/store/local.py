@@ -302,6 +302,10 @@ class LocalStore:
         if file_ids:
             await self._sync_folders(await self._run(self._parts.names.move, file_ids, self._home / "quarantine"))
 
+    async def quarantined(self) -> tuple[int, int, int]:
+        """Return how many files are in quarantine, their bytes, and how many of the disk's bytes they take up."""
+        return await self._run(publish.total, self._home / "quarantine")
+
     async def unconfirmed(self) -> AsyncIterator[Sequence[Unconfirmed]]:
         """Yield in groups what processes that ended early had set aside."""
         for abandoned in self._parts.abandoned:

@@ -377,6 +377,16 @@ class NameRegistry:
         return remove_empty_folders(target.parent, self._root)
 
 
+def total(folder: Path) -> tuple[int, int, int]:
+    """Return how many files are below a folder, their bytes, and how many of the disk's bytes they take up."""
+    files = size = blocks = 0
+    for key in list_keys(folder):
+        with suppress(FileNotFoundError):
+            state = os.lstat(folder / key)
+            files, size, blocks = files + 1, size + state.st_size, blocks + state.st_blocks
+    return files, size, 512 * blocks
+
+
 def find_unconfirmed(root: Path, workdir: WorkDir, abandoned: Collection[WorkDir]) -> Iterator[list[Unconfirmed]]:
     """Yield in groups the files that one of the abandoned work folders has set aside and that need a decision.
 

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
 from rehost import process_identity as identity
 from rehost.clock import Clock
+from rehost.errors import StoreError
 from rehost.events import Listener, RunEnded
 from rehost.ledger import Ledger
-from rehost.ledger.history import Runs
+from rehost.ledger.copies import Copies
+from rehost.ledger.history import Runs, Stores
 from rehost.ledger.migrations import migrate
 from rehost.ledger.stories import Stories
+from rehost.ledger.usage import UsageQueries
 from rehost.run.limits import Limits
 from rehost.run.run import Components
 from rehost.settings import Settings
+from rehost.store.local import LocalStore
 from rehost.upkeep import undo as undoing
 from rehost.upkeep.forget import Takedowns, Targets
 from rehost.upkeep.journal import Journal
+from rehost.upkeep.prune import Pruner
 from rehost.upkeep.putback import PutBack
 from rehost.upkeep.story import Story, StoryTeller
+from rehost.upkeep.usage import Usage, measure
 from rehost.wiring.databases import (
     layout_of,
     open_catalogues,
     open_databases,
     open_queries,
     sources_of,
+    store_problem,
     worker,
 )
 from rehost.wiring.run import left_out, limits_of, open_parts, open_verifier
@@ -99,6 +107,52 @@ async def open_takedowns(settings: Settings, *, finishes: bool = True) -> AsyncI
     """
     async with open_upkeep(settings, finishes_takedowns=finishes) as parts:
         yield Takedowns(parts.sources, identity.user()), Targets(parts.sources)
+
+
+@asynccontextmanager
+async def open_pruner(
+    settings: Settings, stop: asyncio.Event, tell: Callable[[int], None] = lambda _files: None
+) -> AsyncIterator[Pruner]:
+    """Open what `rehost prune` needs: always all sources, because a file that one of them needs may look like a stray.
+
+    Args:
+        settings: all of them.
+        stop: ends it early.
+        tell: gets the number of files that were looked at.
+
+    Raises:
+        OperatorError: a source cannot be read, or the store is not the one that holds the ledger's copies.
+    """
+    async with open_databases(settings, Clock()) as (_, ledger_db):
+        await migrate(ledger_db)
+        if (problem := await store_problem(settings, Stores(ledger_db))) is not None:
+            raise problem
+    async with open_upkeep(settings) as parts:
+        journal = Journal(parts.ledger.runs, "prune")
+        yield Pruner(parts.sources, Copies(parts.ledger.database), journal, parts.clock, stop, tell)
+
+
+async def usage(settings: Settings, tell: Callable[[int], None] = lambda _files: None) -> Usage:
+    """Return what the copies take up, in the ledger and in the store; change nothing.
+
+    Args:
+        settings: all of them.
+        tell: gets the number of files that were looked at.
+
+    Raises:
+        OperatorError: the ledger or the store cannot be read.
+    """
+    clock = Clock()
+    async with open_queries(settings) as opened:
+        queries, copies = UsageQueries(opened.database), Copies(opened.database)
+        problem = await store_problem(settings, Stores(opened.database))
+        if problem is None and not settings.storage_dir.is_dir():
+            problem = StoreError("{folder} does not exist.", folder=settings.storage_dir)
+        if problem is not None:
+            return Usage(await queries.usage(clock.now()), None, problem.messages[0])
+        layouts = {each.name: layout_of(settings, each) for each in settings.sources}
+        async with LocalStore(settings.storage_dir, clock=clock, reads_only=True) as store:
+            return await measure(queries, copies, store, layouts, clock, tell)
 
 
 async def undo(settings: Settings, *, sources: Collection[str] = (), run: int) -> Mapping[str, undoing.Undone]:

@@ -19,8 +19,8 @@ from rehost.cli.output.reports import (
     status_text,
     status_total,
     summary,
-    undone_text,
 )
+from rehost.cli.output.storage import undone_text
 from rehost.cli.output.tables import Style
 from rehost.events import Planned, RunEnded
 from rehost.ledger.reports import LinkReport, RunReport, SourceReport
@@ -306,6 +306,8 @@ def test_a_run_that_an_error_stopped_is_listed_with_it():
     assert note().endswith("o@m stopped: The disk is full.")
     assert note(stopped=None).endswith("o@m interrupted")
     assert note(stopped=None, ended_at=None).endswith("o@m no end recorded")
+    assert note(stopped=None, interrupted=False, verb="prune").endswith("o@m prune")
+    assert note(undone_at=NOW, verb="prune").endswith("o@m prune undone")
 
 
 STAY_ENGLISH = """

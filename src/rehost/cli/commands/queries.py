@@ -1,4 +1,4 @@
-"""The verbs that request nothing from an origin: `rehost status`, `plan`, `origins` and `undo`."""
+"""The verbs that request nothing from an origin: `rehost status`, `plan`, `origins`, `undo` and `usage`."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from rehost.cli.output.reports import (
     read_status,
     status_text,
     status_total,
-    undone_text,
 )
+from rehost.cli.output.storage import undone_text
 from rehost.cli.output.tables import Style, say
 from rehost.language import gettext as _
 from rehost.telemetry.format import count, duration
@@ -397,3 +397,43 @@ def undo(
         each = [{"source": name, **asdict(done)} for name, done in undone.items()]
         click.echo(to_json({"sources": each, "total": total_undone(undone)}))
     return 1 if total_undone(undone).refused else 0
+
+
+@click.command(
+    cls=SettingsCommand,
+    short_help="Show what the copies take up, in the ledger and on the disk.",
+    epilog="""\b
+Examples:
+  rehost usage                              a report of one screen
+  rehost usage --json | jq .store.trash     what lies in the trash
+
+\b
+Exit status:
+  0    the report was printed
+  2    incorrect usage or invalid settings
+  3    the database or the store cannot be read
+  130  interrupted with Ctrl-C; 143 terminated by SIGTERM
+""",
+)
+@base_option
+@json_option
+@settings_flags("storage_dir")
+def usage(*, base: Path, as_json: bool, **settings_given: Any) -> int:  # noqa: ANN401 - click's
+    """Show what the copies take up, in the ledger and on the disk. Nothing is changed.
+
+    The report has the copies by source, host and format, ledger and store side by side with every difference named,
+    the trash and the quarantine, copies with the same bytes, the growth by month, and when the disk will be full at
+    the rate of the last 90 days.
+    """
+    from rehost.cli.output.programs import to_json
+    from rehost.cli.output.storage import FilesProgress, usage_text
+    from rehost.cli.output.tables import Style
+    from rehost.clock import Clock
+    from rehost.wiring.upkeep import usage
+
+    progress = FilesProgress(sys.stderr, Clock(), is_quiet=as_json)
+    with sigterm_as_interrupt():
+        found = run_loop(usage(read_settings(base, settings_given), progress))
+    progress.close()
+    click.echo(to_json(found) if as_json else usage_text(found, Style.of(sys.stdout)))
+    return 0

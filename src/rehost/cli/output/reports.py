@@ -1,4 +1,4 @@
-"""What the verbs print: the summary of a run, the plan, the status, the origins, what was undone.
+"""What the verbs print: the summary of a run, the plan, the status, the origins.
 
 Of several sources, each verb prints a report for each and the total.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rehost.cli.output.programs import total_plan, total_undone
+from rehost.cli.output.programs import total_plan
 from rehost.cli.output.tables import Style, fold, pad, table
 from rehost.events import Planned, RunEnded
 from rehost.images.sandbox import LAYERS, probe
@@ -24,7 +24,6 @@ from rehost.telemetry.format import count, duration, share, size
 if TYPE_CHECKING:
     from rehost.ledger.freezes import Freeze
     from rehost.ledger.reports import HostReport, LinkReport, Queries, RunReport, SourceReport
-    from rehost.upkeep.undo import Undone
 
 T = TypeVar("T")
 
@@ -299,7 +298,7 @@ class StatusReport:
                     "?" if run.failed is None else run.failed,
                     "?" if run.size is None else size(run.size),
                     f"{run.os_user}@{run.host}",
-                    _run_note(run),
+                    " ".join(part for part in (run.verb, _run_note(run)) if part),
                 )
                 for run in self.runs
             ],
@@ -409,45 +408,6 @@ async def _failed_links(queries: Queries, source: str) -> Sequence[LinkReport]:
             found += page.links
             after = page.next
     return found
-
-
-# --- what was undone
-
-
-def undone_text(undone: Mapping[str, Undone], run: int) -> str:
-    """Return what undoing a run has done in each of several sources, and in all."""
-
-    def sentence(each: Undone) -> str:
-        restored = ngettext(
-            "Restored {number} row to what it was before run {run}.",
-            "Restored {number} rows to what they were before run {run}.",
-            each.restored,
-        ).format(number=count(each.restored), run=run)
-        files = ngettext(
-            "{number} file is back from the trash.", "{number} files are back from the trash.", each.files
-        ).format(number=count(each.files))
-        gone = ngettext(
-            "{number} file is not in the trash any more.", "{number} files are not in the trash any more.", each.gone
-        ).format(number=count(each.gone))
-        left = ngettext(
-            "{number} row was left as it is: it has changed since, or its file is missing.",
-            "{number} rows were left as they are: they have changed since, or their files are missing.",
-            each.left,
-        ).format(number=count(each.left))
-        refused = ngettext(
-            "The database refuses to write {number} row: {evidence}.",
-            "The database refuses to write {number} rows, the first of them: {evidence}.",
-            each.refused,
-        ).format(number=count(each.refused), evidence=each.evidence)
-        further = ((each.files, files), (each.left, left), (each.gone, gone), (each.refused, refused))
-        for more in [text for number, text in further if number]:
-            restored = _("{restored} {left}").format(restored=restored, left=more)
-        return restored
-
-    if len(undone) == 1:
-        return sentence(total_undone(undone))
-    every = [*undone.items(), (_("total"), total_undone(undone))]
-    return "\n".join(_("{source}: {text}").format(source=name, text=sentence(each)) for name, each in every)
 
 
 def moment_of(instant: datetime) -> str:

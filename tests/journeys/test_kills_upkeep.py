@@ -1,0 +1,182 @@
+"""What replaces and removes copies, killed at every important system call: nothing is lost, the next call completes.
+
+The same on SQLite and on PostgreSQL. `./dev test` takes a seeded sample, `--full` all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from tests.journeys.fork_server import ForkServer
+from tests.journeys.test_kills import CALLS, COMMITS, MANY, MOST_CALLS, most_of_one_thread
+from tests.journeys.world import TABLE, World, ended
+from tests.origin import Origin
+from tests.pictures import picture
+
+STRAY = "9/main_image.png"
+REFRESH = "refresh --quiet --key 1 --key 2"
+PRUNE = "prune --yes --quiet"
+
+
+@dataclass
+class Kept:
+    """A world with held copies, two of which have changed at their origin, one without a row, and a stray."""
+
+    world: World
+    changed: dict[str, bytes] = field(default_factory=dict)  # path -> what the origin sends now
+    kept: Path | None = None
+
+    def build(self) -> None:
+        """Hold four copies, let two change at their origin, delete a row, and put a stray into the store."""
+        world = self.world
+        shutil.rmtree(world.folder, ignore_errors=True)
+        world.folder.mkdir()
+        if world.postgres is not None:
+            world.postgres.drop_database(world.database)
+            world.postgres.create_database(world.database)
+        self.changed.clear()
+        world.sql(TABLE)
+        world.urls = [world.origin.url("picture", f"{number}.jpg", host="pics.example") for number in range(1, 5)]
+        for number, url in enumerate(world.urls, 1):
+            world.add(number, url)
+        self.call("run --quiet")
+        world.sql("DELETE FROM ad_cases WHERE case_id = 4")
+        self.changed |= {f"/picture/{number}.jpg": picture(50 + number) for number in (1, 2)}
+        stray = world.store / STRAY
+        stray.parent.mkdir()
+        stray.write_bytes(b"stray")
+        os.utime(stray, (time.time() - 1e6,) * 2)
+        self.keep()
+
+    def keep(self) -> None:
+        """Remember everything as it is now."""
+        self.kept = self.world.folder.with_name("kept")
+        shutil.rmtree(self.kept, ignore_errors=True)
+        shutil.copytree(self.world.folder, self.kept)
+        if (server := self.world.postgres) is not None:
+            server.drop_database("kept")
+            server.create_database("kept", template=self.world.database)
+
+    def restore(self) -> None:
+        """Make everything as it was when it was kept."""
+        assert self.kept is not None
+        shutil.rmtree(self.world.folder)
+        shutil.copytree(self.kept, self.world.folder)
+        if (server := self.world.postgres) is not None:
+            server.drop_database(self.world.database)
+            server.create_database(self.world.database, template="kept")
+
+    def call(self, verb: str, when: str = "") -> None:
+        with self.world.start(verb=verb) as process:
+            done = ended(process)
+        assert done.returncode == 0, f"{when}: {done.stdout}{done.stderr}"
+
+    def last_run(self, verb: str) -> str:
+        [(run,)] = self.world.sql(f"SELECT max(run) FROM rehost_runs WHERE verb = '{verb}'")
+        return run
+
+    def former(self, number: int) -> bytes:
+        return self.world.origin.picture(self.world.urls[number - 1])
+
+    def check(self, when: str) -> None:
+        """Assert that every row leads to a whole picture of its link, and that no bytes are lost."""
+        for case_id, local in self.world.sql("SELECT case_id, main_image_local FROM ad_cases"):
+            file = self.world.store / local.removeprefix("/static/images/")
+            assert local, f"{when}: row {case_id} was cleared"
+            assert file.is_file(), f"{when}: row {case_id} points at nothing"
+            whole = [self.former(int(case_id)), self.changed.get(f"/picture/{case_id}.jpg")]
+            assert file.read_bytes() in whole, f"{when}: row {case_id} has a broken picture"
+        there = {path.read_bytes() for path in self.world.store.rglob("*") if path.is_file()}
+        lost = {*map(self.former, (1, 2, 3, 4)), b"stray"} - there
+        assert not lost, f"{when}: {len(lost)} files are lost"
+
+    def check_end(self, when: str, held: Mapping[int, bytes], trash: set[bytes], others: set[str]) -> None:
+        """Assert what the store has, and that the ledger has the digests of the files to which its rows lead."""
+        files = {path.relative_to(self.world.store): path.read_bytes() for path in self.world.store.rglob("*.*g")}
+        copies = {str(path): content for path, content in files.items() if not str(path).startswith(".rehost")}
+        expected = {f"{number}/main_image.jpg": content for number, content in held.items()}
+        assert {key: copies.get(key) for key in expected} == expected, when
+        assert copies.keys() - expected.keys() == others, when
+        trashed = {path.read_bytes() for path in (self.world.store / ".rehost/trash").rglob("*") if path.is_file()}
+        assert trashed == trash, when
+        assert not list((self.world.store / ".rehost/work").glob("*/replaced/**/*.*")), when
+        digests = dict(self.world.sql("SELECT key, digest FROM rehost_links WHERE row_key <> '4'"))
+        assert digests == {key: hashlib.sha256(content).hexdigest() for key, content in expected.items()}, when
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def kept(
+    fork_server: ForkServer, proof: Mapping[str, str], tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Kept]:
+    server = request.getfixturevalue("postgres") if request.param == "postgresql" else None
+    changed: dict[str, bytes] = {}
+    with Origin(lambda _host, path, _headers: changed.get(path)) as origin:
+        world = World(tmp_path / "world", origin, server, settings=proof, fork_server=fork_server)
+        yield Kept(world, changed)
+        if server is not None:
+            server.drop_database(world.database)
+            server.drop_database("kept")
+
+
+def prepare_prune(kept: Kept) -> tuple[str, Callable[[str], None]]:
+    held = {number: kept.former(number) for number in (1, 2, 3)}
+    return PRUNE, lambda when: kept.check_end(when, held, {kept.former(4), b"stray"}, set())
+
+
+def prepare_refresh(kept: Kept) -> tuple[str, Callable[[str], None]]:
+    held = {**{number: kept.changed[f"/picture/{number}.jpg"] for number in (1, 2)}, 3: kept.former(3)}
+    trash = {kept.former(1), kept.former(2)}
+    return REFRESH, lambda when: kept.check_end(when, held, trash, {STRAY, "4/main_image.jpg"})
+
+
+def prepare_undo_of_replaced(kept: Kept) -> tuple[str, Callable[[str], None]]:
+    kept.call(REFRESH)
+    kept.keep()
+    held = {number: kept.former(number) for number in (1, 2, 3)}
+    trash = {*kept.changed.values(), kept.former(1), kept.former(2)}
+    verb = f"undo {kept.last_run('refresh')}"
+    return verb, lambda when: kept.check_end(when, held, trash, {STRAY, "4/main_image.jpg"})
+
+
+def prepare_undo_of_pruned(kept: Kept) -> tuple[str, Callable[[str], None]]:
+    kept.call(PRUNE)
+    kept.keep()
+    held = {number: kept.former(number) for number in (1, 2, 3)}
+    verb = f"undo {kept.last_run('prune')}"
+    return verb, lambda when: kept.check_end(when, held, {kept.former(4), b"stray"}, {STRAY, "4/main_image.jpg"})
+
+
+VERBS = [prepare_prune, prepare_refresh, prepare_undo_of_replaced, prepare_undo_of_pruned]
+
+
+@pytest.mark.timeout(3600)
+def test_invariant_1_no_kill_of_what_replaces_or_removes_copies_loses_one(kept: Kept, sample, request) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed: apt install strace")
+    full, kills = request.config.getoption("full"), 0
+    calls = [*dict.fromkeys([*CALLS, COMMITS["postgresql" if kept.world.postgres else "sqlite"]])]
+    for prepare in sample(VERBS, 1):
+        kept.build()
+        verb, check_end = prepare(kept)
+        for call in sample(calls, 2):
+            for number in range(1, MOST_CALLS) if full else [1, *sample(range(2, MANY.get(call, 2) + 1), 1)]:
+                when = f"{verb}, {call} {number}"
+                kept.restore()
+                trace = kept.world.folder.with_name("trace")
+                inject = f"-einject={call}:signal=KILL:when={number}"
+                kept.world.run_traced("-o", str(trace), inject, f"-etrace={call}", verb=verb)
+                kept.check(when)
+                kept.call(verb, when)
+                kept.check(when)
+                check_end(when)
+                if most_of_one_thread(call, trace) < number:
+                    break  # the verb makes no more calls of this kind
+                kills += 1
+    assert kills
