@@ -16,6 +16,7 @@ from tests.server.wire import ask
 
 from rehost.catalogue import Source, Titles
 from rehost.clock import Clock
+from rehost.errors import SettingsError
 from rehost.hosts.shares import HostShares
 from rehost.ledger import Queries
 from rehost.model import Deferred, Reason, Refused
@@ -46,6 +47,27 @@ class NoFiles:
 
     async def close(self):
         pass
+
+
+class NoTakedowns:
+    async def finish(self):
+        return []
+
+    async def survey(self, _):
+        raise AssertionError("nothing was named")
+
+    async def allow(self, takedowns):
+        return len(takedowns)
+
+
+class NoTargets:
+    async def find(self, _):
+        raise SettingsError("It names nothing.")
+
+
+@asynccontextmanager
+async def opening_nothing():
+    yield NoTakedowns(), NoTargets()
 
 
 class Runs:
@@ -103,8 +125,8 @@ def make_dashboard(database, runs, token=TOKEN, hosts=frozenset()):
         )
 
     api = Api(Lazy(opening), lambda _copies, _known=(): DiskSpace(1000, 600), ("cases",))
-    live, upkeep = Live(api, Clock()), Upkeep(api, Trash(lambda: iter([TRASHED]), Clock()))
-    control, files = RunControl(runs.open), NoFiles()
+    upkeep = Upkeep(api, Trash(lambda: iter([TRASHED]), Clock()), opening_nothing)
+    live, control, files = Live(api, Clock()), RunControl(runs.open), NoFiles()
     return Dashboard(api, control, live, upkeep, files, files, token=token, version="0", hosts=hosts)
 
 

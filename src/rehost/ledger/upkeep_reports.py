@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Row, Select, and_, false, func, or_, select
 
 from rehost.db import Database, after
 from rehost.ledger.freezes import Example, Freeze, Freezes
@@ -177,8 +177,8 @@ class UpkeepQueries:
         """Return the keys of the copies that are held where the examples are, by place and digest."""
         places = [is_place(each.source, each.row_key, each.position) for each in examples]
         query = select(links.c.source, links.c.row_key, links.c.position, links.c.digest, links.c.key)
-        query = query.where(or_(*places), links.c.key.is_not(None))
-        rows = await self._all(query) if places else []
+        query = query.where(or_(false(), *places), links.c.key.is_not(None))
+        rows = await self._all(query)
         return {(row.source, row.row_key, row.position, row.digest): row.key for row in rows}
 
     async def _count(self, table: Any, *wanted: ColumnElement[bool]) -> int:  # noqa: ANN401 - a table

@@ -42,6 +42,7 @@ from rehost.store.trash import listed
 from rehost.telemetry.log import log_event
 from rehost.wiring.databases import OUTAGE_SECONDS, layout_of, open_databases, worker
 from rehost.wiring.run import limits_of, open_parts, open_run
+from rehost.wiring.upkeep import open_takedowns
 
 PATIENCE_SECONDS = 10.0  # a single picture on demand waits for a pause of its host up to this long
 
@@ -74,7 +75,11 @@ def site(settings: Settings) -> Dashboard:
         api,
         RunControl(lambda name: open_run(settings, source=name, listen=log_event, requests=requests)),
         Live(api, clock),
-        Upkeep(api, Trash(partial(listed, settings.storage_dir / HOME / TRASH), clock)),
+        Upkeep(
+            api,
+            Trash(partial(listed, settings.storage_dir / HOME / TRASH), clock),
+            lambda: open_takedowns(settings, finishes=False),
+        ),
         copies,
         Thumbnails(copies, Lazy(lambda: _thumbnailer(settings))),
         token=settings.token,

@@ -21,9 +21,21 @@ async def test_openapi_lists_every_operation_and_no_others(client):
         "/api/link", "/api/hosts", "/api/origins", "/api/runs", "/api/usage", "/api/live", "/api/retry", "/api/pause",
         "/api/resume", "/api/run", "/api/stop", "/api/upkeep", "/api/findings", "/api/freezes", "/api/takedowns",
         "/api/takedown", "/api/trash", "/api/accept", "/api/keep",
+        "/api/forget", "/api/forget/preview", "/api/allow",
     ])  # fmt: skip
     guarded = {path for path, methods in contract["paths"].items() if "post" in methods and methods["post"]["security"]}
-    assert guarded == {"/api/retry", "/api/pause", "/api/resume", "/api/run", "/api/stop", "/api/accept", "/api/keep"}
+    assert guarded == {
+        "/api/retry",
+        "/api/pause",
+        "/api/resume",
+        "/api/run",
+        "/api/stop",
+        "/api/accept",
+        "/api/keep",
+        "/api/forget",
+        "/api/forget/preview",
+        "/api/allow",
+    }
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -82,4 +94,7 @@ async def test_required_parameters_are_required(client):
         ("/api/takedown", "takedown"),
         ("/api/accept", "origin"),
         ("/api/keep", "origin"),
+        ("/api/forget", "what"),
+        ("/api/forget/preview", "what"),
+        ("/api/allow", "takedown"),
     }

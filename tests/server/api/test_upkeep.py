@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.ledger.test_upkeep_reports import OLD, ORIGIN, RECEIPT, plant
-from tests.server.dashboards import HEADERS, client, database, database_url, get_json, peer, runs, site
+from tests.server.dashboards import (
+    HEADERS,
+    TOKEN,
+    client,
+    client_of,
+    database,
+    database_url,
+    get_json,
+    peer,
+    runs,
+    site,
+)
+from tests.upkeep.test_forget import fill, shop
 
-__all__ = ["client", "database", "database_url", "peer", "runs", "site"]
+from rehost.wiring.server import build_server
+
+__all__ = ["client", "database", "database_url", "peer", "runs", "shop", "site"]
 
 
 @pytest.fixture
@@ -84,3 +100,28 @@ async def test_links_with_rescued_copies_are_found(kept):
 
     assert [each["link"]["rescued"] for each in found["links"]] == ["row 12 of products"]
     assert found["total"] == 1
+
+
+async def test_takedown_is_previewed_made_when_sure_and_taken_back(shop, monkeypatch):
+    monkeypatch.setattr("rehost.server.api.upkeep.MOST_UNASKED", 4)
+    one, _ = await fill(shop)
+    async with client_of(build_server(replace(shop.settings, token=TOKEN))) as client:
+
+        async def act(path, **params):
+            return await client.post(path, params=params, headers=HEADERS)
+
+        preview = await act("/api/forget/preview", what=one)
+        many = await act("/api/forget", what=one)
+        files_before = shop.files_with(shop.digest(one))
+        done = await act("/api/forget", what=one, legal="true", sure="true")
+        files_after = shop.files_with(shop.digest(one))
+        allowed = await act("/api/allow", takedown=done.json()["takedown"]["takedown"])
+        strange = await act("/api/forget", what="no such thing")
+        [listed] = await get_json(client, "/api/takedowns")
+
+    assert (many.status_code, many.json()["type"]) == (409, "urn:rehost:problem:many-copies")
+    assert (preview.json()["copies"], len(files_before), files_after) == (5, 5, [])
+    assert (done.json()["takedown"]["files"], done.json()["takedown"]["legal"]) == (5, True)
+    assert len(done.json()["receipt"]["cleared"]) == 5
+    assert (allowed.json()["changed"], strange.status_code, strange.json()["parameter"]) == (5, 400, "what")
+    assert listed["allowed_at"]

@@ -141,6 +141,9 @@ def create_api(
         _Operation("POST", "/api/resume", actions.resume, _REFUSED),
         _Operation("POST", "/api/accept", upkeep.accept, (Problem.NOT_FROZEN, *_REFUSED)),
         _Operation("POST", "/api/keep", upkeep.keep, (Problem.NOT_FROZEN, *_REFUSED)),
+        _Operation("POST", "/api/forget", upkeep.forget, (Problem.MANY_COPIES, *_REFUSED)),
+        _Operation("POST", "/api/forget/preview", upkeep.preview, _REFUSED),
+        _Operation("POST", "/api/allow", upkeep.allow, (Problem.UNKNOWN_TAKEDOWN, *_REFUSED)),
         _Operation(
             "POST", "/api/run", actions.run, (Problem.UNKNOWN_SOURCE, Problem.RUN_IN_PROGRESS, *_REFUSED), status=202
         ),

@@ -98,6 +98,11 @@ BeforeNumber = Annotated[
     int, Query(ge=1, le=MAX_RUN, description="Only entries with a smaller number than this."), _DIGITS
 ]
 TakedownNumber = Annotated[int, Query(ge=1, le=MAX_RUN, description="Number of the takedown."), _DIGITS]
+What = Annotated[
+    str, _text(2000, "A URL, an origin, the key of a row (SOURCE:KEY) or of a copy, a local URL, or a digest.")
+]
+Legal = Annotated[bool, Query(description="For legal reasons: 451 is answered, not 410.")]
+Sure = Annotated[bool, Query(description="Remove more than 20 copies.")]
 Rescued = Annotated[bool, Query(description="Only links whose copy came from elsewhere than the link.")]
 FindingKind = Annotated[Fault | SkipJsonSchema[None], Query(description="Only findings of this kind.")]
 RequiredOrigin = Annotated[str, _text(300, "The frozen origin, as it is listed.")]

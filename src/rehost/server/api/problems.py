@@ -106,6 +106,11 @@ class Problem(Enum):
         "Run {run} is not in progress.",
         "任务 {run} 未在运行。",
     )
+    MANY_COPIES = (
+        *(409, "Many copies", "副本较多"),
+        "This removes {copies} copies for good, so nothing was done. Send sure=true to go on.",
+        "此操作将彻底删除 {copies} 个副本，因此未执行。如确认，请加上 sure=true。",
+    )
     UNKNOWN_HOST = (
         *(421, "Unknown host name", "未知主机名"),
         (

@@ -5,30 +5,38 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from rehost.clock import Clock
+from rehost.errors import SettingsError
 from rehost.ledger.freezes import Decision, Freezes
 from rehost.ledger.upkeep_reports import FindingReport, FreezeReport, TakedownReport, UpkeepQueries, UpkeepReport
+from rehost.model import Tombstone
 from rehost.server.api.actions import ActionResult
 from rehost.server.api.http import (
     MAX_RUN,
     BeforeNumber,
     FindingKind,
     FindingState,
+    Legal,
     Limit,
     Listing,
     RequiredOrigin,
     Source,
+    Sure,
     TakedownNumber,
+    What,
     WhichFindings,
 )
 from rehost.server.api.problems import Problem, ProblemError
 from rehost.server.api.routes import Api
 from rehost.store.base import Cause, Trashed
+from rehost.upkeep.forget import Survey, Takedowns, Targets
 
+MOST_UNASKED = 20  # copies that are removed without `sure`, as on the command line
 TRASH_SECONDS = 60.0  # between two walks through the trash
 
 
@@ -85,6 +93,7 @@ class Upkeep:
 
     api: Api
     measured: Trash
+    opening: Callable[[], AbstractAsyncContextManager[tuple[Takedowns, Targets]]]  # what takes pictures down
 
     async def summary(self) -> UpkeepReport:
         """What upkeep has done over all sources, and what waits for the operator."""
@@ -128,6 +137,29 @@ class Upkeep:
             raise ProblemError(Problem.UNKNOWN_TAKEDOWN, takedown=takedown)
         return TakedownDetail(*found)
 
+    async def preview(self, what: What) -> Survey:
+        """What taking this down would remove; nothing is changed."""
+        async with self.opening() as (takedowns, targets):
+            return await takedowns.survey(await _named(targets, what))
+
+    async def forget(self, what: What, *, legal: Legal = False, sure: Sure = False) -> TakedownDetail:
+        """Take pictures down for good, with all their copies; what was interrupted before is completed first."""
+        async with self.opening() as (takedowns, targets):
+            await takedowns.finish()
+            named = await _named(targets, what)
+            copies = 0 if sure else (await takedowns.survey(named)).copies
+            if copies > MOST_UNASKED:
+                raise ProblemError(Problem.MANY_COPIES, copies=copies)
+            done = await takedowns.take_down(what, named, legal=legal)
+        return await self.takedown(done.takedown)
+
+    async def allow(self, takedown: TakedownNumber) -> ActionResult:
+        """Take a takedown back: its links are due, and the next run fetches the pictures again."""
+        await self.takedown(takedown)
+        async with self.opening() as (takedowns, _):
+            ledger = (await self.api.resources.get()).ledger
+            return ActionResult(await takedowns.allow([await ledger.takedowns.of(takedown)]))
+
     async def trash(self) -> Sequence[TrashPart]:
         """What lies in the store's trash, as it was within the last minute."""
         return await self.measured.measure()
@@ -141,3 +173,15 @@ class Upkeep:
 
     async def _queries(self) -> UpkeepQueries:
         return UpkeepQueries((await self.api.resources.get()).queries.database)
+
+
+async def _named(targets: Targets, what: str) -> set[Tombstone]:
+    """Return what a text names.
+
+    Raises:
+        ProblemError: it names nothing, or several things.
+    """
+    try:
+        return await targets.find(what.strip())
+    except SettingsError as error:
+        raise ProblemError(Problem.INVALID_PARAMETER, name="what", fault=str(error).rstrip(".")) from error

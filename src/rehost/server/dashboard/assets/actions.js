@@ -15,15 +15,16 @@ export function say(words) {
   say.timer = setTimeout(() => (toast.className = ""), 4000);
 }
 
-// A button that sends an action and says its result; null where the server or a missing token forbids actions.
+// A button that sends an action, says its result (unless `describe` is null), and goes on with it; null where the server or a missing token forbids actions.
 export function action(label, path, values, describe, then = () => {}) {
   if (!server.acts || !token.get()) return null;
   const button = el("button", { class: "act", type: "button" }, label);
   button.addEventListener("click", async () => {
     button.disabled = true;
     try {
-      say(describe(await act(path, values())));
-      then();
+      const done = await act(path, values());
+      if (describe) say(describe(done));
+      then(done);
     } catch (error) {
       const isWrong = error.status === 401;
       if (isWrong) { token.set(""); document.dispatchEvent(new Event(TOKEN_CHANGED)); }

@@ -16,7 +16,7 @@ export async function upkeep(main, { source, values }) {
   const found = el("section", { class: "card wide" }), down = el("section", { class: "card wide" }), past = el("section", { class: "card wide" });
   put(main, hero, frozen, el("div", { class: "grid" }, walk, trash, found, down, past));
   const refresh = async () => {
-    const [summary, parts, freezes, listed] = await Promise.all([ask("upkeep"), ask("trash"), ask("freezes"), ask("takedowns", { limit: 200 })]);
+    const [summary, parts, freezes, listed] = await Promise.all([ask("upkeep"), ask("trash"), ask("freezes"), ask("takedowns")]);
     showHero(hero, summary);
     showWalk(walk, summary);
     showTrash(trash, parts, summary);
@@ -135,8 +135,9 @@ function findings(card, source, values) {
 function takedowns(card, refresh) {
   const input = el("input", { name: "what", maxlength: 2000, placeholder: text("takewhat"), "aria-label": text("takewhat") });
   const legal = el("input", { type: "checkbox", name: "legal" });
-  const forget = action(text("takedown"), "forget", () => ({ what: input.value.trim(), legal: legal.checked ? "true" : "" }),
-    (done) => text("tookdown", number(done.takedown.files), number(done.takedown.rows)), () => { input.value = ""; return refresh(); });
+  const done = () => { input.value = ""; return refresh(); };
+  const what = () => ({ what: input.value.trim() });
+  const forget = action(text("takedown"), "forget/preview", what, null, (survey) => confirm(what(), legal.checked, survey, done));
   const form = forget ? el("div", { class: "filters takedown" }, input, el("label", {}, legal, " ", text("legal")), forget) : null;
   const status = (each) => (each.allowed_at ? text("takenback", moment(each.allowed_at)) : each.ended_at ? text("tookeffect", each.legal ? 451 : 410) : text("goesontakedown"));
   const table = grid(text("takedowns"), [
@@ -151,6 +152,20 @@ function takedowns(card, refresh) {
     table.place.hidden = !listed.length;
     table.show(listed);
   };
+}
+
+// What would be removed, and the button that removes it for good.
+function confirm(what, legal, survey, done) {
+  const dialog = document.getElementById("sheet");
+  const remove = action(text("removeforgood"), "forget", () => ({ ...what, legal, sure: true }),
+    ({ takedown }) => text("tookdown", number(takedown.files), number(takedown.rows)), () => { dialog.close(); return done(); });
+  dialog.className = "small";
+  put(dialog, el("h2", {}, text("takedown")), el("p", { class: "url" }, what.what),
+    el("p", {}, text("wouldremove", plural("copies", survey.copies), bytes(survey.size), plural("links", survey.links))),
+    survey.files.length ? el("pre", {}, survey.files.slice(0, 20).map((each) => each.key).join("\n") + (survey.copies > 20 ? "\n…" : "")) : null,
+    el("p", { class: "soft" }, text("forgood")),
+    el("div", { class: "row" }, remove, el("button", { type: "button", class: "quiet", onclick: () => dialog.close() }, text("close"))));
+  dialog.showModal();
 }
 
 async function receipt(takedown) {
