@@ -10,13 +10,16 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from tests.databases import CASES, add_cases, execute, open_database
 from tests.origin import Origin
 from tests.pictures import picture
 from tests.run.test_run import World, make_world
 
+from rehost.events import RunEnded
 from rehost.ledger.freezes import Decision, Freezes, RefreshFilter
 from rehost.model import Format, Reason
 from rehost.upkeep.refresh import Refresh, Refreshed
+from rehost.wiring.run import open_run
 from rehost.wiring.upkeep import open_upkeep, undo
 
 MONTH = RefreshFilter(30 * 86_400.0)
@@ -38,6 +41,10 @@ class Garden(World):
     def plant(self, host: str, links: int = LINKS) -> None:
         self.add(*(self.link("permissive", f"{number}.png", host) for number in range(links)))
 
+    async def run(self, *_arguments: object) -> RunEnded:
+        async with open_run(self.settings, source=None, listen=self.events.append) as run:
+            return await asyncio.wait_for(run.execute(), 1200)
+
     def age(self, days: int = 40) -> None:
         """Let all links have been asked for last so many days ago, so that they are asked for in the order of rows."""
         self.sql(f"UPDATE rehost_links SET visited_at = (SELECT min(visited_at) FROM rehost_links) - {days} * 86400.0")
@@ -45,7 +52,7 @@ class Garden(World):
     async def refresh(self, which: RefreshFilter = MONTH, **limits: object) -> Refreshed:
         async with open_upkeep(self.settings, (), self.events.append) as parts:
             work = Refresh(parts.sources, parts.limits, parts.clock, parts.listen)
-            return await asyncio.wait_for(work.execute(which, **limits), 600)
+            return await asyncio.wait_for(work.execute(which, **limits), 1200)
 
     async def decide(self, decision: Decision, *hosts: str) -> None:
         async with open_upkeep(self.settings) as parts:
@@ -261,3 +268,44 @@ async def test_what_passes_is_no_answer(garden, mood):
     done = await garden.refresh()
 
     assert (done.frozen, done.kept, done.current) == ([], {Reason.TRUNCATED: 4}, 2)
+
+
+async def test_postgresql_is_refreshed_alike(tmp_path, mood, postgres, postgres_database):
+    def play(host, path, _headers):
+        return mood.get(f"{host}{path}", mood.get(host))
+
+    url = postgres.url(postgres_database)
+    links = [f"http://{host}/permissive/{number}.png" for host in ("a.example", "b.example") for number in range(6)]
+    async with open_database(url) as database:
+        await execute(database, CASES)
+        await add_cases(database, links)
+        with Origin(play) as origin:
+            world = make_world(tmp_path, origin, {"DATABASE_URL": url})
+            garden = Garden(tmp_path, origin, world.settings)
+            await garden.run()
+            before = garden.files()
+            mood |= {"a.example/permissive/2.png": changed(2)}
+            mood |= {f"b.example/permissive/{number}.png": changed(9) for number in range(3)}
+            later = "UPDATE rehost_links SET visited_at = visited_at - interval '40 days'"
+            await execute(database, later)
+
+            done = await garden.refresh()
+
+            assert (done.replaced, done.untaken, [each.host for each in done.frozen]) == (1, 3, ["b.example"])
+            assert garden.files() == before | {tmp_path / "images/3/main_image.png": changed(2)}
+            assert (await garden.refresh()).asked == 0
+
+
+async def test_an_origin_that_does_not_answer_is_not_asked_first_again_when_the_time_is_over(garden, mood):
+    garden.plant("a.example", 8)
+    await garden.run()
+    mood |= {f"a.example/permissive/{number}.png": "hang" for number in range(5)}
+    garden.age()
+
+    await garden.refresh(seconds=2.0)
+    states = garden.sql("SELECT state, reason FROM rehost_links WHERE row_key < '6'")
+    mood.clear()
+    done = await garden.refresh()
+
+    assert set(states) == {("held", None)}
+    assert (done.asked, done.current) == (0, 0)

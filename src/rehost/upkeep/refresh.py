@@ -26,7 +26,7 @@ from rehost.clock import Clock
 from rehost.events import Listener, Planned, Visited
 from rehost.http.url import has_no_scheme, read_origin
 from rehost.ledger.freezes import Example, Former, Freeze, Freezes, Picture, RefreshFilter, Standing
-from rehost.model import Copy, Outcome, Reason, Stored, Unchanged
+from rehost.model import Copy, Outcome, Reason, Stored, Task, Unchanged
 from rehost.run.limits import Limits
 from rehost.run.run import Components
 from rehost.run.stats import RunStats
@@ -108,6 +108,8 @@ class Judge:
         self._origins: LRUCache[str, OriginAnswers] = LRUCache(_REMEMBERED)
         self._waiting: dict[int, OriginAnswers] = {}  # by entry, in the order in which they came
         self._waiting_bytes = 0
+        self.is_out_of_time = False
+        self._begun: dict[int, Task] = {}  # by entry: asked for, and no answer yet
         self._visits: HeldVisits | None = None
         self._run = 0
         # What came first in place of another picture, by origin and digest; None for the link once it counts as worse.
@@ -117,11 +119,17 @@ class Judge:
         """Judge from now on what comes in these visits, under the number of this run."""
         self._visits, self._run = visits, run
 
+    def ask(self, task: Task) -> Task:
+        """Remember that a link is asked for now, and return it."""
+        self._begun[task.entry] = task
+        return task
+
     async def judge(self, visited: Visited) -> Outcome | None:
         """Return what to record for a visit; None for a changed picture, which waits."""
         outcome = await keep_copy(visited)
         task, reason = outcome.task, outcome.reason if isinstance(outcome, Unchanged) else None
         self.asked += 1
+        self._begun.pop(task.entry, None)
         self.current += isinstance(outcome, Unchanged) and reason is None
         self.kept.update([reason] if reason is not None else [])
         change = outcome if isinstance(outcome, Stored) and task.has_own_copy else None
@@ -161,6 +169,10 @@ class Judge:
         for answers in {id(each): each for each in (*self._waiting.values(), *self._origins.values())}.values():
             if answers.origin not in self._standing.frozen:
                 await self._decide(answers)
+        if self.is_out_of_time:  # or an origin that never answers would be asked first again, and nothing else
+            for task in self._begun.values():
+                await self._put(Unchanged(task, reason=Reason.TIMED_OUT, evidence="no answer before the refresh ended"))
+        self._begun.clear()
 
     def _count(self, answers: OriginAnswers, outcome: Outcome, held: Copy, former: Former) -> None:
         """Count an answer other than that the copy is current."""
@@ -320,7 +332,7 @@ class Refresh:
         standing = await self._freezes.standing()
         judge, stats = Judge(self._freezes, standing), dict[str, RunStats]()
         due = {name: sum((await self._freezes.count(name, which, standing)).values()) for name in self._sources}
-        timer = asyncio.create_task(self._stop_after(seconds))
+        timer = asyncio.create_task(self._stop_after(seconds, judge))
         try:
             for name, number in due.items():
                 planned = number if most is None else min(number, most - judge.asked)
@@ -352,9 +364,10 @@ class Refresh:
             interrupted=self._is_interrupted,
         )
 
-    async def _stop_after(self, seconds: float | None) -> None:
+    async def _stop_after(self, seconds: float | None, judge: Judge) -> None:
         if seconds is not None:
             await self._clock.sleep(seconds)
+            judge.is_out_of_time = True
             self._stop.set()
 
     async def _visit(
@@ -367,6 +380,7 @@ class Refresh:
         await visits.visit(
             _first(self._freezes.due(source, which, standing), number),
             judge.judge,
+            judge.ask,
             skips=lambda task: task.origin in standing.frozen,
             finish=judge.judge_all,
             only_changes=True,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rehost.cli.output.reports import NO_HOST, moment_of, pause_of
-from rehost.cli.output.tables import Style, fold, table
+from rehost.cli.output.tables import Style, fold, pad, table
 from rehost.http.url import host_of
 from rehost.language import Message, ngettext, translated
 from rehost.language import gettext as _
@@ -74,22 +74,25 @@ def refreshed_text(refreshed: Refreshed, style: Style) -> str:
         number=count(refreshed.asked),
         size=size(refreshed.size),
     )
-    kept = sum(refreshed.kept.values())
     undo = _("changed at their origin; the former copies lie in the trash (to undo: rehost undo {run})")
     back = _("replaced before their origin froze, and put back")
     froze = _("changed at an origin that froze; the copy stays")
-    lines = [
-        (_("current"), refreshed.current, _("the origin has the same picture")),
-        (_("replaced"), refreshed.replaced, undo.format(run=refreshed.run) if refreshed.replaced else ""),
-        (_("put back"), refreshed.put_back, back),
-        (_("not taken"), refreshed.untaken, froze),
-        (_("kept"), kept, _("nothing better came; the copy stays")),
-        (_("left"), refreshed.left, _("due, and not asked for this time")),
-    ]
-    shown = [f"{name:<13}{count(number):>10}  {note}".rstrip() for name, number, note in lines if number]
     reasons = [f"  {reason:<19}{count(n):>9}  {_(reason.meaning)}" for reason, n in refreshed.kept.items()]
-    parts = ["\n".join([style("strong", head), "", *shown, *reasons]) if shown else style("strong", head)]
-    return "\n\n".join([*(fold(part, style.columns) for part in parts), *freezes_text(refreshed.frozen, style)])
+    shown = [
+        *_figure(_("current"), refreshed.current, _("the origin has the same picture")),
+        *_figure(_("replaced"), refreshed.replaced, undo.format(run=refreshed.run)),
+        *_figure(_("put back"), refreshed.put_back, back),
+        *_figure(_("not taken"), refreshed.untaken, froze),
+        *_figure(_("kept"), sum(refreshed.kept.values()), _("nothing better came; the copy stays")),
+        *reasons,
+        *_figure(_("left"), refreshed.left, _("due, and not asked for this time")),
+    ]
+    text = fold("\n".join([style("strong", head), *([""] if shown else []), *shown]), style.columns)
+    return "\n\n".join([text, *freezes_text(refreshed.frozen, style)])
+
+
+def _figure(name: str, number: int, note: str) -> list[str]:
+    return [f"{pad(name, 13)}{count(number):>10}  {note}"] if number else []
 
 
 def refresh_line(refreshed: Refreshed) -> str:
@@ -143,7 +146,7 @@ def _freeze(freeze: Freeze, style: Style, examples: int) -> str:
         lines = [(_("status"), _("you accepted what it sends; the next refresh takes it"))]
     lines.append((_("see"), PAGE))
     head = style("bad" if freeze.is_open else "strong", _("frozen: {origin}").format(origin=plain(freeze.origin)))
-    text = fold("\n".join([head, *(f"  {name:<7}  {words}" for name, words in lines)]), style.columns)
+    text = fold("\n".join([head, *(f"  {pad(name, 7)}  {words}" for name, words in lines)]), style.columns)
     shown = _examples(freeze.examples[:examples], style) if freeze.decision != "accept" else ""
     return "\n\n".join(part for part in (text, shown) if part)
 
