@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from rehost.model import Mark, Reason, Source
 from rehost.settings import Settings, load
 from rehost.store import gone
 from rehost.store.base import Cause
+from rehost.store.local import LocalStore
 from rehost.wiring.run import open_run
 from rehost.wiring.upkeep import open_takedowns, open_upkeep, undo
 
@@ -26,6 +28,9 @@ TABLES = (
     "CREATE TABLE products (sku TEXT PRIMARY KEY, photo TEXT, photo_local TEXT)",
 )
 PRODUCTS = Source("products", "products", "sku", "photo", None, "photo_local", "products/{key}", None)
+
+
+STEPS = ("add", "mark_gone", "lock", "file_ids", "remove", "forget", "purge", "end")  # of TakedownRecords, LocalStore
 
 
 class Interrupted(Exception):  # noqa: N818 - as KeyboardInterrupt
@@ -97,23 +102,37 @@ class Shop:
         return sum(request.path.partition("?")[0].endswith(f"/{name}") for request in self.origin.requests)
 
 
-@pytest.fixture
-async def shop(database_url, tmp_path):
+@asynccontextmanager
+async def opened(url, folder):
+    """Open a shop with empty tables."""
     with Origin() as origin:
         given = {
-            "DATABASE_URL": database_url,
-            "IMAGE_STORAGE_DIR": str(tmp_path / "images"),
+            "DATABASE_URL": url,
+            "IMAGE_STORAGE_DIR": str(folder / "images"),
             "IMAGE_MIN_FREE_BYTES": "0",
             "IMAGE_DOWNLOAD_TIMEOUT": "5",
             "IMAGE_VERIFY": "structure",
             "IMAGE_CONNECT_TO": origin.connect_to,
             "IMAGE_ALLOW_NETWORKS": "127.0.0.0/8",
         }
-        settings = load(tmp_path, given, {})
-        settings = replace(settings, sources=(*settings.sources, PRODUCTS))
-        shop = Shop(database_url, tmp_path, origin, settings)
+        settings = load(folder, given, {})
+        shop = Shop(url, folder, origin, replace(settings, sources=(*settings.sources, PRODUCTS)))
         for statement in TABLES:
             await shop.sql(statement)
+        yield shop
+
+
+@pytest.fixture
+async def shop(database_url, tmp_path):
+    """On PostgreSQL and on SQLite."""
+    async with opened(database_url, tmp_path) as shop:
+        yield shop
+
+
+@pytest.fixture
+async def corner(tmp_path):
+    """On SQLite: for what does not depend on the database."""
+    async with opened(f"sqlite:///{tmp_path}/corner.db", tmp_path) as shop:
         yield shop
 
 
@@ -180,60 +199,60 @@ async def test_no_run_and_no_undo_brings_back_what_was_taken_down(shop):
     assert shop.files_with(shop.digest(one)) == []
 
 
-async def test_the_same_bytes_from_another_url_are_refused_and_not_stored(shop):
-    one, _ = await fill(shop)
-    await shop.forget(one)
-    await shop.add(5, shop.link("1.jpg") + "?elsewhere")
-    found = shop.store / "6" / "main_image.jpg"
+async def test_the_same_bytes_from_another_url_are_refused_and_not_stored(corner):
+    one, _ = await fill(corner)
+    await corner.forget(one)
+    await corner.add(5, corner.link("1.jpg") + "?elsewhere")
+    found = corner.store / "6" / "main_image.jpg"
     found.parent.mkdir()
-    found.write_bytes(shop.origin.picture(one))
-    await shop.add(6, shop.link("3.jpg"))
+    found.write_bytes(corner.origin.picture(one))
+    await corner.add(6, corner.link("3.jpg"))
 
-    ended = await shop.run()
+    ended = await corner.run()
 
     assert ended.failed == {Reason.TAKEN_DOWN: 2}
-    assert set(await shop.locals()) == {"4"}
-    assert [path.relative_to(shop.store).parts[:2] for path in shop.files_with(shop.digest(one))] == [
+    assert set(await corner.locals()) == {"4"}
+    assert [path.relative_to(corner.store).parts[:2] for path in corner.files_with(corner.digest(one))] == [
         (".rehost", "quarantine")
     ]
 
 
-async def test_what_is_allowed_again_is_fetched_by_the_next_run(shop):
-    one, _ = await fill(shop)
-    await shop.forget(one)
+async def test_what_is_allowed_again_is_fetched_by_the_next_run(corner):
+    one, _ = await fill(corner)
+    await corner.forget(one)
 
-    due = await shop.allow(one)
-    ended = await shop.run()
+    due = await corner.allow(one)
+    ended = await corner.run()
 
     assert (due, ended.held) == (5, 5)
-    assert len(await shop.locals()) == 6
-    assert not [path for path in (shop.store / ".rehost" / "gone").rglob("*") if path.is_file()]
+    assert len(await corner.locals()) == 6
+    assert not [path for path in (corner.store / ".rehost" / "gone").rglob("*") if path.is_file()]
 
 
-async def test_a_url_an_origin_and_a_digest_can_be_taken_down_before_there_is_a_copy(shop):
-    one, two = shop.link("1.jpg"), shop.link("2.jpg")
-    elsewhere = shop.origin.url("permissive", "3.jpg", host="other.example")
+async def test_a_url_an_origin_and_a_digest_can_be_taken_down_before_there_is_a_copy(corner):
+    one, two = corner.link("1.jpg"), corner.link("2.jpg")
+    elsewhere = corner.origin.url("permissive", "3.jpg", host="other.example")
     origin = elsewhere.rpartition("/permissive")[0]
-    await shop.forget(one, origin, shop.digest(two).upper())
+    await corner.forget(one, origin, corner.digest(two).upper())
     for case_id, link in enumerate((one, two, elsewhere), 1):
-        await shop.add(case_id, link)
+        await corner.add(case_id, link)
 
-    ended = await shop.run()
+    ended = await corner.run()
 
     assert ended.failed == {Reason.TAKEN_DOWN: 3}
-    assert [shop.asked(name) for name in ("1.jpg", "2.jpg", "3.jpg")] == [0, 1, 0]
-    assert await shop.locals() == {}
+    assert [corner.asked(name) for name in ("1.jpg", "2.jpg", "3.jpg")] == [0, 1, 0]
+    assert await corner.locals() == {}
 
 
-async def test_everything_of_an_origin_is_taken_down(shop):
-    _, other = await fill(shop)
-    await shop.add(5, shop.origin.url("permissive", "3.jpg", host="other.example"))
-    await shop.run()
+async def test_everything_of_an_origin_is_taken_down(corner):
+    _, other = await fill(corner)
+    await corner.add(5, corner.origin.url("permissive", "3.jpg", host="other.example"))
+    await corner.run()
 
-    done = await shop.forget(other.rpartition("/permissive")[0])
+    done = await corner.forget(other.rpartition("/permissive")[0])
 
     assert (done.receipt.files, done.receipt.rows) == (6, 6)
-    assert set(await shop.locals()) == {"5"}
+    assert set(await corner.locals()) == {"5"}
 
 
 async def test_a_row_whose_link_has_changed_keeps_its_new_picture(shop):
@@ -250,95 +269,97 @@ async def test_a_row_whose_link_has_changed_keeps_its_new_picture(shop):
     assert (shop.store / "1" / "main_image.jpg").read_bytes() == shop.origin.picture(other)
 
 
-@pytest.mark.parametrize("step", ["add", "mark_gone", "lock", "file_ids", "remove", "forget", "purge", "end"])
-async def test_a_takedown_that_ends_at_any_step_is_completed_by_the_next_run(shop, step, monkeypatch):
+async def test_a_takedown_that_ends_at_any_step_is_completed_by_the_next_run(shop, sample, monkeypatch):
     one, _ = await fill(shop)
-    async with open_takedowns(shop.settings) as (takedowns, targets):
-        named = await targets.find(one)
-        part = takedowns._records if hasattr(TakedownRecords, step) else takedowns._store
+    for step in sample(STEPS, 2):
+        async with open_takedowns(shop.settings) as (takedowns, targets):
+            named = await targets.find(one)
+            part = TakedownRecords if hasattr(TakedownRecords, step) else LocalStore
+            with monkeypatch.context() as patched:
+                patched.setattr(part, step, _interrupt)
+                with pytest.raises(Interrupted):
+                    await takedowns.take_down(one, named)
+        assert not await _rows_without_files(shop), step
 
-        with monkeypatch.context() as patched:
-            patched.setattr(type(part), step, _interrupt)
-            with pytest.raises(Interrupted):
-                await takedowns.take_down(one, named)
-    assert not await _rows_without_files(shop)
+        ended = await shop.run()
 
-    ended = await shop.run()
-
-    [done] = await _takedowns(shop)
-    assert (ended.failed, shop.files_with(shop.digest(one))) == ({}, [])
-    assert set(await shop.locals()) == {"4"}
-    assert done.ended_at is not None
-    assert (done.receipt.rows, done.receipt.files, done.receipt.size) == (5, 5, 5 * len(shop.origin.picture(one)))
+        done = (await _takedowns(shop))[-1]
+        assert (ended.failed, shop.files_with(shop.digest(one))) == ({}, []), step
+        assert set(await shop.locals()) == {"4"}, step
+        assert done.ended_at is not None, step
+        size = 5 * len(shop.origin.picture(one))
+        assert (done.receipt.rows, done.receipt.files, done.receipt.size) == (5, 5, size), step
+        await shop.allow(one)
+        assert (await shop.run()).held == 5
 
 
-async def test_a_copy_that_came_back_is_removed_by_the_next_run(shop):
-    one, _ = await fill(shop)
-    await shop.forget(one)
-    await shop.allow(one)
-    await shop.run()
-    done = await shop.forget(one)
+async def test_a_copy_that_came_back_is_removed_by_the_next_run(corner):
+    one, _ = await fill(corner)
+    await corner.forget(one)
+    await corner.allow(one)
+    await corner.run()
+    done = await corner.forget(one)
     # a worker that was late by more than a lease, or a ledger from a backup
-    await shop.sql(
+    await corner.sql(
         "UPDATE rehost_links SET state = 'held', reason = NULL, key = '1/main_image.jpg', held_url = url,"
-        f" digest = '{shop.digest(one)}', size = 1 WHERE row_key = '1'"
+        f" digest = '{corner.digest(one)}', size = 1 WHERE row_key = '1'"
     )
-    await shop.sql("UPDATE ad_cases SET main_image_local = '/static/images/1/main_image.jpg' WHERE case_id = 1")
-    (shop.store / "1").mkdir()
-    (shop.store / "1" / "main_image.jpg").write_bytes(shop.origin.picture(one))
+    await corner.sql("UPDATE ad_cases SET main_image_local = '/static/images/1/main_image.jpg' WHERE case_id = 1")
+    (corner.store / "1").mkdir()
+    (corner.store / "1" / "main_image.jpg").write_bytes(corner.origin.picture(one))
 
-    await shop.run()
+    await corner.run()
 
     assert done.ended_at is not None
-    assert set(await shop.locals()) == {"4"}
-    assert shop.files_with(shop.digest(one)) == []
+    assert set(await corner.locals()) == {"4"}
+    assert corner.files_with(corner.digest(one)) == []
 
 
-async def test_the_same_takedown_goes_on_where_it_is_asked_for_again(shop):
-    one, _ = await fill(shop)
-    first = await shop.forget(one)
+async def test_the_same_takedown_goes_on_where_it_is_asked_for_again(corner):
+    one, _ = await fill(corner)
+    first = await corner.forget(one)
 
-    second = await shop.forget(one)
-    legal = await shop.forget(one, legal=True)
+    second = await corner.forget(one)
+    legal = await corner.forget(one, legal=True)
 
     assert [each.takedown for each in (first, second, legal)] == [1, 1, 1]
     assert (second.receipt.files, legal.receipt.files) == (5, 5)
     assert [each.status for each in (second, legal)] == [410, 451]
     assert {
-        mark.status for key in ("1/main_image.jpg", "products/B.jpg") for mark in gone.read(shop.store, key)[-1:]
+        mark.status for key in ("1/main_image.jpg", "products/B.jpg") for mark in gone.read(corner.store, key)[-1:]
     } == {451}
-    assert await shop.allow(one) == 5
-    assert (await shop.run()).held == 5
+    assert await corner.allow(one) == 5
+    assert (await corner.run()).held == 5
 
 
-async def test_a_run_over_one_source_leaves_the_copies_of_others_to_a_run_over_all(shop, monkeypatch):
-    one, _ = await fill(shop)
+async def test_a_run_over_one_source_leaves_the_copies_of_others_to_a_run_over_all(corner, monkeypatch):
+    one, _ = await fill(corner)
     with monkeypatch.context() as patched:
         patched.setattr(TakedownRecords, "copies", _interrupt)
         with pytest.raises(Interrupted):
-            await shop.forget(one)
+            await corner.forget(one)
 
-    async with open_run(shop.settings, source="cases", listen=shop.events.append) as run:
+    async with open_run(corner.settings, source="cases", listen=corner.events.append) as run:
         await run.execute()
-    between = await shop.locals()
-    assert not await _rows_without_files(shop)
-    await shop.run()
+    between = await corner.locals()
+    assert not await _rows_without_files(corner)
+    await corner.run()
 
     assert set(between) == {"4", "A", "B"}
-    assert set(await shop.locals()) == {"4"}
-    assert shop.files_with(shop.digest(one)) == []
+    assert set(await corner.locals()) == {"4"}
+    assert corner.files_with(corner.digest(one)) == []
 
 
-async def test_a_survey_changes_nothing_and_counts_what_would_be_removed(shop):
-    one, _ = await fill(shop)
-    before = await shop.locals()
-    async with open_takedowns(shop.settings) as (takedowns, targets):
+async def test_a_survey_changes_nothing_and_counts_what_would_be_removed(corner):
+    one, _ = await fill(corner)
+    before = await corner.locals()
+    async with open_takedowns(corner.settings) as (takedowns, targets):
         survey = await takedowns.survey(await targets.find(one))
 
-    assert (survey.copies, survey.size) == (5, 5 * len(shop.origin.picture(one)))
+    assert (survey.copies, survey.size) == (5, 5 * len(corner.origin.picture(one)))
     assert {row["source"] for row in survey.rows} == {"cases", "products"}
-    assert await shop.locals() == before
-    assert await _takedowns(shop) == []
+    assert await corner.locals() == before
+    assert await _takedowns(corner) == []
 
 
 async def test_a_row_that_the_database_refuses_to_clear_is_left_and_cleared_later(shop):
@@ -370,37 +391,37 @@ async def test_a_row_that_the_database_refuses_to_clear_is_left_and_cleared_late
 # --- what is named
 
 
-async def test_a_picture_is_named_by_its_url_row_key_copy_or_digest(shop):
-    one, _ = await fill(shop)
-    url, digest, key = (Mark.URL, one), (Mark.DIGEST, shop.digest(one)), (Mark.KEY, "1/main_image.jpg")
+async def test_a_picture_is_named_by_its_url_row_key_copy_or_digest(corner):
+    one, _ = await fill(corner)
+    url, digest, key = (Mark.URL, one), (Mark.DIGEST, corner.digest(one)), (Mark.KEY, "1/main_image.jpg")
 
-    assert await shop.find(one) == {url}
-    assert await shop.find(one.upper().replace("/PERMISSIVE/1.JPG", "/permissive/1.jpg#x")) == {url}
-    assert await shop.find("1") == await shop.find("cases:1") == {url, digest, key}
-    assert await shop.find("1/main_image.jpg") == {url, digest, key}
-    assert await shop.find("/static/images/1/main_image.jpg?v=12345678") == {url, digest, key}
-    assert await shop.find(shop.digest(one)) == {digest}
-    assert await shop.find("https://pics.example") == {(Mark.ORIGIN, "https://pics.example")}
-
-
-async def test_a_row_that_no_run_has_taken_in_yet_is_found(shop):
-    await shop.add(7, shop.link("7.jpg"))
-
-    assert await shop.find("7") == {(Mark.URL, shop.link("7.jpg"))}
+    assert await corner.find(one) == {url}
+    assert await corner.find(one.upper().replace("/PERMISSIVE/1.JPG", "/permissive/1.jpg#x")) == {url}
+    assert await corner.find("1") == await corner.find("cases:1") == {url, digest, key}
+    assert await corner.find("1/main_image.jpg") == {url, digest, key}
+    assert await corner.find("/static/images/1/main_image.jpg?v=12345678") == {url, digest, key}
+    assert await corner.find(corner.digest(one)) == {digest}
+    assert await corner.find("https://pics.example") == {(Mark.ORIGIN, "https://pics.example")}
 
 
-async def test_a_key_of_rows_in_two_sources_is_an_error_that_lists_them(shop):
-    await fill(shop)
-    await shop.add_product("1", shop.link("3.jpg"))
+async def test_a_row_that_no_run_has_taken_in_yet_is_found(corner):
+    await corner.add(7, corner.link("7.jpg"))
+
+    assert await corner.find("7") == {(Mark.URL, corner.link("7.jpg"))}
+
+
+async def test_a_key_of_rows_in_two_sources_is_an_error_that_lists_them(corner):
+    await fill(corner)
+    await corner.add_product("1", corner.link("3.jpg"))
 
     with pytest.raises(SettingsError, match="can mean several things: cases:1, products:1"):
-        await shop.find("1")
+        await corner.find("1")
 
 
-@pytest.mark.parametrize("what", ["99", "products:Z", "1/main_image.gif", "nothing", "https://user:pw@a.example/1.jpg"])
-async def test_what_is_not_known_is_an_error(shop, what):
-    with pytest.raises(SettingsError, match=r"neither a URL|no URL that rehost can request"):
-        await shop.find(what)
+async def test_what_is_not_known_is_an_error(corner):
+    for what in ("99", "products:Z", "1/main_image.gif", "nothing", "https://user:pw@a.example/1.jpg"):
+        with pytest.raises(SettingsError, match=r"neither a URL|no URL that rehost can request"):
+            await corner.find(what)
 
 
 async def _interrupt(*_arguments: object) -> None:

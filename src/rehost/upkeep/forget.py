@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,9 +51,19 @@ class Survey:
 class Takedowns:
     """Takes pictures down, over all sources."""
 
-    def __init__(self, sources: Sequence[Components], os_user: str, others: Collection[str] = ()) -> None:
-        """Take the parts of each source, at least one, who asks for it, and which sources are left for another time."""
+    def __init__(
+        self,
+        sources: Sequence[Components],
+        os_user: str,
+        others: Collection[str] = (),
+        tell: Callable[[int], None] = lambda _files: None,
+    ) -> None:
+        """Take the parts of each source, at least one, who asks for it, and which sources are left for another time.
+
+        `tell` is called now and then with the number of copies that were removed so far.
+        """
         self._others = others
+        self._tell = tell
         self._sources = {each.planner.catalogue.name: each for each in sources}
         self._ledger = sources[0].ledger
         self._records = self._ledger.takedowns
@@ -140,6 +150,7 @@ class Takedowns:
             group = [each for each in found if each.link.source not in self._others]
             is_all = is_all and len(group) == len(found)
             await self._remove(work, group)
+            self._tell(receipt.files)
             sizes |= {each.copy.digest: each.copy.size for each in group if each.copy is not None}
         await self._remove_strays(work, sizes)
         for purged in await self._store.purge(dict.fromkeys(work.former, 0) | sizes):

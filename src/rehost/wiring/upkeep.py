@@ -99,14 +99,18 @@ async def why(settings: Settings, asked: str, sources: Collection[str] = ()) -> 
 
 
 @asynccontextmanager
-async def open_takedowns(settings: Settings, *, finishes: bool = True) -> AsyncIterator[tuple[Takedowns, Targets]]:
+async def open_takedowns(
+    settings: Settings, tell: Callable[[int], None] = lambda _files: None, *, finishes: bool = True
+) -> AsyncIterator[tuple[Takedowns, Targets]]:
     """Open what takes pictures down in all sources, after completing what was interrupted if it `finishes` that.
+
+    `tell` as in Takedowns.
 
     Raises:
         OperatorError: a setting, the database, a table or the store cannot be used.
     """
     async with open_upkeep(settings, finishes_takedowns=finishes) as parts:
-        yield Takedowns(parts.sources, identity.user()), Targets(parts.sources)
+        yield Takedowns(parts.sources, identity.user(), tell=tell), Targets(parts.sources)
 
 
 @asynccontextmanager

@@ -16,12 +16,15 @@ from tests.pictures import picture
 from tests.server.conftest import by_granian, by_uvicorn, media_type
 from tests.server.wire import ask
 
+from rehost.clock import Clock
 from rehost.images.verifier import Thumbnailer
 from rehost.model import Format
 from rehost.server.dashboard.thumbnails import SIDE_PIXELS, SMALL_BYTES, Thumbnails
 from rehost.server.files.copies import CopyFiles
 from rehost.server.files.response import IMMUTABLE, REVALIDATED
 from rehost.server.resources import Lazy
+from rehost.store.base import Gone
+from rehost.store.local import LocalStore
 
 KEY = "1/main_image.png"
 
@@ -177,3 +180,16 @@ async def test_memory_is_bounded(root, make_thumbnails, makers):
     assert len(reply.body) < 60_000
     assert 0 < thumbnails.kept_bytes <= 60_000
     assert makers[0].made == 5  # the first one had been dropped
+
+
+async def test_a_thumbnail_of_a_copy_that_was_taken_down_is_gone_though_it_was_kept(root, thumbs, port):
+    put(root, noisy())
+    before = await ask(port, f"/thumbs/{KEY}")
+    async with LocalStore(root, clock=Clock()) as store:
+        await store.mark_gone([Gone(KEY, "-", 410, 1)])
+        await store.remove(await store.file_ids([KEY]))
+
+    after = await ask(port, f"/thumbs/{KEY}")
+
+    assert (before.status, thumbs.kept_bytes > 0) == (200, True)
+    assert (after.status, after.body) == (410, b"Gone\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from rehost.cli.loop import run_loop, sigterm_as_interrupt
 from rehost.cli.options import SettingsCommand, base_option, json_option, read_settings, settings_flags
 from rehost.cli.output.programs import to_json
 from rehost.cli.output.tables import Style, say, table
+from rehost.clock import Clock
 from rehost.language import gettext as _
 from rehost.language import ngettext
 from rehost.telemetry.format import count, plain, size
@@ -31,6 +32,7 @@ MOST_UNASKED = 20
 MOST_SHOWN = 10  # rows and files; --json has all
 
 LEFT = 1
+PROGRESS_SECONDS = 2.0
 
 EPILOG = """\b
 Examples:
@@ -118,7 +120,7 @@ async def _forget(settings: Settings, what: Sequence[str], *, legal: bool, is_su
     """
     from rehost.wiring.upkeep import open_takedowns
 
-    async with open_takedowns(settings) as (takedowns, targets):
+    async with open_takedowns(settings, _progress(Clock())) as (takedowns, targets):
         named = await _named(targets, what)
         copies = 0 if is_sure else (await takedowns.survey(named)).copies
         if copies > MOST_UNASKED:
@@ -144,6 +146,18 @@ async def _allow(settings: Settings, what: Sequence[str]) -> tuple[Sequence[Take
 
 async def _named(targets: Any, what: Collection[str]) -> set[Tombstone]:  # noqa: ANN401 - its module loads what --help needs not
     return set().union(*[await targets.find(each.strip()) for each in what])
+
+
+def _progress(clock: Clock) -> Callable[[int], None]:
+    """Return what prints how many copies were removed, every PROGRESS_SECONDS."""
+    printed = [clock.monotonic()]
+
+    def tell(files: int) -> None:
+        if clock.monotonic() - printed[0] >= PROGRESS_SECONDS:
+            printed[0] = clock.monotonic()
+            say(_("{number} copies removed so far").format(number=count(files)), err=True)
+
+    return tell
 
 
 def _print_survey(survey: Survey, *, as_json: bool) -> int:

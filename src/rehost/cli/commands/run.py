@@ -222,7 +222,7 @@ def check_retry(_context: click.Context, _parameter: click.Parameter, word: str 
 )
 @click.option("--verbose", "-v", is_flag=True, help="Also print a line per visit on stderr.")
 @json_by_source_option
-@settings_flags(without=("read_through", "api_host", "api_port", "allowed_hosts"))
+@settings_flags(without=("read_through", "blocked_by", "api_host", "api_port", "allowed_hosts"))
 def run(  # noqa: PLR0913 - click passes one argument per option
     *,
     retry: str | None,

@@ -36,7 +36,9 @@ PROBE_SECONDS = 0.05  # between two attempts to connect to the server that is st
 @click.command(cls=SettingsCommand, epilog=EPILOG, short_help="Serve the copies over HTTP.")
 @base_option
 @log_file_option
-@settings_flags("storage_dir", "static_url_prefix", "read_through", "api_host", "api_port", "allowed_hosts")
+@settings_flags(
+    "storage_dir", "static_url_prefix", "read_through", "blocked_by", "api_host", "api_port", "allowed_hosts"
+)
 def serve(
     *,
     base: Path,
