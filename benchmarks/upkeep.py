@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     QUICK: ["verify", "--quick", "--quiet"],
     SAMPLE: ["verify", "--sample", "5%", "--quiet"],
     WHOLE: ["verify", "--quiet"],
+    PRUNE: ["prune", "--quiet"],
 }
 KNOW = (  # as a run records copies whose bytes are `body` and the row's key
     "UPDATE rehost_links SET size = length(sent.body), digest = encode(sha256(sent.body), 'hex') FROM"

@@ -24,6 +24,7 @@ from typing import Self
 STATUS = struct.Struct("=i")
 IMPORTED = (
     "rehost.wiring.run",
+    "rehost.wiring.rounds",
     "rehost.wiring.upkeep",
     "rehost.wiring.verification",
     "rehost.cli.commands.forget",
@@ -31,6 +32,7 @@ IMPORTED = (
     "rehost.cli.commands.queries",
     "rehost.cli.commands.refresh",
     "rehost.cli.commands.run",
+    "rehost.cli.commands.upkeep",
     "rehost.cli.commands.verify",
     "rehost.cli.loop",
     "rehost.cli.workers",
