@@ -113,6 +113,16 @@ class StoreContract:
         assert (await store.spool_from_trash(digest_of(b"picture"))).read_bytes() == b"picture"
         assert await store.spool_from_trash(digest_of(b"never there")) is None
 
+    async def test_what_is_in_quarantine_comes_back_as_a_spool_by_its_key(self, store):
+        digest = digest_of(b"picture")
+        await put(store, "1/x.png", b"picture")
+        await store.quarantine(await store.file_ids(["1/x.png"]))
+
+        assert await store.spool_from_trash(digest) is None
+        assert await store.spool_from_trash(digest, "2/x.png") is None
+        assert await store.spool_from_trash(digest_of(b"another"), "1/x.png") is None
+        assert (await store.spool_from_trash(digest, "1/x.png")).read_bytes() == b"picture"
+
     async def test_deleted_trash_is_gone(self, store):
         await put(store, "1/x.png", b"picture")
         await store.trash(await store.file_ids(["1/x.png"]), Cause.REMOVED)

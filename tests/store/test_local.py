@@ -9,7 +9,7 @@ from tests.contracts.store import StoreContract, listing, put
 
 from rehost.clock import Clock
 from rehost.errors import StoreError
-from rehost.store.base import Placement
+from rehost.store.base import Cause, Placement
 from rehost.store.local import LocalStore
 
 
@@ -280,3 +280,17 @@ async def test_freed_space_is_noticed_at_the_next_start(tmpfs):
 
     async with LocalStore(folder, clock=Clock(), min_free_bytes=600_000) as store:
         assert store.spool()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: (path / "inner").mkdir(parents=True)], ids=["pipe", "folder"])
+async def test_what_is_no_file_goes_to_the_trash_and_from_there(root, make):
+    (root / "1").mkdir(parents=True)
+    make(root / "1/x.png")
+
+    async with LocalStore(root, clock=Clock()) as store:
+        await store.trash(await store.file_ids(["1/x.png"]), Cause.REPLACED)
+        [[trashed]] = [group async for group in store.trashed()]
+        assert (trashed.digest, (root / "1").exists()) == ("", False)
+        await store.delete_trashed([trashed])
+
+    assert not list((root / ".rehost/trash/replaced/un").iterdir())

@@ -309,6 +309,44 @@ async def test_a_pass_goes_on_where_the_last_call_stopped(kept):
     assert second.interrupted
 
 
+async def test_a_stop_ends_the_wait_for_a_slow_rate(kept):
+    kept.fill(3)
+    await kept.run()
+    stop = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.2, stop.set)
+
+    report = await kept.verify(VerifyOptions(bytes_per_second=1.0), stop=stop)
+
+    assert report.interrupted
+
+
+@both
+async def test_faults_are_mended_where_the_ledger_is_in_a_database_of_its_own(kept):
+    kept.world.settings = {**kept.world.settings, "REHOST_LEDGER_URL": f"sqlite:///{kept.world.folder}/ledger.db"}
+    kept.fill(6)
+    await kept.run()
+    before = kept.locals()
+    kept.mood["/picture/1.jpg"] = "not-found"
+    kept.file(1).rename(kept.images.parent / "kept.jpg")
+    kept.file(2).write_bytes(b"")
+    kept.world.sql("UPDATE ad_cases SET main_image_local = NULL WHERE case_id = 3")
+    kept.world.sql(
+        "INSERT INTO ad_cases VALUES (50, '', 'http://pics.example/x.jpg', '/static/images/50/main_image.jpg')"
+    )
+
+    mended = await kept.verify(REPAIR)
+    cleared = kept.locals()
+    again = await kept.verify()
+    kept.file(1).parent.mkdir(exist_ok=True)
+    (kept.images.parent / "kept.jpg").rename(kept.file(1))
+    undone = await undo(kept.settings, run=mended.run)
+
+    assert mended.mended == {Mend.CLEARED: 2, Mend.ORIGIN: 1, Mend.ROW: 1}
+    assert (cleared, again.found) == ({case: url for case, url in before.items() if case != 1}, {})
+    assert undone["cases"].restored >= 1
+    assert kept.locals()[1] == before[1]
+
+
 async def test_the_time_ends_a_call_and_a_second_one_goes_on(kept):
     kept.fill(20)
     await kept.run()
@@ -450,7 +488,7 @@ async def test_a_server_that_cannot_be_reached_or_is_not_named_is_said(kept):
 
 async def test_the_rate_bounds_what_is_read_in_a_second():
     clock = FakeClock(hurry=True)
-    pace = Pace(1000.0, clock)
+    pace = Pace(1000.0, clock, asyncio.Event())
 
     for _ in range(5):
         await pace.take(500)

@@ -270,8 +270,7 @@ class LocalStore:
     async def delete_trashed(self, files: Sequence[Trashed]) -> None:
         """Delete these files from the trash."""
         for file in files:
-            path = self._home / TRASH / file.name
-            await self._run(path.unlink, missing_ok=True)
+            await self._run(trash.delete, self._home / TRASH / file.name)
 
     async def mark_gone(self, marks: Sequence[Gone]) -> None:
         """Have servers say that these copies were taken down, durably."""

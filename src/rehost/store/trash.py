@@ -76,6 +76,14 @@ def find(trash: Path, digest: str, key: str | None = None) -> Path | None:
     return next((path for path in paths if path.is_file() and _digest(path) == digest), None)
 
 
+def delete(path: Path) -> None:
+    """Delete what is at a path in the trash; a folder that had the name of a copy goes with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _digest(path: Path) -> str:
     """Return the SHA-256 of a file; an empty text if it cannot be read."""
     with suppress(OSError), path.open("rb", buffering=0) as file:

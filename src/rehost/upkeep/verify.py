@@ -122,7 +122,7 @@ class Verification:
         self._tell = tell
         self._copies = Copies(ledger.database)
         self._findings = Findings(ledger.database)
-        self._pace = Pace(options.bytes_per_second, clock)
+        self._pace = Pace(options.bytes_per_second, clock, stop)
         self._started = clock.monotonic()
         self._report = VerifyReport()
         self._cleared: set[str] = set()  # sources whose whole column was cleared: a run copies everything again
@@ -253,36 +253,49 @@ class Verification:
         """Examine copies with their rows; report and mend what is wrong. Return those whose bytes were right."""
         if not batch:
             return []
-        seen = dict(
-            zip(batch, await asyncio.gather(*(self._inspect(each, is_read=is_read) for each in batch)), strict=True)
-        )
+        seen = await self._inspect(batch, is_read=is_read)
         self._report.copies += len(batch)
         self._report.size += sum(each.size for each in seen.values())
-        faulty = {each: found for each, found in seen.items() if found.fault is not None}
+        faulty = [each for each in batch if seen[each.entry].fault is not None]
+        whole = [each for each in batch if seen[each.entry].fault is None]
         if faulty:
             still = await self._copies.again([each.entry for each in faulty])
-            faulty = {each: found for each, found in faulty.items() if _is_same(still.get(each.entry), each)}
-        whole = [each for each in batch if seen[each].fault is None]
-        self._lost += sum(found.fault in _LOSSES for found in faulty.values())
-        await self._settle_files(faulty)
+            faulty = [each for each in faulty if _is_same(still.get(each.entry), each)]
+            self._lost += sum(seen[each.entry].fault in _LOSSES for each in faulty)
+            await self._settle_files(faulty, seen)
         right = await self._settle_rows(whole)
         if self._served is not None:
             await self._settle_served(whole)
         if self._has_open and right:
             kinds = (FILE_FAULTS if is_read else {Fault.MISSING, Fault.NOT_A_FILE}) | _ROW_FAULTS
             await self._findings.close_at([each.place for each in right], kinds)
-        return [each for each in whole if seen[each].size]
+        return [each for each in whole if seen[each.entry].size]
 
-    async def _inspect(self, known: KnownCopy, *, is_read: bool) -> Seen:
-        if is_read:
+    async def _inspect(self, batch: Sequence[KnownCopy], *, is_read: bool) -> dict[int, Seen]:
+        """Return what the files of a batch are, by entry; files that are to be read are read at the same time."""
+
+        async def read(known: KnownCopy) -> Seen:
             await self._pace.take(known.copy.size)
-        return await self._sources[known.link.source].inspector.inspect(known, is_read=is_read)
+            return await self._sources[known.link.source].inspector.inspect(known)
 
-    async def _settle_files(self, faulty: Mapping[KnownCopy, Seen]) -> None:
+        if is_read:
+            return dict(zip([each.entry for each in batch], await asyncio.gather(*map(read, batch)), strict=True))
+        seen: dict[int, Seen] = {}
+        for name, source in self._sources.items():
+            theirs = [each for each in batch if each.link.source == name]
+            found = await source.inspector.inspect_all(theirs, is_read=False)
+            seen |= zip([each.entry for each in theirs], found, strict=True)
+        return seen
+
+    async def _settle_files(self, faulty: Sequence[KnownCopy], seen: Mapping[int, Seen]) -> None:
         """Report faulty files, and mend them."""
-        if not faulty:
+        found = {}
+        for each in faulty:
+            fault, evidence = seen[each.entry].fault, seen[each.entry].evidence
+            if fault is not None:
+                found[each.entry] = _finding(each, fault, evidence)
+        if not found:
             return
-        found = {each.entry: _finding(each, seen.fault, seen.evidence) for each, seen in faulty.items() if seen.fault}
         await self._findings.report(list(found.values()))
         self._has_open = True
         mended: dict[int, Mend] = {}
