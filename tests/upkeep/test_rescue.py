@@ -12,8 +12,9 @@ from tests.pictures import picture
 from tests.upkeep.shop import ARCHIVE, DEAD, PICTURE, capture
 
 from rehost.attempt import VisitLog
-from rehost.model import Format, Stored
+from rehost.model import Format, Mark, Stored
 from rehost.store.base import Cause
+from rehost.upkeep.forget import Takedowns
 from rehost.upkeep.journal import Journal
 from rehost.upkeep.rescue import Rescuer
 from rehost.upkeep.visits import HeldVisits
@@ -142,6 +143,23 @@ async def test_a_notice_that_the_archive_has_captured_is_no_picture(shop, mood):
     await shop.run("goods")
     await shop.die()
     assert await shop.sql("SELECT reason FROM rehost_links") == [("decoy",)]
+
+    done = await shop.rescue()
+
+    assert (done.tried, done.run) == (1, None)
+    assert await shop.local("goods", 1) is None
+
+
+@only_sqlite
+async def test_what_was_taken_down_is_not_brought_back_from_anywhere(shop, mood):
+    shop.configure(ARCHIVE)
+    mood["archive.example"] = capture()
+    await shop.add("goods", 1, DEAD)
+    await shop.run("goods")
+    await shop.die()
+    async with open_upkeep(shop.settings) as parts:
+        picture_of_someone = (Mark.DIGEST, hashlib.sha256(PICTURE).hexdigest())
+        await Takedowns(parts.sources, "me").take_down("a picture", {picture_of_someone})
 
     done = await shop.rescue()
 

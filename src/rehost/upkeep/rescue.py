@@ -57,6 +57,8 @@ class Rescuer:
 
     async def search(self, task: Task, log: VisitLog) -> Stored | None:
         """Do what `rescue` does, but raise HostPaused if an archive or a host cannot be asked now."""
+        if await self.parts.visitor.takedowns.evidence(task.link) is not None:
+            return None
         known = await self.parts.ledger.rescues.known(task.entry)
         digests = {*known.digests, *([task.copy.digest] if task.copy and task.has_own_copy else [])}
         found = await self._from_twins(task, digests) or await self._from_trash(task, known.digests)
@@ -102,6 +104,7 @@ class Rescuer:
             image = await visitor.verifier.verify(spool, task.host)
             found, size = await asyncio.to_thread(digest_of, spool)
             if found == digest and not await visitor.learner.is_decoy(task.link, digest):
+                await visitor.takedowns.check(task.link, digest=digest)
                 return self._as_copy(task, spool, Copy("", digest, size), image, provenance)
         await asyncio.to_thread(spool.unlink, missing_ok=True)
         return None
@@ -134,7 +137,9 @@ class Rescuer:
         finally:
             log.attempts += own.attempts
             log.size += own.size
-        if await visitor.learner.is_decoy(task.link, image.download.digest):  # captured while the origin refused
+        digest, final_url = image.download.digest, image.download.final_url
+        is_decoy = await visitor.learner.is_decoy(task.link, digest)  # captured while the origin refused
+        if is_decoy or await visitor.takedowns.evidence(task.link, digest=digest, url=final_url) is not None:
             image.download.spool.unlink(missing_ok=True)
             return None
         return image
