@@ -101,16 +101,23 @@ async def _conduct(share: WorkerShare, processes: Sequence[Worker]) -> tuple[Run
 
 async def _rescue(settings: Settings, options: RunOptions, status: int) -> tuple[Rescued, int]:
     """Rescue the dead links of a run's sources; return what was found, and the exit status after `status`."""
+    from rehost.cli.output.findings import LineProgress
     from rehost.telemetry.log import log_event, logging_to
     from rehost.upkeep.rescue import DeadLinks
     from rehost.wiring.upkeep import open_upkeep
 
-    stop = asyncio.Event()
+    stop, progress = asyncio.Event(), LineProgress(sys.stderr, Clock(), _so_far, is_quiet=options.is_quiet)
     with logging_to(sys.stderr, options.log_file, verbose=options.is_verbose):
         async with open_upkeep(settings, options.sources, log_event) as parts:
             with stop_on_signals(stop.set, _say, lambda: None) as received:
-                done = await DeadLinks(parts.sources, parts.limits, parts.archive, stop).rescue()
+                done = await DeadLinks(parts.sources, parts.limits, parts.archive, stop, progress).rescue()
+    progress.close()
     return done, received.exit_status(status)
+
+
+def _so_far(done: Rescued) -> str:
+    text = _("searched for the pictures of {tried} dead links, rescued {number}")
+    return text.format(tried=count(done.tried), number=count(sum(done.rescued.values())))
 
 
 def rescued_words(done: Rescued) -> str:

@@ -144,13 +144,13 @@ def verify(  # noqa: PLR0913 - click passes one argument per option
 async def _verify(
     settings: Settings, options: VerifyOptions, served: str | None, log_file: Path | None, *, is_quiet: bool
 ) -> tuple[VerifyReport, ReceivedSignal]:
-    from rehost.cli.output.findings import VerifyProgress
+    from rehost.cli.output.findings import LineProgress, verified_words
     from rehost.cli.output.tables import say
     from rehost.clock import Clock
     from rehost.telemetry.log import log_event, logging_to
     from rehost.wiring.verification import open_verification
 
-    stop, progress = asyncio.Event(), VerifyProgress(sys.stderr, Clock(), is_quiet=is_quiet)
+    stop, progress = asyncio.Event(), LineProgress(sys.stderr, Clock(), verified_words, is_quiet=is_quiet)
     with logging_to(sys.stderr, log_file, verbose=False):
         async with open_verification(
             settings, options, stop, served=served, tell=progress, listen=log_event

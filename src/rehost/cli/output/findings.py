@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TextIO
+from collections.abc import Callable
+from typing import Generic, TextIO, TypeVar
 
 from rehost.cli.output.tables import Style, fold, pad
 from rehost.clock import Clock
@@ -11,6 +12,8 @@ from rehost.language import gettext as _
 from rehost.ledger.findings import FILE_FAULTS, Fault, Finding, Mend
 from rehost.telemetry.format import count, duration, plain, share, size
 from rehost.upkeep.verify import VerifyReport
+
+T = TypeVar("T")
 
 EXAMPLES = 3  # findings of each kind that are shown
 PAGE = "docs/howto/keep-right.md"
@@ -119,33 +122,38 @@ def _line(name: str, text: str) -> str:
     return f"{pad(name, 9)} {text}" if name else f"{'':10}{text}"
 
 
-class VerifyProgress:
-    """Shows how far a verification is: one line that is redrawn on a terminal, or a line every ten seconds."""
+def verified_words(report: VerifyReport) -> str:
+    """Return how far a verification is."""
+    return _("{share} verified, {copies} of {total} copies, {size}, {found} faults").format(
+        share=share(min(report.copies, report.total), report.total),
+        copies=count(report.copies),
+        total=count(report.total),
+        size=size(report.size),
+        found=count(report.faults),
+    )
 
-    def __init__(self, stream: TextIO, clock: Clock, *, is_quiet: bool) -> None:
-        """Write to this stream; nothing if `is_quiet`, nor in the first two seconds."""
+
+class LineProgress(Generic[T]):
+    """Shows how far a work is: one line that is redrawn on a terminal, or a line every ten seconds."""
+
+    def __init__(self, stream: TextIO, clock: Clock, words: Callable[[T], str], *, is_quiet: bool) -> None:
+        """Write to this stream what `words` makes of a report; nothing if `is_quiet`, nor in the first two seconds."""
         self._stream = stream
         self._clock = clock
+        self._words = words
         self._is_quiet = is_quiet
         self._is_terminal = stream.isatty()
         self._due = clock.monotonic() + QUIET_SECONDS
         self._is_drawn = False
 
-    def __call__(self, report: VerifyReport) -> None:
+    def __call__(self, report: T) -> None:
         """Show the report so far, if it is time."""
         now = self._clock.monotonic()
         if self._is_quiet or now < self._due:
             return
         self._due = now + (_REDRAW_SECONDS if self._is_terminal else LINE_SECONDS)
-        words = _("{share} verified, {copies} of {total} copies, {size}, {found} faults").format(
-            share=share(min(report.copies, report.total), report.total),
-            copies=count(report.copies),
-            total=count(report.total),
-            size=size(report.size),
-            found=count(report.faults),
-        )
         start, end = ("\r\x1b[K", "") if self._is_terminal else ("", "\n")
-        self._stream.write(f"{start}{words}{end}")
+        self._stream.write(f"{start}{self._words(report)}{end}")
         self._stream.flush()
         self._is_drawn = self._is_terminal
 
