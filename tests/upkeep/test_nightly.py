@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import time
 
 import pytest
 from tests.pictures import picture
@@ -84,6 +86,27 @@ def test_what_cannot_be_repaired_is_said_even_when_quiet_and_the_exit_status_is_
     assert status == 1
     assert "not repaired (rehost verify)" in shown.err
     assert shown.err.count("\n") == 1
+
+
+@only_sqlite
+def test_the_trash_is_emptied_of_what_is_due_and_files_that_no_row_needs_are_moved_only_with_yes(aged, call):
+    old = time.time() - 40 * 86_400
+    stray, trash = aged.folder / "images/goods/77.png", aged.folder / "images/.rehost/trash/removed/ab"
+    stray.write_bytes(PICTURE)
+    trash.mkdir(parents=True)
+    expired, fresh = trash / ("ab" * 32), trash / ("ab" * 31 + "cd")
+    for file, moment in ((stray, old), (expired, old), (fresh, time.time())):
+        file.touch()
+        os.utime(file, (moment, moment))
+
+    status, shown = call()
+
+    assert (status, stray.exists(), expired.exists(), fresh.exists()) == (1, True, False, True)
+    assert "deleted 1 files from the trash, 1 files that no row needs (rehost prune)" in shown.out
+    assert call("--quiet")[0] == 1
+    status, shown = call("--yes", "--json")
+    assert (status, stray.exists()) == (0, False)
+    assert json.loads(shown.out)["kinds"][3]["done"]["removed"] == 1
 
 
 @only_sqlite

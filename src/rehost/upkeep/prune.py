@@ -129,20 +129,24 @@ class Pruner:
         pruned.stopped = pruned.found > FEW and pruned.share > most
         if not dry and not pruned.stopped and not self._stop.is_set():
             await self._remove(pruned)
-        await self._empty_trash(pruned, grace)
+        await self.empty_trash(pruned, grace)
         pruned.run = self._journal.run
         await self._journal.end({})
         return pruned
 
+    async def leased(self) -> Mapping[str, int]:
+        """Return how many links are being visited, by source; nothing is pruned while there are any."""
+        counts = {name: (await self._ledger.due.counts(name)).leased for name in self._sources}
+        return {name: number for name, number in counts.items() if number}
+
     async def _check_leases(self) -> None:
-        for name in self._sources:
-            if leased := (await self._ledger.due.counts(name)).leased:
-                raise LedgerError(
-                    "A run over {source} is in progress ({number} links are being visited): wait for its end, or stop "
-                    "it. Nothing was changed.",
-                    source=name,
-                    number=leased,
-                )
+        for name, leased in (await self.leased()).items():
+            raise LedgerError(
+                "A run over {source} is in progress ({number} links are being visited): wait for its end, or stop "
+                "it. Nothing was changed.",
+                source=name,
+                number=leased,
+            )
 
     # --- what no row needs
 
@@ -268,7 +272,12 @@ class Pruner:
 
     # --- the trash
 
-    async def _empty_trash(self, pruned: Pruned, grace: Mapping[Cause, timedelta]) -> None:
+    async def empty_trash(self, pruned: Pruned, grace: Mapping[Cause, timedelta] = GRACE) -> None:
+        """Count in `pruned` what is in the trash, and delete what is due, unless that is dry or was stopped.
+
+        Raises:
+            StoreError: the store cannot be used.
+        """
         now = self._clock.now()
         pruned.expired, pruned.trash = ({str(cause): Amount() for cause in Cause} for _ in range(2))
         async for files in self._store.trashed():

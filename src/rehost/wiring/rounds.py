@@ -8,18 +8,21 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from rehost.events import Listener
+from rehost.ledger.findings import Fault
 from rehost.ledger.freezes import RefreshFilter
 from rehost.settings import Settings
+from rehost.upkeep.prune import Pruned
 from rehost.upkeep.refresh import Refresh
 from rehost.upkeep.rescue import DeadLinks
 from rehost.upkeep.rounds import Kind, Turn
 from rehost.upkeep.verify import VerifyOptions
-from rehost.wiring.upkeep import open_upkeep
+from rehost.wiring.upkeep import open_pruner, open_upkeep
 from rehost.wiring.verification import open_verification
 
 DAY_SECONDS = 86_400.0
 VERIFY_SECONDS = 90 * DAY_SECONDS  # a copy is due that was not read for so long
 REFRESH_SECONDS = 30 * DAY_SECONDS  # a link is due that was not asked for so long
+_FOR_PRUNE = {Fault.STRAY, Fault.COPY_WITHOUT_ROW}
 _GRACE_SECONDS = 5.0  # after its share, in which a verification ends by itself
 
 
@@ -30,10 +33,12 @@ class KindsOfUpkeep:
     settings: Settings
     sources: Collection[str]  # none: all
     listen: Listener
+    moves_unneeded: bool = False  # to the trash: files that no row needs
 
     def kinds(self) -> Sequence[Kind]:
         """Return the kinds in the order of their turns."""
-        return [Kind("verify", self.verify), Kind("refresh", self.refresh), Kind("rescue", self.rescue)]
+        turns = (self.verify, self.refresh, self.rescue, self.prune)
+        return [Kind(each.__name__, each) for each in turns]
 
     async def verify(self, seconds: float | None, stop: asyncio.Event) -> Turn:
         """Read the copies that were not read for long, and repair them."""
@@ -43,7 +48,7 @@ class KindsOfUpkeep:
             open_verification(self.settings, options, own, listen=self.listen) as verification,
         ):
             report = await verification.verify()
-        left = sum(report.left.values())
+        left = sum(number for fault, number in report.left.items() if fault not in _FOR_PRUNE)
         done = {"read": report.copies, "found": report.faults, "repaired": sum(report.mended.values())}
         return Turn(done, {"left": left}, left, not report.is_complete, _runs(report.run))
 
@@ -71,6 +76,23 @@ class KindsOfUpkeep:
             is_cut=is_cut,
             runs=_runs(done.run),
         )
+
+    async def prune(self, seconds: float | None, stop: asyncio.Event) -> Turn:
+        """Empty the trash of what is due; count files that no row needs, in all sources, or move them to the trash.
+
+        That waits for another night while a run is in progress.
+        """
+        async with _ends_after(seconds, stop) as own, open_pruner(self.settings, own) as pruner:
+            emptied = Pruned(dry=False)
+            await pruner.empty_trash(emptied)
+            deleted = sum(each.files for each in emptied.expired.values())
+            if await pruner.leased():
+                return Turn({"deleted": deleted}, is_cut=True)
+            pruned = await pruner.prune(dry=not self.moves_unneeded)
+            is_left = pruned.dry or pruned.stopped
+            unneeded = pruned.kept + (pruned.found if is_left else 0)
+            done = {"deleted": deleted, "removed": 0 if is_left else pruned.found}
+            return Turn(done, {"unneeded": unneeded}, unneeded, own.is_set(), _runs(pruned.run))
 
 
 def _runs(run: int | None) -> Sequence[int]:

@@ -42,6 +42,7 @@ FAILED = 3
 Examples:
   rehost upkeep                        whatever is due, however long that takes
   rehost upkeep --for 2h --quiet       every night, from cron
+  rehost upkeep --for 2h --yes -q      the same, and move files that no row needs to the trash
   rehost upkeep --for 20s --json       for programs
 
 Due are copies that were not read for 90 days, links that were not asked for 30 days, dead links that nobody looked for
@@ -58,6 +59,7 @@ Exit status:
 """,
 )
 @click.option("--for", "seconds", metavar="TIME", callback=check_span, help="How long it may take: 20s, 30m or 2h.")
+@click.option("--yes", is_flag=True, help="Also move files that no row needs to the trash, as `rehost prune --yes`.")
 @source_option
 @base_option
 @log_file_option
@@ -67,6 +69,7 @@ Exit status:
 def upkeep(
     *,
     seconds: float | None,
+    yes: bool,
     sources: tuple[str, ...],
     base: Path,
     log_file: Path | None,
@@ -77,13 +80,14 @@ def upkeep(
     """Do what is due of all upkeep, within a time.
 
     It verifies copies and repairs them, asks origins for changed pictures, looks elsewhere for pictures that origins
-    have lost, and empties the trash. What it changes can be undone: it prints the numbers of its runs.
+    have lost, and deletes what was in the trash for its grace time. Files that no row needs it only counts. What it
+    changes can be undone: it prints the numbers of its runs.
     """
     from rehost.cli.commands.run import raise_file_limit
 
     settings = read_settings(base, settings_given)
     raise_file_limit(settings)
-    reports, received = run_loop(_upkeep(settings, sources, seconds, log_file))
+    reports, received = run_loop(_upkeep(settings, sources, seconds, log_file, moves_unneeded=yes))
     errors = list(dict.fromkeys(each.error.translated() for each in reports if each.error is not None))
     for error in errors:
         say(f"rehost: {plain(error)}", err=True)
@@ -96,14 +100,19 @@ def upkeep(
 
 
 async def _upkeep(
-    settings: Settings, sources: Sequence[str], seconds: float | None, log_file: Path | None
+    settings: Settings,
+    sources: Sequence[str],
+    seconds: float | None,
+    log_file: Path | None,
+    *,
+    moves_unneeded: bool,
 ) -> tuple[Sequence[Upkept], ReceivedSignal]:
     from rehost.clock import Clock
     from rehost.telemetry.log import log_event, logging_to
     from rehost.upkeep.rounds import do_what_is_due
     from rehost.wiring.rounds import KindsOfUpkeep
 
-    stop, kinds = asyncio.Event(), KindsOfUpkeep(settings, sources, log_event).kinds()
+    stop, kinds = asyncio.Event(), KindsOfUpkeep(settings, sources, log_event, moves_unneeded).kinds()
     with (
         logging_to(sys.stderr, log_file, verbose=False),
         stop_on_signals(stop.set, lambda words: say(f"\n{words}", err=True), lambda: None) as received,
