@@ -104,8 +104,12 @@ async def test_links_of_an_accepted_origin_are_due_at_once_if_they_were_asked_fo
     assert standing.is_accepted("https://a.example", decided_at - timedelta(seconds=1))
     assert not standing.is_accepted("https://a.example", decided_at)
     assert await rows_due(freezes) == ["1", "2"]
+    await freezes.end_accepted()
+    assert len(await freezes.all()) == 1
     await ask_before(peer, -2)
     assert await rows_due(freezes) == []
+    await freezes.end_accepted()
+    assert await freezes.all() == []
 
 
 async def test_a_freeze_is_read_as_it_was_written_and_a_new_one_takes_its_place(peer):

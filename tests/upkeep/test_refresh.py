@@ -149,6 +149,8 @@ async def check_decisions(garden, before, good):
 
     assert (done.frozen, done.asked, done.replaced) == ([], 3 * LINKS, 3 + 3 + 3)
     assert garden.origin.count(host="html.example") == asked
+    left = garden.sql("SELECT origin, decision FROM rehost_freezes ORDER BY origin")
+    assert left == [("http://html.example", "keep"), ("http://refused.example", "keep")]
     replaced = Counter(garden.files().values()) - Counter(before.values())
     assert replaced == Counter({changed(1, 8, 6): 3, changed(2): 3, changed(100): 3, changed(101): 1})
     garden.age()

@@ -174,6 +174,19 @@ class Freezes:
 
         await self.database.transact(work)
 
+    async def end_accepted(self) -> None:
+        """Forget the freezes that were accepted, and whose links have all been asked for since."""
+        for origin, decided_at in (await self.standing()).accepted.items():
+            root = root_of(links.c.url, links.c.page_url)
+            query = select(root.label("root")).where(
+                *(links.c.host == host_of(origin), links.c.present, links.c.state == State.HELD.value),
+                *(links.c.held_url == links.c.url, _asked_at() < decided_at),
+            )
+            rows = await self.database.fetch_all(query.group_by(root).limit(MOST_ROOTS), slow=True)
+            if not any(read_origin(row.root or "") == origin for row in rows):
+                is_accepted = freezes.c.decision == Decision.ACCEPT.value
+                await self.database.execute(delete(freezes).where(freezes.c.origin == origin, is_accepted))
+
     async def answers_before(self, origin: str) -> tuple[int, int]:
         """Return how many answers an origin gave to earlier refreshes of these weeks, and how many were worse."""
         query = select(answers.c.answers, answers.c.bad).where(answers.c.origin == origin)

@@ -342,6 +342,7 @@ class Refresh:
             timer.cancel()
             await asyncio.wait({timer})
         await judge.remember()
+        await self._freezes.end_accepted()
         if judge.froze and (run := self._journal.run) is not None:
             put_back += await self._put_back(run, judge.froze)
         seconds = self._clock.monotonic() - started
