@@ -36,13 +36,13 @@ PROGRESS_SECONDS = 2.0
 
 EPILOG = """\b
 Examples:
-  rehost forget https://img.example.com/1.jpg --dry-run    show what would be removed
-  rehost forget https://img.example.com/1.jpg              take this picture down, under all its names
-  rehost forget /static/images/4711/main_image.jpg --legal answer 451 from now on, not 410
-  rehost forget products:4711                              the picture of a row: SOURCE:KEY
-  rehost forget https://img.example.com --yes              everything that came from an origin
-  rehost forget --list                                     what was taken down, when and by whom
-  rehost forget --allow https://img.example.com/1.jpg      allow it again; the next run fetches it
+  rehost forget "https://i.example/1.jpg" --dry-run  show what would be removed
+  rehost forget "https://i.example/1.jpg"            take this picture down, under all its names
+  rehost forget /static/images/4711/a.jpg --legal    answer 451 from now on, not 410
+  rehost forget "products:4711"                      the picture of a row: SOURCE:KEY
+  rehost forget "https://i.example" --yes            everything that came from an origin
+  rehost forget --list                               what was taken down, when and by whom
+  rehost forget --allow "https://i.example/1.jpg"    allow it again; the next run fetches it
 
 \b
 Exit status:
