@@ -1,8 +1,9 @@
 """What every store promises (store.base.Store): a test class of each store inherits this and gives a `store`."""
 
 import hashlib
+from functools import partial
 
-from rehost.model import Format
+from rehost.model import Copy, Format
 from rehost.store.base import Cause, Placement
 
 
@@ -270,22 +271,18 @@ class StoreContract:
     async def test_free_bytes_are_reported(self, store):
         assert await store.free_bytes() > 0
 
-    async def test_what_was_taken_down_is_deleted_from_trash_and_quarantine_and_found_under_any_key(self, store):
+    async def test_copies_are_read_by_size_and_the_quarantine_is_read_and_emptied(self, store):
         for key in ("1/x.png", "2/x.png", "3/x.png", "4/x.png"):
             await put(store, key, b"picture")
-        await put(store, "5/x.png", b"another")
-        await store.trash(await store.file_ids(["1/x.png"]), Cause.REMOVED)
+        await put(store, "5/x.png", b"another one")
         await store.quarantine(await store.file_ids(["2/x.png"]))
-        sizes = {digest_of(b"picture"): 7, "0" * 64: 7}
+        copy = partial(Copy, digest=digest_of(b"picture"), size=7)
 
-        found = [each async for group in store.same_bytes(sizes) for each in group]
-        purged = await store.purge(sizes)
+        read = await store.read_copies(["3/x.png", "4/x.png", "5/x.png", "6/x.png"], {7, 8})
+        [quarantined] = [group async for group in store.in_quarantine()]
+        await store.delete_quarantined(quarantined)
 
-        assert sorted(found) == [(key, digest_of(b"picture"), 7) for key in ("3/x.png", "4/x.png")]
-        assert sorted((each.place, each.digest) for each in purged) == [
-            ("quarantine", digest_of(b"picture")),
-            ("trash", digest_of(b"picture")),
-        ]
-        assert await in_trash(store) == []
-        assert await store.purge(sizes) == []
-        assert [group async for group in store.same_bytes({})] == []
+        assert read == [copy("3/x.png"), copy("4/x.png")]
+        assert quarantined == [copy("2/x.png")]
+        assert [group async for group in store.in_quarantine() if group] == []
+        assert await store.read_copies(["3/x.png"], ()) == []

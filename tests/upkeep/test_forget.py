@@ -30,7 +30,16 @@ TABLES = (
 PRODUCTS = Source("products", "products", "sku", "photo", None, "photo_local", "products/{key}", None)
 
 
-STEPS = ("add", "mark_gone", "lock", "file_ids", "remove", "forget", "purge", "end")  # of TakedownRecords, LocalStore
+STEPS = (
+    "add",
+    "mark_gone",
+    "lock",
+    "file_ids",
+    "remove",
+    "forget",
+    "quarantined",
+    "end",
+)  # of TakedownRecords, LocalStore
 
 
 class Interrupted(Exception):  # noqa: N818 - as KeyboardInterrupt
@@ -348,6 +357,37 @@ async def test_a_run_over_one_source_leaves_the_copies_of_others_to_a_run_over_a
     assert set(between) == {"4", "A", "B"}
     assert set(await corner.locals()) == {"4"}
     assert corner.files_with(corner.digest(one)) == []
+
+
+async def test_a_ledger_in_a_database_of_its_own_takes_down_too_and_undo_brings_nothing_back(corner):
+    corner.settings = replace(corner.settings, ledger_url=f"sqlite:///{corner.folder}/ledger.db")
+    one, _ = await fill(corner)
+
+    done = await corner.forget(one)
+    [run] = done.receipt.runs
+    undone = await undo(corner.settings, run=run)
+
+    assert {name: each.restored for name, each in undone.items()} == {"cases": 0, "products": 0}
+    assert (done.receipt.rows, done.receipt.files) == (5, 5)
+    assert set(await corner.locals()) == {"4"}
+    assert corner.files_with(corner.digest(one)) == []
+
+
+async def test_a_picture_that_was_replaced_goes_from_the_trash_too(corner):
+    one, _ = await fill(corner)
+    former = b"what the link gave before"
+    trashed = corner.store / ".rehost/trash/replaced" / hashlib.sha256(former).hexdigest()[:2]
+    trashed.mkdir(parents=True)
+    (trashed / hashlib.sha256(former).hexdigest()).write_bytes(former)
+    await corner.sql(
+        "INSERT INTO rehost_changes (run, source, row_key, position, url, before_digest, changed_at)"
+        f" VALUES (1, 'cases', '1', 0, '{one}', '{hashlib.sha256(former).hexdigest()}', 0)"
+    )
+
+    done = await corner.forget(one)
+
+    assert [each["digest"] for each in done.receipt.trash] == [hashlib.sha256(former).hexdigest()]
+    assert corner.files_with(hashlib.sha256(former).hexdigest()) == []
 
 
 async def test_a_survey_changes_nothing_and_counts_what_would_be_removed(corner):

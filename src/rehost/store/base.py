@@ -14,6 +14,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from rehost.model import Copy
+
 FileIds = Mapping[str, object]
 """Key -> what identifies the file that has this key now. Keys without a file are left out. Only the store reads the
 values: they say later whether a key still has the same file."""
@@ -63,16 +65,6 @@ class Gone:
     digest: str  # of the copy
     status: int  # of the response: 410 or 451
     takedown: int  # its number in the ledger
-
-
-@dataclass(frozen=True, slots=True)
-class Purged:
-    """A file that was deleted for good."""
-
-    place: str  # trash or quarantine
-    name: str
-    digest: str
-    size: int  # bytes
 
 
 class Store(Protocol):
@@ -195,12 +187,16 @@ class Store(Protocol):
         """Take back what `mark_gone` did for these keys and this takedown."""
         ...
 
-    def same_bytes(self, sizes: Mapping[str, int]) -> AsyncIterator[Sequence[tuple[str, str, int]]]:
-        """Yield key, digest and size of all copies with one of these digests, whose sizes in bytes are given."""
+    async def read_copies(self, keys: Collection[str], sizes: Collection[int]) -> Sequence[Copy]:
+        """Return what the files of these keys are that have one of these sizes, in bytes; the others are not read."""
         ...
 
-    async def purge(self, sizes: Mapping[str, int]) -> Sequence[Purged]:
-        """Delete the files with these digests, of these sizes, from the trash and the quarantine, and return them."""
+    def in_quarantine(self) -> AsyncIterator[Sequence[Copy]]:
+        """Yield what is in quarantine, in groups, by the names there; every file is read."""
+        ...
+
+    async def delete_quarantined(self, files: Sequence[Copy]) -> None:
+        """Delete these files from the quarantine, for good."""
         ...
 
     async def quarantine(self, file_ids: FileIds) -> None:

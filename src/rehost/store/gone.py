@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from rehost.store.base import Gone, Purged
-from rehost.store.filesystem import PRIVATE_FOLDER_MODE, list_keys, make_folders
+from rehost.model import Copy
+from rehost.store.base import Gone
+from rehost.store.filesystem import PRIVATE_FOLDER_MODE, make_folders
 
 FOLDER = Path(".rehost", "gone")
 
@@ -48,30 +49,17 @@ def erase(root: Path, keys: Collection[str], takedown: int) -> set[Path]:
     return folders
 
 
-def same_bytes(root: Path, sizes: Mapping[str, int]) -> Iterator[tuple[str, str, int]]:
-    """Yield key, digest and size of all files below a folder that have one of these digests, of these sizes in bytes.
+def read_files(root: Path, keys: Iterable[str], sizes: Collection[int] | None = None) -> list[Copy]:
+    """Return digest and size of the files below a folder that have these names; only of some sizes, if these are given.
 
-    Only files of such a size are read.
+    A file that is gone meanwhile, or cannot be read, is left out.
     """
-    wanted = set(sizes.values())
-    for key in list_keys(root):
-        path = root / key
-        with suppress(FileNotFoundError, PermissionError):
-            size = path.stat().st_size
-            if size in wanted and sizes.get(digest := _digest(path)) == size:
-                yield key, digest, size
-
-
-def purge(trash: Path, quarantine: Path, sizes: Mapping[str, int]) -> list[Purged]:
-    """Delete the files with these digests from the trash and from the quarantine, and return them."""
     found = []
-    for digest in sizes:
-        for path in trash.glob(f"*/{digest[:2]}/{digest}*"):
-            found.append(Purged("trash", path.relative_to(trash).as_posix(), digest, path.stat().st_size))
-            path.unlink(missing_ok=True)
-    for key, digest, size in same_bytes(quarantine, sizes):
-        (quarantine / key).unlink(missing_ok=True)
-        found.append(Purged("quarantine", key, digest, size))
+    for key in keys:
+        with suppress(FileNotFoundError, PermissionError), (root / key).open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if sizes is None or size in sizes:
+                found.append(Copy(key, hashlib.file_digest(file, "sha256").hexdigest(), size))
     return found
 
 
@@ -98,8 +86,3 @@ def _rewrite(root: Path, key: str, marks: Sequence[Gone]) -> set[Path]:
 def _path(root: Path, key: str) -> Path:
     name = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
     return root / FOLDER / name[:2] / name
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb", buffering=0) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -33,16 +33,16 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 from typing import ParamSpec, Self, TypeVar
 
 from rehost.clock import Clock
 from rehost.errors import StoreError
 from rehost.language import Message
-from rehost.model import KnownStore
+from rehost.model import Copy, KnownStore
 from rehost.store import gone, publish, trash
-from rehost.store.base import Cause, FileIds, Gone, Placement, Purged, Trashed, Unconfirmed
+from rehost.store.base import Cause, FileIds, Gone, Placement, Trashed, Unconfirmed
 from rehost.store.filesystem import (
     PRIVATE_FOLDER_MODE,
     Durability,
@@ -69,6 +69,7 @@ T = TypeVar("T")
 
 THREADS = 4
 LISTING_GROUP = 1000
+QUARANTINE = "quarantine"
 _FILE_MODE = 0o644  # less the umask: other servers may read the copies
 
 
@@ -282,15 +283,20 @@ class LocalStore:
         if keys:
             await self._sync_folders(await self._run(self._with_lock, gone.erase, self._root, keys, takedown))
 
-    async def same_bytes(self, sizes: Mapping[str, int]) -> AsyncIterator[Sequence[tuple[str, str, int]]]:
-        """Yield key, digest and size of all copies with one of these digests, whose sizes in bytes are given."""
-        found = gone.same_bytes(self._root, sizes) if sizes else iter(())
-        while group := await self._run(list, islice(found, LISTING_GROUP)):
-            yield group
+    async def read_copies(self, keys: Collection[str], sizes: Collection[int]) -> Sequence[Copy]:
+        """Return what the files of these keys are that have one of these sizes."""
+        return await self._run(gone.read_files, self._root, keys, sizes) if sizes else []
 
-    async def purge(self, sizes: Mapping[str, int]) -> Sequence[Purged]:
-        """Delete the files with these digests from the trash and the quarantine, and return them."""
-        return await self._run(gone.purge, self._home / TRASH, self._home / "quarantine", sizes)
+    async def in_quarantine(self) -> AsyncIterator[Sequence[Copy]]:
+        """Yield what is in quarantine, in groups."""
+        groups = list_keys_in_groups(self._home / QUARANTINE, LISTING_GROUP)
+        while (names := await self._run(next, groups, None)) is not None:
+            yield await self._run(gone.read_files, self._home / QUARANTINE, names)
+
+    async def delete_quarantined(self, files: Sequence[Copy]) -> None:
+        """Delete these files from the quarantine."""
+        for file in files:
+            await self._run((self._home / QUARANTINE / file.key).unlink, missing_ok=True)
 
     def _with_lock(self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         with exclusive_lock(self._home / "lock"):
@@ -299,11 +305,11 @@ class LocalStore:
     async def quarantine(self, file_ids: FileIds) -> None:
         """Move the copies that are still the same files below `.rehost/quarantine`, where the operator can see them."""
         if file_ids:
-            await self._sync_folders(await self._run(self._parts.names.move, file_ids, self._home / "quarantine"))
+            await self._sync_folders(await self._run(self._parts.names.move, file_ids, self._home / QUARANTINE))
 
     async def quarantined(self) -> tuple[int, int, int]:
         """Return how many files are in quarantine, their bytes, and how many of the disk's bytes they take up."""
-        return await self._run(publish.total, self._home / "quarantine")
+        return await self._run(publish.total, self._home / QUARANTINE)
 
     async def unconfirmed(self) -> AsyncIterator[Sequence[Unconfirmed]]:
         """Yield in groups what processes that ended early had set aside."""

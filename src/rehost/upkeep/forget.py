@@ -138,39 +138,32 @@ class Takedowns:
 
     async def _complete(self, begun: Takedown) -> Takedown:
         number, receipt, last, is_all = begun.takedown, begun.receipt, 0, True
-        work = _Work(
-            begun, Journal(self._ledger.runs, VERB), {(each["key"], each["digest"]) for each in receipt.removed}
-        )
+        known = {(each["key"], each["digest"]) for each in receipt.removed}
+        work = _Work(begun, Journal(self._ledger.runs, VERB), known, {each["size"] for each in receipt.removed})
         await self._planner.recover()  # of what a killed process had set aside, nothing comes back later
         receipt.links += await self._refuse_named(work, await self._records.named(number))
         await self._clear_left(work)
-        sizes = await self._mark_named(work) | {each["digest"]: each["size"] for each in receipt.removed}
+        await self._mark_named(work)
         while found := await self._records.copies(number, last):
             last = found[-1].entry
             group = [each for each in found if each.link.source not in self._others]
             is_all = is_all and len(group) == len(found)
             await self._remove(work, group)
             self._tell(receipt.files)
-            sizes |= {each.copy.digest: each.copy.size for each in group if each.copy is not None}
-        await self._remove_strays(work, sizes)
-        for purged in await self._store.purge(dict.fromkeys(work.former, 0) | sizes):
-            listed = receipt.trash if purged.place == "trash" else receipt.quarantine
-            listed.append({"name": purged.name, "digest": purged.digest, "size": purged.size})
+        await self._remove_strays(work)
+        await self._delete_remains(work)
         await work.journal.end({})
         receipt.rows, receipt.cleared = await self._records.cleared(receipt.runs)
         await (self._records.end if is_all and not receipt.left else self._records.save)(number, receipt)
         return await self._records.of(number)
 
-    async def _mark_named(self, work: _Work) -> dict[str, int]:
-        """Mark the keys that were named; return the digests that were named, with the sizes of files of these keys."""
+    async def _mark_named(self, work: _Work) -> None:
+        """Mark the keys that were named."""
         named = await self._records.named(work.begun.takedown)
         keys = [value for kind, value in named if kind is Mark.KEY]
         await self._store.mark_gone([_gone(work.begun, key) for key in keys])
-        sizes = {value: 0 for kind, value in named if kind is Mark.DIGEST}
-        for key in keys:
-            if (found := await asyncio.to_thread(read_file, self._store.path(key))) is not None:
-                sizes |= {found[0]: found[1]} if found[0] in sizes else {}
-        return sizes
+        files = [await asyncio.to_thread(read_file, self._store.path(key)) for key in keys]
+        work.sizes |= {size for digest, size in filter(None, files) if (Mark.DIGEST, digest) in named}
 
     async def _refuse_named(self, work: _Work, named: Collection[Tombstone]) -> int:
         """Refuse links to what is named that have no copy of it, and record the digests of the copies; return how many.
@@ -208,6 +201,8 @@ class Takedowns:
         for of_source in by_source.values():
             refused = [each.entry for each in of_source if _is_named(each, named)]
             await self._store.remove(await self._clear(work, of_source, refused))
+        if work.begun.receipt.left:
+            await self._records.save(number, work.begun.receipt)
         await self._records.forget(group)
 
     async def _clear(self, work: _Work, copies: Sequence[KnownLink], refused: Sequence[int]) -> FileIds:
@@ -258,16 +253,40 @@ class Takedowns:
             lambda transaction: self._ledger.history.add_changes(transaction, work.run, changes)
         )
 
-    async def _remove_strays(self, work: _Work, sizes: Mapping[str, int]) -> None:
+    async def _remove_strays(self, work: _Work) -> None:
         """Remove copies with the same bytes that the ledger does not know."""
-        async for found in self._store.same_bytes({digest: size for digest, size in sizes.items() if size}):
-            file_ids = await self._store.file_ids([key for key, _, _ in found])
-            known = await self._ledger.reconcile.held_digests([key for key, _, _ in found])
-            group = [each for each in found if each[0] not in known]
-            work.add_files(group)
-            await self._records.add(work.begun.takedown, {(Mark.KEY, key) for key, _, _ in group}, work.begun.receipt)
-            await self._store.mark_gone([_gone(work.begun, key, digest) for key, digest, _ in group])
-            await self._store.remove({key: file_ids[key] for key, _, _ in group if key in file_ids})
+        number, receipt = work.begun.takedown, work.begun.receipt
+        if not work.sizes:
+            return
+        async for keys in self._store.keys():
+            known = await self._ledger.reconcile.held_digests(keys)
+            strays = [key for key in keys if key not in known]
+            file_ids = await self._store.file_ids(strays)
+            found = await self._of_takedowns(await self._store.read_copies(strays, work.sizes))
+            if not found:
+                continue
+            work.add_files((each.key, each.digest, each.size) for each in found)
+            await self._records.add(number, {(Mark.KEY, each.key) for each in found}, receipt)
+            await self._store.mark_gone([_gone(work.begun, each.key, each.digest) for each in found])
+            await self._store.remove({each.key: file_ids[each.key] for each in found if each.key in file_ids})
+
+    async def _delete_remains(self, work: _Work) -> None:
+        """Delete what the trash and the quarantine have of it, and of what the links had before."""
+        receipt = work.begun.receipt
+        async for trashed in self._store.trashed():
+            gone = await self._ledger.results.taken_down({(Mark.DIGEST, each.digest) for each in trashed})
+            deleted = [each for each in trashed if (Mark.DIGEST, each.digest) in gone or each.digest in work.former]
+            await self._store.delete_trashed(deleted)
+            receipt.trash += [{"digest": each.digest, "size": each.size} for each in deleted]
+        async for quarantined in self._store.in_quarantine():
+            found = await self._of_takedowns(quarantined)
+            await self._store.delete_quarantined(found)
+            receipt.quarantine += [{"key": each.key, "digest": each.digest, "size": each.size} for each in found]
+
+    async def _of_takedowns(self, files: Sequence[Copy]) -> Sequence[Copy]:
+        """Return those of these files whose bytes were taken down."""
+        gone = await self._ledger.results.taken_down({(Mark.DIGEST, each.digest) for each in files})
+        return [each for each in files if (Mark.DIGEST, each.digest) in gone]
 
 
 @dataclass(slots=True)
@@ -276,7 +295,8 @@ class _Work:
 
     begun: Takedown
     journal: Journal
-    known: set[tuple[str, str]]  # key and digest of the files in the receipt
+    known: set[tuple[str, str]]  # key and digest of the files that the receipt had before
+    sizes: set[int]  # of the copies, in bytes
     former: set[str] = field(default_factory=set)  # digests of what the links had before: in the trash, if anywhere
 
     @property
@@ -295,8 +315,8 @@ class _Work:
         """Add files to the receipt; return whether that has names of new ones."""
         before = len(self.begun.receipt.removed)
         for key, digest, size in files:
+            self.sizes.add(size)
             if (key, digest) not in self.known:
-                self.known.add((key, digest))
                 self.begun.receipt.add_file(key, digest, size)
         return len(self.begun.receipt.removed) > before
 
