@@ -333,6 +333,20 @@ def test_findings_and_takedowns_show_with_their_cure_and_receipt(open_page, kept
     assert '"rows": 2' in page.locator("dialog pre").inner_text()
 
 
+def test_takedown_shows_first_what_it_would_remove(open_page):
+    page = open_page("/rehost/#/upkeep")
+    page.get_by_role("button", name="Unlock actions").click()
+    page.locator("dialog input").fill(TOKEN)
+    page.locator("dialog input").press("Enter")
+    page.get_by_label("URL, row key, store key").fill("297001")
+
+    page.get_by_role("button", name="Take down").click()
+
+    page.get_by_text("This removes 1 copy (26 KB)").wait_for()
+    assert page.locator("dialog pre").inner_text() == "297001/main_image.jpg"
+    assert page.get_by_role("button", name="Remove for good").is_visible()
+
+
 def test_language_follows_the_browser_and_the_button(open_page):
     page = open_page("/rehost/", locale="zh-CN")
     page.get_by_text("的图片能正常显示").wait_for()

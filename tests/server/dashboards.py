@@ -125,7 +125,7 @@ def make_dashboard(database, runs, token=TOKEN, hosts=frozenset()):
         )
 
     api = Api(Lazy(opening), lambda _copies, _known=(): DiskSpace(1000, 600), ("cases",))
-    upkeep = Upkeep(api, Trash(lambda: iter([TRASHED]), Clock()), opening_nothing)
+    upkeep = Upkeep(api, Trash(lambda: iter([TRASHED]), Clock()), opening_nothing, Clock())
     live, control, files = Live(api, Clock()), RunControl(runs.open), NoFiles()
     return Dashboard(api, control, live, upkeep, files, files, token=token, version="0", hosts=hosts)
 

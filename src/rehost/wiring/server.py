@@ -79,6 +79,7 @@ def site(settings: Settings) -> Dashboard:
             api,
             Trash(partial(listed, settings.storage_dir / HOME / TRASH), clock),
             lambda: open_takedowns(settings, finishes=False),
+            clock,
         ),
         copies,
         Thumbnails(copies, Lazy(lambda: _thumbnailer(settings))),

@@ -20,7 +20,7 @@ async def test_openapi_lists_every_operation_and_no_others(client):
         "/health", "/ready", "/metrics", "/openapi.json", "/api/server", "/api/sources", "/api/standing", "/api/links",
         "/api/link", "/api/hosts", "/api/origins", "/api/runs", "/api/usage", "/api/live", "/api/retry", "/api/pause",
         "/api/resume", "/api/run", "/api/stop", "/api/upkeep", "/api/findings", "/api/freezes", "/api/takedowns",
-        "/api/takedown", "/api/trash", "/api/accept", "/api/keep",
+        "/api/takedown", "/api/trash", "/api/storage", "/api/accept", "/api/keep",
         "/api/forget", "/api/forget/preview", "/api/allow",
     ])  # fmt: skip
     guarded = {path for path, methods in contract["paths"].items() if "post" in methods and methods["post"]["security"]}

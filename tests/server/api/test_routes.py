@@ -443,7 +443,7 @@ async def test_health_is_200_and_ready_503_without_the_database():
         api,
         RunControl(Runs().open),
         Live(api, Clock()),
-        Upkeep(api, Trash(lambda: iter(()), Clock()), opening),
+        Upkeep(api, Trash(lambda: iter(()), Clock()), opening, Clock()),
         NoFiles(),
         NoFiles(),
         token="t",

@@ -95,6 +95,14 @@ async def test_trash_is_measured_by_cause(kept):
     assert (removed["files"], removed["oldest_at"]) == (0, None)
 
 
+async def test_storage_is_measured_by_source_host_and_format(kept):
+    storage = await get_json(kept, "/api/storage")
+
+    assert (storage["copies"], storage["size"], storage["rescued"]["copies"]) == (2, 10, 1)
+    assert [(each["name"], each["copies"]) for each in storage["hosts"]] == [("a.example", 2)]
+    assert storage["duplicates"] == {"digests": 1, "copies": 1, "size": 5}
+
+
 async def test_links_with_rescued_copies_are_found(kept):
     found = await get_json(kept, "/api/links", rescued="true")
 

@@ -134,6 +134,7 @@ def create_api(
         _Operation("GET", "/api/freezes", upkeep.freezes, _AWAY),
         _Operation("GET", "/api/takedowns", upkeep.takedowns, _AWAY),
         _Operation("GET", "/api/takedown", upkeep.takedown, (Problem.UNKNOWN_TAKEDOWN, *_AWAY)),
+        _Operation("GET", "/api/storage", upkeep.storage, _AWAY),
         _Operation("GET", "/api/trash", upkeep.trash, _AWAY),
         _Operation("GET", "/api/live", live.respond, media_type="text/event-stream", is_raw=True),
         _Operation("POST", "/api/retry", actions.retry, (Problem.UNKNOWN_SOURCE, *_REFUSED)),

@@ -14,6 +14,7 @@ from rehost.clock import Clock
 from rehost.errors import SettingsError
 from rehost.ledger.freezes import Decision, Freezes
 from rehost.ledger.upkeep_reports import FindingReport, FreezeReport, TakedownReport, UpkeepQueries, UpkeepReport
+from rehost.ledger.usage import LedgerUsage, UsageQueries
 from rehost.model import Tombstone
 from rehost.server.api.actions import ActionResult
 from rehost.server.api.http import (
@@ -94,6 +95,7 @@ class Upkeep:
     api: Api
     measured: Trash
     opening: Callable[[], AbstractAsyncContextManager[tuple[Takedowns, Targets]]]  # what takes pictures down
+    clock: Clock
 
     async def summary(self) -> UpkeepReport:
         """What upkeep has done over all sources, and what waits for the operator."""
@@ -159,6 +161,10 @@ class Upkeep:
         async with self.opening() as (takedowns, _):
             ledger = (await self.api.resources.get()).ledger
             return ActionResult(await takedowns.allow([await ledger.takedowns.of(takedown)]))
+
+    async def storage(self) -> LedgerUsage:
+        """What the copies take up: by source, host and format, month by month, and how many have the same bytes."""
+        return await UsageQueries((await self._queries()).database).usage(self.clock.now())
 
     async def trash(self) -> Sequence[TrashPart]:
         """What lies in the store's trash, as it was within the last minute."""

@@ -12,9 +12,9 @@ const thumb = (key, digest) => `thumbs/${key.split("/").map(encodeURIComponent).
 export async function upkeep(main, { source, values }) {
   const hero = el("section", { class: "hero" });
   const frozen = el("div", { class: "frozen" });
-  const walk = el("section", { class: "card" }), trash = el("section", { class: "card" });
+  const walk = el("section", { class: "card" }), trash = el("section", { class: "card" }), space = el("section", { class: "card" });
   const found = el("section", { class: "card wide" }), down = el("section", { class: "card wide" }), past = el("section", { class: "card wide" });
-  put(main, hero, frozen, el("div", { class: "grid" }, walk, trash, found, down, past));
+  put(main, hero, frozen, el("div", { class: "grid" }, walk, trash, space, found, down, past));
   const refresh = async () => {
     const [summary, parts, freezes, listed] = await Promise.all([ask("upkeep"), ask("trash"), ask("freezes"), ask("takedowns")]);
     showHero(hero, summary);
@@ -27,6 +27,7 @@ export async function upkeep(main, { source, values }) {
   };
   const showFound = findings(found, source, values), showDown = takedowns(down, refresh), showPast = decided(past, refresh);
   await refresh().catch(() => put(hero, el("p", { class: "lead" }, text("away"))));
+  ask("storage").then((storage) => showSpace(space, storage)).catch(() => {});
   const timer = setInterval(() => { if (!main.contains(document.activeElement) || document.activeElement.tagName !== "INPUT") refresh().catch(() => {}); }, 30000);
   return () => clearInterval(timer);
 }
@@ -64,6 +65,14 @@ function showTrash(card, parts, summary) {
     el("div", { class: "figures" }, figure(bytes(size), text("intrash")),
       el("div", {}, el("b", {}, summary.rescued ? el("a", { href: at({ rescued: "true" }) }, number(summary.rescued)) : "0"), el("span", {}, text("rescuedcopies")))),
     ...(lines.length ? lines : [el("p", { class: "soft" }, text("trashempty"))]));
+}
+
+function showSpace(card, storage) {
+  const { copies, size, duplicates, hosts } = storage;
+  return put(card, heading(text("space")),
+    el("div", { class: "figures" }, figure(bytes(size), plural("copies", copies)), figure(bytes(storage.bytes_per_day), text("aday"))),
+    duplicates.copies ? el("p", { class: "soft" }, text("duplicates", plural("copies", duplicates.copies), bytes(duplicates.size))) : null,
+    ...hosts.slice(0, 5).map((each) => el("div", {}, el("small", { class: "url" }, `${each.name || "–"} · ${bytes(each.size)}`), meter(each.size, size || 1, "held"))));
 }
 
 // One frozen origin on one screen: before and after side by side, and its one decision.
@@ -145,7 +154,7 @@ function takedowns(card, refresh) {
     { id: "began", label: text("when"), value: (each) => each.takedown, cell: (each) => [moment(each.began_at)] },
     { id: "state", label: text("state"), value: status, cell: (each) => [status(each), each.left ? el("small", {}, plural("leftrows", each.left)) : null] },
     { id: "files", label: text("removed"), value: (each) => each.files, cell: (each) => [`${plural("files", each.files)} · ${bytes(each.size)}`, el("small", {}, plural("rowscleared", each.rows))] },
-    { id: "act", label: "", end: true, cell: (each) => [each.allowed_at ? null : action(text("allow"), "allow", () => ({ takedown: each.takedown }), (done) => text("allowed", number(done.changed)), refresh)] },
+    { id: "act", label: "", end: true, cell: (each) => [each.allowed_at ? null : action(text("allow"), "allow", () => ({ takedown: each.takedown }), (done) => text("allowed", plural("links", done.changed)), refresh)] },
   ], 8);
   return (listed) => {
     if (!card.contains(input)) put(card, heading(text("takedowns")), el("p", { class: "soft" }, text("takedownsay")), form, table.place);
@@ -158,10 +167,11 @@ function takedowns(card, refresh) {
 function confirm(what, legal, survey, done) {
   const dialog = document.getElementById("sheet");
   const remove = action(text("removeforgood"), "forget", () => ({ ...what, legal, sure: true }),
-    ({ takedown }) => text("tookdown", number(takedown.files), number(takedown.rows)), () => { dialog.close(); return done(); });
+    ({ takedown }) => text("tookdown", plural("files", takedown.files), plural("rowscleared", takedown.rows)), () => { dialog.close(); return done(); });
   dialog.className = "small";
   put(dialog, el("h2", {}, text("takedown")), el("p", { class: "url" }, what.what),
-    el("p", {}, text("wouldremove", plural("copies", survey.copies), bytes(survey.size), plural("links", survey.links))),
+    el("p", {}, text("wouldremove", plural("copies", survey.copies), bytes(survey.size))),
+    survey.links ? el("p", {}, text("wouldrefuse", plural("links", survey.links))) : null,
     survey.files.length ? el("pre", {}, survey.files.slice(0, 20).map((each) => each.key).join("\n") + (survey.copies > 20 ? "\n…" : "")) : null,
     el("p", { class: "soft" }, text("forgood")),
     el("div", { class: "row" }, remove, el("button", { type: "button", class: "quiet", onclick: () => dialog.close() }, text("close"))));
