@@ -62,7 +62,7 @@ async def test_copies_with_the_same_bytes_rescued_ones_and_tombstones_are_counte
             await one.first(picture(1), number=number)
         await execute(database, "UPDATE rehost_links SET rescued = 'an archive' WHERE entry = 3")
         digest = digest_of(picture(1))
-        await execute(database, f"INSERT INTO rehost_tombstones VALUES ('digest', '{digest}', 1)")
+        await execute(database, f"INSERT INTO rehost_tombstones VALUES ('digest', '{digest}', 1, true)")
 
         ledger = (await measured(one)).ledger
 

@@ -2,7 +2,7 @@
 
 No row needs a stray, which is a file at the place of a copy that is no link's copy, and a copy whose row is gone. A
 file to which some row's column leads stays, whichever row that is. A kill loses nothing: the journal comes before the
-file goes, and the next call removes a file whose copy the ledger has forgotten.
+file goes, and the next call removes a file whose copy the ledger has forgotten; a stray may have to wait for a day.
 """
 
 from __future__ import annotations
