@@ -175,7 +175,7 @@ async def test_a_store_that_is_not_mounted_stops_the_run_and_loses_nothing(store
         await store_world.run()
     with pytest.raises(StoreError, match="does not exist"):
         await databases.plan(store_world.settings)
-    [status], _ = await _read_status(store_world.settings, (), failed=False)
+    [status], _, _ = await _read_status(store_world.settings, (), failed=False)
     with pytest.raises(StoreError, match="does not exist"):
         await upkeep.undo(store_world.settings, run=1)
 
@@ -185,7 +185,7 @@ async def test_a_store_that_is_not_mounted_stops_the_run_and_loses_nothing(store
     assert store_world.locals() == before
     (images.parent / "elsewhere").rename(images)
     ended = await store_world.run()
-    [status], _ = await _read_status(store_world.settings, (), failed=False)
+    [status], _, _ = await _read_status(store_world.settings, (), failed=False)
     assert (ended.held, ended.failed, store_world.origin.count(), status.store) == (0, {}, asked, None)
 
 

@@ -312,7 +312,7 @@ def test_a_run_that_an_error_stopped_is_listed_with_it():
 
 STAY_ENGLISH = """
     cases others namespaces seccomp Landlock rehost run retry all status failed http https URL HTTP HTML SVG TLS JPEG
-    Referer Retry After Fetch bad ports robots txt Robots Tag API GB MB
+    Referer Retry After Fetch bad ports robots txt Robots Tag API GB MB forget allow
 """
 
 
