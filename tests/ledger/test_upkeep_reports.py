@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import insert, update
-from tests.databases import add_cases, stored
+from tests.databases import add_cases, execute, stored
 
 from rehost.ledger import schema
 from rehost.ledger.upkeep_reports import UpkeepQueries
@@ -94,10 +94,16 @@ async def test_summary_counts_copies_findings_freezes_and_takedowns(queries):
     summary = await queries.summary()
 
     assert [(each.name, each.copies, each.ended_at) for each in summary.passes] == [("verify", 2, None)]
-    assert (summary.held, summary.verified, summary.never_verified, summary.rescued) == (2, 1, 0, 1)
+    assert (summary.held, summary.verified, summary.never_verified, summary.rescued) == (2, 0, 0, 1)
     assert summary.oldest_verified_at == OLD
     assert summary.open_findings == {"cut": 1, "missing": 1}
     assert (summary.mended_findings, summary.undecided_freezes, summary.takedowns, summary.tombstones) == (1, 1, 1, 0)
+
+
+async def test_copy_with_an_open_fault_is_not_counted_as_verified(queries):
+    await execute(queries.database, "UPDATE rehost_findings SET mended_at = found_at")
+
+    assert (await queries.summary()).verified == 1
 
 
 async def test_empty_ledger_has_an_empty_summary(peer):

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Select, and_, false, func, or_, select
 
 from rehost.db import Database, after
+from rehost.ledger.findings import FILE_FAULTS
 from rehost.ledger.freezes import Example, Freeze, Freezes
 from rehost.ledger.leases import is_place
 from rehost.ledger.schema import findings, freezes, links, passes, takedowns, tombstones
@@ -38,7 +39,7 @@ class UpkeepReport:
 
     passes: Sequence[PassReport]  # the last one first
     held: int  # copies
-    verified: int  # copies whose bytes were read, and were right, within 90 days
+    verified: int  # copies whose bytes were read within 90 days, and were right the last time
     never_verified: int
     oldest_verified_at: datetime | None  # of the others
     rescued: int  # copies that came from elsewhere than their links
@@ -111,13 +112,17 @@ class UpkeepQueries:
                 func.count().filter(links.c.rescued.is_not(None)).label("rescued"),
             ).where(is_held)
         )
+        is_place_of = and_(*(findings.c[name] == links.c[name] for name in ("source", "row_key", "position")))
+        is_faulty = and_(findings.c.mended_at.is_(None), findings.c.kind.in_([each.value for each in FILE_FAULTS]))
+        faulty = select(func.count(links.c.entry.distinct())).join_from(findings, links, is_place_of)
+        [[wrong]] = await self._all(faulty.where(is_faulty, is_held, is_recent))
         by_kind = select(findings.c.kind, func.count().label("number")).where(findings.c.mended_at.is_(None))
         by_kind = by_kind.group_by(findings.c.kind).order_by(func.count().desc(), findings.c.kind)
         walks = select(*_columns(passes, PassReport)).order_by(passes.c.began_at.desc(), passes.c.name)
         return UpkeepReport(
             passes=[PassReport(*row) for row in await self._all(walks.limit(MOST))],
             held=copies.held,
-            verified=copies.verified,
+            verified=copies.verified - wrong,
             never_verified=copies.never,
             oldest_verified_at=copies.oldest,
             rescued=copies.rescued,

@@ -16,10 +16,13 @@ export async function overview(main, { source }) {
   const why = el("section", { class: "card" });
   const where = el("section", { class: "card wide" });
   const past = el("section", { class: "card wide" });
-  put(main, hero, el("div", { class: "grid" }, live, disk, why, where, past));
+  const notice = el("p", { class: "notice" });
+  put(main, hero, notice, el("div", { class: "grid" }, live, disk, why, where, past));
 
   const refresh = async () => {
-    const [standing, usage, known, listed] = await Promise.all([ask("standing", { source }), ask("usage"), allOrigins(source, pages), ask("runs", { source, limit: 200 })]);
+    const [standing, usage, known, listed, freezes] = await Promise.all([ask("standing", { source }), ask("usage"), allOrigins(source, pages), ask("runs", { source, limit: 200 }), ask("freezes")]);
+    const waiting = freezes.filter((each) => !each.freeze.decision).length;
+    put(notice, waiting ? el("a", { href: "#/upkeep" }, plural("freezesopen", waiting)) : null);
     showHero(hero, standing);
     showDisk(disk, usage);
     shown.show(standing);

@@ -94,6 +94,7 @@ function example(each, key) {
   const { held, came } = each;
   const figures = (picture) => [picture.width ? `${picture.width} × ${picture.height}` : null, bytes(picture.size)].filter(Boolean).join(" · ");
   const image = key ? el("img", { src: thumb(key, held.digest), alt: each.row_key, loading: "lazy", decoding: "async" }) : null;
+  if (image) image.addEventListener("error", () => image.replaceWith(el("span", { class: "hole" }, text("unshown"))));
   return [
     el("div", { class: "side" }, image || el("span", { class: "hole" }, text("nocopy")),
       el("div", {}, el("b", {}, figures(held)), el("small", {}, el("a", { href: at({ text: each.row_key }) }, each.row_key), " ", outward(each.url)))),
