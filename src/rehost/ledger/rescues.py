@@ -6,7 +6,7 @@ A link is dead once it has failed three times, over six days or more, for causes
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -29,8 +29,10 @@ DEAD = frozenset({
 FAILURES = 3
 DEAD_SECONDS = 6 * 86_400.0  # between the first of these failures and the last one
 RETRY_SECONDS = 30 * 86_400.0  # between two searches for one link's picture
+CLAIM_SECONDS = 86_400.0  # after which a link is due again whose search was killed
 
-TWINS = 20  # copies of other links that are read for one link
+GROUP = 500  # links that are claimed at once: those of the same URL are found by reading all held links once a group
+TWINS = 20  # copies of other links with the same bytes that are read for one link
 
 _GOOD = (End.HELD.value, End.ADOPTED.value, End.UNCHANGED.value, End.OVERTAKEN.value)
 _FAILED = (State.DEFERRED.value, State.REFUSED.value)
@@ -68,20 +70,28 @@ class Rescues:
         query = select(func.count()).select_from(links).where(links.c.source == source, is_dead())
         return int((await self.database.fetch_all(query, slow=True))[0][0])
 
-    async def claim(self, source: str, number: int) -> Sequence[Task]:
-        """Return dead links that nobody has searched for lately; from now on they count as searched for.
+    async def claim(self, source: str) -> Sequence[Task]:
+        """Return up to GROUP dead links that nobody has searched for lately, and let no other worker have them.
 
         They are not leased: `LeaseManager.lease_held` leases those whose pictures were found.
         """
         is_due = or_(links.c.sought_at.is_(None), links.c.sought_at < after(-RETRY_SECONDS))
         chosen = select(links.c.entry).where(links.c.source == source, is_dead(), is_due)
-        chosen = chosen.order_by(links.c.entry).limit(number).with_for_update(skip_locked=True)
-        claiming = update(links).values(sought_at=now()).where(links.c.entry.in_(select(chosen.cte("chosen").c.entry)))
+        chosen = chosen.order_by(links.c.entry).limit(GROUP).with_for_update(skip_locked=True)
+        claiming = (
+            update(links)
+            .values(sought_at=after(CLAIM_SECONDS - RETRY_SECONDS))
+            .where(links.c.entry.in_(select(chosen.cte("chosen").c.entry)))
+        )
 
         async def work(connection: Connection) -> Sequence[Row[*tuple[Any, ...]]]:
             return (await connection.execute(claiming.returning(*links.c))).all()
 
         return [_task(row) for row in await self.database.transact(work, slow=True)]
+
+    async def searched(self, entry: int) -> None:
+        """Remember that a link was searched for now."""
+        await self.database.execute(update(links).values(sought_at=now()).where(links.c.entry == entry))
 
     async def unclaim(self, entries: Collection[int]) -> None:
         """Let these links be searched for again: their search was interrupted."""
@@ -106,20 +116,40 @@ class Rescues:
         since = rows[0].last_at or rows[0].changed_at or rows[0].noted_at
         return Known(since, list(dict.fromkeys(row.digest for row in rows if row.digest)))
 
-    async def twins(self, task: Task, digests: Collection[str]) -> Sequence[Twin]:
-        """Return other links with a copy of the same URL, or with one of these digests."""
-        given = self.database.given({"digest": Text()}, [[digest] for digest in digests or [""]])
-        columns = [links.c[name] for name in Twin.__dataclass_fields__ if name != "url"]
-        query = select(*columns, links.c.held_url.label("url")).where(
-            links.c.state == State.HELD.value, links.c.key.is_not(None), links.c.entry != task.entry
+    async def same_bytes(self, task: Task, digests: Collection[str]) -> Sequence[Twin]:
+        """Return other links with a copy that has one of these digests."""
+        if not digests:
+            return []
+        given = self.database.given({"digest": Text()}, [[digest] for digest in digests])
+        is_its = and_(links.c.digest.in_(select(given.c.digest)), links.c.entry != task.entry)
+        return [_twin(row) for row in await self._held(is_its, TWINS)]
+
+    async def same_url(self, tasks: Sequence[Task]) -> Mapping[str, Sequence[Twin]]:
+        """Return by URL the first and the last link with a copy that came from the URL of one of these links."""
+        given = self.database.given({"url": Text()}, [[url] for url in {task.link.url for task in tasks}])
+        pairs = (
+            select(func.min(links.c.entry).label("first"), func.max(links.c.entry).label("last"))
+            .join_from(given, links, and_(links.c.held_url == given.c.url, _IS_HELD))
+            .group_by(given.c.url)
+            .cte("pairs")
         )
-        alike = links.c.digest.in_(select(given.c.digest))
-        rows = [
-            row
-            for condition in (alike, links.c.held_url == task.link.url)
-            for row in await self.database.fetch_all(query.where(condition).order_by(links.c.entry).limit(TWINS))
-        ]
-        return list(dict.fromkeys(Twin(**row._asdict()) for row in rows))
+        is_its = links.c.entry.in_(select(pairs.c.first).union(select(pairs.c.last)))
+        found: dict[str, list[Twin]] = {}
+        for row in await self._held(is_its, 2 * len(tasks)):
+            found.setdefault(row.url, []).append(_twin(row))
+        return found
+
+    async def _held(self, condition: ColumnElement[bool], limit: int) -> Sequence[Row[*tuple[Any, ...]]]:
+        columns = [links.c[name] for name in Twin.__dataclass_fields__ if name != "url"]
+        query = select(*columns, links.c.held_url.label("url")).where(_IS_HELD, condition)
+        return await self.database.fetch_all(query.order_by(links.c.entry).limit(limit), slow=True)
+
+
+_IS_HELD = and_(links.c.state == State.HELD.value, links.c.key.is_not(None))
+
+
+def _twin(row: Row[*tuple[Any, ...]]) -> Twin:
+    return Twin(**row._asdict())
 
 
 def is_dead() -> ColumnElement[bool]:

@@ -4,7 +4,7 @@ Every source is used as a visit uses an origin: through the same fetcher, with t
 found is recorded with where it came from, and gives way to the origin's own picture once that comes again.
 
 A dead link is leased only when its picture has been found. So a search that is killed leaves nothing behind but that
-the few links it was at wait for the next search a month later.
+the links it was at wait for a search a day later.
 """
 
 from __future__ import annotations
@@ -52,16 +52,19 @@ class Rescuer:
             StoreError: the store cannot take a spool.
         """
         with suppress(HostPaused):
-            return await self.search(task, log)
+            same_url = await self.parts.ledger.rescues.same_url([task])
+            return await self.search(task, log, same_url.get(task.link.url, ()))
         return None
 
-    async def search(self, task: Task, log: VisitLog) -> Stored | None:
-        """Do what `rescue` does, but raise HostPaused if an archive or a host cannot be asked now."""
+    async def search(self, task: Task, log: VisitLog, same_url: Sequence[Twin]) -> Stored | None:
+        """Do what `rescue` does with links of the same URL, but raise HostPaused if a host cannot be asked now."""
         if await self.parts.visitor.takedowns.evidence(task.link) is not None:
             return None
         known = await self.parts.ledger.rescues.known(task.entry)
         digests = {*known.digests, *([task.copy.digest] if task.copy and task.has_own_copy else [])}
-        found = await self._from_twins(task, digests) or await self._from_trash(task, known.digests)
+        same_bytes = await self.parts.ledger.rescues.same_bytes(task, digests)
+        twins = [*same_bytes, *(each for each in same_url if _is_same(task, each))]
+        found = await self._from_twins(task, twins) or await self._from_trash(task, known.digests)
         if found is not None:
             return found
         paused: HostPaused | None = None
@@ -77,12 +80,9 @@ class Rescuer:
 
     # --- what the store has
 
-    async def _from_twins(self, task: Task, digests: set[str]) -> Stored | None:
-        """Return the bytes of another link's copy: of the same digest, or else of the same URL."""
-        twins = await self.parts.ledger.rescues.twins(task, digests)
-        for twin in sorted(twins, key=lambda each: each.digest not in digests):
-            if twin.digest not in digests and not _is_same(task, twin):
-                continue
+    async def _from_twins(self, task: Task, twins: Sequence[Twin]) -> Stored | None:
+        """Return the bytes of another link's copy."""
+        for twin in twins:
             spool = await self.parts.store.spool_copy(twin.key)
             words = f"row {twin.row_key} of {twin.source}"
             if spool is not None and (stored := await self._proven(task, spool, twin.digest, words)) is not None:
@@ -247,14 +247,15 @@ class DeadLinks:
     async def _rescue(self, group: asyncio.TaskGroup, parts: Components, stopping: asyncio.Task[object]) -> None:
         """Rescue the dead links of one source."""
         rescuer, working = Rescuer(parts, self._archive), set[asyncio.Task[None]]()
-        while not self._stop.is_set() and (tasks := await self._ledger.rescues.claim(_name(parts), _AT_ONCE)):
+        while not self._stop.is_set() and (tasks := await self._ledger.rescues.claim(_name(parts))):
+            same_url = await self._ledger.rescues.same_url(tasks)
             for task in tasks:
                 while len(working) >= _AT_ONCE and not self._stop.is_set():
                     await asyncio.wait({*working, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 if self._stop.is_set():
                     self._postponed.append(task.entry)
                     continue
-                search = group.create_task(self._search(rescuer, task))
+                search = group.create_task(self._search(rescuer, task, same_url.get(task.link.url, ())))
                 working.add(search)
                 search.add_done_callback(working.discard)
         while working and not self._stop.is_set():
@@ -264,13 +265,15 @@ class DeadLinks:
             for search in late:
                 search.cancel()
 
-    async def _search(self, rescuer: Rescuer, task: Task) -> None:
+    async def _search(self, rescuer: Rescuer, task: Task, same_url: Sequence[Twin]) -> None:
         """Search for the picture of one link, and record it."""
         self._postponed.append(task.entry)
         try:
-            stored = await bug_to_none("rescue", rescuer.search(task, VisitLog(task.host)), self._stats)
+            search = rescuer.search(task, VisitLog(task.host), same_url)
+            stored = await bug_to_none("rescue", search, self._stats)
         except HostPaused:
             return
+        await self._ledger.rescues.searched(task.entry)
         self._postponed.remove(task.entry)
         self._done.tried += 1
         if stored is not None:
