@@ -15,7 +15,7 @@ from tests.origin import Origin
 from rehost.errors import SettingsError
 from rehost.events import Event
 from rehost.ledger.takedowns import Takedown, TakedownRecords
-from rehost.model import Mark, Reason, Source
+from rehost.model import Copy, Format, Image, Mark, Reason, Source, Stored
 from rehost.settings import Settings, load
 from rehost.store import gone
 from rehost.store.base import Cause
@@ -388,6 +388,29 @@ async def test_a_picture_that_was_replaced_goes_from_the_trash_too(corner):
 
     assert [each["digest"] for each in done.receipt.trash] == [hashlib.sha256(former).hexdigest()]
     assert corner.files_with(hashlib.sha256(former).hexdigest()) == []
+
+
+async def test_a_picture_that_is_being_fetched_meanwhile_is_not_recorded(corner):
+    links = [corner.link("1.jpg"), corner.link("2.jpg")]
+    for case_id, link in enumerate(links, 1):
+        await corner.add(case_id, link)
+    async with open_upkeep(corner.settings) as parts:
+        cases, outcomes = parts.sources[0], []
+        await cases.planner.plan()
+        for number, link in enumerate(links, 1):
+            task = await cases.ledger.leases.lease_one("cases", str(number), 0)
+            spool = cases.store.spool()
+            spool.write_bytes(corner.origin.picture(link))
+            copy = Copy(f"{number}/main_image.jpg", corner.digest(link), spool.stat().st_size)
+            outcomes.append(Stored(task, copy, Image(Format.JPEG, 4, 3, 1), spool, final_url=link))
+
+        await corner.forget(links[0], corner.digest(links[1]))
+        recorded = await cases.recorder.record(1, outcomes)
+
+    assert recorded.held == 0
+    assert await corner.locals() == {}
+    assert await corner.reasons() == {"1": "taken-down", "2": "taken-down"}
+    assert [corner.files_with(corner.digest(link)) for link in links] == [[], []]
 
 
 async def test_a_survey_changes_nothing_and_counts_what_would_be_removed(corner):
