@@ -463,6 +463,10 @@ async def test_a_picture_is_named_by_its_url_row_key_copy_or_digest(corner):
     assert await corner.find("1") == await corner.find("cases:1") == {url, digest, key}
     assert await corner.find("1/main_image.jpg") == {url, digest, key}
     assert await corner.find("/static/images/1/main_image.jpg?v=12345678") == {url, digest, key}
+    assert await corner.find("https://www.shop.example/static/images/1/main_image.jpg") == {url, digest, key}
+    assert await corner.find("https://www.shop.example/static/images/99/main_image.jpg") == {
+        (Mark.URL, "https://www.shop.example/static/images/99/main_image.jpg")
+    }
     assert await corner.find(corner.digest(one)) == {digest}
     assert await corner.find("https://pics.example") == {(Mark.ORIGIN, "https://pics.example")}
 

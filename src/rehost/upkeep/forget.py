@@ -377,7 +377,7 @@ class Targets:
             OperatorError: the database cannot be used.
         """
         if "://" in text or has_no_scheme(text):
-            return await self._of_copy(text) or _of_url(text)
+            return await self._of_copy(text) or await self._of_own_url(text) or _of_url(text)
         found = await self._of_rows(text)
         if of_copy := await self._of_copy(text):
             found[text if is_key(text) else text.partition("?")[0]] = of_copy
@@ -394,6 +394,15 @@ class Targets:
             what=text,
             found=", ".join(found),
         )
+
+    async def _of_own_url(self, text: str) -> set[Tombstone]:
+        """Return the copy that a URL of the operator's site leads to, unless it is that of a link as well."""
+        found = await self._of_copy("/" + text.partition("//")[2].partition("/")[2])
+        named = _of_url(text) if found else set()
+        async for group in self._records.of_hosts(_hosts(named)):
+            if any(_is_named(each, named) or _is_copy_of(each, named) for each in group):
+                return set()
+        return found
 
     async def _of_rows(self, text: str) -> dict[str, set[Tombstone]]:
         """Return what rows with this key hold, by source and key."""
