@@ -1,4 +1,4 @@
-"""A million held copies: verify them by size and time, a sample and all of them by digest, and see what prune would do.
+"""A million held copies: verify them by size and time, a sample of them by digest, and see what prune would do.
 
 Each copy is a small file of its own, so the times are those of files and rows, not of bytes. All figures are those of
 whole programs, with what the kernel has in its caches after the files were made.
@@ -20,13 +20,13 @@ from harness.ledger_statements import HOLD, HOSTS, POINT
 from harness.measuring import Figures, last_words, measure
 
 ROWS = 1_000_000
-QUICK, SAMPLE, WHOLE, PRUNE = "verify --quick", "verify --sample 5%", "verify", "prune (dry)"
+QUICK, SAMPLE, PRUNE = "verify --quick", "verify --sample 5%", "prune (dry)"
 COMMANDS: Mapping[str, Sequence[str]] = {
     QUICK: ["verify", "--quick", "--quiet"],
     SAMPLE: ["verify", "--sample", "5%", "--quiet"],
-    WHOLE: ["verify", "--quiet"],
     PRUNE: ["prune", "--quiet"],
 }
+WHOLE: Sequence[str] = ["verify", "--quiet"]
 KNOW = (  # as a run records copies whose bytes are `body` and the row's key
     "UPDATE rehost_links SET size = length(sent.body), digest = encode(sha256(sent.body), 'hex') FROM"
     " (SELECT entry, '\\x{body}'::bytea || convert_to(row_key, 'UTF8') AS body FROM rehost_links) AS sent"
@@ -42,6 +42,7 @@ class Trial:
     folder: Path
     environment: Mapping[str, str]
     rows: int
+    commands: Mapping[str, Sequence[str]]
     took: dict[str, list[Figures]] = field(default_factory=dict)
 
     @property
@@ -67,7 +68,7 @@ class Trial:
 
     def measure_all(self, *, counts: bool) -> None:
         """Measure each command; exit if it finds a fault, because there is none."""
-        for name, words in COMMANDS.items():
+        for name, words in self.commands.items():
             figures = measure([catalogue.REHOST, *words, "--base", str(self.folder)], self.store, self.environment)
             sys.stderr.write(f"{name}: {figures.wall:.2f} s\n")
             if figures.status:
@@ -80,11 +81,13 @@ def main() -> None:
     """Run the benchmark."""
     parser = options.parser(__doc__ or "")
     parser.add_argument("--no-warm-up", action="store_true", help="let the first round count")
+    parser.add_argument("--whole", action="store_true", help="also read all copies")
     arguments = parser.parse_args()
+    commands = {**COMMANDS, **({"verify": WHOLE} if arguments.whole else {})}
     rows = max(100, round(ROWS * arguments.scale))
     with options.work_folder(arguments.folder, 13_000 * rows, 2 * rows) as folder, catalogue.postgresql() as postgres:
         environment = catalogue.settings(postgres, IMAGE_STORAGE_DIR=str(folder / "store"))
-        trial = Trial(postgres, folder, environment, rows)
+        trial = Trial(postgres, folder, environment, rows, commands)
         trial.prepare()
         for number in range(arguments.no_warm_up, arguments.rounds + 1):
             trial.measure_all(counts=number > 0)

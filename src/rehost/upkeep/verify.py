@@ -212,7 +212,8 @@ class Verification:
         options, cursor = self._options, group[0].entry - 1
         right: list[KnownCopy] = []
         before = self._report.copies, self._report.size, self._report.faults
-        step = len(group) if options.is_quick and options.sample is None and self._served is None else BATCH
+        share = options.sample or (0.0 if options.is_quick else 1.0)  # of the copies, that is read
+        step = BATCH if self._served is not None else min(len(group), int(BATCH / share) if share else len(group))
         for start in range(0, len(group), step):
             if self._is_over():
                 break
