@@ -12,6 +12,7 @@ from tests.contracts.store import put
 from rehost.clock import Clock
 from rehost.errors import StoreError
 from rehost.store.base import Placement
+from rehost.store.filesystem import list_keys
 from rehost.store.local import LocalStore
 
 
@@ -220,3 +221,10 @@ def test_replaced_file_gets_its_second_name_before_the_rename(one_group, recorde
 
     names = [what for what, _ in done if what in {"linkat", "rename", "commit"}]
     assert names == ["linkat", "rename", "commit", "rename"]  # the last one moves the second name to the trash
+
+
+def test_a_link_to_itself_is_no_key(tmp_path):
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "whole.png").touch()
+
+    assert list(list_keys(tmp_path)) == ["whole.png"]

@@ -93,7 +93,7 @@ def kept(request, tmp_path):
 
 def damage(kept: Kept) -> dict[int, Fault]:
     """Plant a fault of each kind; return which, by case."""
-    missing, cut, altered, empty, replaced, html, png, folder, pipe, link = range(1, 11)
+    missing, cut, altered, empty, replaced, html, png, folder, pipe, link, loop = range(1, 12)
     kept.file(missing).unlink()
     kept.file(cut).write_bytes(kept.whole(cut)[:-20])
     bytes_ = bytearray(kept.whole(altered))
@@ -110,6 +110,8 @@ def damage(kept: Kept) -> dict[int, Fault]:
     os.mkfifo(kept.file(pipe))
     kept.file(link).unlink()
     kept.file(link).symlink_to("nowhere.jpg")
+    kept.file(loop).unlink()
+    kept.file(loop).symlink_to(kept.file(loop))
     return {
         missing: Fault.MISSING,
         cut: Fault.CUT,
@@ -121,6 +123,7 @@ def damage(kept: Kept) -> dict[int, Fault]:
         folder: Fault.NOT_A_FILE,
         pipe: Fault.NOT_A_FILE,
         link: Fault.MISSING,
+        loop: Fault.UNREADABLE,
     }
 
 
@@ -130,9 +133,9 @@ async def test_planted_faults_are_named_and_mended_and_the_second_pass_is_clean(
     await kept.run()
     before = kept.locals()
     planted = damage(kept)
-    kept.world.sql("UPDATE ad_cases SET main_image_local = NULL WHERE case_id = 11")
-    kept.world.sql("UPDATE ad_cases SET main_image_local = '' WHERE case_id = 12")
-    planted |= {11: Fault.CLEARED_ROW, 12: Fault.CLEARED_ROW}
+    kept.world.sql("UPDATE ad_cases SET main_image_local = NULL WHERE case_id = 20")
+    kept.world.sql("UPDATE ad_cases SET main_image_local = '' WHERE case_id = 21")
+    planted |= {20: Fault.CLEARED_ROW, 21: Fault.CLEARED_ROW}
 
     found = await kept.verify()
     mended = await kept.verify(REPAIR)
@@ -140,12 +143,12 @@ async def test_planted_faults_are_named_and_mended_and_the_second_pass_is_clean(
 
     named = {int(each.row_key): each.kind for each in found.findings}
     assert (named, found.mended, found.is_complete, found.run) == (planted, Counter(), True, None)
-    assert mended.mended == {Mend.ORIGIN: 10, Mend.ROW: 2}
+    assert mended.mended == {Mend.ORIGIN: 11, Mend.ROW: 2}
     assert (again.found, again.copies, again.is_complete) == (Counter(), 40, True)
     assert (kept.locals(), not mended.left) == (before, True)
     assert all(kept.file(case).read_bytes() == kept.whole(case) for case in range(1, 41))
     assert all(how for _, how in kept.findings())
-    assert len(kept.findings()) == 12
+    assert len(kept.findings()) == 13
 
 
 async def test_damaged_files_go_to_the_trash(kept):

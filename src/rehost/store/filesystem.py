@@ -266,8 +266,18 @@ def list_keys(folder: Path | str, prefix: str = "") -> Iterator[str]:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 yield from list_keys(entry.path, f"{prefix}{name}/")
-            elif entry.is_file():
+            elif _is_file(entry):
                 yield prefix + name
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a file, or a symbolic link to one."""
+    try:
+        return entry.is_file()
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # links that lead to each other
+            return False
+        raise
 
 
 def list_keys_in_groups(root: Path, size: int) -> Iterator[list[str]]:
