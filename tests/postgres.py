@@ -14,7 +14,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import tempfile
@@ -25,6 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -104,7 +105,7 @@ class Postgres:
     def start(self) -> None:
         """Start the server and return when it takes connections; on the port it had before, if it had one."""
         for _ in range(5):  # somebody else may take a free port between our looking and the server's binding
-            self.port = self.port or _free_port()
+            self.port = self.port or free_port()
             if self._try_start():
                 return
             self.port = 0
@@ -168,12 +169,6 @@ def _become(account: pwd.struct_passwd | None) -> Callable[[], None]:
         prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)  # after setuid, which clears it
 
     return become
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def find_binaries() -> Path | None:

@@ -214,18 +214,18 @@ async def test_a_row_that_a_policy_lets_rehost_read_but_not_change_is_named(post
     postgres.run(
         "CREATE TABLE goods (sku integer PRIMARY KEY, photo text, copy text);"
         f" INSERT INTO goods SELECT n, '{A}', NULL FROM generate_series(1, 4) AS n;"
-        " ALTER TABLE goods ENABLE ROW LEVEL SECURITY; CREATE ROLE clerk LOGIN; GRANT SELECT, UPDATE ON goods TO clerk;"
+        " ALTER TABLE goods ENABLE ROW LEVEL SECURITY; CREATE ROLE buyer LOGIN; GRANT SELECT, UPDATE ON goods TO buyer;"
         " CREATE POLICY see ON goods FOR SELECT USING (true);"
         " CREATE POLICY change ON goods FOR UPDATE USING (sku <> 3) WITH CHECK (sku <> 4)",
         postgres_database,
     )
     try:
-        async with open_database(postgres.url(postgres_database).replace("postgres@", "clerk@")) as database:
+        async with open_database(postgres.url(postgres_database).replace("postgres@", "buyer@")) as database:
             catalogue = await TableCatalogue.open(database, GOODS)
 
             written = await catalogue.write_back([WriteBack(link(n), f"/{n}.png") for n in range(1, 5)])
     finally:
-        postgres.run("DROP OWNED BY clerk; DROP ROLE clerk", postgres_database)
+        postgres.run("DROP OWNED BY buyer; DROP ROLE buyer", postgres_database)
 
     assert (keys(written.before), keys(written.refused)) == ([1, 2], [3, 4])
     assert "row security" in written.refused[link(3)].evidence

@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import BigInteger, select, text
 from tests.databases import CASES, execute, open_database
 from tests.origin import Origin
+from tests.ports import free_port
 from tests.postgres import Postgres
 
 from rehost.db.engine import temporary_table
@@ -46,9 +47,7 @@ def pooler(server: Postgres, folder: Path, mode: str = "transaction", ignored: s
     """Run PgBouncer, which hands its five connections out in turn; yield its port."""
     if PROGRAM is None:
         pytest.skip("pgbouncer is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     file = folder / "pgbouncer.ini"
     file.write_text(
         CONFIGURATION.format(server=server.port, port=port, mode=mode, ignored=ignored).replace(

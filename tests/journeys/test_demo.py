@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from tests.ports import free_port
 
 from rehost.server.listen import free_port as next_port
 
@@ -75,12 +76,6 @@ def test_second_start_is_a_fresh_one(once, folder):
 
     assert (once.returncode, again.returncode) == (0, 0)
     assert "Every link had the expected result." in again.stdout
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def get(port, path):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from starlette.responses import PlainTextResponse
+from tests.ports import free_port
 from tests.server.conftest import by_uvicorn
 from tests.server.test_app import rest
 from tests.server.wire import ask
@@ -57,9 +58,7 @@ def port(tmp_path, store):
     if NGINX is None:
         pytest.skip("nginx is not installed")
     location = re.search(r"```nginx\n(.*?)```", HOWTO.read_text(encoding="utf-8"), re.DOTALL)[1]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number = probe.getsockname()[1]
+    number = free_port()
     configuration = CONFIGURATION.format(
         folder=tmp_path,
         port=number,
@@ -111,9 +110,7 @@ async def test_nginx_in_front_of_the_dashboard_passes_its_name_on(tmp_path):
         pytest.skip("nginx is not installed")
     blocks = re.findall(r"```nginx\n(.*?)```", HOWTO.read_text(encoding="utf-8"), re.DOTALL)
     top, bottom = CONFIGURATION.split("    server {{", maxsplit=1)[0], "\n}\n"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number = probe.getsockname()[1]
+    number = free_port()
     known = KnownHosts(rest, frozenset({"shop.example"}), lambda sentence: PlainTextResponse(sentence, 421))
     async with by_uvicorn(known) as upstream:
         block = blocks[1] + blocks[2]  # the map of versioned URLs, and the server

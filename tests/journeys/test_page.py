@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from tests.databases import execute, open_database
 from tests.ledger.test_upkeep_reports import plant
+from tests.ports import free_port
 
 BROWSER = shutil.which("chromium-headless-shell")
 TIMEOUT = 120
@@ -33,9 +33,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def demonstration(folder):
     """The address of a demonstration that has run."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "rehost", "demo", "--dir", str(folder), "--port", str(port)]
     environment = {"PATH": os.environ["PATH"], "REHOST_TOKEN": TOKEN}
     with subprocess.Popen(

@@ -5,6 +5,7 @@ import socket
 import pytest
 import uvicorn
 from tests.pictures import picture
+from tests.ports import free_port
 
 from rehost.images.sniff import sniff
 from rehost.model import Format
@@ -43,8 +44,7 @@ async def by_uvicorn(application):
 
 @contextlib.asynccontextmanager
 async def by_granian(application):
-    with free_socket() as chosen:
-        port = chosen.getsockname()[1]
+    port = free_port()
     listening = Listening(application, "127.0.0.1", port)
     serving = asyncio.create_task(listening.serve())
     while not await listens(port):
