@@ -166,7 +166,7 @@ function runs(card) {
   const end = (run) => (run.is_alive ? text("goingon") : run.ended_at === null ? text("killed") : run.stopped ? text("stopped") : run.interrupted ? text("interrupted") : span(run.seconds));
   const known = (value, written) => (value === null ? "…" : written(value));
   const table = grid(text("runs"), [
-    { id: "run", label: text("began"), value: (run) => run.run, cell: (run) => [moment(run.started_at), el("small", {}, `#${run.run} · ${run.os_user}@${run.host}`)] },
+    { id: "run", label: text("began"), value: (run) => run.run, cell: (run) => [moment(run.started_at), el("small", {}, `#${run.run}${run.verb ? ` ${run.verb}` : ""} · ${run.os_user}@${run.host}`)] },
     { id: "took", label: text("took"), value: (run) => run.seconds ?? undefined, cell: (run) => [run.undone_at ? `${end(run)} · ${text("undone")}` : end(run)] },
     { id: "held", label: text("held"), value: (run) => run.held ?? undefined, cell: (run) => [known(run.held, number)] },
     { id: "failed", label: text("failed"), value: (run) => run.failed ?? undefined, cell: (run) => [known(run.failed, number)] },
