@@ -11,7 +11,7 @@ from tests.journeys.world import TABLE, World, ended
 from tests.origin import Origin
 
 from rehost.cli.main import main
-from rehost.cli.output.findings import VerifyProgress, verify_text
+from rehost.cli.output.findings import LineProgress, verified_words, verify_text
 from rehost.cli.output.tables import Style
 from rehost.clock import Clock
 from rehost.ledger.findings import Fault, Finding, Mend
@@ -131,7 +131,7 @@ class Later(Clock):
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_progress_is_shown_after_two_seconds(is_terminal):
     clock, stream = Later(), Terminal(is_terminal)
-    progress = VerifyProgress(stream, clock, is_quiet=False)
+    progress = LineProgress(stream, clock, verified_words, is_quiet=False)
     progress(VerifyReport(total=10, copies=1))
     assert stream.text == ""
     clock.seconds = 3.0
