@@ -21,7 +21,7 @@ from rehost.db import Database
 from rehost.ledger import Ledger
 from rehost.model import Copy, Format, Image, Stored, Task, Validator
 from rehost.run.recorder import Recorder
-from rehost.store.base import Placement
+from rehost.store.base import Cause, FileIds, Placement
 from rehost.store.layout import Layout
 from rehost.wiring.databases import worker
 
@@ -49,7 +49,11 @@ class NoFiles:
     async def undo(self, keys: Sequence[str]) -> None:
         """Do nothing."""
 
-    async def remove(self, keys: Sequence[str]) -> None:
+    async def file_ids(self, _keys: Collection[str]) -> FileIds:
+        """Return that there is no file."""
+        return {}
+
+    async def trash(self, file_ids: FileIds, cause: Cause) -> None:
         """Do nothing."""
 
 
