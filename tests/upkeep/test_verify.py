@@ -297,7 +297,8 @@ async def test_a_row_whose_url_others_wrote_is_left_though_the_file_is_gone(kept
     assert kept.locals()[1] == "/theirs.jpg"
 
 
-async def test_a_pass_goes_on_where_the_last_call_stopped(kept):
+async def test_a_pass_goes_on_where_the_last_call_stopped(kept, monkeypatch):
+    monkeypatch.setattr("rehost.upkeep.verify.BATCH", 16)
     kept.fill(40)
     await kept.run()
 

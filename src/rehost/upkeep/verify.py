@@ -26,7 +26,7 @@ from rehost.upkeep.journal import Journal
 from rehost.upkeep.repair import Repair, is_ours
 from rehost.upkeep.served import ServedCopies
 
-BATCH = 16  # files that are read at a time
+BATCH = 64  # files that are read at a time
 MOST_EXAMPLES = 1000
 """Findings of one call that its report lists; the ledger has all."""
 
