@@ -209,9 +209,18 @@ async def test_runs_are_listed_by_source_with_their_common_number(world):
         all_ = await queries.runs()
         earlier = await queries.runs(before=number)
 
-    assert [(each.run, each.source, each.held, each.workers) for each in of_small] == [(number, "small", 1, 1)]
-    assert [(each.run, each.source) for each in all_] == [(number, "large"), (number, "small"), (1, "large")]
-    assert [each.undone_at is None for each in all_] == [True, False, True]
+    undone = number + 2  # an undo is a run of its own
+    assert [(each.run, each.source, each.held, each.workers) for each in of_small] == [
+        (undone, "small", 0, 1),
+        (number, "small", 1, 1),
+    ]
+    assert [(each.run, each.source) for each in all_] == [
+        (undone, "small"),
+        (number, "large"),
+        (number, "small"),
+        (1, "large"),
+    ]
+    assert [each.undone_at is None for each in all_] == [True, True, False, True]
     assert [(each.run, each.held) for each in earlier] == [(1, 2)]
 
 
