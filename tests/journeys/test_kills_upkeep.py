@@ -190,4 +190,4 @@ def test_invariant_1_no_kill_of_what_replaces_or_removes_copies_loses_one(kept: 
                 if most_of_one_thread(call, trace) < number:
                     break  # the verb makes no more calls of this kind
                 kills += 1
-    assert kills
+    assert kills or not full  # a verb may not make the calls of a sample

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from rehost.events import RunEnded
 from rehost.ledger.freezes import Decision, Freezes, RefreshFilter
 from rehost.model import Format, Reason
 from rehost.upkeep.refresh import Refresh, Refreshed
+from rehost.upkeep.visits import HeldVisits
 from rehost.wiring.run import open_run
 from rehost.wiring.upkeep import open_upkeep, undo
 
@@ -69,14 +71,15 @@ class Garden(World):
 
 @pytest.fixture
 def mood() -> dict[str, object]:
-    """What a host, a path of any host, or a path of one host answers instead of its picture."""
+    """What a host, or a path of one host, answers instead of its picture: that, or what it returns."""
     return {}
 
 
 @pytest.fixture
 def garden(tmp_path, mood):
     def play(host, path, _headers):
-        return mood.get(f"{host}{path}", mood.get(host))
+        answer = mood.get(f"{host}{path}", mood.get(host))
+        return answer() if callable(answer) else answer
 
     with Origin(play) as origin:
         world = make_world(tmp_path, origin, {})
@@ -180,9 +183,20 @@ async def test_what_was_taken_before_its_origin_froze_is_put_back_even_by_the_ne
     before, rows = garden.files(), garden.rows()
     for number in range(8):
         mood[f"a.example/permissive/{number}.png"] = changed(number)
+    taken, put = threading.Event(), HeldVisits.put
+
+    async def take(visits, outcome):
+        await put(visits, outcome)
+        taken.set()
+
+    def not_found():
+        assert taken.wait(60)  # the links before have had their answers by then
+        return "not-found"
+
     for number in range(20, 40):
-        mood[f"a.example/permissive/{number}.png"] = "not-found"
+        mood[f"a.example/permissive/{number}.png"] = not_found
     garden.age()
+    monkeypatch.setattr(HeldVisits, "put", take)
     monkeypatch.setattr("rehost.upkeep.refresh.MOST_WAITING", 2)
     put_back = Refresh._put_back
     seen: list[Counter[bytes]] = []
@@ -274,7 +288,8 @@ async def test_what_passes_is_no_answer(garden, mood):
 
 async def test_postgresql_is_refreshed_alike(tmp_path, mood, postgres, postgres_database):
     def play(host, path, _headers):
-        return mood.get(f"{host}{path}", mood.get(host))
+        answer = mood.get(f"{host}{path}", mood.get(host))
+        return answer() if callable(answer) else answer
 
     url = postgres.url(postgres_database)
     links = [f"http://{host}/permissive/{number}.png" for host in ("a.example", "b.example") for number in range(6)]
