@@ -98,9 +98,8 @@ def check_end(world: World, when: str) -> None:
 def test_invariant_1_no_kill_of_a_repair_leaves_a_row_without_its_file(world, engine, again, sample, request) -> None:
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed: apt install strace")
-    kills = 0
+    full, kills = request.config.getoption("full"), 0
     for call in sample(list(dict.fromkeys([*CALLS, COMMITS[engine]])), 1):
-        full = request.config.getoption("full")
         for number in range(1, MOST_CALLS) if full else [1, *sample(range(2, MANY.get(call, 2) + 1), 1)]:
             again()
             trace, when = world.folder.with_name("trace"), f"{call} {number}"
@@ -114,4 +113,4 @@ def test_invariant_1_no_kill_of_a_repair_leaves_a_row_without_its_file(world, en
             if most_of_one_thread(call, trace) < number:
                 break  # there are no more calls of this kind
             kills += 1
-    assert kills
+    assert kills or not full  # this may not make the calls of a sample
