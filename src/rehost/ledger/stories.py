@@ -18,7 +18,7 @@ from rehost.ledger.schema import STATES, changes, findings, freezes, links, runs
 from rehost.model import State
 
 MOST = 20  # links of one question, and twins of one link
-MOST_EVENTS = 200  # of each kind: visits are fewer, and a row that changed more often is told from its last changes on
+MOST_EVENTS = 200  # of each kind, the last ones; a link has fewer visits
 
 
 class What(StrEnum):

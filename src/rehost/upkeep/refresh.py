@@ -9,8 +9,8 @@ where the visit before found one. Then nothing more of it is asked for or taken,
 back, and the operator decides.
 
 A failure that passes (a timeout, a 5xx, a pause) counts as no answer; answers to the refreshes of the last weeks count
-as well, because each may ask for a few links only. An origin is judged when its answers are enough
-to tell (KNOWN), or there are no more.
+as well, because each may ask for a few links only. An origin is judged once it has given KNOWN answers, or when the
+refresh ends.
 """
 
 from __future__ import annotations

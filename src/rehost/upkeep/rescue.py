@@ -187,7 +187,7 @@ class Rescued:
 
 
 class DeadLinks:
-    """Rescues the dead links of several sources, until there are no more or it is stopped."""
+    """Rescues the dead links of several sources, all of them or until it is stopped."""
 
     def __init__(
         self,

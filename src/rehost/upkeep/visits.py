@@ -41,7 +41,7 @@ async def keep_copy(visited: Visited) -> Outcome:
 
 
 class HeldVisits:
-    """Visits held links of one source and records what came, until there are no more or it is stopped."""
+    """Visits held links of one source and records what came, all of them or until it is stopped."""
 
     def __init__(
         self, parts: Components, limits: Limits, clock: Clock, listen: Listener, stop: asyncio.Event, run: int

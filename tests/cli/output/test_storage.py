@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 from tests.fakes import FakeClock
 
-from rehost.cli.output.storage import FilesProgress, pruned_text, usage_text
+from rehost.cli.output.findings import LineProgress
+from rehost.cli.output.storage import files_words, pruned_text, usage_text
 from rehost.cli.output.tables import Style
 from rehost.ledger.usage import Duplicates, LedgerUsage, Month, Part
 from rehost.upkeep.prune import Amount, Pruned
@@ -91,7 +92,7 @@ def test_usage_of_a_store_that_is_not_there_says_so():
 
 def test_progress_begins_after_two_seconds():
     stream, clock = io.StringIO(), FakeClock()
-    progress = FilesProgress(stream, clock, is_quiet=False)
+    progress = LineProgress(stream, clock, files_words, is_quiet=False)
     for seconds, files in ((1.0, 10), (1.5, 20), (0.5, 30), (10.0, 1)):
         clock.time += seconds
         progress(files)

@@ -118,13 +118,14 @@ def prune(
 async def _prune(
     settings: Settings, grace: timedelta | None, most: float, *, dry: bool, is_quiet: bool
 ) -> tuple[Pruned, ReceivedSignal]:
-    from rehost.cli.output.storage import FilesProgress
+    from rehost.cli.output.findings import LineProgress
+    from rehost.cli.output.storage import files_words
     from rehost.cli.output.tables import say
     from rehost.clock import Clock
     from rehost.upkeep.prune import GRACE
     from rehost.wiring.upkeep import open_pruner
 
-    stop, progress = asyncio.Event(), FilesProgress(sys.stderr, Clock(), is_quiet=is_quiet)
+    stop, progress = asyncio.Event(), LineProgress(sys.stderr, Clock(), files_words, is_quiet=is_quiet)
     graces = GRACE if grace is None else dict.fromkeys(GRACE, grace)
     async with open_pruner(settings, stop, progress) as pruner:
         with stop_on_signals(stop.set, lambda words: say(f"\n{words}", err=True), lambda: None) as received:

@@ -425,13 +425,14 @@ def usage(*, base: Path, as_json: bool, **settings_given: Any) -> int:  # noqa: 
     the trash and the quarantine, copies with the same bytes, the growth by month, and when the disk will be full at
     the rate of the last 90 days.
     """
+    from rehost.cli.output.findings import LineProgress
     from rehost.cli.output.programs import to_json
-    from rehost.cli.output.storage import FilesProgress, usage_text
+    from rehost.cli.output.storage import files_words, usage_text
     from rehost.cli.output.tables import Style
     from rehost.clock import Clock
     from rehost.wiring.upkeep import usage
 
-    progress = FilesProgress(sys.stderr, Clock(), is_quiet=as_json)
+    progress = LineProgress(sys.stderr, Clock(), files_words, is_quiet=as_json)
     with sigterm_as_interrupt():
         found = run_loop(usage(read_settings(base, settings_given), progress))
     progress.close()

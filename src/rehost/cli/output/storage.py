@@ -1,10 +1,10 @@
-"""What `rehost undo`, `rehost prune` and `rehost usage` print, and the progress of reading the store."""
+"""What `rehost undo`, `rehost prune` and `rehost usage` print."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from rehost.cli.output.programs import total_undone
 from rehost.cli.output.tables import Style, fold, pad, table
@@ -13,49 +13,19 @@ from rehost.language import gettext as _
 from rehost.telemetry.format import count, duration, share, size
 
 if TYPE_CHECKING:
-    from rehost.clock import Clock
     from rehost.ledger.usage import LedgerUsage
     from rehost.upkeep.prune import Amount, Pruned
     from rehost.upkeep.undo import Undone
     from rehost.upkeep.usage import StoreUsage, Usage
 
 PAGE = "docs/howto/keep-right.md"
-QUIET_SECONDS = 2.0  # before the first line of progress
-LINE_SECONDS = 10.0  # between lines of a log
-_REDRAW_SECONDS = 0.5
 _MANY_DAYS = 3650.0
 _CAUSES = {"removed": Message("no row needed it"), "replaced": Message("another picture took its place")}
 
 
-class FilesProgress:
-    """Shows how many files were looked at: one line that is redrawn on a terminal, or a line every ten seconds."""
-
-    def __init__(self, stream: TextIO, clock: Clock, *, is_quiet: bool) -> None:
-        """Write to this stream; nothing if `is_quiet`, nor in the first two seconds."""
-        self._stream = stream
-        self._clock = clock
-        self._is_quiet = is_quiet
-        self._is_terminal = stream.isatty()
-        self._due = clock.monotonic() + QUIET_SECONDS
-        self._is_drawn = False
-
-    def __call__(self, files: int) -> None:
-        """Show the number, if it is time."""
-        now = self._clock.monotonic()
-        if self._is_quiet or now < self._due:
-            return
-        self._due = now + (_REDRAW_SECONDS if self._is_terminal else LINE_SECONDS)
-        words = ngettext("{number} file looked at", "{number} files looked at", files).format(number=count(files))
-        start, end = ("\r\x1b[K", "") if self._is_terminal else ("", "\n")
-        self._stream.write(f"{start}{words}{end}")
-        self._stream.flush()
-        self._is_drawn = self._is_terminal
-
-    def close(self) -> None:
-        """Remove the line from the terminal."""
-        if self._is_drawn:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
+def files_words(files: int) -> str:
+    """Return how many files were looked at so far."""
+    return ngettext("{number} file looked at", "{number} files looked at", files).format(number=count(files))
 
 
 # --- undo
