@@ -114,7 +114,7 @@ class StoreError(OperatorError):
     """The store cannot be used: it is full, read-only, missing or failing."""
 
 
-_EXTRAS = {"asyncpg": "postgresql", "fastapi": "server", "granian": "server", "starlette": "server"}
+_EXTRAS = {"asyncpg": "postgresql", "fastapi": "server", "granian": "server", "obstore": "s3", "starlette": "server"}
 
 
 def missing_extra(error: ModuleNotFoundError) -> SettingsError | None:
