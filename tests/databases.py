@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+import json
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, event, text
 
 from rehost.catalogue import Source, TableCatalogue
 from rehost.catalogue.table import WriteBack
@@ -54,6 +55,31 @@ async def execute(database: Database, sql: str, **values: object) -> list[tuple[
         return [tuple(row) for row in result] if result.returns_rows else []
 
     return await database.transact(work)
+
+
+@contextmanager
+def counted_buffers(table: str = "rehost_links") -> Iterator[list[int]]:
+    """Yield a list that gets, for each statement with this table, the buffers that PostgreSQL reads for it.
+
+    Each statement runs twice, the first time for EXPLAIN, in a savepoint that is rolled back.
+    """
+    counted: list[int] = []
+
+    def explain(_connection, cursor, statement, parameters, _context, _executemany):
+        if table not in statement:
+            return
+        cursor.execute("SAVEPOINT explained", ())
+        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", parameters)
+        ((plan,),) = cursor.fetchall()
+        cursor.execute("ROLLBACK TO SAVEPOINT explained", ())
+        node = (json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]
+        counted.append(node["Shared Hit Blocks"] + node["Shared Read Blocks"])
+
+    event.listen(Engine, "before_cursor_execute", explain)
+    try:
+        yield counted
+    finally:
+        event.remove(Engine, "before_cursor_execute", explain)
 
 
 async def put_ahead(database: Database, table: str, column: str) -> None:

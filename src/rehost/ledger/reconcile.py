@@ -431,7 +431,8 @@ def _is_lost() -> list[ColumnElement[bool]]:
 
 
 def _same_copy(given: FromClause) -> list[Any]:
-    return [links.c.url == given.c.url, links.c.key == given.c.key, links.c.state == State.HELD.value, links.c.present]
+    is_key = links.c.key.is_not_distinct_from(given.c.key)  # by no index, as in `results._is_digest`
+    return [links.c.url == given.c.url, is_key, links.c.state == State.HELD.value, links.c.present]
 
 
 async def _find_stale(

@@ -335,7 +335,8 @@ def _with_receipt(number: int, receipt: Receipt) -> Update:
 
 
 def _same_copy(given: FromClause) -> ColumnElement[bool]:
-    return and_(links.c.entry == given.c.entry, links.c.key == given.c.key, links.c.digest == given.c.digest)
+    is_copy = [links.c[name].is_not_distinct_from(given.c[name]) for name in ("key", "digest")]  # `results._is_digest`
+    return and_(links.c.entry == given.c.entry, *is_copy)
 
 
 def _known(row: Row[*tuple[Any, ...]]) -> KnownLink:
