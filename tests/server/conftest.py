@@ -1,6 +1,8 @@
 import asyncio
 import contextlib
+import os
 import socket
+import time
 
 import pytest
 import uvicorn
@@ -79,6 +81,7 @@ def copy(root, content):
     path = root / KEY
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
+    os.utime(path, (time.time() - 3600,) * 2)  # so that it has a Last-Modified
     return path
 
 

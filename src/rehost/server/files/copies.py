@@ -9,6 +9,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 
+from rehost.clock import Clock
 from rehost.server.files.finder import FileFinder, open_same
 from rehost.server.files.response import MISSING, REVALIDATED, CopyResponse, ServedFile, error, respond
 from rehost.server.files.send import (
@@ -49,6 +50,7 @@ class CopyFiles:
         of status 451 names.
         """
         self._blocked_by = (("link", f'<{blocked_by}>; rel="blocked-by"'),) if blocked_by else ()  # RFC 7725, section 4
+        self._clock = Clock()
         self._finder = FileFinder(root, media_type)
         self._cache_control = cache_control
         self._sending = 0  # responses whose bytes are read here
@@ -110,7 +112,8 @@ class CopyFiles:
                 if (digest := await self._finder.digest(file)) is None:
                     continue
                 boundary = secrets.token_hex(16)
-                response = respond(scope, headers_of(scope), file, digest, self._cache_control, boundary)
+                caching, now = self._cache_control, self._clock.now()
+                response = respond(scope, headers_of(scope), file, digest, caching, boundary, now)
                 if not (opened and response.has_file) or (by_server and response.status == HTTPStatus.OK):
                     return response, file, None
                 if (descriptor := open_same(file)) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http import HTTPStatus
 from typing import Any
@@ -15,6 +15,9 @@ from rehost.server.files.preconditions import parse_range, precondition, range_a
 
 REVALIDATED = "no-cache"  # may be stored, but must be revalidated before each use: the picture of a URL can change
 MISSING = "max-age=60"  # RFC 9111, section 4.2.2: so a flood of requests for one missing copy ends at a cache
+# A younger file has no Last-Modified: it could be later than the Date that a busy server sends, and the same as that of
+# a file that replaces this one within the second (RFC 9110, sections 8.8.2.1 and 8.8.2.2).
+NEW = timedelta(minutes=1)
 IMMUTABLE = "max-age=31536000, immutable"  # RFC 8246; for URLs that carry the digest of their bytes
 
 _DIGEST = re.compile(r"[0-9a-f]{8,64}")
@@ -47,11 +50,8 @@ class ServedFile:
 
     @property
     def modified(self) -> datetime:
-        """Return when the bytes were written, in whole seconds, less one.
-
-        Last-Modified must not be later than Date (RFC 9110, section 8.8.2.1), and servers update Date once a second.
-        """
-        return datetime.fromtimestamp(self.modified_ns // 10**9 - 1, UTC)
+        """Return when the bytes were written, in whole seconds."""
+        return datetime.fromtimestamp(self.modified_ns // 10**9, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,13 @@ def requested_digest(query: str) -> str | None:
 
 
 def respond(
-    scope: Mapping[str, Any], headers: Mapping[str, str], file: ServedFile, digest: str, caching: str, boundary: str
+    scope: Mapping[str, Any],
+    headers: Mapping[str, str],
+    file: ServedFile,
+    digest: str,
+    caching: str,
+    boundary: str,
+    now: datetime,
 ) -> CopyResponse:
     """Return the response to a GET or HEAD for a copy.
 
@@ -91,15 +97,17 @@ def respond(
         digest: its SHA-256, which is its entity tag: the same on every server and after a restore.
         caching: Cache-Control, unless the URL carries the digest or its first digits; may be empty.
         boundary: of a multipart body; must not occur in any picture.
+        now: the server's time.
     """
     requested = requested_digest(scope["query_string"].decode("latin-1"))
     is_versioned = requested is not None and digest.startswith(requested)
     cache_control = IMMUTABLE if is_versioned else caching
     etags = frozenset({f'"{digest}"'})
+    is_new = file.modified > now - NEW
     validators = (
         ("etag", f'"{digest}"'),
         *((("cache-control", cache_control),) if cache_control else ()),
-        ("last-modified", format_datetime(file.modified, usegmt=True)),
+        *((("last-modified", format_datetime(file.modified, usegmt=True)),) if not is_new else ()),
     )
     status = precondition(headers, etags, file.modified)
     if status == HTTPStatus.NOT_MODIFIED:
