@@ -1,4 +1,4 @@
-"""What all tests share: --full and seeded samples, the outside material, PostgreSQL, and CI's ban on skipping."""
+"""What all tests share: --full and seeded samples, the outside material, PostgreSQL, S3, and CI's ban on skipping."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 T = TypeVar("T")
 
-pytest_plugins = ["tests.postgres"]
+pytest_plugins = ["tests.postgres", "tests.s3", "tests.s3_faults"]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 os.environ["REHOST_LANG"] = "en"  # whatever the developer's locale is
