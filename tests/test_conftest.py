@@ -26,7 +26,7 @@ def run_tests(tmp_path):
     """A callable: run pytest, without plugins, on some code below a copy of our conftest; return what it prints."""
     (tmp_path / "tests").mkdir()
     (tmp_path / "pytest.ini").write_text(INI)
-    for name in ("conftest.py", "ports.py", "postgres.py"):
+    for name in ("conftest.py", "ports.py", "postgres.py", "s3.py", "s3_faults.py"):
         shutil.copy(ROOT / "tests" / name, tmp_path / "tests")
 
     def run(code: str, *options: str, **environ: str) -> str:
