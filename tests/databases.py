@@ -11,6 +11,7 @@ from random import Random
 
 import pytest
 from sqlalchemy import Engine, event, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from rehost.catalogue import Source, TableCatalogue
 from rehost.catalogue.table import WriteBack
@@ -80,6 +81,23 @@ def counted_buffers(table: str = "rehost_links") -> Iterator[list[int]]:
         yield counted
     finally:
         event.remove(Engine, "before_cursor_execute", explain)
+
+
+@asynccontextmanager
+async def open_transaction(
+    url: str, *statements: str, isolation: str = "READ COMMITTED", commits: bool = True
+) -> AsyncIterator[None]:
+    """Another program's transaction on PostgreSQL, which ends with the block."""
+    engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://"))
+    try:
+        async with engine.connect() as connection:
+            await connection.execution_options(isolation_level=isolation)
+            for statement in statements:
+                await connection.exec_driver_sql(statement)
+            yield
+            await (connection.commit() if commits else connection.rollback())
+    finally:
+        await engine.dispose()
 
 
 async def put_ahead(database: Database, table: str, column: str) -> None:

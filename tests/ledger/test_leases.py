@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
-from tests.databases import add_cases, another_peer, execute, stored
+from tests.databases import (
+    CASES,
+    add_cases,
+    another_peer,
+    execute,
+    open_database,
+    open_peer,
+    open_transaction,
+    stored,
+)
 
 from rehost.hosts.shares import HostShares
-from rehost.ledger import leases
+from rehost.ledger import leases, migrate
 from rehost.model import Deferred, Reason, State, Unchanged
 
 A = "https://a.example/1.png"
@@ -156,6 +166,127 @@ async def test_a_waiting_link_is_not_leased(peer):
     assert (entry.state, entry.reason, entry.is_due) == (State.DEFERRED, Reason.THROTTLED, False)
     assert 500 < entry.wait_seconds <= 600
     assert await peer.ledger.leases.lease_one("cases", "1", 0) is None
+
+
+# --- marks: links that are due longer than those that were leased last
+
+
+@pytest.fixture
+async def many(peer):
+    """A worker that has leased the links 10 and 11 of 20 last; those before are due no more."""
+    await add_cases(peer.database, [f"https://a.example/{number}.png" for number in range(1, 21)])
+    await peer.note()
+    assert await lease_entries(peer, 9) == list(range(1, 10))
+    assert await lease_entries(peer, 2) == [10, 11]
+    return peer
+
+
+async def lease_entries(peer, limit: int = 2) -> list[int]:
+    return sorted(task.entry for task in await peer.ledger.leases.lease("cases", HOST, limit))
+
+
+async def put_first(database, entry: int) -> None:
+    """Let a link be due longer than all others, as after a transaction that commits late."""
+    ago = "86400" if database.is_sqlite else "interval '1 day'"
+    sql = f"UPDATE rehost_links SET state = 'wanted', due_at = noted_at - {ago} WHERE entry = {entry}"
+    await execute(database, sql)
+
+
+async def test_leases_begin_behind_the_last_ones_even_if_an_earlier_link_is_due_meanwhile(many):
+    await put_first(many.database, 3)
+
+    assert await lease_entries(many) == ([3, 12] if many.database.is_sqlite else [12, 13])
+
+
+async def test_an_earlier_link_is_leased_once_nothing_is_due_behind_the_last_ones(many):
+    await put_first(many.database, 3)
+
+    leased = [entry for _ in range(3) for entry in await lease_entries(many, 20)]
+
+    assert sorted(leased) == [3, *range(12, 21)]
+    assert await lease_entries(many) == []
+
+
+async def test_an_earlier_link_is_leased_after_a_minute_though_others_are_due(many, monkeypatch):
+    await put_first(many.database, 3)
+    monkeypatch.setattr(leases, "SWEEP", timedelta(0))  # the minute is over
+
+    leased = [*await lease_entries(many), *await lease_entries(many)]
+
+    assert 3 in leased
+
+
+@pytest.fixture
+async def two(postgres, postgres_database):
+    """A worker on PostgreSQL with six due links, and the URL for other programs."""
+    url = postgres.url(postgres_database)
+    async with open_database(url) as database:
+        await execute(database, CASES)
+        await migrate(database)
+        peer = await open_peer(database)
+        await add_cases(database, [f"https://a.example/{number}.png" for number in range(1, 7)])
+        await peer.note()
+        yield peer, url
+
+
+async def test_links_whose_lease_another_worker_rolls_back_are_leased_in_the_end(two):
+    peer, url = two
+    taking = "UPDATE rehost_links SET state = 'leased', due_at = now() + interval '2 minutes' WHERE entry < 4"
+    async with open_transaction(url, taking, commits=False):
+        assert await lease_entries(peer) == [4, 5]
+
+    assert [await lease_entries(peer) for _ in range(4)] == [[6], [1, 2], [3], []]
+
+
+async def test_links_that_are_committed_later_than_they_are_due_are_leased_in_the_end(two):
+    peer, url = two
+    adding = (
+        "INSERT INTO rehost_links (source, row_key, position, url, host, state, due_at, noted_at)"
+        f" SELECT 'cases', n::text, 0, '{A}', '{HOST}', 'wanted', now() - interval '1 hour', now()"
+        " FROM generate_series(101, 103) AS numbers(n)"
+    )
+    async with open_transaction(url, adding):
+        assert await lease_entries(peer, 5) == [1, 2, 3, 4, 5]
+
+    assert [await lease_entries(peer) for _ in range(4)] == [[6], [7, 8], [9], []]
+
+
+async def test_marks_are_of_no_consequence_once_the_clock_of_the_database_is_put_back(two):
+    peer, url = two
+    await execute(peer.database, "CREATE TABLE ahead AS SELECT interval '400 days' AS by")
+    await execute(
+        peer.database,
+        "CREATE FUNCTION statement_timestamp() RETURNS timestamptz STABLE LANGUAGE sql"
+        " AS 'SELECT pg_catalog.statement_timestamp() + by FROM ahead'",
+    )
+    name = peer.database.place.database
+    await execute(peer.database, f'ALTER DATABASE "{name}" SET search_path = public, pg_catalog')
+    async with another_peer(url, "other") as other:
+        await execute(other.database, "UPDATE rehost_links SET due_at = statement_timestamp()")
+        assert await lease_entries(other, 2) == [1, 2]
+        await execute(other.database, "UPDATE ahead SET by = '0'")
+        await other.note()
+
+        assert [await lease_entries(other, 3) for _ in range(3)] == [[3], [4, 5, 6], []]  # 1 and 2 are suspects
+
+
+@pytest.mark.parametrize("how", ["--retry", "given back", "taken in late"])
+async def test_a_link_that_comes_to_be_due_again_is_leased(many, database_url, how):
+    first = await many.ledger.leases.lease("cases", HOST, 1)
+    match how:
+        case "--retry":
+            await many.record(1, [Deferred(task, Reason.TIMED_OUT, "30 s", 3600.0) for task in first])
+            await many.ledger.due.forget_waits("cases")
+        case "given back":
+            await many.ledger.leases.release(first)
+        case _:
+            await execute(many.database, "UPDATE ad_cases SET main_image = main_image || '?2' WHERE case_id = 12")
+            async with another_peer(database_url, "other") as other:
+                await other.note()
+
+    leased = [entry for _ in range(10) for entry in await lease_entries(many)]
+
+    assert sorted(leased) == list(range(12, 21))
 
 
 # --- dead workers

@@ -61,7 +61,7 @@ async def test_all_links_of_a_host_are_deferred_unvisited(peer):
     await add_cases(peer.database, [A, A + "?2", B])
     await peer.note()
 
-    deferred = await peer.ledger.due.defer_host("cases", "a.example", Reason.THROTTLED, "429", 3600.0)
+    deferred = await peer.ledger.deferrals.defer_host("cases", "a.example", Reason.THROTTLED, "429", 3600.0)
 
     assert deferred == 2
     assert await peer.ledger.due.hosts("cases") == ["b.example"]
@@ -75,9 +75,9 @@ async def test_a_lease_that_ended_without_an_outcome_is_no_visit_to_a_link_that_
         tasks = await killed.lease_all()
 
     if how == "by host":
-        deferred = await peer.ledger.due.defer_host("cases", "a.example", Reason.THROTTLED, "429", 3600.0)
+        deferred = await peer.ledger.deferrals.defer_host("cases", "a.example", Reason.THROTTLED, "429", 3600.0)
     else:
-        deferred = await peer.ledger.due.defer_origin(tasks[:1], Reason.THROTTLED, "429", 3600.0)
+        deferred = await peer.ledger.deferrals.defer_origin(tasks[:1], Reason.THROTTLED, "429", 3600.0)
 
     rows = await execute(peer.database, "SELECT state, attempts FROM rehost_links WHERE state = 'deferred'")
     assert rows == [("deferred", 0)] * deferred
@@ -97,7 +97,7 @@ async def standing(peer):
 async def pause(peer, host: str = "a.example", seconds: float = 86400.0) -> int:
     """Pause a host as the operator, and let its due links wait as a run does."""
     await shares_of(peer).pause(host, seconds, OPERATORS_PAUSE)
-    return await peer.ledger.due.defer_host("cases", host, Reason.THROTTLED, OPERATORS_PAUSE, seconds)
+    return await peer.ledger.deferrals.defer_host("cases", host, Reason.THROTTLED, OPERATORS_PAUSE, seconds)
 
 
 async def test_a_retry_during_a_pause_changes_no_reason_and_no_evidence(peer):
@@ -195,7 +195,7 @@ async def test_a_link_without_a_scheme_is_deferred_with_the_origin_of_its_page(p
     await peer.ledger.leases.release(tasks)
     met = [task for task in tasks if task.origin == "http://a.example"][:1]
 
-    assert await peer.ledger.due.defer_origin(met, Reason.UNREACHABLE, "port 80 is closed", 60.0) == 2
+    assert await peer.ledger.deferrals.defer_origin(met, Reason.UNREACHABLE, "port 80 is closed", 60.0) == 2
 
     [left] = await peer.lease_all()
     assert left.link.url == "https://a.example/3.png"
@@ -209,7 +209,7 @@ async def test_due_links_of_a_folder_are_deferred_and_no_others_of_the_host(peer
     tasks = {task.link.url: task for task in await peer.lease_all()}
     await peer.ledger.leases.release([task for url, task in tasks.items() if url != f"{api}7"])
 
-    deferred = await peer.ledger.due.defer_folder(
+    deferred = await peer.ledger.deferrals.defer_folder(
         [tasks[links[0]], tasks[links[2]]], Reason.THROTTLED, "status 429", 3600.0
     )
 
@@ -227,5 +227,5 @@ async def test_a_folder_that_has_all_due_links_of_its_host_is_left_to_the_host(p
     tasks = await peer.ledger.leases.lease("cases", "a.example", 1)
     await peer.ledger.leases.release(tasks)
 
-    assert await peer.ledger.due.defer_folder(tasks, Reason.THROTTLED, "status 429", 3600.0) is None
+    assert await peer.ledger.deferrals.defer_folder(tasks, Reason.THROTTLED, "status 429", 3600.0) is None
     assert await peer.ledger.due.hosts("cases") == ["a.example", "b.example"]

@@ -5,18 +5,24 @@ from __future__ import annotations
 from hashlib import sha256
 
 import pytest
-from tests.databases import counted_buffers, execute, make_ledger, open_database, stored
+from tests.databases import counted_buffers, execute, make_ledger, open_database, open_transaction, stored
 
 from rehost.ledger import migrate
 
 HOST = "a.example"
 GROUP = 100
+READ = "SELECT count(*) FROM rehost_links"  # what takes the snapshot
 
 
 @pytest.fixture
-async def ledger(postgres, postgres_database):
+def postgres_url(postgres, postgres_database) -> str:
+    return postgres.url(postgres_database)
+
+
+@pytest.fixture
+async def ledger(postgres_url):
     """A ledger on PostgreSQL that no autovacuum looks at."""
-    async with open_database(postgres.url(postgres_database)) as database:
+    async with open_database(postgres_url) as database:
         await migrate(database)
         await execute(database, "ALTER TABLE rehost_links SET (autovacuum_enabled = off)")
         yield make_ledger(database)
@@ -61,3 +67,23 @@ async def test_settling_reads_a_few_buffers_a_picture_however_many_are_held_sinc
 
     assert len(counted) == 3
     assert max(counted) <= 10 * GROUP, counted
+
+
+async def lease_counted(ledger) -> int:
+    with counted_buffers() as counted:
+        assert len(await ledger.leases.lease("cases", HOST, 20)) == 20
+    return sum(counted)
+
+
+async def test_leases_beside_an_old_snapshot_read_no_more_the_more_were_leased_since(ledger, postgres_url):
+    await add_links(ledger, 1, 12_000)
+    await execute(ledger.database, "ANALYZE rehost_links")
+    async with open_transaction(postgres_url, READ, isolation="REPEATABLE READ"):
+        first = await lease_counted(ledger)
+        await ledger.leases.lease("cases", HOST, 10_000)
+        for _ in range(48):
+            await ledger.leases.lease("cases", HOST, 20)
+
+        last = await lease_counted(ledger)
+
+    assert last <= 2 * first

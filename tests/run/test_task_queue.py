@@ -19,7 +19,7 @@ class Due:
     """A ledger whose links are due, and a limiter that pauses no host."""
 
     def __init__(self, **links):
-        self.due = self.leases = self
+        self.due = self.deferrals = self.leases = self
         self.links = {host: deque(task(host, number) for number in range(count)) for host, count in links.items()}
 
     async def hosts(self, _source):

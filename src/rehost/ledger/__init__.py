@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rehost.db import Database
+from rehost.ledger.deferrals import Deferrals
 from rehost.ledger.history import History, Runs, Stores, Worker
 from rehost.ledger.leases import DueLinks, LeaseManager
 from rehost.ledger.migrations import migrate
@@ -22,9 +23,9 @@ class Ledger:
     """The ledger in one database, as one worker sees it; `migrate` has made its tables.
 
     Every state change of a link is a method of one of the parts: `sync` compares catalogue and ledger, `reconcile`
-    compares store, rows and ledger, `due` reports what waits, `leases` hands links out, `results` records outcomes,
-    `rescues` finds dead links, `history`, `runs`, `stores` and `takedowns` keep what happened. Any of them may raise
-    LedgerError.
+    compares store, rows and ledger, `due` reports what waits, `deferrals` lets links wait for the end of a pause,
+    `leases` hands links out, `results` records outcomes, `rescues` finds dead links, `history`, `runs`, `stores` and
+    `takedowns` keep what happened. Any of them may raise LedgerError.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Ledger:
         self.sync = CatalogueSync(database)
         self.reconcile = Reconciliation(database, url)
         self.due = DueLinks(database)
+        self.deferrals = Deferrals(database)
         self.leases = LeaseManager(database, worker.name, lease_seconds)
         self.history = History(database)
         self.results = ResultWriter(database, self.history, url)

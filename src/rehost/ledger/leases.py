@@ -10,39 +10,50 @@ A link may be what its worker died of. So a link whose lease ended without an ou
 it beside other links: after the first death SUSPECTS of them are leased together, after the second each alone. If its
 worker dies twice even then, the link is deferred. An outcome of any kind ends the suspicion.
 
+On PostgreSQL each worker remembers how far it has leased each host's links (`_Mark`), and begins behind that. While an
+old snapshot is open anywhere in the database (pg_dump, a report), the index keeps the entries of all links that were
+leased since: without marks each lease reads them again. A link that comes to be due has a later due time than any mark,
+but for a transaction that commits late or rolls back, and for a clock that is put back: those links are found because
+a host's leases begin at its first due link again every SWEEP, and whenever nothing is found behind the mark.
+
 What is due, and what waits until when, is here as well. `is_open` is spelled as in the partial index
-`rehost_links_open`, so that no such query reads held links.
+`rehost_links_due`, so that no such query reads held links.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
+from cachetools import LRUCache
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     FromClause,
+    Row,
     Select,
     Text,
+    Tuple,
     Update,
     and_,
     case,
     delete,
     exists,
     func,
+    literal,
     literal_column,
     not_,
     null,
     or_,
     select,
+    tuple_,
     update,
 )
 
-from rehost.db import Connection, Database, after, is_over, now, root_of, seconds_until
-from rehost.http.url import read_folder, read_origin
+from rehost.db import Connection, Database, Moment, after, is_over, now, seconds_until
+from rehost.http.url import read_origin
 from rehost.ledger import schema
 from rehost.ledger.schema import REASONS, STATES, learnings, links, shares, takedowns, taken_down_by, workers
 from rehost.model import Copy, Link, Reason, State, Task, Validator
@@ -59,16 +70,17 @@ SUSPECTS = 20
 MOST_ROOTS = 1000
 """Beginnings of URLs that are read of one host: a link may spell its origin in any number of ways."""
 
-MOST_SPELLINGS = 20
-"""Spellings of a folder that are read at once."""
+SWEEP = timedelta(seconds=60)
+"""So often, by the database's clock, a worker's leases of a host begin at its first due link in place of its mark."""
+
+_MOST_MARKS = 10_000  # hosts; the one that was leased longest ago loses its mark
 
 ALONE = 2  # deaths after which a suspect is leased alone
 _CERTAIN = (
     ALONE + 1
 )  # deaths after which one more defers it: a kill from outside seldom meets the same link alone twice
 
-_FAILED = (State.DEFERRED.value, State.REFUSED.value)
-_FOLDER = re.compile(r"[^/\\]*\Z")  # what follows the last slash
+FAILED = (State.DEFERRED.value, State.REFUSED.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,54 +176,6 @@ class DueLinks:
         """Make one deferred or refused link due now, as if never visited; return 1, or 0 if it is neither."""
         return await self.database.execute(_forgetting().where(is_place(source, row_key, position)))
 
-    async def defer_host(self, source: str, host: str, reason: Reason, evidence: str, wait_seconds: float) -> int:
-        """Defer all due links of one host, which is paused, unvisited, in one statement; return how many."""
-        deferring = _deferring(host, reason, evidence, wait_seconds)
-        is_theirs = and_(links.c.source == source, links.c.host == host, is_due(links))
-        return await self.database.execute(deferring.where(is_theirs), slow=True)
-
-    async def defer_origin(
-        self, tasks: Sequence[Task], reason: Reason, evidence: str, wait_seconds: float
-    ) -> int | None:
-        """Defer these links, which are of one origin and not leased, and the due ones of the same origin, unvisited.
-
-        Those are found by what their URLs begin with, as written; the most frequent MOST_ROOTS beginnings are read.
-
-        Returns:
-            how many links were deferred; None, and nothing is written, if all due links of the host are of this origin.
-        """
-        first = tasks[0]
-        is_theirs = and_(links.c.source == first.link.source, links.c.host == first.host, is_due(links))
-        root = root_of(links.c.url, links.c.page_url)
-        query = select(root.label("root")).where(is_theirs).group_by(root).order_by(func.count().desc())
-        roots = [row.root for row in await self.database.fetch_all(query.limit(MOST_ROOTS), slow=True)]
-        same = [each for each in roots if read_origin(each) == first.origin]
-        if len(same) == len(roots) < MOST_ROOTS:
-            return None
-        is_same = or_(root.in_(same), links.c.entry.in_([task.entry for task in tasks]))
-        deferring = _deferring(first.origin, reason, evidence, wait_seconds)
-        return await self.database.execute(deferring.where(is_theirs, is_same), slow=True)
-
-    async def defer_folder(
-        self, tasks: Sequence[Task], reason: Reason, evidence: str, wait_seconds: float
-    ) -> int | None:
-        """Defer these links, which are of one folder and not leased, and the due ones that are spelled like them.
-
-        Returns:
-            how many links were deferred; None, and nothing is written, if all due links of the host are of this folder.
-        """
-        first = tasks[0]
-        is_theirs = and_(links.c.source == first.link.source, links.c.host == first.host, is_due(links))
-        spelled = sorted({_FOLDER.sub("", task.link.url.partition("?")[0]) for task in tasks} - {""})[:MOST_SPELLINGS]
-        below = [and_(links.c.url.startswith(each, autoescape=True), _has_no_slash_after(each)) for each in spelled]
-        own = or_(links.c.entry.in_([task.entry for task in tasks]), *below)
-        other = select(links.c.entry).where(is_theirs, not_(own)).limit(1)
-        if not await self.database.fetch_all(other, slow=True):
-            return None
-        name = read_folder(first.link.url, first.link.page_url)
-        deferring = _deferring(name, reason, evidence, wait_seconds)
-        return await self.database.execute(deferring.where(is_theirs, own), slow=True)
-
     async def paused(self, source: str, seconds: float | None = 0.0) -> Mapping[str, int]:
         """Return how many links wait for each paused host, origin or folder, most links first; MOST_ROOTS at most.
 
@@ -227,31 +191,9 @@ class DueLinks:
         return {row.waits_for: row.number for row in await self.database.fetch_all(query, slow=True)}
 
 
-def _has_no_slash_after(beginning: str) -> ColumnElement[bool]:
-    return not_(func.substr(links.c.url, len(beginning) + 1).contains("/"))
-
-
-def _deferring(name: str, reason: Reason, evidence: str, wait_seconds: float) -> Update:
-    """Return the statement that lets links wait for a pause; those that were visited keep what their visit found."""
-    is_new = or_(links.c.visited_at.is_(None), links.c.reason.is_(None))
-    is_ended = links.c.state == State.LEASED.value  # only due links are deferred: its worker has died
-    values: dict[str, Any] = {
-        "state": case(
-            (and_(is_ended, _is_kept()), State.HELD.value),
-            (links.c.state == State.REFUSED.value, links.c.state),
-            else_=State.DEFERRED.value,
-        ),
-        "reason": case((is_new, reason.value), else_=links.c.reason),
-        "evidence": case((is_new, evidence), else_=links.c.evidence),
-        "waits_for": name,
-        "attempts": case((is_ended, _attempts_before()), else_=links.c.attempts),
-    }
-    return update(links).values(values | {"due_at": after(wait_seconds), "fence": links.c.fence + 1})
-
-
 def waits_for_pause() -> ColumnElement[bool]:
     """Return the condition that a link waits for the end of a pause."""
-    return and_(is_open(links), links.c.state.in_(_FAILED), links.c.waits_for.is_not(None), links.c.due_at > now())
+    return and_(is_open(links), links.c.state.in_(FAILED), links.c.waits_for.is_not(None), links.c.due_at > now())
 
 
 def is_open(entries: FromClause) -> ColumnElement[bool]:
@@ -272,7 +214,7 @@ def is_taken_down() -> ColumnElement[bool]:
 
 def is_later() -> ColumnElement[bool]:
     """Return the condition that a link failed, and is due again at a later time."""
-    return and_(links.c.state.in_(_FAILED), links.c.due_at > now(), not_(is_taken_down()))
+    return and_(links.c.state.in_(FAILED), links.c.due_at > now(), not_(is_taken_down()))
 
 
 def is_place(source: str, row_key: str, position: int) -> ColumnElement[bool]:
@@ -289,7 +231,7 @@ def pause_seconds() -> ColumnElement[float]:
 
 def _forgetting() -> Update:
     forgetting = update(links).values(due_at=now(), attempts=0)
-    return forgetting.where(is_open(links), links.c.state.in_(_FAILED), not_(is_taken_down()))
+    return forgetting.where(is_open(links), links.c.state.in_(FAILED), not_(is_taken_down()))
 
 
 # The columns that make a task.
@@ -302,24 +244,53 @@ _TASK = [
 
 
 @dataclass(frozen=True, slots=True)
+class _Mark:
+    """The last link of a host that this worker leased, in the order of leases."""
+
+    due_at: datetime  # before it was leased
+    entry: int
+    since: datetime  # when the leases began at the host's first due link
+
+    def place(self) -> Tuple:
+        return tuple_(literal(self.due_at, Moment), literal(self.entry, BigInteger))
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseManager:
     """Leases of one worker."""
 
     database: Database
     worker: str
     seconds: float
+    _marks: LRUCache[tuple[str, str], _Mark] = field(
+        default_factory=lambda: LRUCache(_MOST_MARKS), init=False, repr=False, compare=False
+    )
 
     async def lease(self, source: str, host: str, limit: int) -> Sequence[Task]:
-        """Lease up to `limit` due links of one host, longest overdue first; none that is a suspect."""
+        """Lease up to `limit` due links of one host, longest overdue first; none that is a suspect.
+
+        Links that are due longer than the last ones that this worker leased may wait for up to SWEEP.
+        """
         is_theirs = (links.c.source == source) & (links.c.host == host) & (links.c.deaths == 0)
-        return await self._lease(select(links.c.entry).where(is_theirs).order_by(links.c.due_at).limit(limit))
+        order = (links.c.due_at, links.c.entry)
+        first = select(*order).where(is_theirs).order_by(*order).limit(limit)
+        mark = self._marks.pop((source, host), None)
+        rows = await self._lease(first.where(tuple_(*order) > mark.place())) if mark else ()
+        if not rows:
+            mark, rows = None, await self._lease(first)
+        if rows and not self.database.is_sqlite:
+            leased_at, last = rows[0].leased_at, max((row.was_due, row.entry) for row in rows)
+            since = mark.since if mark else leased_at
+            if abs(leased_at - since) < SWEEP:  # further apart too once the clock was put back
+                self._marks[source, host] = _Mark(*last, since)
+        return [_task(row) for row in rows]
 
     async def lease_suspects(self, source: str) -> Sequence[Task]:
         """Lease a few due suspects, or one, for a worker that has no other link until these have their outcomes."""
-        suspects = select(links.c.entry).where(links.c.source == source)
+        suspects = select(links.c.due_at, links.c.entry).where(links.c.source == source)
         few = suspects.where(links.c.deaths > 0, links.c.deaths < ALONE).order_by(links.c.entry).limit(SUSPECTS)
         one = suspects.where(links.c.deaths >= ALONE).order_by(links.c.deaths, links.c.entry).limit(1)
-        return await self._lease(few) or await self._lease(one)
+        return [_task(row) for row in await self._lease(few) or await self._lease(one)]
 
     async def lease_held(
         self, entries: Sequence[int], *, failed: bool = False, only_changes: bool = False
@@ -331,7 +302,7 @@ class LeaseManager:
         """
         given = self.database.given({"entry": BigInteger()}, [[entry] for entry in entries])
         is_held = and_(links.c.state == State.HELD.value, links.c.key.is_not(None))
-        is_wanted = links.c.present & (links.c.state.in_(_FAILED) if failed else is_held)
+        is_wanted = links.c.present & (links.c.state.in_(FAILED) if failed else is_held)
         chosen = select(links.c.entry).where(links.c.entry.in_(select(given.c.entry)), is_wanted)
         chosen = chosen.order_by(links.c.entry).with_for_update(skip_locked=True)
         leased = {"state": State.LEASED.value, "worker": self.worker, "fence": links.c.fence + 1}
@@ -350,11 +321,18 @@ class LeaseManager:
 
     async def lease_one(self, source: str, row_key: str, position: int) -> Task | None:
         """Lease this one link if it is due and no other worker holds it; of a suspect, see `lease_suspects`."""
-        tasks = await self._lease(select(links.c.entry).where(is_place(source, row_key, position)))
-        return tasks[0] if tasks else None
+        place = select(links.c.due_at, links.c.entry).where(is_place(source, row_key, position))
+        return next((_task(row) for row in await self._lease(place)), None)
 
-    async def _lease(self, entries: Select[*tuple[Any, ...]]) -> Sequence[Task]:
-        """Lease those of these entries that are due; those whose lease has ended become suspects first."""
+    async def _lease(self, entries: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:
+        """Lease those of these entries that are due; those whose lease has ended become suspects first.
+
+        Args:
+            entries: a query for `due_at` and `entry`.
+
+        Returns:
+            the columns that make a task, and on PostgreSQL `was_due`, before the lease, and `leased_at`.
+        """
         due = entries.where(is_due(links)).with_for_update(skip_locked=True).cte("due")
         leased: dict[str, Any] = {
             "state": State.LEASED.value,
@@ -369,16 +347,19 @@ class LeaseManager:
             name: case((has_ended, ended.get(name, links.c[name])), else_=leased.get(name, links.c[name]))
             for name in leased | ended
         }
-        leasing = update(links).values(values).where(links.c.entry.in_(select(due.c.entry)))
+        # SQLite returns no columns of another table.
+        before = () if self.database.is_sqlite else (due.c.due_at.label("was_due"), now().label("leased_at"))
+        leasing = update(links).values(values).where(links.c.entry == due.c.entry)
+        leasing_rows = leasing.returning(*_TASK, links.c.state, *before)
 
         # A worker is listed from its first lease on, so that `release_dead_workers` finds what it held.
         listing = self.database.insert(workers).values(worker=self.worker, alive_until=after(self.seconds))
 
-        async def work(connection: Connection) -> list[Task]:
-            while rows := (await connection.execute(leasing.returning(*_TASK, links.c.state))).all():
-                if tasks := [_task(row) for row in rows if row.state == State.LEASED.value]:
+        async def work(connection: Connection) -> Sequence[Row[*tuple[Any, ...]]]:
+            while rows := (await connection.execute(leasing_rows)).all():
+                if leased_rows := [row for row in rows if row.state == State.LEASED.value]:
                     await connection.execute(listing.on_conflict_do_nothing())
-                    return tasks
+                    return leased_rows
             return []
 
         return await self.database.transact(work)
@@ -393,11 +374,11 @@ class LeaseManager:
         """Give these leases back unvisited where they are still ours."""
         if tasks:
             state = case(
-                (_is_kept(), State.HELD.value),
+                (is_kept(), State.HELD.value),
                 (links.c.reason.is_(None), State.WANTED.value),
                 else_=State.DEFERRED.value,
             )
-            releasing = update(links).values(state=state, due_at=now(), attempts=_attempts_before())
+            releasing = update(links).values(state=state, due_at=now(), attempts=attempts_before())
             await self.database.execute(releasing.where(_is_ours(self._given(tasks))))
 
     async def confirm(self, connection: Connection, tasks: Sequence[Task]) -> set[int]:
@@ -444,8 +425,8 @@ def _ended() -> dict[str, Any]:
     wait = case(*waits, else_=8 * _DAY_SECONDS)
     return {
         "deaths": deaths + 1,
-        "attempts": case((is_certain, links.c.attempts), else_=_attempts_before()),
-        "state": case((_is_kept(), State.HELD.value), (is_certain, State.DEFERRED.value), else_=State.WANTED.value),
+        "attempts": case((is_certain, links.c.attempts), else_=attempts_before()),
+        "state": case((is_kept(), State.HELD.value), (is_certain, State.DEFERRED.value), else_=State.WANTED.value),
         "due_at": case((is_certain, after(wait)), else_=now()),
         "reason": case((is_certain, Reason.WORKER_DIED.value), else_=links.c.reason),
         "evidence": case(
@@ -454,12 +435,12 @@ def _ended() -> dict[str, Any]:
     }
 
 
-def _is_kept() -> ColumnElement[bool]:
+def is_kept() -> ColumnElement[bool]:
     """Return the condition that a leased link was held when it was leased, and has its copy still."""
     return and_(links.c.attempts == 0, links.c.key.is_not(None))
 
 
-def _attempts_before() -> ColumnElement[int]:
+def attempts_before() -> ColumnElement[int]:
     """Return the number of visits without the one that a leased link was leased for."""
     return case((links.c.attempts == 0, 0), else_=links.c.attempts - 1)
 

@@ -186,6 +186,15 @@ MIGRATIONS = (
             )""",
         ),
     ),
+    Migration(
+        14,
+        "the order of leases",
+        (
+            """CREATE INDEX rehost_links_due ON rehost_links (source, host, due_at, entry)
+                WHERE state <> 'held' AND present""",
+            "DROP INDEX rehost_links_open",
+        ),
+    ),
 )
 
 LATEST = MIGRATIONS[-1].number

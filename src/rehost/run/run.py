@@ -356,7 +356,7 @@ class _SourceRun:
         """Defer all links of a host that is paused for long, until its pause ends."""
         await self.tasks.give_back_waiting(host)
         reason, evidence = self.tasks.cause(host)
-        links = await self.parts.ledger.due.defer_host(self.name, host, reason, evidence, seconds)
+        links = await self.parts.ledger.deferrals.defer_host(self.name, host, reason, evidence, seconds)
         self._emit(HostDeferred(host, links, reason, evidence, seconds))
 
     async def _defer_origins(self) -> bool:

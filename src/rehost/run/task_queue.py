@@ -170,8 +170,8 @@ class TaskQueue:
             tasks += self._take(partial(_is_of, name))
             await self.give_back(tasks)
             seconds, cause = self._limiter.pause_seconds(name), self._limiter.cause(name)
-            due = self._ledger.due
-            links = await (due.defer_folder if is_folder(name) else due.defer_origin)(tasks, *cause, seconds)
+            to = self._ledger.deferrals
+            links = await (to.defer_folder if is_folder(name) else to.defer_origin)(tasks, *cause, seconds)
             if links is None:
                 self._sole_origins[tasks[0].host] = name
             else:
