@@ -197,6 +197,18 @@ class Copy:
 
 
 @dataclass(frozen=True, slots=True)
+class Bucket:
+    """A place for copies on S3-compatible object storage."""
+
+    name: str
+    prefix: str = ""  # of all names, without slashes at its ends
+
+    def __str__(self) -> str:
+        """Return the place as it is written in IMAGE_STORAGE_DIR."""
+        return f"s3://{self.name}/{self.prefix}".rstrip("/")
+
+
+@dataclass(frozen=True, slots=True)
 class KnownStore:
     """A store that has held copies of this ledger."""
 

@@ -3,6 +3,7 @@ from ipaddress import ip_network
 import pytest
 from tests.settings.reading import error_of
 
+from rehost.model import Bucket
 from rehost.settings import ConnectTo, load, size_text
 
 
@@ -31,12 +32,49 @@ def test_a_token_that_no_header_can_contain_is_rejected(tmp_path, token):
     assert "REHOST_TOKEN=(not shown) (the environment) is not valid" in error_of(tmp_path, REHOST_TOKEN=token)
 
 
-@pytest.mark.parametrize("text", ["s3://pics/ad", "S3://pics", "gs://a/b", "file:///srv/images", "https:/a.example/x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "gs://a/b",
+        "file:///srv/images",
+        "https:/a.example/x",
+        "s3:/pics",
+        "s3://",
+        "s3://p",
+        "s3://a b",
+        "s3://pics/../x",
+    ],
+)
 def test_a_url_is_no_folder_to_store_in(tmp_path, text):
     sentence = error_of(tmp_path, IMAGE_STORAGE_DIR=text)
 
     assert f"IMAGE_STORAGE_DIR={text} (the environment) is not valid; expected the path of a folder" in sentence
-    assert "not a URL" in sentence
+    assert "s3://BUCKET/PREFIX" in sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "bucket"),
+    [
+        ("s3://pics", Bucket("pics")),
+        ("S3://pics/", Bucket("pics")),
+        ("s3://pics/ad/case.images/", Bucket("pics", "ad/case.images")),
+    ],
+)
+def test_a_bucket_may_have_a_prefix(tmp_path, text, bucket):
+    assert load(tmp_path, {"IMAGE_STORAGE_DIR": text}, {}).storage_dir == bucket
+
+
+def test_the_variables_for_s3_come_from_the_environment_and_from_dotenv(tmp_path):
+    (tmp_path / ".env").write_text("AWS_REGION=eu-west-1\nAWS_ACCESS_KEY_ID=from-file\nAWS_SECRET_ACCESS_KEY=secret\n")
+
+    settings = load(tmp_path, {"AWS_ACCESS_KEY_ID": "from-environment", "HOME": "/root"}, {})
+
+    assert settings.aws == {
+        "AWS_REGION": "eu-west-1",
+        "AWS_ACCESS_KEY_ID": "from-environment",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+    }
+    assert "secret" not in repr(settings)
 
 
 @pytest.mark.parametrize("text", ["a:b/c", "images:2/x", "/srv/s3:/x", "./s3://x"])

@@ -6,6 +6,7 @@ from rehost.errors import Permanent, SettingsError
 from rehost.model import Format, Link, Reason
 from rehost.store.layout import LONGEST_SEGMENT, Layout, is_key
 
+DIGEST = "0123456789abcdef" * 4
 TEMPLATES = ["{key}/main_image", "{key}", "{key}/{position}", "{position}-{key}", "brand.logos/{key}_{position}/file"]
 
 row_keys = st.text(max_size=120) | st.text(alphabet="./=%\\\0 ~aA0-", max_size=400)
@@ -16,7 +17,7 @@ def link(row_key, position=0):
 
 
 def test_number_is_used_as_it_is():
-    assert Layout().key(link("297041"), Format.PNG) == "297041/main_image.png"
+    assert Layout().key(link("297041"), Format.PNG, DIGEST) == "297041/main_image.png"
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
@@ -25,14 +26,14 @@ def test_key_is_parsed_to_what_it_was_made_of(template, row_key, position, pictu
     layout = Layout(template)
     position = position if "{position}" in template else 0
 
-    key = layout.key(link(row_key, position), picture)
+    key = layout.key(link(row_key, position), picture, DIGEST)
 
     assert layout.parse(key) == (row_key, position, picture)
 
 
 @given(row_key=row_keys)
 def test_key_is_a_safe_path_of_short_names(row_key):
-    key = Layout().key(link(row_key), Format.JPEG)
+    key = Layout().key(link(row_key), Format.JPEG, DIGEST)
 
     assert is_key(key)
     assert key.isascii()
@@ -42,7 +43,7 @@ def test_key_is_a_safe_path_of_short_names(row_key):
 @given(row_key=row_keys)
 def test_key_is_found_from_its_url(row_key):
     layout = Layout(url_prefix="/static/images/")
-    key = layout.key(link(row_key), Format.WEBP)
+    key = layout.key(link(row_key), Format.WEBP, DIGEST)
 
     url = layout.url(key)
 
@@ -54,7 +55,7 @@ def test_key_is_found_from_its_url(row_key):
 def test_two_row_keys_never_share_a_key(first, second):
     layout = Layout("{key}-{position}")
 
-    same = layout.key(link(first, 1), Format.GIF) == layout.key(link(second, 1), Format.GIF)
+    same = layout.key(link(first, 1), Format.GIF, DIGEST) == layout.key(link(second, 1), Format.GIF, DIGEST)
 
     assert same == (first == second)
 
@@ -155,7 +156,7 @@ def test_template_with_colliding_or_unsafe_keys_is_refused(template):
 
 def test_position_is_refused_if_the_template_has_none():
     with pytest.raises(ValueError, match="position"):
-        Layout().key(link("1", position=2), Format.PNG)
+        Layout().key(link("1", position=2), Format.PNG, DIGEST)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +184,7 @@ def test_a_row_key_that_is_not_refused_has_a_key_of_every_format(layout):
             layout.check(link("x" * length))
         except Permanent:
             break
-        keys = [layout.key(link("x" * length), format_) for format_ in Format]
+        keys = [layout.key(link("x" * length), format_, DIGEST) for format_ in Format]
         assert all(len(key) <= layout.longest[1] for key in keys)
         assert all(len(name) <= layout.longest[0] for key in keys for name in key.split("/"))
 
@@ -196,3 +197,14 @@ def test_versioned_url_carries_the_first_digits_of_the_digest():
     assert url == "https://cdn.example/pictures/1/main_image.png?v=0123456789abcdef"
     assert layout.key_of_url(url) == "1/main_image.png"
     assert layout.key_of_url("/pictures/1/main_image.png") is None
+
+
+def test_a_key_with_a_digest_is_no_key_without_one_and_the_other_way_round():
+    with_digest = Layout(has_digest=True)
+    key = with_digest.key(link("297041"), Format.PNG, DIGEST)
+
+    assert key == "297041/main_image.0123456789abcdef.png"
+    assert with_digest.parse(key) == ("297041", 0, Format.PNG)
+    assert Layout().parse(key) is None
+    assert with_digest.parse("297041/main_image.png") is None
+    assert Layout(has_digest=True, is_versioned=True).url(key, DIGEST) == f"/static/images/{key}"

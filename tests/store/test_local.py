@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from tests.contracts.store import StoreContract, listing, put
+from tests.contracts.store import FixedNamesContract, listing, put
 
 from rehost.clock import Clock
 from rehost.errors import StoreError
@@ -13,7 +13,7 @@ from rehost.store.base import Cause, Placement
 from rehost.store.local import LocalStore
 
 
-class TestLocalStore(StoreContract):
+class TestLocalStore(FixedNamesContract):
     pass
 
 

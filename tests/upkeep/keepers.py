@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -62,7 +62,7 @@ class Keeper(Worker):
         async with make_verifier() as verifier:
             put_back = PutBack(self.recorder(), verifier)
             journal = Journal(self.peer.ledger.runs, "undo")
-            return await undo(journal, run, self.peer.catalogue, put_back=put_back, is_there=self.is_there)
+            return await undo(journal, run, self.peer.catalogue, put_back=put_back, find_lost=self.find_lost)
 
     def pruner(self, *, store: Any = None, clock: Clock | None = None) -> Pruner:
         parts: Any = SimpleNamespace(
@@ -74,8 +74,8 @@ class Keeper(Worker):
     async def prune(self, **options: Any) -> Pruned:
         return await self.pruner().prune(**options)
 
-    def is_there(self, url: str) -> bool:
-        return self.store.path(url.removeprefix("/static/images/")).exists()
+    async def find_lost(self, urls: Collection[str]) -> set[str]:
+        return {url for url in urls if not self.store.path(url.removeprefix("/static/images/")).exists()}
 
     async def last_run(self) -> int:
         [(run,)] = await execute(self.peer.database, "SELECT max(run) FROM rehost_runs")

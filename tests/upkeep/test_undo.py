@@ -49,7 +49,10 @@ async def test_undo_points_no_row_at_a_file_that_is_gone(peer, runs):
     run = await runs.begin("cases")
     await peer.hold_all(run)
 
-    undone = await undo(Journal(runs, "undo"), run, peer.catalogue, is_there=lambda url: not url.endswith(".jpg"))
+    async def find_lost(urls):
+        return {url for url in urls if url.endswith(".jpg")}
+
+    undone = await undo(Journal(runs, "undo"), run, peer.catalogue, find_lost=find_lost)
 
     assert undone == Undone(restored=1, left=0)
     assert await peer.locals() == {1: None}

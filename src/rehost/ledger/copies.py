@@ -5,13 +5,13 @@ Nothing here takes a lease: what a walk finds is to be read again under one befo
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Integer, Text, and_, case, func, insert, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, Integer, Text, and_, case, false, func, insert, or_, select, update
 
 from rehost.db import (
     Columns,
@@ -186,6 +186,29 @@ class Copies:
         values |= {"former_key": links.c.key}
         forgetting = update(links).values(values).where(is_same, is_gone).returning(links.c.entry)
         return set(await connection.scalars(forgetting)) if copies else set()
+
+    async def while_unused(
+        self, places: Mapping[str, Collection[Place]], work: Callable[[Collection[str]], Awaitable[None]]
+    ) -> None:
+        """Call `work` with those keys that are no link's copy and whose links no worker has leased, and keep that so.
+
+        The entries are locked until `work` has ended. It is called again if the database was away meanwhile.
+
+        Args:
+            places: key -> the cells of which the file with this key could be the copy.
+            work: what may only be done to files that are not in use.
+        """
+        given = self.database.given(_PLACE, [list(place) for found in places.values() for place in found])
+        is_place = and_(*(links.c[name] == given.c[name] for name in ("source", "row_key", "position")))
+        is_copy = and_(links.c.key == given.c.key, or_(links.c.held_url.is_not(None), links.c.local_url.is_not(None)))
+        is_used = or_(links.c.state == State.LEASED.value, func.coalesce(is_copy, false()))
+        locking = select(given.c.key, is_used).join_from(links, given, is_place).order_by(links.c.entry)
+
+        async def locked(connection: Connection) -> None:
+            found = (await connection.execute(locking.with_for_update(of=links))).all()
+            await work(places.keys() - {key for key, used in found if used})
+
+        await self.database.transact(locked)
 
     async def forgotten(self, keys: Collection[str]) -> set[str]:
         """Return those of these keys whose copies `forget` forgot, and whose files are not known to be removed."""

@@ -121,12 +121,10 @@ class OnDemandService:
         ledger = parts.ledger
         await ledger.sync.take_in_row(source, row_key, parts.planner.catalogue.row(row_key))
         entry = await ledger.due.entry(*place)
-        if entry is not None and entry.copy is not None:
-            path = parts.store.path(entry.copy.key)
-            if not await asyncio.to_thread(path.is_file):
-                await parts.store.identity()  # a store that is not mounted has lost nothing
-                await ledger.reconcile.mark_missing(*place, entry.copy.key)
-                await parts.planner.clear_lost((await self._run_of(source)).run)
+        if entry is not None and entry.copy is not None and not await parts.store.states([entry.copy.key]):
+            await parts.store.identity()  # a store that is not mounted has lost nothing
+            await ledger.reconcile.mark_missing(*place, entry.copy.key)
+            await parts.planner.clear_lost((await self._run_of(source)).run)
         until = self._clock.monotonic() + OTHERS_SECONDS
         while (entry := await ledger.due.entry(*place)) is not None and entry.copy is None:
             if entry.is_due and (paused := self._paused(entry)) is not None:

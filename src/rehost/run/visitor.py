@@ -77,16 +77,16 @@ class Visitor:
         """
         if task.found is None or not await self.store.claim(task.found):
             return None
-        path = self.store.path(task.found)
         try:
-            image = await self.verifier.verify(path, task.host)
-            digest, size = await asyncio.to_thread(digest_of, path)
+            async with self.store.as_file(task.found) as path:
+                image = await self.verifier.verify(path, task.host)
+                digest, size = await asyncio.to_thread(digest_of, path)
         except (VisitError, FileNotFoundError):
             return None
         except (StoreError, OSError) as error:
             logger.warning("file not read row=%r error=%r", task.link.row_key, str(error))
             raise Transient(Reason.FILE_UNREADABLE, str(error), retry_after=UNREADABLE_WAIT) from error
-        return Copy(self.layout.key(task.link, image.format), digest, size), image
+        return Copy(self.layout.key(task.link, image.format, digest), digest, size), image
 
     async def _adopt(self, task: Task, copy: Copy, image: Image) -> Stored | Refused | None:
         """Return a verified file at the link's place as the link's copy; no request is sent.
@@ -117,7 +117,8 @@ class Visitor:
             return Unchanged(task, download.validator)
         try:
             await self.takedowns.check(task.link, digest=download.digest, url=download.final_url)
-            copy = Copy(self.layout.key(task.link, image.format), download.digest, download.size)
+            key = self.layout.key(task.link, image.format, download.digest)
+            copy = Copy(key, download.digest, download.size)
             self.quota.take(task, download.size)
         except VisitError:
             download.spool.unlink(missing_ok=True)

@@ -5,14 +5,14 @@ To add a setting, add a field here: parsing, error messages, flags and docs/refe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 from rehost.language import Message
-from rehost.model import Source
+from rehost.model import Bucket, Source
 from rehost.settings.sections import OriginOverride
 from rehost.settings.types import (
     ARCHIVE,
@@ -26,6 +26,7 @@ from rehost.settings.types import (
     PREFIX,
     REFERER,
     SERVER,
+    STORAGE,
     SWITCH,
     TEXT,
     TOKEN,
@@ -128,7 +129,19 @@ class Settings:
         says="the same database",
         secret=True,
     )
-    storage_dir: Path = _setting("IMAGE_STORAGE_DIR", Path("data/images"), PATH, "Folder that contains the copies.")
+    storage_dir: Path | Bucket = _setting(
+        "IMAGE_STORAGE_DIR",
+        Path("data/images"),
+        STORAGE,
+        "Where the copies are: a folder, or s3://BUCKET/PREFIX on S3-compatible object storage. That needs the "
+        "extra s3; the AWS_* variables give endpoint, region and credentials.",
+    )
+    spool_dir: Path = _setting(
+        "IMAGE_SPOOL_DIR",
+        Path("data/spool"),
+        PATH,
+        "Folder for downloads until they are in the bucket; not used where the copies are in a folder.",
+    )
     concurrency: int = _setting(
         "IMAGE_DOWNLOAD_CONCURRENCY",
         10,
@@ -347,6 +360,7 @@ class Settings:
         "Host names under which browsers can open the dashboard and the API; the copies have no such limit.",
         says="(localhost, API_HOST and any IP address)",
     )
+    aws: Mapping[str, str] = field(default_factory=dict, repr=False)  # the AWS_* variables of environment and `.env`
     origins: tuple[OriginOverride, ...] = field(default=(), repr=False)
     sources: tuple[Source, ...] = ()
     base: Path = Path()  # the folder that was searched for settings

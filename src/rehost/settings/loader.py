@@ -56,7 +56,11 @@ def load(base: Path, environ: Mapping[str, str], flags: Mapping[str, object]) ->
         | {
             "database_url": database,
             "ledger_url": reader.url("REHOST_LEDGER_URL") or database,
-            "storage_dir": base / values["storage_dir"],
+            "storage_dir": base / where if isinstance(where := values["storage_dir"], Path) else where,
+            "spool_dir": base / values["spool_dir"],
+            "aws": {
+                name: each.text for layer in (dotenv, environment) for name, each in layer.items() if name[:4] == "AWS_"
+            },
             "user_agent": values["user_agent"] or f"rehost/{__version__}{contact}",
             "origins": tuple(_sections(toml, "origin", toml.origins, parse_origin, reader.errors)),
             "sources": _sources(toml, reader.errors) or (Source(),),

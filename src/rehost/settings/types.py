@@ -15,6 +15,7 @@ from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from rehost.language import Message
+from rehost.model import Bucket
 
 T = TypeVar("T")
 
@@ -30,6 +31,8 @@ _HOST_TEXT = re.compile(r"[^\s/:@?#\[\],]+")
 _ADDRESS = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?(?P<path>/.*)?", re.IGNORECASE)
 _CONNECT_TO = re.compile(r"(\[[^\]]*\]|[^:\[\]]*):(\d*):(\[[^\]]*\]|[^:\[\]]*):(\d*)")
 _OWN_HOST = re.compile(r"[A-Za-z0-9._-]+")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
+_PREFIX = re.compile(r"(?:[A-Za-z0-9_.=-]+(?:/[A-Za-z0-9_.=-]+)*)?")  # none that a URL would write differently
 _LAST_PORT = 65535
 
 
@@ -147,6 +150,16 @@ def _parse_path(text: str) -> Path:
         raise ValueError(text) from error
 
 
+def _parse_storage(text: str) -> Path | Bucket:
+    if not text.lower().startswith("s3://"):
+        return _parse_path(text)
+    name, _, prefix = text[len("s3://") :].partition("/")
+    prefix = prefix.strip("/")
+    if not _BUCKET.fullmatch(name) or not _PREFIX.fullmatch(prefix) or ".." in prefix.split("/"):
+        raise ValueError(text)
+    return Bucket(name, prefix)
+
+
 def _parse_server(text: str) -> str:
     if ":" in text and not text.startswith("/"):
         ip_address(text)
@@ -220,6 +233,10 @@ SWITCH: Kind[bool] = Kind(_parse_switch, Message("on or off (also true/false, ye
 PORT = whole(1, _LAST_PORT)
 PATH: Kind[Path] = Kind(
     _parse_path, Message("the path of a folder, absolute or relative to the folder of the settings; not a URL")
+)
+STORAGE: Kind[Path | Bucket] = Kind(
+    _parse_storage,
+    Message("the path of a folder, absolute or relative to the folder of the settings, or s3://BUCKET/PREFIX"),
 )
 PREFIX: Kind[str] = Kind(
     _parse_prefix, Message("a path such as /static/images, or http(s)://host with or without a path")

@@ -7,7 +7,8 @@ to the trash or `undo` brings it back. tests/contracts/store.py is the suite tha
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -27,6 +28,15 @@ class Placement:
 
     spool: Path
     key: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """What a listing says of a copy's file."""
+
+    size: int  # bytes
+    disk_size: int  # bytes that it takes up
+    modified: float  # seconds since 1970
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +77,17 @@ class Gone:
     takedown: int  # its number in the ledger
 
 
+class Guard(Protocol):
+    """Says which files may be deleted, where no lock of the store does."""
+
+    async def __call__(self, keys: Collection[str], work: Callable[[Collection[str]], Awaitable[None]]) -> None:
+        """Call `work` with those of these keys that no entry names and whose links no worker has leased.
+
+        None of that changes until `work` has ended. It may be called again after an outage of the database.
+        """
+        ...
+
+
 class Store(Protocol):
     """Copies at rest, by key.
 
@@ -100,12 +121,24 @@ class Store(Protocol):
         """Return a spool with the bytes of a copy, or None if there is no such copy; the copy stays as it is."""
         ...
 
-    def path(self, key: str) -> Path:
-        """Return where the copy with this key is, whether or not it exists.
+    def as_file(self, key: str) -> AbstractAsyncContextManager[Path]:
+        """Give a path at which the copy's bytes can be read until the context ends; nothing is there without a copy.
 
         Raises:
             StoreError: the text is no key, it could lead out of the store.
         """
+        ...
+
+    def longest(self) -> tuple[int, int]:
+        """Return how many bytes a name and a whole key can have."""
+        ...
+
+    async def states(self, keys: Collection[str]) -> Mapping[str, FileState]:
+        """Return what is known of these copies without reading them. What is no key, or has no file, is left out."""
+        ...
+
+    def files(self) -> AsyncIterator[Mapping[str, FileState]]:
+        """Yield what `keys` yields, with their states."""
         ...
 
     def keys(self) -> AsyncIterator[Sequence[str]]:
@@ -224,6 +257,6 @@ class Store(Protocol):
         """
         ...
 
-    async def free_bytes(self) -> int:
-        """Return how many bytes can still be written."""
+    async def free_bytes(self) -> int | None:
+        """Return how many bytes can still be written; None if there is no limit that we could know."""
         ...

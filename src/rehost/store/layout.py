@@ -54,18 +54,21 @@ class Layout:
     template: str = "{key}/main_image"
     url_prefix: str = "/static/images"  # or an absolute one: https://cdn.example/images
     is_versioned: bool = False  # whether URLs carry the first digits of the digest
+    has_digest: bool = False  # whether keys carry the first digits of the digest: then a key never changes its bytes
     longest: tuple[int, int] = (LONGEST_NAME, LONGEST_KEY)  # bytes of a name, and of a key, that the store allows
     _pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check(self.template)
         parts = re.split(r"(\{key\}|\{position\})", self.template)
-        pattern = "".join(_FIELDS.get(part, re.escape(part)) for part in parts) + r"\.(?P<extension>[A-Za-z0-9]+)"
+        pattern = "".join(_FIELDS.get(part, re.escape(part)) for part in parts)
+        pattern += rf"\.[0-9a-f]{{{VERSION_DIGITS}}}" if self.has_digest else ""
+        pattern += r"\.(?P<extension>[A-Za-z0-9]+)"
         object.__setattr__(self, "_pattern", re.compile(pattern, re.ASCII))
         object.__setattr__(self, "url_prefix", self.url_prefix.rstrip("/"))
 
-    def key(self, link: Link, format: Format) -> str:  # noqa: A002 - the usual word
-        """Return the key of a link's copy.
+    def key(self, link: Link, format: Format, digest: str) -> str:  # noqa: A002 - the usual word
+        """Return the key of a link's copy with this digest.
 
         Raises:
             Permanent: the row key is too long for a path; `check` says so before the format is known.
@@ -74,7 +77,7 @@ class Layout:
         if link.position and "{position}" not in self.template:
             raise ValueError(f"the template {self.template} has no {{position}}, the link is number {link.position}")
         named = self.template.replace("{position}", str(link.position)).replace("{key}", _encode(link.row_key))
-        key = f"{named}.{format.value}"
+        key = f"{named}.{digest[:VERSION_DIGITS]}.{format.value}" if self.has_digest else f"{named}.{format.value}"
         lengths = ("a name in its file's path", max(map(len, key.split("/")))), ("its file's name", len(key))
         for (what, bytes_), fit in zip(lengths, self.longest, strict=True):
             if bytes_ > fit:
@@ -83,7 +86,7 @@ class Layout:
 
     def check(self, link: Link) -> None:
         """Raise what `key` raises, unless a copy of any format can be named."""
-        self.key(link, _LONGEST_EXTENSION)
+        self.key(link, _LONGEST_EXTENSION, "0" * VERSION_DIGITS)
 
     def parse(self, key: str) -> tuple[str, int, Format] | None:
         """Return the row key, the position and the format of a key, or None if `Layout.key` never returns it.
@@ -100,7 +103,7 @@ class Layout:
 
     def url(self, key: str, digest: str = "") -> str:
         """Return the public URL of a copy, which is written into the row."""
-        version = f"{VERSION}{digest[:VERSION_DIGITS]}" if self.is_versioned and digest else ""
+        version = f"{VERSION}{digest[:VERSION_DIGITS]}" if self.is_versioned and digest and not self.has_digest else ""
         return f"{self.url_prefix}/{self.url_path(key)}{version}"
 
     def url_path(self, key: str) -> str:

@@ -29,20 +29,19 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import stat
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import ParamSpec, Self, TypeVar
 
 from rehost.clock import Clock
 from rehost.errors import StoreError
-from rehost.language import Message
 from rehost.model import Copy, KnownStore
 from rehost.store import gone, publish, trash
-from rehost.store.base import Cause, FileIds, Gone, Placement, Trashed, Unconfirmed
+from rehost.store.base import Cause, FileIds, FileState, Gone, Placement, Trashed, Unconfirmed
 from rehost.store.filesystem import (
     PRIVATE_FOLDER_MODE,
     Durability,
@@ -55,10 +54,12 @@ from rehost.store.filesystem import (
 from rehost.store.layout import LONGEST_KEY, LONGEST_NAME, is_key
 from rehost.store.publish import (
     HOME,
-    MARKER,
     TRASH,
+    Spools,
     WorkDir,
+    check_identity,
     create_workdir,
+    free_bytes,
     read_marker,
     take_over_abandoned,
     write_marker,
@@ -70,6 +71,7 @@ T = TypeVar("T")
 THREADS = 4
 LISTING_GROUP = 1000
 QUARANTINE = "quarantine"
+_BLOCK_BYTES = 512  # of st_blocks, whatever the file system's own are (stat(2))
 _FILE_MODE = 0o644  # less the umask: other servers may read the copies
 
 
@@ -80,24 +82,7 @@ def check_marker(root: Path, known: Sequence[KnownStore]) -> None:
         StoreError: the folder is missing, or is no store, or another one.
     """
     with as_store_errors(root), suppress(PermissionError):  # a server's user may not see the marker
-        found = read_marker(root)
-        if not known or found in {each.store for each in known}:
-            return
-        marker = f"{HOME}/{MARKER}"
-        what = Message("{root} has no marker ({marker})", root=root, marker=marker)
-        if found is not None:
-            what = Message("{root} is another store ({marker} holds {id})", root=root, marker=marker, id=found[:8])
-        elif not root.exists():
-            what = Message("{root} does not exist", root=root)
-        raise StoreError(
-            "{what}, but the ledger has copies in the store {id}, last seen in {folder} on {machine}: mount it, "
-            "or correct IMAGE_STORAGE_DIR. If the copies are lost, a run with `--accept-loss` goes on without them: it "
-            "clears their rows and fetches them again.",
-            what=what,
-            id=known[0].store[:8],
-            folder=known[0].folder,
-            machine=known[0].machine,
-        )
+        check_identity(read_marker(root), os.fspath(root), known, is_there=root.exists())
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +102,14 @@ class LocalStore:
     def __init__(self, root: Path, *, clock: Clock, min_free_bytes: int = 0, reads_only: bool = False) -> None:
         """Keep copies below `root`, created if needed; refuse spools while the disk has less than `min_free_bytes`.
 
-        With `reads_only` nothing is created or changed; only `path`, `keys`, `file_ids` and `free_bytes` can be called.
+        With `reads_only` nothing is created or changed; only what reads can be called.
         """
         self._root = root.absolute()
         self._home = self._root / HOME
         self._clock = clock
-        self._min_free_bytes = min_free_bytes
         self._reads_only = reads_only
-        self._numbers = count(1)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
-        self._spool_refusal = ""  # what `spool` raises; empty while the disk has room
+        self._spools = Spools(self._root, min_free_bytes)
         self._failed_sync: StoreError | None = None  # such a sync cannot be repeated
         self._opened: _Opened | None = None
 
@@ -152,9 +135,7 @@ class LocalStore:
         Raises:
             StoreError: the disk has less than `min_free_bytes` left. What is in flight can still be recorded.
         """
-        if self._spool_refusal:
-            raise StoreError(self._spool_refusal)
-        return self._parts.workdir.spools / str(next(self._numbers))
+        return self._spools.new(self._parts.workdir)
 
     async def spool_copy(self, key: str) -> Path | None:
         """Return a spool with the bytes of a copy, a second name for its file if possible; None if there is none."""
@@ -177,6 +158,21 @@ class LocalStore:
             )
         return self._root / key
 
+    @asynccontextmanager
+    async def as_file(self, key: str) -> AsyncIterator[Path]:
+        """Give the path of a copy, whether or not it exists."""
+        yield self.path(key)
+
+    async def states(self, keys: Collection[str]) -> Mapping[str, FileState]:
+        """Return what the file system says of these copies; of a symbolic link, what it leads to."""
+        paths = {key: self.path(key) for key in keys if is_key(key)}
+        return await self._run(_states, paths) if paths else {}
+
+    async def files(self) -> AsyncIterator[Mapping[str, FileState]]:
+        """Yield all keys in groups, with their states."""
+        async for keys in self.keys():
+            yield await self.states(keys)
+
     async def keys(self) -> AsyncIterator[Sequence[str]]:
         """Yield all keys in groups of up to a thousand; the next group is read while one is used."""
         groups = list_keys_in_groups(self._root, LISTING_GROUP)
@@ -192,7 +188,7 @@ class LocalStore:
         """Return once the bytes of these spools are durable."""
         if spools:
             await self._run(self._parts.workdir.touch)
-            await self._run(self._check_space)
+            await self._run(self._spools.check_space)
             await self._sync(self._parts.durability.sync_files, spools)
 
     async def sync_copies(self, keys: Collection[str]) -> set[str]:
@@ -341,7 +337,7 @@ class LocalStore:
 
     async def free_bytes(self) -> int:
         """Return how many bytes a user without privileges can still write."""
-        return await self._run(_free_bytes, self._root)
+        return await self._run(free_bytes, self._root)
 
     def longest(self) -> tuple[int, int]:
         """Return how many bytes a name and a whole key can have in this folder, on its file system."""
@@ -367,7 +363,7 @@ class LocalStore:
             each.remove_spools()
             if each not in unresolved:
                 each.close()
-        self._check_space()
+        self._spools.check_space()
         names = publish.NameRegistry(self._root, self._home / "lock", workdir.replaced, _FILE_MODE & ~_umask())
         durability = Durability(self._root)
         durability.sync_folders([self._home, self._root, *(folder.parent for folder in created)])
@@ -380,19 +376,6 @@ class LocalStore:
             for workdir in (parts.workdir, *parts.abandoned):
                 workdir.close()
         parts.durability.close()
-
-    def _check_space(self) -> None:
-        """Refuse spools from now on if the disk has too little space left; allow them again if it has enough."""
-        free = _free_bytes(self._root)
-        self._spool_refusal = ""
-        if free < self._min_free_bytes:
-            self._spool_refusal = Message(
-                "The disk of the store {root} has {free:,} bytes left, less than IMAGE_MIN_FREE_BYTES ({least:,}): "
-                "free some space, or lower that setting.",
-                root=self._root,
-                free=free,
-                least=self._min_free_bytes,
-            )
 
     async def _sync_folders(self, folders: Collection[Path]) -> None:
         if folders:
@@ -417,9 +400,14 @@ class LocalStore:
             return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*arguments, **named))
 
 
-def _free_bytes(root: Path) -> int:
-    state = os.statvfs(root)
-    return state.f_bavail * state.f_frsize
+def _states(paths: Mapping[str, Path]) -> Mapping[str, FileState]:
+    states = {}
+    for key, path in paths.items():
+        with suppress(OSError):  # one that cannot be read is found by reading it
+            state = os.stat(path)  # noqa: PTH116 - of a million files
+            if stat.S_ISREG(state.st_mode):
+                states[key] = FileState(state.st_size, state.st_blocks * _BLOCK_BYTES, state.st_mtime)
+    return states
 
 
 def _umask() -> int:

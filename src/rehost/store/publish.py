@@ -35,10 +35,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 
 from rehost import process_identity
 from rehost.errors import StoreError
+from rehost.language import Message
+from rehost.model import KnownStore
 from rehost.store.base import Cause, FileIds, Placement, Unconfirmed
 from rehost.store.filesystem import (
     PRIVATE_FOLDER_MODE,
@@ -84,6 +87,31 @@ def write_marker(home: Path) -> str:
     return identity
 
 
+def check_identity(found: str | None, root: str, known: Sequence[KnownStore], *, is_there: bool = True) -> None:
+    """Check that the store with this id at this place is one of those that the ledger knows, if it knows any.
+
+    Raises:
+        StoreError: it is another one, or none.
+    """
+    if not known or found in {each.store for each in known}:
+        return
+    marker = f"{HOME}/{MARKER}"
+    what = Message("{root} has no marker ({marker})", root=root, marker=marker)
+    if found is not None:
+        what = Message("{root} is another store ({marker} holds {id})", root=root, marker=marker, id=found[:8])
+    elif not is_there:
+        what = Message("{root} does not exist", root=root)
+    raise StoreError(
+        "{what}, but the ledger has copies in the store {id}, last seen in {folder} on {machine}: mount it, "
+        "or correct IMAGE_STORAGE_DIR. If the copies are lost, a run with `--accept-loss` goes on without them: it "
+        "clears their rows and fetches them again.",
+        what=what,
+        id=known[0].store[:8],
+        folder=known[0].folder,
+        machine=known[0].machine,
+    )
+
+
 class WorkDir:
     """One process's work folder. Only the process that holds its lock has this object."""
 
@@ -113,6 +141,46 @@ class WorkDir:
                 shutil.rmtree(self._folder, ignore_errors=True)
         finally:
             os.close(self._descriptor)
+
+
+class Spools:
+    """Gives paths to untrusted bodies, unless the disk is nearly full."""
+
+    def __init__(self, root: Path, min_free_bytes: int) -> None:
+        """Refuse spools while the disk of this folder has less than `min_free_bytes`."""
+        self._root = root
+        self._min_free_bytes = min_free_bytes
+        self._numbers = count(1)
+        self._refusal = ""  # empty while the disk has room
+
+    def new(self, workdir: WorkDir) -> Path:
+        """Return a new path in a work folder.
+
+        Raises:
+            StoreError: the disk has less than `min_free_bytes` left. What is in flight can still be recorded.
+        """
+        if self._refusal:
+            raise StoreError(self._refusal)
+        return workdir.spools / str(next(self._numbers))
+
+    def check_space(self) -> None:
+        """Refuse spools from now on if the disk has too little space left; allow them again if it has enough."""
+        free = free_bytes(self._root)
+        self._refusal = ""
+        if free < self._min_free_bytes:
+            self._refusal = Message(
+                "The disk of the store {root} has {free:,} bytes left, less than IMAGE_MIN_FREE_BYTES ({least:,}): "
+                "free some space, or lower that setting.",
+                root=self._root,
+                free=free,
+                least=self._min_free_bytes,
+            )
+
+
+def free_bytes(root: Path) -> int:
+    """Return how many bytes a user without privileges can still write."""
+    state = os.statvfs(root)
+    return state.f_bavail * state.f_frsize
 
 
 def create_workdir(home: Path) -> WorkDir:

@@ -14,11 +14,9 @@ The order, and what a kill after each step leaves behind; `finish` goes on from 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from rehost.catalogue.table import Clearing
 from rehost.db import Connection
@@ -29,7 +27,8 @@ from rehost.ledger.takedowns import MOST_LISTED, KnownLink, Takedown
 from rehost.model import Copy, Link, Mark, RowRefusal, Tombstone
 from rehost.run.limits import tombstones_of
 from rehost.run.run import Components
-from rehost.store.base import FileIds, Gone
+from rehost.run.visitor import digest_of
+from rehost.store.base import FileIds, Gone, Store
 from rehost.store.layout import is_key
 from rehost.upkeep.journal import Journal
 
@@ -162,7 +161,7 @@ class Takedowns:
         named = await self._records.named(work.begun.takedown)
         keys = [value for kind, value in named if kind is Mark.KEY]
         await self._store.mark_gone([_gone(work.begun, key) for key in keys])
-        files = [await asyncio.to_thread(read_file, self._store.path(key)) for key in keys]
+        files = [await read_copy(self._store, key) for key in keys]
         work.sizes |= {size for digest, size in filter(None, files) if (Mark.DIGEST, digest) in named}
 
     async def _refuse_named(self, work: _Work, named: Collection[Tombstone]) -> int:
@@ -321,11 +320,11 @@ class _Work:
         return len(self.begun.receipt.removed) > before
 
 
-def read_file(path: Path) -> tuple[str, int] | None:
-    """Return the SHA-256 and the size in bytes of a file; None if there is none."""
+async def read_copy(store: Store, key: str) -> tuple[str, int] | None:
+    """Return the SHA-256 and the size in bytes of a copy; None if there is none."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
+        async with store.as_file(key) as path:
+            return await asyncio.to_thread(digest_of, path)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
 
@@ -432,7 +431,7 @@ class Targets:
             if key is None:
                 continue
             known = await self._records.at_key(key)
-            file = None if known else await asyncio.to_thread(read_file, self._store.path(key))
+            file = None if known else await read_copy(self._store, key)
             if known or file is not None:
                 return {(Mark.KEY, key), *_of_links(known), *({(Mark.DIGEST, file[0])} if file else ())}
         return set()

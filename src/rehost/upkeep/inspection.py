@@ -7,6 +7,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from rehost.ledger.copies import KnownCopy
 from rehost.ledger.findings import Fault
 from rehost.model import Copy, Format
 from rehost.run.limits import unless_stopped
-from rehost.store.base import Store
-from rehost.store.layout import Layout
+from rehost.store.base import FileState, Store
+from rehost.store.layout import Layout, is_key
 
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 _DAMAGED = {Fault.CUT, Fault.ALTERED}
@@ -37,6 +38,7 @@ class Seen:
 
 
 _RIGHT = Seen()
+_NO_KEY = Seen(Fault.UNREADABLE, "the ledger has a name for it that is none: something else has written that")
 
 
 class Pace:
@@ -84,39 +86,40 @@ class Inspector:
         read last is read. Bytes of the copy's own size count as its own, altered: flipped bits keep the size. Raises
         what `inspect` raises.
         """
-        seen = await asyncio.to_thread(self._look_at, copies, is_read=is_read)
-        return [
-            await self._proven(known, each)
-            if each.fault in _DAMAGED and each.size not in {0, known.copy.size}
-            else each
-            for known, each in zip(copies, seen, strict=True)
-        ]
+        named = [each for each in copies if is_key(each.copy.key)]
+        states = {} if is_read else await self.store.states([each.copy.key for each in named])
+        unread = [each for each in named if not _is_right(states.get(each.copy.key), each)]
+        seen = {each.entry: _RIGHT for each in named}
+        async with AsyncExitStack() as stack:
+            files = (stack.enter_async_context(self.store.as_file(each.copy.key)) for each in unread)
+            paths = await asyncio.gather(*files)
+            for known, path, each in zip(
+                unread, paths, await asyncio.to_thread(self._look_at, unread, paths), strict=True
+            ):
+                is_another = each.fault in _DAMAGED and each.size not in {0, known.copy.size}
+                seen[known.entry] = await self._proven(known, path, each) if is_another else each
+        return [seen.get(each.entry, _NO_KEY) for each in copies]
 
-    def _look_at(self, copies: Sequence[KnownCopy], *, is_read: bool) -> list[Seen]:
-        return [self._look(known, is_read=is_read) for known in copies]
+    def _look_at(self, copies: Sequence[KnownCopy], paths: Sequence[Path]) -> list[Seen]:
+        return [self._look(known, path) for known, path in zip(copies, paths, strict=True)]
 
-    def _look(self, known: KnownCopy, *, is_read: bool) -> Seen:
+    def _look(self, known: KnownCopy, path: Path) -> Seen:
         """Return what a file is, as far as its first bytes and its digest tell."""
-        path = None
         try:
-            path = self.store.path(known.copy.key)
             state = os.stat(path)  # noqa: PTH116 - of a million files
             if not stat.S_ISREG(state.st_mode):
                 return Seen(Fault.NOT_A_FILE, _KINDS.get(stat.S_IFMT(state.st_mode), "a device"))
-            if not is_read and state.st_size == known.copy.size and not _is_newer(state, known):
-                return _RIGHT
             parsed = self.layout.parse(known.copy.key)
             return _read(path, known.copy, parsed and parsed[2].value)
         except (FileNotFoundError, NotADirectoryError):
-            is_link = path is not None and path.is_symlink()
-            return Seen(Fault.MISSING, "a symbolic link to nothing" if is_link else "there is no such file")
-        except (OSError, StoreError) as error:
-            return Seen(Fault.UNREADABLE, getattr(error, "strerror", None) or str(error))
+            return Seen(Fault.MISSING, "a symbolic link to nothing" if path.is_symlink() else "there is no such file")
+        except OSError as error:
+            return Seen(Fault.UNREADABLE, error.strerror or str(error))
 
-    async def _proven(self, known: KnownCopy, seen: Seen) -> Seen:
+    async def _proven(self, known: KnownCopy, path: Path, seen: Seen) -> Seen:
         """Return whether damaged bytes are another whole picture."""
         try:
-            image = await self.verifier.verify(self.store.path(known.copy.key))
+            image = await self.verifier.verify(path)
         except (VisitError, StoreError) as error:
             return replace(seen, evidence=f"{seen.evidence}; {error}")
         words = f"a whole picture, {image.width} x {image.height}, of {seen.size:,} bytes with the digest"
@@ -124,7 +127,7 @@ class Inspector:
 
     async def is_there(self, known: KnownCopy) -> bool:
         """Return whether the copy has a regular file, whatever is in it."""
-        return await asyncio.to_thread(os.path.isfile, self.store.path(known.copy.key))
+        return bool(await self.store.states([known.copy.key]))
 
 
 def _read(path: Path, copy: Copy, extension: str | None) -> Seen:
@@ -149,7 +152,9 @@ def _words(kind: Format | Other) -> str:
     return kind.value if isinstance(kind, Other) else f"a picture of the type {kind}"
 
 
-def _is_newer(state: os.stat_result, known: KnownCopy) -> bool:
-    """Return whether a file was modified after its bytes were read last."""
+def _is_right(state: FileState | None, known: KnownCopy) -> bool:
+    """Return whether a file has the copy's size and was not modified since its bytes were read last."""
     read_at = max(filter(None, (known.verified_at, known.held_at)), default=None)
-    return read_at is None or state.st_mtime > read_at.timestamp()
+    if state is None or read_at is None:
+        return False
+    return state.size == known.copy.size and state.modified <= read_at.timestamp()

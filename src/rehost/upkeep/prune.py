@@ -8,10 +8,8 @@ file goes, and the next call removes a file whose copy the ledger has forgotten;
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from urllib.parse import unquote
@@ -180,24 +178,17 @@ class Pruner:
         places = {key: self._places(key) for key in keys}
         strays = await self._copies.strays([each for found in places.values() for each in found])
         orphans, forgotten = [], await self._copies.forgotten(strays)
-        for key, state in (await asyncio.to_thread(self._states, strays)).items():
-            if self._clock.now().timestamp() - state.st_mtime < YOUNG_SECONDS and key not in forgotten:
+        for key, state in (await self._store.states(sorted(strays))).items():
+            if self._clock.now().timestamp() - state.modified < YOUNG_SECONDS and key not in forgotten:
                 pruned.young += 1
             else:
-                orphans.append(Orphan(places[key][0], state.st_size))
+                orphans.append(Orphan(places[key][0], state.size))
         return orphans
 
     def _places(self, key: str) -> Sequence[Place]:
         """Return the cells of which the file with this key could be the copy."""
         parsed = ((name, each.recorder.layout.parse(key)) for name, each in self._sources.items())
         return [(name, place[0], place[1], key) for name, place in parsed if place is not None]
-
-    def _states(self, keys: Collection[str]) -> dict[str, os.stat_result]:
-        states = {}
-        for key in sorted(keys):
-            with suppress(FileNotFoundError):
-                states[key] = os.lstat(self._store.path(key))
-        return states
 
     async def _without_pointed(self, orphans: Sequence[Orphan]) -> Sequence[Orphan]:
         """Return the files to which no row's column leads, under any prefix; rows without a link count too."""
@@ -236,7 +227,7 @@ class Pruner:
         file_ids = await self._store.file_ids([each.key for each in group])
         strays = [each for each in group if each.known is None and each.key in file_ids]
         still = await self._copies.strays([place for each in strays for place in self._places(each.key)])
-        found = [await asyncio.to_thread(self._copy, each) for each in strays if each.key in still]
+        found = [await self._copy(each) for each in strays if each.key in still]
         gone = [each for each in group if each.known is not None]
         runs = {each.place[0]: await self._journal.begin(each.place[0]) for each in group}
         ledger = self._ledger
@@ -261,11 +252,12 @@ class Pruner:
             if each.key in keys:
                 (pruned.copies if each.known else pruned.strays).add(each.size)
 
-    def _copy(self, stray: Orphan) -> tuple[Link, Copy] | None:
+    async def _copy(self, stray: Orphan) -> tuple[Link, Copy] | None:
         """Return a stray as the journal has it: of a link without a URL; None if it cannot be read."""
         source, row_key, position, key = stray.place
         try:
-            digest, size = digest_of(self._store.path(key))
+            async with self._store.as_file(key) as path:
+                digest, size = await asyncio.to_thread(digest_of, path)
         except OSError:
             return None
         return Link(source, row_key, position, "", None, key), Copy(key, digest, size)

@@ -86,7 +86,7 @@ class PutBack:
         image: Image | None = None
         try:
             image = await self.verifier.verify(spool, task.host)
-            key = self.recorder.layout.key(task.link, image.format)
+            key = self.recorder.layout.key(task.link, image.format, digest)
             found, size = await asyncio.to_thread(digest_of, spool)
         except VisitError:
             found = ""

@@ -107,7 +107,9 @@ class Repair:
         """Return the copy's own bytes, if the store still has them: at another key, in the trash or the quarantine."""
         store, digest = self.parts.store, known.copy.digest
         for key in await self.copies.keys_with(digest, known.entry):
-            if (spool := await self._proven_spool(store.path(key), digest)) is not None:
+            async with store.as_file(key) as path:
+                spool = await self._proven_spool(path, digest)
+            if spool is not None:
                 return self._restored(task, known, spool, Mend.STORE)
         found = await store.spool_from_trash(digest, known.copy.key)
         if found is None:

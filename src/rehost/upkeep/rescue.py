@@ -161,7 +161,7 @@ class Rescuer:
             VisitError: the copy cannot be named, or a quota is used up.
         """
         visitor = self.parts.visitor
-        named = replace(copy, key=visitor.layout.key(task.link, image.format))
+        named = replace(copy, key=visitor.layout.key(task.link, image.format, copy.digest))
         visitor.quota.take(task, copy.size)
         return Stored(task, named, image, spool, rescued=provenance)
 

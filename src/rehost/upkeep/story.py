@@ -18,6 +18,7 @@ from rehost.images.verifier import ImageVerifier
 from rehost.ledger.stories import KnownPicture, Stories, StoryEvent, What
 from rehost.model import Link, Reason, State
 from rehost.run.visitor import digest_of
+from rehost.store.base import Store
 from rehost.store.layout import Layout, is_key
 
 
@@ -114,14 +115,14 @@ class StoryTeller:
         stories: Stories,
         catalogues: Sequence[TableCatalogue],
         layouts: Mapping[str, Layout],
-        root: Path,
+        store: Store,
         verifier: ImageVerifier,
     ) -> None:
-        """Take the parts: the tables, the layout of each by its name, and the folder of the store."""
+        """Take the parts: the tables, the layout of each by its name, and the store."""
         self._stories = stories
         self._catalogues = {each.name: each for each in catalogues}
         self._layouts = layouts
-        self._root = root.absolute()
+        self._store = store
         self._verifier = verifier
 
     async def tell(self, asked: str) -> Sequence[Story]:
@@ -152,9 +153,10 @@ class StoryTeller:
         for layout in self._layouts.values():
             if (key := layout.key_of_url(asked)) is not None:
                 return key
-        path = Path(asked).absolute()  # relative to the current directory, as a shell completes it
-        if path.is_relative_to(self._root) and is_key(key := str(path.relative_to(self._root))):
-            return key
+        where = f"{self._store.where}/"
+        for path in (asked, str(Path(asked).absolute())):  # relative to the current directory, as a shell completes it
+            if path.startswith(where) and is_key(key := path.removeprefix(where)):
+                return key
         return asked if is_key(asked) and "/" in asked else None
 
     async def _story(self, picture: KnownPicture) -> Story:
@@ -188,21 +190,20 @@ class StoryTeller:
         return link in found, found.get(link)
 
     async def _file(self, key: str, digest: str | None) -> FileState:
-        path = self._root / key
-        if not await asyncio.to_thread(path.is_file):
-            return FileState(key, str(path), exists=False)
+        where = f"{self._store.where}/{key}"
+        if not await self._store.states([key]):
+            return FileState(key, where, exists=False)
         try:
-            found, size = await asyncio.to_thread(digest_of, path)
-            image = await self._verifier.verify(path)
+            async with self._store.as_file(key) as path:
+                found, size = await asyncio.to_thread(digest_of, path)
+                image = await self._verifier.verify(path)
         except VisitError as error:
             proof = str(error)
         except (OSError, RehostError) as error:
-            return FileState(key, str(path), exists=True, is_right=False, proof=str(error))
+            return FileState(key, where, exists=True, is_right=False, proof=str(error))
         else:
             proof = f"{image.format.media_type}, {image.width}x{image.height}"
-        return FileState(
-            key, str(path), exists=True, size=size, digest=found, is_right=_same(found, digest), proof=proof
-        )
+        return FileState(key, where, exists=True, size=size, digest=found, is_right=_same(found, digest), proof=proof)
 
     async def _status(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rehost.catalogue.table import Restore, TableCatalogue
@@ -25,13 +25,16 @@ class Undone:
     gone: int = 0  # of `left`: files that are not in the trash any more
 
 
+FindLost = Callable[[Collection[str]], Awaitable[Collection[str]]]
+
+
 async def undo(
     journal: Journal,
     run: int,
     catalogue: TableCatalogue,
     *,
     put_back: PutBack | None = None,
-    is_there: Callable[[str], bool] = lambda _url: True,
+    find_lost: FindLost | None = None,
 ) -> Undone:
     """Put rows and copies back as they were before a run, where they have not changed since.
 
@@ -44,8 +47,8 @@ async def undo(
         run: the run's number.
         catalogue: the source that it wrote.
         put_back: puts files of the source back; without it only rows are restored.
-        is_there: returns whether a local URL still leads to a file; if not, the column becomes NULL, because no row
-            may point at a file that is gone (invariant 1).
+        find_lost: returns which of some local URLs lead to no file any more; the column becomes NULL there, because no
+            row may point at a file that is gone (invariant 1).
 
     Raises:
         LedgerError: there is no such run of this source.
@@ -65,10 +68,8 @@ async def undo(
             removed = await put_back.put_files([each for each in group if each.is_removed])
             files += removed
             left += returned.left + removed.left
-        rows = [
-            replace(change, before=catalogue.empty) if change.before and not is_there(change.before) else change
-            for change in rows
-        ]
+        lost = await find_lost({each.before for each in rows if each.before}) if find_lost else ()
+        rows = [replace(each, before=catalogue.empty) if each.before in lost else each for each in rows]
         restores = {
             each: Restore(each.row_key, each.url, each.before, each.after) for each in rows if each.before or each.after
         }

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from rehost.clock import Clock
 from rehost.ledger.copies import Copies, Place
 from rehost.ledger.usage import LedgerUsage, UsageQueries
-from rehost.store.base import Cause, Store
+from rehost.store.base import Cause, FileState, Store
 from rehost.store.layout import Layout
 from rehost.upkeep.prune import GRACE
-
-_BLOCK_BYTES = 512  # of st_blocks, whatever the file system's own are (stat(2))
 
 
 @dataclass(slots=True)
@@ -27,11 +22,11 @@ class Files:
     size: int = 0  # bytes that they hold
     disk_size: int = 0  # bytes that they take up on the disk
 
-    def add(self, state: os.stat_result) -> None:
+    def add(self, state: FileState) -> None:
         """Count a file."""
         self.files += 1
-        self.size += state.st_size
-        self.disk_size += state.st_blocks * _BLOCK_BYTES
+        self.size += state.size
+        self.disk_size += state.disk_size
 
 
 @dataclass(slots=True)
@@ -56,7 +51,7 @@ class StoreUsage:
     resized: int = 0  # copies whose files have another size than the ledger says
     quarantine: Files = field(default_factory=Files)
     trash: dict[str, TrashUsage] = field(default_factory=dict)  # by cause
-    free: int = 0  # bytes
+    free: int | None = None  # bytes; None if there is no limit that we could know
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,44 +88,34 @@ async def measure(
     ledger = await queries.usage(clock.now())
     found = StoreUsage(free=await store.free_bytes(), quarantine=Files(*await store.quarantined()))
     looked_at = 0
-    async for keys in store.keys():
-        await _count(found, keys, queries, copies, store, layouts)
-        looked_at += len(keys)
+    async for states in store.files():
+        await _count(found, states, queries, copies, layouts)
+        looked_at += len(states)
         tell(looked_at)
     found.missing = max(0, ledger.copies - found.copies.files)
     found.trash = await _trash(store, clock.now())
     rate = ledger.bytes_per_day
-    return Usage(ledger, found, None, found.free / rate if rate else None)
+    return Usage(ledger, found, None, found.free / rate if rate and found.free is not None else None)
 
 
 async def _count(
     found: StoreUsage,
-    keys: Collection[str],
+    states: Mapping[str, FileState],
     queries: UsageQueries,
     copies: Copies,
-    store: Store,
     layouts: Mapping[str, Layout],
 ) -> None:
-    states = await asyncio.to_thread(_states, store, keys)
     sizes = await queries.sizes(states)
     places = {key: _places(layouts, key) for key in states if key not in sizes}
     strays = await copies.strays([each for found_there in places.values() for each in found_there])
     for key, state in states.items():
         if key in sizes:
             found.copies.add(state)
-            found.resized += sizes[key] != state.st_size
+            found.resized += sizes[key] != state.size
         elif not places[key]:
             found.others.add(state)
         else:
             (found.strays if key in strays else found.found).add(state)
-
-
-def _states(store: Store, keys: Collection[str]) -> Mapping[str, os.stat_result]:
-    states = {}
-    for key in keys:
-        with suppress(FileNotFoundError):
-            states[key] = os.lstat(store.path(key))
-    return states
 
 
 def _places(layouts: Mapping[str, Layout], key: str) -> list[Place]:

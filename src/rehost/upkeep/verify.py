@@ -399,7 +399,7 @@ class Verification:
         for each in group:
             link = each.link
             key = repair.layout.key_of_url(link.local_url or "")
-            if key is None or await asyncio.to_thread(repair.parts.store.path(key).exists):
+            if key is None or await repair.parts.store.states([key]):
                 continue
             evidence = f"the row holds {link.local_url!r}; there is no such file"
             place = repair.layout.parse(key)

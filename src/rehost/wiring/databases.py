@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from random import SystemRandom
 
@@ -21,16 +21,21 @@ from rehost.hosts.shares import HostShares
 from rehost.hotlink.repository import OriginRepository
 from rehost.language import Message
 from rehost.ledger import Ledger
+from rehost.ledger.copies import Copies
 from rehost.ledger.freezes import Freezes
 from rehost.ledger.history import Stores, Worker
 from rehost.ledger.migrations import LATEST, migrate, version
 from rehost.ledger.reports import Queries
 from rehost.ledger.scratch import copy_ledger
-from rehost.model import Source
+from rehost.model import Bucket, Source
 from rehost.run.planner import Planner
 from rehost.settings import Settings
+from rehost.store.base import Store
+from rehost.store.bucket import BucketClient
 from rehost.store.layout import Layout
 from rehost.store.local import LocalStore, check_marker
+from rehost.store.publish import check_identity
+from rehost.store.s3 import S3Store, read_marker
 
 OUTAGE_SECONDS = 5.0  # a request does not wait longer for a database that was reached before
 
@@ -42,7 +47,45 @@ def worker() -> Worker:
 
 def layout_of(settings: Settings, source: Source) -> Layout:
     """Return how the copies of a source are named."""
-    return Layout(source.path, settings.static_url_prefix, is_versioned=settings.url_version)
+    return Layout(
+        source.path,
+        settings.static_url_prefix,
+        is_versioned=settings.url_version,
+        has_digest=isinstance(settings.storage_dir, Bucket),
+    )
+
+
+def open_store(settings: Settings, clock: Clock, ledger: Ledger | None) -> AbstractAsyncContextManager[Store]:
+    """Return the store, to be opened with `async with`; without a ledger it can only be read.
+
+    Raises:
+        StoreError: the store cannot be used.
+    """
+    where, least, reads_only = settings.storage_dir, settings.min_free_bytes, ledger is None
+    if not isinstance(where, Bucket):
+        return LocalStore(where, clock=clock, min_free_bytes=least, reads_only=reads_only)
+    layouts = [(each.name, layout_of(settings, each)) for each in settings.sources]
+
+    async def guard(keys: Collection[str], work: Callable[[Collection[str]], Awaitable[None]]) -> None:
+        assert ledger is not None, "a store that is only read deletes nothing"
+        parsed = {key: [(name, layout.parse(key)) for name, layout in layouts] for key in keys}
+        places = {key: [(name, *place[:2], key) for name, place in found if place] for key, found in parsed.items()}
+        await Copies(ledger.database).while_unused(places, work)
+
+    return S3Store(
+        _client(settings, clock),
+        where,
+        settings.spool_dir,
+        clock=clock,
+        guard=guard,
+        min_free_bytes=least,
+        reads_only=reads_only,
+    )
+
+
+def _client(settings: Settings, clock: Clock) -> BucketClient:
+    assert isinstance(settings.storage_dir, Bucket)
+    return BucketClient(settings.storage_dir, settings.aws, clock)
 
 
 def sources_of(settings: Settings, names: Collection[str] = ()) -> Sequence[Source]:
@@ -164,7 +207,10 @@ async def store_problem(settings: Settings, stores: Stores) -> StoreError | None
     known = await stores.known()
     try:
         if known and await stores.holds_copies():
-            await asyncio.to_thread(check_marker, settings.storage_dir, known)
+            if isinstance(settings.storage_dir, Bucket):
+                check_identity(await read_marker(_client(settings, Clock())), str(settings.storage_dir), known)
+            else:
+                await asyncio.to_thread(check_marker, settings.storage_dir, known)
     except StoreError as error:
         return error
     return None
@@ -204,7 +250,7 @@ async def plan(settings: Settings, sources: Collection[str] = ()) -> Sequence[Pl
     async with AsyncExitStack() as stack:
         catalogue_db, ledger_db = await stack.enter_async_context(open_databases(settings, clock, reads_only=True))
         is_joint = catalogue_db is ledger_db
-        store = await stack.enter_async_context(LocalStore(settings.storage_dir, clock=clock, reads_only=True))
+        store = await stack.enter_async_context(open_store(settings, clock, None))
         catalogues = await open_catalogues(catalogue_db, chosen, is_joint=False)
         for source, catalogue in zip(chosen, catalogues, strict=True):
             layout = layout_of(settings, source)

@@ -37,9 +37,17 @@ from rehost.run.recorder import Recorder
 from rehost.run.run import Components, Run
 from rehost.run.visitor import Visitor
 from rehost.settings import OriginOverride, Settings
-from rehost.store.local import LocalStore
+from rehost.store.base import Store
 from rehost.upkeep.forget import Takedowns
-from rehost.wiring.databases import check_store, layout_of, open_catalogues, open_databases, sources_of, worker
+from rehost.wiring.databases import (
+    check_store,
+    layout_of,
+    open_catalogues,
+    open_databases,
+    open_store,
+    sources_of,
+    worker,
+)
 
 T = TypeVar("T")
 
@@ -143,9 +151,9 @@ async def open_parts(
 
 
 @asynccontextmanager
-async def _store(settings: Settings, clock: Clock, ledger: Ledger, machine: str) -> AsyncIterator[LocalStore]:
+async def _store(settings: Settings, clock: Clock, ledger: Ledger, machine: str) -> AsyncIterator[Store]:
     """Open the store, which is then the one in use."""
-    async with LocalStore(settings.storage_dir, clock=clock, min_free_bytes=settings.min_free_bytes) as store:
+    async with open_store(settings, clock, ledger) as store:
         await ledger.stores.use(KnownStore(await store.identity(), store.where, machine))
         yield store
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import rehost
 from rehost.catalogue import Titles
@@ -23,7 +24,7 @@ from rehost.ledger import Ledger
 from rehost.ledger.leases import DueLinks
 from rehost.ledger.migrations import migrate
 from rehost.ledger.reports import Queries
-from rehost.model import Format
+from rehost.model import Bucket, Format
 from rehost.on_demand.http import ReadThrough
 from rehost.on_demand.service import OnDemandService
 from rehost.server.api.actions import RunControl
@@ -57,7 +58,7 @@ def build_server(settings: Settings, at: str = "") -> Application:
 
 def files(settings: Settings) -> CopyFiles:
     """Return the copies as an ASGI application, to be mounted at IMAGE_STATIC_URL_PREFIX in any other."""
-    return CopyFiles(settings.storage_dir, _media_type, settings.cache_control, settings.blocked_by)
+    return CopyFiles(_folder(settings), _media_type, settings.cache_control, settings.blocked_by)
 
 
 def site(settings: Settings) -> Dashboard:
@@ -65,7 +66,7 @@ def site(settings: Settings) -> Dashboard:
     clock = Clock()
     api = Api(
         Lazy(lambda: _open_resources(settings, clock)),
-        partial(disk_space, settings.storage_dir),
+        partial(disk_space, _folder(settings)),
         tuple(each.name for each in settings.sources),
     )
     # Half of the server's concurrent requests are for single pictures, if it fetches any (invariant 8).
@@ -77,7 +78,7 @@ def site(settings: Settings) -> Dashboard:
         Live(api, clock),
         Upkeep(
             api,
-            Trash(partial(listed, settings.storage_dir / HOME / TRASH), clock),
+            Trash(partial(listed, _folder(settings) / HOME / TRASH), clock),
             lambda: open_takedowns(settings, finishes=False),
             clock,
         ),
@@ -162,6 +163,12 @@ async def _open_on_demand(settings: Settings, listen: Listener) -> AsyncIterator
         service = OnDemandService(by_source, limits, clock, listen)
         yield service
         await service.close()
+
+
+def _folder(settings: Settings) -> Path:
+    if isinstance(settings.storage_dir, Bucket):
+        raise SettingsError("The server cannot serve copies from a bucket yet: let the bucket or a CDN serve them.")
+    return settings.storage_dir
 
 
 def _thumbnailer(settings: Settings) -> Thumbnailer:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from rehost import process_identity as identity
 from rehost.clock import Clock
@@ -22,7 +22,6 @@ from rehost.ledger.usage import UsageQueries
 from rehost.run.limits import Limits
 from rehost.run.run import Components
 from rehost.settings import Settings
-from rehost.store.local import LocalStore
 from rehost.upkeep import undo as undoing
 from rehost.upkeep.forget import Takedowns, Targets
 from rehost.upkeep.journal import Journal
@@ -35,6 +34,7 @@ from rehost.wiring.databases import (
     open_catalogues,
     open_databases,
     open_queries,
+    open_store,
     sources_of,
     store_problem,
     worker,
@@ -91,10 +91,11 @@ async def why(settings: Settings, asked: str, sources: Collection[str] = ()) -> 
         open_queries(settings) as queries,
         open_databases(settings, clock, reads_only=True) as (database, _),
         open_verifier(settings, clock) as verifier,
+        open_store(settings, clock, None) as store,
     ):
         catalogues = await open_catalogues(database, chosen)
         layouts = {each.name: layout_of(settings, each) for each in chosen}
-        teller = StoryTeller(Stories(queries.database), catalogues, layouts, settings.storage_dir, verifier)
+        teller = StoryTeller(Stories(queries.database), catalogues, layouts, store, verifier)
         return await teller.tell(asked)
 
 
@@ -150,12 +151,12 @@ async def usage(settings: Settings, tell: Callable[[int], None] = lambda _files:
     async with open_queries(settings) as opened:
         queries, copies = UsageQueries(opened.database), Copies(opened.database)
         problem = await store_problem(settings, Stores(opened.database))
-        if problem is None and not settings.storage_dir.is_dir():
+        if problem is None and isinstance(settings.storage_dir, Path) and not settings.storage_dir.is_dir():
             problem = StoreError("{folder} does not exist.", folder=settings.storage_dir)
         if problem is not None:
             return Usage(await queries.usage(clock.now()), None, problem.messages[0])
         layouts = {each.name: layout_of(settings, each) for each in settings.sources}
-        async with LocalStore(settings.storage_dir, clock=clock, reads_only=True) as store:
+        async with open_store(settings, clock, None) as store:
             return await measure(queries, copies, store, layouts, clock, tell)
 
 
@@ -187,7 +188,7 @@ async def undo(settings: Settings, *, sources: Collection[str] = (), run: int) -
                 run,
                 recorder.catalogue,
                 put_back=PutBack(recorder, each.visitor.verifier),
-                is_there=partial(_is_there, each),
+                find_lost=partial(_find_lost, each),
             )
         ends = {
             name: RunEnded(name, held=0, unchanged=0, adopted=0, mended=each.restored) for name, each in undone.items()
@@ -196,7 +197,8 @@ async def undo(settings: Settings, *, sources: Collection[str] = (), run: int) -
         return undone
 
 
-def _is_there(parts: Components, url: str) -> bool:
-    """Return whether a local URL leads to a file; True for another URL, which cannot be checked."""
-    key = parts.recorder.layout.key_of_url(url)
-    return key is None or os.path.isfile(parts.store.path(key))  # noqa: PTH113 - False for a name that is too long
+async def _find_lost(parts: Components, urls: Collection[str]) -> set[str]:
+    """Return which of these local URLs lead to no file; other URLs cannot be checked."""
+    keys = {url: key for url in urls if (key := parts.recorder.layout.key_of_url(url)) is not None}
+    there = await parts.store.states(set(keys.values()))
+    return {url for url, key in keys.items() if key not in there}

@@ -259,7 +259,7 @@ def _growth(usage: Usage, style: Style) -> str:
 
 
 def _forecast(usage: Usage) -> str:
-    if usage.store is None:
+    if usage.store is None or usage.store.free is None:
         return ""
     free = _("free on the disk: {free}").format(free=size(usage.store.free))
     if usage.full_in_days is None:

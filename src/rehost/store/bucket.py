@@ -1,0 +1,331 @@
+"""A bucket of S3-compatible object storage, by obstore: objects by name, bounded requests, outages waited out.
+
+An error of a request means "unknown", not "not done": a server that hung may have stored the object. So a `put` that
+failed asks what is there before it is repeated, and repeating it is safe because the caller gives one name the same
+bytes every time. obstore's errors have no status (0.12); what they mean is decided here and nowhere else.
+
+obstore starts threads, which do not survive a fork: a process that has used a bucket must not fork afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from rehost.clock import Clock
+from rehost.errors import StoreError
+from rehost.model import Bucket
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+    from obstore.store import S3Store as Connection
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+REQUESTS = 32  # in flight
+LARGE = 1 << 20  # bytes; of larger bodies only LARGE_REQUESTS are in flight, because each is in memory as a whole
+LARGE_REQUESTS = 2
+LISTED = 1000  # names in a group, as on a page of the server's listing
+OUTAGE_SECONDS = 180.0  # that a server may be away
+_CHUNK_BYTES = 1 << 20  # of a body that is read
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0  # seconds between two tries
+_SHA256 = "sha256"  # the key of the digest in an object's metadata; servers return such keys in lower case
+_LONGEST_CAUSE = 300  # characters of an error's text
+_ENDPOINT = re.compile(r"https?://[^\s/?#]+(?:/[^\s?#]*)?")
+_SERVER_WORDS = re.compile(r"<Message>([^<]{1,300})</Message>")  # of an error document of S3
+_NAMES = """ACCESS_KEY_ID SECRET_ACCESS_KEY SESSION_TOKEN REGION DEFAULT_REGION ENDPOINT ENDPOINT_URL ENDPOINT_URL_S3
+    VIRTUAL_HOSTED_STYLE_REQUEST SKIP_SIGNATURE UNSIGNED_PAYLOAD SERVER_SIDE_ENCRYPTION SSE_KMS_KEY_ID
+    SSE_BUCKET_KEY_ENABLED REQUEST_PAYER CHECKSUM_ALGORITHM S3_EXPRESS METADATA_ENDPOINT IMDSV1_FALLBACK
+    CONTAINER_CREDENTIALS_RELATIVE_URI CONTAINER_CREDENTIALS_FULL_URI CONTAINER_AUTHORIZATION_TOKEN_FILE
+    WEB_IDENTITY_TOKEN_FILE ROLE_ARN ROLE_SESSION_NAME ENDPOINT_URL_STS"""
+_USED = frozenset(f"AWS_{name}" for name in _NAMES.split())  # what obstore knows; AWS_ALLOW_HTTP follows from the URL
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """What a server says of an object."""
+
+    name: str
+    size: int  # bytes
+    modified: float  # seconds since 1970
+    etag: str
+    sha256: str = ""  # in hexadecimal; "" where the object has none, and in a listing
+
+
+class BucketClient:
+    """Reads and writes the objects of one bucket below its prefix. Every method may raise StoreError."""
+
+    def __init__(
+        self, bucket: Bucket, aws: Mapping[str, str], clock: Clock, outage_seconds: float = OUTAGE_SECONDS
+    ) -> None:
+        """Open no connection yet.
+
+        Args:
+            bucket: where the objects are.
+            aws: variables such as AWS_ENDPOINT_URL, AWS_REGION and AWS_ACCESS_KEY_ID.
+            clock: for pauses.
+            outage_seconds: how long a request is repeated while the server does not answer.
+
+        Raises:
+            StoreError: the extra `s3` is not installed, or a variable cannot be used.
+        """
+        try:
+            import obstore  # noqa: PLC0415 - of an extra, and slow to import
+        except ImportError as error:
+            raise StoreError("Copies in a bucket need the extra s3: pip install 'rehost[s3]'.") from error
+        self._obstore = obstore
+        self._errors = obstore.exceptions
+        self._bucket = bucket
+        self._clock = clock
+        self._outage_seconds = outage_seconds
+        self._connection = self._connect(aws)
+        self._requests = asyncio.Semaphore(REQUESTS)
+        self._large = asyncio.Semaphore(LARGE_REQUESTS)
+        self._is_away = False
+
+    async def head(self, name: str) -> Object | None:
+        """Return what the server says of an object; None if there is none."""
+        async with self._requests:
+            return await self._head(name)
+
+    async def read(self, name: str, target: Path) -> bool:
+        """Write an object's bytes to a new file; return False, and leave no file, if there is no such object.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        with target.open("xb", buffering=0) as file:
+
+            async def work() -> None:
+                file.seek(0)
+                file.truncate()
+                found = await self._obstore.get_async(self._connection, name)
+                async for chunk in found.stream(min_chunk_size=_CHUNK_BYTES):
+                    file.write(chunk)
+
+            is_read = False
+            try:
+                async with self._requests:
+                    await self._try(work)
+                is_read = True
+            except FileNotFoundError:
+                pass
+            finally:
+                if not is_read:
+                    await asyncio.to_thread(target.unlink)
+        return is_read
+
+    async def text(self, name: str) -> str | None:
+        """Return a small object of ours as text; None if there is none."""
+
+        async def work() -> str:
+            found = await self._obstore.get_async(self._connection, name)
+            return bytes(await found.bytes_async()).decode(errors="surrogateescape")
+
+        with suppress(FileNotFoundError):
+            async with self._requests:
+                return await self._try(work)
+        return None
+
+    async def put(
+        self, name: str, body: Path | bytes, *, sha256: str = "", media_type: str = "text/plain", caching: str = ""
+    ) -> None:
+        """Store an object, and return once it is durable.
+
+        Args:
+            name: of the object; to be given the same bytes always.
+            body: its bytes, or a file that has them.
+            sha256: of the bytes, in hexadecimal; where it is empty, an error does not ask what is there.
+            media_type: what the server sends as Content-Type.
+            caching: what it sends as Cache-Control.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        size = len(body) if isinstance(body, bytes) else (await asyncio.to_thread(body.stat)).st_size
+        attributes = {"Content-Type": media_type, "Cache-Control": caching, _SHA256: sha256}
+        attributes = {key: value for key, value in attributes.items() if value}
+
+        async def work() -> None:
+            await self._obstore.put_async(self._connection, name, data, attributes=attributes, use_multipart=False)
+
+        async def is_done() -> bool:
+            found = await self._head(name) if sha256 else None
+            return found is not None and (found.size, found.sha256) == (size, sha256)
+
+        async with self._large if size > LARGE else self._requests:
+            data = body if isinstance(body, bytes) else await asyncio.to_thread(body.read_bytes)
+            try:
+                await self._try(work, is_done)
+            except FileNotFoundError as error:
+                raise self._no_bucket() from error
+
+    async def create(self, name: str, body: bytes) -> None:
+        """Store a small object of ours unless there is one; a server that ignores the condition replaces that one."""
+
+        async def work() -> None:
+            with suppress(self._errors.AlreadyExistsError):
+                await self._obstore.put_async(self._connection, name, body, mode="create", use_multipart=False)
+
+        try:
+            await self._try(work)
+        except FileNotFoundError as error:
+            raise self._no_bucket() from error
+
+    async def copy(self, name: str, to: str) -> bool:
+        """Copy an object with its metadata; return False if there is none."""
+        with suppress(FileNotFoundError):
+            async with self._requests:
+                await self._try(lambda: self._obstore.copy_async(self._connection, name, to))
+            return True
+        return False
+
+    async def delete(self, names: Sequence[str]) -> None:
+        """Delete objects; names without one are no error."""
+        with suppress(FileNotFoundError):
+            if names:
+                async with self._requests:
+                    await self._try(lambda: self._obstore.delete_async(self._connection, list(names)))
+
+    async def list(self, folder: str = "") -> AsyncIterator[Sequence[Object]]:
+        """Yield the objects below a folder in groups; after an outage, the listing goes on where it was."""
+        last = stream = None
+
+        async def work() -> Sequence[ObjectMeta]:
+            nonlocal stream
+            try:
+                stream = stream or self._obstore.list(self._connection, folder or None, offset=last, chunk_size=LISTED)
+                page: Sequence[ObjectMeta] = await stream.__anext__()
+            except StopAsyncIteration:
+                return ()
+            except BaseException:
+                stream = None
+                raise
+            return page
+
+        while page := await self._try(work):
+            last = page[-1]["path"]
+            yield [_object(each) for each in page]
+
+    def sign(self, name: str, seconds: float) -> str:
+        """Return a URL under which anybody can GET an object for so many seconds, whether or not it exists."""
+        return self._obstore.sign(self._connection, "GET", name, timedelta(seconds=seconds))
+
+    async def _head(self, name: str) -> Object | None:
+        async def work() -> Object:
+            found = await self._obstore.get_async(self._connection, name, options={"head": True})
+            return _object(found.meta, str(found.attributes.get(_SHA256, "")))
+
+        with suppress(FileNotFoundError):
+            return await self._try(work)
+        return None
+
+    async def _try(self, work: Callable[[], Awaitable[T]], is_done: Callable[[], Awaitable[bool]] | None = None) -> T:
+        """Return what `work` returns; repeat it while the server is away, unless it turns out to be done.
+
+        Raises:
+            FileNotFoundError: there is no such object, or no such bucket.
+            StoreError: the bucket cannot be used.
+        """
+        until, pause = self._clock.monotonic() + self._outage_seconds, _FIRST_PAUSE
+        while True:
+            try:
+                result = await work()
+            except (self._errors.BaseError, TimeoutError) as error:
+                self._check(error, is_last=self._clock.monotonic() > until)
+            else:
+                if self._is_away:
+                    log.warning("The bucket %s answers again.", self._bucket)
+                self._is_away = False
+                return result
+            await self._clock.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            if is_done is not None and await is_done():
+                return cast("T", None)
+
+    def _check(self, error: Exception, *, is_last: bool) -> None:
+        """Raise StoreError if it does not help to wait and try again."""
+        if isinstance(error, self._errors.PermissionDeniedError | self._errors.UnauthenticatedError):
+            raise self._refused(error) from error
+        if "NoSuchBucket" in str(error):
+            raise self._no_bucket() from error
+        if is_last:
+            raise self._away(error) from error
+        if not self._is_away:
+            log.warning("The bucket %s cannot be used at the moment, waiting for it: %s", self._bucket, _cause(error))
+        self._is_away = True
+
+    def _connect(self, aws: Mapping[str, str]) -> Connection:
+        """Return a connection that is opened with the first request."""
+        from obstore.store import S3Store as Connection  # noqa: PLC0415 - as in __init__
+
+        names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+        endpoint = next((aws[name] for name in names if aws.get(name)), "")
+        self._endpoint = endpoint or "Amazon S3"
+        if endpoint and not _ENDPOINT.fullmatch(endpoint):
+            raise self._not_opened(f"{endpoint!r} is no address such as https://s3.example.com")
+        second = timedelta(seconds=1)
+        config: Any = {name.lower(): value for name, value in aws.items() if name in _USED and value}
+        options: Any = {"timeout": 120 * second, "connect_timeout": 5 * second}
+        if endpoint.startswith("http://"):
+            options["allow_http"] = True
+        try:
+            return Connection(
+                self._bucket.name,
+                prefix=self._bucket.prefix or None,
+                config={"aws_checksum_algorithm": "SHA256"} | config,
+                client_options=options,
+                retry_config={"max_retries": 2, "retry_timeout": 10 * second},
+            )
+        except (self._errors.BaseError, ValueError) as error:
+            raise self._not_opened(_cause(error)) from error
+
+    def _not_opened(self, cause: str) -> StoreError:
+        return StoreError(
+            "The bucket {bucket} cannot be opened: {cause}; check the AWS_* variables.",
+            bucket=self._bucket,
+            cause=cause,
+        )
+
+    def _no_bucket(self) -> StoreError:
+        return StoreError(
+            "There is no bucket {name} at {endpoint}: create it, or correct IMAGE_STORAGE_DIR.",
+            name=self._bucket.name,
+            endpoint=self._endpoint,
+        )
+
+    def _refused(self, error: Exception) -> StoreError:
+        return StoreError(
+            "The bucket {bucket} refuses access ({cause}): check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, whether "
+            "this key may list, read, write and delete, and this machine's clock.",
+            bucket=self._bucket,
+            cause=_cause(error),
+        )
+
+    def _away(self, error: Exception) -> StoreError:
+        return StoreError(
+            "The bucket {bucket} cannot be used, after {seconds:.0f} seconds of trying: {cause}.",
+            bucket=self._bucket,
+            seconds=self._outage_seconds,
+            cause=_cause(error),
+        )
+
+
+def _object(meta: ObjectMeta, sha256: str = "") -> Object:
+    return Object(meta["path"], meta["size"], meta["last_modified"].timestamp(), meta["e_tag"] or "", sha256)
+
+
+def _cause(error: Exception) -> str:
+    """Return the text of an error of obstore without its debugging part."""
+    text = " ".join(str(error).partition("Debug source:")[0].split())
+    found = _SERVER_WORDS.search(text)
+    return found[1] if found else text[:_LONGEST_CAUSE]
