@@ -54,6 +54,7 @@ OPTIONS = {
     "s3.config": "s3.json",
     "volume.max": "5000",  # each bucket takes at least one; by default there are as many as the disk has 128 MB
 }
+FULL_AFTER_A_MEGABYTE = {"volume.max": "1", "master.volumeSizeLimitMB": "1"}  # more in BUCKET is answered 500
 _NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
 
