@@ -22,6 +22,7 @@ from tests.postgres import Postgres
 
 from rehost.db.engine import temporary_table
 from rehost.errors import OperatorError
+from rehost.ledger.migrations import LATEST, migrate, version
 from rehost.settings import load
 from rehost.upkeep.undo import Undone
 from rehost.wiring import upkeep
@@ -91,6 +92,19 @@ async def test_many_transactions_at_once_go_through_a_pooler(postgres, postgres_
                 held = await asyncio.gather(*(database.hold(work) for _ in range(4)))
 
     assert (found, held) == ([[(n,)] for n in range(40)], [1] * 4)
+
+
+async def test_a_ledger_of_an_earlier_version_is_brought_up_to_date_through_a_pooler(
+    postgres, postgres_database, tmp_path
+):
+    with pooler(postgres, tmp_path) as port:
+        async with open_database(url_of(postgres, port, postgres_database)) as database:
+            await migrate(database, 5)
+            async with open_database(url_of(postgres, port, postgres_database)) as other:
+                await asyncio.gather(migrate(database), migrate(other))
+
+            assert await version(database) == LATEST
+            assert await execute(database, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
 
 
 async def test_a_whole_run_and_its_undo_go_through_a_pooler(postgres, postgres_database, tmp_path):

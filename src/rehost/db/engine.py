@@ -167,6 +167,11 @@ class Database:
         if engines is not None:
             await engines.dispose()
 
+    @property
+    def is_pooled(self) -> bool:
+        """Return whether a pooler, such as PgBouncer, is between us and PostgreSQL; known from the first session on."""
+        return bool(self._is_pooled)
+
     def is_missing(self) -> bool:
         """Return whether this is a SQLite file that does not exist."""
         return self.is_sqlite and is_missing(self.place.database)

@@ -1,15 +1,100 @@
-"""The numbered steps that create and change our tables; the first command that needs them applies them, in a lock."""
+"""The numbered steps that create and change our tables; the first command that needs them applies them, in a lock.
+
+A ledger may have millions of links, and other workers and readers at work. So a migration is either quick however many
+rows there are (new tables, columns that may be NULL or have a constant default: no row is rewritten), and then one
+transaction that waits for a lock for LOCK_SECONDS at most and tries again, as all later readers wait behind it; or it
+is long, and then made of steps that keep no reader or writer waiting, and that can be killed anywhere: the next process
+completes them. New tables take all of it in one transaction.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
-from sqlalchemy import func, inspect, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import func, inspect, select, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from rehost.db import Connection, Database, now
+from rehost.db import Connection, Database, Session, now
 from rehost.errors import LedgerError
 from rehost.ledger import schema
+
+log = logging.getLogger(__name__)
+
+LOCK_SECONDS = 2.0
+"""How long a quick migration waits for a table's lock; then it lets the others pass, and tries again."""
+
+BATCH = 10_000  # entries that a long step changes in one transaction
+PROGRESS_SECONDS = 5.0  # between two lines about a long step
+_LONGEST_SECONDS = 86_400.0  # of one statement: CREATE INDEX CONCURRENTLY waits for the end of every old snapshot
+_LOCK = func.hashtextextended("rehost long migrations", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class InBatches:
+    """A statement that changes links, a batch of entries at a time, and leaves alone what it has changed already."""
+
+    statement: str  # `{entries}` stands for the condition which entries
+
+    def at_once(self) -> Sequence[str]:
+        """Return the statements for a table that nobody else uses."""
+        return [self.statement.format(entries="true")]
+
+    async def apply(self, session: Session, _database: Database, report: Callable[[str], None]) -> None:
+        """Apply it to all batches."""
+        async with session.begin(writing=False) as connection:
+            last = await connection.scalar(select(func.max(schema.links.c.entry))) or 0
+        for first in range(0, last, BATCH):
+            entries = f"entry > {first} AND entry <= {first + BATCH}"
+            async with session.begin(writing=True) as connection:
+                await connection.exec_driver_sql(self.statement.format(entries=entries))
+            report(f"links up to entry {min(first + BATCH, last)} of {last}")
+
+
+@dataclass(frozen=True, slots=True)
+class NewIndex:
+    """An index, made beside readers and writers, and the one that it replaces."""
+
+    name: str
+    on: str  # what follows ON
+    replaces: str
+
+    def at_once(self) -> Sequence[str]:
+        """Return the statements for a table that nobody else uses."""
+        return [f"CREATE INDEX IF NOT EXISTS {self.name} ON {self.on}", f"DROP INDEX IF EXISTS {self.replaces}"]
+
+    async def apply(self, session: Session, database: Database, report: Callable[[str], None]) -> None:
+        """Make it, unless an earlier process did; what one that was killed left of it is useless and is dropped."""
+        if database.is_sqlite or database.is_pooled:
+            async with session.begin(writing=True) as connection:
+                for statement in self.at_once():
+                    await connection.exec_driver_sql(statement)
+            return
+        async with session.begin(writing=False) as connection:
+            is_valid = await connection.scalar(text(_IS_VALID).bindparams(name=self.name))
+        if is_valid is False:
+            await _outside_transactions(session, f"DROP INDEX CONCURRENTLY {self.name}")
+        if not is_valid:
+            making = _outside_transactions(session, f"CREATE INDEX CONCURRENTLY {self.name} ON {self.on}")
+            await _reported(making, partial(self._report, database, report))
+        await _outside_transactions(session, f"DROP INDEX CONCURRENTLY IF EXISTS {self.replaces}")
+
+    async def _report(self, database: Database, report: Callable[[str], None]) -> None:
+        for row in await database.fetch_all(text(_INDEX_PROGRESS)):
+            done = f" {100 * row.done // row.total}%" if row.total else ""
+            report(f"index {self.name}, {row.phase}{done}")
+
+
+_IS_VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)"
+_INDEX_PROGRESS = (
+    "SELECT phase, greatest(blocks_total, tuples_total, lockers_total) AS total,"
+    " greatest(blocks_done, tuples_done, lockers_done) AS done FROM pg_stat_progress_create_index"
+    " WHERE datname = current_database()"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +103,12 @@ class Migration:
 
     number: int
     name: str
-    statements: tuple[str, ...]
+    statements: tuple[str, ...] = ()
+    long: tuple[InBatches | NewIndex, ...] = ()  # in place of statements
+
+    def at_once(self) -> Sequence[str]:
+        """Return the statements for tables that nobody else uses."""
+        return [*self.statements, *(statement for step in self.long for statement in step.at_once())]
 
 
 MIGRATIONS = (
@@ -111,10 +201,12 @@ MIGRATIONS = (
     Migration(
         6,
         "hosts as requests have them",  # `?` is db.OTHER_HOST: the next sync reads these again
-        (
-            """UPDATE rehost_links SET host = '?'
-                WHERE rtrim(host, 'abcdefghijklmnopqrstuvwxyz0123456789._-') <> '' OR host = ''
-                OR rtrim(host, '.0123456789') <> host OR replace(host, '0x', '') <> host""",
+        long=(
+            InBatches(
+                """UPDATE rehost_links SET host = '?' WHERE {entries} AND host <> '?'
+                AND (rtrim(host, 'abcdefghijklmnopqrstuvwxyz0123456789._-') <> '' OR host = ''
+                OR rtrim(host, '.0123456789') <> host OR replace(host, '0x', '') <> host)"""
+            ),
         ),
     ),
     Migration(7, "damage", ("ALTER TABLE rehost_links ADD COLUMN damage text",)),
@@ -189,10 +281,12 @@ MIGRATIONS = (
     Migration(
         14,
         "the order of leases",
-        (
-            """CREATE INDEX rehost_links_due ON rehost_links (source, host, due_at, entry)
-                WHERE state <> 'held' AND present""",
-            "DROP INDEX rehost_links_open",
+        long=(
+            NewIndex(
+                "rehost_links_due",
+                "rehost_links (source, host, due_at, entry) WHERE state <> 'held' AND present",
+                replaces="rehost_links_open",
+            ),
         ),
     ),
 )
@@ -233,8 +327,15 @@ async def migrate(database: Database, number: int | None = None) -> None:
         LedgerError: this user may not create tables, or the tables belong to a later version of rehost.
     """
     wanted = LATEST if number is None else number
-    if await version(database) < wanted:
-        await database.transact(lambda connection: _apply(connection, database, wanted), slow=True)
+    there = await version(database)
+    if there == 0:
+        await database.transact(lambda connection: _create(connection, database, wanted), slow=True)
+        return
+    for migration in MIGRATIONS[there:wanted]:
+        if migration.long:
+            await database.hold(partial(_apply_long, database, migration))
+        else:
+            await database.transact(partial(_apply, database, migration), slow=True)
 
 
 async def _version(connection: Connection) -> int:
@@ -243,19 +344,35 @@ async def _version(connection: Connection) -> int:
     return int(await connection.scalar(select(func.coalesce(func.max(schema.migrations.c.number), 0))) or 0)
 
 
-async def _apply(connection: Connection, database: Database, wanted: int) -> None:
+async def _create(connection: Connection, database: Database, wanted: int) -> None:
     await database.lock(connection, "migrations")
-    words = _SQLITE if database.is_sqlite else _POSTGRESQL
-    there = await _version(connection)
+    if await _version(connection):
+        return  # another process did it
+    with _granted(database):
+        await connection.exec_driver_sql(_JOURNAL.format(**_words(database)))
+        for migration in MIGRATIONS[:wanted]:
+            await _apply_at_once(connection, database, migration)
+
+
+async def _apply(database: Database, migration: Migration, connection: Connection) -> None:
+    await database.lock(connection, "migrations")
+    if await _version(connection) < migration.number:
+        await database.limit_locks(connection, LOCK_SECONDS)
+        with _granted(database):
+            await _apply_at_once(connection, database, migration)
+
+
+async def _apply_at_once(connection: Connection, database: Database, migration: Migration) -> None:
+    for statement in migration.at_once():
+        await connection.exec_driver_sql(statement.format(**_words(database)))
+    await _record(connection, database, migration)
+
+
+@contextmanager
+def _granted(database: Database) -> Iterator[None]:
+    """Say what to do where this user may not create tables."""
     try:
-        await connection.exec_driver_sql(_JOURNAL.format(**words))
-        for migration in MIGRATIONS:
-            if there < migration.number <= wanted:
-                for statement in migration.statements:
-                    await connection.exec_driver_sql(statement.format(**words))
-                await connection.execute(
-                    schema.migrations.insert().values(number=migration.number, name=migration.name, applied_at=now())
-                )
+        yield
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) == "42501":  # insufficient_privilege
             raise LedgerError(
@@ -265,3 +382,84 @@ async def _apply(connection: Connection, database: Database, wanted: int) -> Non
                 user=database.place.user,
             ) from error
         raise
+
+
+async def _apply_long(database: Database, migration: Migration, session: Session) -> None:
+    """Apply a long migration, one process at a time; the others wait here."""
+    said = "another process is at it"
+
+    def report(what: str) -> None:
+        nonlocal said
+        said = what
+
+    async def say() -> None:
+        log.warning("updating the ledger's tables, %d of %d (%s): %s", migration.number, LATEST, migration.name, said)
+
+    await _reported(_take_turn(database, session), say)
+    try:
+        async with session.begin(writing=False) as connection:
+            there = await _version(connection)
+        for step in migration.long if there < migration.number else ():
+            report("beginning")
+            await _reported(step.apply(session, database, report), say)
+        async with session.begin(writing=True) as connection:
+            await _record(connection, database, migration)
+    finally:
+        if _has_turns(database):
+            with suppress(SQLAlchemyError):  # a connection that is lost has released it
+                async with session.begin(writing=True) as connection:
+                    await connection.execute(select(func.pg_advisory_unlock(_LOCK)))
+
+
+def _has_turns(database: Database) -> bool:
+    """Return whether a lock of the session can be had: SQLite has none, and a pooler has no sessions."""
+    return not database.is_sqlite and not database.is_pooled
+
+
+async def _take_turn(database: Database, session: Session) -> None:
+    """Wait for the lock, which is the session's, by asking again and again.
+
+    A statement that waits in PostgreSQL has a snapshot, and CREATE INDEX CONCURRENTLY waits for the end of all these.
+    """
+    for _ in range(int(_LONGEST_SECONDS)):
+        async with session.begin(writing=True) as connection:
+            if not _has_turns(database):
+                await database.lock(connection, "migrations")  # through a pooler all of this is one transaction
+                return
+            if await connection.scalar(select(func.pg_try_advisory_lock(_LOCK))):
+                return
+        await asyncio.sleep(1.0)
+    raise LedgerError(
+        "{place}: another process has been updating rehost's tables for a day. End it (see pg_stat_activity), then run "
+        "again.",
+        place=database.place.place,
+    )
+
+
+async def _reported(work: Coroutine[None, None, None], say: Callable[[], Awaitable[None]]) -> None:
+    """Do the work, and call `say` every PROGRESS_SECONDS until it is done."""
+    working = asyncio.create_task(work)
+    try:
+        while not (await asyncio.wait({working}, timeout=PROGRESS_SECONDS))[0]:
+            await say()
+        await working
+    finally:
+        working.cancel()
+        await asyncio.wait({working})
+
+
+async def _outside_transactions(session: Session, statement: str) -> None:
+    """Run a statement of PostgreSQL that no transaction may contain, and that may take hours."""
+    driver = (await session.connection.get_raw_connection()).driver_connection
+    assert driver is not None
+    await driver.execute(statement, timeout=_LONGEST_SECONDS)
+
+
+async def _record(connection: Connection, database: Database, migration: Migration) -> None:
+    journal = database.insert(schema.migrations)
+    values = journal.values(number=migration.number, name=migration.name, applied_at=now())
+    await connection.execute(values.on_conflict_do_nothing())
+
+
+def _words(database: Database) -> dict[str, str]:
+    return _SQLITE if database.is_sqlite else _POSTGRESQL
