@@ -7,7 +7,7 @@ import random
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import hypothesis
 import pytest
@@ -19,6 +19,8 @@ pytest_plugins = ["tests.postgres", "tests.s3", "tests.s3_faults"]
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 os.environ["REHOST_LANG"] = "en"  # whatever the developer's locale is
 SEED = os.environ.setdefault("REHOST_TEST_SEED", str(secrets.randbelow(10**6)))  # one for all processes of the tests
+
+LONG = ("tests/journeys/", "tests/upkeep/")
 
 # What may be skipped in CI: the beginning of the reason, and why it is right that CI does without.
 SKIPS_ALLOWED_IN_CI = {
@@ -45,6 +47,18 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return len(os.sched_getaffinity(0)) + 1 if everything else 0
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Give each process whole files, as their tests share fixtures, but the tests of kills one by one."""
+    from xdist.scheduler import LoadFileScheduling  # noqa: PLC0415 - tests of this file run without plugins
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid if "/test_kills" in nodeid else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     extent = "full" if config.getoption("full") else "a seeded sample of the long tests (--full runs all)"
     return f"rehost: {extent}; repeat with REHOST_TEST_SEED={SEED}"
@@ -55,10 +69,33 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"the samples are the same again with REHOST_TEST_SEED={SEED}")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if "shared" in getattr(item, "fixturenames", ()):
             item.add_marker("shared")
+    if hasattr(config, "workerinput"):  # long files begin first, so that no process has one left at the end
+        items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+    if not config.getoption("full"):
+        left_out = _not_sampled(items)
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _not_sampled(items: Sequence[pytest.Item]) -> set[pytest.Item]:
+    """Return those of the tests with the mark `sampled(n, per=parameter)` that are not among the n."""
+    groups: dict[str, list[pytest.Item]] = {}
+    wanted: dict[str, int] = {}
+    for item in items:
+        if mark := item.get_closest_marker("sampled"):
+            value = item.callspec.params[mark.kwargs["per"]] if "per" in mark.kwargs else ""
+            name = f"{item.nodeid.partition('[')[0]} {value}"
+            groups.setdefault(name, []).append(item)
+            wanted[name] = mark.args[0]
+    return {
+        item
+        for name, group in groups.items()
+        for item in random.Random(f"{SEED} {name}").sample(group, max(0, len(group) - wanted[name]))
+    }
 
 
 @pytest.hookimpl(wrapper=True)

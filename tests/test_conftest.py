@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 INI = """
 [pytest]
 addopts = --import-mode=importlib
-markers = shared
+markers =
+    shared
+    sampled
 pythonpath = .
 """
 
@@ -61,6 +63,27 @@ def test_sample_is_the_same_for_the_same_seed(run_tests):
 
 def test_full_takes_all(run_tests):
     assert "chose [0, 1, 2" in run_tests(SAMPLE, "--full")
+
+
+CASES = """
+import pytest
+
+@pytest.mark.sampled(2, per="engine")
+@pytest.mark.parametrize("engine", ["x", "y"])
+@pytest.mark.parametrize("number", range(100))
+def test_it(engine, number):
+    print("chose", engine, number)
+"""
+
+
+def test_cases_of_a_test_are_sampled_for_each_value_of_a_parameter(run_tests):
+    first, again, other = (run_tests(CASES, REHOST_TEST_SEED=seed) for seed in ("7", "7", "8"))
+
+    chosen = [[line for line in each.splitlines() if line.startswith("chose")] for each in (first, again, other)]
+    assert chosen[0] == chosen[1] != chosen[2]
+    assert [[line.split()[1] for line in each].count("x") for each in chosen] == [2, 2, 2]
+    assert "4 passed, 196 deselected" in first
+    assert "200 passed" in run_tests(CASES, "--full")
 
 
 def test_seed_is_printed(run_tests):

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from tests.journeys.deployment import DATABASE, Case, Deployment, Hosts, made_cases, make_checkout
 from tests.journeys.fork_server import ForkServer
+from tests.journeys.killer import MACHINES
 from tests.journeys.world import TABLE, Watched, World
 from tests.origin import Origin
 from tests.postgres import Postgres
+
+MANY = {"write": 300, "pwrite64": 30, "fdatasync": 5}  # at least this many calls are made; of the others two
+ALWAYS = ("write", "mkdir")  # every verb makes these
+MOST_CALLS = 2000  # more than are ever made of one kind by one thread
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +59,47 @@ def world(
         world.sql(TABLE)
         yield world
         postgres.drop_database(world.database)
+
+
+@pytest.fixture
+def kill_world(
+    engine: str, fork_server: ForkServer, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[tuple[World, dict[str, str | bytes]]]:
+    """An empty table in a database of this engine, and what the origin does for a path in place of the picture."""
+    server = request.getfixturevalue("postgres") if engine == "postgresql" else None
+    database = server.create_database() if server else ""
+    mood: dict[str, str | bytes] = {}
+    with Origin(lambda _host, path, _headers: mood.get(path)) as origin:
+        settings = {"IMAGE_VERIFY": "structure"}  # decoding is not what kills are about
+        world = World(tmp_path / "world", origin, server, database, settings, fork_server=fork_server)
+        world.folder.mkdir()
+        world.sql(TABLE)
+        yield world, mood
+    if server:
+        server.drop_database(database)
+
+
+@pytest.fixture
+def kill(call: str, sample: Callable[..., list[int]], request: pytest.FixtureRequest) -> Callable[..., Iterator[str]]:
+    """Restore a world and kill a verb there at each `call` in turn; yield in words what was killed.
+
+    Without --full, at the first and at one other.
+    """
+    if os.uname().machine not in MACHINES:
+        pytest.skip(f"the numbers of system calls on {os.uname().machine} are not known here")
+    full = request.config.getoption("full")
+
+    def kill(world: World, verb: str) -> Iterator[str]:
+        for number in range(1, MOST_CALLS) if full else [1, *sample(range(2, MANY.get(call, 2) + 1), 1)]:
+            world.restore()
+            made = world.run_killed(verb, call, number)
+            assert made or call not in ALWAYS
+            yield f"{verb}, {call} {number}"
+            if made < number:
+                return  # it makes no more calls of this kind
+        assert not full
+
+    return kill
 
 
 @pytest.fixture(scope="session")

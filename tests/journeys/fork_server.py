@@ -1,12 +1,13 @@
 """Programs that start at once, because they are forked from a process that has imported everything.
 
 Importing takes a second otherwise. A forked program has its own session, environment and outputs, ends as any Python
-program does, and stands for `python -m rehost`. Run as a program, this module is the process that forks:
-`fork_server.py SOCKET`.
+program does, and stands for `python -m rehost`. It can be killed at a system call. Run as a program, this module is
+the process that forks: `python -m tests.journeys.fork_server SOCKET`.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -18,10 +19,11 @@ import struct
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-STATUS = struct.Struct("=i")
+from tests.journeys.killer import Killer, filter_call
+
+STARTED, ENDED = struct.Struct("=i"), struct.Struct("=ii")  # the process; its exit status, and calls
 IMPORTED = (
     "rehost.wiring.run",
     "rehost.wiring.rounds",
@@ -35,11 +37,15 @@ IMPORTED = (
     "rehost.cli.commands.upkeep",
     "rehost.cli.commands.verify",
     "rehost.cli.loop",
+    "rehost.cli.main",
     "rehost.cli.workers",
     "rehost.telemetry.log",
     "rehost.telemetry.progress",
     "aiosqlite",
     "asyncpg",
+    "encodings.ascii",
+    "sqlalchemy.dialects.postgresql.asyncpg",
+    "sqlalchemy.dialects.sqlite.aiosqlite",
     "tldextract",
     "uvloop",
 )
@@ -52,9 +58,10 @@ class Program:
         self.args = args
         self.stdout, self.stderr = (os.fdopen(each, errors="replace") for each in outputs)
         self.returncode: int | None = None
+        self.calls = 0  # that one thread made at most of the kind at which it was to be killed
         self._status = status_pipe
         self._go = go
-        self.pid = STATUS.unpack(os.read(status_pipe, STATUS.size))[0]
+        self.pid = STARTED.unpack(os.read(status_pipe, STARTED.size))[0]
 
     def __enter__(self) -> Self:
         return self
@@ -94,7 +101,7 @@ class Program:
             selector.register(self._status, selectors.EVENT_READ)
             if not selector.select(timeout):
                 return False
-        self.returncode = STATUS.unpack(os.read(self._status, STATUS.size))[0]
+        self.returncode, self.calls = ENDED.unpack(os.read(self._status, ENDED.size))
         os.close(self._status)
         return True
 
@@ -105,19 +112,33 @@ class ForkServer:
     def __enter__(self) -> Self:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            command = [sys.executable, __file__, str(theirs.fileno())]
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+            command = [sys.executable, "-m", __name__, str(theirs.fileno())]
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+            self._process = subprocess.Popen(
+                command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
         self._process.wait(timeout=10)
 
-    def start(self, arguments: Sequence[str], environment: Mapping[str, str], *, held: bool = False) -> Program:
-        """Start `rehost` with these arguments; a held program begins when `go` is called."""
+    def start(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        held: bool = False,
+        killed_at: tuple[str, int] | None = None,
+    ) -> Program:
+        """Start `rehost` with these arguments; a held program begins when `go` is called.
+
+        `killed_at` names a system call, and says at which of a thread's it is killed, counted from 1.
+        """
         pipes = [os.pipe() for _ in range(4)]
         (out, out_end), (err, err_end), (status_pipe, status_end), (go_end, go) = pipes
-        message = json.dumps({"arguments": list(arguments), "environment": dict(environment)}).encode()
+        request = {"arguments": list(arguments), "environment": dict(environment), "killed_at": killed_at}
+        message = json.dumps(request).encode()
         socket.send_fds(self._socket, [message], [out_end, err_end, status_end, go_end])
         for each in (out_end, err_end, status_end, go_end):
             os.close(each)
@@ -143,16 +164,14 @@ def serve(requests: socket.socket) -> None:
             os.close(each)
 
 
-def fork_program(request: Mapping[str, object], descriptors: Sequence[int]) -> None:
+def fork_program(request: Mapping[str, Any], descriptors: Sequence[int]) -> None:
     """Fork a program and return in it; the parent reports how it ended."""
     out, err, status_pipe, go = descriptors
     program = os.fork()
     if program:
         for each in (out, err, go):
             os.close(each)
-        os.write(status_pipe, STATUS.pack(program))
-        _, status = os.waitpid(program, 0)
-        os.write(status_pipe, STATUS.pack(os.waitstatus_to_exitcode(status)))
+        os.write(status_pipe, ENDED.pack(*watch(program, status_pipe, request["killed_at"])))
         os._exit(0)
     os.setsid()
     os.close(status_pipe)
@@ -166,6 +185,18 @@ def fork_program(request: Mapping[str, object], descriptors: Sequence[int]) -> N
     os.environ.update(request["environment"])
     sys.argv[1:] = request["arguments"]
     random.seed()
+    if request["killed_at"]:
+        filter_call(request["killed_at"][0])
+
+
+def watch(program: int, status_pipe: int, killed_at: tuple[str, int] | None) -> tuple[int, int]:
+    """Report the start of a program, which waits for that, and kill it if need be; return its exit status and calls."""
+    if killed_at:
+        killer = Killer(program)
+        os.write(status_pipe, STARTED.pack(program))
+        return killer.kill_at(killed_at[1])
+    os.write(status_pipe, STARTED.pack(program))
+    return os.waitstatus_to_exitcode(os.waitpid(program, 0)[1]), 0
 
 
 def main() -> int:
@@ -173,7 +204,7 @@ def main() -> int:
         importlib.import_module(name)
     from rehost.cli.main import main as rehost  # noqa: PLC0415 - only this process needs it; tests import this module too
 
-    sys.path.remove(str(Path(__file__).parent))
+    gc.freeze()  # collections in programs leave these objects alone, and so do not copy their memory
     serve(socket.socket(fileno=int(sys.argv[1])))
     return rehost()
 

@@ -6,61 +6,30 @@ The same on SQLite and on PostgreSQL. `./dev test` takes a seeded sample, `--ful
 from __future__ import annotations
 
 import hashlib
-import shutil
-from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pytest
-from tests.journeys.fork_server import ForkServer
-from tests.journeys.test_kills import CALLS, COMMITS, MANY, MOST_CALLS, most_of_one_thread
-from tests.journeys.world import TABLE, World, ended
-from tests.origin import Origin
+from tests.journeys.killer import CALLS
+from tests.journeys.world import World, ended
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def world(
-    fork_server: ForkServer, proof: Mapping[str, str], tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[World]:
+@pytest.fixture
+def world(kill_world) -> World:
     """Three rows of one picture, which is in the trash too, and a row of another one."""
-    server = request.getfixturevalue("postgres") if request.param == "postgresql" else None
-    with Origin() as origin:
-        world = World(tmp_path / "world", origin, server, settings=proof, fork_server=fork_server)
-        world.folder.mkdir()
-        if server is not None:
-            server.drop_database(world.database)
-            server.create_database(world.database)
-        world.sql(TABLE)
-        one, other = (origin.url("picture", f"{number}.jpg", host="pics.example") for number in (1, 2))
-        world.fill([one, one, f"{one}?again", other])
-        done = world.run()
-        assert done.returncode == 0, done.stderr
-        content = origin.picture(one)
-        digest = hashlib.sha256(content).hexdigest()
-        trashed = world.store / ".rehost/trash/replaced" / digest[:2] / digest
-        trashed.parent.mkdir(parents=True)
-        trashed.write_bytes(content)
-        yield world
-        if server is not None:
-            server.drop_database(world.database)
-            server.drop_database("kept")
+    world, _ = kill_world
+    one, other = (world.origin.url("picture", f"{number}.jpg", host="pics.example") for number in (1, 2))
+    world.fill([one, one, f"{one}?again", other])
+    done = world.run()
+    assert done.returncode == 0, done.stderr
+    content = picture_of(world)
+    digest = hashlib.sha256(content).hexdigest()
+    trashed = world.store / ".rehost/trash/replaced" / digest[:2] / digest
+    trashed.parent.mkdir(parents=True)
+    trashed.write_bytes(content)
+    world.keep()
+    return world
 
 
-def keep(world: World) -> None:
-    shutil.copytree(world.folder, world.folder.with_name("kept"))
-    if world.postgres is not None:
-        world.postgres.drop_database("kept")
-        world.postgres.create_database("kept", template=world.database)
-
-
-def restore(world: World) -> None:
-    shutil.rmtree(world.folder)
-    shutil.copytree(world.folder.with_name("kept"), world.folder)
-    if world.postgres is not None:
-        world.postgres.drop_database(world.database)
-        world.postgres.create_database(world.database, template="kept")
-
-
-def call(world: World, verb: str) -> None:
+def complete(world: World, verb: str) -> None:
     with world.start(verb=verb) as process:
         done = ended(process)
     assert done.returncode == 0, f"{verb}: {done.stdout}{done.stderr}"
@@ -84,28 +53,16 @@ def picture_of(world: World) -> bytes:
 
 
 @pytest.mark.timeout(3600)
-def test_invariant_1_a_takedown_killed_at_any_system_call_is_completed(world: World, sample, request) -> None:
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not installed: apt install strace")
-    full, kills, forget = request.config.getoption("full"), 0, f"forget {world.urls[0]}"
-    keep(world)
-    calls = [*dict.fromkeys([*CALLS, COMMITS["postgresql" if world.postgres else "sqlite"]])]
-    for name in sample(calls, 2):
-        for number in range(1, MOST_CALLS) if full else [1, *sample(range(2, MANY.get(name, 2) + 1), 1)]:
-            when = f"{name} {number}"
-            restore(world)
-            trace = world.folder.with_name("trace")
-            inject = f"-einject={name}:signal=KILL:when={number}"
-            world.run_traced("-o", str(trace), inject, f"-etrace={name}", verb=forget)
-            world.check_rows()
-            call(world, "run --quiet")
-            if not begun(world):
-                call(world, forget)
-            check_gone(world, when)
-            if most_of_one_thread(name, trace) < number:
-                break  # there are no more calls of this kind
-            kills += 1
-    assert kills or not full  # this may not make the calls of a sample
+@pytest.mark.sampled(2, per="engine")
+@pytest.mark.parametrize(("engine", "call"), CALLS)
+def test_invariant_1_a_takedown_killed_at_any_system_call_is_completed(world: World, kill) -> None:
+    forget = f"forget {world.urls[0]}"
+    for when in kill(world, forget):
+        world.check_rows()
+        complete(world, "run --quiet")
+        if not begun(world):
+            complete(world, forget)
+        check_gone(world, when)
 
 
 def begun(world: World) -> bool:

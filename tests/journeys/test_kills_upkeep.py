@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.journeys.fork_server import ForkServer
-from tests.journeys.test_kills import CALLS, COMMITS, MANY, MOST_CALLS, most_of_one_thread
-from tests.journeys.world import TABLE, World, ended
-from tests.origin import Origin
+from tests.journeys.killer import CALLS
+from tests.journeys.world import World, ended
 from tests.pictures import picture
 
 STRAY = "9/main_image.png"
@@ -30,22 +27,12 @@ class Kept:
     """A world with held copies, two of which have changed at their origin, one without a row, and a stray."""
 
     world: World
-    changed: dict[str, bytes] = field(default_factory=dict)  # path -> what the origin sends now
-    kept: Path | None = None
+    changed: dict[str, bytes]  # path -> what the origin sends now
 
     def build(self) -> None:
         """Hold four copies, let two change at their origin, delete a row, and put a stray into the store."""
         world = self.world
-        shutil.rmtree(world.folder, ignore_errors=True)
-        world.folder.mkdir()
-        if world.postgres is not None:
-            world.postgres.drop_database(world.database)
-            world.postgres.create_database(world.database)
-        self.changed.clear()
-        world.sql(TABLE)
-        world.urls = [world.origin.url("picture", f"{number}.jpg", host="pics.example") for number in range(1, 5)]
-        for number, url in enumerate(world.urls, 1):
-            world.add(number, url)
+        world.fill([world.origin.url("picture", f"{number}.jpg", host="pics.example") for number in range(1, 5)])
         self.call("run --quiet")
         world.sql("DELETE FROM ad_cases WHERE case_id = 4")
         self.changed |= {f"/picture/{number}.jpg": picture(50 + number) for number in (1, 2)}
@@ -53,25 +40,6 @@ class Kept:
         stray.parent.mkdir()
         stray.write_bytes(b"stray")
         make_old(stray)
-        self.keep()
-
-    def keep(self) -> None:
-        """Remember everything as it is now."""
-        self.kept = self.world.folder.with_name("kept")
-        shutil.rmtree(self.kept, ignore_errors=True)
-        shutil.copytree(self.world.folder, self.kept)
-        if (server := self.world.postgres) is not None:
-            server.drop_database("kept")
-            server.create_database("kept", template=self.world.database)
-
-    def restore(self) -> None:
-        """Make everything as it was when it was kept."""
-        assert self.kept is not None
-        shutil.rmtree(self.world.folder)
-        shutil.copytree(self.kept, self.world.folder)
-        if (server := self.world.postgres) is not None:
-            server.drop_database(self.world.database)
-            server.create_database(self.world.database, template="kept")
 
     def call(self, verb: str, when: str = "") -> None:
         with self.world.start(verb=verb) as process:
@@ -115,18 +83,11 @@ def make_old(file: Path) -> None:
     os.utime(file, (time.time() - 1e6,) * 2)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def kept(
-    fork_server: ForkServer, proof: Mapping[str, str], tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[Kept]:
-    server = request.getfixturevalue("postgres") if request.param == "postgresql" else None
-    changed: dict[str, bytes] = {}
-    with Origin(lambda _host, path, _headers: changed.get(path)) as origin:
-        world = World(tmp_path / "world", origin, server, settings=proof, fork_server=fork_server)
-        yield Kept(world, changed)
-        if server is not None:
-            server.drop_database(world.database)
-            server.drop_database("kept")
+@pytest.fixture
+def kept(kill_world) -> Kept:
+    kept = Kept(*kill_world)
+    kept.build()
+    return kept
 
 
 def prepare_prune(kept: Kept) -> tuple[str, Callable[[str], None]]:
@@ -149,7 +110,6 @@ def prepare_refresh(kept: Kept) -> tuple[str, Callable[[str], None]]:
 
 def prepare_undo_of_replaced(kept: Kept) -> tuple[str, Callable[[str], None]]:
     kept.call(REFRESH)
-    kept.keep()
     held = {number: kept.former(number) for number in (1, 2, 3)}
     trash = {*kept.changed.values(), kept.former(1), kept.former(2)}
     verb = f"undo {kept.last_run('refresh')}"
@@ -158,36 +118,20 @@ def prepare_undo_of_replaced(kept: Kept) -> tuple[str, Callable[[str], None]]:
 
 def prepare_undo_of_pruned(kept: Kept) -> tuple[str, Callable[[str], None]]:
     kept.call(PRUNE)
-    kept.keep()
     held = {number: kept.former(number) for number in (1, 2, 3)}
     verb = f"undo {kept.last_run('prune')}"
     return verb, lambda when: kept.check_end(when, held, {kept.former(4), b"stray"}, {STRAY, "4/main_image.jpg"})
 
 
-VERBS = [prepare_prune, prepare_refresh, prepare_undo_of_replaced, prepare_undo_of_pruned]
-
-
 @pytest.mark.timeout(3600)
-def test_invariant_1_no_kill_of_what_replaces_or_removes_copies_loses_one(kept: Kept, sample, request) -> None:
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not installed: apt install strace")
-    full, kills = request.config.getoption("full"), 0
-    calls = [*dict.fromkeys([*CALLS, COMMITS["postgresql" if kept.world.postgres else "sqlite"]])]
-    for prepare in sample(VERBS, 1):
-        kept.build()
-        verb, check_end = prepare(kept)
-        for call in sample(calls, 1):
-            for number in range(1, MOST_CALLS) if full else [1, *sample(range(2, MANY.get(call, 2) + 1), 1)]:
-                when = f"{verb}, {call} {number}"
-                kept.restore()
-                trace = kept.world.folder.with_name("trace")
-                inject = f"-einject={call}:signal=KILL:when={number}"
-                kept.world.run_traced("-o", str(trace), inject, f"-etrace={call}", verb=verb)
-                kept.check(when)
-                kept.call(verb, when)
-                kept.check(when)
-                check_end(when)
-                if most_of_one_thread(call, trace) < number:
-                    break  # the verb makes no more calls of this kind
-                kills += 1
-    assert kills or not full  # a verb may not make the calls of a sample
+@pytest.mark.sampled(1, per="engine")
+@pytest.mark.parametrize(("engine", "call"), CALLS)
+@pytest.mark.parametrize("prepare", [prepare_prune, prepare_refresh, prepare_undo_of_replaced, prepare_undo_of_pruned])
+def test_invariant_1_no_kill_of_what_replaces_or_removes_copies_loses_one(kept: Kept, prepare, kill) -> None:
+    verb, check_end = prepare(kept)
+    kept.world.keep()
+    for when in kill(kept.world, verb):
+        kept.check(when)
+        kept.call(verb, when)
+        kept.check(when)
+        check_end(when)
