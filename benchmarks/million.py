@@ -1,7 +1,7 @@
 """A million rows: record them, continue a stopped run, find changes, and have nothing to do.
 
 First with whole programs and their memory over time, then each statement of the ledger. Rows that are not held wait
-for a later run, as refused links do. `--files` adds a run with a copy for each row.
+for a later run, as refused links do. `--files` adds a run with a copy for each row, `--scale 10` makes it ten million.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Trial:
     postgres: Postgres
     folder: Path
     environment: dict[str, str]
-    urls: Sequence[str]
+    rows: int
+    urls: Sequence[str]  # of the pictures, which the first rows have; the others' links lead nowhere
     pictures: Sequence[Path]
     steps: dict[str, list[Figures]] = field(default_factory=dict)
     parts: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
@@ -62,11 +63,14 @@ class Trial:
 
     def sql(self, statement: str) -> str:
         """Run SQL on the benchmark's database."""
-        return self.postgres.run(statement, catalogue.DATABASE, seconds=1800)
+        return self.postgres.run(statement, catalogue.DATABASE, seconds=3600)
 
-    def fill(self, urls: Sequence[str]) -> None:
-        """Create the database again with these links."""
+    def fill(self, rows: int) -> None:
+        """Create the database again with so many rows."""
+        urls = self.urls[:rows]
         catalogue.fresh_table(self.postgres, catalogue.on(catalogue.PAGE, urls))
+        url = f"'http://host' || n % {HOSTS} || '.bench.test/none/' || n || '.jpg'"
+        catalogue.add_made_up_rows(self.postgres, len(urls) + 1, rows, url)
 
     def hold_all(self) -> None:
         """Mark every link as held, as a long first run leaves it."""
@@ -76,8 +80,8 @@ class Trial:
 
     def few(self, *, counts: bool) -> None:
         """Run over a few rows with nothing to do."""
-        self.fill(self.urls[:FEW])
-        few = min(FEW, len(self.urls))
+        few = min(FEW, self.rows)
+        self.fill(few)
         store = tree(self.folder / "few", few)
         environment = {**plain(os.environ), **self.environment, "IMAGE_STORAGE_DIR": str(store)}
         subprocess.run(catalogue.RECORD, env=environment, cwd=self.folder, check=True)
@@ -86,9 +90,9 @@ class Trial:
 
     def many(self, *, counts: bool) -> None:
         """Record all rows, continue with some, find changes, and have nothing to do."""
-        rows, some = len(self.urls), len(self.pictures)
+        rows, some = self.rows, len(self.pictures)
         store = self.folder / "store"
-        self.fill(self.urls)
+        self.fill(rows)
         self.step("record all rows (the plan of a run)", "record", store, f"wanted {rows}", counts=counts)
         self.sql(WAIT.format(first=some))
         self.sql("VACUUM ANALYZE")
@@ -105,7 +109,7 @@ class Trial:
         """Run over all copies with nothing to do."""
         self.sql("UPDATE rehost_links SET due_at = 'infinity', reason = NULL")
         self.hold_all()
-        rows = len(self.urls)
+        rows = self.rows
         store = tree(self.folder / "all", rows)
         shutil.copytree(self.folder / "store/.rehost", store / ".rehost", dirs_exist_ok=True)  # the store that is known
         self.step(FILES_WORDS, "run", store, f"held {rows}", counts=counts)
@@ -115,7 +119,7 @@ class Trial:
         self.postgres.drop_database(catalogue.DATABASE)
         self.postgres.create_database(catalogue.DATABASE)
         program = Path(__file__).parent / "harness" / "ledger_statements.py"
-        command = [sys.executable, program, self.postgres.url(catalogue.DATABASE), str(len(self.urls))]
+        command = [sys.executable, program, self.postgres.url(catalogue.DATABASE), str(self.rows)]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
         for name, seconds, peak in json.loads(done.stdout) if counts else []:
@@ -126,19 +130,20 @@ def main() -> None:
     """Run the benchmark."""
     parser = options.parser(__doc__ or "")
     parser.add_argument("--files", action="store_true", help="also create a folder and a file for each row")
+    parser.add_argument("--no-warm-up", action="store_true", help="let the first round count")
+    parser.add_argument("--only-programs", action="store_true", help="do not measure each statement of the ledger")
     arguments = parser.parse_args()
-    rows, some = round(ROWS * arguments.scale), max(100, round(RESUMED * arguments.scale))
+    rows, some = round(ROWS * arguments.scale), max(100, round(RESUMED * min(1.0, arguments.scale)))
     folders = FEW + (rows if arguments.files else 0)
     size = 4 * some * SIZE + 5000 * folders + 3000 * rows
     with options.work_folder(arguments.folder, size, 2 * folders + 4 * some) as folder:
         pictures = workload.make(folder / "origin", some, SIZE)
         names = [str(path.relative_to(folder / "origin")) for path in pictures]
-        names += [f"none/{number}.jpg" for number in range(rows - some)]
         urls = [f"http://host{number % HOSTS}.bench.test/{name}" for number, name in enumerate(names)]
         with origin.serving(folder / "origin") as server, catalogue.postgresql() as postgres:
             environment = catalogue.settings(postgres, IMAGE_CONNECT_TO=f"*:80:{origin.HOST}:{server.plain_port}")
-            trial = Trial(postgres, folder, environment, urls, pictures)
-            for number in range(arguments.rounds + 1):
+            trial = Trial(postgres, folder, environment, rows, urls, pictures)
+            for number in range(arguments.no_warm_up, arguments.rounds + 1):
                 run_steps(trial, arguments, counts=number > 0)
     publish(trial, arguments)
 
@@ -149,7 +154,8 @@ def run_steps(trial: Trial, arguments: argparse.Namespace, *, counts: bool) -> N
     trial.many(counts=counts)
     if arguments.files:
         trial.files(counts=counts)
-    trial.one_by_one(counts=counts)
+    if not arguments.only_programs:
+        trial.one_by_one(counts=counts)
     subprocess.run(["rm", "-rf", trial.folder / "store"], check=True)
 
 
@@ -172,7 +178,7 @@ def tree(root: Path, number: int) -> Path:
 
 def publish(trial: Trial, arguments: argparse.Namespace) -> None:
     """Publish the result."""
-    rows = len(trial.urls)
+    rows = trial.rows
     whole = [f"| {name} | {' | '.join(cells(figures))} |" for name, figures in trial.steps.items()]
     head = "| program | wall s | CPU s | peak MB | MB at a quarter of its time | half | three quarters | end |"
     one_by_one = [
@@ -181,19 +187,21 @@ def publish(trial: Trial, arguments: argparse.Namespace) -> None:
     ]
     medians = {name: statistics.median(each.wall for each in figures) for name, figures in trial.steps.items()}
     goals = [report.Goal(f"{FEW} rows, nothing to do", 1.5, medians[FEW_WORDS], " s")]
-    if rows >= ROWS:
+    if rows == ROWS:
         goals += [report.Goal("a million rows, nothing to do", 10, medians[MANY_WORDS], " s")]
         goals += [report.Goal("the same, all files listed", 60, medians.get(FILES_WORDS), " s")]
     peak = max(figures.main for each in trial.steps.values() for figures in each)
     goals.append(report.Goal("peak memory of the main process", 150, peak / 1e6, " MB"))
     report.publish(
         arguments.results,
-        "million",
+        "million" if rows <= ROWS else f"million-{rows // ROWS}",
         f"million: {rows} rows, medians of {arguments.rounds}",
         report.rows(head, whole),
         report.goals(goals),
-        "## The ledger's statements",
-        report.rows("| statement | s | peak MB so far |", one_by_one),
+        *(
+            ["## The ledger's statements", report.rows("| statement | s | peak MB so far |", one_by_one)]
+            * bool(one_by_one)
+        ),
     )
 
 

@@ -2,6 +2,10 @@
 
 The second part measures how many links one PostgreSQL leases, settles and writes back in a second without fetching.
 Divided by what one machine copies in a second, that is the number of machines that one database can supply.
+
+`--snapshot SECONDS` measures something else: what an old snapshot (of a pg_dump, a report) costs leases and settling. A
+process works on each of two databases of one server, at the same time, so that whatever else the machine does slows
+both; in one of them a transaction keeps its snapshot all the while, which the other is spared.
 """
 
 from __future__ import annotations
@@ -11,8 +15,8 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -21,17 +25,25 @@ from tests.postgres import Postgres
 from harness import catalogue, checks, options, origin, report, workload
 from harness.measuring import cpu_seconds, tree
 from harness.rounds import Side, run_rounds
+from harness.settle_links import PARTS
 
 PICTURES, SIZE = 20_000, 10_000
 LINKS, HOSTS = 100_000, 4  # without fetching
 WORKERS = (1, 2, 4)
 ALONE = (1, 2, 4, 8)
+MOST_RATE, SNAPSHOT_HOSTS = 4000, 20  # links settled in a second by one of two processes, at most
+DATABASES = ("bench", "bench_beside")
 SETTLE_LINKS = Path(__file__).parent / "harness" / "settle_links.py"
 
 
 def main() -> None:
     """Run the benchmark."""
-    arguments = options.parser(__doc__ or "").parse_args()
+    parser = options.parser(__doc__ or "")
+    parser.add_argument("--snapshot", type=float, metavar="SECONDS", help="measure beside an old snapshot, for so long")
+    arguments = parser.parse_args()
+    if arguments.snapshot:
+        beside_a_snapshot(arguments.snapshot, arguments.folder, arguments.results)
+        return
     count, links = round(PICTURES * arguments.scale), round(LINKS * arguments.scale)
     with options.work_folder(arguments.folder, 3 * count * SIZE, 6 * count) as folder:
         paths = workload.make(folder / "origin", count, SIZE)
@@ -104,6 +116,72 @@ def settle(postgres: Postgres, number: int, links: int) -> tuple[float, float, f
     if settled != links or left:
         raise SystemExit(f"{settled} of {links} links are settled, {left}")
     return links / max(each["seconds"] for each in said), links / (after[0] - before[0]), links / (after[1] - before[1])
+
+
+def beside_a_snapshot(seconds: float, parent: Path | None, results: Path) -> None:
+    """Settle links for so long in two databases, one of which has an old snapshot, and publish the rates."""
+    links = round(seconds * MOST_RATE)
+    url = f"'https://host' || n % {SNAPSHOT_HOSTS} || '.bench.test/upload/' || n || '.jpg'"
+    with options.work_folder(parent, 4000 * links) as folder, catalogue.postgresql() as postgres:
+        for database in DATABASES:
+            catalogue.fresh_table(postgres, [], database)
+            catalogue.add_made_up_rows(postgres, 1, links, url, database)
+            environment = {**os.environ, **catalogue.settings(postgres), "DATABASE_URL": postgres.url(database)}
+            environment["IMAGE_STORAGE_DIR"] = f"{folder}/none"
+            subprocess.run(catalogue.RECORD, env=environment, cwd=folder, check=True)
+            postgres.run("VACUUM ANALYZE", database, seconds=3600)
+        postgres.run("CHECKPOINT", seconds=600)
+        with holding_snapshot(postgres, DATABASES[1]):
+            without, beside = settle_both(postgres, seconds)
+    lines = [f"| {number + 1} | {a * PARTS / seconds:.0f} | {b * PARTS / seconds:.0f} | {b / a if a else 0:.2f} |"
+             for number, (a, b) in enumerate(zip(without, beside, strict=True))]  # fmt: skip
+    lines.append(f"| all | {sum(without) / seconds:.0f} | {sum(beside) / seconds:.0f} |"
+                 f" {sum(beside) / sum(without):.2f} |")  # fmt: skip
+    title = f"workers beside a snapshot of {seconds:.0f} s: one process each on two databases at the same time"
+    table = report.rows("| tenth of the time | links/s without | links/s beside the snapshot | ratio |", lines)
+    goal = f"Wanted: a ratio of 0.8 or more. {links} links of {SNAPSHOT_HOSTS} hosts were due in each."
+    report.publish(results, "workers-snapshot", title, table, goal)
+
+
+def settle_both(postgres: Postgres, seconds: float) -> list[Sequence[int]]:
+    """Settle links in both databases at the same time; return the numbers in each tenth of the time."""
+    with ExitStack() as stack:
+        workers = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, str(SETTLE_LINKS), postgres.url(database), str(seconds)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    bufsize=1,
+                )
+            )
+            for database in DATABASES
+        ]
+        for each in workers:
+            assert each.stdout.readline() == "ready\n"
+        for each in workers:
+            each.stdin.write("\n")
+        said = [json.loads(each.stdout.readline()) for each in workers]
+    if any(each["seconds"] < seconds for each in said):
+        sys.stderr.write("The links were all settled before the time was over.\n")
+    return [each["parts"] for each in said]
+
+
+@contextmanager
+def holding_snapshot(postgres: Postgres, database: str) -> Iterator[None]:
+    """Keep a snapshot in a database for the block."""
+    command = [postgres.psql, "-X", "-q", "-A", "-t", "-d", database]
+    environment = {**os.environ, **postgres.environment}
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as psql:
+        assert psql.stdin is not None
+        assert psql.stdout is not None
+        psql.stdin.write("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) >= 0 FROM rehost_runs;\n")
+        assert psql.stdout.readline() == "t\n"
+        yield
+        psql.stdin.close()
 
 
 def used(roots: Sequence[int]) -> float:

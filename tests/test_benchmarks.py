@@ -27,6 +27,7 @@ TINY = {
     "upkeep": ["--scale=0.0005", "--rounds=1"],
     "workers": ["--scale=0.005"],
 }
+MORE = {"workers": ["--snapshot=2"]}  # a second run
 
 
 def bench(name, *options):
@@ -62,8 +63,8 @@ def test_help_is_shown(sample):
 @pytest.mark.timeout(3600)
 def test_it_runs_at_a_tiny_scale(pytestconfig, tmp_path):
     names = BENCHMARKS if pytestconfig.getoption("full") else [QUICKEST]
-    for name in names:
-        run = bench(name, "--rounds=1", f"--folder={tmp_path}", f"--results={tmp_path}/results", *TINY[name])
+    for name, tiny in [*((name, TINY[name]) for name in names), *(MORE.items() if names == BENCHMARKS else ())]:
+        run = bench(name, "--rounds=1", f"--folder={tmp_path}", f"--results={tmp_path}/results", *tiny)
 
         assert run.returncode == 0, run.stderr
         assert "not run" not in run.stdout

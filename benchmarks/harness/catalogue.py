@@ -29,19 +29,31 @@ def postgresql() -> Iterator[Postgres]:
         yield postgres
 
 
-def fresh_table(postgres: Postgres, rows: Iterable[tuple[str, str]]) -> None:
-    """Create the database again with these rows."""
-    postgres.drop_database(DATABASE)
-    postgres.create_database(DATABASE)
-    postgres.run(TABLE, DATABASE)
-    add_rows(postgres, rows)
+def fresh_table(postgres: Postgres, rows: Iterable[tuple[str, str]], database: str = DATABASE) -> None:
+    """Create a database again with these rows."""
+    postgres.drop_database(database)
+    postgres.create_database(database)
+    postgres.run(TABLE, database)
+    add_rows(postgres, rows, database=database)
 
 
-def add_rows(postgres: Postgres, rows: Iterable[tuple[str, str]], first: int = 1) -> None:
+def add_made_up_rows(postgres: Postgres, first: int, last: int, url: str, database: str = DATABASE) -> None:
+    """Add rows with these case ids, without passing any through this process; `url` is SQL for the link of row `n`."""
+    if first <= last:
+        adding = (
+            f"INSERT INTO ad_cases (case_id, source_url, title, main_image) SELECT n, '{PAGE}', 'case', {url}"
+            f" FROM generate_series({first}, {last}) AS numbers(n)"
+        )
+        postgres.run(adding, database, seconds=3600)
+        postgres.run("ANALYZE ad_cases", database)
+    postgres.run("CHECKPOINT", seconds=600)
+
+
+def add_rows(postgres: Postgres, rows: Iterable[tuple[str, str]], first: int = 1, database: str = DATABASE) -> None:
     """Add rows with a link and the page that shows it; case ids begin at `first`."""
     lines = "".join(f"{number}\t{page}\tcase\t{url}\n" for number, (url, page) in enumerate(rows, first))
     copy = "COPY ad_cases (case_id, source_url, title, main_image) FROM STDIN"
-    command = [postgres.psql, "-X", "-q", "-d", DATABASE, "-c", copy]
+    command = [postgres.psql, "-X", "-q", "-d", database, "-c", copy]
     subprocess.run(command, input=lines.encode(), env={**os.environ, **postgres.environment}, check=True)
     postgres.run("ANALYZE ad_cases", DATABASE)
     postgres.run("CHECKPOINT")

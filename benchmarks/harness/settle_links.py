@@ -1,7 +1,8 @@
 """A worker that does not fetch: it leases links and settles them as stored, with the code of a run, until none is due.
 
-A separate program. It connects, waits for a line on its input, works, prints how many links it settled in how many
-seconds, and disconnects from the database at the end of its input.
+A separate program: `settle_links.py DATABASE_URL [SECONDS]`. It connects, waits for a line on its input, works (until
+nothing is due, or for so many seconds), prints how many links it settled in how many seconds, and in each tenth of
+SECONDS, and disconnects from the database at the end of its input.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import sys
 import time
 from collections.abc import Collection, Sequence
@@ -27,6 +29,7 @@ from rehost.wiring.databases import worker
 
 SOURCE = "cases"
 GROUP = 200  # outcomes recorded together, as in a run
+PARTS = 10
 AHEAD = 2 * GROUP  # leased before their visits, over all hosts
 
 
@@ -65,13 +68,14 @@ def stored(task: Task) -> Stored:
     return Stored(task, copy, picture, None, task.link.url, Validator('"5eb63bbbe01eeed0"', None))
 
 
-async def settle_all(ledger: Ledger, recorder: Recorder) -> int:
-    """Lease and settle until nothing is due; return the number of links."""
-    number = 0
+async def settle_all(ledger: Ledger, recorder: Recorder, seconds: float) -> Sequence[int]:
+    """Lease and settle until nothing is due or the time is over; return the number of links in each tenth of it."""
+    numbers = [0] * PARTS
+    started = time.perf_counter()
     run = await ledger.runs.begin(SOURCE)
     hosts = list(await ledger.due.hosts(SOURCE))
     limit = max(2, AHEAD // max(1, len(hosts)))
-    while hosts:
+    while hosts and (part := int(PARTS * (time.perf_counter() - started) / seconds)) < PARTS:
         group: list[Task] = []
         for host in list(hosts):
             tasks = await ledger.leases.lease(SOURCE, host, limit)
@@ -80,11 +84,11 @@ async def settle_all(ledger: Ledger, recorder: Recorder) -> int:
                 hosts.remove(host)
         for start in range(0, len(group), GROUP):
             recorded = await recorder.record(run, [stored(task) for task in group[start : start + GROUP]])
-            number += recorded.held
-    return number
+            numbers[part] += recorded.held
+    return numbers
 
 
-async def main(url: str) -> None:
+async def main(url: str, seconds: float = math.inf) -> None:
     """Connect, wait for the signal, work, and print the result."""
     async with Database(url, clock=Clock(), random=Random()) as database:
         catalogue = await TableCatalogue.open(database, Source())
@@ -95,10 +99,11 @@ async def main(url: str) -> None:
         print("ready", flush=True)
         sys.stdin.readline()
         started = time.perf_counter()
-        number = await settle_all(ledger, recorder)
-        print(json.dumps({"settled": number, "seconds": time.perf_counter() - started}), flush=True)
+        numbers = await settle_all(ledger, recorder, seconds)
+        took = time.perf_counter() - started
+        print(json.dumps({"settled": sum(numbers), "seconds": took, "parts": numbers}), flush=True)
         sys.stdin.read()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(sys.argv[1], *map(float, sys.argv[2:])))
