@@ -3,14 +3,16 @@ import hashlib
 
 import pytest
 from tests.contracts.store import StoreContract, content, in_trash, listing, put
+from tests.fakes import FakeClock
 from tests.s3 import BUCKET
 
 from rehost.clock import Clock
 from rehost.errors import StoreError
 from rehost.model import Bucket
+from rehost.store import bucket
 from rehost.store.base import Cause, Gone, Placement
 from rehost.store.bucket import BucketClient
-from rehost.store.s3 import IMMUTABLE, S3Store
+from rehost.store.s3 import IMMUTABLE, S3Store, read_marker
 
 
 class Opener:
@@ -156,7 +158,21 @@ async def test_a_store_that_only_reads_creates_nothing(opener):
         ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "refuses access"),
         ({"AWS_ACCESS_KEY_ID": "nobody"}, "refuses access"),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "cannot be used, after 5 seconds of trying"),
-        ({"AWS_ENDPOINT_URL": "nonsense"}, "no address such as"),
+        *(
+            ({"AWS_ENDPOINT_URL": nonsense}, "no address such as")
+            for nonsense in ("nonsense", "http://a:b", "http://127.0.0.1:99999", "http://a[b", "http://a b")
+        ),
+        ({"AWS_REGION": "far away"}, "AWS_REGION has characters"),
+        ({"AWS_ACCESS_KEY_ID": "a\nb"}, "AWS_ACCESS_KEY_ID has characters"),
+        ({"AWS_SECRET_ACCESS_KEY": ""}, "Missing SecretAccessKey"),
+        (
+            {
+                "AWS_ACCESS_KEY_ID": "",
+                "AWS_SECRET_ACCESS_KEY": "",
+                "AWS_METADATA_ENDPOINT": "http://127.0.0.1:1",
+            },
+            "no credentials for the bucket",
+        ),
     ],
 )
 async def test_a_bucket_that_cannot_be_used_is_said_in_a_sentence(opener, aws, words):
@@ -168,6 +184,23 @@ async def test_a_bucket_that_cannot_be_used_is_said_in_a_sentence(opener, aws, w
     assert "\n" not in str(caught.value)
 
 
+async def test_a_server_that_has_answered_may_be_away_for_longer_than_a_new_one(opener, s3_faults, monkeypatch):
+    monkeypatch.setattr(bucket, "FIRST_SECONDS", 1.0)  # else obstore's own retries take real seconds
+    clock = FakeClock(hurry=True)
+    client = BucketClient(opener.bucket, s3_faults.env(), clock, outage_seconds=5.0)
+    waited = []
+    for _ in range(2):
+        s3_faults.refuse()
+        start = clock.monotonic()
+        with pytest.raises(StoreError, match="cannot be used, after"):
+            await client.head("x")
+        waited.append(clock.monotonic() - start)
+        s3_faults.accept()
+        assert await client.head("x") is None
+
+    assert 1 <= waited[0] < 5 <= waited[1]
+
+
 async def test_a_bucket_that_does_not_exist_is_named(opener):
     opener.bucket = Bucket("no-such-bucket", "x")
 
@@ -177,3 +210,5 @@ async def test_a_bucket_that_does_not_exist_is_named(opener):
     with pytest.raises(StoreError, match="no bucket no-such-bucket at http"):
         async with opener(reads_only=True) as store:
             await listing(store)
+    with pytest.raises(StoreError, match="no bucket no-such-bucket at http"):
+        await read_marker(opener.client())

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from rehost.clock import Clock
 from rehost.errors import StoreError
+from rehost.language import Message
 from rehost.model import Bucket
 
 if TYPE_CHECKING:
@@ -35,12 +36,16 @@ REQUESTS = 32  # in flight
 LARGE = 1 << 20  # bytes; of larger bodies only LARGE_REQUESTS are in flight, because each is in memory as a whole
 LARGE_REQUESTS = 2
 LISTED = 1000  # names in a group, as on a page of the server's listing
-OUTAGE_SECONDS = 180.0  # that a server may be away
+OUTAGE_SECONDS = 180.0  # that a server may be away which has answered before
+FIRST_SECONDS = 15.0  # the same for one that has not
 _CHUNK_BYTES = 1 << 20  # of a body that is read
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0  # seconds between two tries
 _SHA256 = "sha256"  # the key of the digest in an object's metadata; servers return such keys in lower case
 _LONGEST_CAUSE = 300  # characters of an error's text
-_ENDPOINT = re.compile(r"https?://[^\s/?#]+(?:/[^\s?#]*)?")
+_ENDPOINT = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>\d{1,5}))?(?:/[^\s?#]*)?")
+_LAST_PORT = 65535
+_REGION = re.compile(r"[A-Za-z0-9._-]*")
+_NO_CREDENTIALS = ("/latest/api/token", "/latest/meta-data/")  # without variables, a cloud's machine is asked for some
 _SERVER_WORDS = re.compile(r"<Message>([^<]{1,300})</Message>")  # of an error document of S3
 _NAMES = """ACCESS_KEY_ID SECRET_ACCESS_KEY SESSION_TOKEN REGION DEFAULT_REGION ENDPOINT ENDPOINT_URL ENDPOINT_URL_S3
     VIRTUAL_HOSTED_STYLE_REQUEST SKIP_SIGNATURE UNSIGNED_PAYLOAD SERVER_SIDE_ENCRYPTION SSE_KMS_KEY_ID
@@ -73,7 +78,8 @@ class BucketClient:
             bucket: where the objects are.
             aws: variables such as AWS_ENDPOINT_URL, AWS_REGION and AWS_ACCESS_KEY_ID.
             clock: for pauses.
-            outage_seconds: how long a request is repeated while the server does not answer.
+            outage_seconds: how long a request is repeated while the server is away; FIRST_SECONDS at most until it has
+                answered once.
 
         Raises:
             StoreError: the extra `s3` is not installed, or a variable cannot be used.
@@ -81,7 +87,10 @@ class BucketClient:
         try:
             import obstore  # noqa: PLC0415 - of an extra, and slow to import
         except ImportError as error:
-            raise StoreError("Copies in a bucket need the extra s3: pip install 'rehost[s3]'.") from error
+            raise StoreError(
+                "Copies in a bucket need obstore: run pip install '.[s3]' in the clone of rehost, or pip install "
+                "obstore for the backend."
+            ) from error
         self._obstore = obstore
         self._errors = obstore.exceptions
         self._bucket = bucket
@@ -91,6 +100,7 @@ class BucketClient:
         self._requests = asyncio.Semaphore(REQUESTS)
         self._large = asyncio.Semaphore(LARGE_REQUESTS)
         self._is_away = False
+        self._has_answered = False
 
     async def head(self, name: str) -> Object | None:
         """Return what the server says of an object; None if there is none."""
@@ -131,9 +141,12 @@ class BucketClient:
             found = await self._obstore.get_async(self._connection, name)
             return bytes(await found.bytes_async()).decode(errors="surrogateescape")
 
-        with suppress(FileNotFoundError):
+        try:
             async with self._requests:
                 return await self._try(work)
+        except FileNotFoundError as error:
+            if "NoSuchBucket" in str(error):
+                raise self._no_bucket() from error
         return None
 
     async def put(
@@ -236,24 +249,36 @@ class BucketClient:
             FileNotFoundError: there is no such object, or no such bucket.
             StoreError: the bucket cannot be used.
         """
-        until, pause = self._clock.monotonic() + self._outage_seconds, _FIRST_PAUSE
+        until, pause = self._clock.monotonic() + self._patience, _FIRST_PAUSE
         while True:
             try:
                 result = await work()
+            except FileNotFoundError:
+                self._is_away, self._has_answered = False, True
+                raise
             except (self._errors.BaseError, TimeoutError) as error:
                 self._check(error, is_last=self._clock.monotonic() > until)
             else:
                 if self._is_away:
                     log.warning("The bucket %s answers again.", self._bucket)
-                self._is_away = False
+                self._is_away, self._has_answered = False, True
                 return result
             await self._clock.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
             if is_done is not None and await is_done():
                 return cast("T", None)
 
+    @property
+    def _patience(self) -> float:
+        return self._outage_seconds if self._has_answered else min(FIRST_SECONDS, self._outage_seconds)
+
     def _check(self, error: Exception, *, is_last: bool) -> None:
         """Raise StoreError if it does not help to wait and try again."""
+        if not self._has_answered and any(text in str(error) for text in _NO_CREDENTIALS):
+            raise StoreError(
+                "There are no credentials for the bucket {bucket}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+                bucket=self._bucket,
+            ) from error
         if isinstance(error, self._errors.PermissionDeniedError | self._errors.UnauthenticatedError):
             raise self._refused(error) from error
         if "NoSuchBucket" in str(error):
@@ -271,8 +296,7 @@ class BucketClient:
         names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
         endpoint = next((aws[name] for name in names if aws.get(name)), "")
         self._endpoint = endpoint or "Amazon S3"
-        if endpoint and not _ENDPOINT.fullmatch(endpoint):
-            raise self._not_opened(f"{endpoint!r} is no address such as https://s3.example.com")
+        self._check_variables(endpoint, aws)
         second = timedelta(seconds=1)
         config: Any = {name.lower(): value for name, value in aws.items() if name in _USED and value}
         options: Any = {"timeout": 120 * second, "connect_timeout": 5 * second}
@@ -288,6 +312,22 @@ class BucketClient:
             )
         except (self._errors.BaseError, ValueError) as error:
             raise self._not_opened(_cause(error)) from error
+
+    def _check_variables(self, endpoint: str, aws: Mapping[str, str]) -> None:
+        """Refuse values that no URL and no header can contain: obstore would panic, which no `except` of ours covers.
+
+        Raises:
+            StoreError: there is one.
+        """
+        address = _ENDPOINT.fullmatch(endpoint)
+        if endpoint and (address is None or int(address["port"] or 0) > _LAST_PORT):
+            raise self._not_opened(
+                Message("{endpoint!r} is no address such as https://s3.example.com", endpoint=endpoint)
+            )
+        for name in sorted(_USED & aws.keys()):
+            text = aws[name]
+            if not text.isprintable() or (name.endswith("REGION") and not _REGION.fullmatch(text)):
+                raise self._not_opened(Message("{name} has characters that are not allowed there", name=name))
 
     def _not_opened(self, cause: str) -> StoreError:
         return StoreError(
@@ -315,7 +355,7 @@ class BucketClient:
         return StoreError(
             "The bucket {bucket} cannot be used, after {seconds:.0f} seconds of trying: {cause}.",
             bucket=self._bucket,
-            seconds=self._outage_seconds,
+            seconds=self._patience,
             cause=_cause(error),
         )
 
