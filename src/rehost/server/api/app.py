@@ -118,7 +118,7 @@ def create_api(
     for operation in (
         _Operation("GET", "/health", api.health, ()),
         _Operation("GET", "/ready", api.ready, (Problem.NO_STORE, *_AWAY)),
-        _Operation("GET", "/metrics", Metrics(api).respond, _AWAY, media_type="text/plain", is_raw=True),
+        _Operation("GET", "/metrics", Metrics(api, live.clock).respond, _AWAY, media_type="text/plain", is_raw=True),
         _Operation("GET", "/openapi.json", openapi, (), is_raw=True),
         _Operation("GET", "/api/server", server, ()),
         _Operation("GET", "/api/sources", api.all_sources, _AWAY, links={"standing": of_source}),

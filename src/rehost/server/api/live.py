@@ -63,7 +63,7 @@ class Live:
 
     def __init__(self, api: Api, clock: Clock) -> None:
         self._api = api
-        self._clock = clock
+        self.clock = clock
         self._courses: dict[str, _Course] = {}
         self._streams = 0
         self._closing = asyncio.Event()
@@ -92,8 +92,8 @@ class Live:
             yield b"retry: 200\n\n"
             if is_first:
                 yield b"event: course\ndata: " + to_json(list(course.beats)) + b"\n\n"
-            end = self._clock.monotonic() + MAX_STREAM_SECONDS
-            while self._clock.monotonic() < end and not self._closing.is_set():
+            end = self.clock.monotonic() + MAX_STREAM_SECONDS
+            while self.clock.monotonic() < end and not self._closing.is_set():
                 try:
                     yield b"id: 1\nevent: beat\ndata: " + to_json(await self._measure(source, course)) + b"\n\n"
                 except OperatorError:
@@ -105,7 +105,7 @@ class Live:
     async def _wait(self) -> None:
         """Wait until the next measurement, or until the server stops."""
         closing = asyncio.create_task(self._closing.wait())
-        sleeping = asyncio.create_task(self._clock.sleep(INTERVAL_SECONDS))
+        sleeping = asyncio.create_task(self.clock.sleep(INTERVAL_SECONDS))
         try:
             await asyncio.wait({closing, sleeping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -115,7 +115,7 @@ class Live:
     async def _measure(self, source: str, course: _Course) -> Beat:
         """Return a new measurement, or the last one if it is recent enough."""
         async with course.lock:
-            started = self._clock.monotonic()
+            started = self.clock.monotonic()
             if started < course.next_at and course.beats:
                 return course.beats[-1]
             queries = (await self._api.resources.get()).queries
@@ -123,7 +123,7 @@ class Live:
             present = sum(report.states.values())
             running = next((run for run in await queries.runs(source, 10) if run.is_alive), None)
             beat = Beat(
-                at=self._clock.now().timestamp(),
+                at=self.clock.now().timestamp(),
                 is_running=running is not None,
                 run=running.run if running else None,
                 is_stopping=running is not None and running.stop_at is not None,
@@ -137,7 +137,7 @@ class Live:
                 next_due_seconds=report.next_due_seconds,
             )
             course.beats.append(_with_rates(beat, course.beats))
-            ended = self._clock.monotonic()
+            ended = self.clock.monotonic()
             course.next_at = ended + max(INTERVAL_SECONDS * 0.9, 9 * (ended - started))
             return course.beats[-1]
 
