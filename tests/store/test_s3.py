@@ -155,9 +155,9 @@ async def test_a_store_that_only_reads_creates_nothing(opener):
 @pytest.mark.parametrize(
     ("aws", "words"),
     [
-        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "refuses access"),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "refuses access .The request signature"),
         ({"AWS_ACCESS_KEY_ID": "nobody"}, "refuses access"),
-        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "cannot be used, after 5 seconds of trying"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "at http://127.0.0.1:1 cannot be used, .*: Connection refused"),
         *(
             ({"AWS_ENDPOINT_URL": nonsense}, "no address such as")
             for nonsense in ("nonsense", "http://a:b", "http://127.0.0.1:99999", "http://a[b", "http://a b")

@@ -47,6 +47,7 @@ _LAST_PORT = 65535
 _REGION = re.compile(r"[A-Za-z0-9._-]*")
 _NO_CREDENTIALS = ("/latest/api/token", "/latest/meta-data/")  # without variables, a cloud's machine is asked for some
 _SERVER_WORDS = re.compile(r"<Message>([^<]{1,300})</Message>")  # of an error document of S3
+_SYSTEM_WORDS = re.compile(r'(?:message|error): "([^"]{1,300})"')  # Os { .., message: "Connection refused" }
 _NAMES = """ACCESS_KEY_ID SECRET_ACCESS_KEY SESSION_TOKEN REGION DEFAULT_REGION ENDPOINT ENDPOINT_URL ENDPOINT_URL_S3
     VIRTUAL_HOSTED_STYLE_REQUEST SKIP_SIGNATURE UNSIGNED_PAYLOAD SERVER_SIDE_ENCRYPTION SSE_KMS_KEY_ID
     SSE_BUCKET_KEY_ENABLED REQUEST_PAYER CHECKSUM_ALGORITHM S3_EXPRESS METADATA_ENDPOINT IMDSV1_FALLBACK
@@ -353,8 +354,9 @@ class BucketClient:
 
     def _away(self, error: Exception) -> StoreError:
         return StoreError(
-            "The bucket {bucket} cannot be used, after {seconds:.0f} seconds of trying: {cause}.",
+            "The bucket {bucket} at {endpoint} cannot be used, after {seconds:.0f} seconds of trying: {cause}.",
             bucket=self._bucket,
+            endpoint=self._endpoint,
             seconds=self._patience,
             cause=_cause(error),
         )
@@ -364,8 +366,11 @@ def _object(meta: ObjectMeta, sha256: str = "") -> Object:
     return Object(meta["path"], meta["size"], meta["last_modified"].timestamp(), meta["e_tag"] or "", sha256)
 
 
-def _cause(error: Exception) -> str:
-    """Return the text of an error of obstore without its debugging part."""
-    text = " ".join(str(error).partition("Debug source:")[0].split())
-    found = _SERVER_WORDS.search(text)
-    return found[1] if found else text[:_LONGEST_CAUSE]
+def _cause(error: Exception) -> Message:
+    """Return what the server says, else what the system says of the connection, else the end of obstore's own text."""
+    text, _, inner = str(error).partition("Debug source:")
+    if found := _SERVER_WORDS.search(text) or _SYSTEM_WORDS.search(inner):
+        return Message(found[1])
+    if "TimedOut" in inner:
+        return Message("Connection timed out")
+    return Message(" ".join(text.split()).rpartition(" - ")[2].rstrip(": ")[:_LONGEST_CAUSE])
