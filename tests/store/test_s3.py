@@ -1,7 +1,9 @@
 import asyncio
 import hashlib
+import ssl
 
 import pytest
+import trustme
 from tests.contracts.store import StoreContract, content, in_trash, listing, put
 from tests.fakes import FakeClock
 from tests.s3 import BUCKET
@@ -182,6 +184,18 @@ async def test_a_bucket_that_cannot_be_used_is_said_in_a_sentence(opener, aws, w
 
     assert len(str(caught.value)) < 500
     assert "\n" not in str(caught.value)
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_the_cause_that_is_said(opener, monkeypatch):
+    monkeypatch.setattr(bucket, "FIRST_SECONDS", 0.0)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context) as server:
+        port = server.sockets[0].getsockname()[1]
+        client = opener.client(AWS_ENDPOINT_URL=f"https://127.0.0.1:{port}")
+
+        with pytest.raises(StoreError, match="TLS: UnknownIssuer"):
+            await client.head("x")
 
 
 async def test_a_server_that_has_answered_may_be_away_for_longer_than_a_new_one(opener, s3_faults, monkeypatch):

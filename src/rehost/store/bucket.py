@@ -48,6 +48,7 @@ _REGION = re.compile(r"[A-Za-z0-9._-]*")
 _NO_CREDENTIALS = ("/latest/api/token", "/latest/meta-data/")  # without variables, a cloud's machine is asked for some
 _SERVER_WORDS = re.compile(r"<Message>([^<]{1,300})</Message>")  # of an error document of S3
 _SYSTEM_WORDS = re.compile(r'(?:message|error): "([^"]{1,300})"')  # Os { .., message: "Connection refused" }
+_TLS_WORDS = re.compile(r"Invalid(?:Certificate|Message)\(\s*(\w+)")  # InvalidCertificate(UnknownIssuer)
 _NAMES = """ACCESS_KEY_ID SECRET_ACCESS_KEY SESSION_TOKEN REGION DEFAULT_REGION ENDPOINT ENDPOINT_URL ENDPOINT_URL_S3
     VIRTUAL_HOSTED_STYLE_REQUEST SKIP_SIGNATURE UNSIGNED_PAYLOAD SERVER_SIDE_ENCRYPTION SSE_KMS_KEY_ID
     SSE_BUCKET_KEY_ENABLED REQUEST_PAYER CHECKSUM_ALGORITHM S3_EXPRESS METADATA_ENDPOINT IMDSV1_FALLBACK
@@ -371,6 +372,8 @@ def _cause(error: Exception) -> Message:
     text, _, inner = str(error).partition("Debug source:")
     if found := _SERVER_WORDS.search(text) or _SYSTEM_WORDS.search(inner):
         return Message(found[1])
+    if found := _TLS_WORDS.search(inner):
+        return Message(f"TLS: {found[1]}")
     if "TimedOut" in inner:
         return Message("Connection timed out")
     return Message(" ".join(text.split()).rpartition(" - ")[2].rstrip(": ")[:_LONGEST_CAUSE])
