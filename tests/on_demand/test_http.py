@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import json
 import os
 import sqlite3
 import sys
@@ -16,11 +18,13 @@ import pytest
 from tests.databases import CASES, add_cases, execute, open_database
 from tests.misbehaviours import BEHAVIOURS
 from tests.origin import Origin
+from tests.s3 import BUCKET
 from tests.server.conftest import by_granian, by_uvicorn, free_socket, listens
 from tests.server.lint import complaints
 from tests.server.wire import ask
 
 from rehost.errors import SettingsError
+from rehost.server.files.response import IMMUTABLE
 from rehost.settings import load
 from rehost.wiring.run import open_run
 from rehost.wiring.server import build_server
@@ -446,3 +450,34 @@ async def test_requests_cannot_forge_a_line_of_the_log(place, tmp_path, caplog):
     assert reply.status == 503
     assert len(lines) == 2
     assert all(line.startswith("picture not ") and line.isprintable() for line in lines)
+
+
+async def test_copies_in_a_bucket_are_fetched_served_and_shown_as_those_on_a_disk_are(place, s3_server):
+    url = place.add("permissive")
+    prefix = s3_server.fresh_prefix()
+    bucket = {**s3_server.env(), "IMAGE_STORAGE_DIR": f"s3://{BUCKET}/{prefix}"}
+    async with by_granian(place.server(**bucket, IMAGE_BUCKET_SERVING="redirect")) as port:
+        fetched = await ask(port, "/image/cases/1")
+        redirected = await ask(port, place.local())
+        key = place.local().removeprefix("/static/images/")
+        shown = [await ask(port, f"/{folder}/{key}") for folder in ("copies", "thumbs")]
+        figures = {path: await ask(port, path) for path in ("/ready", "/metrics", "/api/usage", "/api/trash")}
+        s3_server.delete(BUCKET, f"{prefix}/.rehost/store-id")
+        away = await ask(port, "/ready")
+    async with by_uvicorn(place.server(**bucket)) as port:
+        passed = await ask(port, place.local())
+
+    picture = place.origin.picture(url)
+    digest = hashlib.sha256(picture).hexdigest()
+    assert key == f"1/main_image.{digest[:16]}.jpg"
+    assert (fetched.status, redirected.status) == (307, 307)
+    assert redirected["location"].startswith(f"{s3_server.endpoint}/{BUCKET}/{prefix}/{key}?")
+    assert [reply.status for reply in shown] == [200, 200]
+    assert shown[0].body == picture
+    assert (passed.status, passed.body, passed["cache-control"]) == (200, picture, IMMUTABLE)
+    assert {path: reply.status for path, reply in figures.items()} == dict.fromkeys(figures, 200)
+    assert json.loads(figures["/api/usage"].body)["free_size"] is None
+    assert json.loads(figures["/api/usage"].body)["held_size"] == len(picture)
+    assert b"rehost_held_bytes" in figures["/metrics"].body
+    assert b"rehost_disk" not in figures["/metrics"].body
+    assert (away.status, json.loads(away.body)["type"]) == (503, "urn:rehost:problem:no-store")

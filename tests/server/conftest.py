@@ -3,17 +3,22 @@ import contextlib
 import os
 import socket
 import time
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import uvicorn
 from tests.pictures import picture
 from tests.ports import free_port
 
+from rehost.clock import Clock
 from rehost.images.sniff import sniff
 from rehost.model import Format
 from rehost.server.app import Site
 from rehost.server.files.copies import CopyFiles
+from rehost.server.files.finder import FileFinder
 from rehost.server.listen import Listening
+from rehost.store.local import LocalStore
 
 SERVERS = ("uvicorn", "granian")
 
@@ -85,9 +90,32 @@ def copy(root, content):
     return path
 
 
+@dataclass(frozen=True)
+class Folder:
+    """A store on a disk, as tests change it."""
+
+    root: Path
+
+    def put(self, key, content):
+        path = self.root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+    def delete(self, key):
+        (self.root / key).unlink()
+
+    def open(self):
+        return LocalStore(self.root, clock=Clock())
+
+
+@pytest.fixture
+def place(root):
+    return Folder(root)
+
+
 @pytest.fixture
 def application(root):
-    return Site(CopyFiles(root, media_type), PREFIX)
+    return Site(CopyFiles(FileFinder(root, media_type)), PREFIX)
 
 
 @pytest.fixture(params=SERVERS)

@@ -70,6 +70,23 @@ async def opening_nothing():
     yield NoTakedowns(), NoTargets()
 
 
+def disk_of(space):
+    async def disk(_copies, _known=()):
+        return space
+
+    return disk
+
+
+class TrashedFiles:
+    async def trashed(self):
+        yield TRASHED
+
+
+@asynccontextmanager
+async def opening_trash():
+    yield TrashedFiles()
+
+
 class Runs:
     """Records the runs that were started; each continues until it is stopped."""
 
@@ -124,8 +141,8 @@ def make_dashboard(database, runs, token=TOKEN, hosts=frozenset()):
             {"cases": await Titles.open(database, Source())},
         )
 
-    api = Api(Lazy(opening), lambda _copies, _known=(): DiskSpace(1000, 600), ("cases",))
-    upkeep = Upkeep(api, Trash(lambda: iter([TRASHED]), Clock()), opening_nothing, Clock())
+    api = Api(Lazy(opening), disk_of(DiskSpace(1000, 600)), ("cases",))
+    upkeep = Upkeep(api, Trash(opening_trash, Clock()), opening_nothing, Clock())
     live, control, files = Live(api, Clock()), RunControl(runs.open), NoFiles()
     return Dashboard(api, control, live, upkeep, files, files, token=token, version="0", hosts=hosts)
 

@@ -4,6 +4,7 @@ from tests.server.wire import ask
 
 from rehost.server.app import Site
 from rehost.server.files.copies import CopyFiles
+from rehost.server.files.finder import FileFinder
 
 pytestmark = pytest.mark.usefixtures("copy")
 
@@ -20,7 +21,7 @@ async def rest(scope, receive, send):
 
 
 async def test_copies_are_served_where_their_urls_say(root, content):
-    async with by_uvicorn(Site(CopyFiles(root, media_type), "/static/images")) as port:
+    async with by_uvicorn(Site(CopyFiles(FileFinder(root, media_type)), "/static/images")) as port:
         reply = await ask(port, f"/static/images/{KEY}")
 
     assert (reply.status, reply.body) == (200, content)
@@ -28,14 +29,14 @@ async def test_copies_are_served_where_their_urls_say(root, content):
 
 @pytest.mark.parametrize("target", ["/", "/health", "/static/images", "/static/imagesx/1", "/api/v1"])
 async def test_other_paths_go_to_the_rest(root, target):
-    async with by_uvicorn(Site(CopyFiles(root, media_type), "/static/images", rest)) as port:
+    async with by_uvicorn(Site(CopyFiles(FileFinder(root, media_type)), "/static/images", rest)) as port:
         reply = await ask(port, target)
 
     assert reply.body.decode() == f"rest {target}"
 
 
 async def test_other_paths_are_404_without_a_rest(root):
-    async with by_uvicorn(Site(CopyFiles(root, media_type), "/static/images")) as port:
+    async with by_uvicorn(Site(CopyFiles(FileFinder(root, media_type)), "/static/images")) as port:
         reply = await ask(port, "/health")
 
     assert reply.status == 404

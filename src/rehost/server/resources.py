@@ -15,8 +15,13 @@ from rehost.catalogue import Titles
 from rehost.errors import StoreError, cause_of
 from rehost.hosts.shares import HostShares
 from rehost.ledger import Ledger, Queries
-from rehost.model import KnownStore
+from rehost.model import Bucket, KnownStore
+from rehost.store.bucket import BucketClient
 from rehost.store.local import check_marker
+from rehost.store.publish import check_identity
+from rehost.store.s3 import read_marker
+
+BUCKET_SECONDS = 5.0  # a request does not wait longer for a bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class DiskSpace:
     free: int
 
 
-def disk_space(folder: Path, copies: int, known: Sequence[KnownStore] = ()) -> DiskSpace:
+async def disk_space(folder: Path, copies: int, known: Sequence[KnownStore] = ()) -> DiskSpace:
     """Return the space where the store's folder is or, before the first run has made the folder, will be.
 
     Args:
@@ -90,6 +95,21 @@ def disk_space(folder: Path, copies: int, known: Sequence[KnownStore] = ()) -> D
             "{folder} cannot be read ({cause}): check IMAGE_STORAGE_DIR.", folder=folder, cause=cause_of(error)
         ) from error
     return DiskSpace(usage.total, usage.free)
+
+
+async def bucket_space(client: BucketClient, bucket: Bucket, copies: int, known: Sequence[KnownStore] = ()) -> None:
+    """Return None after a look at the bucket, which has no limit that we could know; arguments as in `disk_space`.
+
+    Raises:
+        StoreError: the bucket cannot be used now, or is not a known store.
+    """
+    try:
+        async with asyncio.timeout(BUCKET_SECONDS):
+            found = await read_marker(client)
+    except TimeoutError as error:
+        raise StoreError("The bucket {bucket} does not answer.", bucket=bucket) from error
+    if copies:
+        check_identity(found, str(bucket), known)
 
 
 def _exists(path: Path) -> bool:

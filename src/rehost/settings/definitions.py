@@ -172,6 +172,13 @@ class Settings:
         "What the local URLs in the rows start with: the URL path under which the copies are served or, if a CDN or "
         "another server is in front of them, its address (http(s)://host/path); rehost then serves at the path alone.",
     )
+    bucket_serving: str = _setting(
+        "IMAGE_BUCKET_SERVING",
+        "pass",
+        choice("pass", "redirect"),
+        "How the server answers with copies in a bucket: it reads them and passes them on, or it redirects to a URL of "
+        "the bucket (AWS_ENDPOINT_URL) that works for 15 minutes; browsers have to reach that address then.",
+    )
     url_version: bool = _setting(
         "IMAGE_URL_VERSION",
         default=False,
@@ -191,7 +198,8 @@ class Settings:
         "IMAGE_CACHE_CONTROL",
         "public, max-age=3600, stale-while-revalidate=86400",
         HEADER,
-        "The Cache-Control of the copies; empty means none. URLs with ?v= always get max-age=31536000, immutable.",
+        "The Cache-Control of the copies; empty means none. URLs with a digest (in ?v=, or in the name as in a bucket) "
+        "always get max-age=31536000, immutable.",
     )
     allow_networks: tuple[Network, ...] = _setting(
         "IMAGE_ALLOW_NETWORKS",

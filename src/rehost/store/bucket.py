@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from rehost.clock import Clock
 from rehost.errors import StoreError
@@ -25,7 +25,7 @@ from rehost.language import Message
 from rehost.model import Bucket
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta
+    from obstore import GetResult, ObjectMeta
     from obstore.store import S3Store as Connection
 
 T = TypeVar("T")
@@ -38,9 +38,11 @@ LARGE_REQUESTS = 2
 LISTED = 1000  # names in a group, as on a page of the server's listing
 OUTAGE_SECONDS = 180.0  # that a server may be away which has answered before
 FIRST_SECONDS = 15.0  # the same for one that has not
+REQUEST_SECONDS = 120.0  # that one request may take
 _CHUNK_BYTES = 1 << 20  # of a body that is read
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0  # seconds between two tries
 _SHA256 = "sha256"  # the key of the digest in an object's metadata; servers return such keys in lower case
+_BEYOND_END = "416 Range Not Satisfiable"  # the text of the error, for an empty object too
 _LONGEST_CAUSE = 300  # characters of an error's text
 _ENDPOINT = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>\d{1,5}))?(?:/[^\s?#]*)?")
 _LAST_PORT = 65535
@@ -66,13 +68,19 @@ class Object:
     modified: float  # seconds since 1970
     etag: str
     sha256: str = ""  # in hexadecimal; "" where the object has none, and in a listing
+    media_type: str = ""  # as the server sends it; "" in a listing
 
 
 class BucketClient:
     """Reads and writes the objects of one bucket below its prefix. Every method may raise StoreError."""
 
     def __init__(
-        self, bucket: Bucket, aws: Mapping[str, str], clock: Clock, outage_seconds: float = OUTAGE_SECONDS
+        self,
+        bucket: Bucket,
+        aws: Mapping[str, str],
+        clock: Clock,
+        outage_seconds: float = OUTAGE_SECONDS,
+        request_seconds: float = REQUEST_SECONDS,
     ) -> None:
         """Open no connection yet.
 
@@ -82,6 +90,7 @@ class BucketClient:
             clock: for pauses.
             outage_seconds: how long a request is repeated while the server is away; FIRST_SECONDS at most until it has
                 answered once.
+            request_seconds: how long one request may take.
 
         Raises:
             StoreError: the extra `s3` is not installed, or a variable cannot be used.
@@ -98,7 +107,7 @@ class BucketClient:
         self._bucket = bucket
         self._clock = clock
         self._outage_seconds = outage_seconds
-        self._connection = self._connect(aws)
+        self._connection = self._connect(aws, request_seconds)
         self._requests = asyncio.Semaphore(REQUESTS)
         self._large = asyncio.Semaphore(LARGE_REQUESTS)
         self._is_away = False
@@ -135,6 +144,25 @@ class BucketClient:
                 if not is_read:
                     await asyncio.to_thread(target.unlink)
         return is_read
+
+    async def part(self, name: str, start: int, size: int) -> tuple[Object, bytes] | None:
+        """Return at most so many bytes of an object from a position on; None where there are none."""
+
+        async def work() -> tuple[Object, bytes] | None:
+            span: Any = {"range": (start, start + size)}
+            try:
+                found = await self._obstore.get_async(self._connection, name, options=span)
+                body = bytes(await found.bytes_async())
+            except self._errors.GenericError as error:
+                if _BEYOND_END in str(error):
+                    return None
+                raise
+            return _object(found), body
+
+        with suppress(FileNotFoundError):
+            async with self._requests:
+                return await self._try(work)
+        return None
 
     async def text(self, name: str) -> str | None:
         """Return a small object of ours as text; None if there is none."""
@@ -229,16 +257,17 @@ class BucketClient:
 
         while page := await self._try(work):
             last = page[-1]["path"]
-            yield [_object(each) for each in page]
+            yield [_listed(each) for each in page]
 
-    def sign(self, name: str, seconds: float) -> str:
-        """Return a URL under which anybody can GET an object for so many seconds, whether or not it exists."""
-        return self._obstore.sign(self._connection, "GET", name, timedelta(seconds=seconds))
+    async def sign(self, name: str, seconds: float, method: Literal["GET", "HEAD"] = "GET") -> str:
+        """Return a URL under which anybody can read an object for so many seconds, whether or not it exists."""
+        span = timedelta(seconds=seconds)
+        return await self._try(lambda: self._obstore.sign_async(self._connection, method, name, span))
 
     async def _head(self, name: str) -> Object | None:
         async def work() -> Object:
             found = await self._obstore.get_async(self._connection, name, options={"head": True})
-            return _object(found.meta, str(found.attributes.get(_SHA256, "")))
+            return _object(found)
 
         with suppress(FileNotFoundError):
             return await self._try(work)
@@ -291,7 +320,7 @@ class BucketClient:
             log.warning("The bucket %s cannot be used at the moment, waiting for it: %s", self._bucket, _cause(error))
         self._is_away = True
 
-    def _connect(self, aws: Mapping[str, str]) -> Connection:
+    def _connect(self, aws: Mapping[str, str], request_seconds: float) -> Connection:
         """Return a connection that is opened with the first request."""
         from obstore.store import S3Store as Connection  # noqa: PLC0415 - as in __init__
 
@@ -301,7 +330,7 @@ class BucketClient:
         self._check_variables(endpoint, aws)
         second = timedelta(seconds=1)
         config: Any = {name.lower(): value for name, value in aws.items() if name in _USED and value}
-        options: Any = {"timeout": 120 * second, "connect_timeout": 5 * second}
+        options: Any = {"timeout": request_seconds * second, "connect_timeout": 5 * second}
         if endpoint.startswith("http://"):
             options["allow_http"] = True
         try:
@@ -363,8 +392,14 @@ class BucketClient:
         )
 
 
-def _object(meta: ObjectMeta, sha256: str = "") -> Object:
-    return Object(meta["path"], meta["size"], meta["last_modified"].timestamp(), meta["e_tag"] or "", sha256)
+def _listed(meta: ObjectMeta, sha256: str = "", media_type: str = "") -> Object:
+    modified = meta["last_modified"].timestamp()
+    return Object(meta["path"], meta["size"], modified, meta["e_tag"] or "", sha256, media_type)
+
+
+def _object(found: GetResult) -> Object:
+    kept = found.attributes
+    return _listed(found.meta, str(kept.get(_SHA256, "")), str(kept.get("Content-Type", "")))
 
 
 def _cause(error: Exception) -> Message:

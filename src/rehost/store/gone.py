@@ -27,12 +27,16 @@ def read(root: Path, key: str) -> Sequence[Gone]:
     Raises:
         OSError: the disk failed.
     """
-    found = []
     with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-        for line in _path(root, key).read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-            status, takedown, digest, name = line.split(" ", 3)
-            found.append(Gone(name, digest, int(status), int(takedown)))
-    return found
+        lines = _path(root, key).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        return [parse(line) for line in lines]
+    return []
+
+
+def parse(line: str) -> Gone:
+    """Return what a line of a marker says."""
+    status, takedown, digest, name = line.split(" ", 3)
+    return Gone(name, digest, int(status), int(takedown))
 
 
 def write(root: Path, marks: Sequence[Gone]) -> set[Path]:

@@ -29,6 +29,7 @@ from typing import Self
 from rehost.clock import Clock
 from rehost.errors import StoreError
 from rehost.model import Bucket, Copy, Format
+from rehost.store import gone
 from rehost.store.base import Cause, FileIds, FileState, Gone, Guard, Placement, Trashed, Unconfirmed
 from rehost.store.bucket import LISTED, BucketClient, Object
 from rehost.store.filesystem import PRIVATE_FOLDER_MODE, as_store_errors, exclusive_lock, make_folders
@@ -374,6 +375,17 @@ async def read_marker(client: BucketClient) -> str | None:
     """
     found = await client.text(f"{HOME}/{MARKER}")
     return found.strip() or None if found else None
+
+
+async def read_takedowns(client: BucketClient, key: str) -> Sequence[Gone]:
+    """Return the takedowns of a key, the last one last.
+
+    Raises:
+        StoreError: the bucket cannot be used.
+    """
+    names = [each.name async for group in client.list(_gone_folder(key)) for each in group]
+    lines = await asyncio.gather(*map(client.text, names))
+    return sorted((gone.parse(line) for line in lines if line), key=lambda mark: mark.takedown)
 
 
 def _checked(key: str) -> str:

@@ -31,7 +31,8 @@ from rehost.model import Bucket, Source
 from rehost.run.planner import Planner
 from rehost.settings import Settings
 from rehost.store.base import Store
-from rehost.store.bucket import BucketClient
+from rehost.store.bucket import OUTAGE_SECONDS as BUCKET_OUTAGE_SECONDS
+from rehost.store.bucket import REQUEST_SECONDS, BucketClient
 from rehost.store.layout import Layout
 from rehost.store.local import LocalStore, check_marker
 from rehost.store.publish import check_identity
@@ -55,8 +56,12 @@ def layout_of(settings: Settings, source: Source) -> Layout:
     )
 
 
-def open_store(settings: Settings, clock: Clock, ledger: Ledger | None) -> AbstractAsyncContextManager[Store]:
+def open_store(
+    settings: Settings, clock: Clock, ledger: Ledger | None, bucket_seconds: float = BUCKET_OUTAGE_SECONDS
+) -> AbstractAsyncContextManager[Store]:
     """Return the store, to be opened with `async with`; without a ledger it can only be read.
+
+    A bucket may be away for `bucket_seconds`.
 
     Raises:
         StoreError: the store cannot be used.
@@ -73,7 +78,7 @@ def open_store(settings: Settings, clock: Clock, ledger: Ledger | None) -> Abstr
         await Copies(ledger.database).while_unused(places, work)
 
     return S3Store(
-        _client(settings, clock),
+        bucket_client(settings, clock, bucket_seconds),
         where,
         settings.spool_dir,
         clock=clock,
@@ -83,9 +88,15 @@ def open_store(settings: Settings, clock: Clock, ledger: Ledger | None) -> Abstr
     )
 
 
-def _client(settings: Settings, clock: Clock) -> BucketClient:
-    assert isinstance(settings.storage_dir, Bucket)
-    return BucketClient(settings.storage_dir, settings.aws, clock)
+def bucket_client(settings: Settings, clock: Clock, outage_seconds: float = BUCKET_OUTAGE_SECONDS) -> BucketClient:
+    """Return what reads and writes the bucket of the copies, which may be away for `outage_seconds`.
+
+    Raises:
+        StoreError: the extra `s3` is not installed, or a variable cannot be used.
+    """
+    assert isinstance(settings.storage_dir, Bucket), "the copies are in a bucket"
+    request_seconds = min(REQUEST_SECONDS, 4 * outage_seconds)
+    return BucketClient(settings.storage_dir, settings.aws, clock, outage_seconds, request_seconds)
 
 
 def sources_of(settings: Settings, names: Collection[str] = ()) -> Sequence[Source]:
@@ -208,7 +219,7 @@ async def store_problem(settings: Settings, stores: Stores) -> StoreError | None
     try:
         if known and await stores.holds_copies():
             if isinstance(settings.storage_dir, Bucket):
-                check_identity(await read_marker(_client(settings, Clock())), str(settings.storage_dir), known)
+                check_identity(await read_marker(bucket_client(settings, Clock())), str(settings.storage_dir), known)
             else:
                 await asyncio.to_thread(check_marker, settings.storage_dir, known)
     except StoreError as error:

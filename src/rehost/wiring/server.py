@@ -6,11 +6,10 @@ Nothing is opened before it is needed.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import rehost
 from rehost.catalogue import Titles
@@ -35,16 +34,24 @@ from rehost.server.app import Site, mount
 from rehost.server.dashboard.dashboard import Dashboard
 from rehost.server.dashboard.thumbnails import Thumbnails
 from rehost.server.files.copies import CopyFiles
+from rehost.server.files.finder import FileFinder
+from rehost.server.files.objects import ObjectFinder
 from rehost.server.files.send import Application
-from rehost.server.resources import Lazy, Resources, disk_space
+from rehost.server.resources import DiskSpace, Lazy, Resources, bucket_space, disk_space
 from rehost.settings import Settings
-from rehost.store.publish import HOME, TRASH
-from rehost.store.trash import listed
 from rehost.telemetry.log import log_event
-from rehost.wiring.databases import OUTAGE_SECONDS, layout_of, open_databases, worker
+from rehost.wiring.databases import (
+    OUTAGE_SECONDS,
+    bucket_client,
+    layout_of,
+    open_databases,
+    open_store,
+    worker,
+)
 from rehost.wiring.run import limits_of, open_parts, open_run
 from rehost.wiring.upkeep import open_takedowns
 
+BUCKET_AWAY_SECONDS = 2.0  # a request for a copy repeats its requests to the bucket for so long
 PATIENCE_SECONDS = 10.0  # a single picture on demand waits for a pause of its host up to this long
 
 
@@ -57,8 +64,12 @@ def build_server(settings: Settings, at: str = "") -> Application:
 
 
 def files(settings: Settings) -> CopyFiles:
-    """Return the copies as an ASGI application, to be mounted at IMAGE_STATIC_URL_PREFIX in any other."""
-    return CopyFiles(_folder(settings), _media_type, settings.cache_control, settings.blocked_by)
+    """Return the copies as an ASGI application, to be mounted at IMAGE_STATIC_URL_PREFIX in any other.
+
+    Raises:
+        StoreError: they are in a bucket, and the extra `s3` is not installed or a variable cannot be used.
+    """
+    return _copies(settings, redirects=settings.bucket_serving == "redirect")
 
 
 def site(settings: Settings) -> Dashboard:
@@ -66,19 +77,19 @@ def site(settings: Settings) -> Dashboard:
     clock = Clock()
     api = Api(
         Lazy(lambda: _open_resources(settings, clock)),
-        partial(disk_space, _folder(settings)),
+        _space(settings, clock),
         tuple(each.name for each in settings.sources),
     )
     # Half of the server's concurrent requests are for single pictures, if it fetches any (invariant 8).
     requests = settings.concurrency - (settings.concurrency // 2 if settings.read_through else 0)
-    copies = files(settings)
+    copies = _copies(settings, redirects=False)  # the page shows pictures of its own origin only
     return Dashboard(
         api,
         RunControl(lambda name: open_run(settings, source=name, listen=log_event, requests=requests)),
         Live(api, clock),
         Upkeep(
             api,
-            Trash(partial(listed, _folder(settings) / HOME / TRASH), clock),
+            Trash(lambda: open_store(settings, clock, None, OUTAGE_SECONDS), clock),
             lambda: open_takedowns(settings, finishes=False),
             clock,
         ),
@@ -165,10 +176,20 @@ async def _open_on_demand(settings: Settings, listen: Listener) -> AsyncIterator
         await service.close()
 
 
-def _folder(settings: Settings) -> Path:
+def _copies(settings: Settings, *, redirects: bool) -> CopyFiles:
+    if not isinstance(settings.storage_dir, Bucket):
+        finder = FileFinder(settings.storage_dir, _media_type)
+        return CopyFiles(finder, settings.cache_control, settings.blocked_by)
+    clock = Clock()
+    objects = ObjectFinder(bucket_client(settings, clock, BUCKET_AWAY_SECONDS), _media_type, clock)
+    locate = objects.locate if redirects else None
+    return CopyFiles(objects, settings.cache_control, settings.blocked_by, locate)
+
+
+def _space(settings: Settings, clock: Clock) -> Callable[..., Awaitable[DiskSpace | None]]:
     if isinstance(settings.storage_dir, Bucket):
-        raise SettingsError("The server cannot serve copies from a bucket yet: let the bucket or a CDN serve them.")
-    return settings.storage_dir
+        return partial(bucket_space, bucket_client(settings, clock, BUCKET_AWAY_SECONDS), settings.storage_dir)
+    return partial(disk_space, settings.storage_dir)
 
 
 def _thumbnailer(settings: Settings) -> Thumbnailer:

@@ -63,7 +63,7 @@ class SlowLedger:
     async def runs(self, **_):
         return []
 
-    def disk(self, _held: int):
+    async def disk(self, _held: int):
         return SimpleNamespace(free=1, total=2)
 
 

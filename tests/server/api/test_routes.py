@@ -22,6 +22,7 @@ from tests.server.dashboards import (
     client_of,
     database,
     database_url,
+    disk_of,
     get_json,
     make_dashboard,
     peer,
@@ -438,12 +439,12 @@ async def test_health_is_200_and_ready_503_without_the_database():
         raise LedgerError("The database at db.internal refuses the password of user secret.")
         yield
 
-    api = Api(Lazy(opening), lambda _copies, _known=(): DiskSpace(1, 1), ("cases",))
+    api = Api(Lazy(opening), disk_of(DiskSpace(1, 1)), ("cases",))
     page = Dashboard(
         api,
         RunControl(Runs().open),
         Live(api, Clock()),
-        Upkeep(api, Trash(lambda: iter(()), Clock()), opening, Clock()),
+        Upkeep(api, Trash(opening, Clock()), opening, Clock()),
         NoFiles(),
         NoFiles(),
         token="t",

@@ -21,6 +21,7 @@ from rehost.images.verifier import Thumbnailer
 from rehost.model import Format
 from rehost.server.dashboard.thumbnails import SIDE_PIXELS, SMALL_BYTES, Thumbnails
 from rehost.server.files.copies import CopyFiles
+from rehost.server.files.finder import FileFinder
 from rehost.server.files.response import IMMUTABLE, REVALIDATED
 from rehost.server.resources import Lazy
 from rehost.store.base import Gone
@@ -62,7 +63,7 @@ def make_thumbnails(root, makers):
             makers.append(Counting(maker))
             yield makers[0]
 
-    return partial(Thumbnails, CopyFiles(root, media_type), Lazy(opening))
+    return partial(Thumbnails, CopyFiles(FileFinder(root, media_type)), Lazy(opening))
 
 
 @pytest.fixture

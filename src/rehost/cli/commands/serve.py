@@ -37,7 +37,8 @@ PROBE_SECONDS = 0.05  # between two attempts to connect to the server that is st
 @base_option
 @log_file_option
 @settings_flags(
-    "storage_dir", "static_url_prefix", "read_through", "blocked_by", "api_host", "api_port", "allowed_hosts"
+    *("storage_dir", "bucket_serving", "static_url_prefix", "read_through", "blocked_by"),
+    *("api_host", "api_port", "allowed_hosts"),
 )
 def serve(
     *,
@@ -47,9 +48,9 @@ def serve(
 ) -> int:
     """Serve the copies over HTTP until Ctrl-C or SIGTERM.
 
-    It serves the pictures in the folder of the copies, and nothing else there. It derives the Content-Type from the
-    bytes, supports ETag and range requests, and sends headers that keep browsers from treating a copy as anything but
-    a picture.
+    It serves the pictures in the folder or bucket of the copies, and nothing else there. It derives the Content-Type
+    from the bytes, supports ETag and range requests, and sends headers that keep browsers from treating a copy as
+    anything but a picture.
     """
     settings = read_settings(base, settings_given)
     run_loop(serve_application(build_site(settings), settings.api_host, settings.api_port, log_file))

@@ -12,6 +12,7 @@ from rehost.clock import Clock
 from rehost.ledger.reports import SourceReport
 from rehost.model import State
 from rehost.server.api.routes import Api
+from rehost.server.resources import DiskSpace
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -45,16 +46,22 @@ class Metrics:
         queries = (await self.api.resources.get()).queries
         reports = [await queries.source_report(source) for source in self.api.sources]
         working = sum({run.run: run.working for run in await queries.runs(limit=100)}.values())
-        disk = self.api.disk(sum(each.states[State.HELD] for each in reports))
+        disk = await self.api.disk(sum(each.states[State.HELD] for each in reports))
         return [
             _gauge("rehost_links", "Links of the catalogue, by state.", _states(reports)),
             _gauge("rehost_failed_links", "Deferred and refused links, by reason.", _reasons(reports)),
             _gauge("rehost_due_links", "Links that are due.", ((_source(each), each.due) for each in reports)),
             _gauge("rehost_held_bytes", "Bytes of all held copies.", ((_source(each), each.size) for each in reports)),
             _gauge("rehost_running", "Worker processes of runs in progress.", [("", working)]),
-            _gauge("rehost_disk_free_bytes", "Free bytes of the store's file system.", [("", disk.free)]),
-            _gauge("rehost_disk_bytes", "Size of the store's file system in bytes.", [("", disk.total)]),
+            *(() if disk is None else _disk_gauges(disk)),
         ]
+
+
+def _disk_gauges(disk: DiskSpace) -> Sequence[str]:
+    return [
+        _gauge("rehost_disk_free_bytes", "Free bytes of the store's file system.", [("", disk.free)]),
+        _gauge("rehost_disk_bytes", "Size of the store's file system in bytes.", [("", disk.total)]),
+    ]
 
 
 def _gauge(name: str, about: str, samples: Iterable[tuple[str, float]]) -> str:

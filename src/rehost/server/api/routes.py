@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rehost.errors import CatalogueError, StoreError
@@ -43,11 +43,11 @@ class Usage:
 
     copies: int
     held_size: int
-    total_size: int  # of the file system
-    free_size: int
+    total_size: int | None  # of the file system; null for a bucket, which has no limit that we could know
+    free_size: int | None
     expected_size: int  # of links that are not held yet, if their pictures are as large as the held ones on average
     daily_size: int  # added per day, over the last week
-    days_left: float | None  # until the disk is full at that rate; None if nothing was added
+    days_left: float | None  # until the disk is full at that rate; None if nothing was added, or it is a bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Api:
     """The operations that change nothing."""
 
     resources: Lazy[Resources]
-    disk: Callable[..., DiskSpace]  # resources.disk_space of the store's folder
+    disk: Callable[..., Awaitable[DiskSpace | None]]  # disk_space or bucket_space in resources.py
     sources: tuple[str, ...]  # those that the settings name
 
     async def health(self) -> Health:
@@ -103,7 +103,7 @@ class Api:
         await resources.queries.check()
         held = await resources.queries.links(LinkFilter(state=State.HELD), limit=1)
         try:
-            self.disk(len(held.links), await resources.ledger.stores.known())
+            await self.disk(len(held.links), await resources.ledger.stores.known())
         except StoreError as error:
             logger.warning("store not ready error=%r", str(error))
             raise ProblemError(Problem.NO_STORE) from error
@@ -202,15 +202,15 @@ class Api:
         not_held = (State.WANTED, State.LEASED, State.DEFERRED)
         to_come = sum(each.states[state] for each in standings for state in not_held)
         daily = await queries.growth() // 7
-        disk = self.disk(copies)
+        disk = await self.disk(copies)
         return Usage(
             copies,
             size,
-            disk.total,
-            disk.free,
+            disk.total if disk else None,
+            disk.free if disk else None,
             expected_size=to_come * size // copies if copies else 0,
             daily_size=daily,
-            days_left=disk.free / daily if daily else None,
+            days_left=disk.free / daily if disk and daily else None,
         )
 
     async def source(self, name: str | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,7 +34,7 @@ from rehost.server.api.http import (
 )
 from rehost.server.api.problems import Problem, ProblemError
 from rehost.server.api.routes import Api
-from rehost.store.base import Cause, Trashed
+from rehost.store.base import Cause, Store
 from rehost.upkeep.forget import Survey, Takedowns, Targets
 
 MOST_UNASKED = 20  # copies that are removed without `sure`, as on the command line
@@ -62,9 +62,9 @@ class TakedownDetail:
 class Trash:
     """Measures the trash, at most once in TRASH_SECONDS."""
 
-    def __init__(self, listed: Callable[[], Iterator[Sequence[Trashed]]], clock: Clock) -> None:
-        """Take what lists the files in the trash, in groups."""
-        self._listed = listed
+    def __init__(self, opening: Callable[[], AbstractAsyncContextManager[Store]], clock: Clock) -> None:
+        """Take what opens the store, which is only read."""
+        self._opening = opening
         self._clock = clock
         self._lock = asyncio.Lock()
         self._known: Sequence[TrashPart] = ()
@@ -74,17 +74,18 @@ class Trash:
         """Return what lies in the trash by cause, as it was within the last TRASH_SECONDS."""
         async with self._lock:
             if self._clock.monotonic() >= self._until:
-                self._known = await asyncio.to_thread(self._walk)
+                self._known = await self._walk()
                 self._until = self._clock.monotonic() + TRASH_SECONDS
             return self._known
 
-    def _walk(self) -> Sequence[TrashPart]:
+    async def _walk(self) -> Sequence[TrashPart]:
         files, sizes, oldest = Counter[Cause](), Counter[Cause](), dict[Cause, datetime]()
-        for group in self._listed():
-            for each in group:
-                files[each.cause] += 1
-                sizes[each.cause] += each.size
-                oldest[each.cause] = min(each.since, oldest.get(each.cause, each.since))
+        async with self._opening() as store:
+            async for group in store.trashed():
+                for each in group:
+                    files[each.cause] += 1
+                    sizes[each.cause] += each.size
+                    oldest[each.cause] = min(each.since, oldest.get(each.cause, each.since))
         return [TrashPart(cause, files[cause], sizes[cause], oldest.get(cause)) for cause in Cause]
 
 

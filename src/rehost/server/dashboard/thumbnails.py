@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from http import HTTPStatus
-from pathlib import Path
 
 from cachetools import LRUCache
 
@@ -88,11 +87,12 @@ class Thumbnails:
             task.add_done_callback(lambda _: self._pending.pop(file.identity))
         try:
             return await asyncio.shield(task)
-        except OperatorError:
+        except (OperatorError, OSError):
             return None
 
     async def _make(self, file: ServedFile) -> bytes | None:
-        made = await (await self._maker.get()).make(Path(file.path), SIDE_PIXELS)
+        async with self._files.as_file(file) as path:
+            made = await (await self._maker.get()).make(path, SIDE_PIXELS)
         if made is not None and len(made) >= file.size:
             made = None
         if len(made or b"") + _ENTRY_BYTES <= self._kept.maxsize:

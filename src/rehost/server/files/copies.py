@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 from http import HTTPStatus
 from pathlib import Path
+from typing import Protocol
 
 from rehost.clock import Clock
-from rehost.server.files.finder import FileFinder, open_same
+from rehost.errors import StoreError
 from rehost.server.files.response import MISSING, REVALIDATED, CopyResponse, ServedFile, error, respond
 from rehost.server.files.send import (
     Message,
     Receive,
     Send,
-    chunk_bytes,
     decline,
     headers_of,
     path_within,
@@ -27,11 +27,45 @@ from rehost.server.files.send import (
 
 logger = logging.getLogger(__name__)
 
+SIGNED_SECONDS = 900.0  # that a URL to which a request is redirected can be used
+# Caches keep a redirect for less: credentials of a role end sooner than the URL, though not within 5 minutes.
+REDIRECTED = "max-age=240"
 _ATTEMPTS = 3  # a copy may be replaced between finding and opening it, but hardly more often than that
 
 
+class Finder(Protocol):
+    """Finds and reads the copies of one kind of store: only pictures under their keys, nothing else that lies there.
+
+    Every method may raise OSError or StoreError where the store cannot be read now.
+    """
+
+    async def find(self, key: str) -> ServedFile | None:
+        """Return the copy of a key; None if there is nothing to serve."""
+        ...
+
+    async def digest(self, file: ServedFile) -> str | None:
+        """Return the SHA-256 of a copy in 64 lower-case hexadecimal digits; None if another one has its name now."""
+        ...
+
+    async def gone_status(self, key: str) -> int | None:
+        """Return the status that says that the copy of a key was taken down; None if it was not."""
+        ...
+
+    def read(self, file: ServedFile, spans: Sequence[range]) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of these spans in pieces that do not cross their borders.
+
+        Raises:
+            FileNotFoundError: another copy, or none, has its name now.
+        """
+        ...
+
+    def as_file(self, file: ServedFile) -> AbstractAsyncContextManager[Path]:
+        """Give a path at which the copy's bytes can be read until the context ends."""
+        ...
+
+
 class CopyFiles:
-    """Serves the store's copies by key: `app.mount("/static/images", CopyFiles(root, media_type))`.
+    """Serves the store's copies by key: `app.mount("/static/images", CopyFiles(FileFinder(root, media_type)))`.
 
     ASGI's `root_path` names the prefix to remove from the path. Where the server offers `http.response.pathsend`, it
     sends whole files itself; if a copy is replaced at that very moment, the response breaks off.
@@ -39,26 +73,30 @@ class CopyFiles:
 
     def __init__(
         self,
-        root: Path,
-        media_type: Callable[[bytes], str | None],
+        finder: Finder,
         cache_control: str = REVALIDATED,
         blocked_by: str = "",
+        locate: Callable[[ServedFile, str], Awaitable[str]] | None = None,
     ) -> None:
-        """Serve files below `root`, which need not exist yet, whose first bytes have a media type.
+        """Serve what `finder` finds.
 
-        `cache_control` is for URLs that do not carry the digest of their copy; `blocked_by` is the URL that a response
-        of status 451 names.
+        Args:
+            finder: of the store.
+            cache_control: for URLs that do not carry the digest of their copy.
+            blocked_by: the URL that a response of status 451 names.
+            locate: returns a URL to which a request with this method is redirected, valid for SIGNED_SECONDS; an empty
+                text where the copy is to be sent from here. Without it, all are.
         """
         self._blocked_by = (("link", f'<{blocked_by}>; rel="blocked-by"'),) if blocked_by else ()  # RFC 7725, section 4
         self._clock = Clock()
-        self._finder = FileFinder(root, media_type)
+        self._finder = finder
         self._cache_control = cache_control
-        self._sending = 0  # responses whose bytes are read here
+        self._locate = locate
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "http":
-            await self._respond(scope, send)
+            await self._respond(scope, receive, send)
         else:
             await decline(scope, receive, send)
 
@@ -66,7 +104,7 @@ class CopyFiles:
         """Return the file that would be served for a key; None if there is none, or it cannot be read."""
         try:
             return await self._finder.find(key)
-        except OSError as problem:
+        except (OSError, StoreError) as problem:
             logger.warning("file not examined key=%r error=%r", key, problem)
             return None
 
@@ -74,50 +112,75 @@ class CopyFiles:
         """Return the SHA-256 of a copy; None if another file has its name now, or it cannot be read."""
         try:
             return await self._finder.digest(file)
-        except OSError:
+        except (OSError, StoreError):
             return None
 
-    async def _respond(self, scope: Message, send: Send) -> None:
+    def as_file(self, file: ServedFile) -> AbstractAsyncContextManager[Path]:
+        """Give a path at which the copy's bytes can be read until the context ends.
+
+        Raises:
+            OSError: the copy cannot be read.
+            StoreError: the same.
+        """
+        return self._finder.as_file(file)
+
+    async def _respond(self, scope: Message, receive: Receive, send: Send) -> None:
         with_body = scope["method"] != "HEAD"
         if scope["method"] not in {"GET", "HEAD"}:
             refusal = error(HTTPStatus.METHOD_NOT_ALLOWED, ("allow", "GET, HEAD"))
             await send_text(refusal, send, with_body=with_body)
             return
-        by_server = "http.response.pathsend" in (scope.get("extensions") or {})
-        response, file, descriptor = await self._prepare(scope, opened=with_body, by_server=by_server)
-        if descriptor is not None:
-            self._sending += 1
-            try:
-                await send_parts(response, descriptor, send, chunk_bytes(self._sending))
-            finally:
-                self._sending -= 1
-                os.close(descriptor)
-        elif file is not None and with_body and response.status == HTTPStatus.OK:
-            await send_path(response, file.path, send)
-        else:
-            await send_text(response, send, with_body=with_body)
+        for _ in range(_ATTEMPTS):
+            response, file = await self._prepare(scope)
+            if file is None or not with_body or not response.has_file:
+                await send_text(response, send, with_body=with_body)
+                return
+            by_server = file.is_on_disk and "http.response.pathsend" in (scope.get("extensions") or {})
+            if by_server and response.status == HTTPStatus.OK:
+                await send_path(response, file.path, send)
+                return
+            spans = [part for part in response.body if isinstance(part, range)]
+            async with aclosing(self._finder.read(file, spans)) as chunks:
+                try:
+                    first = await anext(chunks)
+                except FileNotFoundError:
+                    continue
+                except (OSError, StoreError) as problem:
+                    await send_text(self._failed(scope, problem), send, with_body=True)
+                else:
+                    await send_parts(response, first, chunks, receive, send)
+                return
+        await send_text(_unavailable(), send, with_body=with_body)
 
-    async def _prepare(
-        self, scope: Message, *, opened: bool, by_server: bool
-    ) -> tuple[CopyResponse, ServedFile | None, int | None]:
-        """Return the response, the copy, and a descriptor of the copy if we have to send its bytes ourselves."""
+    async def _prepare(self, scope: Message) -> tuple[CopyResponse, ServedFile | None]:
+        """Return the response, and the copy if there is one."""
+        key = path_within(scope).removeprefix("/")
         try:
             for _ in range(_ATTEMPTS):
-                key = path_within(scope).removeprefix("/")
                 file = await self._finder.find(key)
                 if file is None:
-                    status = await self._finder.gone_status(key) or HTTPStatus.NOT_FOUND
-                    is_legal = status == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS
-                    return error(status, *(self._blocked_by if is_legal else ()), caching=MISSING), None, None
+                    return await self._missing(key), None
+                if self._locate is not None and (url := await self._locate(file, scope["method"])):
+                    # Preconditions and ranges are for where it leads (RFC 9110, section 13.2.1).
+                    return error(HTTPStatus.TEMPORARY_REDIRECT, ("location", url), caching=REDIRECTED), None
                 if (digest := await self._finder.digest(file)) is None:
                     continue
                 boundary = secrets.token_hex(16)
                 caching, now = self._cache_control, self._clock.now()
-                response = respond(scope, headers_of(scope), file, digest, caching, boundary, now)
-                if not (opened and response.has_file) or (by_server and response.status == HTTPStatus.OK):
-                    return response, file, None
-                if (descriptor := open_same(file)) is not None:
-                    return response, file, descriptor
-        except OSError as problem:
-            logger.warning("file not served path=%r error=%r", scope["path"], problem)
-        return error(HTTPStatus.SERVICE_UNAVAILABLE, ("retry-after", "10")), None, None
+                return respond(scope, headers_of(scope), file, digest, caching, boundary, now), file
+        except (OSError, StoreError) as problem:
+            return self._failed(scope, problem), None
+        return _unavailable(), None
+
+    async def _missing(self, key: str) -> CopyResponse:
+        status = await self._finder.gone_status(key) or HTTPStatus.NOT_FOUND
+        is_legal = status == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS
+        return error(status, *(self._blocked_by if is_legal else ()), caching=MISSING)
+
+    def _failed(self, scope: Message, problem: Exception) -> CopyResponse:
+        logger.warning("file not served path=%r error=%r", scope["path"], problem)
+        return _unavailable()
+
+
+def _unavailable() -> CopyResponse:
+    return error(HTTPStatus.SERVICE_UNAVAILABLE, ("retry-after", "10"))

@@ -7,13 +7,16 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cachetools import LRUCache
 
 from rehost.server.files.response import ServedFile
+from rehost.server.files.send import chunk_bytes, read_file
 from rehost.store import gone
 from rehost.store.layout import is_key
 
@@ -33,12 +36,12 @@ class FileFinder:
     """Finds the copies below one folder, and remembers the files that are requested most."""
 
     def __init__(self, root: Path, media_type: Callable[[bytes], str | None]) -> None:
-        """Find files below `root` whose first HEAD_BYTES have a media type."""
+        """Find files below `root`, which need not exist yet, whose first HEAD_BYTES have a media type."""
         self._root = root
         self._media_type = media_type
         self._files: LRUCache[str, ServedFile] = LRUCache(MAX_KNOWN_FILES)
-        self._digests: LRUCache[str, str] = LRUCache(MAX_KNOWN_DIGESTS)  # by identity
-        self._pending: dict[str, asyncio.Task[str | None]] = {}
+        self._digests = Digests()
+        self._reading = 0  # copies
 
     async def find(self, key: str) -> ServedFile | None:
         """Return the copy of a key; None if there is nothing to serve.
@@ -63,18 +66,7 @@ class FileFinder:
         Raises:
             OSError: the disk failed.
         """
-        identity = file.identity
-        cached = self._digests.get(identity)
-        if cached is not None:
-            return cached
-        task = self._pending.get(identity)
-        if task is None:  # requests for one file at the same time read it once
-            task = self._pending[identity] = asyncio.create_task(asyncio.to_thread(_digest, file))
-            task.add_done_callback(partial(self._end, identity))
-        found = await asyncio.shield(task)
-        if found is not None:
-            self._digests[identity] = found
-        return found
+        return await self._digests.get(file.identity, lambda: asyncio.to_thread(_digest, file))
 
     async def gone_status(self, key: str) -> int | None:
         """Return the status that says that the copy of a key was taken down; None if it was not.
@@ -87,10 +79,33 @@ class FileFinder:
         found = await asyncio.to_thread(gone.read, self._root, key)
         return found[-1].status if found else None
 
-    def _end(self, identity: str, task: asyncio.Task[str | None]) -> None:
-        del self._pending[identity]
-        if not task.cancelled():
-            task.exception()  # every client may have gone meanwhile
+    async def read(self, file: ServedFile, spans: Sequence[range]) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of these spans in pieces that do not cross their borders.
+
+        Raises:
+            FileNotFoundError: another file, or none, has its name now.
+            OSError: the disk failed, or the file is shorter than it was.
+        """
+        descriptor = open_same(file)
+        if descriptor is None:
+            raise FileNotFoundError(errno.ENOENT, "another file has its name", file.path)
+        self._reading += 1
+        size = chunk_bytes(self._reading)
+        try:
+            for span in spans:
+                left = span
+                while left:
+                    chunk = await read_file(descriptor, left[:size])
+                    yield chunk
+                    left = left[len(chunk) :]
+        finally:
+            self._reading -= 1
+            os.close(descriptor)
+
+    @asynccontextmanager
+    async def as_file(self, file: ServedFile) -> AsyncIterator[Path]:
+        """Give the path of a copy."""
+        yield Path(file.path)
 
     def _inspect(self, key: str) -> ServedFile | None:
         path = os.path.join(self._root, key)  # noqa: PTH118 - the server takes paths as text
@@ -109,7 +124,7 @@ class FileFinder:
             os.close(descriptor)
         if media_type is None or self._is_taken_down(key, path):
             return None
-        return ServedFile(path, state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size, media_type)
+        return ServedFile(path, _identity(state), state.st_mtime_ns // 10**9, state.st_size, media_type)
 
     def _is_taken_down(self, key: str, path: str) -> bool:
         """Return whether a file has the bytes that were taken down under its key: a backup was put back, say."""
@@ -127,6 +142,34 @@ class FileFinder:
             real = os.path.realpath(path)
         root = os.path.join(os.path.realpath(self._root), "")  # noqa: PTH118 - with a slash at its end
         return real.startswith(root) and is_key(real.removeprefix(root))
+
+
+class Digests:
+    """The SHA-256 of copies by their identities: each is read once, and those that are requested most are kept."""
+
+    def __init__(self) -> None:
+        """Know none yet."""
+        self._known: LRUCache[str, str] = LRUCache(MAX_KNOWN_DIGESTS)
+        self._pending: dict[str, asyncio.Task[str | None]] = {}
+
+    async def get(self, identity: str, read: Callable[[], Coroutine[Any, Any, str | None]]) -> str | None:
+        """Return the digest of a copy, or what `read` returns or raises."""
+        cached = self._known.get(identity)
+        if cached is not None:
+            return cached
+        task = self._pending.get(identity)
+        if task is None:  # requests for one copy at the same time read it once
+            task = self._pending[identity] = asyncio.create_task(read())
+            task.add_done_callback(partial(self._end, identity))
+        found = await asyncio.shield(task)
+        if found is not None:
+            self._known[identity] = found
+        return found
+
+    def _end(self, identity: str, task: asyncio.Task[str | None]) -> None:
+        del self._pending[identity]
+        if not task.cancelled():
+            task.exception()  # every client may have gone meanwhile
 
 
 def open_same(file: ServedFile) -> int | None:
@@ -149,8 +192,11 @@ def _is_unchanged(file: ServedFile) -> bool:
 
 
 def _is_same(file: ServedFile, state: os.stat_result) -> bool:
-    now = (state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size)
-    return now == (file.device, file.inode, file.modified_ns, file.size)
+    return _identity(state) == file.identity
+
+
+def _identity(state: os.stat_result) -> str:
+    return f"{state.st_dev:x}-{state.st_ino:x}-{state.st_mtime_ns:x}-{state.st_size:x}"
 
 
 def _digest(file: ServedFile) -> str | None:

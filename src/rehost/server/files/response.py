@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from rehost.server.files.preconditions import parse_range, precondition, range_applies
+from rehost.store.layout import VERSION_DIGITS
 
 REVALIDATED = "no-cache"  # may be stored, but must be revalidated before each use: the picture of a URL can change
 MISSING = "max-age=60"  # RFC 9111, section 4.2.2: so a flood of requests for one missing copy ends at a cache
@@ -34,24 +35,19 @@ Headers = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class ServedFile:
-    """A copy on disk as it is served. Device, inode, time and size tell it from another file of the same name."""
+    """A copy as it is served."""
 
-    path: str
-    device: int
-    inode: int
-    modified_ns: int
+    path: str  # on disk; in a bucket its key
+    identity: str  # tells it from others here: files in the store are never written to, only replaced
+    modified_seconds: int  # when the bytes were written, since 1970
     size: int
     media_type: str
-
-    @property
-    def identity(self) -> str:
-        """Return what tells this file from others here: files in the store are never written to, only replaced."""
-        return f"{self.device:x}-{self.inode:x}-{self.modified_ns:x}-{self.size:x}"
+    is_on_disk: bool = True
 
     @property
     def modified(self) -> datetime:
         """Return when the bytes were written, in whole seconds."""
-        return datetime.fromtimestamp(self.modified_ns // 10**9, UTC)
+        return datetime.fromtimestamp(self.modified_seconds, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +91,14 @@ def respond(
         headers: request headers, names in lower case.
         file: the copy.
         digest: its SHA-256, which is its entity tag: the same on every server and after a restore.
-        caching: Cache-Control, unless the URL carries the digest or its first digits; may be empty.
+        caching: Cache-Control, unless the URL carries the digest or its first digits, in its query or in the name of
+            the copy; may be empty.
         boundary: of a multipart body; must not occur in any picture.
         now: the server's time.
     """
     requested = requested_digest(scope["query_string"].decode("latin-1"))
-    is_versioned = requested is not None and digest.startswith(requested)
+    is_named = f".{digest[:VERSION_DIGITS]}." in file.path
+    is_versioned = is_named or (requested is not None and digest.startswith(requested))
     cache_control = IMMUTABLE if is_versioned else caching
     etags = frozenset({f'"{digest}"'})
     is_new = file.modified > now - NEW

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from rehost.server.files.response import CopyResponse
@@ -81,31 +81,59 @@ def chunk_bytes(responses: int) -> int:
     return max(MIN_CHUNK_BYTES, min(ALL_CHUNKS_BYTES // responses, MAX_CHUNK_BYTES))
 
 
-async def send_parts(response: CopyResponse, descriptor: int, send: Send, size: int) -> None:
-    """Send text and parts of an open file in chunks of `size` bytes, each as soon as the server takes it.
+async def send_parts(
+    response: CopyResponse, first: bytes, chunks: AsyncIterator[bytes], receive: Receive, send: Send
+) -> None:
+    """Send text and parts of a copy, each piece as soon as the server takes it, until the client is gone.
+
+    Args:
+        response: what to send.
+        first: the first piece of the copy.
+        chunks: the other pieces, none of which crosses a border between two parts.
+        receive: of the server.
+        send: of the server.
 
     Raises:
-        OSError: the disk failed, or the file is shorter than it was; the response breaks off.
+        OSError: the store failed; the response breaks off.
     """
     await send_head(response, send)
-    for part in response.body:
-        if isinstance(part, bytes):
-            await _send_chunk(part, send)
-            continue
-        left = part
-        while left:
-            chunk = await _read(descriptor, left[:size])
-            await _send_chunk(chunk, send)
-            left = left[len(chunk) :]
-    await send({"type": "http.response.body", "body": b""})
+    is_gone = asyncio.create_task(_disconnected(receive)) if len(first) < response.length else None
+    try:
+        chunk = first
+        for part in response.body:
+            if isinstance(part, bytes):
+                await _send_chunk(part, send)
+                continue
+            left = len(part)
+            while left:
+                if is_gone and is_gone.done():
+                    return
+                chunk = chunk or await anext(chunks)
+                await _send_chunk(chunk, send)
+                left -= len(chunk)
+                chunk = b""
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        if is_gone:
+            is_gone.cancel()
+
+
+async def _disconnected(receive: Receive) -> None:
+    """Return once the client is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _send_chunk(chunk: bytes, send: Send) -> None:
     await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
 
-async def _read(descriptor: int, span: range) -> bytes:
-    """Return at least one byte of a span: directly from the page cache if possible, otherwise through a thread."""
+async def read_file(descriptor: int, span: range) -> bytes:
+    """Return at least one byte of a span: directly from the page cache if possible, otherwise through a thread.
+
+    Raises:
+        OSError: the disk failed, or the file is shorter than it was.
+    """
     chunk = _read_cached(descriptor, span) or await asyncio.to_thread(os.pread, descriptor, len(span), span.start)
     if not chunk:
         raise OSError(errno.EIO, "the file is shorter than it was")

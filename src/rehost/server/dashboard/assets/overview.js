@@ -99,10 +99,11 @@ function watch(card, hero, source, refresh) {
 
 function showDisk(card, usage) {
   let until = text("growthless");
-  if (usage.days_left !== null) until = usage.days_left > 3650 ? text("never") : text("full", span(usage.days_left * 86400));
-  put(card, heading(text("disk")),
-    el("div", { class: "figures" }, figure(bytes(usage.held_size), text("taken")), figure(bytes(usage.free_size), text("free"))),
-    meter(usage.total_size - usage.free_size, usage.total_size, usage.free_size < usage.total_size / 10 ? "refused" : "held"),
+  if (usage.free_size === null) until = text("limitless");
+  else if (usage.days_left !== null) until = usage.days_left > 3650 ? text("never") : text("full", span(usage.days_left * 86400));
+  put(card, heading(text(usage.free_size === null ? "bucket" : "disk")),
+    el("div", { class: "figures" }, figure(bytes(usage.held_size), text("taken")), usage.free_size === null ? null : figure(bytes(usage.free_size), text("free"))),
+    usage.free_size === null ? null : meter(usage.total_size - usage.free_size, usage.total_size, usage.free_size < usage.total_size / 10 ? "refused" : "held"),
     el("p", { class: "soft" }, until),
     usage.expected_size ? el("p", { class: "soft" }, text("expected", bytes(usage.expected_size))) : null);
 }

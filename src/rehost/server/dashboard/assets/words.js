@@ -17,7 +17,7 @@ const TEXTS = {
   rate: ["links per second", "条/秒"], speed: ["download speed", "下载速度"], left: ["left", "剩余时间"], linksleft: ["links left", "剩余链接数"],
   nextat: ["Next attempt", "下次尝试"], run: ["run", "任务"],
   due: ["due now", "待处理"], next: ["next attempt in {0}", "{0}后再次尝试"], away: ["The server cannot respond at the moment; the page will try again.", "服务器暂时无法响应，页面会自动重试。"],
-  disk: ["Disk", "磁盘"], taken: ["used by copies", "副本占用"], free: ["free", "可用"], expected: ["About {0} still to come", "预计还需 {0}"],
+  disk: ["Disk", "磁盘"], bucket: ["Bucket", "存储桶"], limitless: ["A bucket has no limit that rehost could know", "存储桶的容量上限无从得知"], taken: ["used by copies", "副本占用"], free: ["free", "可用"], expected: ["About {0} still to come", "预计还需 {0}"],
   full: ["Full in {0}", "预计 {0}后写满"], never: ["At this week's rate, the disk will last for years", "按本周的增长速度，数年内不会写满"], growthless: ["Nothing was added this week", "本周没有新增"],
   why: ["Why pictures are missing", "缺图原因"], none: ["Every picture is held.", "所有图片均已保存。"], nofailure: ["Nothing has failed.", "没有失败的链接。"],
   origins: ["Origins", "源站"], origin: ["Origin", "源站"], within: ["in {0}", "{0}后"], rule: ["Referer", "Referer 规则"], state: ["State", "状态"],
