@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from random import Random
 
@@ -30,8 +34,10 @@ IMAGE = Image(Format.PNG, 4, 3, 1)
 
 @pytest.fixture(params=["postgresql", "sqlite"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a fresh, empty database."""
+    """The URL of a fresh database: empty, or with the tables of the fixture `database`."""
     if request.param == "sqlite":
+        if "database" in request.fixturenames:
+            (tmp_path / "test.db").write_bytes(_sqlite_template())
         return f"sqlite:///{tmp_path}/test.db"
     server = request.getfixturevalue("postgres")
     return server.url(request.getfixturevalue("postgres_database"))
@@ -45,9 +51,27 @@ def open_database(url: str, **options: float) -> Database:
 async def database(database_url: str) -> AsyncIterator[Database]:
     """An open database with the operator's table and ours, both empty."""
     async with open_database(database_url) as opened:
-        await execute(opened, CASES)
-        await migrate(opened)
         yield opened
+
+
+def make_tables(url: str) -> None:
+    """Make the operator's table and ours in an empty database."""
+
+    async def make() -> None:
+        async with open_database(url) as opened:
+            await execute(opened, CASES)
+            await migrate(opened)
+
+    with ThreadPoolExecutor() as pool:  # a thread of its own has an event loop of its own
+        pool.submit(asyncio.run, make()).result()
+
+
+@cache
+def _sqlite_template() -> bytes:
+    """Return a database file with these tables."""
+    with tempfile.TemporaryDirectory() as folder:
+        make_tables(f"sqlite:///{folder}/tables.db")
+        return Path(folder, "tables.db").read_bytes()
 
 
 async def execute(database: Database, sql: str, **values: object) -> list[tuple[object, ...]]:

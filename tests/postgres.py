@@ -50,6 +50,7 @@ class Postgres:
     process: subprocess.Popen[bytes] | None = None
     settings: Mapping[str, str] = field(default_factory=dict)  # in place of those that make tests quick
     numbers: Iterator[int] = field(default_factory=count)
+    template: str = ""  # the name of a database with our tables, once one was needed
 
     @property
     def psql(self) -> Path:
@@ -231,6 +232,16 @@ def running_postgres(settings: Mapping[str, str] | None = None) -> Iterator[Post
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _template(server: Postgres) -> str:
+    """Return the name of a database with the tables that the fixture `database` promises; it is made once."""
+    if not server.template:
+        from tests.databases import make_tables  # noqa: PLC0415 - programs that need a server alone have no SQLAlchemy
+
+        server.template = server.create_database("tables")
+        make_tables(server.url(server.template))
+    return server.template
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """The session's server. A test that stops it starts it again; one that changes it runs its own."""
@@ -241,8 +252,8 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def postgres_database(postgres: Postgres) -> Iterator[str]:
-    """The name of a fresh database; `postgres.url(name)` leads to it."""
-    name = postgres.create_database()
+def postgres_database(postgres: Postgres, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of a fresh database, for `postgres.url(name)`; it has our tables if the fixture `database` is used."""
+    name = postgres.create_database(template=_template(postgres) if "database" in request.fixturenames else "template1")
     yield name
     postgres.drop_database(name)

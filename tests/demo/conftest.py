@@ -1,8 +1,8 @@
 import pytest
+from tests.demo.drawn import drawn_pictures
 
 from rehost.demo.cases import make_cases
 from rehost.demo.origins import Origins
-from rehost.demo.pictures import Pictures
 
 
 @pytest.fixture(scope="session")
@@ -11,10 +11,8 @@ def all_cases():
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory, all_cases):
-    pictures = Pictures(tmp_path_factory.mktemp("pictures"))
-    pictures.create(all_cases)
-    return pictures
+def pictures(tmp_path_factory):
+    return drawn_pictures(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture

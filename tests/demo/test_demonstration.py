@@ -3,11 +3,19 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from tests.demo.drawn import make_folder
 
 from rehost.demo.cases import HELD, Result, create_table
 from rehost.demo.demonstration import DATABASE, IMAGES, MARK, Demonstration
+from rehost.demo.pictures import Pictures
 from rehost.errors import SettingsError, StoreError
 from rehost.model import Reason, State
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Have no pictures drawn, which takes seconds."""
+    monkeypatch.setattr(Pictures, "create", lambda *_: False)
 
 
 @pytest.fixture
@@ -90,8 +98,8 @@ def test_link_missing_from_the_ledger_is_a_difference(demonstration, all_cases):
     assert found.found == "not in the ledger"
 
 
-def test_every_start_is_fresh_but_keeps_the_pictures(tmp_path):
-    folder = tmp_path / "demo"
+def test_every_start_is_fresh_but_keeps_the_pictures(tmp_path, tmp_path_factory):
+    folder = make_folder(tmp_path / "demo", tmp_path_factory.getbasetemp())
     first = Demonstration.prepare(folder)
     (folder / IMAGES / "1").mkdir(parents=True)
     point(first, first.cases[0], "/static/images/1/main_image.png")
@@ -141,6 +149,7 @@ def test_settings_send_every_host_to_the_simulated_ones(demonstration):
     assert "4711" in str(settings.connect_to)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_folder_says_that_it_is_emptied(tmp_path):
     Demonstration.prepare(tmp_path / "demo")
 
@@ -162,6 +171,7 @@ def test_dashboard_of_the_demonstration_gets_the_token(demonstration, token):
     assert demonstration.settings(4711, token).token == token
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_folder_of_a_demonstration_that_runs_is_left_alone(tmp_path):
     running = Demonstration.prepare(tmp_path)
     copy = tmp_path / "images" / "1.png"

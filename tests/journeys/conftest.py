@@ -16,6 +16,7 @@ from tests.journeys.world import TABLE, Watched, World
 from tests.origin import Origin
 from tests.postgres import Postgres
 
+SMALL = "forty_cases"
 MANY = {"write": 300, "pwrite64": 30, "fdatasync": 5}  # at least this many calls are made; of the others two
 ALWAYS = ("write", "mkdir")  # every verb makes these
 MOST_CALLS = 2000  # more than are ever made of one kind by one thread
@@ -111,13 +112,15 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def bare_deployment(postgres: Postgres, bare_python: Path, tmp_path: Path) -> Iterator[Deployment]:
+def bare_deployment(
+    postgres: Postgres, bare_python: Path, fork_server: ForkServer, proof: Mapping[str, str], tmp_path: Path
+) -> Iterator[Deployment]:
     """A deployment before the manual's first step: a database without a table."""
     postgres.drop_database(DATABASE)
     postgres.create_database(DATABASE)
     hosts = Hosts()
     with Origin(hosts) as origin:
-        deployment = Deployment(make_checkout(tmp_path), postgres, origin, hosts, bare_python)
+        deployment = Deployment(make_checkout(tmp_path), postgres, origin, hosts, bare_python, fork_server, proof)
         deployment.configure()
         yield deployment
     postgres.drop_database(DATABASE)
@@ -133,6 +136,11 @@ def deployment(bare_deployment: Deployment) -> Deployment:
 @pytest.fixture
 def small(deployment: Deployment) -> list[Case]:
     """Forty cases in the table, without copies."""
-    made = made_cases(40)
-    deployment.import_cases(made)
+    made, server = made_cases(40), deployment.postgres
+    if server.run(f"SELECT 1 FROM pg_database WHERE datname = '{SMALL}'"):
+        server.drop_database(DATABASE)
+        server.create_database(DATABASE, template=SMALL)
+    else:
+        deployment.import_cases(made)
+        server.create_database(SMALL, template=DATABASE)
     return made

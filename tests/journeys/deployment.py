@@ -10,17 +10,20 @@ import csv
 import gzip
 import http.client
 import re
+import shlex
 import shutil
 import site
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.journeys.fork_server import ForkServer
+from tests.journeys.world import ended
 from tests.origin import Origin
 from tests.postgres import Postgres
 
@@ -30,6 +33,16 @@ COMMAND_SECONDS = 120
 
 MIGRATE = "psql -U postgres -d ad_case_db -f database/migrations/006_add_main_image_local_field.sql"
 DOWNLOAD = "python scripts/download_all_images.py"
+
+
+# The same in a program that is forked: it imports rehost and its packages in no time.
+FORKED = """
+import os, runpy, sys
+os.chdir({folder!r})
+os.environ["PWD"] = {folder!r}
+sys.argv = {arguments!r}
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 @dataclass(frozen=True)
@@ -100,6 +113,8 @@ class Deployment:
     origin: Origin
     hosts: Hosts
     python: Path  # folder of `python`
+    fork_server: ForkServer
+    settings: Mapping[str, str]  # in place of those of env.example
 
     @property
     def backend(self) -> Path:
@@ -125,7 +140,7 @@ class Deployment:
 
     def configure(self, **settings: str) -> None:
         """Write backend/.env: env.example with these settings replaced."""
-        own = {"DB_HOST": self.postgres.host, "DB_PORT": str(self.postgres.port), **settings}
+        own = {"DB_HOST": self.postgres.host, "DB_PORT": str(self.postgres.port), **self.settings, **settings}
         lines = (CHECKOUT / "backend/env.example").read_text().splitlines()
         kept = [line for line in lines if line.partition("=")[0] not in own]
         (self.backend / ".env").write_text("\n".join([*kept, *(f"{name}={value}" for name, value in own.items()), ""]))
@@ -143,8 +158,11 @@ class Deployment:
         )
 
     def download(self, arguments: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
-        """Perform the manual's third step."""
-        return self.shell(f"{DOWNLOAD} {arguments}", **settings)
+        """Perform the manual's third step, in a forked program."""
+        words = [*DOWNLOAD.split()[1:], *shlex.split(arguments)]
+        before = FORKED.format(folder=str(self.backend), arguments=words)
+        with self.fork_server.start([], self.environment | settings, before=before) as program:
+            return ended(program)
 
     @contextmanager
     def running(self, command: str, **settings: str) -> Iterator[subprocess.Popen[str]]:

@@ -27,6 +27,7 @@ STARTED, ENDED = struct.Struct("=i"), struct.Struct("=ii")  # the process; its e
 IMPORTED = (
     "rehost.wiring.run",
     "rehost.wiring.rounds",
+    "rehost.wiring.server",
     "rehost.wiring.upkeep",
     "rehost.wiring.verification",
     "rehost.cli.commands.forget",
@@ -34,6 +35,7 @@ IMPORTED = (
     "rehost.cli.commands.queries",
     "rehost.cli.commands.refresh",
     "rehost.cli.commands.run",
+    "rehost.cli.commands.serve",
     "rehost.cli.commands.upkeep",
     "rehost.cli.commands.verify",
     "rehost.cli.loop",
@@ -130,14 +132,16 @@ class ForkServer:
         *,
         held: bool = False,
         killed_at: tuple[str, int] | None = None,
+        before: str = "",
     ) -> Program:
         """Start `rehost` with these arguments; a held program begins when `go` is called.
 
-        `killed_at` names a system call, and says at which of a thread's it is killed, counted from 1.
+        `killed_at` names a system call, and says at which of a thread's it is killed, counted from 1; `before` is
+        Python code that the program runs first.
         """
         pipes = [os.pipe() for _ in range(4)]
         (out, out_end), (err, err_end), (status_pipe, status_end), (go_end, go) = pipes
-        request = {"arguments": list(arguments), "environment": dict(environment), "killed_at": killed_at}
+        request = {"arguments": arguments, "environment": dict(environment), "killed_at": killed_at, "before": before}
         message = json.dumps(request).encode()
         socket.send_fds(self._socket, [message], [out_end, err_end, status_end, go_end])
         for each in (out_end, err_end, status_end, go_end):
@@ -185,6 +189,7 @@ def fork_program(request: Mapping[str, Any], descriptors: Sequence[int]) -> None
     os.environ.update(request["environment"])
     sys.argv[1:] = request["arguments"]
     random.seed()
+    exec(request["before"], {})
     if request["killed_at"]:
         filter_call(request["killed_at"][0])
 

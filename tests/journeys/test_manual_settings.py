@@ -23,6 +23,7 @@ def check_stopped(deployment: Deployment, done: subprocess.CompletedProcess[str]
 # Settings
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("concurrency", [1, 3])
 def test_concurrency_is_never_exceeded(deployment: Deployment, concurrency: int) -> None:
     deployment.hosts.usual = "slow"
@@ -35,6 +36,7 @@ def test_concurrency_is_never_exceeded(deployment: Deployment, concurrency: int)
     assert deployment.origin.peak() == concurrency
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("retry", "attempts"), [(0, 1), (1, 1), (2, 2)])
 def test_timeout_limits_one_whole_attempt_and_retry_counts_attempts(
     deployment: Deployment, retry: int, attempts: int
@@ -77,6 +79,7 @@ def test_the_environment_overrides_the_file(deployment: Deployment) -> None:
     assert deployment.origin.peak() == 1
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("mask", "file_mode", "folder_mode"), [("022", 0o644, 0o755), ("027", 0o640, 0o750)])
 def test_file_modes_follow_the_umask(deployment: Deployment, mask: str, file_mode: int, folder_mode: int) -> None:
     deployment.import_cases([EXAMPLE])

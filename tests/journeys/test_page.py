@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.databases import execute, open_database
+from tests.demo.drawn import make_folder
 from tests.ledger.test_upkeep_reports import plant
 from tests.ports import free_port
 
@@ -27,7 +28,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("page") / "demo"
+    return make_folder(tmp_path_factory.mktemp("page") / "demo", tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sqlite3
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.journeys.fork_server import ForkServer, Program
+from tests.journeys.world import ended
 from tests.origin import Origin
 from tests.server.conftest import free_socket, listens
 from tests.server.wire import ask
@@ -18,10 +20,9 @@ from tests.server.wire import ask
 HOSTS = ("one.example", "two.example", "three.example")
 LINKS = 300
 
-# rehost, in which the visit of a link with `poison` in it ends the process, as a defect of a library would.
+# With this, the visit of a link with `poison` in it ends the process, as a defect of a library would.
 MORTAL = """
-import os, signal, sys
-from rehost.cli.main import main
+import os, signal
 from rehost.run.visitor import Visitor
 
 visit = Visitor.visit
@@ -32,16 +33,16 @@ async def visit_or_die(self, task, **options):
     return await visit(self, task, **options)
 
 Visitor.visit = visit_or_die
-sys.exit(main())
 """
 
 
 class Victim:
     """A catalogue with one poisonous link among good ones, in SQLite, and the program that dies of it."""
 
-    def __init__(self, folder: Path, origin: Origin) -> None:
+    def __init__(self, folder: Path, origin: Origin, fork_server: ForkServer) -> None:
         self.folder = folder
         self.origin = origin
+        self.fork_server = fork_server
         self.sql("CREATE TABLE ad_cases (case_id INTEGER PRIMARY KEY, source_url, main_image, main_image_local)")
 
     def sql(self, statement: str, *values: object) -> list[tuple[object, ...]]:
@@ -56,6 +57,7 @@ class Victim:
 
     def environment(self) -> dict[str, str]:
         return {
+            **os.environ,
             "DATABASE_URL": f"sqlite:///{self.folder}/c.db",
             "IMAGE_STORAGE_DIR": str(self.folder / "images"),
             "IMAGE_MIN_FREE_BYTES": "0",
@@ -65,12 +67,12 @@ class Victim:
             "IMAGE_LEASE_SECONDS": "5",
         }
 
-    def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-c", MORTAL, *arguments, "--base", str(self.folder)]
+    def start(self, *arguments: str) -> Program:
+        return self.fork_server.start([*arguments, "--base", str(self.folder)], self.environment(), before=MORTAL)
 
     def run(self, workers: int) -> subprocess.CompletedProcess[str]:
-        command = self.command("run", "--quiet", "--workers", str(workers))
-        return subprocess.run(command, env=self.environment(), text=True, capture_output=True, timeout=300, check=False)
+        with self.start("run", "--quiet", "--workers", str(workers)) as process:
+            return ended(process)
 
     def held(self) -> int:
         return int(str(self.sql("SELECT count(*) FROM ad_cases WHERE main_image_local IS NOT NULL")[0][0]))
@@ -80,9 +82,9 @@ class Victim:
 
 
 @pytest.fixture
-def victim(tmp_path):
+def victim(tmp_path, fork_server):
     with Origin() as origin:
-        yield Victim(tmp_path, origin)
+        yield Victim(tmp_path, origin, fork_server)
 
 
 @pytest.mark.timeout(600)
@@ -105,21 +107,16 @@ async def test_a_picture_that_ends_the_server_is_deferred_by_itself_after_four_d
     for _ in range(6):
         with free_socket() as chosen:
             port = chosen.getsockname()[1]
-        command = victim.command("serve", "--api-port", str(port))
-        process = await asyncio.create_subprocess_exec(
-            *command, env=victim.environment(), stderr=asyncio.subprocess.DEVNULL
-        )
-        try:
-            while not await listens(port):
-                assert process.returncode is None
-                await asyncio.sleep(0.05)
-            asking = (ask(port, f"/image/cases/{case}") for case in range(1, 9))
-            replies = await asyncio.gather(*asking, return_exceptions=True)
-            statuses.append([getattr(reply, "status", None) for reply in replies])
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+        with victim.start("serve", "--api-port", str(port)) as process:
+            try:
+                while not await listens(port):
+                    assert process.poll() is None
+                    await asyncio.sleep(0.05)
+                asking = (ask(port, f"/image/cases/{case}") for case in range(1, 9))
+                replies = await asyncio.gather(*asking, return_exceptions=True)
+                statuses.append([getattr(reply, "status", None) for reply in replies])
+            finally:
+                process.send_signal(signal.SIGKILL)
         if statuses[-1] == [200, 200, 200, 503, 200, 200, 200, 200]:
             break
 

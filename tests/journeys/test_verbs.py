@@ -11,10 +11,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.demo.drawn import drawn_pictures
 
 from rehost.demo.cases import HELD, create_table, local_urls, make_cases
 from rehost.demo.origins import Origins, serve_origins
-from rehost.demo.pictures import Pictures
 from rehost.images.sandbox import probe
 from rehost.telemetry.format import size
 
@@ -24,9 +24,7 @@ UNDONE = {"restored": 0, "left": 0, "refused": 0, "evidence": None, "files": 0, 
 
 @pytest.fixture(scope="module")
 def origins(tmp_path_factory):
-    pictures = Pictures(tmp_path_factory.mktemp("pictures"))
-    pictures.create(make_cases())
-    return Origins(make_cases(), pictures)
+    return Origins(make_cases(), drawn_pictures(tmp_path_factory.getbasetemp()))
 
 
 @pytest.fixture(scope="module")
