@@ -5,9 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.databases import database, database_url
 
 from rehost.clock import Clock
 from rehost.store.local import LocalStore
+
+__all__ = ["database", "database_url"]
 
 ONE_GROUP = Path(__file__).with_name("one_group.py")
 

@@ -90,6 +90,38 @@ async def test_confirmed_object_is_not_undone(store):
     assert await listing(store) == ["1/x.png"]
 
 
+async def test_emptying_the_trash_deletes_nothing_that_came_meanwhile(store):
+    await put(store, "1/x.png", b"picture")
+    await store.trash(await store.file_ids(["1/x.png"]), Cause.REPLACED)
+    due = await in_trash(store)
+    await put(store, "1/x.png", b"picture")
+    await store.trash(await store.file_ids(["1/x.png"]), Cause.REPLACED)
+
+    await store.delete_trashed(due)
+
+    assert [each.digest for each in await in_trash(store)] == [due[0].digest]
+    assert (await store.spool_from_trash(due[0].digest)).read_bytes() == b"picture"
+
+
+async def test_damaged_bytes_in_the_trash_do_not_hide_the_right_ones(store, opener):
+    await put(store, "1/x.png", b"picture")
+    await store.trash(await store.file_ids(["1/x.png"]), Cause.REMOVED)
+    [good] = await in_trash(store)
+    for number in range(3):
+        damaged = f"{opener.bucket.prefix}/.rehost/trash/{good.name.rpartition('/')[0]}/{number:016x}"
+        opener.server.put(BUCKET, damaged, b"damaged", {"x-amz-meta-sha256": good.digest})
+
+    assert (await store.spool_from_trash(good.digest)).read_bytes() == b"picture"
+
+
+async def test_an_object_that_others_uploaded_is_in_the_trash_under_its_digest(store, opener):
+    opener.server.put(BUCKET, f"{opener.bucket.prefix}/1/x.png", b"picture")
+
+    await store.trash(await store.file_ids(["1/x.png"]), Cause.REMOVED)
+
+    assert [each.digest for each in await in_trash(store)] == [hashlib.sha256(b"picture").hexdigest()]
+
+
 async def test_another_process_undoes_nothing_of_ours(store, opener):
     await put(store, "1/x.png", b"picture")
     async with opener() as other:

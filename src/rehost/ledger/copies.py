@@ -11,7 +11,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Integer, Text, and_, case, false, func, insert, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Text,
+    and_,
+    case,
+    exists,
+    false,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from rehost.db import (
     Columns,
@@ -26,9 +40,9 @@ from rehost.db import (
     now,
     temporary_table,
 )
-from rehost.ledger.schema import NO_COPY, links, passes
+from rehost.ledger.schema import NO_COPY, links, passes, tombstones
 from rehost.ledger.sync import offered_links, same_place
-from rehost.model import Copy, Format, Image, Link, State, Validator
+from rehost.model import Copy, Format, Image, Link, Mark, State, Validator
 
 GROUP = 500  # copies, or rows
 _FORMATS = {str(each): each for each in Format}
@@ -190,9 +204,12 @@ class Copies:
     async def while_unused(
         self, places: Mapping[str, Collection[Place]], work: Callable[[Collection[str]], Awaitable[None]]
     ) -> None:
-        """Call `work` with those keys that are no link's copy and whose links no worker has leased, and keep that so.
+        """Call `work` with those keys that are no link's copy and that no worker may be about to record; keep that so.
 
-        The entries are locked until `work` has ended. It is called again if the database was away meanwhile.
+        A key is in use if a link holds it, or if a worker has leased a link at whose place it is: that worker may have
+        stored it. A link's former copy that was taken down is not: no worker records it again.
+        Until `work` has ended, the other entries are locked, and no new link is taken in where a key has no entry yet.
+        `work` is called again if the database was away meanwhile.
 
         Args:
             places: key -> the cells of which the file with this key could be the copy.
@@ -200,15 +217,25 @@ class Copies:
         """
         given = self.database.given(_PLACE, [list(place) for found in places.values() for place in found])
         is_place = and_(*(links.c[name] == given.c[name] for name in ("source", "row_key", "position")))
-        is_copy = and_(links.c.key == given.c.key, or_(links.c.held_url.is_not(None), links.c.local_url.is_not(None)))
-        is_used = or_(links.c.state == State.LEASED.value, func.coalesce(is_copy, false()))
-        locking = select(given.c.key, is_used).join_from(links, given, is_place).order_by(links.c.entry)
+        is_held = or_(links.c.held_url.is_not(None), links.c.local_url.is_not(None))
+        is_its = func.coalesce(links.c.key == given.c.key, false())
+        is_taken_down = exists().where(tombstones.c.kind == Mark.DIGEST.value, tombstones.c.value == links.c.digest)
+        is_visited = and_(links.c.state == State.LEASED.value, ~and_(is_its, is_taken_down))
+        is_used = or_(and_(is_its, is_held), is_visited)
+        of_places = select(given.c.key, links.c.entry).join_from(given, links, is_place)
+        locking = of_places.where(~is_used).order_by(links.c.entry).with_for_update(of=links)
+        keys = self.database.given({"key": Text()}, [[key] for key in sorted(places)])
+        holding = select(links.c.key).where(links.c.key.in_(select(keys.c.key)), is_held)  # whatever its place
 
         async def locked(connection: Connection) -> None:
-            found = (await connection.execute(locking.with_for_update(of=links))).all()
-            await work(places.keys() - {key for key, used in found if used})
+            known = {row.key for row in await connection.execute(of_places)}
+            for source in sorted({place[0] for key in places.keys() - known for place in places[key]}):
+                await self.database.lock(connection, f"plan {source}")  # as `CatalogueSync.take_in`
+            free = {tuple(row) for row in await connection.execute(locking)}
+            used = {row.key for row in await connection.execute(of_places) if tuple(row) not in free}
+            await work(places.keys() - used - set(await connection.scalars(holding)))
 
-        await self.database.transact(locked)
+        await self.database.transact(locked, slow=True)
 
     async def forgotten(self, keys: Collection[str]) -> set[str]:
         """Return those of these keys whose copies `forget` forgot, and whose files are not known to be removed."""

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -57,6 +58,10 @@ _NAMES = """ACCESS_KEY_ID SECRET_ACCESS_KEY SESSION_TOKEN REGION DEFAULT_REGION 
     CONTAINER_CREDENTIALS_RELATIVE_URI CONTAINER_CREDENTIALS_FULL_URI CONTAINER_AUTHORIZATION_TOKEN_FILE
     WEB_IDENTITY_TOKEN_FILE ROLE_ARN ROLE_SESSION_NAME ENDPOINT_URL_STS"""
 _USED = frozenset(f"AWS_{name}" for name in _NAMES.split())  # what obstore knows; AWS_ALLOW_HTTP follows from the URL
+
+
+class BucketAwayError(StoreError):
+    """The server has not answered for so long that the request is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,7 @@ class BucketClient:
         Raises:
             OSError: the file cannot be written.
         """
-        with target.open("xb", buffering=0) as file:
+        with target.open("xb") as file:  # buffered: a write without a buffer may write less, and say so to nobody
 
             async def work() -> None:
                 file.seek(0)
@@ -132,6 +137,7 @@ class BucketClient:
                 found = await self._obstore.get_async(self._connection, name)
                 async for chunk in found.stream(min_chunk_size=_CHUNK_BYTES):
                     file.write(chunk)
+                file.flush()
 
             is_read = False
             try:
@@ -224,20 +230,28 @@ class BucketClient:
         except FileNotFoundError as error:
             raise self._no_bucket() from error
 
-    async def copy(self, name: str, to: str) -> bool:
-        """Copy an object with its metadata; return False if there is none."""
+    async def copy(self, name: str, to: str, *, patience: float | None = None) -> bool:
+        """Copy an object with its metadata; return False if there is none.
+
+        Args:
+            name: of the object.
+            to: the other name.
+            patience: seconds that the server may be away; None for as long as with other requests.
+        """
         with suppress(FileNotFoundError):
             async with self._requests:
-                await self._try(lambda: self._obstore.copy_async(self._connection, name, to))
+                copying = partial(self._obstore.copy_async, self._connection, name, to)
+                await self._try(copying, patience=patience)
             return True
         return False
 
-    async def delete(self, names: Sequence[str]) -> None:
-        """Delete objects; names without one are no error."""
+    async def delete(self, names: Sequence[str], *, patience: float | None = None) -> None:
+        """Delete objects; names without one are no error. `patience` is that of `copy`."""
         with suppress(FileNotFoundError):
             if names:
                 async with self._requests:
-                    await self._try(lambda: self._obstore.delete_async(self._connection, list(names)))
+                    deleting = partial(self._obstore.delete_async, self._connection, list(names))
+                    await self._try(deleting, patience=patience)
 
     async def list(self, folder: str = "") -> AsyncIterator[Sequence[Object]]:
         """Yield the objects below a folder in groups; after an outage, the listing goes on where it was."""
@@ -273,38 +287,43 @@ class BucketClient:
             return await self._try(work)
         return None
 
-    async def _try(self, work: Callable[[], Awaitable[T]], is_done: Callable[[], Awaitable[bool]] | None = None) -> T:
+    async def _try(
+        self,
+        work: Callable[[], Awaitable[T]],
+        is_done: Callable[[], Awaitable[bool]] | None = None,
+        patience: float | None = None,
+    ) -> T:
         """Return what `work` returns; repeat it while the server is away, unless it turns out to be done.
 
         Raises:
             FileNotFoundError: there is no such object, or no such bucket.
+            BucketAwayError: the server was away for too long.
             StoreError: the bucket cannot be used.
         """
-        until, pause = self._clock.monotonic() + self._patience, _FIRST_PAUSE
+        began, pause = self._clock.monotonic(), _FIRST_PAUSE
         while True:
             try:
                 result = await work()
             except FileNotFoundError:
-                self._is_away, self._has_answered = False, True
+                self._answered()
                 raise
             except (self._errors.BaseError, TimeoutError) as error:
-                self._check(error, is_last=self._clock.monotonic() > until)
+                self._check(error, self._clock.monotonic() - began, patience)
             else:
-                if self._is_away:
-                    log.warning("The bucket %s answers again.", self._bucket)
-                self._is_away, self._has_answered = False, True
+                self._answered()
                 return result
             await self._clock.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
             if is_done is not None and await is_done():
                 return cast("T", None)
 
-    @property
-    def _patience(self) -> float:
-        return self._outage_seconds if self._has_answered else min(FIRST_SECONDS, self._outage_seconds)
+    def _answered(self) -> None:
+        if self._is_away:
+            log.warning("The bucket %s answers again.", self._bucket)
+        self._is_away, self._has_answered = False, True
 
-    def _check(self, error: Exception, *, is_last: bool) -> None:
-        """Raise StoreError if it does not help to wait and try again."""
+    def _check(self, error: Exception, seconds: float, patience: float | None) -> None:
+        """Raise StoreError if it does not help to wait and try again after so many seconds of trying."""
         if not self._has_answered and any(text in str(error) for text in _NO_CREDENTIALS):
             raise StoreError(
                 "There are no credentials for the bucket {bucket}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
@@ -314,8 +333,10 @@ class BucketClient:
             raise self._refused(error) from error
         if "NoSuchBucket" in str(error):
             raise self._no_bucket() from error
-        if is_last:
-            raise self._away(error) from error
+        usual = self._outage_seconds if self._has_answered else min(self._outage_seconds, FIRST_SECONDS)
+        most = usual if patience is None else patience
+        if seconds > most:
+            raise self._away(error, most) from error
         if not self._is_away:
             log.warning("The bucket %s cannot be used at the moment, waiting for it: %s", self._bucket, _cause(error))
         self._is_away = True
@@ -382,12 +403,12 @@ class BucketClient:
             cause=_cause(error),
         )
 
-    def _away(self, error: Exception) -> StoreError:
-        return StoreError(
+    def _away(self, error: Exception, seconds: float) -> BucketAwayError:
+        return BucketAwayError(
             "The bucket {bucket} at {endpoint} cannot be used, after {seconds:.0f} seconds of trying: {cause}.",
             bucket=self._bucket,
             endpoint=self._endpoint,
-            seconds=self._patience,
+            seconds=seconds,
             cause=_cause(error),
         )
 

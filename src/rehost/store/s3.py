@@ -7,7 +7,8 @@ That replaces what a disk does with locks and renames (store/local.py):
 - Nothing is replaced, so nothing is set aside: `undo` deletes what was placed, `confirm` and `recover` do nothing.
 - An object is deleted only while the ledger says that its link has another copy or none, and that no worker has leased
   it: `Guard` keeps it so until the object is gone. So no row points at nothing. What is in use stays a stray, which
-  `rehost prune` finds later.
+  `rehost prune` finds later. The guard is let go while the server is away, so that nothing in the database waits.
+- An object in the trash has a name of its own each time: emptying the trash deletes nothing that came meanwhile.
 
 No guarantee rests on conditional requests, which some servers ignore silently. Below the prefix, `.rehost/` has what a
 disk has there, except for work folders: marker, trash, quarantine, takedowns. The bucket's policy must not serve it.
@@ -31,7 +32,7 @@ from rehost.errors import StoreError
 from rehost.model import Bucket, Copy, Format
 from rehost.store import gone
 from rehost.store.base import Cause, FileIds, FileState, Gone, Guard, Placement, Trashed, Unconfirmed
-from rehost.store.bucket import LISTED, BucketClient, Object
+from rehost.store.bucket import LISTED, BucketAwayError, BucketClient, Object
 from rehost.store.filesystem import PRIVATE_FOLDER_MODE, as_store_errors, exclusive_lock, make_folders
 from rehost.store.layout import is_key
 from rehost.store.publish import HOME, MARKER, TRASH, Spools, WorkDir, create_workdir, take_over_abandoned
@@ -42,7 +43,8 @@ LONGEST_KEY = 1024  # bytes of a name, prefix included (S3's own limit)
 IMMUTABLE = "public, max-age=31536000, immutable"  # RFC 8246
 _SETTLE_SECONDS = 0.5  # where a server replaces the marker of a process that opens the bucket at the same time
 _OCTETS = "application/octet-stream"
-_UNREAD = "unread-"  # begins the names of objects in the trash whose digest is not known
+_LOCKED_SECONDS = 10.0  # that a guard is held while the server does not answer; _TRIES times, with waits in between
+_TRIES = 5
 
 
 class S3Store:
@@ -218,7 +220,7 @@ class S3Store:
         """Delete those of these objects that this process has placed and that no row needs."""
         ours = self._placed.intersection(keys)
         self._placed -= ours
-        await self._guarded(ours, self._delete)
+        await self._guarded(ours, self._delete_quickly)
 
     async def claim(self, key: str) -> bool:
         """Return whether there is such a copy; an object that a worker has leased is not deleted by others."""
@@ -226,26 +228,16 @@ class S3Store:
 
     async def remove(self, file_ids: FileIds) -> None:
         """Delete the copies that are still the same objects."""
-        await self._guarded(await self._same(file_ids), self._delete)
+        await self._guarded(await self._same(file_ids), self._delete_quickly)
 
     async def trash(self, file_ids: FileIds, cause: Cause) -> None:
         """Move the copies that are still the same objects below `.rehost/trash`."""
-
-        async def move(keys: Collection[str]) -> None:
-            found = await self._heads(keys)
-            await asyncio.gather(*(self._client.copy(key, _trash_name(each, cause)) for key, each in found.items()))
-            await self._delete(found)
-
-        await self._guarded(await self._same(file_ids), move)
+        copies = [await self._copy_of(each, key) for key, each in (await self._same(file_ids)).items()]
+        await self._move({copy.key: _new_in_trash(copy.digest, cause) for copy in copies})
 
     async def quarantine(self, file_ids: FileIds) -> None:
         """Move the copies that are still the same objects below `.rehost/quarantine`."""
-
-        async def move(keys: Collection[str]) -> None:
-            await asyncio.gather(*(self._client.copy(key, f"{QUARANTINE}/{key}") for key in keys))
-            await self._delete(keys)
-
-        await self._guarded(await self._same(file_ids), move)
+        await self._move({key: f"{QUARANTINE}/{key}" for key in await self._same(file_ids)})
 
     async def unconfirmed(self) -> AsyncIterator[Sequence[Unconfirmed]]:
         """Yield nothing: nothing is set aside."""
@@ -259,13 +251,17 @@ class S3Store:
 
     async def trashed(self) -> AsyncIterator[Sequence[Trashed]]:
         """Yield what is in the trash, in groups."""
-        async for group in self._client.list(f"{HOME}/{TRASH}"):
-            yield [_trashed(each) for each in group]
+        for cause in Cause:
+            async for group in self._client.list(f"{HOME}/{TRASH}/{cause}"):
+                yield [_trashed(each, cause) for each in group]
 
     async def spool_from_trash(self, digest: str, key: str | None = None) -> Path | None:
         """Return a spool with these bytes from the trash or the quarantine; None if they are not there."""
-        names = [_named_in_trash(digest, cause) for cause in Cause]
-        for name in [*names, *([f"{QUARANTINE}/{key}"] if key is not None else [])]:
+        names = [f"{QUARANTINE}/{key}"] if key is not None else []
+        for cause in reversed(Cause):
+            async for group in self._client.list(_folder_in_trash(digest, cause)):
+                names += [each.name for each in group]
+        for name in reversed(names):
             if (spool := await self._download(name)) is not None:
                 if await asyncio.to_thread(_digest, spool) == digest:
                     return spool
@@ -327,18 +323,40 @@ class S3Store:
         found = await asyncio.gather(*map(self._client.head, wanted))
         return {name: each for name, each in zip(wanted, found, strict=True) if each is not None}
 
-    async def _same(self, file_ids: FileIds) -> set[str]:
-        now = await self.file_ids(file_ids)
-        return {key for key, seen in file_ids.items() if now.get(key) == seen}
+    async def _same(self, file_ids: FileIds) -> dict[str, Object]:
+        now = await self._heads(map(_checked, file_ids))
+        return {key: each for key, each in now.items() if each.etag == file_ids[key]}
+
+    async def _move(self, names: Mapping[str, str]) -> None:
+        """Give those of these objects that are not in use other names: key -> new name."""
+
+        async def move(keys: Collection[str]) -> None:
+            moves = (self._client.copy(key, names[key], patience=_LOCKED_SECONDS) for key in keys)
+            await asyncio.gather(*moves)
+            await self._delete_quickly(keys)
+
+        await self._guarded(names, move)
 
     async def _guarded(self, keys: Collection[str], work: Callable[[Collection[str]], Awaitable[None]]) -> None:
-        if keys:
-            await self._guard(keys, work)
+        """Call `work` with those of these keys that are not in use; it waits for no server, which is done here."""
+        for is_last in [False] * _TRIES + [True]:
+            try:
+                if keys:
+                    await self._guard(keys, work)
+            except BucketAwayError:
+                if is_last:
+                    raise
+                await self.identity()
+            else:
+                return
 
-    async def _delete(self, names: Collection[str]) -> None:
+    async def _delete_quickly(self, names: Collection[str]) -> None:
+        await self._delete(names, patience=_LOCKED_SECONDS)
+
+    async def _delete(self, names: Collection[str], patience: float | None = None) -> None:
         listed = list(names)
         for start in range(0, len(listed), LISTED):
-            await self._client.delete(listed[start : start + LISTED])
+            await self._client.delete(listed[start : start + LISTED], patience=patience)
 
     async def _copy_of(self, found: Object, key: str) -> Copy:
         """Return what an object is, which was written by somebody else if it has no digest."""
@@ -403,19 +421,18 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _named_in_trash(digest: str, cause: Cause) -> str:
+def _folder_in_trash(digest: str, cause: Cause) -> str:
     return f"{HOME}/{TRASH}/{cause}/{digest[:2]}/{digest}"
 
 
-def _trash_name(found: Object, cause: Cause) -> str:
-    return _named_in_trash(found.sha256 or f"{_UNREAD}{secrets.token_hex(8)}", cause)
+def _new_in_trash(digest: str, cause: Cause) -> str:
+    return f"{_folder_in_trash(digest, cause)}/{secrets.token_hex(8)}"
 
 
-def _trashed(found: Object) -> Trashed:
-    name = found.name.removeprefix(f"{HOME}/{TRASH}/")
-    cause, _, last = name.split("/", 2)
-    digest = "" if last.startswith(_UNREAD) else last
-    return Trashed(name, Cause(cause), digest, found.size, datetime.fromtimestamp(found.modified, UTC))
+def _trashed(found: Object, cause: Cause) -> Trashed:
+    digest = found.name.split("/")[-2]
+    since = datetime.fromtimestamp(found.modified, UTC)
+    return Trashed(found.name.removeprefix(f"{HOME}/{TRASH}/"), cause, digest, found.size, since)
 
 
 def _gone_folder(key: str) -> str:
