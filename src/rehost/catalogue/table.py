@@ -151,11 +151,12 @@ class WriteBack:
 
 @dataclass(frozen=True, slots=True)
 class Clearing:
-    """A row's cell that is to be cleared if it points at a copy, whatever link the row holds now."""
+    """A row's cell that is to be cleared if it points at a copy, whatever link the row holds now; or to point on."""
 
     link: Link  # of the row when the copy was its
     path: str  # the end of the copy's local URL, after a slash, under any prefix
     local_url: str | None = None  # all that the row may hold; None for any local URL that ends so
+    to_url: str | None = None  # the local URL of the same bytes at another place
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +314,7 @@ class TableCatalogue:
         return await self._write(transaction, [change.link for change in changes], given, self._same_link(given))
 
     async def clear(self, changes: Sequence[Clearing], transaction: Connection | None = None) -> Written[Link]:
-        """Clear the local URL of rows that point at these copies.
+        """Clear the local URL of rows that point at these copies, or have them point at the same bytes elsewhere.
 
         The local URL decides, not the link: a row whose link has changed still points at the former link's copy.
 
@@ -324,7 +325,10 @@ class TableCatalogue:
         Raises:
             CatalogueError: the column cannot be written.
         """
-        rows = [(each.link.row_key, each.link.url, self.empty, f"/{each.path}", each.local_url) for each in changes]
+        rows = [
+            (each.link.row_key, each.link.url, each.to_url or self.empty, f"/{each.path}", each.local_url)
+            for each in changes
+        ]
         given = self._given(rows, "ending", "whole")
         local, ending = self._local, given.c.ending
         version = case((local.like(_VERSIONED), len(_VERSIONED) - 1), else_=0)  # its length

@@ -36,6 +36,7 @@ VERBS = {
     "upkeep": "Do what is due of all upkeep: verify, refresh, rescue, prune.",
     "usage": "Show what the copies take up, in the ledger and on the disk.",
     "prune": "Remove what no row needs, by way of the trash.",
+    "move-store": "Move all copies to another place, such as a bucket.",
     "serve": "Serve the copies over HTTP.",
     "demo": "Run a demonstration on this machine, with simulated hosts.",
 }
@@ -68,8 +69,9 @@ CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_w
 
 def find_command(verb: str) -> click.Command:
     """Return the command of this name, importing its module."""
-    module = import_module(f"rehost.cli.commands.{'queries' if verb in _QUERIES else verb}")
-    command: click.Command = getattr(module, verb)
+    name = verb.replace("-", "_")
+    module = import_module(f"rehost.cli.commands.{'queries' if verb in _QUERIES else name}")
+    command: click.Command = getattr(module, name)
     return command
 
 

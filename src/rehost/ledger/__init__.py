@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from rehost.db import Database
 from rehost.ledger.deferrals import Deferrals
-from rehost.ledger.history import History, Runs, Stores, Worker
+from rehost.ledger.history import History, Runs, Stores, Worker, check_in_use, store_in_use
 from rehost.ledger.leases import DueLinks, LeaseManager
 from rehost.ledger.migrations import migrate
 from rehost.ledger.reconcile import Reconciliation
@@ -15,6 +16,7 @@ from rehost.ledger.rescues import Rescues
 from rehost.ledger.results import ResultWriter
 from rehost.ledger.sync import CatalogueSync
 from rehost.ledger.takedowns import TakedownRecords
+from rehost.model import KnownStore
 
 __all__ = ["Ledger", "Queries", "Worker", "migrate"]
 
@@ -51,3 +53,17 @@ class Ledger:
         self.runs = Runs(database, worker)
         self.stores = Stores(database)
         self.takedowns = TakedownRecords(database)
+
+    async def use(self, store: KnownStore) -> None:
+        """Work with this store from now on: nothing is leased or planned any more once its copies were moved away.
+
+        Raises:
+            StoreError: they were, or are being moved.
+        """
+        await self.stores.use(store)
+        self.leases = replace(self.leases, store=store.store)
+        self.reconcile = replace(self.reconcile, store=store.store)
+
+    async def check_store(self) -> None:
+        """Raise StoreError if the copies are not in the store any more with which this process works."""
+        check_in_use(self.leases.store, await self.database.read(lambda each: each.scalar(store_in_use())))

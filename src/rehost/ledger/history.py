@@ -21,6 +21,7 @@ from sqlalchemy import (
     ColumnElement,
     FromClause,
     Integer,
+    Select,
     Text,
     and_,
     case,
@@ -35,9 +36,9 @@ from sqlalchemy import (
 )
 
 from rehost.db import Columns, Connection, Database, now
-from rehost.errors import LedgerError
+from rehost.errors import LedgerError, StoreError
 from rehost.events import RunEnded
-from rehost.ledger.schema import changes, links, runs, stores, visits
+from rehost.ledger.schema import changes, links, moves, runs, stores, visits
 from rehost.model import Copy, Deferred, KnownStore, Link, Outcome, Reason, Refused, State, Stored, Unchanged
 
 KEPT = 50  # of one link; a link that fails differently every day is followed for seven weeks
@@ -437,6 +438,8 @@ class Stores:
 
         async def work(connection: Connection) -> None:
             await self.database.lock(connection, "store")
+            if problem := await _moved(connection, store.folder, store.store):
+                raise problem
             last = select(stores.c.store, stores.c.folder, stores.c.machine).order_by(stores.c.number.desc()).limit(1)
             in_use = (await connection.execute(last)).first()
             values = {"store": store.store, "folder": store.folder, "machine": store.machine}
@@ -446,3 +449,50 @@ class Stores:
                 await connection.execute(insert(stores).values(**values, since=now()))
 
         await self.database.transact(work)
+
+    async def problem(self, place: str) -> StoreError | None:
+        """Return why the store at this place cannot be used if copies were moved, or are being moved."""
+        return await self.database.read(lambda connection: _moved(connection, place))
+
+
+def store_in_use() -> Select[tuple[str]]:
+    """Return the query for the id of the store in use."""
+    return select(stores.c.store).order_by(stores.c.number.desc()).limit(1)
+
+
+def check_in_use(mine: str, in_use: str | None) -> None:
+    """Raise StoreError if the copies are not in the store any more with which a process works."""
+    if mine and in_use not in {None, mine}:
+        raise StoreError(
+            "Since this command began, another place for copies has come into use (`rehost move-store`). What it has "
+            "done so far is recorded: set IMAGE_STORAGE_DIR to the new place, and start it again."
+        )
+
+
+async def _moved(connection: Connection, place: str, store: str = "") -> StoreError | None:
+    """Return why the store at a place, or with an id, cannot be used: copies were moved, or are being moved."""
+    is_one = moves.c.phase != "given up"
+    move = (await connection.execute(select(moves).where(is_one).order_by(moves.c.move.desc()).limit(1))).first()
+    if move is None:
+        return None
+    places = {"origin": move.from_place, "target": move.to_place}
+    if move.phase == "switching":
+        return StoreError(
+            "The copies are being moved from {origin} to {target}, and the rows are being changed: run `rehost "
+            "move-store {target}` to its end first, or `rehost move-store {origin}` to have it all back.",
+            **places,
+        )
+    if move.phase == "copying" and (store == move.to_store or place == move.to_place):
+        return StoreError(
+            "Copies are being moved to {target}, but {origin} is in use until `rehost move-store {target}` has ended: "
+            "leave IMAGE_STORAGE_DIR as it is.",
+            **places,
+        )
+    is_from = store == move.from_store or place == move.from_place
+    if move.phase == "ended" and is_from and await connection.scalar(store_in_use()) == move.to_store:
+        return StoreError(
+            "The copies were moved from {origin} to {target}: set IMAGE_STORAGE_DIR to {target}. To move them back: "
+            "`rehost move-store {origin}`.",
+            **places,
+        )
+    return None

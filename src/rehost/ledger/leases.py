@@ -55,6 +55,7 @@ from sqlalchemy import (
 from rehost.db import Connection, Database, Moment, after, is_over, now, seconds_until
 from rehost.http.url import read_origin
 from rehost.ledger import schema
+from rehost.ledger.history import check_in_use, store_in_use
 from rehost.ledger.schema import REASONS, STATES, learnings, links, shares, takedowns, taken_down_by, workers
 from rehost.model import Copy, Link, Reason, State, Task, Validator
 
@@ -262,6 +263,7 @@ class LeaseManager:
     database: Database
     worker: str
     seconds: float
+    store: str = ""  # the store with which the process works: no link is leased once another one is in use
     _marks: LRUCache[tuple[str, str], _Mark] = field(
         default_factory=lambda: LRUCache(_MOST_MARKS), init=False, repr=False, compare=False
     )
@@ -314,6 +316,7 @@ class LeaseManager:
         async def work(connection: Connection) -> list[Task]:
             rows = (await connection.execute(leasing.returning(*_TASK))).all()
             if rows:
+                check_in_use(self.store, await connection.scalar(store_in_use()))
                 await connection.execute(listing.on_conflict_do_nothing())
             return [_task(row, only_changes=only_changes) for row in rows]
 
@@ -350,13 +353,16 @@ class LeaseManager:
         # SQLite returns no columns of another table.
         before = () if self.database.is_sqlite else (due.c.due_at.label("was_due"), now().label("leased_at"))
         leasing = update(links).values(values).where(links.c.entry == due.c.entry)
-        leasing_rows = leasing.returning(*_TASK, links.c.state, *before)
+        leasing_rows = leasing.returning(
+            *_TASK, links.c.state, *before, store_in_use().scalar_subquery().label("store")
+        )
 
         # A worker is listed from its first lease on, so that `release_dead_workers` finds what it held.
         listing = self.database.insert(workers).values(worker=self.worker, alive_until=after(self.seconds))
 
         async def work(connection: Connection) -> Sequence[Row[*tuple[Any, ...]]]:
             while rows := (await connection.execute(leasing_rows)).all():
+                check_in_use(self.store, rows[0].store)
                 if leased_rows := [row for row in rows if row.state == State.LEASED.value]:
                     await connection.execute(listing.on_conflict_do_nothing())
                     return leased_rows
@@ -407,6 +413,11 @@ class LeaseManager:
             return freed
 
         return await self.database.transact(work, slow=True)
+
+    async def end_expired(self) -> None:
+        """End the leases that have run out, as if another worker had taken them over."""
+        is_over = (links.c.state == State.LEASED.value) & (links.c.due_at <= now())
+        await self.database.execute(update(links).where(is_over).values(_ended()), slow=True)
 
     def _given(self, tasks: Sequence[Task]) -> FromClause:
         return self.database.given(

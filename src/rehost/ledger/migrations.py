@@ -289,6 +289,18 @@ MIGRATIONS = (
             ),
         ),
     ),
+    Migration(
+        15,
+        "moves",
+        (
+            """CREATE TABLE rehost_moves (
+                move {serial},
+                from_place text NOT NULL, from_store text NOT NULL, to_place text NOT NULL, to_store text NOT NULL,
+                phase text NOT NULL, began_at {moment} NOT NULL, ended_at {moment}, emptied_at {moment}
+            )""",
+            "CREATE TABLE rehost_moved (entry bigint PRIMARY KEY, key text, digest text NOT NULL, evidence text)",
+        ),
+    ),
 )
 
 LATEST = MIGRATIONS[-1].number

@@ -48,6 +48,7 @@ from rehost.db import (
     temporary,
     temporary_table,
 )
+from rehost.ledger.history import check_in_use, store_in_use
 from rehost.ledger.leases import is_open, is_place
 from rehost.ledger.results import REFUSAL, row_refused
 from rehost.ledger.schema import NO_COPY, changes, links, stores
@@ -110,6 +111,7 @@ class Reconciliation:
 
     database: Database
     url: Callable[[str, str], str]  # of a key and its digest
+    store: str = ""  # as in LeaseManager
 
     # --- files
 
@@ -143,6 +145,7 @@ class Reconciliation:
                 await load(connection, _listed, groups())
             async with session.begin(writing=True) as connection:
                 await self.database.lock(connection, f"plan {source}")
+                check_in_use(self.store, await connection.scalar(store_in_use()))
                 await self.database.allow_large_joins(connection)
                 is_held = and_(links.c.source == source, links.c.present, links.c.state == State.HELD.value)
                 held = await connection.scalar(select(func.count()).select_from(links).where(is_held)) or 0

@@ -161,6 +161,29 @@ stores = Table(
     Column("since", Moment),  # the copies recorded from then on are in it
 )
 
+moves = Table(
+    "rehost_moves",
+    metadata,
+    Column("move", BigInteger, primary_key=True),  # the highest one is under way, or was the last
+    Column("from_place", String),  # as IMAGE_STORAGE_DIR names it
+    Column("from_store", String),  # the id in the marker there
+    Column("to_place", String),
+    Column("to_store", String),
+    Column("phase", String),  # moves.Phase
+    Column("began_at", Moment),
+    Column("ended_at", Moment),
+    Column("emptied_at", Moment),  # when the copies at the former place were deleted
+)
+
+moved = Table(
+    "rehost_moved",
+    metadata,
+    Column("entry", BigInteger, primary_key=True),
+    Column("key", String),  # of the copy at the place to which it is moved; NULL if the former place lacks these bytes
+    Column("digest", String),
+    Column("evidence", String),  # what is wrong at the former place
+)
+
 visits = Table(
     "rehost_visits",
     metadata,

@@ -19,9 +19,9 @@ from rehost.clock import Clock
 from rehost.db import Connection, Database, Moment, analyze, load, now, seconds_until
 from rehost.errors import LedgerError
 from rehost.ledger.migrations import migrate, version
-from rehost.ledger.schema import changes, links, stores, workers
+from rehost.ledger.schema import changes, links, moves, stores, workers
 
-_COPIED = (workers, links, stores)  # what planning reads, and `changes` if the rows are in another database
+_COPIED = (workers, links, stores, moves)  # what planning reads, and `changes` if the rows are in another database
 _UNREAD = {"final_url", "format", "width", "height", "frames", "damage", "etag", "last_modified", "suspected_at"}
 _PLACES = ("/var/tmp", "/usr/tmp")  # noqa: S108 - where SQLite looks too: /tmp may be in memory
 

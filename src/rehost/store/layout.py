@@ -43,6 +43,13 @@ def is_key(text: str) -> bool:
     return all(segment and not segment.startswith(".") for segment in text.split("/"))
 
 
+def with_digest(key: str, digest: str, *, has_digest: bool) -> str:
+    """Return a copy's key as a store names it whose keys have the first digits of the digest, or have them not."""
+    stem, _, extension = key.rpartition(".")
+    mark = f".{digest[:VERSION_DIGITS]}"
+    return f"{stem.removesuffix(mark)}{mark if has_digest else ''}.{extension}"
+
+
 @dataclass(frozen=True)
 class Layout:
     """Names copies after their rows: `{key}` is the row's key, `{position}` the index in a cell with many links.

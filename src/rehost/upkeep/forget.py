@@ -9,6 +9,8 @@ The order, and what a kill after each step leaves behind; `finish` goes on from 
 5. files are removed                              the same without files
 6. the ledger forgets the copies                  strays and the trash are left, which are searched again
 7. the trash, the quarantine and strays           all done but for the mark that says so
+
+The last step looks at the place from which copies were moved as well, or to which they are being moved.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from rehost.catalogue.table import Clearing
@@ -56,12 +59,15 @@ class Takedowns:
         os_user: str,
         others: Collection[str] = (),
         tell: Callable[[int], None] = lambda _files: None,
+        elsewhere: Callable[[], AbstractAsyncContextManager[Store | None]] = nullcontext,
     ) -> None:
         """Take the parts of each source, at least one, who asks for it, and which sources are left for another time.
 
-        `tell` is called now and then with the number of copies that were removed so far.
+        `tell` is called now and then with the number of copies that were removed so far. `elsewhere` opens the store
+        from which copies were moved, or to which they are being moved.
         """
         self._others = others
+        self._elsewhere = elsewhere
         self._tell = tell
         self._sources = {each.planner.catalogue.name: each for each in sources}
         self._ledger = sources[0].ledger
@@ -150,7 +156,12 @@ class Takedowns:
             await self._remove(work, group)
             self._tell(receipt.files)
         await self._remove_strays(work)
-        await self._delete_remains(work)
+        await self._delete_remains(work, self._store)
+        async with self._elsewhere() as elsewhere:
+            if elsewhere is not None:
+                await self._remove_elsewhere(work, elsewhere)
+                await self._delete_remains(work, elsewhere)
+        await self._ledger.check_store()
         await work.journal.end({})
         receipt.rows, receipt.cleared = await self._records.cleared(receipt.runs)
         await (self._records.end if is_all and not receipt.left else self._records.save)(number, receipt)
@@ -254,7 +265,6 @@ class Takedowns:
 
     async def _remove_strays(self, work: _Work) -> None:
         """Remove copies with the same bytes that the ledger does not know."""
-        number, receipt = work.begun.takedown, work.begun.receipt
         if not work.sizes:
             return
         async for keys in self._store.keys():
@@ -262,24 +272,35 @@ class Takedowns:
             strays = [key for key in keys if key not in known]
             file_ids = await self._store.file_ids(strays)
             found = await self._of_takedowns(await self._store.read_copies(strays, work.sizes))
-            if not found:
-                continue
-            work.add_files((each.key, each.digest, each.size) for each in found)
-            await self._records.add(number, {(Mark.KEY, each.key) for each in found}, receipt)
-            await self._store.mark_gone([_gone(work.begun, each.key, each.digest) for each in found])
-            await self._store.remove({each.key: file_ids[each.key] for each in found if each.key in file_ids})
+            await self._remove_found(work, self._store, found, file_ids)
 
-    async def _delete_remains(self, work: _Work) -> None:
+    async def _remove_elsewhere(self, work: _Work, store: Store) -> None:
+        """Remove all copies with the same bytes from a store that is not the one in use."""
+        async for states in store.files():
+            keys = [key for key, state in states.items() if state.size in work.sizes]
+            file_ids = await store.file_ids(keys)
+            found = await self._of_takedowns(await store.read_copies(keys, work.sizes))
+            await self._remove_found(work, store, found, file_ids)
+
+    async def _remove_found(self, work: _Work, store: Store, found: Sequence[Copy], file_ids: FileIds) -> None:
+        if found:
+            work.add_files((each.key, each.digest, each.size) for each in found)
+            marks = {(Mark.KEY, each.key) for each in found}
+            await self._records.add(work.begun.takedown, marks, work.begun.receipt)
+            await store.mark_gone([_gone(work.begun, each.key, each.digest) for each in found])
+            await store.remove({each.key: file_ids[each.key] for each in found if each.key in file_ids})
+
+    async def _delete_remains(self, work: _Work, store: Store) -> None:
         """Delete what the trash and the quarantine have of it, and of what the links had before."""
         receipt = work.begun.receipt
-        async for trashed in self._store.trashed():
+        async for trashed in store.trashed():
             gone = await self._ledger.results.taken_down({(Mark.DIGEST, each.digest) for each in trashed})
             deleted = [each for each in trashed if (Mark.DIGEST, each.digest) in gone or each.digest in work.former]
-            await self._store.delete_trashed(deleted)
+            await store.delete_trashed(deleted)
             receipt.trash += [{"digest": each.digest, "size": each.size} for each in deleted]
-        async for quarantined in self._store.in_quarantine():
+        async for quarantined in store.in_quarantine():
             found = await self._of_takedowns(quarantined)
-            await self._store.delete_quarantined(found)
+            await store.delete_quarantined(found)
             receipt.quarantine += [{"key": each.key, "digest": each.digest, "size": each.size} for each in found]
 
     async def _of_takedowns(self, files: Sequence[Copy]) -> Sequence[Copy]:

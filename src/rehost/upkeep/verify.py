@@ -263,6 +263,8 @@ class Verification:
             still = await self._copies.again([each.entry for each in faulty])
             faulty = [each for each in faulty if _is_same(still.get(each.entry), each)]
             self._lost += sum(seen[each.entry].fault in _LOSSES for each in faulty)
+            if faulty:
+                await next(iter(self._sources.values())).repair.parts.ledger.check_store()
             await self._settle_files(faulty, seen)
         right = await self._settle_rows(whole)
         if self._served is not None:

@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
 from functools import partial
 from random import SystemRandom
 
@@ -25,17 +26,21 @@ from rehost.ledger.copies import Copies
 from rehost.ledger.freezes import Freezes
 from rehost.ledger.history import Stores, Worker
 from rehost.ledger.migrations import LATEST, migrate, version
+from rehost.ledger.moves import Moves, Phase
 from rehost.ledger.reports import Queries
 from rehost.ledger.scratch import copy_ledger
 from rehost.model import Bucket, Source
 from rehost.run.planner import Planner
 from rehost.settings import Settings
+from rehost.settings.types import STORAGE
 from rehost.store.base import Store
 from rehost.store.bucket import OUTAGE_SECONDS as BUCKET_OUTAGE_SECONDS
 from rehost.store.bucket import REQUEST_SECONDS, BucketClient
+from rehost.store.filesystem import as_store_errors
 from rehost.store.layout import Layout
 from rehost.store.local import LocalStore, check_marker
 from rehost.store.publish import check_identity
+from rehost.store.publish import read_marker as read_folder_marker
 from rehost.store.s3 import S3Store, read_marker
 
 OUTAGE_SECONDS = 5.0  # a request does not wait longer for a database that was reached before
@@ -57,11 +62,17 @@ def layout_of(settings: Settings, source: Source) -> Layout:
 
 
 def open_store(
-    settings: Settings, clock: Clock, ledger: Ledger | None, bucket_seconds: float = BUCKET_OUTAGE_SECONDS
+    settings: Settings,
+    clock: Clock,
+    ledger: Ledger | None,
+    bucket_seconds: float = BUCKET_OUTAGE_SECONDS,
+    *,
+    is_in_use: bool = True,
 ) -> AbstractAsyncContextManager[Store]:
     """Return the store, to be opened with `async with`; without a ledger it can only be read.
 
-    A bucket may be away for `bucket_seconds`.
+    A bucket may be away for `bucket_seconds`. The ledger's keys are those of the store in use: in another one, the
+    caller knows what may be deleted.
 
     Raises:
         StoreError: the store cannot be used.
@@ -73,6 +84,9 @@ def open_store(
 
     async def guard(keys: Collection[str], work: Callable[[Collection[str]], Awaitable[None]]) -> None:
         assert ledger is not None, "a store that is only read deletes nothing"
+        if not is_in_use:
+            await work(keys)
+            return
         parsed = {key: [(name, layout.parse(key)) for name, layout in layouts] for key in keys}
         places = {key: [(name, *place[:2], key) for name, place in found if place] for key, found in parsed.items()}
         await Copies(ledger.database).while_unused(places, work)
@@ -207,7 +221,9 @@ async def check_store(settings: Settings, ledger: Ledger, catalogues: Sequence[T
     Raises:
         OperatorError: it is not, or the database cannot be used.
     """
-    if (problem := await store_problem(settings, ledger.stores)) is not None:
+    if (moved := await ledger.stores.problem(place_of(settings))) is not None:
+        raise moved
+    if (problem := await marker_problem(settings, ledger.stores)) is not None:
         holding = [each for each in catalogues if await ledger.stores.holds_copies(each.name)]
         if not holding or not all([await ledger.sync.is_redo(each.name, each.links()) for each in holding]):
             raise problem
@@ -215,16 +231,65 @@ async def check_store(settings: Settings, ledger: Ledger, catalogues: Sequence[T
 
 async def store_problem(settings: Settings, stores: Stores) -> StoreError | None:
     """Return what is wrong if the ledger has copies, and the folder is not the store that holds them."""
+    return await stores.problem(place_of(settings)) or await marker_problem(settings, stores)
+
+
+async def marker_problem(settings: Settings, stores: Stores) -> StoreError | None:
+    """Return what is wrong if the ledger has copies, and the folder has the marker of no store that ever held them."""
     known = await stores.known()
     try:
         if known and await stores.holds_copies():
             if isinstance(settings.storage_dir, Bucket):
-                check_identity(await read_marker(bucket_client(settings, Clock())), str(settings.storage_dir), known)
+                check_identity(await marker_of(settings), str(settings.storage_dir), known)
             else:
                 await asyncio.to_thread(check_marker, settings.storage_dir, known)
     except StoreError as error:
         return error
     return None
+
+
+@asynccontextmanager
+async def other_store(settings: Settings, ledger: Ledger) -> AsyncIterator[Store | None]:
+    """Open the store from which all copies were moved, or to which they are being moved; None if there is none.
+
+    Raises:
+        StoreError: it is not there.
+    """
+    last = await Moves(ledger.database).last()
+    if last is None or last.emptied_at is not None:
+        yield None
+        return
+    place, store = last.from_place, last.from_store
+    if last.phase is Phase.COPYING:
+        place, store = last.to_place, last.to_store
+    there = replace(settings, storage_dir=STORAGE.parse(place))
+    if await marker_of(there) != store:
+        raise StoreError(
+            "{place} may have copies too, because of `rehost move-store`, but it is not there: mount it; or, if it is "
+            "deleted, say so with `rehost move-store --delete-old`.",
+            place=place,
+        )
+    async with open_store(there, Clock(), ledger, is_in_use=False) as opened:
+        yield opened
+
+
+async def marker_of(settings: Settings) -> str | None:
+    """Return the id of the store; None if there is none.
+
+    Raises:
+        StoreError: the folder or the bucket cannot be used.
+    """
+    where = settings.storage_dir
+    if isinstance(where, Bucket):
+        return await read_marker(bucket_client(settings, Clock()))
+    with as_store_errors(where):
+        return await asyncio.to_thread(read_folder_marker, where)
+
+
+def place_of(settings: Settings) -> str:
+    """Return where the copies are as the ledger has it."""
+    where = settings.storage_dir
+    return str(where if isinstance(where, Bucket) else where.absolute())
 
 
 @asynccontextmanager

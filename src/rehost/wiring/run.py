@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from random import SystemRandom
 from typing import TypeVar
 
@@ -45,6 +46,7 @@ from rehost.wiring.databases import (
     open_catalogues,
     open_databases,
     open_store,
+    other_store,
     sources_of,
     worker,
 )
@@ -77,7 +79,8 @@ async def open_run(
     limits = limits_of(settings, requests or settings.concurrency)
     chosen = sources_of(settings, [source] if isinstance(source, str) else source or ())
     async with open_parts(settings, chosen, clock, limits, listen, accepts_loss=accepts_loss) as parts:
-        await Takedowns(parts, identity.user(), left_out(settings, chosen)).finish()
+        elsewhere = partial(other_store, settings, parts[0].ledger)
+        await Takedowns(parts, identity.user(), left_out(settings, chosen), elsewhere=elsewhere).finish()
         yield Run(parts, limits, clock, listen)
 
 
@@ -154,7 +157,7 @@ async def open_parts(
 async def _store(settings: Settings, clock: Clock, ledger: Ledger, machine: str) -> AsyncIterator[Store]:
     """Open the store, which is then the one in use."""
     async with open_store(settings, clock, ledger) as store:
-        await ledger.stores.use(KnownStore(await store.identity(), store.where, machine))
+        await ledger.use(KnownStore(await store.identity(), store.where, machine))
         yield store
 
 

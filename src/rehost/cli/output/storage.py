@@ -1,4 +1,4 @@
-"""What `rehost undo`, `rehost prune` and `rehost usage` print."""
+"""What `rehost undo`, `rehost prune`, `rehost move-store` and `rehost usage` print."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from rehost.telemetry.format import count, duration, share, size
 
 if TYPE_CHECKING:
     from rehost.ledger.usage import LedgerUsage
+    from rehost.upkeep.move import MoveReport
     from rehost.upkeep.prune import Amount, Pruned
     from rehost.upkeep.undo import Undone
     from rehost.upkeep.usage import StoreUsage, Usage
 
 PAGE = "docs/howto/keep-right.md"
 _MANY_DAYS = 3650.0
+_FEW_LISTED = 10  # missing copies
 _CAUSES = {"removed": Message("no row needed it"), "replaced": Message("another picture took its place")}
 
 
@@ -150,6 +152,98 @@ def _pruned_action(pruned: Pruned, grace: timedelta | None) -> str:
 
 def _amount(amount: Amount) -> str:
     return f"{count(amount.files):>9}  {size(amount.size):>9}"
+
+
+# --- move-store
+
+
+def moving_words(report: MoveReport) -> str:
+    """Return how far a move is."""
+    if report.phase == "emptied":
+        return ngettext("{number} copy deleted", "{number} copies deleted", report.copies).format(
+            number=count(report.copies)
+        )
+    if report.visited:
+        text = ngettext("waiting for {number} visit to end", "waiting for {number} visits to end", report.visited)
+        return text.format(number=count(report.visited))
+    return _("{there} of {copies} copies are at {place}, {switched} rows changed").format(
+        there=count(report.there), copies=count(report.copies), place=report.to_place, switched=count(report.switched)
+    )
+
+
+def move_text(report: MoveReport, style: Style) -> str:
+    """Return what a move has done, and what is left to do."""
+    lines = [(_("status"), _move_status(report))]
+    if report.copied:
+        text = _("{number} copied now, {size}; {there} were there already")
+        there = count(max(0, report.there - report.copied))
+        lines.append(("", text.format(number=count(report.copied), size=size(report.copied_size), there=there)))
+    if report.refused:
+        text = ngettext(
+            "the database refuses to write {number} row; runs try again",
+            "the database refuses to write {number} rows; runs try again",
+            report.refused,
+        )
+        lines.append(("", text.format(number=count(report.refused))))
+    lines += [(_("lacks") if not n else "", _missing_words(each)) for n, each in enumerate(report.listed[:_FEW_LISTED])]
+    if report.missing > _FEW_LISTED:
+        lines.append(("", _("and {number} more: --json").format(number=count(report.missing - _FEW_LISTED))))
+    lines += [(_("action"), action) for action in [_move_action(report)] if action]
+    return fold("\n".join(f"{pad(name, 7)} {words}" for name, words in lines), style.columns)
+
+
+def _missing_words(each: Mapping[str, str]) -> str:
+    return _("{source} {key}: {file}: {evidence}").format(**each)
+
+
+def _move_status(report: MoveReport) -> str:
+    places = {"origin": report.from_place, "target": report.to_place}
+    there, copies, all_size = count(report.there), count(report.copies), size(report.size)
+    if report.phase == "ended" and not report.dry:
+        text = ngettext(
+            "Moved {copies} copy, {size}, from {origin} to {target}.",
+            "Moved {copies} copies, {size}, from {origin} to {target}.",
+            report.copies,
+        )
+    elif report.phase == "emptied":
+        text = (
+            _("Would delete {copies} copies, {size}, in {origin}.")
+            if report.dry
+            else _("Deleted {copies} copies, {size}, in {origin}. What is below .rehost there is left.")
+        )
+    elif report.phase == "given up":
+        text = _("The move to {target} is given up. All copies are in {origin}, as before.")
+    elif report.dry:
+        text = _("{copies} copies, {size}, would move from {origin} to {target}; {there} are known to be there.")
+    elif report.missing and report.phase == "copying":
+        text = ngettext(
+            "Not moved yet: {origin} lacks {missing} of the {copies} copies. {there} are in {target}, no row changed.",
+            "Not moved yet: {origin} lacks {missing} of the {copies} copies. {there} are in {target}, no row changed.",
+            report.missing,
+        )
+    else:
+        text = _("Not complete: {there} of {copies} copies are in {target}.")
+    return text.format(there=there, copies=copies, size=all_size, missing=count(report.missing), **places)
+
+
+def _move_action(report: MoveReport) -> str:
+    """Return what to do next."""
+    places = {"origin": report.from_place, "target": report.to_place}
+    if report.phase in {"given up", "emptied"} or report.dry:
+        return ""
+    if report.phase == "ended":
+        text = _(
+            "set IMAGE_STORAGE_DIR to {target} now, and start servers and runs again. {origin} is left as it is: "
+            "`rehost move-store {origin}` moves back, `rehost move-store --delete-old` deletes what is there."
+        )
+    elif report.missing and report.phase == "copying":
+        text = _(
+            "rehost verify --repair, then rehost move-store {target} again; or go on without them: rehost move-store "
+            "{target} --accept-loss"
+        )
+    else:
+        text = _("to go on: rehost move-store {target}; to take it back: rehost move-store {origin}")
+    return text.format(**places)
 
 
 # --- usage
