@@ -343,7 +343,7 @@ async def test_a_move_is_taken_back_before_rows_change(removal):
 
     report = await removal.move(removal.folder)
 
-    assert report.phase == "given up"
+    assert report.phase == "abandoned"
     assert await removal.plan() == (0, 0)
     await removal.check()
     again = await removal.move()

@@ -471,7 +471,7 @@ def check_in_use(mine: str, in_use: str | None) -> None:
 
 async def _moved(connection: Connection, place: str, store: str = "") -> StoreError | None:
     """Return why the store at a place, or with an id, cannot be used: copies were moved, or are being moved."""
-    is_one = moves.c.phase != "given up"
+    is_one = moves.c.phase != "abandoned"
     move = (await connection.execute(select(moves).where(is_one).order_by(moves.c.move.desc()).limit(1))).first()
     if move is None:
         return None

@@ -5,7 +5,7 @@ A move goes through phases:
     COPYING    copies are made at the new place; keys, rows and all other work stay as they were
     SWITCHING  the new store is in use; no command leases or plans; keys and rows change, in groups
     ENDED      every key names a copy at the new place; what is at the former one is no longer needed
-    GIVEN_UP   another move took this one's place
+    ABANDONED   another move took this one's place
 
 `rehost_moved` has the bytes that the new place has for each link, so nothing is copied twice, and a copy that a run has
 replaced meanwhile is known by its digest.
@@ -53,7 +53,7 @@ class Phase(StrEnum):
     COPYING = "copying"
     SWITCHING = "switching"
     ENDED = "ended"
-    GIVEN_UP = "given up"
+    ABANDONED = "abandoned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Moves:
 
     async def last(self) -> Move | None:
         """Return the move that is under way, or the last one."""
-        is_one = moves.c.phase != Phase.GIVEN_UP.value
+        is_one = moves.c.phase != Phase.ABANDONED.value
         query = select(moves).where(is_one).order_by(moves.c.move.desc()).limit(1)
         for row in await self.database.fetch_all(query):
             places = (row.from_place, row.from_store, row.to_place, row.to_store)
@@ -133,7 +133,7 @@ class Moves:
             await self.database.lock(connection, "store")
             await connection.execute(delete(moved))
             is_going = moves.c.phase.in_((Phase.COPYING.value, Phase.SWITCHING.value))
-            await connection.execute(update(moves).values(phase=Phase.GIVEN_UP.value).where(is_going))
+            await connection.execute(update(moves).values(phase=Phase.ABANDONED.value).where(is_going))
             places = {"from_place": origin.folder, "from_store": origin.store}
             places |= {"to_place": target.folder, "to_store": target.store}
             phase = Phase.SWITCHING if switching else Phase.COPYING
@@ -145,7 +145,7 @@ class Moves:
 
     async def give_up(self) -> None:
         """Have a move that is COPYING not be one any more."""
-        giving_up = update(moves).values(phase=Phase.GIVEN_UP.value, ended_at=now())
+        giving_up = update(moves).values(phase=Phase.ABANDONED.value, ended_at=now())
         await self.database.execute(giving_up.where(moves.c.phase == Phase.COPYING.value))
         await self.database.execute(delete(moved))
 

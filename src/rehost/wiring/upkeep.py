@@ -248,12 +248,12 @@ async def settle_move(settings: Settings, target: Path | Bucket) -> MoveReport |
         if last is not None and last.phase is Phase.ENDED and to == last.to_place:
             phase = Phase.ENDED
         elif last is not None and last.phase is Phase.COPYING and to == last.from_place:
-            phase = Phase.GIVEN_UP
+            phase = Phase.ABANDONED
         if last is None or phase is None:
             return None
         report = MoveReport(last.from_place, last.to_place, str(phase))
         report.take(await Moves(ledger_db).counts())
-        if phase is Phase.GIVEN_UP:
+        if phase is Phase.ABANDONED:
             await Moves(ledger_db).give_up()
         return report
 

@@ -86,7 +86,7 @@ def move_store(
     report, received = run_loop(
         _move(settings, target, dry=dry_run, accepts_loss=accepts_loss, is_quiet=quiet or as_json)
     )
-    is_left = not report.dry and report.phase not in {"ended", "given up", "emptied"}
+    is_left = not report.dry and report.phase not in {"ended", "abandoned", "emptied"}
     if as_json:
         click.echo(to_json(report))
     elif is_left or not quiet:

@@ -211,7 +211,7 @@ def _move_status(report: MoveReport) -> str:
             if report.dry
             else _("Deleted {copies} copies, {size}, in {origin}. What is below .rehost there is left.")
         )
-    elif report.phase == "given up":
+    elif report.phase == "abandoned":
         text = _("The move to {target} is given up. All copies are in {origin}, as before.")
     elif report.dry:
         text = _("{copies} copies, {size}, would move from {origin} to {target}; {there} are known to be there.")
@@ -229,7 +229,7 @@ def _move_status(report: MoveReport) -> str:
 def _move_action(report: MoveReport) -> str:
     """Return what to do next."""
     places = {"origin": report.from_place, "target": report.to_place}
-    if report.phase in {"given up", "emptied"} or report.dry:
+    if report.phase in {"abandoned", "emptied"} or report.dry:
         return ""
     if report.phase == "ended":
         text = _(
