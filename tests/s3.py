@@ -267,9 +267,12 @@ class S3Server:
 
 
 def _free_ports() -> dict[str, int]:
-    ports = {name: free_port() for name in PORTS}
-    # Its own worker looks for the second of these 10,000 above the first, whatever is given.
-    return {**ports, "admin.port": ports["admin.port.grpc"] - 10_000}
+    ports: dict[str, int] = {}
+    while len(set(ports.values())) < len(PORTS):
+        ports = {name: free_port() for name in PORTS}
+        # Its own worker looks for the second of these 10,000 above the first, whatever is given.
+        ports["admin.port"] = ports["admin.port.grpc"] - 10_000
+    return ports
 
 
 def _die_with_parent():
