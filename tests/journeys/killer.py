@@ -11,6 +11,7 @@ import os
 import signal
 import struct
 from collections import Counter
+from pathlib import Path
 
 # Numbers on x86_64 and aarch64, from the kernel's tables of system calls; -1: there is none
 NUMBERS = {
@@ -50,6 +51,15 @@ def filter_call(call: str) -> None:
             raise OSError(ctypes.get_errno(), "the call cannot be filtered")
 
 
+def _is_wake_up(thread: int) -> bool:
+    """Return whether a thread that stopped at a call only wakes another one up, by an eventfd: that changes nothing."""
+    try:
+        file = int(Path(f"/proc/{thread}/syscall").read_text().split()[1], 16)
+        return str(Path(f"/proc/{thread}/fd/{file}").readlink()) == "anon_inode:[eventfd]"
+    except (OSError, ValueError, IndexError):  # the call has no file, or the thread is gone
+        return False
+
+
 class Killer:
     """The tracer of a child process, which must have one thread when it is made."""
 
@@ -77,7 +87,7 @@ class Killer:
                 exit_status = os.waitstatus_to_exitcode(status) if thread == self._program else exit_status
                 continue
             event = status >> 16
-            if event == _EVENT_SECCOMP:
+            if event == _EVENT_SECCOMP and not _is_wake_up(thread):
                 made[thread] += 1
                 if made[thread] == number:
                     os.kill(thread, signal.SIGKILL)  # the kernel skips the call then
