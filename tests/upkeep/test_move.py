@@ -12,6 +12,8 @@ from sqlalchemy import insert
 from tests.contracts.store import put
 from tests.databases import execute, open_database
 from tests.s3 import BUCKET
+from tests.server.conftest import by_uvicorn
+from tests.server.wire import ask
 
 from rehost import process_identity as identity
 from rehost.catalogue import TableCatalogue
@@ -27,7 +29,8 @@ from rehost.model import Bucket, KnownStore
 from rehost.store.local import LocalStore
 from rehost.store.s3 import S3Store
 from rehost.wiring.databases import plan
-from rehost.wiring.upkeep import delete_former, open_mover, open_pruner, settle_move, survey_move
+from rehost.wiring.server import files
+from rehost.wiring.upkeep import delete_former, open_mover, open_pruner, open_takedowns, settle_move, survey_move
 
 MANY = 6  # pictures in each table
 
@@ -37,7 +40,7 @@ def url_of(table, number):
 
 
 def content_of(url):
-    return f"the picture at {url}".encode()
+    return f"GIF89a at {url}".encode()
 
 
 class Interrupted(Exception):  # noqa: N818 - as KeyboardInterrupt
@@ -152,6 +155,10 @@ class Removal:
         """Add rows whose pictures a run fetches."""
         for number in numbers:
             await self.shop.add("goods", number, f"http://pictures.example/picture/{number}.png")
+
+    async def forget(self, key):
+        async with open_takedowns(self.shop.settings) as (takedowns, targets):
+            return await takedowns.take_down(key, await targets.find(key))
 
     async def empty(self, *, dry=False):
         return await delete_former(self.shop.settings, asyncio.Event(), lambda _report: None, dry=dry)
@@ -379,6 +386,23 @@ async def test_a_store_of_something_else_a_place_within_and_another_target_are_r
         await removal.move(tmp_path / "elsewhere")
 
 
+async def test_every_row_is_served_while_rows_change_if_the_server_knows_both_places(removal, shop):
+    with pytest.raises(Interrupted):
+        await removal.interrupted(Moves, "rename", 2)
+    rows = await shop.sql("SELECT photo, photo_local FROM goods UNION SELECT photo, photo_local FROM offers")
+    assert len({local.count(".") for _, local in rows}) == 2, "some rows have changed, others have not"
+    settings = (
+        replace(removal.old, other_storage_dir=removal.bucket),
+        replace(removal.new, other_storage_dir=removal.folder, bucket_serving="redirect"),
+    )
+    for each in settings:
+        async with by_uvicorn(files(each)) as port:
+            for url, local in rows:
+                answer = await ask(port, local.removeprefix("/static/images"))
+                assert (answer.status, answer.body) == (200, content_of(url))
+            assert (await ask(port, "/goods/none.png")).status == 404
+
+
 async def test_a_survey_counts_and_changes_nothing(removal, shop):
     report = await survey_move(shop.settings, removal.bucket)
 
@@ -400,6 +424,41 @@ async def test_the_former_copies_are_deleted_once_no_row_leads_there(removal, sh
 
     assert (report.copies, removal.files()) == (12, set())
     await removal.check()
+
+
+async def test_a_takedown_removes_the_copies_in_both_places_before_and_after_the_end(removal, shop):
+    with pytest.raises(Interrupted):
+        await removal.interrupted(Moves, "switch")
+    await removal.forget("goods/1.png")
+    assert not [name for name in (*removal.files(), *removal.objects()) if name.startswith("goods/1.")]
+    assert (await removal.move()).phase == "ended"
+
+    shop.settings = removal.new
+    await removal.forget(next(name for name in removal.objects() if name.startswith("goods/2.")))
+
+    assert not [name for name in (*removal.files(), *removal.objects()) if name.startswith(("goods/1.", "goods/2."))]
+    assert len(removal.files()) == len(removal.objects()) == 10
+    assert await shop.sql("SELECT photo_local FROM goods WHERE id IN (1, 2)") == [(None,), (None,)]
+
+
+async def test_a_takedown_asks_for_a_former_place_that_is_not_there(removal, shop):
+    await removal.move()
+    removal.folder.rename(removal.folder.with_name("unmounted"))
+    shop.settings = removal.new
+
+    with pytest.raises(StoreError, match=r"images may have copies too.*move-store --delete-old"):
+        await removal.forget(min(removal.objects()))
+    await removal.empty()
+    await removal.forget(min(removal.objects()))
+
+
+async def test_what_was_taken_down_before_is_marked_at_the_new_place_as_well(removal, shop):
+    await removal.forget("goods/1.png")
+
+    await removal.move()
+
+    marks = removal.s3.server.objects(BUCKET, f"{removal.bucket.prefix}/.rehost/gone/")
+    assert len(marks) == 1
 
 
 STEPS = [

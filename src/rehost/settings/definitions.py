@@ -21,6 +21,7 @@ from rehost.settings.types import (
     HEADER,
     HOSTS,
     NETWORKS,
+    OTHER_STORAGE,
     PATH,
     PORT,
     PREFIX,
@@ -141,6 +142,14 @@ class Settings:
         Path("data/spool"),
         PATH,
         "Folder for downloads until they are in the bucket; not used where the copies are in a folder.",
+    )
+    other_storage_dir: Path | Bucket | None = _setting(
+        "IMAGE_OTHER_STORAGE_DIR",
+        None,
+        OTHER_STORAGE,
+        "A second place from which the server answers with copies that IMAGE_STORAGE_DIR lacks, while `rehost "
+        "move-store` moves them from one to the other.",
+        says="none",
     )
     concurrency: int = _setting(
         "IMAGE_DOWNLOAD_CONCURRENCY",

@@ -57,6 +57,7 @@ def load(base: Path, environ: Mapping[str, str], flags: Mapping[str, object]) ->
             "database_url": database,
             "ledger_url": reader.url("REHOST_LEDGER_URL") or database,
             "storage_dir": base / where if isinstance(where := values["storage_dir"], Path) else where,
+            "other_storage_dir": base / other if isinstance(other := values["other_storage_dir"], Path) else other,
             "spool_dir": base / values["spool_dir"],
             "aws": {
                 name: each.text for layer in (dotenv, environment) for name, each in layer.items() if name[:4] == "AWS_"

@@ -238,6 +238,7 @@ STORAGE: Kind[Path | Bucket] = Kind(
     _parse_storage,
     Message("the path of a folder, absolute or relative to the folder of the settings, or s3://BUCKET/PREFIX"),
 )
+OTHER_STORAGE: Kind[Path | Bucket | None] = Kind(_parse_storage, STORAGE.expected)
 PREFIX: Kind[str] = Kind(
     _parse_prefix, Message("a path such as /static/images, or http(s)://host with or without a path")
 )

@@ -16,7 +16,7 @@ from rehost.upkeep.refresh import Refresh
 from rehost.upkeep.rescue import DeadLinks
 from rehost.upkeep.rounds import Kind, Turn
 from rehost.upkeep.verify import VerifyOptions
-from rehost.wiring.upkeep import open_pruner, open_upkeep
+from rehost.wiring.upkeep import is_moving, open_pruner, open_upkeep
 from rehost.wiring.verification import open_verification
 
 DAY_SECONDS = 86_400.0
@@ -80,8 +80,10 @@ class KindsOfUpkeep:
     async def prune(self, seconds: float | None, stop: asyncio.Event) -> Turn:
         """Empty the trash of what is due; count files that no row needs, in all sources, or move them to the trash.
 
-        That waits for another night while a run is in progress.
+        That waits for another night while a run is in progress, or a move of the copies.
         """
+        if await is_moving(self.settings):
+            return Turn({}, is_cut=True)
         async with _ends_after(seconds, stop) as own, open_pruner(self.settings, own) as pruner:
             emptied = Pruned(dry=False)
             await pruner.empty_trash(emptied)

@@ -33,7 +33,7 @@ from rehost.server.api.upkeep import Trash, Upkeep
 from rehost.server.app import Site, mount
 from rehost.server.dashboard.dashboard import Dashboard
 from rehost.server.dashboard.thumbnails import Thumbnails
-from rehost.server.files.copies import CopyFiles
+from rehost.server.files.copies import CopyFiles, EitherFinder
 from rehost.server.files.finder import FileFinder
 from rehost.server.files.objects import ObjectFinder
 from rehost.server.files.send import Application
@@ -177,13 +177,20 @@ async def _open_on_demand(settings: Settings, listen: Listener) -> AsyncIterator
 
 
 def _copies(settings: Settings, *, redirects: bool) -> CopyFiles:
+    if settings.other_storage_dir is not None:  # copies in either are passed on
+        other = replace(settings, storage_dir=settings.other_storage_dir)
+        both = EitherFinder(_finder(settings), _finder(other))
+        return CopyFiles(both, settings.cache_control, settings.blocked_by)
+    finder = _finder(settings)
+    locate = finder.locate if redirects and isinstance(finder, ObjectFinder) else None
+    return CopyFiles(finder, settings.cache_control, settings.blocked_by, locate)
+
+
+def _finder(settings: Settings) -> FileFinder | ObjectFinder:
     if not isinstance(settings.storage_dir, Bucket):
-        finder = FileFinder(settings.storage_dir, _media_type)
-        return CopyFiles(finder, settings.cache_control, settings.blocked_by)
+        return FileFinder(settings.storage_dir, _media_type)
     clock = Clock()
-    objects = ObjectFinder(bucket_client(settings, clock, BUCKET_AWAY_SECONDS), _media_type, clock)
-    locate = objects.locate if redirects else None
-    return CopyFiles(objects, settings.cache_control, settings.blocked_by, locate)
+    return ObjectFinder(bucket_client(settings, clock, BUCKET_AWAY_SECONDS), _media_type, clock)
 
 
 def _space(settings: Settings, clock: Clock) -> Callable[..., Awaitable[DiskSpace | None]]:

@@ -125,6 +125,18 @@ async def open_takedowns(
         yield Takedowns(parts.sources, identity.user(), tell=tell, elsewhere=elsewhere), Targets(parts.sources)
 
 
+async def is_moving(settings: Settings) -> bool:
+    """Return whether a move of the copies is under way.
+
+    Raises:
+        OperatorError: the ledger cannot be read.
+    """
+    async with open_databases(settings, Clock()) as (_, ledger_db):
+        await migrate(ledger_db)
+        move = await Moves(ledger_db).last()
+        return move is not None and move.is_going
+
+
 @asynccontextmanager
 async def open_pruner(
     settings: Settings, stop: asyncio.Event, tell: Callable[[int], None] = lambda _files: None

@@ -37,7 +37,7 @@ PROBE_SECONDS = 0.05  # between two attempts to connect to the server that is st
 @base_option
 @log_file_option
 @settings_flags(
-    *("storage_dir", "bucket_serving", "static_url_prefix", "read_through", "blocked_by"),
+    *("storage_dir", "other_storage_dir", "bucket_serving", "static_url_prefix", "read_through", "blocked_by"),
     *("api_host", "api_port", "allowed_hosts"),
 )
 def serve(

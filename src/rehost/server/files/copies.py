@@ -6,6 +6,7 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Protocol
@@ -62,6 +63,38 @@ class Finder(Protocol):
     def as_file(self, file: ServedFile) -> AbstractAsyncContextManager[Path]:
         """Give a path at which the copy's bytes can be read until the context ends."""
         ...
+
+
+class EitherFinder:
+    """Finds copies in two stores, while they are moved from one to the other: each in the first one that has it."""
+
+    def __init__(self, first: Finder, second: Finder) -> None:
+        """Find copies in the first store, or else in the second one."""
+        self._finders = (first, second)
+
+    async def find(self, key: str) -> ServedFile | None:
+        """Return the copy of a key; None if neither store has one."""
+        for place, finder in enumerate(self._finders):
+            if (found := await finder.find(key)) is not None:
+                return replace(found, place=place)
+        return None
+
+    async def digest(self, file: ServedFile) -> str | None:
+        """Return the SHA-256 of a copy; None if another one has its name now."""
+        return await self._finders[file.place].digest(file)
+
+    async def gone_status(self, key: str) -> int | None:
+        """Return the status that says that the copy of a key was taken down; None if neither store says so."""
+        first, second = self._finders
+        return await first.gone_status(key) or await second.gone_status(key)
+
+    def read(self, file: ServedFile, spans: Sequence[range]) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of these spans."""
+        return self._finders[file.place].read(file, spans)
+
+    def as_file(self, file: ServedFile) -> AbstractAsyncContextManager[Path]:
+        """Give a path at which the copy's bytes can be read until the context ends."""
+        return self._finders[file.place].as_file(file)
 
 
 class CopyFiles:

@@ -43,6 +43,7 @@ class ServedFile:
     size: int
     media_type: str
     is_on_disk: bool = True
+    place: int = 0  # of the two of an EitherFinder, the one that has it
 
     @property
     def modified(self) -> datetime:
