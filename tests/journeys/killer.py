@@ -17,11 +17,19 @@ from pathlib import Path
 NUMBERS = {
     "write": (1, 64), "fsync": (74, 82), "fdatasync": (75, 83), "linkat": (265, 37), "rename": (82, -1),
     "unlink": (87, -1), "unlinkat": (263, 35), "mkdir": (83, -1), "rmdir": (84, -1), "pwrite64": (18, 68),
+    "sendto": (44, 206), "writev": (20, 66),
 }  # fmt: skip
+SENDS = ("sendto", "writev")  # how obstore sends requests
 CALLS = [
-    *[("sqlite", call) for call in NUMBERS],
-    *[("postgresql", call) for call in NUMBERS if call != "pwrite64"],  # SQLite commits by it, uvloop sends by write
+    (engine, call)
+    for engine in ("sqlite", "postgresql")
+    for call in NUMBERS
+    if call not in (SENDS if engine == "sqlite" else (*SENDS, "pwrite64"))  # SQLite commits by it, uvloop by write
 ]  # at which programs are killed, by the engine of the database
+CALLS_WITH_BUCKET = [
+    *[(engine, call) for engine in ("sqlite", "postgresql") for call in (*SENDS, "write", "unlink", "mkdir")],
+    ("sqlite", "pwrite64"),
+]
 MACHINES = ("x86_64", "aarch64")
 
 # linux/prctl.h, linux/seccomp.h, linux/filter.h
