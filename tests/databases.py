@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, text
@@ -30,6 +31,27 @@ CASES = """CREATE TABLE ad_cases (
     case_id INTEGER PRIMARY KEY, source_url TEXT NOT NULL, title TEXT NOT NULL, main_image TEXT, main_image_local TEXT
 )"""
 IMAGE = Image(Format.PNG, 4, 3, 1)
+
+
+class _CompiledStatements:
+    """What SQLAlchemy has compiled for all engines: without this, every test compiles its statements again."""
+
+    def __init__(self) -> None:
+        self._kept: dict[object, object] = {}
+
+    def get(self, key: tuple[Any, ...]) -> object | None:
+        return self._kept.get(self._key(key))
+
+    def __setitem__(self, key: tuple[Any, ...], compiled: object) -> None:
+        self._kept[self._key(key)] = compiled
+
+    def _key(self, key: tuple[Any, ...]) -> object:
+        dialect, *others = key
+        return (type(dialect), dialect.server_version_info, dialect.paramstyle, *others)
+
+
+_COMPILED = _CompiledStatements()
+Engine._compiled_cache = property(lambda _engine: _COMPILED, lambda _engine, _own: None)
 
 
 @pytest.fixture(params=["postgresql", "sqlite"])

@@ -237,6 +237,7 @@ def check(measured: Measured, good: Sequence[str], alone: Measured, world: World
 
 
 @pytest.mark.timeout(3600)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", GROUPS)
 def test_good_pictures_are_held_as_soon_as_ever_beside(name, new_world, evil, is_full) -> None:
     group = GROUPS[name]
@@ -404,6 +405,7 @@ STAGED = {
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("staged", STAGED)
 def test_a_held_picture_survives_its_copies_in_a_strangers_folder(new_world, staged, sample) -> None:
     for number, is_held_before in sample([(2, True), (2, False), (3, True), (12, False), (12, True)], 1):

@@ -19,10 +19,11 @@ from rehost.upkeep.verify import VerifyReport
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory):
+def shop(tmp_path_factory, fork_server):
     """A world with held copies, for commands in processes of their own."""
     with Origin() as origin:
-        world = World(tmp_path_factory.mktemp("shop"), origin, None, settings={"IMAGE_VERIFY": "structure"})
+        settings = {"IMAGE_VERIFY": "structure"}
+        world = World(tmp_path_factory.mktemp("shop"), origin, None, settings=settings, fork_server=fork_server)
         world.sql(TABLE)
         world.fill([origin.url("picture", f"{number}.jpg", host="pics.example") for number in range(1, 7)])
         assert world.run().returncode == 0
