@@ -31,6 +31,7 @@ IMPORTED = (
     "rehost.wiring.upkeep",
     "rehost.wiring.verification",
     "rehost.cli.commands.forget",
+    "rehost.cli.commands.move_store",
     "rehost.cli.commands.prune",
     "rehost.cli.commands.queries",
     "rehost.cli.commands.refresh",

@@ -206,6 +206,8 @@ async def test_copies_move_to_a_bucket_and_back_and_are_copied_once(removal, sho
     assert len(removal.files()) == 12, "the former place is left as it is"
     shop.settings = removal.new
     assert await removal.plan() == (0, 0)
+    former = await shop.sql("SELECT count(*) FROM rehost_links WHERE former_key IS NOT NULL")
+    assert former == [(0,)], "the next run asks the bucket for no former key"
 
     back = await removal.move(removal.folder)
 

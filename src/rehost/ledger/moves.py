@@ -141,13 +141,13 @@ class Moves:
             if switching:
                 await self._use(connection, target)
 
-        await self.database.transact(work)
+        await self.database.transact(work, slow=True)
 
     async def give_up(self) -> None:
         """Have a move that is COPYING not be one any more."""
         giving_up = update(moves).values(phase=Phase.ABANDONED.value, ended_at=now())
         await self.database.execute(giving_up.where(moves.c.phase == Phase.COPYING.value))
-        await self.database.execute(delete(moved))
+        await self.database.execute(delete(moved), slow=True)
 
     async def switch(self, target: KnownStore) -> None:
         """Have the new store be the one in use, with all copies, and ask all runs to end."""
@@ -161,7 +161,7 @@ class Moves:
                 is_going = and_(runs.c.ended_at.is_(None), runs.c.stop_at.is_(None))
                 await connection.execute(update(runs).values(stop_at=now()).where(is_going))
 
-        await self.database.transact(work)
+        await self.database.transact(work, slow=True)
 
     async def end(self) -> None:
         """Have the move be done."""
@@ -171,7 +171,7 @@ class Moves:
             await connection.execute(update(moves).values(phase=Phase.ENDED.value, ended_at=now()).where(switching))
             await connection.execute(delete(moved))
 
-        await self.database.transact(work)
+        await self.database.transact(work, slow=True)
 
     async def mark_emptied(self, move: int) -> None:
         """Remember that the copies at the former place are deleted."""
@@ -276,7 +276,6 @@ class Moves:
         values = {
             "key": given.c.to_key,
             "local_url": case((links.c.local_url.is_(None), null()), else_=given.c.to_url),
-            "former_key": links.c.key,
             "found": case((links.c.found == links.c.key, given.c.to_key), else_=links.c.found),
         }
         if entries:

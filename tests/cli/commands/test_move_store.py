@@ -43,7 +43,7 @@ def rehost(tmp_path, monkeypatch, capsys):
 
 def test_it_moves_says_what_to_do_next_and_moves_back(rehost, tmp_path):
     status, printed, _ = rehost("move-store", "new", "--dry-run")
-    assert (status, "1 copies, 7 B, would move" in printed) == (0, True)
+    assert (status, "1 copy, 7 B, would move" in printed) == (0, True)
 
     status, printed, _ = rehost("move-store", "new")
 
@@ -57,7 +57,7 @@ def test_it_moves_says_what_to_do_next_and_moves_back(rehost, tmp_path):
     report = json.loads(printed)
     assert (status, report["phase"], report["copies"], report["copied"]) == (0, "ended", 1, 0)
     status, printed, _ = rehost("move-store", "--delete-old")
-    assert (status, "Deleted 1 copies, 7 B" in printed) == (0, True)
+    assert (status, "Deleted 1 copy, 7 B" in printed) == (0, True)
     assert not (tmp_path / "new/1").exists()
     assert (tmp_path / "images/1/main_image.png").read_bytes() == b"picture"
 

@@ -205,16 +205,26 @@ def _move_status(report: MoveReport) -> str:
             "Moved {copies} copies, {size}, from {origin} to {target}.",
             report.copies,
         )
+    elif report.phase == "emptied" and report.dry:
+        text = ngettext(
+            "Would delete {copies} copy, {size}, in {origin}.",
+            "Would delete {copies} copies, {size}, in {origin}.",
+            report.copies,
+        )
     elif report.phase == "emptied":
-        text = (
-            _("Would delete {copies} copies, {size}, in {origin}.")
-            if report.dry
-            else _("Deleted {copies} copies, {size}, in {origin}. What is below .rehost there is left.")
+        text = ngettext(
+            "Deleted {copies} copy, {size}, in {origin}. What is below .rehost there is left.",
+            "Deleted {copies} copies, {size}, in {origin}. What is below .rehost there is left.",
+            report.copies,
         )
     elif report.phase == "abandoned":
         text = _("The move to {target} is given up. All copies are in {origin}, as before.")
     elif report.dry:
-        text = _("{copies} copies, {size}, would move from {origin} to {target}; {there} are known to be there.")
+        text = ngettext(
+            "{copies} copy, {size}, would move from {origin} to {target}; {there} of that are known to be there.",
+            "{copies} copies, {size}, would move from {origin} to {target}; {there} of these are known to be there.",
+            report.copies,
+        )
     elif report.missing and report.phase == "copying":
         text = ngettext(
             "Not moved yet: {origin} lacks {missing} of the {copies} copies. {there} are in {target}, no row changed.",
