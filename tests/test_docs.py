@@ -106,6 +106,19 @@ def test_links_have_a_target(page):
         assert not anchor or anchor in anchors(there), target
 
 
+def test_pages_that_the_program_names_have_the_anchor():
+    named_there = [
+        (path, *found)
+        for path in (ROOT / "src" / "rehost").rglob("*.py")
+        for text in [path.read_text(encoding="utf-8")]
+        for constant in [re.search(r'^PAGE = "(.*)"$', text, re.MULTILINE)]
+        for found in re.findall(r"(docs/[\w/-]+\.md)#([\w-]+)", text.replace("{PAGE}", constant[1] if constant else ""))
+    ]
+
+    assert named_there
+    assert [each for each in named_there if each[2] not in anchors(ROOT / each[1])] == []
+
+
 @pytest.mark.parametrize("page", sorted(set(PAGES) - GENERATED), ids=named)
 def test_prose_has_one_sentence_per_line(page):
     for line in prose(page).splitlines():

@@ -200,7 +200,7 @@ def _print_taken_down(done: Takedown, *, as_json: bool) -> int:
         say(status.format(source=row["source"], key=plain(row["key"]), evidence=plain(row["evidence"])))
     if receipt.left:
         say(_("action: let the database write these rows, and call the same command again"))
-        say(_("see: {page}").format(page="docs/howto/keep-right.md#take-pictures-down"))
+        say(_("see: {page}").format(page="docs/howto/keep-right.md#forget"))
     return LEFT if receipt.left else 0
 
 

@@ -98,7 +98,7 @@ def _block(kind: Fault, report: VerifyReport, *, is_repair: bool) -> str:
     if (more := report.found[kind] - EXAMPLES) > 0:
         lines.append(_line("", _("and {number} more (--json lists them)").format(number=count(more))))
     lines.append(_line(_("action"), _action(kind, report.left.get(kind, 0), is_repair=is_repair)))
-    return "\n".join([*lines, _line(_("see"), f"{PAGE}#verify-and-repair")])
+    return "\n".join([*lines, _line(_("see"), f"{PAGE}#verify")])
 
 
 def _action(kind: Fault, left: int, *, is_repair: bool) -> str:
