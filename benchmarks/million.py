@@ -48,7 +48,7 @@ class Trial:
 
     def step(self, name: str, verb: str, store: Path, expected: str, *, counts: bool) -> None:
         """Measure one program; exit if the database is not as expected afterwards."""
-        self.postgres.run("CHECKPOINT")
+        self.postgres.run("CHECKPOINT", seconds=1800)
         store.mkdir(exist_ok=True)
         program = catalogue.RECORD if verb == "record" else (catalogue.REHOST, verb)
         command = [*program, "--base", str(self.folder)]

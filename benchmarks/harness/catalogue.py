@@ -46,7 +46,7 @@ def add_made_up_rows(postgres: Postgres, first: int, last: int, url: str, databa
         )
         postgres.run(adding, database, seconds=3600)
         postgres.run("ANALYZE ad_cases", database)
-    postgres.run("CHECKPOINT", seconds=600)
+    postgres.run("CHECKPOINT", seconds=1800)
 
 
 def add_rows(postgres: Postgres, rows: Iterable[tuple[str, str]], first: int = 1, database: str = DATABASE) -> None:

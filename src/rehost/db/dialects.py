@@ -54,7 +54,7 @@ BEGIN = "rehost_begin"  # execution option: how a transaction begins on SQLite
 CONNECTIONS = 8  # open at once
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 60.0  # after which a server without an answer, or a pool without a free connection, counts as away
-LONG_ANSWER_SECONDS = 600.0  # the same, for statements over whole tables
+LONG_ANSWER_SECONDS = 3600.0  # the same, for statements over whole tables: ten million rows are noted in minutes
 _SQLITE_MAGIC = b"SQLite format 3\0"
 BUSY_SECONDS = 30.0
 
