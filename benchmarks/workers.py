@@ -6,21 +6,26 @@ Divided by what one machine copies in a second, that is the number of machines t
 `--snapshot SECONDS` measures something else: what an old snapshot (of a pg_dump, a report) costs leases and settling. A
 process works on each of two databases of one server, at the same time, so that whatever else the machine does slows
 both; in one of them a transaction keeps its snapshot all the while, which the other is spared.
+
+`--s3` has the processes store in a bucket, on a SeaweedFS server on this machine, and leaves out the second part.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
 from tests.postgres import Postgres
+from tests.s3 import BUCKET, S3Server, running_s3
 
 from harness import catalogue, checks, options, origin, report, workload
 from harness.measuring import cpu_seconds, tree
@@ -40,6 +45,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = options.parser(__doc__ or "")
     parser.add_argument("--snapshot", type=float, metavar="SECONDS", help="measure beside an old snapshot, for so long")
+    parser.add_argument("--s3", action="store_true", help="measure runs that store in a bucket")
     arguments = parser.parse_args()
     if arguments.snapshot:
         beside_a_snapshot(arguments.snapshot, arguments.folder, arguments.results)
@@ -50,6 +56,9 @@ def main() -> None:
         size = sum(path.stat().st_size for path in paths)
         with origin.serving(folder / "origin") as server, catalogue.postgresql() as postgres:
             urls = [server.url(str(path.relative_to(folder / "origin")), tls=False) for path in paths]
+            if arguments.s3:
+                into_a_bucket(postgres, urls, paths, folder, arguments)
+                return
             sides = [fetching(number, postgres, urls, paths) for number in WORKERS]
             run_rounds(sides, folder, arguments.rounds)
             alone = settling(postgres, links, arguments.rounds, folder)
@@ -69,6 +78,42 @@ def fetching(number: int, postgres: Postgres, urls: Sequence[str], paths: Sequen
     same = partial(checks.same_bytes, checks.digests(paths))
     check = checks.both(same, lambda _folder: catalogue.unwritten(postgres))
     return Side(f"{number} process{'es' * (number > 1)}", prepare, check, catalogue.settings(postgres))
+
+
+def into_a_bucket(
+    postgres: Postgres, urls: Sequence[str], paths: Sequence[Path], folder: Path, arguments: argparse.Namespace
+) -> None:
+    """Measure runs that store in a bucket, and publish the figures."""
+    with running_s3() as server:
+        sides = [storing_in_a_bucket(number, postgres, server, urls, paths) for number in WORKERS]
+        run_rounds(sides, folder, arguments.rounds)
+    size = sum(path.stat().st_size for path in paths)
+    title = f"workers with a bucket: {len(paths)} pictures of 10 KB, medians of {arguments.rounds}"
+    table = report.table(sides, pictures=len(paths), size=size, ours=[sides[0].name])
+    report.publish(arguments.results, "workers-s3", title, table)
+
+
+def storing_in_a_bucket(
+    number: int, postgres: Postgres, server: S3Server, urls: Sequence[str], paths: Sequence[Path]
+) -> Side:
+    """Return the side of a run with `number` processes whose copies are in a bucket."""
+    expected = Counter(path.stat().st_size for path in paths)
+    prefixes: list[str] = []
+
+    def prepare(folder: Path) -> Sequence[str]:
+        folder.mkdir()
+        prefixes.append(server.fresh_prefix())
+        catalogue.fresh_table(postgres, catalogue.on(catalogue.PAGE, urls))
+        return [*catalogue.run_command(folder, f"--workers={number}", "--storage-dir", f"s3://{BUCKET}/{prefixes[-1]}")]
+
+    def check(_folder: Path) -> str | None:
+        found = server.objects(BUCKET, f"{prefixes[-1]}/")
+        wrong = expected - Counter(size for name, size in found.items() if "/.rehost/" not in name)
+        return f"{wrong.total()} of {expected.total()} pictures are missing" if wrong else None
+
+    settings = {**catalogue.settings(postgres), **server.env()}
+    checked = checks.both(check, lambda _folder: catalogue.unwritten(postgres))
+    return Side(f"{number} process{'es' * (number > 1)}", prepare, checked, settings)
 
 
 def settling(postgres: Postgres, links: int, rounds: int, folder: Path) -> str:

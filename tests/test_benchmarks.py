@@ -22,12 +22,13 @@ TINY = {
     "proof": ["--scale=0.01", "--only", "jpg", "png"],
     "serve": ["--scale=0.01"],
     "start": ["--scale=0.05"],
+    "store": ["--scale=0.003", "--rounds=1"],
     "store_sync": ["--scale=0.02"],
     "trouble": ["--scale=0.01", "--timeout=1"],
     "upkeep": ["--scale=0.0005", "--rounds=1"],
     "workers": ["--scale=0.005"],
 }
-MORE = {"workers": ["--snapshot=2"]}  # a second run
+MORE = [("workers", ["--snapshot=2"]), ("workers", ["--s3", "--scale=0.001"])]  # further runs
 
 
 def bench(name, *options):
@@ -63,7 +64,7 @@ def test_help_is_shown(sample):
 @pytest.mark.timeout(3600)
 def test_it_runs_at_a_tiny_scale(pytestconfig, tmp_path):
     names = BENCHMARKS if pytestconfig.getoption("full") else [QUICKEST]
-    for name, tiny in [*((name, TINY[name]) for name in names), *(MORE.items() if names == BENCHMARKS else ())]:
+    for name, tiny in [*((name, TINY[name]) for name in names), *(MORE if names == BENCHMARKS else ())]:
         run = bench(name, "--rounds=1", f"--folder={tmp_path}", f"--results={tmp_path}/results", *tiny)
 
         assert run.returncode == 0, run.stderr

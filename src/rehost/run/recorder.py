@@ -104,7 +104,8 @@ class Recorder:
         await self.store.sync([outcome.spool for outcome in placed if outcome.spool])
         replacing = [outcome for outcome in placed if outcome.task.copy and outcome.task.copy.key == outcome.copy.key]
         await self.ledger.results.announce_replacements(replacing)
-        await self.store.place([Placement(outcome.spool, outcome.copy.key) for outcome in placed if outcome.spool])
+        spools = [(outcome.spool, outcome.copy) for outcome in placed]
+        await self.store.place([Placement(spool, copy.key, copy.digest) for spool, copy in spools if spool])
 
     async def _write_despite_bugs(self, run: int, outcomes: Sequence[Outcome]) -> tuple[_Written, set[int]]:
         """Record the outcomes; return what became of the pictures, and the entries that met a bug.

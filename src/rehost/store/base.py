@@ -28,6 +28,7 @@ class Placement:
 
     spool: Path
     key: str
+    digest: str = ""  # SHA-256 in hexadecimal, where it is known
 
 
 @dataclass(frozen=True, slots=True)

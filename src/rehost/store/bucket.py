@@ -200,7 +200,7 @@ class BucketClient:
         Raises:
             OSError: the file cannot be read.
         """
-        size = len(body) if isinstance(body, bytes) else (await asyncio.to_thread(body.stat)).st_size
+        size = _size(body)
         attributes = {"Content-Type": media_type, "Cache-Control": caching, _SHA256: sha256}
         attributes = {key: value for key, value in attributes.items() if value}
 
@@ -421,6 +421,10 @@ def _listed(meta: ObjectMeta, sha256: str = "", media_type: str = "") -> Object:
 def _object(found: GetResult) -> Object:
     kept = found.attributes
     return _listed(found.meta, str(kept.get(_SHA256, "")), str(kept.get("Content-Type", "")))
+
+
+def _size(body: Path | bytes) -> int:
+    return len(body) if isinstance(body, bytes) else body.stat().st_size
 
 
 def _cause(error: Exception) -> Message:

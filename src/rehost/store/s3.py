@@ -307,7 +307,7 @@ class S3Store:
         extension = placement.key.rpartition(".")[2]
         [media_type] = [each.media_type for each in Format if each.value == extension] or [_OCTETS]
         with as_store_errors(self._folder):
-            digest = await asyncio.to_thread(_digest, placement.spool)
+            digest = placement.digest or await asyncio.to_thread(_digest, placement.spool)
             await self._client.put(
                 placement.key, placement.spool, sha256=digest, media_type=media_type, caching=IMMUTABLE
             )
