@@ -1,6 +1,8 @@
 import asyncio
 import hashlib
 import ssl
+import subprocess
+import sys
 
 import pytest
 import trustme
@@ -258,3 +260,12 @@ async def test_a_bucket_that_does_not_exist_is_named(opener):
             await listing(store)
     with pytest.raises(StoreError, match="no bucket no-such-bucket at http"):
         await read_marker(opener.client())
+
+
+def test_a_store_in_a_folder_needs_no_obstore(opener, monkeypatch):
+    program = "import sys, rehost.wiring.run, rehost.wiring.server; sys.exit('obstore' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], timeout=120, check=False).returncode == 0
+
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(StoreError, match=r"pip install '\.\[s3\]'"):
+        opener.client()
