@@ -157,6 +157,7 @@ IN_BACKEND = ("idle", "slow readers of ranges", "slow readers of copies")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="connections are bounded on Linux only")
+@pytest.mark.sampled(2, per="server")
 @pytest.mark.parametrize(
     ("server", "flood"),
     [*((REHOST, flood) for flood in FLOODS), *((BACKEND_PROGRAM, flood) for flood in IN_BACKEND)],
