@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.databases import execute, open_database
 from tests.origin import Origin
+from tests.s3 import BUCKET
 
 from rehost.errors import SettingsError
 from rehost.events import Event
@@ -112,7 +113,7 @@ class Shop:
 
 
 @asynccontextmanager
-async def opened(url, folder):
+async def opened(url, folder, **more):
     """Open a shop with empty tables."""
     with Origin() as origin:
         given = {
@@ -123,6 +124,7 @@ async def opened(url, folder):
             "IMAGE_VERIFY": "structure",
             "IMAGE_CONNECT_TO": origin.connect_to,
             "IMAGE_ALLOW_NETWORKS": "127.0.0.0/8",
+            **more,
         }
         settings = load(folder, given, {})
         shop = Shop(url, folder, origin, replace(settings, sources=(*settings.sources, PRODUCTS)))
@@ -506,3 +508,29 @@ async def _takedowns(shop: Shop) -> list[Takedown]:
 async def _rows_without_files(shop: Shop) -> list[str]:
     paths = {local: shop.store / local.removeprefix("/static/images/") for local in (await shop.locals()).values()}
     return [local for local, path in paths.items() if not path.is_file()]
+
+
+async def test_a_takedown_beside_a_run_ends_once_the_last_object_is_gone_from_the_bucket(s3_server, tmp_path):
+    prefix = s3_server.fresh_prefix()
+    where = {"IMAGE_STORAGE_DIR": f"s3://{BUCKET}/{prefix}", "IMAGE_SPOOL_DIR": str(tmp_path / "spool")}
+    async with opened(f"sqlite:///{tmp_path}/corner.db", tmp_path, **where, **s3_server.env()) as shop:
+        one, other = shop.link("1.jpg"), shop.link("2.jpg")
+        await shop.add(1, one)
+        await shop.run()
+        await shop.add(2, other)
+        await shop.run()
+        [copy] = s3_server.objects(BUCKET, f"{prefix}/1/")
+        stray = copy.replace("/1/", "/2/")
+        leased = "UPDATE rehost_links SET state = 'leased', worker = 'elsewhere', due_at = due_at + 3600"
+        await shop.sql(f"{leased} WHERE row_key = '2'")
+        s3_server.put(BUCKET, stray, shop.origin.picture(one))
+
+        begun = await shop.forget(one)
+        beside = s3_server.objects(BUCKET, f"{prefix}/")
+        await shop.sql("UPDATE rehost_links SET state = 'held', worker = NULL WHERE row_key = '2'")
+        await shop.run()
+
+        assert (begun.ended_at, stray in beside, copy in beside) == (None, True, False)
+        assert stray not in s3_server.objects(BUCKET, f"{prefix}/")
+        [(ended_at,)] = await shop.sql("SELECT ended_at FROM rehost_takedowns")
+        assert ended_at is not None

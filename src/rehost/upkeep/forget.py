@@ -142,7 +142,7 @@ class Takedowns:
         return due
 
     async def _complete(self, begun: Takedown) -> Takedown:
-        number, receipt, last, is_all = begun.takedown, begun.receipt, 0, True
+        number, receipt, last = begun.takedown, begun.receipt, 0
         known = {(each["key"], each["digest"]) for each in receipt.removed}
         work = _Work(begun, Journal(self._ledger.runs, VERB), known, {each["size"] for each in receipt.removed})
         await self._planner.recover()  # of what a killed process had set aside, nothing comes back later
@@ -152,7 +152,7 @@ class Takedowns:
         while found := await self._records.copies(number, last):
             last = found[-1].entry
             group = [each for each in found if each.link.source not in self._others]
-            is_all = is_all and len(group) == len(found)
+            work.is_all = work.is_all and len(group) == len(found)
             await self._remove(work, group)
             self._tell(receipt.files)
         await self._remove_strays(work)
@@ -164,7 +164,7 @@ class Takedowns:
         await self._ledger.check_store()
         await work.journal.end({})
         receipt.rows, receipt.cleared = await self._records.cleared(receipt.runs)
-        await (self._records.end if is_all and not receipt.left else self._records.save)(number, receipt)
+        await (self._records.end if work.is_all and not receipt.left else self._records.save)(number, receipt)
         return await self._records.of(number)
 
     async def _mark_named(self, work: _Work) -> None:
@@ -289,6 +289,8 @@ class Takedowns:
             await self._records.add(work.begun.takedown, marks, work.begun.receipt)
             await store.mark_gone([_gone(work.begun, each.key, each.digest) for each in found])
             await store.remove({each.key: file_ids[each.key] for each in found if each.key in file_ids})
+            # In a bucket what stays is at the place of a link that a worker is visiting; `finish` removes it.
+            work.is_all = work.is_all and not await store.file_ids([each.key for each in found])
 
     async def _delete_remains(self, work: _Work, store: Store) -> None:
         """Delete what the trash and the quarantine have of it, and of what the links had before."""
@@ -318,6 +320,7 @@ class _Work:
     known: set[tuple[str, str]]  # key and digest of the files that the receipt had before
     sizes: set[int]  # of the copies, in bytes
     former: set[str] = field(default_factory=set)  # digests of what the links had before: in the trash, if anywhere
+    is_all: bool = True  # all that was found is removed
 
     @property
     def run(self) -> int:
