@@ -163,7 +163,7 @@ class Mover:
         pairs = list(zip(made, spools, read, strict=True))
         right = [(each, spool) for each, spool, evidence in pairs if not evidence]
         await store.sync([spool for _, spool in right])
-        await store.place([Placement(spool, each.to_key) for each, spool in right])
+        await store.place([Placement(spool, each.to_key, each.copy.digest) for each, spool in right])
         await store.confirm([each.to_key for each, _ in right])
         wrong = [(each, evidence) for each, _, evidence in pairs if evidence]
         wrong += [(each, f"its name would have {len(each.to_key):,} bytes") for each in group if each not in fitting]
