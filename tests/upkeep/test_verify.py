@@ -18,6 +18,9 @@ from tests.journeys.world import TABLE, World
 from tests.misbehaviours import BEHAVIOURS
 from tests.origin import Origin
 from tests.pictures import picture
+from tests.s3 import BUCKET
+from tests.server.conftest import by_uvicorn
+from tests.server.wire import ask
 
 from rehost.errors import OperatorError, SettingsError, StoreError
 from rehost.ledger.findings import Fault, Mend
@@ -26,10 +29,11 @@ from rehost.settings import Settings, load
 from rehost.upkeep.inspection import Pace
 from rehost.upkeep.verify import VerifyOptions, VerifyReport
 from rehost.wiring.run import open_run
+from rehost.wiring.server import build_server
 from rehost.wiring.upkeep import undo
 from rehost.wiring.verification import open_verification
 
-READ, REPAIR = VerifyOptions(), VerifyOptions(repairs=True)
+READ, QUICK, REPAIR = VerifyOptions(), VerifyOptions(is_quick=True), VerifyOptions(repairs=True)
 
 
 @dataclass
@@ -38,6 +42,7 @@ class Kept:
 
     world: World
     mood: dict[str, object] = field(default_factory=dict)  # what the origin does for a path
+    more: dict[str, str] = field(default_factory=dict)  # settings
 
     @property
     def images(self) -> Path:
@@ -45,7 +50,7 @@ class Kept:
 
     @property
     def settings(self) -> Settings:
-        return load(self.world.folder, self.world.environment(), {})
+        return load(self.world.folder, self.world.environment() | self.more, {})
 
     def fill(self, number: int) -> None:
         self.world.fill(
@@ -488,6 +493,41 @@ async def test_a_server_that_cannot_be_reached_or_is_not_named_is_said(kept):
         await kept.verify(served="http://127.0.0.1:1")
     with pytest.raises(SettingsError, match="--served"):
         await kept.verify(served="")
+
+
+async def test_what_lies_beside_the_copies_must_not_be_served(kept):
+    kept.fill(1)
+    await kept.run()
+    marker = "/static/images/.rehost/store-id"
+    identity = (kept.images / ".rehost/store-id").read_bytes()
+
+    found = []
+    for answer in (identity, b"another text", "not-found"):
+        with serving(kept, {marker: answer}) as base:
+            found.append((await kept.verify(QUICK, served=base)).exposed.removeprefix(base))
+        assert kept.findings() == []
+
+    assert found == [marker, "", ""]
+
+
+async def test_copies_in_a_bucket_are_verified_where_they_are_redirected_to(kept, s3_server):
+    prefix = s3_server.fresh_prefix()
+    kept.more = {**s3_server.env(), "IMAGE_STORAGE_DIR": f"s3://{BUCKET}/{prefix}", "IMAGE_BUCKET_SERVING": "redirect"}
+    kept.fill(2)
+    await kept.run()
+    async with by_uvicorn(build_server(kept.settings)) as port:
+        [key] = [key for key in s3_server.objects(BUCKET, prefix) if "/1/" in key]
+        known = await ask(port, f"/static/images/{key.removeprefix(prefix)}".replace("//", "/"))
+        s3_server.put(BUCKET, key, s3_server.get(BUCKET, key).body, {"content-type": "text/html"})
+        spoiled = await kept.verify(served=f"http://127.0.0.1:{port}")
+    identity = s3_server.get(BUCKET, f"{prefix}/.rehost/store-id").body
+    with Origin(lambda _host, path, _headers: identity if path == "/x/.rehost/store-id" else "not-found") as cdn:
+        kept.more["IMAGE_STATIC_URL_PREFIX"] = f"http://{cdn.address}:{cdn.port}/x"
+        exposed = await kept.verify(QUICK)
+
+    assert known.status == 307
+    assert (spoiled.copies, spoiled.found, spoiled.exposed) == (2, {Fault.SERVED: 1}, "")
+    assert exposed.exposed == f"http://{cdn.address}:{cdn.port}/x/.rehost/store-id"
 
 
 async def test_the_rate_bounds_what_is_read_in_a_second():

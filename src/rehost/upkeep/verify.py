@@ -63,8 +63,14 @@ class VerifyReport:
     mended: dict[Mend, int] = field(default_factory=dict)
     left: dict[Fault, int] = field(default_factory=dict)  # found, and not mended
     findings: list[Finding] = field(default_factory=list)  # the first of them
+    exposed: str = ""  # the URL at which anybody can read what lies in the store beside the copies
     run: int | None = None  # under which rows and files were changed
     seconds: float = 0.0
+
+    @property
+    def is_well(self) -> bool:
+        """Return whether nothing is wrong any more."""
+        return not self.left and not self.exposed
 
     @property
     def faults(self) -> int:
@@ -98,7 +104,7 @@ class VerifiedSource:
 class Verification:
     """One call over one or several sources."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each part
         self,
         sources: Sequence[VerifiedSource],
         options: VerifyOptions,
@@ -108,9 +114,10 @@ class Verification:
         stop: asyncio.Event,
         journal: Journal,
         served: ServedCopies | None = None,
+        exposed: str = "",
         tell: Callable[[VerifyReport], None] = lambda _report: None,
     ) -> None:
-        """Take the parts; `tell` is called with the report so far after each batch."""
+        """Take the parts; `exposed` goes into the report, and `tell` is called with it after each batch."""
         ledger = sources[0].repair.parts.ledger
         self._sources = {each.name: each for each in sources}
         self._options = options
@@ -124,7 +131,7 @@ class Verification:
         self._findings = Findings(ledger.database)
         self._pace = Pace(options.bytes_per_second, clock, stop)
         self._started = clock.monotonic()
-        self._report = VerifyReport()
+        self._report = VerifyReport(exposed=exposed)
         self._cleared: set[str] = set()  # sources whose whole column was cleared: a run copies everything again
         self._lost = 0
         self._is_loss_accepted = False

@@ -9,12 +9,13 @@ from random import SystemRandom
 
 from rehost.events import Listener
 from rehost.ledger.copies import Copies
+from rehost.model import Bucket
 from rehost.settings import Settings
 from rehost.upkeep.inspection import Inspector
 from rehost.upkeep.journal import Journal
 from rehost.upkeep.repair import Repair
 from rehost.upkeep.rescue import Rescuer
-from rehost.upkeep.served import ServedCopies, base_of
+from rehost.upkeep.served import ServedCopies, base_of, exposed
 from rehost.upkeep.verify import Verification, VerifiedSource, VerifyOptions, VerifyReport
 from rehost.wiring.upkeep import open_upkeep
 
@@ -65,7 +66,20 @@ async def open_verification(
         asked = None
         if served is not None:
             layouts = {each.name: each.repair.layout for each in sources}
-            asked = ServedCopies(base_of(settings.static_url_prefix, served), layouts.__getitem__)
+            is_redirected = isinstance(settings.storage_dir, Bucket) and settings.bucket_serving == "redirect"
+            asked = ServedCopies(base_of(settings.static_url_prefix, served), layouts.__getitem__, is_redirected)
+        open_at = ""
+        if served is not None or isinstance(settings.storage_dir, Bucket):
+            identity = await upkeep.sources[0].store.identity()
+            open_at = await exposed(settings.static_url_prefix, served or "", identity)
         yield Verification(
-            sources, options, upkeep.clock, SystemRandom(), stop=stop, journal=journal, served=asked, tell=tell
+            sources,
+            options,
+            upkeep.clock,
+            SystemRandom(),
+            stop=stop,
+            journal=journal,
+            served=asked,
+            exposed=open_at,
+            tell=tell,
         )

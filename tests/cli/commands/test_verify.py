@@ -105,6 +105,17 @@ def test_a_report_shows_a_few_of_each_kind_and_says_how_many_more():
     assert "`rehost undo 12`" in text
 
 
+def test_a_store_that_anybody_can_read_is_wrong_though_all_copies_are_right():
+    report = VerifyReport(total=1, copies=1, exposed="https://cdn.example/x/.rehost/store-id")
+
+    text = verify_text(report, Style(is_on=False), is_repair=False)
+
+    assert not report.is_well
+    assert "https://cdn.example/x/.rehost/store-id\n" in text
+    assert "refuse all that begins with https://cdn.example/x/.rehost/." in " ".join(text.split())
+    assert "nothing wrong" not in text
+
+
 class Terminal:
     """A stream that keeps what is written."""
 

@@ -136,9 +136,9 @@ def verify(  # noqa: PLR0913 - click passes one argument per option
     report, received = run_loop(_verify(settings, options, served, log_file, is_quiet=quiet or as_json))
     if as_json:
         click.echo(to_json(report))
-    elif not quiet or report.left:
+    elif not quiet or not report.is_well:
         say(verify_text(report, Style.of(sys.stdout), is_repair=repair))
-    return received.exit_status(FOUND if report.left else 0)
+    return received.exit_status(0 if report.is_well else FOUND)
 
 
 async def _verify(

@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 EXAMPLES = 3  # findings of each kind that are shown
 PAGE = "docs/howto/keep-right.md"
+SERVING_PAGE = "docs/howto/s3.md"
 QUIET_SECONDS = 2.0  # before the first line of progress
 LINE_SECONDS = 10.0  # between two lines in a file or a pipe
 _REDRAW_SECONDS = 0.2
@@ -64,6 +65,7 @@ def verify_text(report: VerifyReport, style: Style, *, is_repair: bool) -> str:
     """Return what a call of `rehost verify` has done and found, for a person."""
     parts = [_summary(report)]
     parts += [_block(kind, report, is_repair=is_repair) for kind in Fault if kind in report.found]
+    parts += [_exposed(report.exposed)] if report.exposed else []
     return "\n\n".join(fold(part, style.columns) for part in parts)
 
 
@@ -77,13 +79,13 @@ def _summary(report: VerifyReport) -> str:
         done = share(min(report.copies, report.total), report.total)
         going = _("stopped after {share}; the next call goes on there").format(share=done)
     lines = [(_("verified"), verified), (_("pass"), going)]
-    if not report.found:
-        lines.append((_("found"), _("nothing wrong")))
-    else:
+    if report.found:
         found = _("{found} faults: {mended} mended, {left} left").format(
             found=count(report.faults), mended=count(sum(report.mended.values())), left=count(sum(report.left.values()))
         )
         lines.append((_("found"), found))
+    elif not report.exposed:
+        lines.append((_("found"), _("nothing wrong")))
     if report.run is not None:
         undo = _("{run}; `rehost undo {run}` takes back what it wrote into rows").format(run=report.run)
         lines.append((_("run"), undo))
@@ -99,6 +101,21 @@ def _block(kind: Fault, report: VerifyReport, *, is_repair: bool) -> str:
         lines.append(_line("", _("and {number} more (--json lists them)").format(number=count(more))))
     lines.append(_line(_("action"), _action(kind, report.left.get(kind, 0), is_repair=is_repair)))
     return "\n".join([*lines, _line(_("see"), f"{PAGE}#verify")])
+
+
+def _exposed(url: str) -> str:
+    """Return what is wrong where anybody can read what lies in the store beside the copies, and what cures it."""
+    home = url.rpartition("/")[0]
+    action = _(
+        "Have the server or CDN in front of the store refuse all that begins with {home}/. If the bucket itself is "
+        "public, let its policy allow the folder of the copies and nothing else."
+    )
+    lines = [
+        _line(_("status"), _("Pictures that were taken down, decoys and the trash can be read by anybody:")),
+        _line("", plain(url)),
+        _line(_("action"), action.format(home=plain(home))),
+    ]
+    return "\n".join([*lines, _line(_("see"), f"{SERVING_PAGE}#serve-the-copies")])
 
 
 def _action(kind: Fault, left: int, *, is_repair: bool) -> str:
