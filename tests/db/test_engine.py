@@ -195,6 +195,27 @@ async def test_work_that_holds_a_connection_runs_again_when_the_connection_break
         assert len(tries) == 2
 
 
+async def test_transaction_that_falls_silent_keeps_nobody_waiting_for_its_lock_and_runs_again(postgres):
+    async with open_database(postgres.url()) as silent, open_database(postgres.url()) as other:
+        locked, is_heard, runs = asyncio.Event(), asyncio.Event(), []
+
+        async def fall_silent(connection):
+            await silent.lock(connection, "test", 0.2)
+            runs.append(len(runs))
+            locked.set()
+            await is_heard.wait()
+            return await connection.scalar(text("SELECT 1"))
+
+        falling = asyncio.create_task(silent.transact(fall_silent))
+        await locked.wait()
+        async with asyncio.timeout(30):
+            await other.transact(lambda connection: other.lock(connection, "test"))
+        is_heard.set()
+
+        assert await falling == 1
+        assert runs == [0, 1]
+
+
 async def test_walk_survives_an_outage_at_every_step(postgres):
     done = []
 

@@ -55,6 +55,8 @@ CONNECTIONS = 8  # open at once
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 60.0  # after which a server without an answer, or a pool without a free connection, counts as away
 LONG_ANSWER_SECONDS = 3600.0  # the same, for statements over whole tables: ten million rows are noted in minutes
+# After half such a time PostgreSQL ends a transaction that sends nothing, within these bounds.
+LEAST_SILENCE, MOST_SILENCE = 30.0, 300.0
 _SQLITE_MAGIC = b"SQLite format 3\0"
 BUSY_SECONDS = 30.0
 
@@ -142,12 +144,16 @@ def _for_asyncpg(url: URL, answer_seconds: float, *, is_pooled: bool) -> tuple[U
     place: dict[str, str | Sequence[str]] = {name: given.pop(name) for name in ("host", "port") if name in given}
     seconds = given.pop("connect_timeout", CONNECT_SECONDS)
     name = given.pop("application_name", "rehost")
-    arguments: dict[str, object] = {
+    arguments: dict[str, Any] = {
         "dsn": f"postgresql://?{urlencode(given)}",
         "timeout": float(str(seconds)),
         "command_timeout": answer_seconds,
-        "server_settings": {"application_name": str(name)} | ({} if is_pooled else {"jit": "off"}),
+        "server_settings": {"application_name": str(name)},
     }
+    if not is_pooled:
+        # A machine that is cut off within a transaction would keep its locks until TCP gives up: two hours.
+        silence = f"{min(MOST_SILENCE, max(LEAST_SILENCE, answer_seconds / 2)) * 1000:.0f}"
+        arguments["server_settings"] |= {"jit": "off", "idle_in_transaction_session_timeout": silence}
     if is_pooled:
         arguments |= {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
         arguments["prepared_statement_name_func"] = str  # none: the next statement replaces one without a name

@@ -337,10 +337,22 @@ class Database:
             raise RuntimeError("the database is used outside `async with`")
         return self._engines
 
-    async def lock(self, connection: AsyncConnection, name: str) -> None:
-        """Let only one transaction for each name past this point, until it ends; on SQLite writers are alone anyway."""
-        if not self.is_sqlite:
-            await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"rehost {name}", 0))))
+    async def lock(self, connection: AsyncConnection, name: str, silence_seconds: float | None = None) -> None:
+        """Let only one transaction for each name past this point, until it ends; on SQLite writers are alone anyway.
+
+        Args:
+            connection: in a transaction.
+            name: of the lock.
+            silence_seconds: after so long without a statement from us the transaction is over, so that a machine that
+                is cut off does not keep the others waiting; by default half the time that an answer may take.
+        """
+        if self.is_sqlite:
+            return
+        lock: list[ColumnElement[Any]] = [func.pg_advisory_xact_lock(func.hashtextextended(f"rehost {name}", 0))]
+        if silence_seconds is not None:
+            limit = f"{silence_seconds * 1000:.0f}"
+            lock.insert(0, func.set_config("idle_in_transaction_session_timeout", limit, True))  # noqa: FBT003 - local
+        await connection.execute(select(*lock))
 
     async def limit_locks(self, connection: AsyncConnection, seconds: float) -> None:
         """Bound the wait for each lock until this transaction or savepoint ends, and check constraints at once.

@@ -18,6 +18,7 @@ from rehost.events import DatabaseAway, DatabaseBack, Listener
 from rehost.language import Message
 
 _TRANSIENT_CODES = frozenset({
+    "25P03",  # the transaction was idle for too long
     "40001",  # serialization failure
     "40P01",  # deadlock
     "53300",  # too many connections

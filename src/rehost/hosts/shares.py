@@ -22,6 +22,9 @@ from rehost.ledger.schema import budgets, hosts, links, shares, workers
 OPERATORS_PAUSE = "paused by the operator"
 """The evidence of a pause that a person asked for."""
 
+LEAST_SILENCE, MOST_SILENCE = 2.0, 10.0
+"""Seconds after which PostgreSQL ends a transaction of a worker that is silent: all others wait for it."""
+
 _DAY_SECONDS = 86400
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COLUMNS: Columns = {"worker": Text(), "host": Text(), "wanted": Integer(), "slots": Integer(), "reserved": Integer()}
@@ -64,6 +67,14 @@ class HostShares:
         self._worker = worker
         self._concurrency = concurrency
         self._lease_seconds = lease_seconds
+
+    @property
+    def valid_seconds(self) -> float:
+        """Return for how long after the beginning of a call of `take` requests may begin with its shares.
+
+        That is half a lease: the other half is for these requests to end in, before other workers have the slots.
+        """
+        return self._lease_seconds / 2
 
     async def take(self, wanted: Mapping[str, int], in_flight: Mapping[str, int]) -> Mapping[str, Share]:
         """Report that this worker is alive, and return its share of each host that it wants.
@@ -137,7 +148,8 @@ class HostShares:
     async def _take(
         self, connection: Connection, wanted: Mapping[str, int], in_flight: Mapping[str, int]
     ) -> Mapping[str, Share]:
-        await self._database.lock(connection, "shares")
+        silence = min(MOST_SILENCE, max(LEAST_SILENCE, self._lease_seconds / 4))
+        await self._database.lock(connection, "shares", silence)
         await self._report_alive(connection)
         names = sorted({*wanted, *in_flight})
         given = self._database.given({"host": Text()}, [[name] for name in names])
