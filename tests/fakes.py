@@ -132,6 +132,7 @@ class FakeHostShares:
         self.proven: set[str] = set()
         self.left = False
         self.paused_now: dict[str, float] = {}  # until a test ends them
+        self.valid_seconds = 60.0
 
     async def take(
         self,

@@ -205,6 +205,18 @@ def test_host_without_a_share_has_the_first_slots(clock):
     assert next_host(limiter, {"a.test"}) is None
 
 
+def test_no_request_begins_once_the_shares_have_ended(clock, limiter):
+    limiter.apply({"a.test": Share(8, 8, proven=True)}, clock.monotonic() + 60.0)
+    clock.advance(59.9)
+    assert next_host(limiter, {"a.test"}) == "a.test"
+
+    clock.advance(0.1)
+    assert next_host(limiter, {"a.test"}) is None
+
+    limiter.apply({"a.test": Share(8, 8, proven=True)}, clock.monotonic() + 60.0)
+    assert next_host(limiter, {"a.test"}) == "a.test"
+
+
 def test_worker_wants_no_more_slots_than_it_may_have_requests_in_flight():
     limiter = HostLimiter(FakeClock(), Random(1), concurrency=8, requests=3, first_slots=0)
 

@@ -28,7 +28,7 @@ class World:
         self.limiter = HostLimiter(
             clock, Random(1), concurrency=concurrency, first_slots=first_slots, policy_for=lambda _host: policy
         )
-        self.heartbeat = Heartbeat(self.shares, self.limiter, lambda _event: None)
+        self.heartbeat = Heartbeat(self.shares, self.limiter, clock, lambda _event: None)
         self.scheduler = RequestScheduler(
             self.limiter, self.heartbeat, self.quota, clock, concurrency=concurrency, patience_seconds=20.0
         )

@@ -17,8 +17,9 @@ from rehost.hosts.scheduler import Heartbeat
 class World:
     def __init__(self):
         self.shares, self.events = FakeHostShares(), []
-        self.limiter = HostLimiter(FakeClock(), Random(1), concurrency=4, first_slots=0)
-        self.heartbeat = Heartbeat(self.shares, self.limiter, self.events.append)
+        self.clock = FakeClock()
+        self.limiter = HostLimiter(self.clock, Random(1), concurrency=4, first_slots=0)
+        self.heartbeat = Heartbeat(self.shares, self.limiter, self.clock, self.events.append)
 
 
 def visit_of(outcome):
@@ -50,6 +51,22 @@ async def test_heartbeat_takes_the_shares_of_the_hosts_that_wait(world):
     await world.heartbeat.send()
 
     assert world.limiter.next_host() == "a.test"
+
+
+async def test_shares_end_so_long_after_the_worker_asked_for_them(world):
+    class Slow(FakeHostShares):
+        async def take(self, wanted, in_flight):
+            world.clock.advance(10.0)
+            return await super().take(wanted, in_flight)
+
+    world.limiter.add_waiting("a.test")
+    await Heartbeat(Slow(), world.limiter, world.clock, world.events.append).send()
+
+    world.clock.advance(49.9)
+    assert world.limiter.next_host() == "a.test"
+
+    world.clock.advance(0.1)
+    assert world.limiter.next_host() is None
 
 
 async def test_only_the_first_picture_of_a_host_is_reported(world):

@@ -117,9 +117,20 @@ async def test_a_renewed_lease_does_not_end(database_url, peer):
     await peer.note()
     async with another_peer(database_url, "slow", lease_seconds=-1.0) as slow:
         tasks = await slow.lease_all()
-        await peer.ledger.leases.renew(tasks)
 
+        assert await peer.ledger.leases.renew(tasks) == []
         assert await peer.lease_all() == []
+
+
+async def test_renewing_returns_the_leases_that_another_worker_has_now(database_url, peer):
+    await add_cases(peer.database, [A, B])
+    await peer.note()
+    async with another_peer(database_url, "slow", lease_seconds=-1.0) as slow:
+        tasks = await slow.lease_all()
+        assert await peer.ledger.leases.lease("cases", "a.example", 1) == []  # its lease has ended: it is a suspect now
+        [taken] = await peer.ledger.leases.lease_suspects("cases")
+
+        assert [task.entry for task in await slow.ledger.leases.renew(tasks)] == [taken.entry]
 
 
 async def test_invariant_4_four_workers_never_lease_the_same_link(database_url, peer):

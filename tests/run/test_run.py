@@ -459,6 +459,27 @@ async def test_a_run_ends_when_its_end_is_asked_for_through_the_ledger(world, mo
     assert ended.held < 60
 
 
+async def test_links_that_another_worker_has_taken_over_are_not_requested_any_more(world, mood):
+    mood["*"] = "hang"
+    world.settings = replace(world.settings, timeout_seconds=60.0)
+    world.add(*(world.link("hang", f"{number}.jpg") for number in range(20)))
+
+    async with open_run(world.settings, source=None, listen=world.events.append) as run:
+        run._limits = replace(run._limits, beat_seconds=0.05, renew_seconds=0.05)
+        going = asyncio.create_task(run.execute())
+        while world.origin.count() < 1:
+            await asyncio.sleep(0.01)
+        take_over = "UPDATE rehost_links SET fence = fence + 1, worker = 'elsewhere:1:1:1'"
+        await asyncio.to_thread(world.sql, take_over)
+        while run._sources[0].tasks.open:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(world.sql, "UPDATE rehost_links SET state = 'held', worker = NULL")
+        ended = await asyncio.wait_for(going, 30)
+
+    assert ended.held == 0
+    assert world.origin.count() == 1
+
+
 async def test_a_bug_in_a_visit_costs_one_image_and_is_logged_and_counted(world, monkeypatch, caplog):
     urls = [world.link("permissive", f"{number}.jpg") for number in range(6)]
     world.add(*urls)

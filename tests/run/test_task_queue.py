@@ -172,6 +172,19 @@ async def test_closing_a_former_lease_leaves_the_present_one_open(tasks):
     assert entry not in tasks.open
 
 
+async def test_lost_leases_are_neither_visited_nor_open(tasks):
+    [hanging] = [task for task in tasks.open.values() if task.host == "hanging"]
+    busy = [task for task in tasks.open.values() if task.host == "busy"]
+
+    tasks.drop([*busy[:2], replace(busy[2], fence=busy[2].fence - 1)])
+
+    assert set(tasks.open) == {task.entry for task in [hanging, *busy[2:]]}
+    tasks.visited(hanging)
+    visits = [tasks.next(99)[0] for _ in range(3)]
+    assert visits == busy[2:]
+    assert tasks.next(99) is None
+
+
 class Unread(Due):
     """A ledger that has not read the host of a link yet (`db.OTHER_HOST`), while that host is paused."""
 

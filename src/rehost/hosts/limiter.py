@@ -126,6 +126,7 @@ class HostLimiter:
         self._wanted_slots = min(requests or concurrency, concurrency)
         self._policy_for = policy_for
         self._first_slots = first_slots
+        self._valid_until = inf
         self._pacings: dict[str, HostPacing] = {}
         self._turns = count()
         self._breakers: LRUCache[str, Breaker] = LRUCache(MAX_ORIGINS)  # by origin
@@ -182,7 +183,7 @@ class HostLimiter:
         while (entry := self._held.first()) is not None and entry[0][0] <= now:
             self._place(entry[1])
         first = self._ready.first()
-        if first is None:
+        if first is None or now >= self._valid_until:
             return None
         (in_flight, _), domain = first
         if is_last_slot and in_flight == self._in_flight and self._is_another_in_use(domain, now):
@@ -193,7 +194,7 @@ class HostLimiter:
     def next_time(self) -> float | None:
         """Return the monotonic time at which the first host that is held back may be asked again; None for never."""
         entry = self._held.first()
-        return entry and entry[0][0]
+        return entry[0][0] if entry and entry[0][0] < self._valid_until else None
 
     def pause_seconds(self, name: str) -> float:
         """Return how many seconds this host, or this origin or folder alone, is still paused for; 0 for not paused."""
@@ -288,8 +289,12 @@ class HostLimiter:
         """Return the number of requests in flight at each host that has any."""
         return {host: pacing.in_flight for host, pacing in self._pacings.items() if pacing.in_flight}
 
-    def apply(self, shares: Mapping[str, Share]) -> None:
-        """Apply this worker's shares from the ledger; a host without one gets the first slots again."""
+    def apply(self, shares: Mapping[str, Share], until: float = inf) -> None:
+        """Apply this worker's shares from the ledger; a host without one gets the first slots again.
+
+        From the monotonic time `until` on no request begins: other workers may have these slots then.
+        """
+        self._valid_until = until
         for name, share in shares.items():
             until = self._clock.monotonic() + share.pause_seconds
             breaker = self._breaker(name)

@@ -231,9 +231,10 @@ class RequestScheduler:
 class Heartbeat:
     """Collects news between heartbeats, and sends it with the next one; safe to call from any task of the loop."""
 
-    def __init__(self, shares: HostShares, limiter: HostLimiter, listen: Listener) -> None:
+    def __init__(self, shares: HostShares, limiter: HostLimiter, clock: Clock, listen: Listener) -> None:
         self._shares = shares
         self._limiter = limiter
+        self._clock = clock
         self._listen = listen
         self._unsent: list[News] = []
         self._due = asyncio.Event()
@@ -263,7 +264,9 @@ class Heartbeat:
         """
         self._due.clear()
         await self._send_news()
-        self._limiter.apply(await self._shares.take(self._limiter.wanted(), self._limiter.in_flight()))
+        until = self._clock.monotonic() + self._shares.valid_seconds
+        shares = await self._shares.take(self._limiter.wanted(), self._limiter.in_flight())
+        self._limiter.apply(shares, until)
 
     async def lift_resumed(self) -> bool:
         """End the pauses that the operator has ended in the ledger meanwhile; return whether there were any."""

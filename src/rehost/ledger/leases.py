@@ -370,11 +370,20 @@ class LeaseManager:
 
         return await self.database.transact(work)
 
-    async def renew(self, tasks: Sequence[Task]) -> None:
-        """Extend these leases where they are still ours."""
-        if tasks:
-            is_ours = _is_ours(self._given(tasks))
-            await self.database.execute(update(links).values(due_at=after(self.seconds)).where(is_ours))
+    async def renew(self, tasks: Sequence[Task]) -> Sequence[Task]:
+        """Extend these leases where they are still ours; return those that are not.
+
+        They ended while this worker could not renew them, and their links are another one's, or they are recorded.
+        """
+        if not tasks:
+            return []
+        renewing = update(links).values(due_at=after(self.seconds)).where(_is_ours(self._given(tasks)))
+
+        async def work(connection: Connection) -> set[int]:
+            return set((await connection.execute(renewing.returning(links.c.entry))).scalars())
+
+        ours = await self.database.transact(work)
+        return [task for task in tasks if task.entry not in ours]
 
     async def release(self, tasks: Sequence[Task]) -> None:
         """Give these leases back unvisited where they are still ours."""

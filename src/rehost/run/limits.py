@@ -23,6 +23,8 @@ from rehost.run.stats import RunStats
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+BEAT_SECONDS = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -36,7 +38,7 @@ class Limits:
     postponed: int = 400  # visits whose second attempt comes after all first ones
     group: int = 200  # outcomes recorded together
     group_seconds: float = 1.0  # how long a group may wait until it is full
-    beat_seconds: float = 2.0  # between heartbeats
+    beat_seconds: float = BEAT_SECONDS  # between heartbeats
     recheck_seconds: float = 0.1  # until an idle worker checks again whether the others have finished
     recheck_growth: float = 1.25  # factor from one such wait to the next
     starved_seconds: float = 0.25  # between heartbeats while no host has a share left for this worker

@@ -8,6 +8,7 @@ for another one, slower or with more links. Links of which a worker may have die
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ from rehost.run.stats import RunStats, total
 from rehost.run.task_queue import TaskQueue
 from rehost.run.visitor import Visitor
 from rehost.store.base import Store
+
+log = logging.getLogger(__name__)
 
 LONG_PAUSE = 3600.0  # seconds; a shorter one passes before anybody could look at it
 STOP_SECONDS = 5.0  # for recording what stopped a run: it may be the database
@@ -187,7 +190,9 @@ class Run:
                 each.wake()
             if self._clock.monotonic() - renewed >= self._limits.renew_seconds:
                 leased = [task for each in self._sources for task in each.tasks.open.values()]
-                await self._shared.ledger.leases.renew(leased)
+                lost = await self._shared.ledger.leases.renew(leased)
+                for each in self._sources:
+                    each.drop(lost)
                 renewed = self._clock.monotonic()
             is_starved = scheduler.is_starved()
             await heartbeat.wait(self._limits.starved_seconds if is_starved else self._limits.beat_seconds)
@@ -222,7 +227,7 @@ class _SourceRun:
         self._clock = clock
         self._listen = listen
         self.stats = RunStats()
-        self._visits: set[asyncio.Task[None]] = set()
+        self._visits: dict[asyncio.Task[None], Task] = {}
         self._wake = asyncio.Event()
         self._stop = stop
         self._stop_all = stop_all
@@ -284,12 +289,21 @@ class _SourceRun:
         while len(self._visits) < self._limits.visits and (task := self.tasks.next(per_host)):
             self._recheck_seconds = self._limits.recheck_seconds
             visit = group.create_task(self._visit(*task))
-            self._visits.add(visit)
+            self._visits[visit] = task[0]
             visit.add_done_callback(self._end_visit)
 
     def _end_visit(self, visit: asyncio.Task[None]) -> None:
-        self._visits.discard(visit)
+        del self._visits[visit]
         self._wake.set()
+
+    def drop(self, lost: Sequence[Task]) -> None:
+        """End what is being done under leases that are no longer ours: its outcome would be refused."""
+        lost = [task for task in lost if self.tasks.open.get(task.entry) is task]
+        for visit in [each for each, task in self._visits.items() if task in lost]:
+            visit.cancel()
+        self.tasks.drop(lost)
+        if lost:
+            log.warning("leases lost source=%s links=%d", self.name, len(lost))
 
     async def _visit(self, task: Task, postponed: Postponed | None) -> None:
         """Visit one link and pass its outcome on to be recorded."""

@@ -198,6 +198,13 @@ class TaskQueue:
                 del self.open[task.entry]
                 self._suspects.discard(task.entry)
 
+    def drop(self, lost: Sequence[Task]) -> None:
+        """Forget leases that are no longer ours; their links are another worker's to visit."""
+        gone = {(task.entry, task.fence) for task in lost}
+        self._take(lambda task: (task.entry, task.fence) in gone)
+        self._postponed = deque(each for each in self._postponed if (each[0].entry, each[0].fence) not in gone)
+        self.close(lost)
+
     async def give_back(self, tasks: Sequence[Task]) -> None:
         """Release these leases, unvisited."""
         if tasks:

@@ -10,6 +10,7 @@ obstore starts threads, which do not survive a fork: a process that has used a b
 from __future__ import annotations
 
 import asyncio
+import html
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -431,7 +432,7 @@ def _cause(error: Exception) -> Message:
     """Return what the server says, else what the system says of the connection, else the end of obstore's own text."""
     text, _, inner = str(error).partition("Debug source:")
     if found := _SERVER_WORDS.search(text) or _SYSTEM_WORDS.search(inner):
-        return Message(found[1])
+        return Message(html.unescape(found[1]))
     if found := _TLS_WORDS.search(inner):
         return Message(f"TLS: {found[1]}")
     if "TimedOut" in inner:

@@ -193,7 +193,8 @@ class HeldVisits:
             scheduler.refresh()
             self._wake.set()
             if self._clock.monotonic() - renewed >= self._limits.renew_seconds:
-                await self._parts.ledger.leases.renew(list(self._open.values()))
+                lost = await self._parts.ledger.leases.renew(list(self._open.values()))
+                self._waiting = [task for task in self._waiting if task not in lost]
                 renewed = self._clock.monotonic()
             is_starved = scheduler.is_starved()
             await heartbeat.wait(self._limits.starved_seconds if is_starved else self._limits.beat_seconds)

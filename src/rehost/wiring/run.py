@@ -32,7 +32,7 @@ from rehost.images.verifier import ImageVerifier
 from rehost.ledger import Ledger
 from rehost.ledger.migrations import migrate
 from rehost.model import KnownStore, Source
-from rehost.run.limits import Limits, StorageQuota, TakedownCheck
+from rehost.run.limits import BEAT_SECONDS, Limits, StorageQuota, TakedownCheck
 from rehost.run.planner import Planner
 from rehost.run.recorder import Recorder
 from rehost.run.run import Components, Run
@@ -122,7 +122,7 @@ async def open_parts(
             policy_for=_policies(settings).of_host,
             first_slots=0,
         )
-        heartbeat = Heartbeat(shares, limiter, listen)
+        heartbeat = Heartbeat(shares, limiter, clock, listen)
         scheduler = RequestScheduler(
             limiter,
             heartbeat,
@@ -172,6 +172,7 @@ def limits_of(settings: Settings, requests: int) -> Limits:
         concurrency=settings.concurrency,
         requests=requests,
         visits=4 * requests + 8,
+        beat_seconds=min(BEAT_SECONDS, settings.lease_seconds / 4),
         renew_seconds=settings.lease_seconds / 4,
     )
 
