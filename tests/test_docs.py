@@ -14,8 +14,9 @@ import pytest
 
 from rehost import retry
 from rehost.cli.main import VERBS, rehost
+from rehost.db import dialects
 from rehost.fetch import reasons
-from rehost.hosts import pacing
+from rehost.hosts import pacing, shares
 from rehost.hotlink import origin_state
 from rehost.http import pool
 from rehost.ledger import leases
@@ -207,6 +208,13 @@ AMOUNTS = {0.5: "half a", 1.0: "a", 4: "four", 20: "twenty"}
 )  # fmt: skip
 def test_numbers_in_explanations_are_those_of_the_code(page, sentence):
     assert sentence in text_of(ROOT / "docs" / "explanation" / page)
+
+
+def test_the_times_in_the_guide_to_workers_are_those_of_the_code():
+    guide = text_of(ROOT / "docs" / "howto" / "workers.md")
+
+    assert f"after {shares.MOST_SILENCE:.0f} seconds of silence" in guide
+    assert f"and after {dialects.LEAST_SILENCE:.0f} otherwise" in guide
 
 
 def test_the_longest_waits_in_explanations_are_those_of_the_code():
