@@ -28,10 +28,10 @@ LEFT = 1
     short_help="Move all copies to another place, such as a bucket.",
     epilog="""\b
 Examples:
-  rehost move-store s3://pictures/site --dry-run   say how much would move
-  rehost move-store s3://pictures/site             move it, or go on with that
-  rehost move-store data/images                    move it back, or take back a move that is not complete
-  rehost move-store --delete-old                   delete the copies at the place where they were before
+  rehost move-store s3://pictures/site --dry-run  say how much would move
+  rehost move-store s3://pictures/site            move it, or go on with that
+  rehost move-store data/images                   move it back, done or not
+  rehost move-store --delete-old                  delete the former copies
 
 \b
 Exit status:
