@@ -19,6 +19,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Self
 
 from tests.journeys.killer import Killer, filter_call
@@ -97,7 +98,8 @@ class Program:
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it has ended, and its parent is about to say how
+                os.kill(self.pid, number)
 
     def _has_ended(self, timeout: float | None) -> bool:
         with selectors.DefaultSelector() as selector:
