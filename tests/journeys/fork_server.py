@@ -7,10 +7,12 @@ the process that forks: `python -m tests.journeys.fork_server SOCKET`.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import json
 import os
+import platform
 import random
 import selectors
 import signal
@@ -136,15 +138,23 @@ class ForkServer:
         held: bool = False,
         killed_at: tuple[str, int] | None = None,
         before: str = "",
+        machine: int = 0,
     ) -> Program:
         """Start `rehost` with these arguments; a held program begins when `go` is called.
 
         `killed_at` names a system call, and says at which of a thread's it is killed, counted from 1; `before` is
-        Python code that the program runs first.
+        Python code that the program runs first. With `machine`, the first process of one (tests/machines.py), it runs
+        there.
         """
         pipes = [os.pipe() for _ in range(4)]
         (out, out_end), (err, err_end), (status_pipe, status_end), (go_end, go) = pipes
-        request = {"arguments": arguments, "environment": dict(environment), "killed_at": killed_at, "before": before}
+        request = {
+            "arguments": list(arguments),
+            "environment": dict(environment),
+            "killed_at": killed_at,
+            "before": before,
+            "machine": machine,
+        }
         message = json.dumps(request).encode()
         socket.send_fds(self._socket, [message], [out_end, err_end, status_end, go_end])
         for each in (out_end, err_end, status_end, go_end):
@@ -174,6 +184,8 @@ def serve(requests: socket.socket) -> None:
 def fork_program(request: Mapping[str, Any], descriptors: Sequence[int]) -> None:
     """Fork a program and return in it; the parent reports how it ended."""
     out, err, status_pipe, go = descriptors
+    if request["machine"]:
+        enter(f"/proc/{request['machine']}/ns")
     program = os.fork()
     if program:
         for each in (out, err, go):
@@ -205,6 +217,16 @@ def watch(program: int, status_pipe: int, killed_at: tuple[str, int] | None) -> 
         return killer.kill_at(killed_at[1])
     os.write(status_pipe, STARTED.pack(program))
     return os.waitstatus_to_exitcode(os.waitpid(program, 0)[1]), 0
+
+
+def enter(namespaces: str) -> None:
+    """Enter namespaces; a child of this process is in that of processes too."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for each in [os.open(f"{namespaces}/{name}", os.O_RDONLY) for name in ("net", "uts", "pid", "mnt")]:
+        if libc.setns(each, 0):
+            raise OSError(ctypes.get_errno(), "setns")
+        os.close(each)
+    platform._uname_cache = None  # the name of the host has changed
 
 
 def main() -> int:
