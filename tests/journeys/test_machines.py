@@ -235,6 +235,7 @@ def ended(commands: Mapping[str, Command], names: Sequence[str]) -> dict[str, tu
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.sampled(0)  # a minute: only with --full
 def test_machines_are_lost_and_servers_restart_and_each_picture_is_held_and_fetched_once(
     cluster, sample, request
 ) -> None:
