@@ -154,7 +154,12 @@ class FaultyS3:
             f"{request.method} {request.target} HTTP/1.1",
             *(f"{name}: {value}" for name, value in headers.items()),
         ]
-        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(self.server.endpoint).port)
+        connecting = asyncio.ensure_future(asyncio.open_connection("127.0.0.1", urlsplit(self.server.endpoint).port))
+        try:
+            reader, writer = await asyncio.shield(connecting)
+        except asyncio.CancelledError:  # which would leave the transport open
+            connecting.add_done_callback(_close)
+            raise
         try:
             writer.write("\r\n".join([*lines, "", ""]).encode() + body)
             await writer.drain()
@@ -228,3 +233,8 @@ def s3_faults(s3_server: S3Server) -> Iterator[FaultyS3]:
     """A proxy of the test's own before the server that all share."""
     with faulty_s3(s3_server) as proxy:
         yield proxy
+
+
+def _close(connecting: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]]) -> None:
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result()[1].transport.abort()
