@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -43,8 +44,11 @@ def other_children():
 
 def children():
     """Return the process ids of the child processes that this test has started."""
-    listed = (task / "children" for task in Path("/proc/self/task").iterdir())
-    return {int(pid) for path in listed for pid in path.read_text().split()} - OTHER_CHILDREN
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that ends meanwhile
+            found.update(map(int, (task / "children").read_text().split()))
+    return found - OTHER_CHILDREN
 
 
 def status(pid):
@@ -288,6 +292,7 @@ def test_verifier_does_not_import_a_decoder_into_the_main_process():
 
 ASKING = """
 import os, sys, uvloop
+from contextlib import suppress
 from pathlib import Path
 from rehost.clock import Clock
 from rehost.images.verifier import DecoderPool

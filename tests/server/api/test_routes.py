@@ -410,13 +410,22 @@ async def test_ready_is_503_while_the_folder_of_the_copies_is_missing(peer, data
     paths = ("/ready", "/metrics", "/api/usage")
 
     async with client_of(build_server(settings)) as client:
-        fresh = [(await client.get(path)).status_code for path in paths]
+        for path in paths:
+            await _becomes(client, path, 200)
         await peer.hold_all()
-        away = [(await client.get(path)).status_code for path in paths]
+        for path in paths:
+            await _becomes(client, path, 503)
         folder.mkdir(parents=True)
-        there = [(await client.get(path)).status_code for path in paths]
+        for path in paths:
+            await _becomes(client, path, 200)
 
-    assert (fresh, away, there) == ([200] * 3, [503] * 3, [200] * 3)
+
+async def _becomes(client, path, status):
+    """Return when the path answers so: the figures of /metrics are measured anew only after some time."""
+    async with asyncio.timeout(60):
+        while (await client.get(path)).status_code != status:
+            assert path == "/metrics", f"{path} is not {status}"
+            await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("place", ["file", "file/images", "x" * 300])
