@@ -103,6 +103,10 @@ class FaultyS3:
 
     async def _stop(self) -> None:
         if self.listener is not None:
+            for listening in self.listener.sockets:
+                self.loop.remove_reader(listening.fileno())
+            for _ in range(5):  # a listener that is closed leaks what it has accepted just before
+                await asyncio.sleep(0)
             self.listener.close()
             self.listener = None
         for _ in range(5):  # connections that were taken just before have no task yet
