@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import random
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +16,11 @@ import pytest
 from tests.journeys.deployment import real_cases
 from tests.journeys.fork_server import ForkServer
 from tests.journeys.killer import CALLS_WITH_BUCKET
-from tests.journeys.test_kills import assert_no_picture_was_fetched_more_than_twice
+from tests.journeys.test_kills import (
+    assert_converges,
+    assert_every_run_is_completed,
+    assert_no_picture_was_fetched_more_than_twice,
+)
 from tests.journeys.world import LIMIT, TABLE, Command, World, ended
 from tests.origin import Origin
 from tests.s3 import BUCKET, S3Error, S3Server, running_s3
@@ -154,12 +156,7 @@ def changed(engine: str, make_world, s3_server: S3Server) -> BucketWorld:
 @pytest.mark.sampled(1, per="engine")
 @pytest.mark.parametrize(("engine", "call"), CALLS_WITH_BUCKET)
 def test_invariant_1_no_kill_leaves_a_row_without_its_object(changed: BucketWorld, kill) -> None:
-    for when in kill(changed, "run --quiet"):
-        changed.check_rows()
-        done = changed.run()
-        assert done.returncode == 0, f"{when}: {done.stdout}{done.stderr}"
-        changed.check_end()
-        assert_no_picture_was_fetched_more_than_twice(changed, when)
+    assert_every_run_is_completed(changed, kill)
 
 
 @pytest.mark.timeout(3600)
@@ -168,24 +165,8 @@ def test_invariant_1_no_kill_leaves_a_row_without_its_object(changed: BucketWorl
 def test_a_run_killed_at_random_moments_converges(engine: str, make_world, s3_server: S3Server, sample) -> None:
     world = make_world(engine, s3_server, links=80)
     dice = random.Random(11)
-    for instant in sample([dice.uniform(0.2, 2.0) for _ in range(INSTANTS)], 2):
-        process = world.start()
-        time.sleep(instant)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate(timeout=LIMIT)
-        world.check_rows()
-        if process.returncode == 0:  # it ended before the kill: change links and start again
-            for number in range(1, 40):
-                url = world.origin.url("picture", f"{dice.randrange(10**6)}.jpg", host="pics.example")
-                world.urls = [*world.urls, url]
-                world.sql(f"UPDATE ad_cases SET main_image = '{url}' WHERE case_id = {number}")
-
-    with world.start(options=["--retry", "worker-died"]) as process:
-        done = ended(process)
-
-    assert done.returncode == 0, done.stdout + done.stderr
-    world.check_end()
+    instants = [dice.uniform(0.2, 2.0) for _ in range(INSTANTS)]
+    assert_converges(world, sample(instants, 2), dice)
 
 
 # --- a server that is away
