@@ -119,6 +119,11 @@ class BucketClient:
         self._is_away = False
         self._has_answered = False
 
+    @property
+    def address(self) -> str:
+        """Return what tells this bucket and prefix from others: its server as the settings name it, and the names."""
+        return f"{self._endpoint} {self._bucket}"
+
     async def head(self, name: str) -> Object | None:
         """Return what the server says of an object; None if there is none."""
         async with self._requests:
@@ -218,18 +223,6 @@ class BucketClient:
                 await self._try(work, is_done)
             except FileNotFoundError as error:
                 raise self._no_bucket() from error
-
-    async def create(self, name: str, body: bytes) -> None:
-        """Store a small object of ours unless there is one; a server that ignores the condition replaces that one."""
-
-        async def work() -> None:
-            with suppress(self._errors.AlreadyExistsError):
-                await self._obstore.put_async(self._connection, name, body, mode="create", use_multipart=False)
-
-        try:
-            await self._try(work)
-        except FileNotFoundError as error:
-            raise self._no_bucket() from error
 
     async def copy(self, name: str, to: str, *, patience: float | None = None) -> bool:
         """Copy an object with its metadata; return False if there is none.

@@ -41,7 +41,6 @@ QUARANTINE = f"{HOME}/quarantine"
 GONE = f"{HOME}/gone"
 LONGEST_KEY = 1024  # bytes of a name, prefix included (S3's own limit)
 IMMUTABLE = "public, max-age=31536000, immutable"  # RFC 8246
-_SETTLE_SECONDS = 0.5  # where a server replaces the marker of a process that opens the bucket at the same time
 _OCTETS = "application/octet-stream"
 _LOCKED_SECONDS = 10.0  # that a guard is held while the server does not answer; _TRIES times, with waits in between
 _TRIES = 5
@@ -367,12 +366,10 @@ class S3Store:
         return Copy(key, digest, found.size)
 
     async def _write_marker(self) -> str:
-        """Give the bucket an id; where another process was faster, its id counts."""
-        await self._client.create(f"{HOME}/{MARKER}", secrets.token_hex(16).encode())
-        await self._clock.sleep(_SETTLE_SECONDS)
-        found = await read_marker(self._client)
-        assert found is not None, "what was put is there"
-        return found
+        """Give the bucket an id, which is the same from all processes that open it for the first time at once."""
+        identity = hashlib.sha256(self._client.address.encode()).hexdigest()[:32]
+        await self._client.put(f"{HOME}/{MARKER}", identity.encode())
+        return identity
 
     def _open(self) -> WorkDir:
         make_folders(self._folder, PRIVATE_FOLDER_MODE)
