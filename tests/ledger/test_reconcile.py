@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import Engine, event
 from tests.databases import add_cases, execute, hold_apart, make_ledger, stored, url_of
 
 from rehost.catalogue.table import WriteBack
@@ -232,3 +233,27 @@ async def test_only_copies_recorded_in_another_store_are_to_be_verified_by_their
     assert [each.store for each in await stores.known()] == ["second", "first"]
     [task] = await peer.lease_all()
     assert (task.link.row_key, task.found, task.pending) == ("1", "1/main_image.png", "d" * 64)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_copies_are_not_in_doubt_because_they_move_during_the_comparison(peer, postgres, postgres_database):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    await peer.hold_all()
+    for store in ("former", "first"):
+        await peer.ledger.stores.use(KnownStore(store, "/srv/images", "web1"))
+    await execute(peer.database, "UPDATE rehost_stores SET since = '1970-01-01Z'")
+
+    def move(_connection, _cursor, statement, *_others):
+        if statement.startswith("UPDATE rehost_links") and "pending_digest=rehost_links.digest" in statement:
+            moving = "INSERT INTO rehost_stores VALUES (DEFAULT, 'second', 's3://bucket', 'web1', '1970-01-01Z')"
+            postgres.run(moving, postgres_database)
+
+    event.listen(Engine, "before_cursor_execute", move)
+    try:
+        await peer.compare(["1/main_image.png"])
+    finally:
+        event.remove(Engine, "before_cursor_execute", move)
+
+    assert [each.store for each in await peer.ledger.stores.known()] == ["second", "first", "former"]
+    assert await peer.lease_all() == []

@@ -372,11 +372,10 @@ async def _doubt_copies_of_other_stores(connection: Connection, source: str) -> 
 
     The file at such a key counts as the copy only if it has the copy's digest (`Task.pending`).
     """
-    by_number = stores.c.number.desc()
-    in_use = await connection.scalar(select(stores.c.store).order_by(by_number).limit(1))
-    if not await connection.scalar(select(exists().where(stores.c.store != in_use))):
+    if await connection.scalar(select(func.count(stores.c.store.distinct()))) == 1:
         return
-    then = select(stores.c.store).where(stores.c.since <= links.c.held_at).order_by(by_number).limit(1)
+    then = store_in_use().where(stores.c.since <= links.c.held_at)
+    # Another store may come into use any moment: the statement that changes entries reads both.
     await connection.execute(
         update(links)
         .values(
@@ -392,7 +391,7 @@ async def _doubt_copies_of_other_stores(connection: Connection, source: str) -> 
             links.c.source == source,
             links.c.present,
             links.c.state == State.HELD.value,
-            then.correlate(links).scalar_subquery() != in_use,
+            then.correlate(links).scalar_subquery() != store_in_use().scalar_subquery(),
         )
     )
 
