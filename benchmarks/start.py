@@ -20,7 +20,7 @@ SIDES = {
     "rehost --help": [catalogue.REHOST, "--help"],
     "rehost status": [catalogue.REHOST, "status"],
 }
-WANTED = {"rehost --help": 0.15, "rehost status": 0.6}
+WANTED = {"rehost --help": 0.15, "rehost status": 0.35}
 
 
 def main() -> None:
