@@ -1,5 +1,6 @@
 """Held copies that may be decoys, in whole runs: replaced, or removed once a second control agrees (invariant 5)."""
 
+import asyncio
 import re
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -229,10 +230,14 @@ async def test_invariant_1_row_of_a_suspected_copy_leads_to_its_file_though_the_
     assert world.bytes_of(1) == NOTICE
     world.add(*links[1:])
 
-    def change(event):
-        world.sql("UPDATE ad_cases SET main_image = ? WHERE case_id = 1", f"http://{HOST}/a/gone.jpg")
+    changes = []
+
+    def change(_event):  # in a thread: a transaction of the run may be open, and ends only if the loop goes on
+        query = "UPDATE ad_cases SET main_image = ? WHERE case_id = 1"
+        changes.append(asyncio.create_task(asyncio.to_thread(world.sql, query, f"http://{HOST}/a/gone.jpg")))
 
     await world.run(listen=change)
+    await asyncio.gather(*changes)
     await world.run()
 
     assert missing(world) == {}

@@ -47,7 +47,7 @@ class World:
     database: str = "c.db"
 
     def sql(self, statement: str, *values: object) -> list[tuple[object, ...]]:
-        with contextlib.closing(sqlite3.connect(self.folder / self.database)) as connection, connection:
+        with contextlib.closing(sqlite3.connect(self.folder / self.database, timeout=60)) as connection, connection:
             return list(connection.execute(statement, values))
 
     def add(self, *urls: str) -> None:
