@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -6,7 +7,7 @@ import sys
 
 import pytest
 
-from rehost.cli.loop import stop_on_signals
+from rehost.cli.loop import run_loop, stop_on_signals
 
 
 def nothing():
@@ -99,3 +100,20 @@ def test_sigterm_closes_what_is_open_as_an_interrupt_does(number, status):
 
         assert lines == ["ready\n", "closed\n"]
         assert process.wait(30) == status
+
+
+def test_garbage_is_collected_once_the_work_waits_and_not_while_it_begins():
+    found = []
+
+    async def work():
+        found.append(gc.isenabled())  # here a command imports what it needs
+        for _ in range(3):
+            await asyncio.sleep(0)
+        found.append(gc.isenabled())
+
+    gc.disable()
+    try:
+        run_loop(work())
+    finally:
+        gc.enable()
+    assert found == [False, True]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 from random import Random
 
 import pytest
@@ -119,3 +121,24 @@ def test_a_host_that_sql_reads_is_the_one_that_the_parser_of_urls_reads(scheme, 
 
     assert host_of_text(url) == OTHER_HOST or read_host(url) in {"", host_of_text(url)}
     assert read_origin(url) in {"", read_origin(root_of_text(url, None) or "")}
+
+
+def test_the_orm_is_not_loaded_but_can_be_and_shares_our_classes():
+    script = """
+import sys, rehost.db
+from rehost.db.dialects import AsyncEngine
+assert not any(name.startswith("sqlalchemy.orm") for name in sys.modules)
+from sqlalchemy.ext import asyncio
+assert asyncio.AsyncEngine is AsyncEngine and asyncio.AsyncSession.__module__ == "sqlalchemy.ext.asyncio.session"
+"""
+    subprocess.run([sys.executable, "-c", script], timeout=60, check=True)
+
+
+def test_a_package_that_is_loaded_whole_stays_so():
+    script = """
+import sys
+from sqlalchemy.ext import asyncio
+import rehost.db
+assert sys.modules["sqlalchemy.ext.asyncio"] is asyncio
+"""
+    subprocess.run([sys.executable, "-c", script], timeout=60, check=True)

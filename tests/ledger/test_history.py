@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.databases import add_cases, execute, stored
 
-from rehost.ledger import Queries
 from rehost.ledger.history import KEPT, End
+from rehost.ledger.reports import Queries
 from rehost.model import Copy, Deferred, Reason, Refused, Unchanged
 
 LINK = "https://a.example/1.png"

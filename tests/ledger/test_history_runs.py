@@ -7,8 +7,9 @@ from tests.databases import add_cases
 
 from rehost.errors import LedgerError
 from rehost.events import RunEnded
-from rehost.ledger import Queries, Worker
+from rehost.ledger import Worker
 from rehost.ledger.history import Runs
+from rehost.ledger.reports import Queries
 from rehost.model import Reason
 from rehost.upkeep.journal import Journal
 from rehost.upkeep.undo import Undone, undo

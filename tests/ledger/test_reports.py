@@ -9,8 +9,8 @@ import pytest
 from tests.databases import add_cases, execute, put_ahead, stored
 
 from rehost.hosts.shares import HostShares
-from rehost.ledger import Queries
 from rehost.ledger.filters import LinkFilter
+from rehost.ledger.reports import Queries
 from rehost.model import Deferred, Format, Image, Reason, Refused, State
 
 GUIDE = Path(__file__).parents[2] / "docs/howto/other-tables.md"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.databases import add_cases, execute, execute_in_ledger, hold_apart, stored
 
-from rehost.ledger import Queries
+from rehost.ledger.reports import Queries
 from rehost.model import Link, State, Task, Unchanged, Validator
 
 A = "https://a.example/1.png"

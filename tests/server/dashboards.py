@@ -18,7 +18,7 @@ from rehost.catalogue import Source, Titles
 from rehost.clock import Clock
 from rehost.errors import SettingsError
 from rehost.hosts.shares import HostShares
-from rehost.ledger import Queries
+from rehost.ledger.reports import Queries
 from rehost.model import Deferred, Reason, Refused
 from rehost.server.api.actions import RunControl
 from rehost.server.api.live import Live

@@ -9,8 +9,8 @@ from tests.run.test_planner import apart_world
 
 from rehost.catalogue.table import Clearing
 from rehost.errors import LedgerError
-from rehost.ledger import Queries
 from rehost.ledger.history import Runs
+from rehost.ledger.reports import Queries
 from rehost.model import Reason, Refused
 from rehost.upkeep.journal import Journal
 from rehost.upkeep.undo import Undone, undo

@@ -34,9 +34,17 @@ def run_loop(work: Coroutine[Any, Any, T]) -> T:
     _keep_freed_memory()
     try:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
+            loop = runner.get_loop()
+            loop.call_soon(loop.call_soon, _collect_garbage)  # after the work's first step, which imports what it needs
             return runner.run(work)
     finally:
         gc.freeze()  # or the interpreter searches all loaded objects for garbage when it exits: a tenth of a second
+
+
+def _collect_garbage() -> None:
+    """Search for garbage from now on, and not among what is there: that is modules, which stay."""
+    gc.freeze()
+    gc.enable()
 
 
 @contextmanager

@@ -8,12 +8,15 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Sequence
-from contextlib import suppress
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -38,7 +41,6 @@ from sqlalchemy import (
     type_coerce,
 )
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -49,6 +51,29 @@ from rehost.language import Message
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
+
+
+@contextmanager
+def without_orm() -> Iterator[None]:
+    """Let the block import parts of `sqlalchemy.ext.asyncio` alone: its `__init__` imports the ORM, a fifth of a start.
+
+    Another import of the package runs its `__init__` as ever, with the parts that are imported already.
+    """
+    name = "sqlalchemy.ext.asyncio"
+    spec = None if name in sys.modules else find_spec(name)
+    if spec is None or spec.submodule_search_locations is None:
+        yield
+        return
+    sys.modules[name] = package = ModuleType(name)
+    package.__path__ = spec.submodule_search_locations
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+with without_orm():
+    from sqlalchemy.ext.asyncio.engine import AsyncEngine, create_async_engine
 
 BEGIN = "rehost_begin"  # execution option: how a transaction begins on SQLite
 CONNECTIONS = 8  # open at once

@@ -33,7 +33,6 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateTable
 from sqlalchemy.types import BigInteger, TypeEngine
 
@@ -48,6 +47,7 @@ from rehost.db.dialects import (
     is_missing,
     make_engines,
     with_driver,
+    without_orm,
 )
 from rehost.db.errors import (
     STARTING_UP,
@@ -62,6 +62,9 @@ from rehost.db.errors import (
 )
 from rehost.errors import CatalogueError, LedgerError, OperatorError
 from rehost.events import Listener
+
+with without_orm():
+    from sqlalchemy.ext.asyncio.engine import AsyncConnection
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite

@@ -6,19 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from rehost.db import Database
-from rehost.ledger.deferrals import Deferrals
 from rehost.ledger.history import History, Runs, Stores, Worker, check_in_use, store_in_use
-from rehost.ledger.leases import DueLinks, LeaseManager
 from rehost.ledger.migrations import migrate
-from rehost.ledger.reconcile import Reconciliation
-from rehost.ledger.reports import Queries
-from rehost.ledger.rescues import Rescues
-from rehost.ledger.results import ResultWriter
-from rehost.ledger.sync import CatalogueSync
-from rehost.ledger.takedowns import TakedownRecords
 from rehost.model import KnownStore
 
-__all__ = ["Ledger", "Queries", "Worker", "migrate"]
+__all__ = ["Ledger", "Worker", "migrate"]
 
 
 class Ledger:
@@ -41,6 +33,14 @@ class Ledger:
             lease_seconds: how long a lease lasts unless it is renewed.
             url: returns the public URL of a copy's key and digest; `url("", "")` is the prefix of them all.
         """
+        from rehost.ledger.deferrals import Deferrals
+        from rehost.ledger.leases import DueLinks, LeaseManager
+        from rehost.ledger.reconcile import Reconciliation
+        from rehost.ledger.rescues import Rescues
+        from rehost.ledger.results import ResultWriter
+        from rehost.ledger.sync import CatalogueSync
+        from rehost.ledger.takedowns import TakedownRecords
+
         self.database = database  # its `transact` runs methods of several parts in one transaction
         self.sync = CatalogueSync(database)
         self.reconcile = Reconciliation(database, url)

@@ -14,7 +14,8 @@ from typing import Generic, TypeVar
 from rehost.catalogue import Titles
 from rehost.errors import StoreError, cause_of
 from rehost.hosts.shares import HostShares
-from rehost.ledger import Ledger, Queries
+from rehost.ledger import Ledger
+from rehost.ledger.reports import Queries
 from rehost.model import Bucket, KnownStore
 from rehost.store.bucket import BucketClient
 from rehost.store.local import check_marker

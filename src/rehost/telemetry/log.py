@@ -13,8 +13,6 @@ from traceback import TracebackException
 from types import TracebackType
 from typing import TextIO
 
-from tqdm import tqdm
-
 from rehost.errors import SettingsError, cause_of
 from rehost.events import (
     CopiesSuspected,
@@ -210,6 +208,8 @@ class _StreamHandler(logging.Handler):
         self._stream = stream
 
     def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
         try:
             tqdm.write(self.format(record), file=self._stream)
         except (OSError, ValueError):  # closed stream or broken pipe: a log line never stops a run

@@ -6,9 +6,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, TextIO
 
 from rehost.clock import Clock
 from rehost.events import (
@@ -26,6 +24,9 @@ from rehost.language import Message, translated
 from rehost.language import gettext as _
 from rehost.run.stats import RunStats
 from rehost.telemetry.format import count, duration, plain, share, size
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 LINE_SECONDS = 10.0
 TICK_SECONDS = 1.0
@@ -84,12 +85,17 @@ class Bar:
                 self._describe(self._bar, refresh=False)
                 self._bar.update(self._stats.visited - self._bar.n)
             case OriginPaused() if self._bar is not None:
-                tqdm.write(pause_line(event), file=self._stream)
+                self._bar.write(pause_line(event), file=self._stream)
             case DatabaseAway() | DatabaseBack() if line := self._outage.line(event):
-                tqdm.write(line, file=self._stream)
-                self.tick()
+                self._write(line)
             case _:
                 pass
+
+    def _write(self, line: str) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(line, file=self._stream)
+        self.tick()
 
     def tick(self) -> None:
         """Redraw the time left, or the wait for the database, while nothing is visited."""
@@ -111,6 +117,8 @@ class Bar:
             self._bar.total = self._stats.due
             self._bar.refresh()
         elif self._stats.due:
+            from tqdm import tqdm
+
             columns, rows = _shape(self._stream)
             tqdm.monitor_interval = 0  # without tqdm's own thread: events and ticks redraw the bar
             self._bar = tqdm(

@@ -10,38 +10,31 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import replace
 from functools import partial
 from random import SystemRandom
+from typing import TYPE_CHECKING
 
 import rehost
 from rehost import process_identity as identity
-from rehost.catalogue import TableCatalogue
 from rehost.clock import Clock
 from rehost.db import Database
 from rehost.errors import CatalogueError, LedgerError, MissingTableError, SettingsError, StoreError
 from rehost.events import Listener, Planned
-from rehost.hosts.shares import HostShares
-from rehost.hotlink.repository import OriginRepository
 from rehost.language import Message
-from rehost.ledger import Ledger
-from rehost.ledger.copies import Copies
-from rehost.ledger.freezes import Freezes
 from rehost.ledger.history import Stores, Worker
 from rehost.ledger.migrations import LATEST, migrate, version
-from rehost.ledger.moves import Moves, Phase
-from rehost.ledger.reports import Queries
-from rehost.ledger.scratch import copy_ledger
 from rehost.model import Bucket, Source
-from rehost.run.planner import Planner
 from rehost.settings import Settings
 from rehost.settings.types import STORAGE
-from rehost.store.base import Store
-from rehost.store.bucket import OUTAGE_SECONDS as BUCKET_OUTAGE_SECONDS
-from rehost.store.bucket import REQUEST_SECONDS, BucketClient
-from rehost.store.filesystem import as_store_errors
 from rehost.store.layout import Layout
-from rehost.store.local import LocalStore, check_marker
-from rehost.store.publish import check_identity
-from rehost.store.publish import read_marker as read_folder_marker
-from rehost.store.s3 import S3Store, read_marker
+
+if TYPE_CHECKING:
+    from rehost.catalogue import TableCatalogue
+    from rehost.hosts.shares import HostShares
+    from rehost.hotlink.repository import OriginRepository
+    from rehost.ledger import Ledger
+    from rehost.ledger.freezes import Freezes
+    from rehost.ledger.reports import Queries
+    from rehost.store.base import Store
+    from rehost.store.bucket import BucketClient
 
 OUTAGE_SECONDS = 5.0  # a request does not wait longer for a database that was reached before
 
@@ -65,21 +58,26 @@ def open_store(
     settings: Settings,
     clock: Clock,
     ledger: Ledger | None,
-    bucket_seconds: float = BUCKET_OUTAGE_SECONDS,
+    bucket_seconds: float | None = None,
     *,
     is_in_use: bool = True,
 ) -> AbstractAsyncContextManager[Store]:
     """Return the store, to be opened with `async with`; without a ledger it can only be read.
 
-    A bucket may be away for `bucket_seconds`. The ledger's keys are those of the store in use: in another one, the
-    caller knows what may be deleted.
+    A bucket may be away for `bucket_seconds`, by default for minutes. The ledger's keys are those of the store in use:
+    in another one, the caller knows what may be deleted.
 
     Raises:
         StoreError: the store cannot be used.
     """
     where, least, reads_only = settings.storage_dir, settings.min_free_bytes, ledger is None
     if not isinstance(where, Bucket):
+        from rehost.store.local import LocalStore
+
         return LocalStore(where, clock=clock, min_free_bytes=least, reads_only=reads_only)
+    from rehost.ledger.copies import Copies
+    from rehost.store.s3 import S3Store
+
     layouts = [(each.name, layout_of(settings, each)) for each in settings.sources]
 
     async def guard(keys: Collection[str], work: Callable[[Collection[str]], Awaitable[None]]) -> None:
@@ -102,15 +100,17 @@ def open_store(
     )
 
 
-def bucket_client(settings: Settings, clock: Clock, outage_seconds: float = BUCKET_OUTAGE_SECONDS) -> BucketClient:
+def bucket_client(settings: Settings, clock: Clock, outage_seconds: float | None = None) -> BucketClient:
     """Return what reads and writes the bucket of the copies, which may be away for `outage_seconds`.
 
     Raises:
         StoreError: the extra `s3` is not installed, or a variable cannot be used.
     """
+    from rehost.store.bucket import OUTAGE_SECONDS, REQUEST_SECONDS, BucketClient
+
     assert isinstance(settings.storage_dir, Bucket), "the copies are in a bucket"
-    request_seconds = min(REQUEST_SECONDS, 4 * outage_seconds)
-    return BucketClient(settings.storage_dir, settings.aws, clock, outage_seconds, request_seconds)
+    seconds = OUTAGE_SECONDS if outage_seconds is None else outage_seconds
+    return BucketClient(settings.storage_dir, settings.aws, clock, seconds, min(REQUEST_SECONDS, 4 * seconds))
 
 
 def sources_of(settings: Settings, names: Collection[str] = ()) -> Sequence[Source]:
@@ -196,6 +196,8 @@ async def open_catalogues(
         CatalogueError: some tables cannot be used; the message has a line for each of several sources.
         OperatorError: the database cannot be used.
     """
+    from rehost.catalogue import TableCatalogue
+
     opened: list[TableCatalogue] = []
     fault = CatalogueError()
     for source in sources:
@@ -237,12 +239,16 @@ async def store_problem(settings: Settings, stores: Stores) -> StoreError | None
 async def marker_problem(settings: Settings, stores: Stores) -> StoreError | None:
     """Return what is wrong if the ledger has copies, and the folder has the marker of no store that ever held them."""
     known = await stores.known()
+    if not known or not await stores.holds_copies():
+        return None
+    from rehost.store.local import check_marker
+    from rehost.store.publish import check_identity
+
     try:
-        if known and await stores.holds_copies():
-            if isinstance(settings.storage_dir, Bucket):
-                check_identity(await marker_of(settings), str(settings.storage_dir), known)
-            else:
-                await asyncio.to_thread(check_marker, settings.storage_dir, known)
+        if isinstance(settings.storage_dir, Bucket):
+            check_identity(await marker_of(settings), str(settings.storage_dir), known)
+        else:
+            await asyncio.to_thread(check_marker, settings.storage_dir, known)
     except StoreError as error:
         return error
     return None
@@ -255,6 +261,8 @@ async def other_store(settings: Settings, ledger: Ledger) -> AsyncIterator[Store
     Raises:
         StoreError: it is not there.
     """
+    from rehost.ledger.moves import Moves, Phase
+
     last = await Moves(ledger.database).last()
     if last is None or last.emptied_at is not None:
         yield None
@@ -281,9 +289,14 @@ async def marker_of(settings: Settings) -> str | None:
     """
     where = settings.storage_dir
     if isinstance(where, Bucket):
-        return await read_marker(bucket_client(settings, Clock()))
+        from rehost.store.s3 import read_marker as read_object
+
+        return await read_object(bucket_client(settings, Clock()))
+    from rehost.store.filesystem import as_store_errors
+    from rehost.store.publish import read_marker
+
     with as_store_errors(where):
-        return await asyncio.to_thread(read_folder_marker, where)
+        return await asyncio.to_thread(read_marker, where)
 
 
 def place_of(settings: Settings) -> str:
@@ -299,6 +312,8 @@ async def open_queries(settings: Settings) -> AsyncIterator[Queries]:
     Raises:
         OperatorError: the database cannot be used.
     """
+    from rehost.ledger.reports import Queries
+
     clock = Clock()
     async with open_databases(settings, clock, reads_only=True) as (catalogue, ledger):
         there = 0 if ledger is not catalogue and ledger.is_missing() else await version(ledger)
@@ -306,6 +321,8 @@ async def open_queries(settings: Settings) -> AsyncIterator[Queries]:
             yield Queries(ledger)
             return
         if not there:
+            from rehost.ledger.scratch import copy_ledger
+
             async with copy_ledger(ledger, "", clock, is_joint=True) as empty:
                 yield Queries(empty)
             return
@@ -322,6 +339,10 @@ async def plan(settings: Settings, sources: Collection[str] = ()) -> Sequence[Pl
     Raises:
         OperatorError: a setting, the database, a table or the store cannot be used.
     """
+    from rehost.ledger import Ledger
+    from rehost.ledger.scratch import copy_ledger
+    from rehost.run.planner import Planner
+
     clock, chosen, plans = Clock(), sources_of(settings, sources), []
     async with AsyncExitStack() as stack:
         catalogue_db, ledger_db = await stack.enter_async_context(open_databases(settings, clock, reads_only=True))
@@ -345,6 +366,10 @@ async def open_hosts(settings: Settings) -> AsyncIterator[tuple[HostShares, Orig
     Raises:
         OperatorError: the database cannot be used.
     """
+    from rehost.hosts.shares import HostShares
+    from rehost.hotlink.repository import OriginRepository
+    from rehost.ledger.freezes import Freezes
+
     name, lease = identity.name(), settings.lease_seconds
     async with open_databases(settings, Clock()) as (_, ledger):
         await migrate(ledger)

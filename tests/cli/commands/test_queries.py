@@ -1,8 +1,13 @@
-"""`rehost origins`: hosts are paused, resumed and forgotten, and nothing is changed where a host is not known."""
+"""`rehost origins`: hosts are paused, resumed and forgotten, and nothing is changed where a host is not known.
+
+`rehost status` loads what it needs.
+"""
 
 import asyncio
 import json
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 from tests.databases import open_database, open_peer
@@ -109,3 +114,17 @@ def test_an_unknown_host_or_time_is_an_error_and_changes_nothing(rehost, argumen
     assert (status, printed) == (2, "")
     assert said in " ".join(error.split())
     assert pauses(rehost) == {"a.example": 0}
+
+
+def test_status_loads_no_orm_and_nothing_that_makes_a_run(rehost, tmp_path):
+    unneeded = {"sqlalchemy.orm", "rehost.ledger.sync", "rehost.ledger.results", "PIL", "brotli", "tqdm", "wcwidth"}
+    parts = {f"rehost.{name}" for name in ("catalogue", "store.local", "fetch", "hosts", "hotlink", "run", "upkeep")}
+    script = (
+        f"import sys; from rehost.cli.main import main; main(['status', '--base', {str(tmp_path)!r}]);"
+        f"sys.stderr.write(' '.join({unneeded | parts} & set(sys.modules)))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+
+    assert "cases: 0 of 1 links held" in done.stdout
+    assert done.stderr == ""

@@ -8,8 +8,7 @@ from itertools import groupby
 from urllib.parse import urlsplit
 
 from rehost.http.url import host_of, read_origin
-from rehost.ledger import Queries
-from rehost.ledger.reports import HostReport, RootReport
+from rehost.ledger.reports import HostReport, Queries, RootReport
 from rehost.model import Rule
 
 
