@@ -106,6 +106,12 @@ def with_driver(text: str) -> URL:
     raise SettingsError("DATABASE_URL must begin with postgresql:// or sqlite:///.")
 
 
+def import_driver(url: str) -> None:
+    """Import what `make_engines` needs, for all processes that are forked now; what is not installed is left to it."""
+    with suppress(ModuleNotFoundError):
+        with_driver(url).get_dialect().import_dbapi()
+
+
 @dataclass(frozen=True, slots=True)
 class Engines:
     """The engines of one database; two, because asyncpg sets the time that an answer may take per connection."""
@@ -150,9 +156,9 @@ def _make_engine(url: URL, seconds: float, *, reads_only: bool, is_pooled: bool)
         engine = pool(place, connect_args=arguments, execution_options={"postgresql_readonly": reads_only})
     except ModuleNotFoundError as error:
         raise missing_extra(error) or error from error
-    if is_pooled:  # these ask for types that we do not use, in two steps outside a transaction
-        for name in ("setup_asyncpg_json_codec", "setup_asyncpg_jsonb_codec"):
-            setattr(engine.sync_engine.dialect, name, _ask_nothing)
+    # These ask for types that we do not use, for each connection, and in two steps outside a transaction.
+    for name in ("setup_asyncpg_json_codec", "setup_asyncpg_jsonb_codec"):
+        setattr(engine.sync_engine.dialect, name, _ask_nothing)
     return engine
 
 

@@ -126,5 +126,5 @@ def test_status_loads_no_orm_and_nothing_that_makes_a_run(rehost, tmp_path):
 
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
 
-    assert "cases: 0 of 1 links held" in done.stdout
+    assert "cases: 0 of 1 link held" in done.stdout
     assert done.stderr == ""
