@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING
 from rehost.cli.loop import SIGNALS, run_loop
 from rehost.cli.options import RunOptions
 from rehost.clock import Clock
-from rehost.db.dialects import import_driver
 from rehost.errors import OperatorError, cause_of, shortage
 from rehost.events import Event, Listener, Planned, RunBegan, RunEnded, Visited
 from rehost.run.run import Run
@@ -117,8 +116,6 @@ def forked(parts: Sequence[WorkerShare]) -> Iterator[list[Worker]]:
         OperatorError: the system allows no more processes, or no more open files.
     """
     workers: list[Worker] = []
-    if parts:
-        import_driver(parts[0].settings.database_url)
     gc.freeze()  # so that no worker searches the shared objects for garbage
     try:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until the workers ignore these signals

@@ -107,7 +107,7 @@ def with_driver(text: str) -> URL:
 
 
 def import_driver(url: str) -> None:
-    """Import what `make_engines` needs, for all processes that are forked now; what is not installed is left to it."""
+    """Import what `make_engines` will need, as far as it is installed."""
     with suppress(ModuleNotFoundError):
         with_driver(url).get_dialect().import_dbapi()
 

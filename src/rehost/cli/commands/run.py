@@ -61,7 +61,9 @@ def start(settings: Settings, options: RunOptions, workers: int = 1) -> tuple[Ru
     """
     raise_file_limit(settings, workers)
     from rehost.cli.workers import forked, shares
+    from rehost.db.dialects import import_driver
 
+    import_driver(settings.database_url)  # before the fork, once for all processes
     own, *others = shares(settings, options, workers, os.cpu_count() or 1)
     with forked(others) as processes:
         return run_loop(_conduct(own, processes))
