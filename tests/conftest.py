@@ -20,7 +20,8 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 os.environ["REHOST_LANG"] = "en"  # whatever the developer's locale is
 SEED = os.environ.setdefault("REHOST_TEST_SEED", str(secrets.randbelow(10**6)))  # one for all processes of the tests
 
-LONG = ("tests/journeys/", "tests/upkeep/")
+LONG = ("tests/journeys/", "tests/upkeep/", "tests/test_benchmarks.py")
+ONE_BY_ONE = ("tests/journeys/test_kills", "tests/journeys/test_s3.py")
 
 # What may be skipped in CI: the beginning of the reason, and why it is right that CI does without.
 SKIPS_ALLOWED_IN_CI = {
@@ -49,12 +50,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """Give each process whole files, as their tests share fixtures, but the tests of kills one by one."""
+    """Give each process whole files, as their tests share fixtures, but the longest ones test by test."""
     from xdist.scheduler import LoadFileScheduling  # noqa: PLC0415 - tests of this file run without plugins
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return nodeid if "/test_kills" in nodeid else super()._split_scope(nodeid)
+            return nodeid if nodeid.startswith(ONE_BY_ONE) else super()._split_scope(nodeid)
 
     return Scheduling(config, log)
 
