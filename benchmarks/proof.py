@@ -1,7 +1,8 @@
 """Pictures proven per second and per CPU second, by format and size, with decoding and by structure.
 
 With the verifier that a run uses, on every core. CPU time is that of the main process and its decoders, without their
-start.
+start. Beside it stands what decoding adds to the structure, over the bare decoder: the library with the least work for
+the same bytes, which are in memory, with one call (harness/bare.py).
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from harness import options, report, workload
+from harness import bare, options, report, workload
 from harness.measuring import TICKS, cpu_seconds, tree
 from rehost.clock import Clock
 from rehost.images.verifier import ImageVerifier
@@ -40,6 +41,7 @@ class Cell:
     paths: Sequence[Path]
     number: int = 4 * CORES  # pictures in a round; the first round measures how many fill its time
     rates: list[tuple[float, float]] = field(default_factory=list)  # pictures per second, and per CPU second
+    bare: list[float] = field(default_factory=list)  # CPU seconds of the bare decoder for a picture
 
 
 def main() -> None:
@@ -62,15 +64,35 @@ def main() -> None:
                 rate, by_cpu = asyncio.run(prove(cell))
                 if number:
                     cell.rates.append((rate, by_cpu))
+                    if cell.way == "decode":
+                        cell.bare.append(bare.cpu_seconds(cell.kind, cell.paths, cell.number))
                 else:
                     cell.number = max(cell.number, round(rate * SECONDS * arguments.scale))
-    lines = []
+    lines, costs = [], dict[tuple[str, str], tuple[float, float]]()
     for decode, structure in zip(cells[::2], cells[1::2], strict=True):
         numbers = [f"{number:.0f}" for cell in (decode, structure) for number in medians(cell)]
-        lines.append(f"| {decode.kind} | {decode.size} | {' | '.join(numbers)} |")
-    head = "| format | size | decode: pictures/s | per CPU s | structure: pictures/s | per CPU s |"
+        added = 1 / medians(decode)[1] - 1 / medians(structure)[1]
+        least = statistics.median(decode.bare)
+        costs[decode.kind, decode.size] = added, least
+        lines.append(
+            f"| {decode.kind} | {decode.size} | {' | '.join(numbers)} | {1 / least:.0f} | {added / least:.2f} |"
+        )
+    head = (
+        "| format | size | decode: pictures/s | per CPU s | structure: pictures/s | per CPU s"
+        " | bare decoder: per CPU s | (decode - structure) / bare |"
+    )
     title = f"proof: {CORES} processes, medians of {arguments.rounds}"
-    report.publish(arguments.results, "proof", title, report.rows(head, lines))
+    goal = report.Goal("400 KB, in the shares of `bulk`: (decode - structure) / bare", 1.25, mixed(costs, "400 KB"))
+    report.publish(arguments.results, "proof", title, report.rows(head, lines), report.goals([goal]))
+
+
+def mixed(costs: Mapping[tuple[str, str], tuple[float, float]], size: str) -> float | None:
+    """Return the ratio for pictures in the shares of the first operator's catalogue; None if a format is missing."""
+    parts = [(share, costs.get((kind, size))) for kind, share in workload.SHARES]
+    if any(cost is None for _, cost in parts):
+        return None
+    added, least = (sum(share * cost[n] for share, cost in parts if cost) for n in (0, 1))
+    return added / least
 
 
 def pictures(folder: Path, kind: str, size: int) -> list[Path]:

@@ -41,7 +41,7 @@ def python_peer(package: str, *more: str) -> tuple[Path, str | None]:
     """Return the program folder of an environment with a package, or the message why there is none."""
     folder = ENVIRONMENTS / package
     programs = folder / "bin"
-    if not (programs / package).exists():
+    if not ((programs / package).exists() or any(folder.glob(f"lib/*/site-packages/{package}"))):
         venv.create(folder, with_pip=True, clear=True)
         trust = {"PIP_CERT": str(CERTIFICATES)} if CERTIFICATES.exists() else {}
         install = [programs / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check", package, *more]

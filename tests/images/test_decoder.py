@@ -147,6 +147,62 @@ def test_jpeg_with_damaged_metadata_is_whole(name):
     assert thumbnail(io.BytesIO(damaged), examine(damaged, LIMITS).image, 64, LIMITS)
 
 
+def test_jpeg_with_a_sampling_that_libjpeg_cannot_upsample_is_corrupt():
+    whole = bytearray(photograph(subsampling=0))
+    factors = whole.index(b"\xff\xc0") + 11
+    whole[factors : factors + 7 : 3] = b"\x31\x21\x11"
+
+    with pytest.raises(Permanent, match="broken data stream") as caught:
+        decode_all(bytes(whole))
+    assert caught.value.reason is Reason.CORRUPT
+
+
+@cache
+def webp(name):
+    options = {"lossy": {}, "with alpha": {}, "lossless": {"lossless": True}}[name]
+    file = io.BytesIO()
+    with Pillow.open(io.BytesIO(photograph())) as opened:
+        opened.putalpha(opened.convert("L")) if name == "with alpha" else opened.load()
+        opened.save(file, "WEBP", **options)
+    return file.getvalue()
+
+
+def accepts(data):
+    try:
+        return decode_all(data) == 1
+    except VisitError:
+        return False
+
+
+@pytest.mark.parametrize("name", ["lossy", "with alpha", "lossless"])
+def test_webp_is_accepted_if_pillow_accepts_it(name, monkeypatch):
+    dice, whole = random.Random(4), webp(name)
+    assert decoder._reads_webp(io.BytesIO(whole), 320, 240)
+
+    damaged = [whole]
+    for _ in range(60):
+        at = dice.randrange(12, len(whole))
+        size = dice.choice([0, 1, len(whole) - at])  # a bit, a missing byte, a missing end
+        changed = whole[:at] + bytes([whole[at] ^ 1 << dice.randrange(8)][: not size]) + whole[at + max(size, 1) :]
+        damaged += [
+            changed,
+            changed + bytes(len(whole) - len(changed)),
+            changed + whole[12 + len(changed) - len(whole) :],
+        ]
+    ours = [accepts(each) for each in damaged]
+    monkeypatch.setattr(decoder, "_reads_webp", lambda *_: False)
+
+    assert ours == [accepts(each) for each in damaged]
+    assert len(set(ours)) == 2
+
+
+def test_webp_is_read_by_pillow_alone_if_its_library_cannot_be_called(monkeypatch):
+    monkeypatch.setattr(decoder, "_libwebp", lambda: None)
+
+    assert accepts(webp("lossy"))
+    assert not accepts(webp("lossy")[:20] + b"\xf0\xff\xff" + webp("lossy")[23:])  # a part longer than the file
+
+
 def test_animated_png_with_a_damaged_chunk_without_pixels_is_whole():
     whole = animation(1, Format.PNG, 3)
     damaged = whole[:33] + struct.pack(">I", 1) + b"pHYs\0" + struct.pack(">I", zlib.crc32(b"pHYs\0")) + whole[33:]

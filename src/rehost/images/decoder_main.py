@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.util import find_spec
+from io import BytesIO
 
 from rehost.errors import Permanent, Transient, VisitError
 from rehost.images.formats import Data, ImageLimits, examine, is_linear
@@ -204,7 +205,7 @@ def verify(file: int, size: int, bounds: Bounds) -> Image | NeedsHeic:
         return structure.certain_image()
     from rehost.images.decoder import decode  # noqa: PLC0415 -- main has imported it
 
-    with open(file, "rb", closefd=False) as reader:
+    with BytesIO(data) if isinstance(data, bytes) else open(file, "rb", closefd=False) as reader:
         frames = decode(reader, structure, bounds.limits)
     return structure.decoded_image(frames)
 

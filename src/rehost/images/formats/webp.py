@@ -27,6 +27,18 @@ def walk(data: Data, limits: ImageLimits) -> Dimensions:
     return Dimensions(canvas.width, canvas.height, pictures)
 
 
+def still(data: bytes) -> bytes:
+    """Return the chunks of alpha and of colours of a WebP that was walked; nothing if it is an animation."""
+    at, start, end = 12, 0, 8 + int.from_bytes(data[4:8], "little")
+    while at + 8 <= end:
+        kind, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        if kind in (b"VP8 ", b"VP8L"):
+            return data[start or at : at + 8 + size]
+        start = start or (at if kind == b"ALPH" else 0)
+        at += 8 + size + size % 2
+    return b""
+
+
 def _read_dimensions(kind: bytes, head: bytes, limits: ImageLimits) -> Dimensions:
     """Read the dimensions from the first bytes of a chunk."""
     if len(head) < (5 if kind == b"VP8L" else 10):
