@@ -19,6 +19,7 @@ from rehost.model import Format
 from rehost.server.files.copies import CopyFiles
 from rehost.server.files.finder import FileFinder
 from rehost.server.files.response import IMMUTABLE
+from rehost.server.files.send import WHOLE_BYTES
 from rehost.store.base import Gone
 from rehost.store.local import LocalStore
 
@@ -120,6 +121,22 @@ async def test_a_new_copy_has_no_last_modified_which_could_be_after_date(port, c
     sent = reply["last-modified"]
     assert (sent and parsedate_to_datetime(sent).timestamp()) == (int(written) if is_sent else None)
     assert complaints(reply) == []
+
+
+@pytest.mark.parametrize(("size", "kinds"), [(WHOLE_BYTES, ["body"]), (WHOLE_BYTES + 1, ["pathsend"])])
+async def test_server_sends_large_copies_by_itself_and_small_ones_come_in_one_message(root, content, size, kinds):
+    (root / "1.png").write_bytes(content.ljust(size, b"-"))
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/1.png", "query_string": b"", "headers": []}
+    await CopyFiles(FileFinder(root, media_type))({**scope, "extensions": {"http.response.pathsend": {}}}, None, send)
+
+    assert [message["type"] for message in sent] == [f"http.response.{kind}" for kind in ("start", *kinds)]
+    assert sent[-1].get("body", (root / "1.png").read_bytes()) == (root / "1.png").read_bytes()
+    assert sent[-1].get("path", str(root / "1.png")) == str(root / "1.png")
 
 
 @pytest.mark.parametrize("serve", [by_uvicorn, by_granian])

@@ -15,6 +15,7 @@ from rehost.clock import Clock
 from rehost.errors import StoreError
 from rehost.server.files.response import MISSING, REVALIDATED, CopyResponse, ServedFile, error, respond
 from rehost.server.files.send import (
+    WHOLE_BYTES,
     Message,
     Receive,
     Send,
@@ -101,7 +102,7 @@ class CopyFiles:
     """Serves the store's copies by key: `app.mount("/static/images", CopyFiles(FileFinder(root, media_type)))`.
 
     ASGI's `root_path` names the prefix to remove from the path. Where the server offers `http.response.pathsend`, it
-    sends whole files itself; if a copy is replaced at that very moment, the response breaks off.
+    sends files above WHOLE_BYTES itself; if a copy is replaced at that very moment, the response breaks off.
     """
 
     def __init__(
@@ -169,7 +170,7 @@ class CopyFiles:
                 await send_text(response, send, with_body=with_body)
                 return
             by_server = file.is_on_disk and "http.response.pathsend" in (scope.get("extensions") or {})
-            if by_server and response.status == HTTPStatus.OK:
+            if by_server and response.status == HTTPStatus.OK and file.size > WHOLE_BYTES:
                 await send_path(response, file.path, send)
                 return
             spans = [part for part in response.body if isinstance(part, range)]
@@ -198,9 +199,9 @@ class CopyFiles:
                     return error(HTTPStatus.TEMPORARY_REDIRECT, ("location", url), caching=REDIRECTED), None
                 if (digest := await self._finder.digest(file)) is None:
                     continue
-                boundary = secrets.token_hex(16)
-                caching, now = self._cache_control, self._clock.now()
-                return respond(scope, headers_of(scope), file, digest, caching, boundary, now), file
+                headers, caching, now = headers_of(scope), self._cache_control, self._clock.now()
+                boundary = secrets.token_hex(16) if "range" in headers else ""
+                return respond(scope, headers, file, digest, caching, boundary, now), file
         except (OSError, StoreError) as problem:
             return self._failed(scope, problem), None
         return _unavailable(), None

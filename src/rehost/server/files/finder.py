@@ -49,11 +49,11 @@ class FileFinder:
         Raises:
             OSError: the disk failed.
         """
-        if not is_key(key):
-            return None
-        cached = self._files.get(key)
+        cached = self._files.get(key)  # under keys only
         if cached is not None and _is_unchanged(cached):
             return cached
+        if not is_key(key):
+            return None
         self._files.pop(key, None)
         found = await asyncio.to_thread(self._inspect, key)
         if found is not None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs
@@ -20,8 +21,10 @@ MISSING = "max-age=60"  # RFC 9111, section 4.2.2: so a flood of requests for on
 # a file that replaces this one within the second (RFC 9110, sections 8.8.2.1 and 8.8.2.2).
 NEW = timedelta(minutes=1)
 IMMUTABLE = "max-age=31536000, immutable"  # RFC 8246; for URLs that carry the digest of their bytes
+MAX_KNOWN_RESPONSES = 4000  # about 8 MB
 
 _DIGEST = re.compile(r"[0-9a-f]{8,64}")
+_CONDITIONS = frozenset(("if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "range"))
 
 # A file from elsewhere must never be rendered as a document with scripts, whatever a browser makes of its bytes.
 SAFE_HEADERS = (
@@ -29,6 +32,7 @@ SAFE_HEADERS = (
     ("content-security-policy", "default-src 'none'; sandbox"),
     ("cross-origin-resource-policy", "cross-origin"),  # other sites may show the pictures
 )
+_RANGES = ("accept-ranges", "bytes")
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -101,13 +105,11 @@ def respond(
     is_named = f".{digest[:VERSION_DIGITS]}." in file.path
     is_versioned = is_named or (requested is not None and digest.startswith(requested))
     cache_control = IMMUTABLE if is_versioned else caching
+    is_new = file.modified_seconds > now.timestamp() - NEW.total_seconds()
+    if _CONDITIONS.isdisjoint(headers):
+        return _whole(file, digest, cache_control, is_new=is_new)
     etags = frozenset({f'"{digest}"'})
-    is_new = file.modified > now - NEW
-    validators = (
-        ("etag", f'"{digest}"'),
-        *((("cache-control", cache_control),) if cache_control else ()),
-        *((("last-modified", format_datetime(file.modified, usegmt=True)),) if not is_new else ()),
-    )
+    validators = _validators(file, digest, cache_control, is_new=is_new)
     status = precondition(headers, etags, file.modified)
     if status == HTTPStatus.NOT_MODIFIED:
         return CopyResponse(status, (*validators, *SAFE_HEADERS))
@@ -116,7 +118,9 @@ def respond(
     spans = None
     if scope["method"] == "GET" and "range" in headers and range_applies(headers, etags, file.modified):
         spans = parse_range(headers["range"], file.size)
-    return _content(file, spans, (*validators, ("accept-ranges", "bytes"), *SAFE_HEADERS), boundary)
+    if spans is None:
+        return _whole(file, digest, cache_control, is_new=is_new)
+    return _parts(file, spans, (*validators, _RANGES, *SAFE_HEADERS), boundary)
 
 
 def error(status: int, *more: tuple[str, str], caching: str = "no-store") -> CopyResponse:
@@ -126,10 +130,23 @@ def error(status: int, *more: tuple[str, str], caching: str = "no-store") -> Cop
     return CopyResponse(status, (*headers, ("content-length", str(len(text)))), (text,))
 
 
-def _content(file: ServedFile, spans: tuple[range, ...] | None, headers: Headers, boundary: str) -> CopyResponse:
-    """Return the whole file, one range, several as multipart/byteranges, or 416 (RFC 9110, section 15.3.7)."""
-    if spans is None:
-        return _sized(HTTPStatus.OK, file.media_type, headers, (range(file.size),))
+@lru_cache(MAX_KNOWN_RESPONSES)
+def _whole(file: ServedFile, digest: str, cache_control: str, *, is_new: bool) -> CopyResponse:
+    """Return the response with the whole file."""
+    headers = (*_validators(file, digest, cache_control, is_new=is_new), _RANGES, *SAFE_HEADERS)
+    return _sized(HTTPStatus.OK, file.media_type, headers, (range(file.size),))
+
+
+def _validators(file: ServedFile, digest: str, cache_control: str, *, is_new: bool) -> Headers:
+    return (
+        ("etag", f'"{digest}"'),
+        *((("cache-control", cache_control),) if cache_control else ()),
+        *((("last-modified", format_datetime(file.modified, usegmt=True)),) if not is_new else ()),
+    )
+
+
+def _parts(file: ServedFile, spans: tuple[range, ...], headers: Headers, boundary: str) -> CopyResponse:
+    """Return one range, several as multipart/byteranges, or 416 (RFC 9110, section 15.3.7)."""
     if not spans:
         return error(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, ("content-range", f"bytes */{file.size}"))
     if len(spans) == 1:

@@ -6,9 +6,10 @@ import asyncio
 import errno
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any
 
-from rehost.server.files.response import CopyResponse
+from rehost.server.files.response import MAX_KNOWN_RESPONSES, CopyResponse, Headers
 
 Message = MutableMapping[str, Any]  # ASGI's own type
 Receive = Callable[[], Awaitable[Message]]
@@ -17,6 +18,7 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 MIN_CHUNK_BYTES, MAX_CHUNK_BYTES = 16 * 1024, 256 * 1024  # of a file in memory; small chunks cost time
 ALL_CHUNKS_BYTES = 1024**2  # of all responses, one chunk of each; granian keeps up to five more
+WHOLE_BYTES = 128 * 1024  # of a file that is sent at once: as much as granian keeps of one that it sends by itself
 
 _NOWAIT = getattr(os, "RWF_NOWAIT", None)  # Linux: read only what is in the page cache, never wait for the disk
 
@@ -59,8 +61,14 @@ async def serve_lifespan(receive: Receive, send: Send, close: Callable[[], Await
 
 async def send_head(response: CopyResponse, send: Send) -> None:
     """Send status and headers."""
-    headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.headers]
-    await send({"type": "http.response.start", "status": int(response.status), "headers": headers})
+    await send(
+        {"type": "http.response.start", "status": int(response.status), "headers": [*_encoded(response.headers)]}
+    )
+
+
+@lru_cache(MAX_KNOWN_RESPONSES)
+def _encoded(headers: Headers) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple((name.encode("ascii"), value.encode("latin-1")) for name, value in headers)
 
 
 async def send_text(response: CopyResponse, send: Send, *, with_body: bool) -> None:
@@ -97,7 +105,10 @@ async def send_parts(
         OSError: the store failed; the response breaks off.
     """
     await send_head(response, send)
-    is_gone = asyncio.create_task(_disconnected(receive)) if len(first) < response.length else None
+    if len(first) == response.length:
+        await send({"type": "http.response.body", "body": first})
+        return
+    is_gone = asyncio.create_task(_disconnected(receive))
     try:
         chunk = first
         for part in response.body:
@@ -106,7 +117,7 @@ async def send_parts(
                 continue
             left = len(part)
             while left:
-                if is_gone and is_gone.done():
+                if is_gone.done():
                     return
                 chunk = chunk or await anext(chunks)
                 await _send_chunk(chunk, send)
@@ -114,8 +125,7 @@ async def send_parts(
                 chunk = b""
         await send({"type": "http.response.body", "body": b""})
     finally:
-        if is_gone:
-            is_gone.cancel()
+        is_gone.cancel()
 
 
 async def _disconnected(receive: Receive) -> None:
