@@ -61,13 +61,14 @@ from rehost.db.errors import (
     operator_error,
 )
 from rehost.errors import CatalogueError, LedgerError, OperatorError
-from rehost.events import Listener
 
 with without_orm():
     from sqlalchemy.ext.asyncio.engine import AsyncConnection
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
+
+    from rehost.events import Listener
 
 T = TypeVar("T")
 

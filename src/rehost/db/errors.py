@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
+from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 
 from rehost.clock import Clock
 from rehost.errors import OperatorError, cause_of, shortage
-from rehost.events import DatabaseAway, DatabaseBack, Listener
 from rehost.language import Message
+
+if TYPE_CHECKING:
+    from rehost.events import Listener
 
 _TRANSIENT_CODES = frozenset({
     "25P03",  # the transaction was idle for too long
@@ -264,6 +267,8 @@ class OutageRetry:
         if not is_transient(caught) or now - self._since >= self.max_seconds(caught):
             raise operator_error(caught, self.place, self.error) from caught
         if is_unreachable(caught) or code_of(caught) in AWAY:
+            from rehost.events import DatabaseAway
+
             self._is_away = True
             self.listen(DatabaseAway(self.place.server, now - self._since))
         await self.clock.sleep(self._wait * self.random.uniform(0.5, 1.5))
@@ -272,5 +277,7 @@ class OutageRetry:
     def reset(self) -> None:
         """Count from the beginning: the work has gone on since the last failure."""
         if self._is_away and self._since is not None:
+            from rehost.events import DatabaseBack
+
             self.listen(DatabaseBack(self.place.server, self.clock.monotonic() - self._since))
         self._since, self._wait, self._is_away = None, FIRST_WAIT, False

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from sqlalchemy import (
     BigInteger,
@@ -37,9 +38,11 @@ from sqlalchemy import (
 
 from rehost.db import Columns, Connection, Database, now
 from rehost.errors import LedgerError, StoreError
-from rehost.events import RunEnded
 from rehost.ledger.schema import changes, links, moves, runs, stores, visits
 from rehost.model import Copy, Deferred, KnownStore, Link, Outcome, Reason, Refused, State, Stored, Unchanged
+
+if TYPE_CHECKING:
+    from rehost.events import RunEnded
 
 KEPT = 50  # of one link; a link that fails differently every day is followed for seven weeks
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
-from sqlalchemy import func, inspect, select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from rehost.db import Connection, Database, Session, now
@@ -351,7 +351,9 @@ async def migrate(database: Database, number: int | None = None) -> None:
 
 
 async def _version(connection: Connection) -> int:
-    if not await connection.run_sync(lambda sync: inspect(sync).has_table(schema.migrations.name)):
+    is_sqlite = connection.dialect.name == "sqlite"
+    look = "count(*) FROM sqlite_master WHERE name = '{}'" if is_sqlite else "to_regclass('{}')"
+    if not (await connection.exec_driver_sql(f"SELECT {look.format(schema.migrations.name)}")).scalar():
         return 0
     return int(await connection.scalar(select(func.coalesce(func.max(schema.migrations.c.number), 0))) or 0)
 

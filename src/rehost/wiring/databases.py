@@ -17,7 +17,6 @@ from rehost import process_identity as identity
 from rehost.clock import Clock
 from rehost.db import Database
 from rehost.errors import CatalogueError, LedgerError, MissingTableError, SettingsError, StoreError
-from rehost.events import Listener, Planned
 from rehost.language import Message
 from rehost.ledger.history import Stores, Worker
 from rehost.ledger.migrations import LATEST, migrate, version
@@ -28,6 +27,7 @@ from rehost.store.layout import Layout
 
 if TYPE_CHECKING:
     from rehost.catalogue import TableCatalogue
+    from rehost.events import Listener, Planned
     from rehost.hosts.shares import HostShares
     from rehost.hotlink.repository import OriginRepository
     from rehost.ledger import Ledger

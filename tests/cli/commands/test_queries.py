@@ -117,7 +117,16 @@ def test_an_unknown_host_or_time_is_an_error_and_changes_nothing(rehost, argumen
 
 
 def test_status_loads_no_orm_and_nothing_that_makes_a_run(rehost, tmp_path):
-    unneeded = {"sqlalchemy.orm", "rehost.ledger.sync", "rehost.ledger.results", "PIL", "brotli", "tqdm", "wcwidth"}
+    unneeded = {
+        "sqlalchemy.orm",
+        "rehost.events",
+        "rehost.ledger.sync",
+        "rehost.ledger.results",
+        "PIL",
+        "brotli",
+        "tqdm",
+        "wcwidth",
+    }
     parts = {f"rehost.{name}" for name in ("catalogue", "store.local", "fetch", "hosts", "hotlink", "run", "upkeep")}
     script = (
         f"import sys; from rehost.cli.main import main; main(['status', '--base', {str(tmp_path)!r}]);"

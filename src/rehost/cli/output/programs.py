@@ -9,10 +9,10 @@ from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rehost.events import Planned
 from rehost.telemetry.format import plain_json
 
 if TYPE_CHECKING:
+    from rehost.events import Planned
     from rehost.upkeep.undo import Undone
 
 T = TypeVar("T")
@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 def total_plan(plans: Sequence[Planned]) -> Planned:
     """Return the sums of the plans of several sources."""
-    names = [each.name for each in fields(Planned) if each.name != "source"]
-    return Planned("total", **{name: sum(getattr(plan, name) for plan in plans) for name in names})
+    names = [each.name for each in fields(plans[0]) if each.name != "source"]
+    return replace(plans[0], source="total", **{name: sum(getattr(plan, name) for plan in plans) for name in names})
 
 
 def total_undone(undone: Mapping[str, Undone]) -> Undone:

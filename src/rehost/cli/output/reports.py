@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rehost.cli.output.programs import total_plan
 from rehost.cli.output.tables import Style, fold, pad, table
-from rehost.events import Planned, RunEnded
 from rehost.images.sandbox import LAYERS, probe
 from rehost.language import Message, ngettext, translated
 from rehost.language import gettext as _
@@ -22,6 +21,7 @@ from rehost.model import Reason, State
 from rehost.telemetry.format import count, duration, share, size
 
 if TYPE_CHECKING:
+    from rehost.events import Planned, RunEnded
     from rehost.ledger.freezes import Freeze
     from rehost.ledger.reports import HostReport, LinkReport, Queries, RunReport, SourceReport
 
@@ -188,7 +188,7 @@ def plan_tables(plans: Sequence[Planned], style: Style) -> str:
     """Return what a run would do; of several sources, a line for each and one for all."""
     if len(plans) == 1:
         return plan_table(plans[0], style)
-    names = [each.name for each in fields(Planned) if each.name != "refused"]  # by a plan, which writes no row
+    names = [each.name for each in fields(plans[0]) if each.name != "refused"]  # by a plan, which writes no row
     every = (*plans, replace(total_plan(plans), source=_("total")))
     others = {"source": Message("source"), "present": "links", "mended": "repaired"}
     rows = [[getattr(plan, name) for name in names] for plan in every]
