@@ -48,17 +48,8 @@ KEPT = 50  # of one link; a link that fails differently every day is followed fo
 
 _VISIT: Columns = {"entry": BigInteger(), "outcome": Text(), "reason": Text(), "evidence": Text(), "digest": Text()}
 _SAME = ("outcome", "reason", "digest")
-_CHANGE: Columns = {
-    "source": Text(),
-    "row_key": Text(),
-    "position": Integer(),
-    "url": Text(),
-    "before_url": Text(),
-    "after_url": Text(),
-    "before_key": Text(),
-    "before_digest": Text(),
-    "after_digest": Text(),
-}
+_TEXTS = ("url", "before_url", "after_url", "before_key", "before_digest", "after_digest")
+_CHANGE: Columns = {"source": Text(), "row_key": Text(), "position": Integer(), **{name: Text() for name in _TEXTS}}
 
 VisitRow = tuple[int, str, str | None, str | None, str | None]
 """A visit as `History.add_visits` takes it: entry, outcome, reason, evidence, digest."""
