@@ -225,6 +225,9 @@ class Peer:
         return await self.ledger.reconcile.compare("cases", listing, **options)
 
     async def stale_rows(self):
+        """Return what a run would mend: it looks for stale rows only if its sync says that there may be some."""
+        if not (await self.note()).unpointed:
+            return []
         groups = [group async for group in self.ledger.reconcile.stale_rows("cases", self.catalogue.links())]
         return [pair for group in groups for pair in group]
 

@@ -6,7 +6,8 @@ import asyncio
 from random import Random
 
 import pytest
-from tests.databases import Peer, add_cases, execute, make_ledger, stored
+from sqlalchemy import Engine, event
+from tests.databases import Peer, add_cases, execute, hold_apart, make_ledger, stored
 
 from rehost.catalogue import Source, TableCatalogue
 from rehost.errors import CatalogueError
@@ -112,6 +113,49 @@ async def test_a_second_sync_finds_nothing_new(peer):
     assert noted == SyncResult(present=2, new=0, changed=0, vanished=0)
 
 
+async def test_a_sync_that_finds_nothing_reads_the_table_once_and_writes_nothing(either):
+    await add_cases(either.database, [A, B])
+    await either.note()
+    await hold_apart(either, write=True)
+    statements = []
+
+    def see(_connection, _cursor, statement, *_others):
+        statements.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", see)
+    try:
+        noted = await either.note()
+    finally:
+        event.remove(Engine, "before_cursor_execute", see)
+
+    assert noted == SyncResult(present=2, new=0, changed=0, vanished=0, redo=False, unpointed=False)
+    assert len([each for each in statements if "ad_cases" in each]) == 1
+    assert not [each for each in statements if each.startswith(("INSERT INTO rehost_links", "UPDATE"))]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_what_changes_during_a_sync_is_taken_in_as_it_is_then(peer, postgres, postgres_database):
+    await add_cases(peer.database, [A, B, A + "?3", A + "?4"])
+    await peer.note()
+    await execute(peer.database, "UPDATE ad_cases SET main_image = main_image || '?' WHERE case_id = 1")
+    await execute(peer.database, "DELETE FROM ad_cases WHERE case_id = 2")
+
+    def change(_connection, _cursor, statement, *_others):
+        if statement.startswith("INSERT INTO rehost_differing"):
+            changes = "UPDATE ad_cases SET main_image = main_image || '!'; DELETE FROM ad_cases WHERE case_id = 3"
+            postgres.run(changes, postgres_database)
+
+    event.listen(Engine, "before_cursor_execute", change)
+    try:
+        noted = await peer.note()
+    finally:
+        event.remove(Engine, "before_cursor_execute", change)
+
+    assert (noted.new, noted.changed, noted.vanished) == (0, 2, 2)
+    assert {task.link.url for task in await peer.lease_all()} == {A + "?!", A + "?4!"}
+    assert await peer.note() == SyncResult(present=2, new=0, changed=0, vanished=0)
+
+
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_sqlite_joins_rows_and_links_by_their_key_however_few_are_new(peer):
     """SQLite assumes that a table is small until it is analysed: it scanned all rows for each link."""
@@ -156,7 +200,7 @@ async def test_a_link_changed_back_is_held_again_without_a_request(peer):
 
     noted = await peer.note()
 
-    assert noted.changed == 1
+    assert (noted.changed, noted.unpointed) == (1, True)
     assert (await peer.ledger.due.counts("cases")).held == 1
     assert await peer.locals() == {1: "/static/images/1/main_image.png"}
 
@@ -189,6 +233,20 @@ async def test_a_vanished_link_is_not_visited_until_its_row_is_back(peer):
     await add_cases(peer.database, [A])
     assert (await peer.note()).present == 2
     assert set(await peer.ledger.due.hosts("cases")) == {"a.example", "b.example"}
+
+
+async def test_an_overtaken_link_is_due_once_its_row_is_back(peer):
+    await add_cases(peer.database, [A])
+    await peer.note()
+    [task] = await peer.lease_all()
+    await execute(peer.database, "DELETE FROM ad_cases")
+    await peer.record(1, [stored(task)])
+    await peer.note()
+    await add_cases(peer.database, [A])
+
+    await peer.note()
+
+    assert len(await peer.lease_all()) == 1
 
 
 async def test_clearing_every_row_is_a_redo_and_clearing_one_is_not(peer):

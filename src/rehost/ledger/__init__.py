@@ -42,7 +42,7 @@ class Ledger:
         from rehost.ledger.takedowns import TakedownRecords
 
         self.database = database  # its `transact` runs methods of several parts in one transaction
-        self.sync = CatalogueSync(database)
+        self.sync = CatalogueSync(database, url)
         self.reconcile = Reconciliation(database, url)
         self.due = DueLinks(database)
         self.deferrals = Deferrals(database)

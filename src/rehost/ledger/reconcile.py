@@ -22,12 +22,10 @@ from sqlalchemy import (
     Integer,
     Text,
     and_,
+    case,
     exists,
-    false,
     func,
     insert,
-    literal,
-    not_,
     null,
     or_,
     select,
@@ -40,7 +38,6 @@ from rehost.db import (
     Database,
     LinkRows,
     Session,
-    blank,
     drop_temporary,
     load,
     make_temporary,
@@ -51,8 +48,8 @@ from rehost.db import (
 from rehost.ledger.history import check_in_use, store_in_use
 from rehost.ledger.leases import is_open, is_place
 from rehost.ledger.results import REFUSAL, row_refused
-from rehost.ledger.schema import NO_COPY, changes, links, stores
-from rehost.ledger.sync import offered_links, same_place
+from rehost.ledger.schema import NO_COPY, links, stores
+from rehost.ledger.sync import is_left, may_lead_elsewhere, offered_links, same_place
 from rehost.model import Copy, Link, RowRefusal, State
 
 GROUP = 1000  # rows
@@ -147,10 +144,8 @@ class Reconciliation:
                 await self.database.lock(connection, f"plan {source}")
                 check_in_use(self.store, await connection.scalar(store_in_use()))
                 await self.database.allow_large_joins(connection)
-                is_held = and_(links.c.source == source, links.c.present, links.c.state == State.HELD.value)
-                held = await connection.scalar(select(func.count()).select_from(links).where(is_held)) or 0
                 async with temporary(connection, _gone):
-                    lost = await _want_lost(connection, source, started)
+                    lost, held = await _want_lost(connection, source, started)
                 check(lost, held)
                 redo = 0 < lost == held
                 await _doubt_copies_of_other_stores(connection, source)
@@ -341,14 +336,14 @@ class Reconciliation:
         return local_url.partition("?")[0].endswith("/" + self.url(key, "").removeprefix(self.url("", "")))
 
 
-async def _want_lost(connection: Connection, source: str, started: datetime) -> int:
+async def _want_lost(connection: Connection, source: str, started: datetime) -> tuple[int, int]:
     """Make links of missing copies wanted again; forget missing copies of links that wait already or have vanished.
 
     A copy that was recorded since it was found missing is left alone; so is one that was recorded since the listing
     began, unless by a clock that has jumped since.
 
     Returns:
-        how many links were held.
+        how many of these links were held, and how many of all; of all 0 if no copy is missing.
     """
     is_older = or_(links.c.held_at < started, links.c.held_at > started + _CLOCK_JUMPED)
     missing = (
@@ -356,15 +351,17 @@ async def _want_lost(connection: Connection, source: str, started: datetime) -> 
         .join(_listed, _listed.c.key == links.c.key, isouter=True)
         .where(links.c.source == source, links.c.key.is_not(None), is_older, _listed.c.key.is_(None))
     )
-    await connection.execute(insert(_gone).from_select([_gone.c.entry], missing))
-    is_held = links.c.state == State.HELD.value
+    if not (await connection.execute(insert(_gone).from_select([_gone.c.entry], missing))).rowcount:
+        return 0, 0
+    is_held = and_(links.c.source == source, links.c.state == State.HELD.value)
+    held = await connection.scalar(select(func.count()).select_from(links).where(is_held, links.c.present))
     is_gone = links.c.entry.in_(select(_gone.c.entry)) & is_older & links.c.key.is_not(None)
     forgetting = update(links).values(_LOST).where(is_gone)
     wanting = forgetting.values(state=State.WANTED.value, due_at=now(), attempts=0, fence=links.c.fence + 1)
     lost = (await connection.execute(wanting.where(is_held, links.c.present))).rowcount
     await connection.execute(wanting.where(is_held))
     await connection.execute(forgetting)
-    return lost
+    return lost, held or 0
 
 
 async def _doubt_copies_of_other_stores(connection: Connection, source: str) -> None:
@@ -402,13 +399,20 @@ async def _hand_out_found(connection: Connection, source: str) -> int:
     A link that waits for its next visit is due at once, but only once for each file: it keeps the key of one that was
     no picture. A link that has changed since it was taken in is left out: such a file may be another link's picture.
     """
-    is_free = and_(links.c.source == source, is_open(links), links.c.state != State.LEASED.value)
-    unlisted = select(links.c.entry).join(_listed, _listed.c.key == links.c.found, isouter=True)
-    unlisted = unlisted.where(is_free, links.c.found.is_not(None), _listed.c.key.is_(None))
-    await connection.execute(update(links).values(found=null()).where(links.c.entry.in_(unlisted)))
+    of_source = links.c.source == source
+    is_found = and_(of_source, is_open(links), links.c.found.is_not(None))
+    if has_found := await connection.scalar(select(exists().where(is_found))):
+        unlisted = select(links.c.entry).join(_listed, _listed.c.key == links.c.found, isouter=True)
+        unlisted = unlisted.where(is_found, links.c.state != State.LEASED.value, _listed.c.key.is_(None))
+        await connection.execute(update(links).values(found=null()).where(links.c.entry.in_(unlisted)))
+    waits = links.c.state.in_((State.DEFERRED.value, State.REFUSED.value))
     handing_out = (
         update(links)
-        .values(found=_listed.c.key)
+        .values(
+            found=_listed.c.key,
+            state=case((waits, State.WANTED.value), else_=links.c.state),
+            due_at=case((waits, now()), else_=links.c.due_at),
+        )
         .where(
             same_place(_listed, source),
             is_open(links),
@@ -417,13 +421,11 @@ async def _hand_out_found(connection: Connection, source: str) -> int:
             links.c.found.is_distinct_from(_listed.c.key),
         )
     )
-    waits = links.c.state.in_((State.DEFERRED.value, State.REFUSED.value))
-    await connection.execute(handing_out.values(state=State.WANTED.value, due_at=now()).where(waits))
-    await connection.execute(handing_out)
-    is_found = and_(is_open(links), links.c.found.is_not(null()), links.c.state == State.WANTED.value)
-    return (
-        await connection.scalar(select(func.count()).select_from(links).where(links.c.source == source, is_found)) or 0
-    )
+    handed_out = (await connection.execute(handing_out)).rowcount
+    if not (has_found or handed_out):
+        return 0
+    is_wanted = links.c.state == State.WANTED.value
+    return await connection.scalar(select(func.count()).select_from(links).where(is_found, is_wanted)) or 0
 
 
 def _is_lost() -> list[ColumnElement[bool]]:
@@ -442,23 +444,15 @@ async def _find_stale(
 ) -> None:
     """Collect rows that are empty, that may hold what we wrote before, or that a kill left unwritten.
 
-    That is a superset, as where a URL writes a key differently: `_is_stale` decides.
+    That is a superset: `_is_stale` decides.
     """
-    prefix, any_digest = url("", ""), "0" * 64
-    version = url("", any_digest).removeprefix(prefix)
-    sign = version.rstrip("0")
-    begins = func.substr(links.c.local_url, 1, len(prefix)) == prefix
-    ends = literal(sign) + func.substr(links.c.digest, 1, len(version) - len(sign))
-    behind_key = func.substr(links.c.local_url, len(prefix) + func.length(links.c.key) + 1)
-    as_now = and_(begins, behind_key == (ends if version else ""))
-    at_former = and_(links.c.former_key.is_not(None), offered.c.local_url != links.c.local_url)
-    is_left = false() if is_joint else offered.c.local_url.is_distinct_from(links.c.local_url) & _is_left(offered)
+    left = is_left(offered, is_joint=is_joint)
     query = (
         select(
             *(links.c[name] for name in ("entry", "row_key", "position", "url", "page_url")),
             offered.c.local_url,
             *(links.c[name] for name in ("key", "digest", "size", "local_url", "former_key")),
-            is_left,
+            left,
         )
         .select_from(offered)
         .join(links, same_place(offered, source))
@@ -467,26 +461,10 @@ async def _find_stale(
             links.c.present,
             links.c.key.is_not(None),
             links.c.url == offered.c.url,
-            or_(blank(offered.c.local_url), not_(as_now), at_former, is_left),
+            or_(may_lead_elsewhere(offered, url), left),
         )
     )
     await connection.execute(insert(_stale).from_select(list(_STALE), query))
-
-
-def _is_left(offered: FromClause) -> ColumnElement[bool]:
-    """Return the condition that a row is as it was before its last writing: a kill came before that.
-
-    Only for two databases: in one, row and ledger change together, so that others must have put that value back.
-    """
-    later = changes.alias("later")
-    cell = ("source", "row_key", "position")
-    is_laters = [later.c[name] == changes.c[name] for name in cell]
-    return exists().where(
-        *(changes.c[name] == links.c[name] for name in (*cell, "url")),
-        changes.c.before_url == offered.c.local_url,
-        changes.c.after_url == links.c.local_url,
-        ~exists().where(*is_laters, later.c.change > changes.c.change),
-    )
 
 
 def _pair(source: str, row: Any) -> tuple[Link, Copy]:  # noqa: ANN401 - a row of _stale

@@ -1,11 +1,12 @@
 """Compares catalogue and ledger: a few statements find and apply what is new, changed or gone, for any table size.
 
-Differences go into a temporary table first and are then applied: if nothing differs, nothing is written.
+One statement counts what each of the others would find, and only those run that have something to do. Each finds it
+again, as it is then: the table may change meanwhile. Differences go into a temporary table first and are then applied.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from sqlalchemy import (
     case,
     delete,
     exists,
+    false,
     func,
     insert,
     literal,
@@ -50,7 +52,7 @@ from rehost.db import (
 from rehost.errors import CatalogueError
 from rehost.http.url import read_host
 from rehost.ledger.leases import LONGEST_LEASE, LONGEST_WAIT, is_open, is_taken_down
-from rehost.ledger.schema import learnings, links
+from rehost.ledger.schema import changes, learnings, links
 from rehost.model import REFUSALS, State
 
 _OFFERED: Columns = {
@@ -78,6 +80,7 @@ class SyncResult:
     changed: int
     vanished: int  # links whose row or cell is gone
     redo: bool = False  # the column is empty in every row of a held copy: the operator wants everything again
+    unpointed: bool = False  # rows may not point at their held copies: `Reconciliation.stale_rows` finds which
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ class CatalogueSync:
     """Brings the ledger's links up to date with the catalogue's."""
 
     database: Database
+    url: Callable[[str, str], str]  # of a key and its digest
 
     async def take_in(self, source: str, rows: LinkRows) -> SyncResult:
         """Take in all links of a source: new ones become wanted, changed ones become wanted again and due at once."""
@@ -108,20 +112,26 @@ class CatalogueSync:
     async def _take_in(self, connection: Connection, source: str, rows: LinkRows) -> SyncResult:
         await self.database.lock(connection, f"plan {source}")
         await self.database.allow_large_joins(connection)
+        new = changed = vanished = 0
+        redo = False
         async with offered_links(connection, self.database, rows) as offered:
-            async with temporary(connection, _differing):
-                query = _differing_links(source, offered)
-                await connection.execute(insert(_differing).from_select(list(_DIFFERING), query))
-                await _read_hosts(connection)
-                new, changed = await self._apply_differences(connection, source, _differing)
-            await analyze(connection, links, new)
-            vanished = await _mark_vanished(connection, source, offered)
-            redo = await _is_redo(connection, source, offered)
-        await _correct_due_times(connection, source)
-        present = await connection.scalar(
-            select(func.count()).select_from(links).where(links.c.source == source, links.c.present)
-        )
-        return SyncResult(present or 0, new, changed, vanished, redo)
+            left = is_left(offered, is_joint=rows.database is self.database)
+            survey = _survey(source, offered, may_lead_elsewhere(offered, self.url) | left)
+            found = (await connection.execute(survey)).one()
+            if found.differing:
+                async with temporary(connection, _differing):
+                    query = _differing_links(source, offered)
+                    await connection.execute(insert(_differing).from_select(list(_DIFFERING), query))
+                    await _read_hosts(connection)
+                    new, changed = await self._apply_differences(connection, source, _differing)
+                await analyze(connection, links, new)
+            if found.known != found.there:
+                vanished = await _mark_vanished(connection, source, offered)
+            if unpointed := bool(found.unpointed or changed):
+                redo = await _is_redo(connection, source, offered)
+        if found.overdue or found.differing:  # of a row that is back, the link may wait
+            await connection.execute(update(links).values(due_at=now()).where(links.c.source == source, _is_overdue()))
+        return SyncResult(found.present, new, changed, vanished, redo, unpointed)
 
     async def _take_in_row(
         self, connection: Connection, source: str, row_key: str, found: Sequence[Sequence[object]]
@@ -197,21 +207,83 @@ async def _read_hosts(connection: Connection) -> None:
             await load(connection, _differing, groups())
 
 
-def _differing_links(source: str, offered: FromClause) -> Select[*tuple[Any, ...]]:
-    """Return a query for the offered links that differ from the ledger's or are missing there: _DIFFERING's columns."""
-    differs = or_(
+def _survey(source: str, offered: FromClause, is_unpointed: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
+    """Return a query for how much the other statements would find.
+
+    Its columns count links: `present` in the catalogue; of these `differing` from the ledger's, `there` as present too,
+    and held by copies at which rows may not point (`unpointed`); `known` to the ledger as present; `overdue` there.
+    """
+    differs = _differs(offered)
+    is_held = and_(links.c.state == State.HELD.value, links.c.key.is_not(None))
+    catalogue = (
+        select(
+            func.count().label("present"),
+            func.count().filter(links.c.present).label("there"),
+            func.count().filter(differs).label("differing"),
+            func.count().filter(is_held, or_(differs, is_unpointed)).label("unpointed"),
+        )
+        .select_from(offered)
+        .join(links, same_place(offered, source), isouter=True)
+        .subquery("catalogue")
+    )
+    ledger = select(
+        func.count().filter(links.c.present).label("known"), func.count().filter(_is_overdue()).label("overdue")
+    )
+    return select(catalogue, known := ledger.where(links.c.source == source).subquery("ledger")).join(known, true())
+
+
+def _differs(offered: FromClause) -> ColumnElement[bool]:
+    return or_(
         links.c.entry.is_(None),
         not_(links.c.present),
         links.c.url != offered.c.url,
         links.c.page_url.is_distinct_from(offered.c.page_url),
         links.c.host == OTHER_HOST,  # by a migration
     )
+
+
+def _differing_links(source: str, offered: FromClause) -> Select[*tuple[Any, ...]]:
+    """Return a query for the offered links that differ from the ledger's or are missing there: _DIFFERING's columns."""
     return (
         select(links.c.entry, *(offered.c[name] for name in _CELL))
         .select_from(offered)
         .join(links, same_place(offered, source), isouter=True)
-        .where(differs)
+        .where(_differs(offered))
     )
+
+
+def may_lead_elsewhere(offered: FromClause, url: Callable[[str, str], str]) -> ColumnElement[bool]:
+    """Return the condition that the row of a held copy is empty, or that it may hold what we wrote before.
+
+    It is met too often where a URL writes a key differently.
+    """
+    prefix, any_digest = url("", ""), "0" * 64
+    version = url("", any_digest).removeprefix(prefix)
+    sign = version.rstrip("0")
+    as_now = literal(prefix) + links.c.key
+    if version:
+        as_now = as_now + literal(sign) + func.substr(links.c.digest, 1, len(version) - len(sign))
+    at_former = and_(links.c.former_key.is_not(None), offered.c.local_url != links.c.local_url)
+    return or_(blank(offered.c.local_url), links.c.local_url != as_now, at_former)
+
+
+def is_left(offered: FromClause, *, is_joint: bool) -> ColumnElement[bool]:
+    """Return the condition that a row is as it was before its last writing: a kill came before that.
+
+    Only for two databases: in one, row and ledger change together, so that others must have put that value back.
+    """
+    if is_joint:
+        return false()
+    later = changes.alias("later")
+    cell = ("source", "row_key", "position")
+    is_laters = [later.c[name] == changes.c[name] for name in cell]
+    is_before = exists().where(
+        *(changes.c[name] == links.c[name] for name in (*cell, "url")),
+        changes.c.before_url == offered.c.local_url,
+        changes.c.after_url == links.c.local_url,
+        ~exists().where(*is_laters, later.c.change > changes.c.change),
+    )
+    return offered.c.local_url.is_distinct_from(links.c.local_url) & is_before
 
 
 async def _change(connection: Connection, differing: FromClause) -> int:
@@ -279,13 +351,13 @@ async def _is_redo(connection: Connection, source: str, offered: FromClause) -> 
     return await connection.scalar(pointing) is None
 
 
-async def _correct_due_times(connection: Connection, source: str) -> None:
-    """Make due now what waited for this sync, and what a wrong clock has put far into the future."""
-    overdue = or_(
-        and_(links.c.state == State.WANTED.value, links.c.due_at > now()),
-        and_(links.c.state == State.LEASED.value, links.c.due_at > after(LONGEST_LEASE)),
-        and_(links.c.state != State.WANTED.value, links.c.due_at > after(LONGEST_WAIT), not_(is_taken_down())),
-    )
-    await connection.execute(
-        update(links).values(due_at=now()).where(links.c.source == source, is_open(links), overdue)
+def _is_overdue() -> ColumnElement[bool]:
+    """Return the condition that a link waited for this sync, or that a wrong clock has put it far into the future."""
+    return and_(
+        is_open(links),
+        or_(
+            and_(links.c.state == State.WANTED.value, links.c.due_at > now()),
+            and_(links.c.state == State.LEASED.value, links.c.due_at > after(LONGEST_LEASE)),
+            and_(links.c.state != State.WANTED.value, links.c.due_at > after(LONGEST_WAIT), not_(is_taken_down())),
+        ),
     )

@@ -68,7 +68,7 @@ class Planner:
             await self.ledger.due.forget_waits(source)
         elif retry is not None:
             await self.ledger.due.forget_waits(source, None if retry == "all" else retry)
-        mended, refused = await self._mend(source, run)
+        mended, refused = await self._mend(source, run, unpointed=synced.unpointed)
         counts = await self.ledger.due.counts(source)
         return Planned(
             source,
@@ -159,14 +159,15 @@ class Planner:
                 await ledger.database.transact(announce)
             await ledger.database.transact(work)
 
-    async def _mend(self, source: str, run: int | None) -> tuple[int, int]:
+    async def _mend(self, source: str, run: int | None, *, unpointed: bool) -> tuple[int, int]:
         """Point the rows of held copies at them again where they do not; return how many changed, and refused to."""
         mended, refused, own = 0, 0, None
         if await self.ledger.reconcile.lost_copies(source):
             if run is None:
                 run = own = await self.ledger.runs.begin(source)
             await self.clear_lost(run)
-        async for group in self.ledger.reconcile.stale_rows(source, self.catalogue.links()):
+        stale = self.ledger.reconcile.stale_rows(source, self.catalogue.links())
+        while unpointed and (group := await anext(stale, None)):
             if run is None:
                 run = own = await self.ledger.runs.begin(source)
             changed, left = await self.point(run, group)
