@@ -47,6 +47,7 @@ RECENT_SECONDS = 10.0
 MAX_ORIGINS = 10_000
 """Origins that are remembered; those used longest ago are dropped first."""
 
+_REMEMBERED_NAMES = 256  # whose parts are known: each request asks for them a dozen times, and folders can be long
 _MAX_STALE = 8
 """A heap is rebuilt when it has this many entries more than twice its names."""
 
@@ -190,6 +191,13 @@ class HostLimiter:
             return None
         host = self._domains[domain].ready.first()
         return host and host[1]
+
+    def may_begin(self, url: str) -> bool:
+        """Return whether a URL may be requested now, should no other request wait for a slot."""
+        pacing, now = self._pacings.get(host_of(url)), self._clock.monotonic()
+        if pacing is None or pacing.in_flight >= pacing.room() or now < pacing.ready_at() or now >= self._valid_until:
+            return False
+        return not any(map(self.pause_seconds, (origin_of(url), folder_url(url))))
 
     def next_time(self) -> float | None:
         """Return the monotonic time at which the first host that is held back may be asked again; None for never."""
@@ -358,17 +366,15 @@ class HostLimiter:
         if name == _host(name):
             return self.pacing(name).breaker
         breakers = self._folders if is_folder(name) else self._breakers
-        breaker = breakers.get(name)
-        if breaker is None:
-            breaker = breakers[name] = Breaker()
-        return breaker
+        return breakers.get(name) or breakers.setdefault(name, Breaker())
 
     def _count(self, name: str, requests: int, turn: int | None = None) -> None:
         """Count requests as in flight, or as ended, at a domain and an origin."""
-        domain = self._domains[self.pacing(_host(name)).domain]
+        pacing = self.pacing(_host(name))
+        domain = self._domains[pacing.domain]
         domain.in_flight += requests
         self._in_flight += requests
-        self._use(self.pacing(_host(name)).domain)
+        self._use(pacing.domain)
         domain.turn = domain.turn if turn is None else turn
         if name != _host(name):
             breaker = self._breaker(name)
@@ -388,6 +394,9 @@ class HostLimiter:
         """Put the host, and its domain, where they belong now."""
         pacing = self.pacing(host)
         domain = self._domains[pacing.domain]
+        if host not in self._waiting and not domain.ready:
+            self._held.remove(host)
+            return
         ready_at = pacing.ready_at()
         may_be_asked = host in self._waiting and pacing.in_flight < pacing.room()
         is_held = ready_at > self._clock.monotonic()
@@ -431,6 +440,7 @@ class HostLimiter:
         self._domains = {name: domain for name, domain in self._domains.items() if name in used}
 
 
+@lru_cache(_REMEMBERED_NAMES)
 def is_folder(name: str) -> bool:
     """Return whether a name is the URL of a folder."""
     return "://" in name and origin_of(name) != name
@@ -444,6 +454,6 @@ def _origin(name: str) -> str:
     return origin_of(name) if "://" in name else name
 
 
-@lru_cache(MAX_ORIGINS)
+@lru_cache(_REMEMBERED_NAMES)
 def _host(name: str) -> str:
     return host_of(name) if "://" in name else name

@@ -167,6 +167,10 @@ class RequestScheduler:
         if host not in self._known:
             self._known[host] = True
             self._heartbeat.wake()
+        if self._free > 1 and not self._waiting and self._limiter.may_begin(url):  # as nearly always with a fast host
+            self._free -= 1
+            self._limiter.started(origin_of(url))
+            return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(host, deque()).append((future, url))
         self._limiter.add_waiting(origin_of(url))

@@ -371,10 +371,10 @@ class Learner:
 
     def _origin(self, url: str) -> OriginState:
         name = origin_of(url)
-        origin = self._origins.get(name) or self._in_use.get(name)
+        origin = self._origins.get(name)
         if origin is None:
-            origin = OriginState(name, ProbeBudget(name, self._repository, self._clock))
-        self._origins[name] = self._in_use[name] = origin
+            origin = self._in_use.get(name) or OriginState(name, ProbeBudget(name, self._repository, self._clock))
+            self._origins[name] = self._in_use[name] = origin
         return origin
 
     async def _read_ledger(self, origin: OriginState, *, at_once: bool = False) -> None:

@@ -30,6 +30,7 @@ from rehost.http.url import (
 from rehost.model import REFUSALS, Download, Reason, Referer
 
 AUTO = "auto"
+_OF_EVERY_LINK = frozenset({Referer.NONE.value, Referer.ORIGIN.value})  # rules that are in the chain of each
 
 
 class Referers:
@@ -137,11 +138,8 @@ class LinkProbe:
     is_refusal_counted: bool = False  # once per link, however often the link is tried
     is_repeat_counted: bool = False
     controlled: set[str] = field(default_factory=set)  # rules under which a control for this link was answered
-    chain: tuple[str, ...] = field(init=False)  # the rules to try, in order
     _downloads: list[Download] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.chain = self.referers.chain(*self.target)
+    _chain: tuple[str, ...] = ()
 
     def __enter__(self) -> Self:
         return self
@@ -150,10 +148,17 @@ class LinkProbe:
         for download in self._downloads:
             download.spool.unlink(missing_ok=True)
 
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """The rules to try, in order."""
+        self._chain = self._chain or self.referers.chain(*self.target)
+        return self._chain
+
     def first_rule(self) -> str:
         """Return the rule to try first: the origin's, or the one nearest to it that this link has."""
         rule = self.origin.rule
-        if rule is not None and rule in self.chain:
+        is_common = rule in _OF_EVERY_LINK and self.referers.forced(self.target.url) is None
+        if rule is not None and (is_common or rule in self.chain):
             return rule
         return self.chain[-1 if rule == Referer.PAGE else 0]
 

@@ -44,8 +44,10 @@ _FINAL_DOT = re.compile(r"\.(?=(?::\d+)?\Z)")  # of the host of an origin
 _REMEMBERED_HOSTS = 4096
 _MOST_COOKIES, _MOST_COOKIE_CHARACTERS = 50, 4096  # RFC 6265, section 6.1
 _REMEMBERED_ROOTS = 4096  # most URLs differ from others only in what follows their host
+_REMEMBERED_URLS = 256  # a visit asks some 30 times for the parts of its URL; a few dozen visits are in progress
 
 
+@lru_cache(_REMEMBERED_URLS)
 def normalise(text: str, base: str | None = None) -> str:
     """Return the absolute http or https URL, all ASCII, that a text stands for.
 
@@ -140,18 +142,21 @@ def with_scheme_of(text: str, page_url: str | None) -> str:
     return f"{'http' if (page_url or '').lstrip().lower().startswith('http:') else 'https'}:{text.lstrip()}"
 
 
+@lru_cache(_REMEMBERED_URLS)
 def origin_of(url: str) -> str:
     """Return scheme://host[:port] of a normalised URL, the port only where it is not the scheme's default."""
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{rest.partition('/')[0]}"
 
 
+@lru_cache(_REMEMBERED_URLS)
 def folder_of(url: str) -> str:
     """Return the path of a normalised URL up to its last slash."""
     path = url.partition("?")[0].removeprefix(origin_of(url))
     return path[: path.rfind("/") + 1]
 
 
+@lru_cache(_REMEMBERED_URLS)
 def folder_url(url: str) -> str:
     """Return a normalised URL up to the last slash of its path; an origin stays one."""
     return origin_of(url) + folder_of(url)
@@ -194,6 +199,7 @@ def parse_host(text: str) -> str:
     return host_of(url)
 
 
+@lru_cache(_REMEMBERED_URLS)
 def host_of(url: str) -> str:
     """Return the host of a normalised URL or origin: a name in lower case, or an address (IPv6 without brackets).
 

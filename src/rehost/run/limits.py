@@ -176,7 +176,7 @@ class StorageQuota:
         self._held.update(dict.fromkeys(self._names(source, host), size))
 
     def _names(self, source: str, host: str) -> list[tuple[str, str]]:
-        names = [("IMAGE_MAX_SOURCE_BYTES", source)]
+        names = [("IMAGE_MAX_SOURCE_BYTES", source)] if self._limits["IMAGE_MAX_SOURCE_BYTES"] else []
         return [*names, ("IMAGE_MAX_HOST_BYTES", domain_of(host))] if self._limits["IMAGE_MAX_HOST_BYTES"] else names
 
     def _used_up(self, setting: str, name: str) -> Transient:

@@ -135,8 +135,9 @@ class Recorder:
             await ledger.database.transact(lambda each: ledger.history.add_changes(each, run, rows_of_lost, lost=True))
 
         async def work(transaction: Connection) -> tuple[_Written, FileIds, FileIds]:
-            already = await ledger.results.already_recorded(transaction, stored)
             ours = await ledger.leases.confirm(transaction, [outcome.task for outcome in outcomes])
+            late = [outcome for outcome in stored if outcome.task.entry not in ours]
+            already = await ledger.results.already_recorded(transaction, late)
             confirmed = [outcome for outcome in outcomes if outcome.task.entry in ours]
             wanted = [outcome for outcome in stored if outcome.task.entry in ours]
             rows = Written(seen, {})

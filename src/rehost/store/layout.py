@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from rehost.errors import Permanent, SettingsError
@@ -23,6 +24,8 @@ LONGEST_KEY = 2000  # bytes; a whole path can have 4096 (Linux, PATH_MAX)
 
 # a row key that needs no encoding, as nearly all
 _AS_IT_IS = re.compile(rf"[\w-][\w.-]{{0,{LONGEST_SEGMENT - 1}}}", re.ASCII)
+_PLAIN_KEY = re.compile(r"[\w.~/=-]*", re.ASCII)  # what `quote` leaves as it is
+_REMEMBERED_NAMES = 256  # each visit names its copy a few times
 _EMPTY = "=-"  # an empty row key; `-` is no hexadecimal digit
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 _FIELDS = {"{key}": r"(?P<key>(?:[\w.=-]|(?<==)/)+)", "{position}": r"(?P<position>0|[1-9]\d*)"}
@@ -81,9 +84,7 @@ class Layout:
             Permanent: the row key is too long for a path; `check` says so before the format is known.
             ValueError: the template has no {position} and the link has one.
         """
-        if link.position and "{position}" not in self.template:
-            raise ValueError(f"the template {self.template} has no {{position}}, the link is number {link.position}")
-        named = self.template.replace("{position}", str(link.position)).replace("{key}", _encode(link.row_key))
+        named = _named(self.template, link.row_key, link.position)
         key = f"{named}.{digest[:VERSION_DIGITS]}.{format.value}" if self.has_digest else f"{named}.{format.value}"
         lengths = ("a name in its file's path", max(map(len, key.split("/")))), ("its file's name", len(key))
         for (what, bytes_), fit in zip(lengths, self.longest, strict=True):
@@ -115,7 +116,7 @@ class Layout:
 
     def url_path(self, key: str) -> str:
         """Return the public URL of a copy without the prefix and its slash."""
-        return quote(key, safe="/=")
+        return key if _PLAIN_KEY.fullmatch(key) else quote(key, safe="/=")
 
     def key_of_url(self, url: str) -> str | None:
         """Return the key that a public URL (with or without a query) leads to, or None for a URL that is not ours."""
@@ -144,6 +145,14 @@ def _check(template: str) -> None:
         raise SettingsError(
             "The path template {template!r} needs a letter or sign between {{key}} and {{position}}.", template=template
         )
+
+
+@lru_cache(_REMEMBERED_NAMES)
+def _named(template: str, row_key: str, position: int) -> str:
+    """Return a key without digest and extension."""
+    if position and "{position}" not in template:
+        raise ValueError(f"the template {template} has no {{position}}, the link is number {position}")
+    return template.replace("{position}", str(position)).replace("{key}", _encode(row_key))
 
 
 def _encode(row_key: str) -> str:
