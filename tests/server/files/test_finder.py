@@ -1,5 +1,6 @@
 """No path leads out of the store, however it is spelled."""
 
+import asyncio
 import os
 
 import pytest
@@ -132,3 +133,21 @@ async def test_named_pipe_does_not_block_the_server(port, root):
     reply = await ask(port, f"{PREFIX}/pipe.png")
 
     assert reply.status == 404
+
+
+@pytest.mark.parametrize("later", ["nothing", "a pipe", "a folder", "a link to another file", "a file for its folder"])
+async def test_copy_that_was_served_is_not_once_something_else_has_its_name(port, copy, root, tmp_path, later):
+    assert (await ask(port, f"{PREFIX}/{KEY}")).status == 200
+    copy.unlink()
+    if later == "a pipe":
+        os.mkfifo(copy)
+    elif later == "a folder":
+        copy.mkdir()
+    elif later == "a link to another file":
+        (tmp_path / "secret.png").write_bytes(b"secret")
+        copy.symlink_to(tmp_path / "secret.png")
+    elif later == "a file for its folder":
+        copy.parent.rmdir()
+        copy.parent.write_bytes(b"")
+
+    assert (await asyncio.wait_for(ask(port, f"{PREFIX}/{KEY}"), 30)).status == 404

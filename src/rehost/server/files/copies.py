@@ -13,7 +13,7 @@ from typing import Protocol
 
 from rehost.clock import Clock
 from rehost.errors import StoreError
-from rehost.server.files.response import MISSING, REVALIDATED, CopyResponse, ServedFile, error, respond
+from rehost.server.files.response import CONDITIONS, MISSING, REVALIDATED, CopyResponse, ServedFile, error, respond
 from rehost.server.files.send import (
     WHOLE_BYTES,
     Message,
@@ -41,8 +41,11 @@ class Finder(Protocol):
     Every method may raise OSError or StoreError where the store cannot be read now.
     """
 
-    async def find(self, key: str) -> ServedFile | None:
-        """Return the copy of a key; None if there is nothing to serve."""
+    async def find(self, key: str, *, is_read: bool = False) -> ServedFile | None:
+        """Return the copy of a key; None if there is nothing to serve.
+
+        With `is_read` it may have been replaced or removed since it was seen last: the caller will find that by `read`.
+        """
         ...
 
     async def digest(self, file: ServedFile) -> str | None:
@@ -73,7 +76,7 @@ class EitherFinder:
         """Find copies in the first store, or else in the second one."""
         self._finders = (first, second)
 
-    async def find(self, key: str) -> ServedFile | None:
+    async def find(self, key: str, *, is_read: bool = False) -> ServedFile | None:  # noqa: ARG002 - either may have it
         """Return the copy of a key; None if neither store has one."""
         for place, finder in enumerate(self._finders):
             if (found := await finder.find(key)) is not None:
@@ -164,8 +167,8 @@ class CopyFiles:
             refusal = error(HTTPStatus.METHOD_NOT_ALLOWED, ("allow", "GET, HEAD"))
             await send_text(refusal, send, with_body=with_body)
             return
-        for _ in range(_ATTEMPTS):
-            response, file = await self._prepare(scope)
+        for attempt in range(_ATTEMPTS):
+            response, file = await self._prepare(scope, is_first=attempt == 0)
             if file is None or not with_body or not response.has_file:
                 await send_text(response, send, with_body=with_body)
                 return
@@ -186,12 +189,13 @@ class CopyFiles:
                 return
         await send_text(_unavailable(), send, with_body=with_body)
 
-    async def _prepare(self, scope: Message) -> tuple[CopyResponse, ServedFile | None]:
+    async def _prepare(self, scope: Message, *, is_first: bool) -> tuple[CopyResponse, ServedFile | None]:
         """Return the response, and the copy if there is one."""
-        key = path_within(scope).removeprefix("/")
+        key, headers = path_within(scope).removeprefix("/"), headers_of(scope)
+        is_read = is_first and scope["method"] == "GET" and CONDITIONS.isdisjoint(headers)
         try:
-            for _ in range(_ATTEMPTS):
-                file = await self._finder.find(key)
+            for attempt in range(_ATTEMPTS):
+                file = await self._finder.find(key, is_read=is_read and attempt == 0)
                 if file is None:
                     return await self._missing(key), None
                 if self._locate is not None and (url := await self._locate(file, scope["method"])):
@@ -199,7 +203,7 @@ class CopyFiles:
                     return error(HTTPStatus.TEMPORARY_REDIRECT, ("location", url), caching=REDIRECTED), None
                 if (digest := await self._finder.digest(file)) is None:
                     continue
-                headers, caching, now = headers_of(scope), self._cache_control, self._clock.now()
+                caching, now = self._cache_control, self._clock.now()
                 boundary = secrets.token_hex(16) if "range" in headers else ""
                 return respond(scope, headers, file, digest, caching, boundary, now), file
         except (OSError, StoreError) as problem:

@@ -16,7 +16,7 @@ from typing import Any
 from cachetools import LRUCache
 
 from rehost.server.files.response import ServedFile
-from rehost.server.files.send import chunk_bytes, read_file
+from rehost.server.files.send import WHOLE_BYTES, chunk_bytes, read_file
 from rehost.store import gone
 from rehost.store.layout import is_key
 
@@ -31,6 +31,8 @@ _NO_COPY = {
 
 HEAD_BYTES = 4096
 
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
 
 class FileFinder:
     """Finds the copies below one folder, and remembers the files that are requested most."""
@@ -43,14 +45,14 @@ class FileFinder:
         self._digests = Digests()
         self._reading = 0  # copies
 
-    async def find(self, key: str) -> ServedFile | None:
+    async def find(self, key: str, *, is_read: bool = False) -> ServedFile | None:
         """Return the copy of a key; None if there is nothing to serve.
 
         Raises:
             OSError: the disk failed.
         """
         cached = self._files.get(key)  # under keys only
-        if cached is not None and _is_unchanged(cached):
+        if cached is not None and ((is_read and cached.size <= WHOLE_BYTES) or _is_unchanged(cached)):
             return cached
         if not is_key(key):
             return None
@@ -110,7 +112,7 @@ class FileFinder:
     def _inspect(self, key: str) -> ServedFile | None:
         path = os.path.join(self._root, key)  # noqa: PTH118 - the server takes paths as text
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            descriptor = os.open(path, _FLAGS)
         except OSError as error:
             if error.errno in _NO_COPY:
                 return None
@@ -175,9 +177,11 @@ class Digests:
 def open_same(file: ServedFile) -> int | None:
     """Open a copy for reading and return the descriptor; None if another file, or none, has its name now."""
     try:
-        descriptor = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
+        descriptor = os.open(file.path, _FLAGS)
+    except OSError as error:
+        if error.errno in _NO_COPY:
+            return None
+        raise
     if _is_same(file, os.fstat(descriptor)):
         return descriptor
     os.close(descriptor)

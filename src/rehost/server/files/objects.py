@@ -60,7 +60,7 @@ class ObjectFinder:
         self._reading = 0  # copies
         self._local_files = asyncio.Semaphore(LOCAL_FILES)
 
-    async def find(self, key: str) -> ServedFile | None:
+    async def find(self, key: str, *, is_read: bool = False) -> ServedFile | None:  # noqa: ARG002 - no use here
         """Return the copy of a key; None if there is nothing to serve.
 
         Raises:

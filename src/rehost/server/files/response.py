@@ -21,10 +21,10 @@ MISSING = "max-age=60"  # RFC 9111, section 4.2.2: so a flood of requests for on
 # a file that replaces this one within the second (RFC 9110, sections 8.8.2.1 and 8.8.2.2).
 NEW = timedelta(minutes=1)
 IMMUTABLE = "max-age=31536000, immutable"  # RFC 8246; for URLs that carry the digest of their bytes
+CONDITIONS = frozenset(("if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "range"))
 MAX_KNOWN_RESPONSES = 4000  # about 8 MB
 
 _DIGEST = re.compile(r"[0-9a-f]{8,64}")
-_CONDITIONS = frozenset(("if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "range"))
 
 # A file from elsewhere must never be rendered as a document with scripts, whatever a browser makes of its bytes.
 SAFE_HEADERS = (
@@ -106,7 +106,7 @@ def respond(
     is_versioned = is_named or (requested is not None and digest.startswith(requested))
     cache_control = IMMUTABLE if is_versioned else caching
     is_new = file.modified_seconds > now.timestamp() - NEW.total_seconds()
-    if _CONDITIONS.isdisjoint(headers):
+    if CONDITIONS.isdisjoint(headers):
         return _whole(file, digest, cache_control, is_new=is_new)
     etags = frozenset({f'"{digest}"'})
     validators = _validators(file, digest, cache_control, is_new=is_new)
