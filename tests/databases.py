@@ -193,7 +193,7 @@ class Peer:
     async def lease_all(self, limit: int = 1000) -> list[Task]:
         leased = [
             task
-            for host in await self.ledger.due.hosts("cases")
+            for host in await self.ledger.leases.hosts("cases")
             for task in await self.ledger.leases.lease("cases", host, limit)
         ]
         return [*leased, *await self.ledger.leases.lease_suspects("cases")]

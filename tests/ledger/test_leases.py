@@ -75,7 +75,7 @@ async def test_a_leased_link_is_not_leased_again(peer):
     again = await peer.ledger.leases.lease("cases", "a.example", 5)
 
     assert again == []
-    assert (await peer.ledger.due.counts("cases")).leased == 1
+    assert await peer.ledger.due.leased("cases") == 1
 
 
 async def test_a_released_link_is_due_and_not_counted_as_visited(peer):
@@ -288,7 +288,7 @@ async def test_a_link_that_comes_to_be_due_again_is_leased(many, database_url, h
     match how:
         case "--retry":
             await many.record(1, [Deferred(task, Reason.TIMED_OUT, "30 s", 3600.0) for task in first])
-            await many.ledger.due.forget_waits("cases")
+            await many.ledger.deferrals.forget_waits("cases")
         case "given back":
             await many.ledger.leases.release(first)
         case _:
@@ -360,7 +360,7 @@ async def test_links_of_a_dead_worker_are_leased_apart_and_not_counted_as_visite
     assert [task.link.url for task in others] == [B]
     assert [task.entry for task in apart] == had
     assert {task.attempt for task in apart} == {1}
-    assert await peer.ledger.due.hosts("cases") == []
+    assert await peer.ledger.leases.hosts("cases") == []
 
 
 async def test_a_link_that_killed_four_workers_is_deferred_and_no_other_one(peer, database_url):
@@ -394,7 +394,7 @@ async def test_a_link_that_kills_again_after_its_day_waits_for_two(peer, databas
     await peer.note()
     for name in ("one", "two", "three", "four"):
         await die(peer, database_url, name, lambda worker: worker.lease_all())
-    await peer.ledger.due.forget_waits("cases")
+    await peer.ledger.deferrals.forget_waits("cases")
 
     assert await peer.ledger.leases.lease("cases", HOST, 5) == []
     assert await die(peer, database_url, "five", suspects) == [1]

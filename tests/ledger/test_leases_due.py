@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from tests.databases import add_cases, another_peer, execute, stored
 
 from rehost.hosts.shares import OPERATORS_PAUSE, HostShares, Resumed
+from rehost.ledger import leases
 from rehost.model import Deferred, Reason, Refused
 
 A = "https://a.example/1.png"
@@ -35,9 +38,9 @@ async def test_waits_are_forgotten_by_reason(peer):
     first, second = await peer.lease_all()
     await peer.record(1, [Refused(first, Reason.GONE, "404", 9e5), Deferred(second, Reason.THROTTLED, "429", 3600.0)])
 
-    assert await peer.ledger.due.forget_waits("cases", "gone") == 1
+    assert await peer.ledger.deferrals.forget_waits("cases", "gone") == 1
     assert [task.entry for task in await peer.lease_all()] == [first.entry]
-    assert await peer.ledger.due.forget_waits("cases") == 1
+    assert await peer.ledger.deferrals.forget_waits("cases") == 1
 
 
 async def test_the_wait_of_one_link_is_forgotten(peer):
@@ -50,9 +53,9 @@ async def test_the_wait_of_one_link_is_forgotten(peer):
         Refused(refused, Reason.GONE, "404", 7200.0),
     ])  # fmt: skip
 
-    assert await peer.ledger.due.forget_wait("cases", refused.link.row_key) == 1
-    assert await peer.ledger.due.forget_wait("cases", held.link.row_key) == 0
-    assert await peer.ledger.due.forget_wait("cases", "99") == 0
+    assert await peer.ledger.deferrals.forget_wait("cases", refused.link.row_key) == 1
+    assert await peer.ledger.deferrals.forget_wait("cases", held.link.row_key) == 0
+    assert await peer.ledger.deferrals.forget_wait("cases", "99") == 0
 
     assert [task.entry for task in await peer.lease_all()] == [refused.entry]
 
@@ -64,7 +67,7 @@ async def test_all_links_of_a_host_are_deferred_unvisited(peer):
     deferred = await peer.ledger.deferrals.defer_host("cases", "a.example", Reason.THROTTLED, "429", 3600.0)
 
     assert deferred == 2
-    assert await peer.ledger.due.hosts("cases") == ["b.example"]
+    assert await peer.ledger.leases.hosts("cases") == ["b.example"]
 
 
 @pytest.mark.parametrize("how", ["by host", "by origin"])
@@ -111,7 +114,7 @@ async def test_a_retry_during_a_pause_changes_no_reason_and_no_evidence(peer):
     await peer.ledger.leases.release([tasks["3"]])
 
     for _ in range(2):
-        await peer.ledger.due.forget_waits("cases")
+        await peer.ledger.deferrals.forget_waits("cases")
         await peer.ledger.leases.release(await peer.lease_all())  # the run learns of the pause, and gives them back
         assert await pause(peer) == 3
 
@@ -126,7 +129,7 @@ async def test_links_that_were_refused_stay_so_while_their_host_is_paused(peer):
     await add_cases(peer.database, [A])
     await peer.note()
     await peer.record(1, [Refused(task, Reason.GONE, "status 404", 9e5) for task in await peer.lease_all()])
-    await peer.ledger.due.forget_waits("cases")
+    await peer.ledger.deferrals.forget_waits("cases")
 
     assert await pause(peer) == 1
 
@@ -154,7 +157,7 @@ async def test_links_that_wait_for_a_pause_are_due_when_it_is_ended_and_no_other
     resumed = [await shares_of(peer).resume(host) for host in ("a.example", "::1", "a.example")]
 
     assert resumed == [Resumed(True, 1), Resumed(True, 1), Resumed(False, 0)]
-    assert await peer.ledger.due.hosts("cases") == ["::1", "a.example"]
+    assert await peer.ledger.leases.hosts("cases") == ["::1", "a.example"]
     assert await peer.ledger.due.paused("cases") == {"b.example": 1}
     assert len(await peer.ledger.leases.lease("cases", "a.example", 9)) == 1
 
@@ -166,7 +169,7 @@ async def test_a_link_that_was_visited_since_no_longer_waits_for_the_pause(peer)
     await peer.record(1, [Deferred(task, Reason.TIMED_OUT, "30 s", 3600.0) for task in await peer.lease_all()])
 
     assert await shares_of(peer).resume("a.example") == Resumed(False, 0)
-    assert await peer.ledger.due.hosts("cases") == []
+    assert await peer.ledger.leases.hosts("cases") == []
 
 
 async def test_pauses_of_a_hosts_origins_end_with_it(peer):
@@ -228,4 +231,52 @@ async def test_a_folder_that_has_all_due_links_of_its_host_is_left_to_the_host(p
     await peer.ledger.leases.release(tasks)
 
     assert await peer.ledger.deferrals.defer_folder(tasks, Reason.THROTTLED, "status 429", 3600.0) is None
-    assert await peer.ledger.due.hosts("cases") == ["a.example", "b.example"]
+    assert await peer.ledger.leases.hosts("cases") == ["a.example", "b.example"]
+
+
+async def look_again(peer, *, with_suspects: bool = False) -> list[str]:
+    return list(await peer.ledger.leases.hosts("cases", with_suspects=with_suspects, again=True))
+
+
+async def test_hosts_are_found_again_when_their_links_are_due_again_and_new_hosts_within_a_minute(peer, monkeypatch):
+    monkeypatch.setattr(leases, "SWEEP", timedelta(hours=1))  # however busy the machine is
+    await add_cases(peer.database, [A, B])
+    await peer.note()
+    assert await look_again(peer) == ["a.example", "b.example"]
+
+    tasks = await peer.ledger.leases.lease("cases", "a.example", 5)
+    assert await look_again(peer) == ["b.example"]
+    await peer.ledger.leases.release(tasks)
+    assert await look_again(peer) == ["a.example", "b.example"]
+
+    await add_cases(peer.database, ["https://c.example/3.png"], 3)
+    await peer.note()
+    assert "a.example" in await look_again(peer)
+    monkeypatch.setattr(leases, "SWEEP", timedelta(0))
+    assert await look_again(peer) == ["a.example", "b.example", "c.example"]
+
+
+async def test_suspects_are_found_again_where_they_count(peer, database_url, monkeypatch):
+    monkeypatch.setattr(leases, "SWEEP", timedelta(hours=1))
+    await add_cases(peer.database, [A])
+    await peer.note()
+    async with another_peer(database_url, "killed") as killed:
+        await killed.lease_all()
+        assert [await look_again(peer, with_suspects=each) for each in (False, True)] == [[], []]
+        await peer.ledger.leases.release_dead_workers(lambda name: name == "killed")
+
+    assert [await look_again(peer, with_suspects=each) for each in (False, True)] == [[], ["a.example"]]
+
+
+async def test_a_link_that_is_due_before_all_that_was_leased_is_found_by_the_last_look_of_a_run(peer, monkeypatch):
+    monkeypatch.setattr(leases, "SWEEP", timedelta(hours=1))
+    await add_cases(peer.database, [A, A + "?2"])
+    await peer.note()
+    await look_again(peer)
+    assert len(await peer.ledger.leases.lease("cases", "a.example", 2)) == 2
+    await look_again(peer)
+    await execute(peer.database, "UPDATE rehost_links SET state = 'wanted', due_at = noted_at WHERE entry = 1")
+    assert await look_again(peer) == (["a.example"] if peer.database.is_sqlite else [])
+
+    assert await peer.ledger.leases.hosts("cases", with_suspects=True) == ["a.example"]
+    assert await look_again(peer) == ["a.example"]

@@ -87,3 +87,31 @@ async def test_leases_beside_an_old_snapshot_read_no_more_the_more_were_leased_s
         last = await lease_counted(ledger)
 
     assert last <= 2 * first
+
+
+async def look_counted(ledger, *, with_suspects: bool, hosts=(HOST,)) -> int:
+    with counted_buffers() as counted:
+        assert await ledger.leases.hosts("cases", with_suspects=with_suspects, again=True) == list(hosts)
+    return sum(counted)
+
+
+@pytest.mark.parametrize("with_suspects", [False, True])
+async def test_looks_for_due_links_beside_an_old_snapshot_read_no_more_the_more_were_leased_since(
+    ledger, postgres_url, with_suspects
+):
+    await add_links(ledger, 1, 4_000)
+    await add_links(ledger, 4_001, 4_020, host="z.example")
+    await execute(ledger.database, "ANALYZE rehost_links")
+    both, other = (HOST, "z.example"), make_ledger(ledger.database, "other")
+    async with open_transaction(postgres_url, READ, isolation="REPEATABLE READ"):
+        first = await look_counted(ledger, with_suspects=with_suspects, hosts=both)
+        assert len(await other.leases.lease("cases", HOST, 3_000)) == 3_000
+        await look_counted(ledger, with_suspects=with_suspects, hosts=both)  # reads what others leased, once
+
+        some = await look_counted(ledger, with_suspects=with_suspects, hosts=both)
+        await ledger.leases.lease("cases", HOST, 1_000)
+        assert await ledger.leases.lease("cases", HOST, 20) == []
+        await look_counted(ledger, with_suspects=with_suspects, hosts=both[1:])
+        none = await look_counted(ledger, with_suspects=with_suspects, hosts=both[1:])
+
+    assert max(some, none) <= 2 * first, (first, some, none)

@@ -22,7 +22,7 @@ async def test_a_stored_link_is_held_and_its_row_is_written(peer):
     tally = await peer.ledger.due.counts("cases")
     assert (tally.present, tally.held, tally.due, tally.later) == (1, 1, 0, 0)
     assert await peer.locals() == {1: "/static/images/1/main_image.png"}
-    assert await peer.ledger.due.hosts("cases") == []
+    assert await peer.ledger.leases.hosts("cases") == []
 
 
 async def test_a_link_that_changes_while_it_is_leased_does_not_get_the_old_image(peer):

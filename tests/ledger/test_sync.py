@@ -28,7 +28,7 @@ async def test_new_links_are_wanted_at_once(peer):
     noted = await peer.note()
 
     assert noted == SyncResult(present=3, new=3, changed=0, vanished=0)
-    assert set(await peer.ledger.due.hosts("cases")) == {"", "a.example", "b.example"}
+    assert set(await peer.ledger.leases.hosts("cases")) == {"", "a.example", "b.example"}
 
 
 async def test_a_link_whose_host_is_too_long_for_an_index_is_taken_in(database, peer):
@@ -60,7 +60,7 @@ async def test_a_host_is_the_same_however_it_is_spelled(peer):
     await peer.note()
 
     hosts = {"good.example", "xn--fsqu00a.xn--fiqs8s", "127.0.0.1", "::1", ""}
-    assert set(await peer.ledger.due.hosts("cases")) - {"a..b"} == hosts
+    assert set(await peer.ledger.leases.hosts("cases")) - {"a..b"} == hosts
     tasks = await peer.lease_all()
     assert {task.link.url for task in tasks if task.host == "good.example"} == set(SPELLINGS)
     assert all(task.host == host_of(task.origin) for task in tasks if task.origin)
@@ -73,7 +73,7 @@ async def test_a_changed_link_has_the_host_that_requests_have(peer):
     await execute(peer.database, "UPDATE ad_cases SET main_image = 'http://B.example./1.png'")
 
     assert (await peer.note()).changed == 1
-    assert await peer.ledger.due.hosts("cases") == ["b.example"]
+    assert await peer.ledger.leases.hosts("cases") == ["b.example"]
 
 
 async def test_hosts_that_a_former_version_read_otherwise_are_read_again(peer):
@@ -87,7 +87,7 @@ async def test_hosts_that_a_former_version_read_otherwise_are_read_again(peer):
         await execute(peer.database, statement)
 
     assert await peer.note() == SyncResult(present=4, new=0, changed=0, vanished=0)
-    assert set(await peer.ledger.due.hosts("cases")) == {"good.example", "c.example", "a.example"}
+    assert set(await peer.ledger.leases.hosts("cases")) == {"good.example", "c.example", "a.example"}
 
 
 async def test_many_links_whose_hosts_only_the_parser_reads_are_taken_in(peer):
@@ -101,7 +101,7 @@ async def test_many_links_whose_hosts_only_the_parser_reads_are_taken_in(peer):
         noted = await peer.note()
 
     assert noted.new == 12_000
-    assert await peer.ledger.due.hosts("cases") == ["good.example"]
+    assert await peer.ledger.leases.hosts("cases") == ["good.example"]
 
 
 async def test_a_second_sync_finds_nothing_new(peer):
@@ -229,10 +229,10 @@ async def test_a_vanished_link_is_not_visited_until_its_row_is_back(peer):
     noted = await peer.note()
 
     assert noted == SyncResult(present=1, new=0, changed=0, vanished=1)
-    assert await peer.ledger.due.hosts("cases") == ["b.example"]
+    assert await peer.ledger.leases.hosts("cases") == ["b.example"]
     await add_cases(peer.database, [A])
     assert (await peer.note()).present == 2
-    assert set(await peer.ledger.due.hosts("cases")) == {"a.example", "b.example"}
+    assert set(await peer.ledger.leases.hosts("cases")) == {"a.example", "b.example"}
 
 
 async def test_an_overtaken_link_is_due_once_its_row_is_back(peer):

@@ -22,7 +22,7 @@ class Due:
         self.due = self.deferrals = self.leases = self
         self.links = {host: deque(task(host, number) for number in range(count)) for host, count in links.items()}
 
-    async def hosts(self, _source):
+    async def hosts(self, _source, **_options):
         return [host for host, due in self.links.items() if due]
 
     async def lease(self, _source, host, count):

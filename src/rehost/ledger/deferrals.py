@@ -9,9 +9,18 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Update, and_, case, func, not_, or_, select, update
 
-from rehost.db import Database, after, root_of
+from rehost.db import Database, after, now, root_of
 from rehost.http.url import read_folder, read_origin
-from rehost.ledger.leases import MOST_ROOTS, attempts_before, is_due, is_kept
+from rehost.ledger.leases import (
+    FAILED,
+    MOST_ROOTS,
+    attempts_before,
+    is_due,
+    is_kept,
+    is_open,
+    is_place,
+    is_taken_down,
+)
 from rehost.ledger.schema import links
 from rehost.model import Reason, State, Task
 
@@ -75,9 +84,25 @@ class Deferrals:
         deferring = _deferring(name, reason, evidence, wait_seconds)
         return await self.database.execute(deferring.where(is_theirs, own), slow=True)
 
+    async def forget_waits(self, source: str, reason: str | None = None) -> int:
+        """Make deferred and refused links (of one reason, or all) due now, as if never visited; return how many."""
+        forgetting = _forgetting().where(links.c.source == source, links.c.due_at > now())
+        if reason is not None:
+            forgetting = forgetting.where(links.c.reason == reason)
+        return await self.database.execute(forgetting, slow=True)
+
+    async def forget_wait(self, source: str, row_key: str, position: int = 0) -> int:
+        """Make one deferred or refused link due now, as if never visited; return 1, or 0 if it is neither."""
+        return await self.database.execute(_forgetting().where(is_place(source, row_key, position)))
+
 
 def _has_no_slash_after(beginning: str) -> ColumnElement[bool]:
     return not_(func.substr(links.c.url, len(beginning) + 1).contains("/"))
+
+
+def _forgetting() -> Update:
+    forgetting = update(links).values(due_at=now(), attempts=0)
+    return forgetting.where(is_open(links), links.c.state.in_(FAILED), not_(is_taken_down()))
 
 
 def _deferring(name: str, reason: Reason, evidence: str, wait_seconds: float) -> Update:

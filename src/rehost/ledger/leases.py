@@ -10,11 +10,12 @@ A link may be what its worker died of. So a link whose lease ended without an ou
 it beside other links: after the first death SUSPECTS of them are leased together, after the second each alone. If its
 worker dies twice even then, the link is deferred. An outcome of any kind ends the suspicion.
 
-On PostgreSQL each worker remembers how far it has leased each host's links (`_Mark`), and begins behind that. While an
+On PostgreSQL each worker remembers how far it has leased each host's links (a mark), and begins behind that. While an
 old snapshot is open anywhere in the database (pg_dump, a report), the index keeps the entries of all links that were
-leased since: without marks each lease reads them again. A link that comes to be due has a later due time than any mark,
-but for a transaction that commits late or rolls back, and for a clock that is put back: those links are found because
-a host's leases begin at its first due link again every SWEEP, and whenever nothing is found behind the mark.
+leased since: without marks each lease, and each look for hosts with due links (`hosts`), reads them again. A link that
+comes to be due has a later due time than any mark, but for a transaction that commits late or rolls back, and for a
+clock that is put back: those links are found because all begins at the first due links again every SWEEP, a host's
+leases whenever nothing is found behind its mark, and `hosts` before a run ends.
 
 What is due, and what waits until when, is here as well. `is_open` is spelled as in the partial index
 `rehost_links_due`, so that no such query reads held links.
@@ -35,8 +36,6 @@ from sqlalchemy import (
     Row,
     Select,
     Text,
-    Tuple,
-    Update,
     and_,
     case,
     delete,
@@ -52,7 +51,7 @@ from sqlalchemy import (
     update,
 )
 
-from rehost.db import Connection, Database, Moment, after, is_over, now, seconds_until
+from rehost.db import NEVER, Columns, Connection, Database, Moment, after, is_over, now, seconds_until
 from rehost.http.url import read_origin
 from rehost.ledger import schema
 from rehost.ledger.history import check_in_use, store_in_use
@@ -72,14 +71,12 @@ MOST_ROOTS = 1000
 """Beginnings of URLs that are read of one host: a link may spell its origin in any number of ways."""
 
 SWEEP = timedelta(seconds=60)
-"""So often, by the database's clock, a worker's leases of a host begin at its first due link in place of its mark."""
+"""So often, by the database's clock, a worker begins at the first due link of a host in place of its mark."""
 
 _MOST_MARKS = 10_000  # hosts; the one that was leased longest ago loses its mark
 
 ALONE = 2  # deaths after which a suspect is leased alone
-_CERTAIN = (
-    ALONE + 1
-)  # deaths after which one more defers it: a kill from outside seldom meets the same link alone twice
+_CERTAIN = ALONE + 1  # one more death defers it: a kill from outside seldom meets the same link alone twice
 
 FAILED = (State.DEFERRED.value, State.REFUSED.value)
 
@@ -92,7 +89,6 @@ class LinkCounts:
     held: int
     due: int  # wanted, or deferred and refused whose time has come, or leased under a lease that has ended
     later: int  # deferred or refused, due at a later time
-    leased: int = 0  # a worker is visiting them
     next_due_seconds: float | None = None  # until the first of the later ones
 
 
@@ -121,23 +117,6 @@ class DueLinks:
 
     database: Database
 
-    async def hosts(self, source: str, *, with_suspects: bool = False) -> Sequence[str]:
-        """Return the hosts that have due links: one index probe a host, however many links (a loose index scan)."""
-        first = select(func.min(links.c.host).label("host")).where(links.c.source == source, is_open(links))
-        found = first.cte("found", recursive=True)
-        further = links.alias("further")
-        next_one = (
-            select(func.min(further.c.host))
-            .where(further.c.source == source, is_open(further), further.c.host > found.c.host)
-            .scalar_subquery()
-        )
-        found = found.union_all(select(next_one).where(found.c.host.is_not(None)))
-        waiting = links.alias("waiting")
-        due = exists().where(waiting.c.source == source, waiting.c.host == found.c.host, is_due(waiting))
-        due = due if with_suspects else due.where(waiting.c.deaths == 0)
-        query = select(found.c.host).where(found.c.host.is_not(None), due)
-        return [row.host for row in await self.database.fetch_all(query)]
-
     async def entry(self, source: str, row_key: str, position: int) -> Entry | None:
         """Return the state of one link; None if the catalogue did not have it when it was last taken in."""
         is_legal = exists().where(takedowns.c.legal, links.c.evidence == taken_down_by(takedowns.c.takedown))
@@ -153,29 +132,23 @@ class DueLinks:
 
     async def counts(self, source: str) -> LinkCounts:
         """Return where the source stands now."""
-        leased, later = links.c.state == State.LEASED.value, is_later()
+        later = is_later()
         present = select(func.count()).select_from(links).where(links.c.source == source, links.c.present)
         query = select(
             present.correlate(None).scalar_subquery(),
             func.count(),
             func.count().filter(links.c.due_at <= now()),
             func.count().filter(later),
-            func.count().filter(leased, links.c.due_at > now()),
             seconds_until(func.min(links.c.due_at).filter(later)),
         ).where(links.c.source == source, is_open(links))
         ((number, open_, *others),) = await self.database.fetch_all(query, slow=True)
         return LinkCounts(number, number - open_, *others)
 
-    async def forget_waits(self, source: str, reason: str | None = None) -> int:
-        """Make deferred and refused links (of one reason, or all) due now, as if never visited; return how many."""
-        forgetting = _forgetting().where(links.c.source == source, links.c.due_at > now())
-        if reason is not None:
-            forgetting = forgetting.where(links.c.reason == reason)
-        return await self.database.execute(forgetting, slow=True)
-
-    async def forget_wait(self, source: str, row_key: str, position: int = 0) -> int:
-        """Make one deferred or refused link due now, as if never visited; return 1, or 0 if it is neither."""
-        return await self.database.execute(_forgetting().where(is_place(source, row_key, position)))
+    async def leased(self, source: str) -> int:
+        """Return how many links are being visited; those whose leases have ended are due."""
+        is_leased = and_(is_open(links), links.c.state == State.LEASED.value, links.c.due_at > now())
+        query = select(func.count()).where(links.c.source == source, is_leased)
+        return int((await self.database.fetch_all(query, slow=True))[0][0])
 
     async def paused(self, source: str, seconds: float | None = 0.0) -> Mapping[str, int]:
         """Return how many links wait for each paused host, origin or folder, most links first; MOST_ROOTS at most.
@@ -230,11 +203,6 @@ def pause_seconds() -> ColumnElement[float]:
     return case((is_none, 0.0), else_=seconds_until(columns.paused_until)).label("pause_seconds")
 
 
-def _forgetting() -> Update:
-    forgetting = update(links).values(due_at=now(), attempts=0)
-    return forgetting.where(is_open(links), links.c.state.in_(FAILED), not_(is_taken_down()))
-
-
 # The columns that make a task.
 _TASK = [
     *(links.c.entry, links.c.fence, links.c.host, links.c.attempts),
@@ -243,17 +211,9 @@ _TASK = [
     *(links.c.held_url, links.c.etag, links.c.last_modified),
 ]
 
-
-@dataclass(frozen=True, slots=True)
-class _Mark:
-    """The last link of a host that this worker leased, in the order of leases."""
-
-    due_at: datetime  # before it was leased
-    entry: int
-    since: datetime  # when the leases began at the host's first due link
-
-    def place(self) -> Tuple:
-        return tuple_(literal(self.due_at, Moment), literal(self.entry, BigInteger))
+_Place = tuple[datetime, int]  # due time, before a lease, and number of a link: the order of leases
+_NONE: Sequence[Row[*tuple[Any, ...]]] = ()
+_PLACE: Columns = {"host": Text(), "due_at": Moment(), "entry": BigInteger()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,8 +224,13 @@ class LeaseManager:
     worker: str
     seconds: float
     store: str = ""  # the store with which the process works: no link is leased once another one is in use
-    _marks: LRUCache[tuple[str, str], _Mark] = field(
+    # by source and host: the last link that this worker leased, and when its leases began at the host's first due link
+    _marks: LRUCache[tuple[str, str], tuple[_Place, datetime]] = field(
         default_factory=lambda: LRUCache(_MOST_MARKS), init=False, repr=False, compare=False
+    )
+    # by source, and whether suspects count: when all hosts were probed, and the place that no due link comes before
+    _probed: dict[tuple[str, bool], tuple[datetime, dict[str, _Place]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
     )
 
     async def lease(self, source: str, host: str, limit: int) -> Sequence[Task]:
@@ -276,16 +241,44 @@ class LeaseManager:
         is_theirs = (links.c.source == source) & (links.c.host == host) & (links.c.deaths == 0)
         order = (links.c.due_at, links.c.entry)
         first = select(*order).where(is_theirs).order_by(*order).limit(limit)
-        mark = self._marks.pop((source, host), None)
-        rows = await self._lease(first.where(tuple_(*order) > mark.place())) if mark else ()
+        mark, rows = self._marks.get((source, host)), _NONE
+        if mark:
+            due_at, entry = literal(mark[0][0], Moment), literal(mark[0][1], BigInteger)
+            rows = await self._lease(first.where(tuple_(*order) > tuple_(due_at, entry)))
         if not rows:
             mark, rows = None, await self._lease(first)
         if rows and not self.database.is_sqlite:
             leased_at, last = rows[0].leased_at, max((row.was_due, row.entry) for row in rows)
-            since = mark.since if mark else leased_at
+            since = mark[1] if mark else leased_at
             if abs(leased_at - since) < SWEEP:  # further apart too once the clock was put back
-                self._marks[source, host] = _Mark(*last, since)
+                self._marks[source, host] = last, since
+            else:
+                self._marks.pop((source, host), None)
         return [_task(row) for row in rows]
+
+    async def hosts(self, source: str, *, with_suspects: bool = False, again: bool = False) -> Sequence[str]:
+        """Return the hosts that have due links: one index probe a host, however many links (a loose index scan).
+
+        With `again`, for SWEEP after that: only hosts that had open links then, each behind its first due link or mark.
+        """
+        key, rows = (source, with_suspects), _NONE
+        is_wanted = _waiting.c.deaths >= 0 if with_suspects else _waiting.c.deaths == 0
+        if not again:
+            self._probed.clear()
+        probed_at, places = self._probed.pop(key, (NEVER, {}))
+        if places:
+            marks = {} if with_suspects else self._marks
+            behind = [(host, *max(place, marks.get((source, host), (place,))[0])) for host, place in places.items()]
+            given = self.database.given(_PLACE, behind)
+            is_behind = tuple_(_waiting.c.due_at, _waiting.c.entry) > tuple_(given.c.due_at, given.c.entry)
+            rows = await self.database.fetch_all(_first_due(source, given, is_wanted & is_behind))
+        if not rows or abs(rows[0].at - probed_at) >= SWEEP:
+            self._marks.clear()
+            rows = await self.database.fetch_all(_first_due(source, _open_hosts(source), is_wanted))
+            probed_at = rows[0].at if rows else NEVER
+        if len(rows) <= _MOST_MARKS and not self.database.is_sqlite:
+            self._probed[key] = probed_at, {row.host: (row.due_at or row.at, (row.entry or 1) - 1) for row in rows}
+        return [row.host for row in rows if row.entry is not None]
 
     async def lease_suspects(self, source: str) -> Sequence[Task]:
         """Lease a few due suspects, or one, for a worker that has no other link until these have their outcomes."""
@@ -345,7 +338,7 @@ class LeaseManager:
             "due_at": after(self.seconds),
             "waits_for": null(),
         }
-        ended, has_ended = _ended(), links.c.state == State.LEASED.value
+        ended, has_ended = lease_ended(), links.c.state == State.LEASED.value
         values = {
             name: case((has_ended, ended.get(name, links.c[name])), else_=leased.get(name, links.c[name]))
             for name in leased | ended
@@ -388,11 +381,8 @@ class LeaseManager:
     async def release(self, tasks: Sequence[Task]) -> None:
         """Give these leases back unvisited where they are still ours."""
         if tasks:
-            state = case(
-                (is_kept(), State.HELD.value),
-                (links.c.reason.is_(None), State.WANTED.value),
-                else_=State.DEFERRED.value,
-            )
+            never = (links.c.reason.is_(None), State.WANTED.value)
+            state = case((is_kept(), State.HELD.value), never, else_=State.DEFERRED.value)
             releasing = update(links).values(state=state, due_at=now(), attempts=attempts_before())
             await self.database.execute(releasing.where(_is_ours(self._given(tasks))))
 
@@ -401,10 +391,8 @@ class LeaseManager:
         if not tasks:
             return set()
         given = self._given(tasks)
-        confirming = (
-            select(links.c.entry).join(given, _is_ours(given)).order_by(links.c.entry).with_for_update(of=links)
-        )
-        return set(await connection.scalars(confirming))
+        confirming = select(links.c.entry).join(given, _is_ours(given)).order_by(links.c.entry)
+        return set(await connection.scalars(confirming.with_for_update(of=links)))
 
     async def release_dead_workers(self, is_dead: Callable[[str], bool]) -> int:
         """End the leases and shares of all workers for which `is_dead` is true; return how many links that were."""
@@ -415,7 +403,7 @@ class LeaseManager:
                 return 0
             given = self.database.given({"worker": Text()}, [[name] for name in dead])
             is_theirs = links.c.worker.in_(select(given.c.worker)) & (links.c.state == State.LEASED.value)
-            freeing = update(links).where(is_theirs).values(_ended())
+            freeing = update(links).where(is_theirs).values(lease_ended())
             freed = len((await connection.execute(freeing.returning(links.c.entry))).all())
             for name in dead:
                 await remove_worker(connection, name)
@@ -423,18 +411,34 @@ class LeaseManager:
 
         return await self.database.transact(work, slow=True)
 
-    async def end_expired(self) -> None:
-        """End the leases that have run out, as if another worker had taken them over."""
-        is_over = (links.c.state == State.LEASED.value) & (links.c.due_at <= now())
-        await self.database.execute(update(links).where(is_over).values(_ended()), slow=True)
-
     def _given(self, tasks: Sequence[Task]) -> FromClause:
         return self.database.given(
             {"entry": BigInteger(), "fence": BigInteger()}, [(task.entry, task.fence) for task in tasks]
         )
 
 
-def _ended() -> dict[str, Any]:
+_waiting = links.alias("waiting")
+
+
+def _first_due(source: str, hosts: FromClause, is_wanted: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
+    """Return the query for the first due link of each of these hosts, NULL if there is none, and the time now."""
+    first = select(_waiting.c.entry).where(_waiting.c.source == source, _waiting.c.host == hosts.c.host)
+    first = first.where(is_due(_waiting), is_wanted).order_by(_waiting.c.due_at, _waiting.c.entry).limit(1)
+    each = select(hosts.c.host, first.scalar_subquery().label("entry")).where(hosts.c.host.is_not(None))
+    probed = each.offset(0).subquery()  # PostgreSQL would merge the two and probe twice
+    query = select(probed, links.c.due_at, now().label("at")).order_by(probed.c.host)
+    return query.join_from(probed, links, links.c.entry == probed.c.entry, isouter=True)
+
+
+def _open_hosts(source: str) -> FromClause:
+    first = select(func.min(links.c.host).label("host")).where(links.c.source == source, is_open(links))
+    found, further = first.cte("found", recursive=True), links.alias("further")
+    is_further = and_(further.c.source == source, is_open(further), further.c.host > found.c.host)
+    next_one = select(func.min(further.c.host)).where(is_further).scalar_subquery()
+    return found.union_all(select(next_one).where(found.c.host.is_not(None)))
+
+
+def lease_ended() -> dict[str, Any]:
     """Return the values of an entry whose lease ended without an outcome: due again, as if that had been no visit.
 
     An entry that was leased alone twice is deferred for a day, which doubles with each further death up to eight.

@@ -37,6 +37,7 @@ from sqlalchemy import (
 )
 
 from rehost.db import Columns, Connection, Database, now
+from rehost.ledger.leases import lease_ended
 from rehost.ledger.schema import links, moved, moves, runs, stores
 from rehost.model import Copy, KnownStore, Link, State
 
@@ -241,6 +242,11 @@ class Moves:
         return {row.source for row in await self.database.fetch_all(query, slow=True)}
 
     # --- switching
+
+    async def end_expired(self) -> None:
+        """End the leases that have run out, as if another worker had taken them over."""
+        is_over = (links.c.state == State.LEASED.value) & (links.c.due_at <= now())
+        await self.database.execute(update(links).where(is_over).values(lease_ended()), slow=True)
 
     async def leased(self) -> int:
         """Return how many links are being visited."""

@@ -65,9 +65,9 @@ class Planner:
             source, self._listing, _no_check if self.accepts_loss or synced.redo else self.check_loss
         )
         if synced.redo or compared.redo:
-            await self.ledger.due.forget_waits(source)
+            await self.ledger.deferrals.forget_waits(source)
         elif retry is not None:
-            await self.ledger.due.forget_waits(source, None if retry == "all" else retry)
+            await self.ledger.deferrals.forget_waits(source, None if retry == "all" else retry)
         mended, refused = await self._mend(source, run, unpointed=synced.unpointed)
         counts = await self.ledger.due.counts(source)
         return Planned(

@@ -258,7 +258,7 @@ class _SourceRun:
             return False
         self._emit(planned)
         # Links that other workers have leased are not due, but become due if those workers die.
-        return bool(planned.due or (await self.parts.ledger.due.counts(self.name)).leased)
+        return bool(planned.due or await self.parts.ledger.due.leased(self.name))
 
     async def _plan(self, run: int, retry: str | None) -> Planned:
         """Return what is due; if the planner has a bug, what was due before, so that the run goes on with that."""
@@ -338,17 +338,17 @@ class _SourceRun:
             await self._sleep(seconds)
             return True
         await self.pipeline.flush()  # the last outcomes may reveal decoys, whose links are due again
-        counts = await self.parts.ledger.due.counts(self.name)
-        if counts.due and not with_suspects:
+        has_due = await self.tasks.has_due(again=True)
+        if has_due and not with_suspects:
             return await self.tasks.refresh()
-        if counts.due and await self.tasks.lease_suspects():
+        if has_due and await self.tasks.lease_suspects():
             return True
-        if counts.leased > len(self.tasks.open):
+        if await self.parts.ledger.due.leased(self.name) > len(self.tasks.open):
             # Another worker is visiting links: it may finish soon, and if it dies they become due again.
             await self._sleep(self._recheck_seconds)
             self._recheck_seconds = min(self._limits.recheck_growth * self._recheck_seconds, self._limits.beat_seconds)
             return True
-        return counts.due > 0
+        return await self.tasks.has_due(again=False)
 
     async def _defer_paused_hosts(self) -> float | None:
         """Defer the links of hosts that are paused for long; return the seconds until the first short pause is over.

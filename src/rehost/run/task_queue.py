@@ -49,7 +49,7 @@ class TaskQueue:
 
         Call it when nothing is in flight.
         """
-        hosts = await self._ledger.due.hosts(self._source)
+        hosts = await self._ledger.leases.hosts(self._source, again=True)
         self._has_many_hosts = len(hosts) > 1
         self._hosts = {}
         for host in hosts:
@@ -58,8 +58,12 @@ class TaskQueue:
 
     async def paused_hosts(self) -> dict[str, float]:
         """Return the hosts that have due links and are paused, with the remaining seconds of their pauses."""
-        hosts = await self._ledger.due.hosts(self._source, with_suspects=True)
+        hosts = await self._ledger.leases.hosts(self._source, with_suspects=True, again=True)
         return {host: seconds for host in hosts if (seconds := self._pause_seconds(host)) > 0}
+
+    async def has_due(self, *, again: bool) -> bool:
+        """Return whether any link is due, suspects too; `again` as in `LeaseManager.hosts`."""
+        return bool(await self._ledger.leases.hosts(self._source, with_suspects=True, again=again))
 
     def cause(self, host: str) -> tuple[Reason, str]:
         """Return why this host is paused, with the evidence."""

@@ -197,7 +197,7 @@ class Mover:
         """Change keys and rows, until nothing is left to do and no worker visits a link that it leased before."""
         while not self._stop.is_set():
             await self._ledger.leases.release_dead_workers(identity.is_gone)
-            await self._ledger.leases.end_expired()
+            await self._moves.end_expired()
             self._report.visited = await self._moves.leased()
             await self._copy_all()
             await self._rename_all()

@@ -134,7 +134,7 @@ class Pruner:
 
     async def leased(self) -> Mapping[str, int]:
         """Return how many links are being visited, by source; nothing is pruned while there are any."""
-        counts = {name: (await self._ledger.due.counts(name)).leased for name in self._sources}
+        counts = {name: await self._ledger.due.leased(name) for name in self._sources}
         return {name: number for name, number in counts.items() if number}
 
     async def _check_leases(self) -> None:

@@ -115,8 +115,8 @@ class Actions:
         name = await self.api.source(source)
         ledger = (await self.api.resources.get()).ledger
         if row_key:
-            return ActionResult(await ledger.due.forget_wait(name, row_key, position))
-        return ActionResult(await ledger.due.forget_waits(name, reason))
+            return ActionResult(await ledger.deferrals.forget_wait(name, row_key, position))
+        return ActionResult(await ledger.deferrals.forget_waits(name, reason))
 
     async def pause(self, host: RequiredHost, seconds: Seconds = 86400) -> ActionResult:
         """Send no requests to a host for a while. Workers learn of it within seconds."""
