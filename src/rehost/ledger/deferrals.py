@@ -11,16 +11,7 @@ from sqlalchemy import ColumnElement, Update, and_, case, func, not_, or_, selec
 
 from rehost.db import Database, after, now, root_of
 from rehost.http.url import read_folder, read_origin
-from rehost.ledger.leases import (
-    FAILED,
-    MOST_ROOTS,
-    attempts_before,
-    is_due,
-    is_kept,
-    is_open,
-    is_place,
-    is_taken_down,
-)
+from rehost.ledger.leases import FAILED, MOST_ROOTS, attempts_before, is_due, is_kept, is_open, is_place, is_taken_down
 from rehost.ledger.schema import links
 from rehost.model import Reason, State, Task
 

@@ -134,8 +134,7 @@ class Pruner:
 
     async def leased(self) -> Mapping[str, int]:
         """Return how many links are being visited, by source; nothing is pruned while there are any."""
-        counts = {name: await self._ledger.due.leased(name) for name in self._sources}
-        return {name: number for name, number in counts.items() if number}
+        return {name: number for name in self._sources if (number := await self._ledger.due.leased(name))}
 
     async def _check_leases(self) -> None:
         for name, leased in (await self.leased()).items():
