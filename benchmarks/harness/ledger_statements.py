@@ -101,7 +101,7 @@ async def measure(url: str, rows: int) -> list[tuple[str, float, int]]:
         with parts.measured("record new links"):
             assert (await ledger.sync.take_in(SOURCE, cases.links())).new == rows
         with parts.measured("hosts with due links"):
-            hosts = await ledger.due.hosts(SOURCE)
+            hosts = await ledger.leases.hosts(SOURCE)
         with parts.measured("lease 200"):
             assert len(await ledger.leases.lease(SOURCE, hosts[0], 200)) == min(200, rows // HOSTS)
         await parts.hold_all()
@@ -114,7 +114,7 @@ async def measure_held(parts: Measurements, ledger: Ledger, cases: TableCatalogu
     with parts.measured("record, nothing new"):
         assert (await ledger.sync.take_in(SOURCE, cases.links())).changed == 0
     with parts.measured("hosts, nothing due"):
-        assert not await ledger.due.hosts(SOURCE)
+        assert not await ledger.leases.hosts(SOURCE)
     with parts.measured("rows without local URL, none"):
         assert not [group async for group in ledger.reconcile.stale_rows(SOURCE, cases.links())]
     with parts.measured("tally"):

@@ -73,7 +73,7 @@ async def settle_all(ledger: Ledger, recorder: Recorder, seconds: float) -> Sequ
     numbers = [0] * PARTS
     started = time.perf_counter()
     run = await ledger.runs.begin(SOURCE)
-    hosts = list(await ledger.due.hosts(SOURCE))
+    hosts = list(await ledger.leases.hosts(SOURCE))
     limit = max(2, AHEAD // max(1, len(hosts)))
     while hosts and (part := int(PARTS * (time.perf_counter() - started) / seconds)) < PARTS:
         group: list[Task] = []
