@@ -89,6 +89,8 @@ class LinkCounts:
     held: int
     due: int  # wanted, or deferred and refused whose time has come, or leased under a lease that has ended
     later: int  # deferred or refused, due at a later time
+    leased: int = 0  # a worker is visiting them
+    paused: int = 0  # of the later ones: they wait for the end of a pause, or for a daily budget
     next_due_seconds: float | None = None  # until the first of the later ones
 
 
@@ -132,29 +134,27 @@ class DueLinks:
 
     async def counts(self, source: str) -> LinkCounts:
         """Return where the source stands now."""
-        later = is_later()
-        present = select(func.count()).select_from(links).where(links.c.source == source, links.c.present)
+        is_held, later = links.c.state == State.HELD.value, is_later()
         query = select(
-            present.correlate(None).scalar_subquery(),
             func.count(),
-            func.count().filter(links.c.due_at <= now()),
+            func.count().filter(is_held),
+            func.count().filter(links.c.due_at <= now(), not_(is_held)),
             func.count().filter(later),
+            func.count().filter(links.c.state == State.LEASED.value, links.c.due_at > now()),
+            func.count().filter(links.c.waits_for.is_not(None), waits_for_pause()),
             seconds_until(func.min(links.c.due_at).filter(later)),
-        ).where(links.c.source == source, is_open(links))
-        ((number, open_, *others),) = await self.database.fetch_all(query, slow=True)
-        return LinkCounts(number, number - open_, *others)
+        ).where(links.c.source == source, links.c.present)
+        return LinkCounts(*(await self.database.fetch_all(query, slow=True))[0])
 
     async def leased(self, source: str) -> int:
         """Return how many links are being visited; those whose leases have ended are due."""
-        is_leased = and_(is_open(links), links.c.state == State.LEASED.value, links.c.due_at > now())
-        query = select(func.count()).where(links.c.source == source, is_leased)
-        return int((await self.database.fetch_all(query, slow=True))[0][0])
+        query = select(func.count()).where(links.c.source == source, is_open(links), links.c.due_at > now())
+        return int((await self.database.fetch_all(query.where(links.c.state == State.LEASED.value), slow=True))[0][0])
 
     async def paused(self, source: str, seconds: float | None = 0.0) -> Mapping[str, int]:
         """Return how many links wait for each paused host, origin or folder, most links first; MOST_ROOTS at most.
 
-        Pauses that end within so many seconds are left out, and so is a budget that is used up: it is no pause. With
-        None nothing is left out.
+        Pauses that end within so many seconds are left out, and budgets that are used up; with None, nothing is.
         """
         number, hosts = func.count().label("number"), schema.hosts.c
         query = select(links.c.waits_for, number).where(links.c.source == source, waits_for_pause())

@@ -399,31 +399,23 @@ async def _hand_out_found(connection: Connection, source: str) -> int:
     A link that waits for its next visit is due at once, but only once for each file: it keeps the key of one that was
     no picture. A link that has changed since it was taken in is left out: such a file may be another link's picture.
     """
-    of_source = links.c.source == source
-    is_found = and_(of_source, is_open(links), links.c.found.is_not(None))
-    if has_found := await connection.scalar(select(exists().where(is_found))):
-        unlisted = select(links.c.entry).join(_listed, _listed.c.key == links.c.found, isouter=True)
-        unlisted = unlisted.where(is_found, links.c.state != State.LEASED.value, _listed.c.key.is_(None))
-        await connection.execute(update(links).values(found=null()).where(links.c.entry.in_(unlisted)))
-    waits = links.c.state.in_((State.DEFERRED.value, State.REFUSED.value))
-    handing_out = (
-        update(links)
-        .values(
-            found=_listed.c.key,
-            state=case((waits, State.WANTED.value), else_=links.c.state),
-            due_at=case((waits, now()), else_=links.c.due_at),
-        )
-        .where(
-            same_place(_listed, source),
-            is_open(links),
-            links.c.key.is_(None),
-            links.c.changed_at.is_(None),
-            links.c.found.is_distinct_from(_listed.c.key),
-        )
-    )
-    handed_out = (await connection.execute(handing_out)).rowcount
-    if not (has_found or handed_out):
+    is_found = and_(links.c.source == source, is_open(links), links.c.found.is_not(None))
+    is_missing = and_(links.c.key.is_(None), links.c.changed_at.is_(None))
+    beside = select(func.count()).select_from(links).join(_listed, same_place(_listed, source), isouter=True)
+    beside = beside.where(links.c.source == source, is_open(links))
+    if not await connection.scalar(beside.where(links.c.found.is_not(None) | _listed.c.key.is_not(None) & is_missing)):
         return 0
+    unlisted = select(links.c.entry).join(_listed, _listed.c.key == links.c.found, isouter=True)
+    unlisted = unlisted.where(is_found, links.c.state != State.LEASED.value, _listed.c.key.is_(None))
+    await connection.execute(update(links).values(found=null()).where(links.c.entry.in_(unlisted)))
+    waits = links.c.state.in_((State.DEFERRED.value, State.REFUSED.value))
+    handing_out = update(links).values(
+        found=_listed.c.key,
+        state=case((waits, State.WANTED.value), else_=links.c.state),
+        due_at=case((waits, now()), else_=links.c.due_at),
+    )
+    is_new = links.c.found.is_distinct_from(_listed.c.key)
+    await connection.execute(handing_out.where(same_place(_listed, source), is_open(links), is_missing, is_new))
     is_wanted = links.c.state == State.WANTED.value
     return await connection.scalar(select(func.count()).select_from(links).where(is_found, is_wanted)) or 0
 

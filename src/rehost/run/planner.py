@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from rehost.catalogue.table import Clearing, TableCatalogue, WriteBack
@@ -15,6 +15,7 @@ from rehost.db import Connection
 from rehost.errors import StoreError
 from rehost.events import Planned, RunEnded
 from rehost.ledger import Ledger
+from rehost.ledger.leases import LinkCounts
 from rehost.ledger.reconcile import FoundFile
 from rehost.model import Copy, Link
 from rehost.store.base import Cause, Store
@@ -36,22 +37,35 @@ class Planner:
     layout: Layout
     accepts_loss: bool = False  # however many copies are missing at once
 
-    async def plan(self, run: int | None = None, *, retry: str | None = None) -> Planned:
+    async def plan(
+        self,
+        run: int | None = None,
+        *,
+        retry: str | None = None,
+        see: Callable[[LinkCounts], None] = lambda _counts: None,
+    ) -> Planned:
         """Bring the ledger up to date with catalogue and store; return what is due.
 
         Args:
             run: number of the run that mends rows; None to begin one if there are any to mend.
             retry: make links that failed for this reason due now; "all" for every reason.
+            see: is called with where the source stands then.
 
         Raises:
             OperatorError: the database or the store cannot be used.
         """
         await self.recover()
-        planned = await self.compare(run, retry=retry)
+        planned = await self.compare(run, retry=retry, see=see)
         await self._remove_leftovers(self.catalogue.name)
         return planned
 
-    async def compare(self, run: int | None = None, *, retry: str | None = None) -> Planned:
+    async def compare(
+        self,
+        run: int | None = None,
+        *,
+        retry: str | None = None,
+        see: Callable[[LinkCounts], None] = lambda _counts: None,
+    ) -> Planned:
         """Do what `plan` does, but for files: none is changed.
 
         Raises:
@@ -69,10 +83,10 @@ class Planner:
         elif retry is not None:
             await self.ledger.deferrals.forget_waits(source, None if retry == "all" else retry)
         mended, refused = await self._mend(source, run, unpointed=synced.unpointed)
-        counts = await self.ledger.due.counts(source)
+        see(counts := await self.ledger.due.counts(source))
         return Planned(
             source,
-            present=synced.present,
+            present=counts.present,
             held=counts.held,
             due=counts.due,
             later=counts.later,

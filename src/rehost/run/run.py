@@ -21,7 +21,7 @@ from rehost.hosts.limiter import HostLimiter
 from rehost.hosts.scheduler import Heartbeat, HostPaused, RequestScheduler
 from rehost.hotlink.suspected_copies import SuspectedCopies
 from rehost.ledger import Ledger
-from rehost.ledger.leases import MOST_ROOTS
+from rehost.ledger.leases import MOST_ROOTS, LinkCounts
 from rehost.model import Task
 from rehost.run.limits import Limits, bug_to_none, bug_to_outcome, unless_stopped
 from rehost.run.planner import Planner
@@ -118,7 +118,7 @@ class Run:
             else:
                 await self._leave()
             seconds = self._clock.monotonic() - started
-            ended = [await each.summary(seconds) for each in self._sources]
+            ended = [await each.summary(seconds, is_idle=not working) for each in self._sources]
             for number, part in zip(own, ended, strict=True):
                 await runs.end(number, part)
         except OperatorError as error:
@@ -241,6 +241,7 @@ class _SourceRun:
             listen=listen,
         )
         self._recheck_seconds = limits.recheck_seconds
+        self._planned: LinkCounts | None = None  # where the source stood then
         self._back_at: dict[str, float] = {}  # origin -> monotonic time when its deferred links are due again
 
     def wake(self) -> None:
@@ -258,15 +259,18 @@ class _SourceRun:
             return False
         self._emit(planned)
         # Links that other workers have leased are not due, but become due if those workers die.
-        return bool(planned.due or await self.parts.ledger.due.leased(self.name))
+        return bool(planned.due or self._planned is None or self._planned.leased)
 
     async def _plan(self, run: int, retry: str | None) -> Planned:
         """Return what is due; if the planner has a bug, what was due before, so that the run goes on with that."""
-        planned = await bug_to_none("plan", self.parts.planner.plan(run, retry=retry), self.stats)
+        planned = await bug_to_none("plan", self.parts.planner.plan(run, retry=retry, see=self._see), self.stats)
         if planned is not None:
             return planned
-        counts = await self.parts.ledger.due.counts(self.name)
+        self._see(counts := await self.parts.ledger.due.counts(self.name))
         return Planned(self.name, counts.present, counts.held, counts.due, counts.later)
+
+    def _see(self, counts: LinkCounts) -> None:
+        self._planned = counts
 
     # --- visits
 
@@ -406,10 +410,11 @@ class _SourceRun:
                 visit.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    async def summary(self, seconds: float) -> RunEnded:
-        """Return how the run ended for this source, after so many seconds."""
-        counts = await self.parts.ledger.due.counts(self.name)
-        waiting = await self.parts.ledger.due.paused(self.name, None)
+    async def summary(self, seconds: float, *, is_idle: bool = False) -> RunEnded:
+        """Return how the run ended for this source, after so many seconds; `is_idle` if it has only planned."""
+        due = self.parts.ledger.due
+        counts = (self._planned if is_idle else None) or await due.counts(self.name)
+        waiting = await due.paused(self.name, None) if counts.paused else {}
         return replace(
             self.stats.ended(self.name, seconds, waiting if len(waiting) < MOST_ROOTS else None),
             later=counts.later,
@@ -418,6 +423,6 @@ class _SourceRun:
             total_held=counts.held,
             total_present=counts.present,
             interrupted=self._stop.is_set(),
-            paused=dict(await self.parts.ledger.due.paused(self.name)),
-            long_paused=tuple(await self.parts.ledger.due.paused(self.name, LONG_PAUSE)),
+            paused=dict(await due.paused(self.name)) if waiting else {},
+            long_paused=tuple(await due.paused(self.name, LONG_PAUSE)) if waiting else (),
         )
