@@ -725,8 +725,8 @@ async def test_spool_that_cannot_be_written_stops_the_run(origin, tmp_path):
 
 
 async def test_cancelled_fetch_leaves_no_file(origin, spool):
-    async with fetcher_to(origin, max_bytes=1 << 40) as fetcher:
-        fetching = asyncio.create_task(fetcher.fetch(Request(origin.url("endless"), spool)))
+    async with fetcher_to(origin) as fetcher:
+        fetching = asyncio.create_task(fetcher.fetch(Request(origin.url("hang-in-body"), spool)))
         async with asyncio.timeout(10):
             while not spool.exists():
                 await asyncio.sleep(0)

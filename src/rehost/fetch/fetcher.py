@@ -3,8 +3,8 @@
 `rehost.http` transfers the bytes; this module decides what one attempt at a link may do with them. Errors of HTTP
 become ours, by `reasons.py`, where an attempt ends: in `_in_time` and `_robots_txt`.
 
-A body is written to a file, bounded and hashed on the way. Up to HELD_BYTES of it are held back, so that a picture of
-usual size is hashed and written at once, in a thread, while the next ones are received.
+A body is written to a file, bounded and hashed on the way, and never collected in memory. There is no write buffer,
+because the pieces are large.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,26 +32,23 @@ from rehost.http.pool import CONNECT_SECONDS, ConnectionPool, Connector, Connect
 from rehost.http.url import REDIRECTS, RedirectChain, folder_of, origin_of
 from rehost.model import Download, NotModified, Partial, Reason, Request, Validator
 
-HELD_BYTES = 1 << 20  # of a body, before they are hashed and written
-_ASIDE_BYTES = 64 * 1024  # writing fewer takes less time than a thread
+_READ_BYTES = 1 << 20
 _FILE_MODE = 0o644  # less the umask: a verified image keeps it, and other servers read it
 
 
 class Spool:
     """One file of untrusted bytes, which belongs to this object until it is handed over."""
 
-    def __init__(self, path: Path, max_bytes: int, threads: Executor) -> None:
+    def __init__(self, path: Path, max_bytes: int) -> None:
         self.path = path
         self.size = 0  # bytes
         self._max_bytes = max_bytes
-        self._threads = threads
         self._file = -1
-        self._held = bytearray()  # neither hashed nor written yet
         self._hash = hashlib.sha256()
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of a file that is closed, in hexadecimal digits."""
+        """The SHA-256 of what has been written, in hexadecimal digits."""
         return self._hash.hexdigest()
 
     def take_over(self, other: Path) -> None:
@@ -73,8 +69,9 @@ class Spool:
 
     def start(self) -> None:
         """Start an empty file, in place of whatever was written so far."""
-        self._held.clear()
         self.close()
+        with self.explained():
+            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _FILE_MODE)
         self.size = 0
         self._hash = hashlib.sha256()
 
@@ -88,33 +85,20 @@ class Spool:
         self.size += len(data)
         if self.size > self._max_bytes:
             raise BodyTooLarge(f"more than {self._max_bytes} bytes")
-        self._held += data
-        if len(self._held) >= HELD_BYTES:
-            self._flush()
-
-    async def finish(self) -> None:
-        """Write what is held back and close the file, as `close`; if that is much, in a thread."""
-        if len(self._held) < _ASIDE_BYTES:
-            return self.close()
-        closing = self._threads.submit(self.close)
-        try:
-            await asyncio.wrap_future(closing)
-        except asyncio.CancelledError:
-            wait([closing])  # nobody else may use the file before
-            raise
+        self._hash.update(data)
+        written = os.write(self._file, data)
+        while written < len(data):  # a nearly full disk takes a part, then reports that it is full
+            written += os.write(self._file, memoryview(data)[written:])
 
     def close(self) -> None:
-        """Write what is held back, and close the file, if it is open; keep it."""
-        with self.explained():  # some file systems (NFS, quotas) report only in `close` that they are full
-            if self._held:
-                self._flush()
+        """Close the file, if it is open, and keep it."""
+        if self._file >= 0:
             file, self._file = self._file, -1
-            if file >= 0:
+            with self.explained():  # some file systems (NFS, quotas) report only here that they are full
                 os.close(file)
 
     def remove(self) -> None:
         """Close and remove the file, if there is one."""
-        self._held.clear()
         self.close()
         with self.explained():
             self.path.unlink(missing_ok=True)
@@ -132,18 +116,9 @@ class Spool:
                 cause=cause_of(error),
             ) from error
 
-    def _flush(self) -> None:
-        """Hash and write what is held back."""
-        if self._file < 0:
-            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _FILE_MODE)
-        data, self._held = memoryview(self._held), bytearray()
-        self._hash.update(data)
-        while data:  # a nearly full disk takes a part, then reports that it is full
-            data = data[os.write(self._file, data) :]
-
     def _rehash(self) -> None:
         os.lseek(self._file, 0, os.SEEK_SET)
-        while data := os.read(self._file, HELD_BYTES):
+        while data := os.read(self._file, _READ_BYTES):
             self._hash.update(data)
 
 
@@ -250,7 +225,6 @@ class Fetcher:
         addresses = LookupCache(resolver or SystemResolver(), _ADDRESSES_SECONDS, clock.monotonic)
         connector = Connector(address_policy, addresses, connect_to, proxies, connect_seconds)
         self._pool = ConnectionPool(connector, concurrency, headers_for)
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="spool")
 
     async def __aenter__(self) -> Self:
         await self._pool.__aenter__()
@@ -258,7 +232,6 @@ class Fetcher:
 
     async def __aexit__(self, *exception: object) -> None:
         await self._pool.__aexit__(*exception)
-        self._threads.shutdown(wait=False)
 
     async def fetch(self, request: Request) -> Download | NotModified:
         """Return a complete body in `request.spool`, or that nothing has changed.
@@ -272,15 +245,17 @@ class Fetcher:
             StoreError: the spool cannot be written.
             OperatorError: no more files can be opened.
         """
-        attempt = _Attempt(Spool(request.spool, self._max_bytes, self._threads), _Hops(self._scheduler, has_slot=True))
+        attempt = _Attempt(Spool(request.spool, self._max_bytes), _Hops(self._scheduler, has_slot=True))
         try:
             result = await self._in_time(request, attempt)
         except VisitError as error:
+            attempt.spool.close()
             error.folder = folder_of(attempt.hops.url) if attempt.hops.url and error.origin is None else ""
             origin = error.origin or attempt.hops.origin
             error.origin = origin if origin != origin_of(request.url) else None
             error.partial = attempt.partial() if isinstance(error, Transient) else None
-            attempt.spool.remove() if error.partial is None else attempt.spool.close()
+            if error.partial is None:
+                attempt.spool.remove()
             raise
         except BaseException:
             attempt.spool.remove()
@@ -362,7 +337,7 @@ class Fetcher:
             raise Transient(Reason.TRUNCATED, f"{spool.size} of {attempt.whole_size} bytes")
         if not spool.size:
             raise Permanent(Reason.EMPTY, "no bytes in the body")
-        await spool.finish()
+        spool.close()
         kind, waited = fields.media_type(response.headers), attempt.waited_seconds
         return Download(spool.path, spool.size, spool.digest, url, validator, response.status, kind, waited)
 
