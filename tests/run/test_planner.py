@@ -123,7 +123,8 @@ class Estate:
 
     async def plan_of_a_run(self) -> Planned:
         async with open_run(self.settings, source=None, listen=lambda _event: None) as run:
-            return await run._sources[0].parts.planner.plan()
+            planned, _ = await run._sources[0].parts.planner.plan()
+            return planned
 
     async def add(self, number: int) -> None:
         page, link = "https://www.example.com/1", "http://a.example/1.png"

@@ -320,7 +320,7 @@ async def test_no_row_is_pointed_at_a_copy_that_went_missing_meanwhile(worker, r
             assert recorded.held == 1
 
         ledger = with_transactions(first.peer.ledger, before=lose)
-        planned = await first.planner(ledger=ledger).plan(1)
+        planned, _ = await first.planner(ledger=ledger).plan(1)
 
         assert planned.mended == 0
         assert await row_and_file(second, root) == picture(1, Format.JPEG)

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from rehost.catalogue.table import Clearing, TableCatalogue, WriteBack
@@ -37,35 +37,22 @@ class Planner:
     layout: Layout
     accepts_loss: bool = False  # however many copies are missing at once
 
-    async def plan(
-        self,
-        run: int | None = None,
-        *,
-        retry: str | None = None,
-        see: Callable[[LinkCounts], None] = lambda _counts: None,
-    ) -> Planned:
-        """Bring the ledger up to date with catalogue and store; return what is due.
+    async def plan(self, run: int | None = None, *, retry: str | None = None) -> tuple[Planned, LinkCounts]:
+        """Bring the ledger up to date with catalogue and store; return what is due, and where the source stands then.
 
         Args:
             run: number of the run that mends rows; None to begin one if there are any to mend.
             retry: make links that failed for this reason due now; "all" for every reason.
-            see: is called with where the source stands then.
 
         Raises:
             OperatorError: the database or the store cannot be used.
         """
         await self.recover()
-        planned = await self.compare(run, retry=retry, see=see)
+        found = await self.compare(run, retry=retry)
         await self._remove_leftovers(self.catalogue.name)
-        return planned
+        return found
 
-    async def compare(
-        self,
-        run: int | None = None,
-        *,
-        retry: str | None = None,
-        see: Callable[[LinkCounts], None] = lambda _counts: None,
-    ) -> Planned:
+    async def compare(self, run: int | None = None, *, retry: str | None = None) -> tuple[Planned, LinkCounts]:
         """Do what `plan` does, but for files: none is changed.
 
         Raises:
@@ -83,8 +70,8 @@ class Planner:
         elif retry is not None:
             await self.ledger.deferrals.forget_waits(source, None if retry == "all" else retry)
         mended, refused = await self._mend(source, run, unpointed=synced.unpointed)
-        see(counts := await self.ledger.due.counts(source))
-        return Planned(
+        counts = await self.ledger.due.counts(source)
+        planned = Planned(
             source,
             present=counts.present,
             held=counts.held,
@@ -98,6 +85,7 @@ class Planner:
             mended=mended,
             refused=refused,
         )
+        return planned, counts
 
     async def recover(self) -> None:
         """Bring back or discard the files that killed processes had set aside; to be called before the first `place`.
@@ -180,12 +168,12 @@ class Planner:
             if run is None:
                 run = own = await self.ledger.runs.begin(source)
             await self.clear_lost(run)
-        stale = self.ledger.reconcile.stale_rows(source, self.catalogue.links())
-        while unpointed and (group := await anext(stale, None)):
-            if run is None:
-                run = own = await self.ledger.runs.begin(source)
-            changed, left = await self.point(run, group)
-            mended, refused = mended + changed, refused + left
+        if unpointed:
+            async for group in self.ledger.reconcile.stale_rows(source, self.catalogue.links()):
+                if run is None:
+                    run = own = await self.ledger.runs.begin(source)
+                changed, left = await self.point(run, group)
+                mended, refused = mended + changed, refused + left
         if own is not None:
             await self.ledger.runs.end(own, RunEnded(source, held=0, unchanged=0, adopted=0, mended=mended))
         return mended, refused

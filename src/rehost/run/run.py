@@ -263,14 +263,12 @@ class _SourceRun:
 
     async def _plan(self, run: int, retry: str | None) -> Planned:
         """Return what is due; if the planner has a bug, what was due before, so that the run goes on with that."""
-        planned = await bug_to_none("plan", self.parts.planner.plan(run, retry=retry, see=self._see), self.stats)
-        if planned is not None:
+        found = await bug_to_none("plan", self.parts.planner.plan(run, retry=retry), self.stats)
+        if found is not None:
+            planned, self._planned = found
             return planned
-        self._see(counts := await self.parts.ledger.due.counts(self.name))
+        self._planned = counts = await self.parts.ledger.due.counts(self.name)
         return Planned(self.name, counts.present, counts.held, counts.due, counts.later)
-
-    def _see(self, counts: LinkCounts) -> None:
-        self._planned = counts
 
     # --- visits
 

@@ -355,7 +355,8 @@ async def plan(settings: Settings, sources: Collection[str] = ()) -> Sequence[Pl
                 ledger = Ledger(copy, worker(), lease_seconds=settings.lease_seconds, url=layout.url)
                 await ledger.leases.release_dead_workers(identity.is_gone)
                 await check_store(settings, ledger, [catalogue])
-                plans.append(await Planner(ledger, store, catalogue, layout).compare())
+                planned, _ = await Planner(ledger, store, catalogue, layout).compare()
+                plans.append(planned)
     return plans
 
 
