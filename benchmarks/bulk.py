@@ -16,6 +16,7 @@ from harness.rounds import Side, run_rounds
 
 WORKLOADS = {"400KB": (6141, 400_000), "10KB": (20_000, 10_000)}
 ONE, BOTH = ("rehost, 1 process",), ("rehost, 1 process", "rehost, 2 processes")
+FLOORS = ("floor: fetching alone, 1 process", "floor: fetching alone, 2 processes")
 Prepare = Callable[[Path], Sequence[str]]
 
 
@@ -178,6 +179,9 @@ def theirs(
     def program(name: str) -> Side:
         return Side(name, partial(getattr(peers, name), job), same, trouble=install.missing(name))
 
+    def fetch_alone(name: str, processes: int) -> Side:
+        return Side(name, partial(peers.fetch_alone, job, processes=processes), same, trust(job))
+
     def img2dataset() -> Side:
         programs, trouble = install.python_peer("img2dataset")
         prepare = partial(peers.img2dataset, programs, job, decode=decodes)
@@ -190,7 +194,8 @@ def theirs(
     made: dict[str, Callable[[], Side]] = {images: img2dataset, spiders: scrapy}
     if not decodes:
         others = {name: partial(program, name) for name in ("curl", "wget2", "aria2c")}
-        made = {"plain script": plain_script, **others, **made}
+        floors = {name: partial(fetch_alone, name, number) for number, name in enumerate(FLOORS, 1)}
+        made = {"plain script": plain_script, **others, **floors, **made}
     return [make() for name, make in made.items() if name.startswith(begins)]
 
 

@@ -98,6 +98,12 @@ def plain_script(job: Job, database: str, folder: Path) -> list[str]:
     return [*command, f"--ca={job.authority}"] if job.authority else command
 
 
+def fetch_alone(job: Job, folder: Path, *, processes: int) -> list[str]:
+    """Return the command of rehost's fetcher alone: of a run, what cannot be left out."""
+    command = [sys.executable, str(Path(__file__).with_name("fetch_alone.py")), str(_write(folder, "urls", job.urls))]
+    return [*command, str(folder), f"--concurrency={job.concurrency}", f"--processes={processes}"]
+
+
 def _write(folder: Path, name: str, lines: Sequence[str]) -> Path:
     """Write a peer's input next to its folder; this is not timed."""
     folder.mkdir(parents=True, exist_ok=True)

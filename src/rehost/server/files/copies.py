@@ -13,6 +13,7 @@ from typing import Protocol
 
 from rehost.clock import Clock
 from rehost.errors import StoreError
+from rehost.server.files.finder import read_now
 from rehost.server.files.response import CONDITIONS, MISSING, REVALIDATED, CopyResponse, ServedFile, error, respond
 from rehost.server.files.send import (
     WHOLE_BYTES,
@@ -25,6 +26,7 @@ from rehost.server.files.send import (
     send_parts,
     send_path,
     send_text,
+    send_whole,
 )
 
 logger = logging.getLogger(__name__)
@@ -172,9 +174,8 @@ class CopyFiles:
             if file is None or not with_body or not response.has_file:
                 await send_text(response, send, with_body=with_body)
                 return
-            by_server = file.is_on_disk and "http.response.pathsend" in (scope.get("extensions") or {})
-            if by_server and response.status == HTTPStatus.OK and file.size > WHOLE_BYTES:
-                await send_path(response, file.path, send)
+            is_whole = file.is_on_disk and response.status == HTTPStatus.OK
+            if is_whole and await _sent_at_once(scope, response, file, send):
                 return
             spans = [part for part in response.body if isinstance(part, range)]
             async with aclosing(self._finder.read(file, spans)) as chunks:
@@ -218,6 +219,18 @@ class CopyFiles:
     def _failed(self, scope: Message, problem: Exception) -> CopyResponse:
         logger.warning("file not served path=%r error=%r", scope["path"], problem)
         return _unavailable()
+
+
+async def _sent_at_once(scope: Message, response: CopyResponse, file: ServedFile, send: Send) -> bool:
+    """Send a whole copy with one message, if that can be done without waiting for the disk; return whether it was."""
+    if file.size <= WHOLE_BYTES:
+        if content := read_now(file):
+            await send_whole(response, content, send)
+            return True
+    elif "http.response.pathsend" in (scope.get("extensions") or {}):
+        await send_path(response, file.path, send)
+        return True
+    return False
 
 
 def _unavailable() -> CopyResponse:

@@ -16,7 +16,7 @@ from typing import Any
 from cachetools import LRUCache
 
 from rehost.server.files.response import ServedFile
-from rehost.server.files.send import WHOLE_BYTES, chunk_bytes, read_file
+from rehost.server.files.send import WHOLE_BYTES, chunk_bytes, read_cached, read_file
 from rehost.store import gone
 from rehost.store.layout import is_key
 
@@ -186,6 +186,19 @@ def open_same(file: ServedFile) -> int | None:
         return descriptor
     os.close(descriptor)
     return None
+
+
+def read_now(file: ServedFile) -> bytes:
+    """Return all bytes of a copy if they can be read without waiting; none if not, or if another file has its name."""
+    try:
+        descriptor = open_same(file)
+    except OSError:  # `read` tells why
+        return b""
+    if descriptor is None:
+        return b""
+    content = read_cached(descriptor, range(file.size))
+    os.close(descriptor)
+    return content if len(content) == file.size else b""
 
 
 def _is_unchanged(file: ServedFile) -> bool:

@@ -73,9 +73,14 @@ def _encoded(headers: Headers) -> tuple[tuple[bytes, bytes], ...]:
 
 async def send_text(response: CopyResponse, send: Send, *, with_body: bool) -> None:
     """Send a response that has no bytes of a file in its body, or only the headers of one that has."""
-    await send_head(response, send)
     text = b"".join(part for part in response.body if isinstance(part, bytes)) if with_body else b""
-    await send({"type": "http.response.body", "body": text})
+    await send_whole(response, text, send)
+
+
+async def send_whole(response: CopyResponse, content: bytes, send: Send) -> None:
+    """Send a response whose whole body is there."""
+    await send_head(response, send)
+    await send({"type": "http.response.body", "body": content})
 
 
 async def send_path(response: CopyResponse, path: str, send: Send) -> None:
@@ -104,10 +109,10 @@ async def send_parts(
     Raises:
         OSError: the store failed; the response breaks off.
     """
-    await send_head(response, send)
     if len(first) == response.length:
-        await send({"type": "http.response.body", "body": first})
+        await send_whole(response, first, send)
         return
+    await send_head(response, send)
     is_gone = asyncio.create_task(_disconnected(receive))
     try:
         chunk = first
@@ -144,13 +149,13 @@ async def read_file(descriptor: int, span: range) -> bytes:
     Raises:
         OSError: the disk failed, or the file is shorter than it was.
     """
-    chunk = _read_cached(descriptor, span) or await asyncio.to_thread(os.pread, descriptor, len(span), span.start)
+    chunk = read_cached(descriptor, span) or await asyncio.to_thread(os.pread, descriptor, len(span), span.start)
     if not chunk:
         raise OSError(errno.EIO, "the file is shorter than it was")
     return chunk
 
 
-def _read_cached(descriptor: int, span: range) -> bytes:
+def read_cached(descriptor: int, span: range) -> bytes:
     """Return the bytes that can be read without waiting; none where the system cannot say (preadv2(2))."""
     if _NOWAIT is None:
         return b""
