@@ -22,6 +22,7 @@ from harness.measuring import cpu_seconds, memory, plain, tree
 from harness.origin import await_port, free_ports
 
 WORKLOADS = {"400 KB": (200, 400_000), "20 KB": (1000, 20_000)}
+WANTED = {"400 KB": 0.6, "20 KB": 0.3}  # requests per second, as a share of nginx's
 PREFIX = "/static/images"
 SECONDS = 12.0  # of each side in a round, at full scale
 CONNECTIONS = 16
@@ -73,15 +74,18 @@ def main() -> None:
         sys.exit(f"wrk makes the requests. It is {trouble}")
     seconds = max(1.0, SECONDS * arguments.scale)
     head = "| server | requests/s | MB/s | requests per CPU s | peak MB | rehost / this: requests/s | per CPU s |"
-    parts = []
+    parts, goals = [], []
     for size, (count, mean) in WORKLOADS.items():
         with options.work_folder(arguments.folder, 3 * count * mean) as folder:
             paths = workload.make(folder / "images", count, mean)
             servers = sides(folder)
             measure(servers, paths, folder, seconds, arguments.rounds)
             parts.append(f"## Pictures of {size}\n\n" + report.rows(head, [line(each, servers[0]) for each in servers]))
+            goals.append(
+                report.Goal(f"{size}, requests/s, rehost / nginx", WANTED[size], share(*servers[:2]), is_least=True)
+            )
     title = f"serve: {CONNECTIONS} connections, {seconds:g} s, medians of {arguments.rounds}"
-    report.publish(arguments.results, "serve", title, *parts)
+    report.publish(arguments.results, "serve", title, *parts, report.goals(goals))
 
 
 def sides(folder: Path) -> list[Server]:
@@ -164,6 +168,11 @@ def load(server: Server, listing: Path, seconds: float, size: float) -> tuple[fl
         server.trouble = f"{errors} of {requests} requests failed, {received} bytes came"
     time.sleep(0.2)
     return requests / microseconds * 1e6, requests / cpu, received / microseconds
+
+
+def share(ours: Server, nginx: Server) -> float | None:
+    """Return our requests per second, divided by nginx's."""
+    return None if ours.trouble or nginx.trouble else medians(ours)[0] / medians(nginx)[0]
 
 
 def line(server: Server, ours: Server) -> str:

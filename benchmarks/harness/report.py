@@ -19,16 +19,19 @@ class Goal:
     """A target; `reached` is None if it could not be measured."""
 
     what: str
-    most: float
+    bound: float
     reached: float | None
     unit: str = ""
+    is_least: bool = False  # more is better
 
     def row(self) -> str:
         """Return the target's line of the table."""
+        wanted = f"{'≥' if self.is_least else '≤'} {self.bound:g}{self.unit}"
         if self.reached is None:
-            return f"| {self.what} | ≤ {self.most:g}{self.unit} | not measured | |"
-        verdict = "reached" if self.reached <= self.most else "**not reached**"
-        return f"| {self.what} | ≤ {self.most:g}{self.unit} | {self.reached:.2f}{self.unit} | {verdict} |"
+            return f"| {self.what} | {wanted} | not measured | |"
+        is_reached = self.reached >= self.bound if self.is_least else self.reached <= self.bound
+        verdict = "reached" if is_reached else "**not reached**"
+        return f"| {self.what} | {wanted} | {self.reached:.2f}{self.unit} | {verdict} |"
 
 
 def goals(each: Sequence[Goal]) -> str:
