@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
+import shlex
+import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -187,6 +190,33 @@ async def test_a_takedown_removes_every_copy_from_rows_store_trash_and_quarantin
     assert (receipt.rows, receipt.files, len(receipt.trash), len(receipt.quarantine)) == (5, 6, 1, 1)
     assert done.ended_at is not None
     assert not receipt.left
+
+
+async def test_the_hook_gets_the_urls_of_all_copies_once_they_are_gone_and_is_called_again_if_it_fails(shop, tmp_path):
+    one, _ = await fill(shop)
+    program = (
+        "import json, os, sys; event = json.load(sys.stdin);"
+        "there = [key for key in event['keys'] if os.path.exists(os.path.join(sys.argv[1], key))];"
+        "open(sys.argv[2], 'a').write(json.dumps([event, there]) + '\\n');"
+        "sys.exit(not os.path.exists(sys.argv[3]))"
+    )
+    called, cure = tmp_path / "called", tmp_path / "cure"
+    hook = shlex.join([sys.executable, "-c", program, str(shop.store), str(called), str(cure)])
+    shop.settings = replace(shop.settings, after_forget=hook)
+
+    done = await shop.forget(one)
+
+    assert (done.receipt.hook, done.ended_at) == ("exit status 1", None)
+    cure.touch()
+    await shop.run()
+    events = [json.loads(line) for line in called.read_text(encoding="utf-8").splitlines()]
+    keys = ["1/main_image.jpg", "2/main_image.jpg", "3/main_image.jpg", "products/A.jpg", "products/B.jpg"]
+    event = {"event": "after_forget", "takedown": 1, "what": one, "status": 410, "keys": keys}
+    assert events == [[{**event, "urls": [f"/static/images/{key}" for key in keys]}, []]] * 2
+    async with open_database(shop.url) as database:
+        [ended] = await TakedownRecords(database).read()
+    assert ended.receipt.hook == ""
+    assert ended.ended_at is not None
 
 
 async def test_no_run_and_no_undo_brings_back_what_was_taken_down(shop):

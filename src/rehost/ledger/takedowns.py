@@ -71,6 +71,7 @@ class Receipt:
     left: list[dict[str, Any]] = field(
         default_factory=list
     )  # rows that could not be cleared: source, key, file, evidence
+    hook: str = ""  # why the hook failed last
 
     def add_file(self, key: str, digest: str, size: int) -> None:
         """Add a file that was removed."""

@@ -19,6 +19,7 @@ from rehost.settings.types import (
     CONNECT_TO,
     DATABASE,
     HEADER,
+    HOOK,
     HOSTS,
     NETWORKS,
     OTHER_STORAGE,
@@ -358,6 +359,14 @@ class Settings:
         "The archive that `--rescue` and repairs ask for pictures that their origins do not have any more: "
         "a URL in which {url} is the picture's and {date} the day when it was last held, or first seen (20240131). "
         "In rehost.toml also `archive` in the section [rescue].",
+        says="(none)",
+    )
+    after_forget: str = _setting(
+        "IMAGE_AFTER_FORGET",
+        "",
+        HOOK,
+        "What is called after a takedown, such as to purge a CDN: a URL that gets JSON by POST, or a command that gets "
+        "it as its input. In rehost.toml also `after_forget` in the section [hooks].",
         says="(none)",
     )
     token: str = _setting(

@@ -23,7 +23,7 @@ _ASSIGNMENT = re.compile(
     re.VERBOSE | re.MULTILINE | re.DOTALL,
 )
 SECTIONS = ("source", "origin")
-GROUPS = {"rescue": {"archive": "IMAGE_RESCUE_ARCHIVE"}}
+GROUPS = {"rescue": {"archive": "IMAGE_RESCUE_ARCHIVE"}, "hooks": {"after_forget": "IMAGE_AFTER_FORGET"}}
 """Sections that hold settings under short names."""
 
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}

@@ -7,6 +7,7 @@ error messages and in the reference page.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -141,6 +142,12 @@ def _parse_archive(text: str) -> str:
     return _parse_header(text)
 
 
+def _parse_hook(text: str) -> str:
+    if text and not _ADDRESS.match(text) and not shlex.split(text):  # raises ValueError for quotes without an end
+        raise ValueError(text)
+    return text
+
+
 def _parse_path(text: str) -> Path:
     if "\0" in text or _SCHEME.match(text):  # s3://pics: no folder called `s3:`
         raise ValueError(text)
@@ -244,6 +251,7 @@ PREFIX: Kind[str] = Kind(
 )
 REFERER: Kind[str] = Kind(_parse_referer, Message("auto, none, origin, site, page or a fixed http(s) URL"))
 ARCHIVE: Kind[str] = Kind(_parse_archive, Message("an http(s) URL with {url} and optionally {date} in it"), blank=True)
+HOOK: Kind[str] = Kind(_parse_hook, Message("an http(s) URL, or a command with its arguments"), blank=True)
 NETWORKS: Kind[tuple[Network, ...]] = Kind(
     lambda text: tuple(map(ip_network, _words(text))),
     Message("networks such as 127.0.0.0/8 fd00::/8, without host bits, separated by commas or spaces"),

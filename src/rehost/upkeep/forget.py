@@ -33,6 +33,7 @@ from rehost.run.run import Components
 from rehost.run.visitor import digest_of
 from rehost.store.base import FileIds, Gone, Store
 from rehost.store.layout import is_key
+from rehost.upkeep.hooks import Hook
 from rehost.upkeep.journal import Journal
 
 VERB = "forget"
@@ -60,12 +61,14 @@ class Takedowns:
         others: Collection[str] = (),
         tell: Callable[[int], None] = lambda _files: None,
         elsewhere: Callable[[], AbstractAsyncContextManager[Store | None]] = nullcontext,
+        hook: Hook | None = None,
     ) -> None:
         """Take the parts of each source, at least one, who asks for it, and which sources are left for another time.
 
         `tell` is called now and then with the number of copies that were removed so far. `elsewhere` opens the store
-        from which copies were moved, or to which they are being moved.
+        from which copies were moved, or to which they are being moved. `hook` is called when all is removed.
         """
+        self._hook = hook or Hook()
         self._others = others
         self._elsewhere = elsewhere
         self._tell = tell
@@ -164,8 +167,19 @@ class Takedowns:
         await self._ledger.check_store()
         await work.journal.end({})
         receipt.rows, receipt.cleared = await self._records.cleared(receipt.runs)
-        await (self._records.end if work.is_all and not receipt.left else self._records.save)(number, receipt)
+        receipt.hook = await self._call_hook(begun)
+        is_over = work.is_all and not receipt.left and not receipt.hook
+        await (self._records.end if is_over else self._records.save)(number, receipt)
         return await self._records.of(number)
+
+    async def _call_hook(self, begun: Takedown) -> str:
+        """Name the copies to the hook, in groups; return why it failed. Each takedown does so at least once."""
+        event = {"event": "after_forget", "takedown": begun.takedown, "what": begun.what, "status": begun.status}
+        async for keys in self._records.values(begun.takedown, Mark.KEY):
+            urls = [self._planner.layout.url(key) for key in keys]
+            if problem := await self._hook.call({**event, "keys": keys, "urls": urls}):
+                return problem
+        return ""
 
     async def _mark_named(self, work: _Work) -> None:
         """Mark the keys that were named."""

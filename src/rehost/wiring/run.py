@@ -40,6 +40,7 @@ from rehost.run.visitor import Visitor
 from rehost.settings import OriginOverride, Settings
 from rehost.store.base import Store
 from rehost.upkeep.forget import Takedowns
+from rehost.upkeep.hooks import Hook
 from rehost.wiring.databases import (
     check_store,
     layout_of,
@@ -79,9 +80,19 @@ async def open_run(
     limits = limits_of(settings, requests or settings.concurrency)
     chosen = sources_of(settings, [source] if isinstance(source, str) else source or ())
     async with open_parts(settings, chosen, clock, limits, listen, accepts_loss=accepts_loss) as parts:
-        elsewhere = partial(other_store, settings, parts[0].ledger)
-        await Takedowns(parts, identity.user(), left_out(settings, chosen), elsewhere=elsewhere).finish()
+        await takedowns_of(settings, parts, left_out(settings, chosen)).finish()
         yield Run(parts, limits, clock, listen)
+
+
+def takedowns_of(
+    settings: Settings,
+    parts: Sequence[Components],
+    others: Collection[str] = (),
+    tell: Callable[[int], None] = lambda _files: None,
+) -> Takedowns:
+    """Return what takes pictures down; arguments as of `Takedowns`."""
+    elsewhere = partial(other_store, settings, parts[0].ledger)
+    return Takedowns(parts, identity.user(), others, tell, elsewhere, Hook(settings.after_forget))
 
 
 @asynccontextmanager

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from rehost import process_identity as identity
 from rehost.clock import Clock
 from rehost.db import Database
 from rehost.errors import LedgerError, OperatorError, SettingsError, StoreError
@@ -42,13 +41,12 @@ from rehost.wiring.databases import (
     open_databases,
     open_queries,
     open_store,
-    other_store,
     place_of,
     sources_of,
     store_problem,
     worker,
 )
-from rehost.wiring.run import left_out, limits_of, open_parts, open_verifier
+from rehost.wiring.run import left_out, limits_of, open_parts, open_verifier, takedowns_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +83,7 @@ async def open_upkeep(
     async with open_parts(settings, chosen, clock, limits, listen) as parts:
         await parts[0].planner.recover()
         if finishes_takedowns:
-            elsewhere = partial(other_store, settings, parts[0].ledger)
-            await Takedowns(parts, identity.user(), left_out(settings, chosen), elsewhere=elsewhere).finish()
+            await takedowns_of(settings, parts, left_out(settings, chosen)).finish()
         yield UpkeepParts(parts, limits, clock, listen, settings.rescue_archive)
 
 
@@ -121,8 +118,7 @@ async def open_takedowns(
         OperatorError: a setting, the database, a table or the store cannot be used.
     """
     async with open_upkeep(settings, finishes_takedowns=finishes) as parts:
-        elsewhere = partial(other_store, settings, parts.ledger)
-        yield Takedowns(parts.sources, identity.user(), tell=tell, elsewhere=elsewhere), Targets(parts.sources)
+        yield takedowns_of(settings, parts.sources, tell=tell), Targets(parts.sources)
 
 
 async def is_moving(settings: Settings) -> bool:

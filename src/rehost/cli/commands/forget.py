@@ -47,7 +47,7 @@ Examples:
 \b
 Exit status:
   0  everything was removed, or allowed, or the report was printed
-  1  some rows could not be cleared; the rest was removed
+  1  some rows could not be cleared, or the hook failed; the rest was removed
   2  incorrect usage or invalid settings, or --yes is needed: nothing was changed
   3  the database or the store cannot be used; call it again, it goes on where it was
 """
@@ -177,7 +177,7 @@ def _print_taken_down(done: Takedown, *, as_json: bool) -> int:
     receipt = done.receipt
     if as_json:
         click.echo(to_json(_members(done)))
-        return LEFT if receipt.left else 0
+        return LEFT if receipt.left or receipt.hook else 0
     say(_("Takedown {number}: {what}").format(number=done.takedown, what=plain(done.what)))
     rows = [f"{each['source']}:{each['key']}" for each in receipt.cleared]
     trash, quarantine = count(len(receipt.trash)), count(len(receipt.quarantine))
@@ -200,8 +200,12 @@ def _print_taken_down(done: Takedown, *, as_json: bool) -> int:
         say(status.format(source=row["source"], key=plain(row["key"]), evidence=plain(row["evidence"])))
     if receipt.left:
         say(_("action: let the database write these rows, and call the same command again"))
+    if receipt.hook:
+        say(_("status: the hook failed (IMAGE_AFTER_FORGET): {problem}").format(problem=plain(receipt.hook)))
+        say(_("action: correct it, and call the same command again; the next run calls it again, too"))
+    if is_left := bool(receipt.left or receipt.hook):
         say(_("see: {page}").format(page="docs/howto/keep-right.md#forget"))
-    return LEFT if receipt.left else 0
+    return LEFT if is_left else 0
 
 
 def _print_allowed(takedowns: Sequence[Takedown], due: int, *, as_json: bool) -> int:
