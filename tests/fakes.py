@@ -36,6 +36,9 @@ class FakeClock(Clock):
     def monotonic(self) -> float:
         return self.time
 
+    def processor_time(self) -> float:
+        return self.time
+
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         if self._hurry or seconds <= 0:

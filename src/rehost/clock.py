@@ -18,6 +18,10 @@ class Clock:
         """Return seconds that never go backwards, from an arbitrary start."""
         return time.monotonic()
 
+    def processor_time(self) -> float:
+        """Return the seconds of processor time that this thread has used: waiting for a busy machine is none."""
+        return time.thread_time()
+
     async def sleep(self, seconds: float) -> None:
         """Return after `seconds`; for zero or less, yield once and return."""
         await asyncio.sleep(max(0.0, seconds))

@@ -46,7 +46,7 @@ _ACTION = {
     Fault.ROW_WITHOUT_COPY: _FOREIGN,
     Fault.COPY_WITHOUT_ROW: _PRUNE,
     Fault.STRAY: _PRUNE,
-    Fault.SERVED: Message("The copies are right. Check the folder that the server serves, and purge its cache or CDN."),
+    Fault.SERVED: Message("The copies are right. Check which store the server serves, and purge its cache or CDN."),
 }
 _ROW_REPAIR = Message("`rehost verify --repair` writes the local URL again, or clears it, where rehost wrote it.")
 MENDS = {

@@ -87,7 +87,7 @@ def _figures(ended: RunEnded, style: Style) -> list[str]:
     """Return what a run did, and where it leaves the links."""
     lines, failed = [], sum(ended.failed.values())
     if ended.held or failed or ended.unchanged:
-        adopted = _("already on disk: {number}").format(number=count(ended.adopted))
+        adopted = _("already in the store: {number}").format(number=count(ended.adopted))
         lines += ["", _line(_("copied"), count(ended.held), adopted if ended.adopted else "", style, "good")]
         if ended.unchanged:
             lines.append(_line(_("unchanged"), count(ended.unchanged), _("still correct")))
