@@ -55,7 +55,7 @@ def test_at_most_a_tenth_of_the_modules_are_small():
 
 
 def test_the_package_has_no_more_lines_than_argued():
-    assert house.all_lines() <= 39_850  # docs/decisions/0014-the-size-of-the-house.md
+    assert house.all_lines() <= 39_900  # docs/decisions/0014-the-size-of-the-house.md
 
 
 def test_a_protocol_has_at_least_two_implementations():

@@ -15,7 +15,7 @@ from rehost.upkeep.prune import Pruned
 from rehost.upkeep.refresh import Refresh
 from rehost.upkeep.rescue import DeadLinks
 from rehost.upkeep.rounds import Kind, Turn
-from rehost.upkeep.verify import VerifyOptions
+from rehost.upkeep.verify import VerifyOptions, VerifyReport
 from rehost.wiring.upkeep import is_moving, open_pruner, open_upkeep
 from rehost.wiring.verification import open_verification
 
@@ -34,6 +34,7 @@ class KindsOfUpkeep:
     sources: Collection[str]  # none: all
     listen: Listener
     moves_unneeded: bool = False  # to the trash: files that no row needs
+    tell: Callable[[VerifyReport | int], None] = lambda _done: None  # what is verified; how many files prune looked at
 
     def kinds(self) -> Sequence[Kind]:
         """Return the kinds in the order of their turns."""
@@ -45,7 +46,7 @@ class KindsOfUpkeep:
         options = VerifyOptions(tuple(self.sources), repairs=True, seconds=seconds, older_seconds=VERIFY_SECONDS)
         async with (
             _ends_after(None if seconds is None else seconds + _GRACE_SECONDS, stop) as own,
-            open_verification(self.settings, options, own, listen=self.listen) as verification,
+            open_verification(self.settings, options, own, tell=self.tell, listen=self.listen) as verification,
         ):
             report = await verification.verify()
         left = sum(number for fault, number in report.left.items() if fault not in _FOR_PRUNE)
@@ -84,7 +85,7 @@ class KindsOfUpkeep:
         """
         if await is_moving(self.settings):
             return Turn({}, is_cut=True)
-        async with _ends_after(seconds, stop) as own, open_pruner(self.settings, own) as pruner:
+        async with _ends_after(seconds, stop) as own, open_pruner(self.settings, own, self.tell) as pruner:
             emptied = Pruned(dry=False)
             await pruner.empty_trash(emptied)
             deleted = sum(each.files for each in emptied.expired.values())

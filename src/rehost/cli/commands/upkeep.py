@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from rehost.settings import Settings
     from rehost.upkeep.rounds import Upkept
+    from rehost.upkeep.verify import VerifyReport
 
 LEFT = 1
 FAILED = 3
@@ -87,7 +89,8 @@ def upkeep(
 
     settings = read_settings(base, settings_given)
     raise_file_limit(settings)
-    reports, received = run_loop(_upkeep(settings, sources, seconds, log_file, moves_unneeded=yes))
+    work = _upkeep(settings, sources, seconds, log_file, moves_unneeded=yes, is_quiet=quiet or as_json)
+    reports, received = run_loop(work)
     errors = list(dict.fromkeys(each.error.translated() for each in reports if each.error is not None))
     for error in errors:
         say(f"rehost: {plain(error)}", err=True)
@@ -106,18 +109,35 @@ async def _upkeep(
     log_file: Path | None,
     *,
     moves_unneeded: bool,
+    is_quiet: bool,
 ) -> tuple[Sequence[Upkept], ReceivedSignal]:
+    from rehost.cli.output.findings import LineProgress, verified_words
+    from rehost.cli.output.storage import files_words
     from rehost.clock import Clock
+    from rehost.events import Event, Visited
     from rehost.telemetry.log import log_event, logging_to
     from rehost.upkeep.rounds import do_what_is_due
     from rehost.wiring.rounds import KindsOfUpkeep
 
-    stop, kinds = asyncio.Event(), KindsOfUpkeep(settings, sources, log_event, moves_unneeded).kinds()
+    progress = LineProgress(sys.stderr, Clock(), str, is_quiet=is_quiet)
+    visited = itertools.count(1)
+
+    def tell(done: VerifyReport | int) -> None:
+        progress(f"prune: {files_words(done)}" if isinstance(done, int) else f"verify: {verified_words(done)}")
+
+    def listen(event: Event) -> None:
+        log_event(event)
+        if isinstance(event, Visited):
+            progress("refresh: " + _("asked for {number} links").format(number=count(next(visited))))
+
+    stop, kinds = asyncio.Event(), KindsOfUpkeep(settings, sources, listen, moves_unneeded, tell).kinds()
     with (
         logging_to(sys.stderr, log_file, verbose=False),
         stop_on_signals(stop.set, lambda words: say(f"\n{words}", err=True), lambda: None) as received,
     ):
-        return await do_what_is_due(kinds, seconds, stop, Clock()), received
+        done = await do_what_is_due(kinds, seconds, stop, Clock())
+    progress.close()
+    return done, received
 
 
 def upkeep_line(reports: Sequence[Upkept]) -> str:
