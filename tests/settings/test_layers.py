@@ -74,6 +74,11 @@ def test_the_archive_has_a_section_of_its_own(tmp_path):
     assert archive == from_toml(tmp_path, f'[rescue]\narchive = "{archive}"').rescue_archive
 
 
+@pytest.mark.parametrize("hook", ["/usr/local/bin/purge --host 'a b'", "https://cdn.example/purge?it's"])
+def test_the_hook_has_a_section_of_its_own(tmp_path, hook):
+    assert hook == from_toml(tmp_path, f'[hooks]\nafter_forget = "{hook}"').after_forget
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -81,11 +86,13 @@ def test_the_archive_has_a_section_of_its_own(tmp_path):
         ("rescue = 1", "the section [rescue] can only have the keys archive."),
         ("[rescue]\narchive = { a = 1 }", "rescue.archive must be a text."),
         ('[rescue]\narchive = "ftp://a.example/{url}"', "rehost.toml:2) is not valid; expected an http(s) URL with"),
+        ('[hooks]\nafter_forget = "purge \'cdn"', "expected an http(s) URL, or a command with its arguments"),
+        ('[hooks]\nafter_run = "purge"', "the section [hooks] can only have the keys after_forget."),
         ('[rescue]\narchive = "https://a.example/"', "expected an http(s) URL with {url} and optionally {date}"),
         ('[rescue]\narchive = "https://a.example/{url}{day}"', "expected an http(s) URL with {url} and optionally"),
     ],
 )
-def test_an_archive_that_cannot_be_asked_is_an_error(tmp_path, text, said):
+def test_a_section_with_what_it_cannot_have_is_an_error(tmp_path, text, said):
     (tmp_path / "rehost.toml").write_text(text)
 
     assert said in error_of(tmp_path)

@@ -143,7 +143,8 @@ def _parse_archive(text: str) -> str:
 
 
 def _parse_hook(text: str) -> str:
-    if text and not _ADDRESS.match(text) and not shlex.split(text):  # raises ValueError for quotes without an end
+    words = [text] if _ADDRESS.match(text) else shlex.split(text)  # raises ValueError for quotes without an end
+    if not text.isprintable() or (text and not words):
         raise ValueError(text)
     return text
 
