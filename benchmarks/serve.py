@@ -91,18 +91,19 @@ def main() -> None:
 def sides(folder: Path) -> list[Server]:
     """Return all sides; none of them runs yet."""
     root, python = str(folder / "images"), sys.executable
-    ports = [port for _ in range(2) for port in free_ports()]
+    ports = [port for _ in range(3) for port in free_ports()]
     ours = {"DATABASE_URL": f"sqlite:///{folder}/none.db", "IMAGE_STORAGE_DIR": root}
     theirs = {"ROOT": root, "PYTHONPATH": str(HARNESS)}
     configuration = folder / "nginx.conf"
     configuration.write_text(NGINX.format(folder=folder, root=root, port=ports[1], prefix=PREFIX))
     nginx = [install.program("nginx") or "nginx", "-c", str(configuration), "-p", str(folder)]
-    granian = [python, "-m", "granian", "--interface", "asgi", "--no-ws", "--workers", "1", "--port", str(ports[2])]
+    granian = [python, "-m", "granian", "--interface", "asgi", "--no-ws", "--workers", "1", "--port"]
     uvicorn = [python, "-m", "uvicorn", "--log-level", "warning", "--port", str(ports[3]), "static_files:app"]
     return [
         Server("rehost serve", [catalogue.REHOST, "serve", "--api-port", str(ports[0])], ours, ports[0]),
         Server("nginx", [*nginx, "-e", str(folder / "error.log")], {}, ports[1], install.missing("nginx")),
-        Server("StaticFiles on granian", [*granian, "static_files:app"], theirs, ports[2]),
+        Server("floor: bytes in memory, on granian", [*granian, str(ports[4]), "memory_files:app"], theirs, ports[4]),
+        Server("StaticFiles on granian", [*granian, str(ports[2]), "static_files:app"], theirs, ports[2]),
         Server("StaticFiles on uvicorn", uvicorn, theirs, ports[3]),
     ]
 
