@@ -55,6 +55,7 @@ async def test_a_command_that_hangs_is_ended_with_what_it_has_started(tmp_path):
     )
     calling = asyncio.create_task(Hook(python(program, tmp_path / "pid"), seconds=10).call(EVENT))
     while not (tmp_path / "pid").exists() or not (pid := (tmp_path / "pid").read_text(encoding="ascii")):
+        assert not calling.done(), calling.result()
         await asyncio.sleep(0.05)
     assert await calling == "no end after 10 s"
     deadline = time.monotonic() + 30
