@@ -136,6 +136,6 @@ def test_progress_names_what_is_being_done_and_quiet_shows_none(aged, monkeypatc
     _, quiet = call("--quiet")
 
     assert "verify: 100% verified, 2 of 2 copies" in said.err
-    assert "refresh: asked for 1 links\n" in said.err
+    assert "asked for 1 links\n" in said.err
     assert "prune: " in said.err
     assert ": " not in quiet.err.replace("Upkeep in", "")

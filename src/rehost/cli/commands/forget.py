@@ -202,7 +202,7 @@ def _print_taken_down(done: Takedown, *, as_json: bool) -> int:
         say(_("action: let the database write these rows, and call the same command again"))
     if receipt.hook:
         say(_("status: the hook failed (IMAGE_AFTER_FORGET): {problem}").format(problem=plain(receipt.hook)))
-        say(_("action: correct it, and call the same command again; the next run calls it again, too"))
+        say(_("action: correct it; the next `rehost run`, `rehost upkeep` or `rehost forget` calls it again"))
     if is_left := bool(receipt.left or receipt.hook):
         say(_("see: {page}").format(page="docs/howto/keep-right.md#forget"))
     return LEFT if is_left else 0

@@ -128,7 +128,7 @@ async def _upkeep(
     def listen(event: Event) -> None:
         log_event(event)
         if isinstance(event, Visited):
-            progress("refresh: " + _("asked for {number} links").format(number=count(next(visited))))
+            progress(_("asked for {number} links").format(number=count(next(visited))))  # to refresh, repair, rescue
 
     stop, kinds = asyncio.Event(), KindsOfUpkeep(settings, sources, listen, moves_unneeded, tell).kinds()
     with (
