@@ -103,3 +103,23 @@ def test_a_takedown_its_receipt_the_list_and_the_way_back(held, rehost):
         "Links that are due now: 3. `rehost run` visits them.",
     ]
     assert "allowed again" in rehost("--list")[1]
+
+
+def test_a_row_that_cannot_be_cleared_is_cleared_by_the_next_run(held, rehost):
+    """The same command would not do: its local URL names nothing any more."""
+    held.add(held.link("permissive", "5.jpg"))
+    asyncio.run(held.run())
+    held.sql("CREATE TRIGGER no BEFORE UPDATE ON ad_cases WHEN old.case_id = 5 BEGIN SELECT RAISE(ABORT, 'no'); END")
+
+    status, printed, _ = rehost("/static/images/5/main_image.jpg")
+
+    assert status == 1
+    assert "status: row cases:5 could not be cleared: " in printed
+    assert "the next `rehost run`, `rehost upkeep` or `rehost forget` clears them" in printed
+    assert 5 in held.locals()
+
+    held.sql("DROP TRIGGER no")
+    asyncio.run(held.run())
+
+    assert 5 not in held.locals()
+    assert json.loads(rehost("--list", "--json")[1])[-1]["ended_at"]

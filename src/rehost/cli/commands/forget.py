@@ -199,7 +199,12 @@ def _print_taken_down(done: Takedown, *, as_json: bool) -> int:
         status = _("status: row {source}:{key} could not be cleared: {evidence}")
         say(status.format(source=row["source"], key=plain(row["key"]), evidence=plain(row["evidence"])))
     if receipt.left:
-        say(_("action: let the database write these rows, and call the same command again"))
+        say(
+            _(
+                "action: let the database write these rows; "
+                "the next `rehost run`, `rehost upkeep` or `rehost forget` clears them"
+            )
+        )
     if receipt.hook:
         say(_("status: the hook failed (IMAGE_AFTER_FORGET): {problem}").format(problem=plain(receipt.hook)))
         say(_("action: correct it; the next `rehost run`, `rehost upkeep` or `rehost forget` calls it again"))
