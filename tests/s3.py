@@ -12,11 +12,9 @@ import hmac
 import http.client
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -30,6 +28,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.ports import free_port
+from tests.scratch import scratch_folder
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 START_SECONDS = 60.0
@@ -289,14 +288,13 @@ def find_weed() -> Path | None:
 @contextmanager
 def running_s3(options: Mapping[str, str] | None = None) -> Iterator[S3Server]:
     """Run a server in a temporary folder; `options` are those of `weed mini`, and win."""
-    folder = Path(tempfile.mkdtemp(prefix="rehost-s3-"))  # a short path, as sockets need one (unix(7): 108 bytes)
-    server = S3Server(folder, options or {})
-    try:
-        server.start()
-        yield server
-    finally:
-        server.kill()
-        shutil.rmtree(folder, ignore_errors=True)
+    with scratch_folder("s3") as folder:
+        server = S3Server(folder, options or {})
+        try:
+            server.start()
+            yield server
+        finally:
+            server.kill()
 
 
 def _skip_without_server() -> None:

@@ -14,7 +14,7 @@ from tests.postgres import Postgres, running_postgres
 REHOST = str(Path(sys.executable).with_name("rehost"))
 RECORD = (sys.executable, str(Path(__file__).with_name("record_links.py")))
 DATABASE = "bench"
-EARNEST = {"fsync": "on", "full_page_writes": "on", "shared_buffers": "128MB", "max_connections": "100"}
+EARNEST = {"fsync": "on", "full_page_writes": "on", "shared_buffers": "128MB", "max_wal_size": "1GB"}
 PAGE = "https://example.com/"
 TABLE = (
     "CREATE TABLE ad_cases (id BIGSERIAL PRIMARY KEY, case_id INTEGER UNIQUE NOT NULL, source_url TEXT NOT NULL,"
@@ -25,7 +25,7 @@ TABLE = (
 @contextmanager
 def postgresql() -> Iterator[Postgres]:
     """Run a PostgreSQL with its default durability settings."""
-    with running_postgres(EARNEST) as postgres:
+    with running_postgres(EARNEST, in_memory=False) as postgres:
         yield postgres
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from copy import copy
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
 from fastapi import Depends, FastAPI, Security
@@ -16,6 +19,7 @@ from fastapi.security import HTTPBearer
 from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute
 
 from rehost.errors import OperatorError
 from rehost.server.api.actions import Actions, TokenGuard
@@ -88,18 +92,21 @@ def create_api(
         version: of rehost.
         lifespan: context of the application.
     """
-    document: dict[str, Any] = {}
+
+    @cache
+    def document() -> dict[str, Any]:
+        return _openapi(described, version)
 
     async def openapi() -> Response:
         """This document."""
-        return JsonResponse(document)
+        return JsonResponse(await asyncio.to_thread(document))
 
     async def server() -> Server:
         """What this server is."""
         return Server(version, bool(token))
 
     app = FastAPI(
-        openapi_url=None,  # served below, made once
+        openapi_url=None,  # served below, made when it is first asked for: that takes a tenth of a second
         docs_url=None,  # the page has its own
         redoc_url=None,
         redirect_slashes=False,
@@ -151,10 +158,10 @@ def create_api(
         _Operation("POST", "/api/stop", actions.stop, (Problem.UNKNOWN_RUN, Problem.RUN_NOT_IN_PROGRESS, *_REFUSED)),
     ):
         _add(app, operation, guard)
-    document.update(_openapi(app, version))
+    described = [copy(route) for route in app.routes]
     for route in app.routes:
         if isinstance(route, APIRoute) and route.methods == {"GET"}:
-            route.methods.add("HEAD")  # RFC 9110, section 9.1: GET and HEAD belong together; FastAPI leaves it out
+            route.methods = {"GET", "HEAD"}  # RFC 9110, section 9.1: they belong together; FastAPI leaves HEAD out
     return app
 
 
@@ -198,11 +205,9 @@ def _problems(kinds: Sequence[Problem]) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def _openapi(app: FastAPI, version: str) -> dict[str, Any]:
+def _openapi(routes: Sequence[BaseRoute], version: str) -> dict[str, Any]:
     """Return the OpenAPI document; its server is the folder in which the document itself lies."""
-    document = get_openapi(
-        title="rehost", version=version, description=_ABOUT, routes=app.routes, servers=[{"url": "."}]
-    )
+    document = get_openapi(title="rehost", version=version, description=_ABOUT, routes=routes, servers=[{"url": "."}])
     for methods in document["paths"].values():
         for operation in methods.values():
             operation.pop("description", None)
