@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ os.environ["REHOST_LANG"] = "en"  # whatever the developer's locale is
 SEED = os.environ.setdefault("REHOST_TEST_SEED", str(secrets.randbelow(10**6)))  # one for all processes of the tests
 
 LONG = ("tests/journeys/", "tests/upkeep/", "tests/test_benchmarks.py")
+ONE_DATABASE = tuple(f"tests/{each}/" for each in ("journeys", "upkeep", "server", "run", "hosts", "hotlink", "store"))
+"""Above the statements, which run on both databases: without --full a test there runs on one, chosen by the seed."""
+
 ONE_BY_ONE = ("tests/journeys/test_kills", "tests/journeys/test_s3.py")
 
 # What may be skipped in CI: the beginning of the reason, and why it is right that CI does without.
@@ -84,15 +88,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _not_sampled(items: Sequence[pytest.Item]) -> set[pytest.Item]:
-    """Return those of the tests with the mark `sampled(n, per=parameter)` that are not among the n."""
+    """Return the tests that are not chosen: by the mark `sampled(n, per=parameter)`, or one of two databases."""
     groups: dict[str, list[pytest.Item]] = {}
     wanted: dict[str, int] = {}
     for item in items:
         if mark := item.get_closest_marker("sampled"):
             value = item.callspec.params[mark.kwargs["per"]] if "per" in mark.kwargs else ""
             name = f"{item.nodeid.partition('[')[0]} {value}"
-            groups.setdefault(name, []).append(item)
             wanted[name] = mark.args[0]
+        elif item.nodeid.startswith(ONE_DATABASE):
+            name = re.sub("postgresql|sqlite", "", item.nodeid)
+            wanted[name] = 1
+        else:
+            continue
+        groups.setdefault(name, []).append(item)
     return {
         item
         for name, group in groups.items()

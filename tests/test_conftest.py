@@ -28,11 +28,13 @@ def run_tests(tmp_path):
     """A callable: run pytest, without plugins, on some code below a copy of our conftest; return what it prints."""
     (tmp_path / "tests").mkdir()
     (tmp_path / "pytest.ini").write_text(INI)
-    for name in ("conftest.py", "ports.py", "postgres.py", "s3.py", "s3_faults.py"):
+    for name in ("conftest.py", "ports.py", "postgres.py", "s3.py", "s3_faults.py", "scratch.py"):
         shutil.copy(ROOT / "tests" / name, tmp_path / "tests")
 
-    def run(code: str, *options: str, **environ: str) -> str:
-        (tmp_path / "tests" / "test_it.py").write_text(code)
+    def run(code: str, *options: str, path: str = "test_it.py", **environ: str) -> str:
+        file = tmp_path / "tests" / path
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(code)
         ours = {name: value for name, value in os.environ.items() if name != "CI"}
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider", *options],
@@ -84,6 +86,27 @@ def test_cases_of_a_test_are_sampled_for_each_value_of_a_parameter(run_tests):
     assert [[line.split()[1] for line in each].count("x") for each in chosen] == [2, 2, 2]
     assert "4 passed, 196 deselected" in first
     assert "200 passed" in run_tests(CASES, "--full")
+
+
+DATABASES = """
+import pytest
+
+@pytest.mark.parametrize("engine", ["postgresql", "sqlite"])
+@pytest.mark.parametrize("number", range(100))
+def test_it(engine, number):
+    print("chose", engine, number)
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "options", "count"), [("upkeep", [], 1), ("upkeep", ["--full"], 2), ("ledger", [], 2)]
+)
+def test_a_test_above_the_statements_runs_on_one_of_two_databases(run_tests, folder, options, count):
+    printed = run_tests(DATABASES, *options, path=f"{folder}/test_it.py", REHOST_TEST_SEED="7")
+
+    chosen = [line.split()[1:] for line in printed.splitlines() if line.startswith("chose")]
+    assert sorted(number for _, number in chosen) == sorted([str(number) for number in range(100)] * count)
+    assert {engine for engine, _ in chosen} == {"postgresql", "sqlite"}
 
 
 def test_seed_is_printed(run_tests):
