@@ -37,6 +37,7 @@ class Fault:
     delay: float = 0.0  # seconds that the answer comes late
     swallow: bool = False  # let the request arrive, and end the connection in place of its answer
     cut_answer_after: int | None = None  # end the connection after so many bytes of the answer
+    pause: float = 0.0  # seconds between the megabytes of the answer
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class FaultyS3:
         await _event(fault.hold_answer)
         await asyncio.sleep(fault.delay)
         if not fault.swallow:
-            await _send(writer, answer[: fault.cut_answer_after])
+            await _send(writer, answer[: fault.cut_answer_after], fault.pause)
 
     def _fault_for(self, request: Request) -> Fault:
         for fault in self.faults:
@@ -202,8 +203,10 @@ def _error(request: Request, fault: Fault) -> bytes:
     return f"{head}connection: close\r\n\r\n{'' if request.method == 'HEAD' else text}".encode()
 
 
-async def _send(writer: asyncio.StreamWriter, answer: bytes) -> None:
-    writer.write(answer)
+async def _send(writer: asyncio.StreamWriter, answer: bytes, pause: float = 0.0) -> None:
+    for start in range(0, len(answer), 2**20):
+        writer.write(answer[start : start + 2**20])
+        await asyncio.sleep(pause)
     writer.close()
     await asyncio.wait_for(writer.wait_closed(), MOST_SECONDS)
 

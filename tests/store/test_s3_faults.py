@@ -16,7 +16,7 @@ from rehost.clock import Clock
 from rehost.errors import StoreError
 from rehost.model import Bucket
 from rehost.store.base import Cause, Placement
-from rehost.store.bucket import BucketClient
+from rehost.store.bucket import REQUEST_SECONDS, BucketClient
 from rehost.store.s3 import S3Store
 
 PICTURE = bytes(range(256)) * 400  # 102,400 bytes
@@ -24,12 +24,12 @@ MOST_SECONDS = 60
 
 
 @asynccontextmanager
-async def opened(server, folder, outage_seconds=30.0, min_free_bytes=0, **aws):
+async def opened(server, folder, outage_seconds=30.0, min_free_bytes=0, request_seconds=REQUEST_SECONDS, **aws):
     """Open a store on the server, or through a proxy before it."""
     behind = getattr(server, "server", server)
     bucket = Bucket(BUCKET, behind.fresh_prefix())
     behind.put(BUCKET, f"{bucket.prefix}/.rehost/store-id", b"the-id-of-this-store")
-    client = BucketClient(bucket, server.env(**aws), Clock(), outage_seconds)
+    client = BucketClient(bucket, server.env(**aws), Clock(), outage_seconds, request_seconds)
 
     async def guard(keys, work):
         await work(keys)
@@ -43,6 +43,13 @@ async def opened(server, folder, outage_seconds=30.0, min_free_bytes=0, **aws):
 @pytest.fixture
 async def store(s3_faults, tmp_path):
     async with opened(s3_faults, tmp_path) as store:
+        yield store
+
+
+@pytest.fixture
+async def impatient(s3_faults, tmp_path):
+    """A store that allows a second and a half for a request without a body."""
+    async with opened(s3_faults, tmp_path, request_seconds=1.5) as store:
         yield store
 
 
@@ -187,6 +194,37 @@ async def test_puts_that_are_under_way_when_the_server_is_killed_or_hangs_are_do
         assert set(await listing(store)) == set(keys) & {
             name.split("/", 1)[1] for name in own_s3_server.objects(BUCKET)
         }
+
+
+# --- slow connections
+
+
+@pytest.mark.parametrize(("size", "is_late"), [(2**22, False), (100, True)], ids=["large", "small"])
+async def test_a_body_has_time_to_be_sent_at_a_slow_rate(impatient, s3_faults, caplog, size, is_late):
+    """A second and a half for the request, and minutes for 4 MB at 32 KB a second."""
+    s3_faults.add(Fault(key="1/x.png", delay=4.0))
+
+    await put(impatient, "1/x.png", bytes(size))
+
+    assert any("waiting for it: Connection timed out" in each for each in caplog.messages) == is_late
+    assert s3_faults.count("PUT", "1/x.png") == 1
+    assert await content(impatient, "1/x.png") == bytes(size)
+
+
+async def test_a_body_that_arrives_slowly_is_read_to_its_end(impatient, s3_faults):
+    await put(impatient, "1/x.png", body := PICTURE * 100)
+    s3_faults.add(Fault("GET", "1/x.png", pause=0.4))
+
+    assert await content(impatient, "1/x.png") == body
+    assert s3_faults.count("GET", "1/x.png") == 1
+
+
+async def test_a_body_that_stops_arriving_is_asked_for_again(impatient, s3_faults):
+    await put(impatient, "1/x.png", body := PICTURE * 100)
+    s3_faults.add(Fault("GET", "1/x.png", pause=30.0, times=1))
+
+    assert await content(impatient, "1/x.png") == body
+    assert s3_faults.count("GET", "1/x.png") == 2
 
 
 # --- requests that fail for good

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import html
 import logging
+import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -40,8 +41,9 @@ LARGE_REQUESTS = 2
 LISTED = 1000  # names in a group, as on a page of the server's listing
 OUTAGE_SECONDS = 180.0  # that a server may be away which has answered before
 FIRST_SECONDS = 15.0  # the same for one that has not
-REQUEST_SECONDS = 120.0  # that one request may take
-_CHUNK_BYTES = 1 << 20  # of a body that is read
+REQUEST_SECONDS = 120.0  # that one request may take, without the time for a body that is sent
+SLOWEST = 32 << 10  # bytes a second that all bodies in flight may share: an upload of 256 kbit/s
+_CHUNK_BYTES = 1 << 18  # of a body that is read
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0  # seconds between two tries
 _SHA256 = "sha256"  # the key of the digest in an object's metadata; servers return such keys in lower case
 _BEYOND_END = "416 Range Not Satisfiable"  # the text of the error, for an empty object too
@@ -96,7 +98,8 @@ class BucketClient:
             clock: for pauses.
             outage_seconds: how long a request is repeated while the server is away; FIRST_SECONDS at most until it has
                 answered once.
-            request_seconds: how long one request may take.
+            request_seconds: how long one request may take, besides the time for a body at the SLOWEST rate; of a body
+                that is received, each part.
 
         Raises:
             StoreError: the extra `s3` is not installed, or a variable cannot be used.
@@ -113,7 +116,8 @@ class BucketClient:
         self._bucket = bucket
         self._clock = clock
         self._outage_seconds = outage_seconds
-        self._connection = self._connect(aws, request_seconds)
+        self._request_seconds = request_seconds
+        self._connection = self._connect(aws)
         self._requests = asyncio.Semaphore(REQUESTS)
         self._large = asyncio.Semaphore(LARGE_REQUESTS)
         self._is_away = False
@@ -140,15 +144,17 @@ class BucketClient:
             async def work() -> None:
                 file.seek(0)
                 file.truncate()
-                found = await self._obstore.get_async(self._connection, name)
-                async for chunk in found.stream(min_chunk_size=_CHUNK_BYTES):
-                    file.write(chunk)
+                async with asyncio.timeout(self._request_seconds) as limit:
+                    found = await self._obstore.get_async(self._connection, name)
+                    async for chunk in found.stream(min_chunk_size=_CHUNK_BYTES):
+                        file.write(chunk)
+                        limit.reschedule(asyncio.get_running_loop().time() + self._request_seconds)
                 file.flush()
 
             is_read = False
             try:
                 async with self._requests:
-                    await self._try(work)
+                    await self._try(work, seconds=math.inf)
                 is_read = True
             except FileNotFoundError:
                 pass
@@ -217,10 +223,11 @@ class BucketClient:
             found = await self._head(name) if sha256 else None
             return found is not None and (found.size, found.sha256) == (size, sha256)
 
-        async with self._large if size > LARGE else self._requests:
+        slots, number = (self._large, LARGE_REQUESTS) if size > LARGE else (self._requests, REQUESTS)
+        async with slots:
             data = body if isinstance(body, bytes) else await asyncio.to_thread(body.read_bytes)
             try:
-                await self._try(work, is_done)
+                await self._try(work, is_done, seconds=self._request_seconds + number * size / SLOWEST)
             except FileNotFoundError as error:
                 raise self._no_bucket() from error
 
@@ -286,8 +293,11 @@ class BucketClient:
         work: Callable[[], Awaitable[T]],
         is_done: Callable[[], Awaitable[bool]] | None = None,
         patience: float | None = None,
+        seconds: float | None = None,
     ) -> T:
         """Return what `work` returns; repeat it while the server is away, unless it turns out to be done.
+
+        It may take `seconds` each time, by default as long as a request without a body.
 
         Raises:
             FileNotFoundError: there is no such object, or no such bucket.
@@ -297,7 +307,8 @@ class BucketClient:
         began, pause = self._clock.monotonic(), _FIRST_PAUSE
         while True:
             try:
-                result = await work()
+                async with asyncio.timeout(self._request_seconds if seconds is None else seconds):
+                    result = await work()
             except FileNotFoundError:
                 self._answered()
                 raise
@@ -335,7 +346,7 @@ class BucketClient:
             log.warning("The bucket %s cannot be used at the moment, waiting for it: %s", self._bucket, _cause(error))
         self._is_away = True
 
-    def _connect(self, aws: Mapping[str, str], request_seconds: float) -> Connection:
+    def _connect(self, aws: Mapping[str, str]) -> Connection:
         """Return a connection that is opened with the first request."""
         from obstore.store import S3Store as Connection  # noqa: PLC0415 - as in __init__
 
@@ -343,9 +354,8 @@ class BucketClient:
         endpoint = next((aws[name] for name in names if aws.get(name)), "")
         self._endpoint = endpoint or "Amazon S3"
         self._check_variables(endpoint, aws)
-        second = timedelta(seconds=1)
         config: Any = {name.lower(): value for name, value in aws.items() if name in _USED and value}
-        options: Any = {"timeout": request_seconds * second, "connect_timeout": 5 * second}
+        options: Any = {"timeout": timedelta(days=1), "connect_timeout": timedelta(seconds=5)}  # `_try` has the limits
         if endpoint.startswith("http://"):
             options["allow_http"] = True
         try:
@@ -354,7 +364,7 @@ class BucketClient:
                 prefix=self._bucket.prefix or None,
                 config={"aws_checksum_algorithm": "SHA256"} | config,
                 client_options=options,
-                retry_config={"max_retries": 2, "retry_timeout": 10 * second},
+                retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)},
             )
         except (self._errors.BaseError, ValueError) as error:
             raise self._not_opened(_cause(error)) from error
@@ -428,6 +438,6 @@ def _cause(error: Exception) -> Message:
         return Message(html.unescape(found[1]))
     if found := _TLS_WORDS.search(inner):
         return Message(f"TLS: {found[1]}")
-    if "TimedOut" in inner:
+    if isinstance(error, TimeoutError) or "TimedOut" in inner:
         return Message("Connection timed out")
     return Message(" ".join(text.split()).rpartition(" - ")[2].rstrip(": ")[:_LONGEST_CAUSE])
