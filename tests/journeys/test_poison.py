@@ -88,6 +88,7 @@ def victim(tmp_path, fork_server):
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_link_that_ends_its_process_is_deferred_by_itself_after_four_deaths(victim, workers):
     victim.fill(LINKS, poison=150)

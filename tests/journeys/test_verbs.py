@@ -219,6 +219,7 @@ def test_undo_of_an_unknown_run_is_status_3(after_a_run):
     assert "4711" in undone.stderr
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("workers", "number", "status"), [("1", signal.SIGTERM, 143), ("2", signal.SIGINT, 130)])
 def test_a_signal_ends_a_run_cleanly_and_the_next_run_continues(rehost, workers, number, status):
     command = rehost.command("run", "--workers", workers, "--verbose", "--concurrency", "2")
