@@ -47,9 +47,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)  # tests of this file run without plugins
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One process more than cores where the whole is run, as tests wait a lot; none where paths were named."""
+    """Two processes more than cores where the whole is run, as tests wait a lot; none where paths were named."""
     everything = config.args_source is not pytest.Config.ArgsSource.ARGS
-    return len(os.sched_getaffinity(0)) + 1 if everything else 0
+    return len(os.sched_getaffinity(0)) + 2 if everything else 0
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -339,7 +339,7 @@ def other_picture_with_referer(_host, path, headers):
     return None if "referer" in headers else HERS
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("number", [2, 3, 12])
 @pytest.mark.parametrize("play", [lambda *_: HERS, other_picture_with_referer], ids=["for anything", "by Referer"])
 async def test_stranger_beside_the_victim_on_a_shared_host_changes_nothing_of_hers(tmp_path, play, number):
@@ -354,7 +354,7 @@ async def test_stranger_beside_the_victim_on_a_shared_host_changes_nothing_of_he
         assert victim(world) == before
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("number", [2, 3, 12])
 @pytest.mark.parametrize("play", [lambda *_: HERS, other_picture_with_referer], ids=["for anything", "by Referer"])
 async def test_stranger_who_comes_first_on_a_shared_host_does_not_have_the_victims_image_refused(
@@ -389,7 +389,7 @@ async def test_stranger_who_overwrites_files_with_the_victims_bytes_changes_noth
         assert victim(world) == before
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("status", [301, 302, 307])
 @pytest.mark.parametrize("number", [2, 3, 12])
 async def test_open_redirect_on_the_victims_host_changes_neither_her_row_nor_the_rule(tmp_path, status, number):

@@ -237,7 +237,7 @@ def check(measured: Measured, good: Sequence[str], alone: Measured, world: World
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", GROUPS)
 def test_good_pictures_are_held_as_soon_as_ever_beside(name, new_world, evil, is_full) -> None:
     group = GROUPS[name]

@@ -40,13 +40,13 @@ def secret(tmp_path, root):
 
 
 @pytest.mark.parametrize("slash", SLASH)
-@pytest.mark.parametrize("up", UP)
-async def test_paths_upwards_are_not_served(port, up, slash):
-    ways = (f"{up}{slash}secret.png", f"297041{slash}{up}{slash}{up}{slash}secret.png", f"{slash}{up}{slash}secret.png")
-    for target in ways:
-        reply = await ask(port, f"{PREFIX}/{target.encode().decode('latin-1')}")
+async def test_paths_upwards_are_not_served(port, slash):
+    for up in UP:
+        for way in ("{up}{slash}", "297041{slash}{up}{slash}{up}{slash}", "{slash}{up}{slash}"):
+            target = way.format(up=up, slash=slash) + "secret.png"
+            reply = await ask(port, f"{PREFIX}/{target.encode().decode('latin-1')}")
 
-        assert reply.status in {400, 404}
+            assert reply.status in {400, 404}, target
 
 
 @pytest.mark.parametrize(
