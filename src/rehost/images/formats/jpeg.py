@@ -181,6 +181,8 @@ class _Frame:
 
     def intervals(self, components: bytes, interval: int) -> int:
         """Return how many restart intervals a scan of these components has; 0 without restarts (section A.2)."""
+        if not interval:
+            return 0
         most = [max(factors, default=1) for factors in zip(*self.components.values(), strict=True)] or [1, 1]
         if len(components) == 1:  # one block each, of the component's own samples
             own = self.components.get(components[0], most)
@@ -189,7 +191,7 @@ class _Frame:
             ]
         else:
             counts = [-(-size // (8 * whole)) for size, whole in zip(self._size, most, strict=True)]
-        return -(-counts[0] * counts[1] // interval) if interval else 0
+        return -(-counts[0] * counts[1] // interval)
 
     @property
     def _size(self) -> tuple[int, int]:
