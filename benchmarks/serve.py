@@ -72,7 +72,7 @@ def main() -> None:
     arguments = options.parser(__doc__ or "").parse_args()
     if trouble := install.missing("wrk"):
         sys.exit(f"wrk makes the requests. It is {trouble}")
-    seconds = max(1.0, SECONDS * arguments.scale)
+    seconds = max(1, round(SECONDS * arguments.scale))  # wrk takes whole seconds
     head = "| server | requests/s | MB/s | requests per CPU s | peak MB | rehost / this: requests/s | per CPU s |"
     parts, goals = [], []
     for size, (count, mean) in WORKLOADS.items():
@@ -84,7 +84,7 @@ def main() -> None:
             goals.append(
                 report.Goal(f"{size}, requests/s, rehost / nginx", WANTED[size], share(*servers[:2]), is_least=True)
             )
-    title = f"serve: {CONNECTIONS} connections, {seconds:g} s, medians of {arguments.rounds}"
+    title = f"serve: {CONNECTIONS} connections, {seconds} s, medians of {arguments.rounds}"
     report.publish(arguments.results, "serve", title, *parts, report.goals(goals))
 
 
@@ -108,7 +108,7 @@ def sides(folder: Path) -> list[Server]:
     ]
 
 
-def measure(servers: Sequence[Server], paths: Sequence[Path], folder: Path, seconds: float, rounds: int) -> None:
+def measure(servers: Sequence[Server], paths: Sequence[Path], folder: Path, seconds: int, rounds: int) -> None:
     """Start every side that is installed, check it, and measure in turns."""
     root = folder / "images"
     listing = folder / "paths"
@@ -121,9 +121,7 @@ def measure(servers: Sequence[Server], paths: Sequence[Path], folder: Path, seco
                 each.trouble = check(each, paths, root)
         for number in range(rounds + 1):
             for each in [each for each in servers if not each.trouble]:
-                rates = load(
-                    each, listing, seconds if number else min(seconds, 1.0), size
-                )  # the first round is a warm-up
+                rates = load(each, listing, seconds if number else 1, size)  # the first round is a warm-up
                 sys.stderr.write(f"round {number} {each.name}: {rates[0]:.0f} requests/s\n")
                 if number:
                     each.rates.append(rates)
@@ -144,14 +142,14 @@ def check(server: Server, paths: Sequence[Path], root: Path) -> str | None:
     return None
 
 
-def load(server: Server, listing: Path, seconds: float, size: float) -> tuple[float, float, float]:
+def load(server: Server, listing: Path, seconds: int, size: float) -> tuple[float, float, float]:
     """Send requests for a while; return requests per second, per CPU second of the server, and MB per second."""
     used = sum(cpu_seconds(pid) for pid in tree(server.pid))
     command = [
         install.program("wrk") or "wrk",
         "-t1",
         f"-c{CONNECTIONS}",
-        f"-d{seconds:g}s",
+        f"-d{seconds}s",
         "-s",
         HARNESS / "paths.lua",
     ]
