@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import threading
 from contextlib import asynccontextmanager
 
 import pytest
@@ -209,6 +210,17 @@ async def test_a_body_has_time_to_be_sent_at_a_slow_rate(impatient, s3_faults, c
     assert any("waiting for it: Connection timed out" in each for each in caplog.messages) == is_late
     assert s3_faults.count("PUT", "1/x.png") == 1
     assert await content(impatient, "1/x.png") == bytes(size)
+
+
+async def test_time_for_a_body_is_no_outage(s3_faults, tmp_path, monkeypatch):
+    """The first try takes all of its time, longer than a server may be away; the second one succeeds."""
+    monkeypatch.setattr("rehost.store.bucket.SLOWEST", 1 << 20)
+    async with opened(s3_faults, tmp_path, outage_seconds=3.0, request_seconds=1.5) as store:
+        s3_faults.add(Fault(key="1/x.png", cut_after=0, hold_request=threading.Event(), times=1))
+
+        await put(store, "1/x.png", PICTURE)
+
+    assert s3_faults.count("PUT", "1/x.png") == 2
 
 
 async def test_a_body_that_arrives_slowly_is_read_to_its_end(impatient, s3_faults):

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import html
 import logging
-import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -154,7 +153,7 @@ class BucketClient:
             is_read = False
             try:
                 async with self._requests:
-                    await self._try(work, seconds=math.inf)
+                    await self._try(work, body_seconds=None)
                 is_read = True
             except FileNotFoundError:
                 pass
@@ -227,7 +226,7 @@ class BucketClient:
         async with slots:
             data = body if isinstance(body, bytes) else await asyncio.to_thread(body.read_bytes)
             try:
-                await self._try(work, is_done, seconds=self._request_seconds + number * size / SLOWEST)
+                await self._try(work, is_done, body_seconds=number * size / SLOWEST)
             except FileNotFoundError as error:
                 raise self._no_bucket() from error
 
@@ -293,11 +292,12 @@ class BucketClient:
         work: Callable[[], Awaitable[T]],
         is_done: Callable[[], Awaitable[bool]] | None = None,
         patience: float | None = None,
-        seconds: float | None = None,
+        body_seconds: float | None = 0.0,
     ) -> T:
         """Return what `work` returns; repeat it while the server is away, unless it turns out to be done.
 
-        It may take `seconds` each time, by default as long as a request without a body.
+        Each time it may take as long as a request without a body and `body_seconds` more, which do not count as time
+        that the server is away; with None it has a limit of its own.
 
         Raises:
             FileNotFoundError: there is no such object, or no such bucket.
@@ -306,13 +306,15 @@ class BucketClient:
         """
         began, pause = self._clock.monotonic(), _FIRST_PAUSE
         while True:
+            limit = asyncio.timeout(None if body_seconds is None else self._request_seconds + body_seconds)
             try:
-                async with asyncio.timeout(self._request_seconds if seconds is None else seconds):
+                async with limit:
                     result = await work()
             except FileNotFoundError:
                 self._answered()
                 raise
             except (self._errors.BaseError, TimeoutError) as error:
+                began += (body_seconds or 0.0) if limit.expired() else 0.0
                 self._check(error, self._clock.monotonic() - began, patience)
             else:
                 self._answered()
