@@ -296,8 +296,8 @@ class BucketClient:
     ) -> T:
         """Return what `work` returns; repeat it while the server is away, unless it turns out to be done.
 
-        Each time it may take as long as a request without a body and `body_seconds` more, which do not count as time
-        that the server is away; with None it has a limit of its own.
+        Each time it may take as long as a request without a body and `body_seconds` more; with None it has a limit of
+        its own. Time beyond that of a request without a body is no time that the server is away.
 
         Raises:
             FileNotFoundError: there is no such object, or no such bucket.
@@ -306,16 +306,17 @@ class BucketClient:
         """
         began, pause = self._clock.monotonic(), _FIRST_PAUSE
         while True:
-            limit = asyncio.timeout(None if body_seconds is None else self._request_seconds + body_seconds)
+            started = self._clock.monotonic()
             try:
-                async with limit:
+                async with asyncio.timeout(None if body_seconds is None else self._request_seconds + body_seconds):
                     result = await work()
             except FileNotFoundError:
                 self._answered()
                 raise
             except (self._errors.BaseError, TimeoutError) as error:
-                began += (body_seconds or 0.0) if limit.expired() else 0.0
-                self._check(error, self._clock.monotonic() - began, patience)
+                now = self._clock.monotonic()
+                began += max(0.0, now - started - self._request_seconds)
+                self._check(error, now - began, patience)
             else:
                 self._answered()
                 return result

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from copy import copy
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
 from fastapi import Depends, FastAPI, Security
@@ -19,7 +16,6 @@ from fastapi.security import HTTPBearer
 from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute
 
 from rehost.errors import OperatorError
 from rehost.server.api.actions import Actions, TokenGuard
@@ -92,21 +88,18 @@ def create_api(
         version: of rehost.
         lifespan: context of the application.
     """
-
-    @cache
-    def document() -> dict[str, Any]:
-        return _openapi(described, version)
+    document: dict[str, Any] = {}
 
     async def openapi() -> Response:
         """This document."""
-        return JsonResponse(await asyncio.to_thread(document))
+        return JsonResponse(document)
 
     async def server() -> Server:
         """What this server is."""
         return Server(version, bool(token))
 
     app = FastAPI(
-        openapi_url=None,  # served below, made when it is first asked for: that takes a tenth of a second
+        openapi_url=None,  # served below, made once
         docs_url=None,  # the page has its own
         redoc_url=None,
         redirect_slashes=False,
@@ -158,10 +151,10 @@ def create_api(
         _Operation("POST", "/api/stop", actions.stop, (Problem.UNKNOWN_RUN, Problem.RUN_NOT_IN_PROGRESS, *_REFUSED)),
     ):
         _add(app, operation, guard)
-    described = [copy(route) for route in app.routes]
+    document.update(_openapi(app, version))
     for route in app.routes:
         if isinstance(route, APIRoute) and route.methods == {"GET"}:
-            route.methods = {"GET", "HEAD"}  # RFC 9110, section 9.1: they belong together; FastAPI leaves HEAD out
+            route.methods.add("HEAD")  # RFC 9110, section 9.1: GET and HEAD belong together; FastAPI leaves it out
     return app
 
 
@@ -205,9 +198,11 @@ def _problems(kinds: Sequence[Problem]) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def _openapi(routes: Sequence[BaseRoute], version: str) -> dict[str, Any]:
+def _openapi(app: FastAPI, version: str) -> dict[str, Any]:
     """Return the OpenAPI document; its server is the folder in which the document itself lies."""
-    document = get_openapi(title="rehost", version=version, description=_ABOUT, routes=routes, servers=[{"url": "."}])
+    document = get_openapi(
+        title="rehost", version=version, description=_ABOUT, routes=app.routes, servers=[{"url": "."}]
+    )
     for methods in document["paths"].values():
         for operation in methods.values():
             operation.pop("description", None)
