@@ -472,6 +472,8 @@ class Targets:
             file = None if known else await read_copy(self._store, key)
             if known or file is not None:
                 return {(Mark.KEY, key), *_of_links(known), *({(Mark.DIGEST, file[0])} if file else ())}
+            if await self._records.covering({(Mark.KEY, key)}):  # the copy was taken down
+                return {(Mark.KEY, key)}
         return set()
 
 

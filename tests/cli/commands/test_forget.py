@@ -106,7 +106,6 @@ def test_a_takedown_its_receipt_the_list_and_the_way_back(held, rehost):
 
 
 def test_a_row_that_cannot_be_cleared_is_cleared_by_the_next_run(held, rehost):
-    """The same command would not do: its local URL names nothing any more."""
     held.add(held.link("permissive", "5.jpg"))
     asyncio.run(held.run())
     held.sql("CREATE TRIGGER no BEFORE UPDATE ON ad_cases WHEN old.case_id = 5 BEGIN SELECT RAISE(ABORT, 'no'); END")
@@ -123,3 +122,22 @@ def test_a_row_that_cannot_be_cleared_is_cleared_by_the_next_run(held, rehost):
 
     assert 5 not in held.locals()
     assert json.loads(rehost("--list", "--json")[1])[-1]["ended_at"]
+
+
+def test_a_copy_that_is_gone_is_still_named_by_its_local_url(held, rehost):
+    held.add(held.link("permissive", "6.jpg"))
+    asyncio.run(held.run())
+    row = max(held.locals())
+    url = f"/static/images/{row}/main_image.jpg"
+
+    _, printed, _ = rehost(url)
+    again = rehost(url, "--json")[1]
+    advice = printed.splitlines()[-1].partition("rehost forget ")[2].split()
+    status, allowed, _ = rehost(*advice)
+
+    assert json.loads(again)["takedown"] == int(printed.split(":")[0].removeprefix("Takedown "))
+    assert (advice, status) == (["--allow", url], 0)
+    assert allowed.startswith("Allowed again: takedown ")
+    assert rehost("--allow", url)[0] == 2
+    asyncio.run(held.run())
+    assert row in held.locals()
